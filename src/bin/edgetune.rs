@@ -1,0 +1,4 @@
+//! The `edgetune` command; all of it lives in `cli`.
+fn main() -> std::process::ExitCode {
+    edgetune::cli::main()
+}

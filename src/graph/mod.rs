@@ -1,0 +1,273 @@
+//! The graph: nodes, values, types and symbolic shapes, without a file format and without a runtime.
+//!
+//! Takes nothing and gives the types that every other stage works on. A graph is kept in topological order: a node's
+//! inputs are graph inputs, initializers or outputs of earlier nodes. It imports no other module of the project, does
+//! no I/O and never looks at a tensor's numbers except for small integer constants (axes, shapes).
+
+mod build;
+mod tensor;
+mod walk;
+
+pub use build::{Builder, Val};
+pub use tensor::{DType, Element, Tensor};
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// A value (edge) of a graph: an index into [`Graph::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// The position in [`Graph::values`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One dimension of a shape. Symbolic dimensions are compared by name (ONNX `dim_param`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Known before the run.
+    Fixed(u64),
+    /// Known only at run time; equal names are equal sizes.
+    Named(String),
+    /// Nothing is known; equal to no other dimension.
+    Unknown,
+}
+
+impl Dim {
+    /// The size, where it is known.
+    pub fn fixed(&self) -> Option<u64> {
+        match self {
+            Dim::Fixed(size) => Some(*size),
+            _ => None,
+        }
+    }
+
+    /// Whether both are certain to be the same size at run time.
+    pub fn same(&self, other: &Dim) -> bool {
+        !matches!(self, Dim::Unknown) && self == other
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Fixed(size) => write!(f, "{size}"),
+            Dim::Named(name) => f.write_str(name),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// Element type and shape of a tensor value; `shape` is `None` where not even the rank is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub shape: Option<Vec<Dim>>,
+}
+
+impl TensorType {
+    /// A type with a known shape.
+    pub fn new(dtype: DType, shape: Vec<Dim>) -> Self {
+        Self { dtype, shape: Some(shape) }
+    }
+
+    /// The number of dimensions, where known.
+    pub fn rank(&self) -> Option<usize> {
+        self.shape.as_ref().map(Vec::len)
+    }
+
+    /// All sizes, where every one is known.
+    pub fn fixed_shape(&self) -> Option<Vec<u64>> {
+        self.shape.as_ref()?.iter().map(Dim::fixed).collect()
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dtype)?;
+        match &self.shape {
+            None => f.write_str("[…]"),
+            Some(shape) => {
+                let dims: Vec<String> = shape.iter().map(Dim::to_string).collect();
+                write!(f, "[{}]", dims.join(","))
+            }
+        }
+    }
+}
+
+/// A named value with its type, where known. Names are unique in a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// The ONNX name.
+    pub name: String,
+    /// The type; `None` for a value nobody has declared or inferred, or that is not a tensor.
+    pub ty: Option<TensorType>,
+}
+
+/// A node's attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attr {
+    /// `INT`
+    Int(i64),
+    /// `FLOAT`
+    Float(f32),
+    /// `STRING`
+    Str(String),
+    /// `TENSOR`
+    Tensor(Tensor),
+    /// `INTS`
+    Ints(Vec<i64>),
+    /// `FLOATS`
+    Floats(Vec<f32>),
+    /// `STRINGS`
+    Strs(Vec<String>),
+    /// A sub-graph (`If`, `Loop`, `Scan`), kept as the bytes of its ONNX encoding, and the outer values it reads.
+    Graph {
+        /// The encoded `GraphProto`.
+        encoded: bytes::Bytes,
+        /// Values of the surrounding graph that the sub-graph refers to by name.
+        captures: Vec<ValueId>,
+    },
+}
+
+/// An operator application.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Node {
+    /// The node's name; never empty (unnamed nodes are given `op_type` + number when read).
+    pub name: String,
+    /// The operator, spelled as ONNX has it.
+    pub op: String,
+    /// The operator set's domain; empty for `ai.onnx`.
+    pub domain: String,
+    /// Inputs in order; `None` for an omitted optional input.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Outputs in order; `None` for an omitted optional output.
+    pub outputs: Vec<Option<ValueId>>,
+    /// Attributes by name.
+    pub attributes: BTreeMap<String, Attr>,
+}
+
+impl Node {
+    /// The values that the node reads, sub-graph captures included.
+    pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let captures = self.attributes.values().flat_map(|attribute| match attribute {
+            Attr::Graph { captures, .. } => captures.as_slice(),
+            _ => &[],
+        });
+        self.inputs.iter().flatten().chain(captures).copied()
+    }
+
+    /// The values that the node writes.
+    pub fn writes(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.outputs.iter().flatten().copied()
+    }
+
+    /// An integer attribute, or `default`.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        match self.attributes.get(name) {
+            Some(Attr::Int(value)) => *value,
+            _ => default,
+        }
+    }
+
+    /// A float attribute, or `default`.
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        match self.attributes.get(name) {
+            Some(Attr::Float(value)) => *value,
+            _ => default,
+        }
+    }
+
+    /// A list-of-integers attribute.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.attributes.get(name) {
+            Some(Attr::Ints(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// A string attribute, or `default`.
+    pub fn str<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        match self.attributes.get(name) {
+            Some(Attr::Str(value)) => value,
+            _ => default,
+        }
+    }
+}
+
+/// A graph with its weights. Nodes are in topological order.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// The graph's name.
+    pub name: String,
+    /// Version of the `ai.onnx` operator set.
+    pub opset: i64,
+    /// Versions of other operator sets by domain.
+    pub domains: BTreeMap<String, i64>,
+    /// All values; a [`ValueId`] is an index into it.
+    pub values: Vec<Value>,
+    /// What a caller feeds. Initializers are not listed here.
+    pub inputs: Vec<ValueId>,
+    /// What a caller gets.
+    pub outputs: Vec<ValueId>,
+    /// Operator applications in topological order.
+    pub nodes: Vec<Node>,
+    /// Constant values: the weights.
+    pub initializers: BTreeMap<ValueId, Tensor>,
+    names: HashMap<String, ValueId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: &str, opset: i64) -> Self {
+        Self { name: name.into(), opset, ..Self::default() }
+    }
+
+    /// Adds a value. A name that is taken gets a number appended; the caller reads the final name back by id.
+    pub fn add_value(&mut self, name: &str, ty: Option<TensorType>) -> ValueId {
+        let mut unique = name.to_string();
+        let mut suffix = 1;
+        while unique.is_empty() || self.names.contains_key(&unique) {
+            unique = format!("{name}_{suffix}");
+            suffix += 1;
+        }
+        let id = ValueId(u32::try_from(self.values.len()).expect("fewer than 2^32 values"));
+        self.names.insert(unique.clone(), id);
+        self.values.push(Value { name: unique, ty });
+        id
+    }
+
+    /// Adds a value that a caller feeds.
+    pub fn add_input(&mut self, name: &str, ty: TensorType) -> ValueId {
+        let id = self.add_value(name, Some(ty));
+        self.inputs.push(id);
+        id
+    }
+
+    /// Adds a constant.
+    pub fn add_initializer(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        let id = self.add_value(name, Some(tensor.ty()));
+        self.initializers.insert(id, tensor);
+        id
+    }
+
+    /// The value of that name.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.names.get(name).copied()
+    }
+
+    /// A value's name.
+    pub fn value_name(&self, id: ValueId) -> &str {
+        &self.values[id.index()].name
+    }
+
+    /// A value's type, where known.
+    pub fn ty(&self, id: ValueId) -> Option<&TensorType> {
+        self.values[id.index()].ty.as_ref()
+    }
+}

@@ -1,0 +1,11 @@
+//! Fine-tunes the last layers of a frozen ONNX model on the device that runs it.
+//!
+//! The modules in the order in which data flows through them; `src/architecture.md` tells who may import whom.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "device")]
+pub mod cli;
+pub mod delta;
+#[cfg(feature = "device")]
+pub mod graph;
