@@ -1,0 +1,678 @@
+"""Writes ../grad.json (the case table of the gradient rules) and ../grad.npz (inputs, cotangents, outputs, gradients).
+
+Each case is one ONNX node. The expected gradients come from PyTorch's float64 autograd on an equivalent written here in
+PyTorch's words; the outputs are compared with ONNX Runtime's on the very node that the table describes, so that a
+mistake in the table or in the equivalent stops the script. README.md beside this folder tells the format.
+
+Usage: python grad.py  (deterministic: every case has its own random stream, seeded by its name)
+"""
+
+import json
+import math
+import pathlib
+import zlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper
+
+OUT = pathlib.Path(__file__).resolve().parent.parent
+FAR = 9223372036854775807  # what exporters write for "to the end"
+CASES = []
+
+
+@dataclass
+class In:
+    """One input of a node: how its values are drawn, and what the Rust side makes of it."""
+
+    shape: tuple = ()
+    draw: str = "uniform"
+    args: tuple = (-2.0, 2.0)
+    kind: str = "float"
+    needs_grad: bool = True
+    dynamic: list = field(default_factory=list)
+    value: object = None
+
+    def dyn(self, *axes):
+        return replace(self, dynamic=list(axes))
+
+    def frozen(self):
+        return replace(self, needs_grad=False)
+
+    def make(self, rng):
+        if self.kind == "none":
+            return None
+        if self.value is not None:
+            return self.value
+        if self.draw == "uniform":
+            x = grid(rng.uniform(*self.args, self.shape))
+        elif self.draw == "away":  # at least `gap` away from every kink
+            reach = max(2.5, max(abs(kink) for kink in self.args) + 1.5)  # both sides of every kink
+            x = grid(rng.uniform(-reach, reach, self.shape))
+            gap = 0.125
+            for kink in self.args:
+                near = np.abs(x - kink) < gap
+                x = np.where(near, kink + np.where(x >= kink, gap, -gap) * 1.5, x)
+            x = grid(x)
+        elif self.draw == "distinct":  # all elements differ by at least 1/16, also between inputs of other `args`
+            (offset,) = self.args
+            n = math.prod(self.shape)
+            x = (rng.permutation(n).reshape(self.shape) - n // 2) * 0.125 + offset
+        else:
+            raise ValueError(self.draw)
+        return x.astype(np.float32).astype(np.float64)
+
+
+def grid(x):
+    """Multiples of 1/256: exact in float32, and small when compressed."""
+    return np.round(np.asarray(x) * 256.0) / 256.0
+
+
+def x(*shape, lo=-2.0, hi=2.0):
+    return In(shape, args=(lo, hi))
+
+
+def positive(*shape, lo=0.5, hi=2.5):
+    return In(shape, args=(lo, hi))
+
+
+def away(*shape, kinks=(0.0,)):
+    return In(shape, "away", tuple(kinks))
+
+
+def distinct(*shape, offset=0.0):
+    return In(shape, "distinct", (offset,))
+
+
+def i64(value):
+    return In(kind="int64", needs_grad=False, value=np.asarray(value, np.int64))
+
+
+def boolean(value):
+    return In(kind="bool", needs_grad=False, value=np.asarray(value, np.bool_))
+
+
+def ints(*values):
+    return In(kind="const_int64", needs_grad=False, value=np.asarray(values, np.int64))
+
+
+def int_scalar(value):
+    return In(kind="const_int64", needs_grad=False, value=np.asarray(value, np.int64))
+
+
+def const(value):
+    return In(kind="const_float", needs_grad=False, value=np.asarray(value, np.float32).astype(np.float64))
+
+
+def const_x(*shape, lo=-2.0, hi=2.0):
+    return In(shape, args=(lo, hi), kind="const_float", needs_grad=False)
+
+
+NONE = In(kind="none", needs_grad=False)
+
+
+def case(name, inputs, fn, opset=17, unused=(), out="float", **attributes):
+    """`name` is `Op` or `Op_variant`; `fn` takes a torch tensor (or None) per input and returns one tensor or several.
+
+    Outputs numbered in `unused` get no cotangent: nothing that is differentiated depends on them.
+    """
+    assert all(c["name"] != name for c in CASES), name
+    CASES.append(dict(name=name, op=name.split("_")[0], opset=opset, attributes=attributes, inputs=inputs, fn=fn,
+                      unused=unused, out=out))
+
+
+# --------------------------------------------------------------------------------------------------------- the table
+
+
+def linear():
+    mm = torch.matmul
+    case("MatMul_2d", [x(3, 4).dyn(0), x(4, 5)], mm)
+    case("MatMul_batched", [x(2, 3, 4).dyn(0), x(2, 4, 5).dyn(0)], mm)
+    case("MatMul_4d", [x(2, 2, 3, 4).dyn(0, 2), x(2, 2, 4, 3).dyn(0, 3)], mm)
+    case("MatMul_3d_2d", [x(2, 3, 4).dyn(0, 1), x(4, 5)], mm)
+    case("MatMul_2d_3d", [x(3, 4), x(2, 4, 5).dyn(0)], mm)
+    case("MatMul_broadcast_left", [x(1, 3, 4), x(2, 4, 5).dyn(0)], mm)
+    case("MatMul_broadcast_right", [x(2, 3, 4).dyn(0), x(1, 4, 5)], mm)
+    case("MatMul_broadcast_both", [x(3, 1, 2, 4).dyn(0), x(2, 4, 2)], mm)
+    case("MatMul_broadcast_dynamic", [x(2, 3, 4).dyn(0), x(1, 4, 5).dyn(0)], mm)
+    case("MatMul_1d_1d", [x(5), x(5)], mm)
+    case("MatMul_1d_2d", [x(4), x(4, 5)], mm)
+    case("MatMul_2d_1d", [x(3, 4).dyn(0), x(4)], mm)
+    case("MatMul_3d_1d", [x(2, 3, 4).dyn(0), x(4)], mm)
+    case("MatMul_1d_3d", [x(4), x(2, 4, 3).dyn(0)], mm)
+
+    def gemm(ta=0, tb=0, alpha=1.0, beta=1.0):
+        def fn(a, b, c=None):
+            y = alpha * ((a.T if ta else a) @ (b.T if tb else b))
+            return y if c is None else y + beta * c
+        return fn
+
+    for ta in (0, 1):
+        for tb in (0, 1):
+            a = x(4, 3) if ta else x(3, 4).dyn(0)
+            b = x(5, 4) if tb else x(4, 5)
+            case(f"Gemm_transA{ta}_transB{tb}", [a, b, x(5)], gemm(ta, tb), transA=ta, transB=tb)
+            case(f"Gemm_transA{ta}_transB{tb}_alpha_beta", [a, b, x(3, 5)], gemm(ta, tb, 0.5, 2.0),
+                 transA=ta, transB=tb, alpha=0.5, beta=2.0)
+    case("Gemm_default", [x(3, 4).dyn(0), x(4, 5), x(5)], gemm())
+    case("Gemm_c_1n", [x(3, 4).dyn(0), x(4, 5), x(1, 5)], gemm(beta=0.5), beta=0.5)
+    case("Gemm_c_m1", [x(3, 4), x(4, 5), x(3, 1)], gemm())
+    case("Gemm_c_m1_dynamic", [x(3, 4).dyn(0), x(4, 5), x(3, 1).dyn(0)], gemm())
+    case("Gemm_c_scalar", [x(3, 4).dyn(0), x(4, 5), x()], gemm())
+    case("Gemm_c_one", [x(3, 4).dyn(0), x(4, 5), x(1)], gemm())
+    case("Gemm_no_c", [x(3, 4).dyn(0), x(5, 4)], gemm(0, 1, 1.5), transB=1, alpha=1.5)
+
+
+def elementwise():
+    binary = {
+        "Add": (torch.add, x, x),
+        "Sub": (torch.sub, x, x),
+        "Mul": (torch.mul, x, x),
+        "Div": (torch.div, x, positive),
+    }
+    for op, (fn, left, right) in binary.items():
+        case(f"{op}_same", [left(3, 4).dyn(0), right(3, 4).dyn(0)], fn)
+        case(f"{op}_broadcast_right", [left(2, 3, 4).dyn(0), right(4)], fn)
+        case(f"{op}_broadcast_left", [left(4), right(2, 3, 4).dyn(0)], fn)
+        case(f"{op}_broadcast_both", [left(3, 1).dyn(0), right(1, 4)], fn)
+        case(f"{op}_scalar_right", [left(3, 4).dyn(0), right()], fn)
+        case(f"{op}_scalar_left", [left(), right(3, 4).dyn(0)], fn)
+        case(f"{op}_one_element", [left(3, 4).dyn(0), right(1)], fn)
+        case(f"{op}_inner_one", [left(2, 3, 4).dyn(0), right(2, 1, 4).dyn(0)], fn)
+        case(f"{op}_rank_different", [left(2, 3, 1, 2).dyn(0), right(3, 4, 1)], fn)
+        case(f"{op}_broadcast_dynamic", [left(3, 4).dyn(0), right(1, 4).dyn(0)], fn)
+        case(f"{op}_const_right", [left(3, 4).dyn(0), const([0.5, 1.5, 2.0, -0.75])], fn)
+        case(f"{op}_const_left", [const(1.5), right(3, 4).dyn(0)], fn)
+
+    case("Neg", [x(3, 4).dyn(0)], torch.neg)
+    case("Pow_tensor", [positive(3, 4).dyn(0), x(3, 4).dyn(0)], torch.pow)
+    case("Pow_broadcast", [positive(3, 1).dyn(0), x(4)], torch.pow)
+    for value in (2.0, 3.0):  # negative bases too: no logarithm may be taken where the exponent needs no gradient
+        case(f"Pow_scalar_{int(value)}", [away(3, 4).dyn(0), const(value)], torch.pow)
+    case("Pow_scalar_half", [positive(3, 4).dyn(0), const(0.5)], torch.pow)
+    case("Pow_scalar_minus_one", [away(3, 4).dyn(0), const(-1.0)], torch.pow)
+    case("Pow_int_exponent", [away(3, 4).dyn(0), int_scalar(2)], torch.pow)
+    case("Pow_scalar_learned", [positive(3, 4).dyn(0), x()], torch.pow)
+    case("Sqrt", [positive(3, 4).dyn(0)], torch.sqrt)
+    case("Exp", [x(3, 4).dyn(0)], torch.exp)
+    case("Log", [positive(3, 4).dyn(0)], torch.log)
+    case("Erf", [x(3, 4).dyn(0)], torch.erf)
+    case("Abs", [away(3, 4).dyn(0)], torch.abs)
+    case("Reciprocal", [positive(3, 4).dyn(0)], torch.reciprocal)
+    case("Sin", [x(3, 4).dyn(0)], torch.sin)
+    case("Cos", [x(3, 4).dyn(0)], torch.cos)
+    case("Identity", [x(3, 4).dyn(0)], torch.clone)
+    case("Dropout", [x(3, 4).dyn(0), const(0.5)], lambda a, ratio: a.clone(), opset=13)
+    case("Dropout_data_only", [x(3, 4).dyn(0)], torch.clone, opset=13)
+    case("Cast_float", [x(3, 4).dyn(0)], torch.clone, to=int(TensorProto.FLOAT))
+    case("Cast_double", [x(3, 4).dyn(0)], torch.clone, out="double", to=int(TensorProto.DOUBLE))
+
+    case("Sum_one", [x(3, 4).dyn(0)], torch.clone)
+    case("Sum_broadcast", [x(3, 4).dyn(0), x(4), x(3, 1).dyn(0)], lambda a, b, c: a + b + c)
+    for op, fn in (("Min", torch.minimum), ("Max", torch.maximum)):
+        a, b, c = (lambda *s: distinct(*s)), (lambda *s: distinct(*s, offset=0.0625)), (lambda *s: distinct(*s, offset=0.03125))
+        case(f"{op}_one", [a(3, 4).dyn(0)], torch.clone)
+        case(f"{op}_same", [a(3, 4).dyn(0), b(3, 4).dyn(0)], fn)
+        case(f"{op}_broadcast", [a(3, 4).dyn(0), b(4)], fn)
+        case(f"{op}_scalar", [a(3, 4).dyn(0), const(0.05)], fn)
+        case(f"{op}_three", [a(3, 4).dyn(0), b(3, 1).dyn(0), c(4)], lambda p, q, r, fn=fn: fn(fn(p, q), r))
+
+    mask = [[True, False, True, True], [False, False, True, False], [True, False, False, True]]
+    case("Where_same", [boolean(mask), x(3, 4).dyn(0), x(3, 4).dyn(0)], torch.where)
+    case("Where_broadcast", [boolean(mask), x(3, 1).dyn(0), x(4)], torch.where)
+    case("Where_condition_broadcast", [boolean(mask[0]), x(3, 4).dyn(0), x(2, 1, 1)], torch.where)
+    case("Where_scalar", [boolean(mask), x(3, 4).dyn(0), const(-3.0)], lambda m, a, b: torch.where(m, a, b))
+
+
+def activation():
+    case("Relu", [away(3, 4).dyn(0)], torch.relu)
+    case("LeakyRelu", [away(3, 4).dyn(0)], lambda a: F.leaky_relu(a, 0.01))
+    case("LeakyRelu_alpha", [away(3, 4).dyn(0)], lambda a: F.leaky_relu(a, 0.25), alpha=0.25)
+    case("PRelu_channel", [away(2, 3, 2, 2).dyn(0), x(3, 1, 1)], lambda a, s: torch.where(a > 0, a, a * s))
+    case("PRelu_scalar", [away(3, 4).dyn(0), x(1)], lambda a, s: torch.where(a > 0, a, a * s))
+    case("PRelu_same", [away(3, 4).dyn(0), x(3, 4).dyn(0)], lambda a, s: torch.where(a > 0, a, a * s))
+    case("Clip_min_max", [away(3, 4, kinks=(-1.0, 1.5)).dyn(0), const(-1.0), const(1.5)],
+         lambda a, lo, hi: torch.clamp(a, -1.0, 1.5))
+    case("Clip_relu6", [away(3, 4, kinks=(0.0, 6.0)).dyn(0), const(0.0), const(6.0)], lambda a, lo, hi: F.relu6(a))
+    case("Clip_min", [away(3, 4, kinks=(-0.5,)).dyn(0), const(-0.5)], lambda a, lo: torch.clamp(a, min=-0.5))
+    case("Clip_max", [away(3, 4, kinks=(0.75,)).dyn(0), NONE, const(0.75)], lambda a, lo, hi: torch.clamp(a, max=0.75))
+    case("Clip_none", [x(3, 4).dyn(0)], torch.clone)
+    case("Sigmoid", [x(3, 4).dyn(0)], torch.sigmoid)
+    case("HardSigmoid", [away(3, 4, kinks=(-2.5, 2.5)).dyn(0)], lambda a: torch.clamp(0.2 * a + 0.5, 0.0, 1.0))
+    case("HardSigmoid_alpha_beta", [away(3, 4, kinks=(-0.8, 1.2)).dyn(0)],
+         lambda a: torch.clamp(0.5 * a + 0.4, 0.0, 1.0), alpha=0.5, beta=0.4)
+    case("HardSwish", [away(3, 4, kinks=(-3.0, 3.0)).dyn(0)], F.hardswish)
+    case("Tanh", [x(3, 4).dyn(0)], torch.tanh)
+    case("Gelu", [x(3, 4).dyn(0)], F.gelu, opset=20)
+    case("Gelu_none", [x(3, 4).dyn(0)], F.gelu, opset=20, approximate="none")
+    case("Gelu_tanh", [x(3, 4).dyn(0)], lambda a: F.gelu(a, approximate="tanh"), opset=20, approximate="tanh")
+    case("Softplus", [x(3, 4).dyn(0)], F.softplus)
+    case("Softsign", [x(3, 4).dyn(0)], F.softsign)
+    case("Elu", [away(3, 4).dyn(0)], F.elu)
+    case("Elu_alpha", [away(3, 4).dyn(0)], lambda a: F.elu(a, 0.5), alpha=0.5)
+    case("Selu", [away(3, 4).dyn(0)], F.selu)
+    case("Selu_alpha_gamma", [away(3, 4).dyn(0)], lambda a: 1.25 * torch.where(a > 0, a, 0.5 * (torch.exp(a) - 1)),
+         alpha=0.5, gamma=1.25)
+    case("Celu", [away(3, 4).dyn(0)], F.celu)
+    case("Celu_alpha", [away(3, 4).dyn(0)], lambda a: F.celu(a, 0.5), alpha=0.5)
+    case("Mish", [x(3, 4).dyn(0)], F.mish, opset=18)
+    case("ThresholdedRelu", [away(3, 4, kinks=(1.0,)).dyn(0)], lambda a: torch.where(a > 1.0, a, 0.0))
+    case("ThresholdedRelu_alpha", [away(3, 4, kinks=(0.5,)).dyn(0)], lambda a: torch.where(a > 0.5, a, 0.0), alpha=0.5)
+    for op, fn in (("Softmax", torch.softmax), ("LogSoftmax", torch.log_softmax)):
+        case(f"{op}_default", [x(3, 5).dyn(0)], lambda a, fn=fn: fn(a, -1))
+        case(f"{op}_axis0", [x(3, 5).dyn(0)], lambda a, fn=fn: fn(a, 0), axis=0)
+        case(f"{op}_axis_last_3d", [x(2, 3, 4).dyn(0, 1)], lambda a, fn=fn: fn(a, -1), axis=-1)
+        case(f"{op}_axis1_4d", [x(2, 3, 2, 2).dyn(0)], lambda a, fn=fn: fn(a, 1), axis=1)
+        case(f"{op}_axis_dynamic", [x(2, 3, 4).dyn(0, 2)], lambda a, fn=fn: fn(a, 2), axis=2)
+
+
+def same_pads(size, kernel, stride, dilation, upper):
+    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if upper else (large, small)
+
+
+def padded(a, pads, value=0.0):
+    """`pads` as in ONNX: all begins, then all ends, of the spatial dimensions."""
+    n = len(pads) // 2
+    flat = []
+    for axis in reversed(range(n)):
+        flat += [pads[axis], pads[n + axis]]
+    return F.pad(a, flat, value=value)
+
+
+def spatial_pads(shape, kernel, strides, dilations, pads, auto_pad):
+    n = len(kernel)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        pairs = [same_pads(shape[i], kernel[i], strides[i], dilations[i], auto_pad == "SAME_UPPER") for i in range(n)]
+        return [p[0] for p in pairs] + [p[1] for p in pairs]
+    return pads or [0] * (2 * n)
+
+
+def conv():
+    def conv_case(name, xs, ws, bias=True, **attributes):
+        n = len(ws) - 2
+        strides = attributes.get("strides", [1] * n)
+        dilations = attributes.get("dilations", [1] * n)
+        group = attributes.get("group", 1)
+        pads = spatial_pads(xs[2:], ws[2:], strides, dilations, attributes.get("pads"), attributes.get("auto_pad"))
+        conv_n = F.conv1d if n == 1 else F.conv2d
+
+        def fn(a, w, b=None):
+            return conv_n(padded(a, pads), w, b, stride=strides, dilation=dilations, groups=group)
+
+        inputs = [x(*xs).dyn(0), x(*ws)] + ([x(ws[0])] if bias else [])
+        case(f"Conv_{name}", inputs, fn, **attributes)
+
+    conv_case("1x1", (2, 3, 2, 3), (4, 3, 1, 1), kernel_shape=[1, 1])
+    conv_case("1x1_stride2", (2, 3, 3, 4), (4, 3, 1, 1), kernel_shape=[1, 1], strides=[2, 2])
+    conv_case("3x3_pad", (2, 2, 4, 3), (3, 2, 3, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    conv_case("3x3_valid", (2, 2, 4, 5), (2, 2, 3, 3), kernel_shape=[3, 3])
+    conv_case("no_attributes", (2, 2, 4, 3), (3, 2, 2, 2))
+    conv_case("no_bias", (2, 2, 4, 3), (3, 2, 3, 3), bias=False, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    conv_case("stride2", (2, 2, 5, 5), (2, 2, 3, 3), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    conv_case("stride2_remainder", (1, 2, 6, 4), (3, 2, 3, 3), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    conv_case("stride3_remainder_valid", (1, 2, 7, 4), (3, 2, 2, 2), kernel_shape=[2, 2], strides=[3, 2])
+    conv_case("stride_unequal", (1, 2, 6, 5), (2, 2, 3, 2), kernel_shape=[3, 2], strides=[1, 2], pads=[1, 0, 1, 0])
+    conv_case("dilation2", (1, 2, 6, 5), (2, 2, 3, 2), kernel_shape=[3, 2], dilations=[2, 2])
+    conv_case("dilation2_stride2_pad", (1, 2, 6, 5), (2, 2, 3, 3), kernel_shape=[3, 3], dilations=[2, 2],
+              strides=[2, 2], pads=[2, 2, 2, 2])
+    conv_case("groups2", (2, 4, 3, 2), (6, 2, 2, 2), kernel_shape=[2, 2], group=2, pads=[0, 0, 1, 1])
+    conv_case("groups2_stride2", (1, 4, 4, 4), (4, 2, 3, 3), kernel_shape=[3, 3], group=2, pads=[1, 1, 1, 1],
+              strides=[2, 2])
+    conv_case("depthwise", (2, 3, 3, 3), (3, 1, 3, 3), kernel_shape=[3, 3], group=3, pads=[1, 1, 1, 1])
+    conv_case("depthwise_stride2", (1, 3, 4, 5), (3, 1, 3, 3), kernel_shape=[3, 3], group=3, pads=[1, 1, 1, 1],
+              strides=[2, 2])
+    conv_case("depthwise_no_bias", (1, 3, 4, 5), (3, 1, 3, 3), bias=False, kernel_shape=[3, 3], group=3,
+              pads=[1, 1, 1, 1])
+    conv_case("depthwise_multiplier2", (1, 3, 3, 4), (6, 1, 2, 2), kernel_shape=[2, 2], group=3)
+    conv_case("asymmetric_pads", (1, 2, 4, 3), (2, 2, 3, 3), kernel_shape=[3, 3], pads=[0, 1, 2, 1])
+    conv_case("asymmetric_pads_stride2", (1, 2, 4, 5), (2, 2, 3, 3), kernel_shape=[3, 3], pads=[0, 0, 1, 1],
+              strides=[2, 2])
+    conv_case("same_upper", (1, 2, 4, 5), (2, 2, 2, 3), kernel_shape=[2, 3], auto_pad="SAME_UPPER")
+    conv_case("same_upper_stride2", (1, 2, 5, 4), (2, 2, 3, 3), kernel_shape=[3, 3], auto_pad="SAME_UPPER",
+              strides=[2, 2])
+    conv_case("same_lower", (1, 2, 4, 5), (2, 2, 2, 3), kernel_shape=[2, 3], auto_pad="SAME_LOWER")
+    conv_case("same_lower_stride2", (1, 2, 5, 4), (2, 2, 3, 3), kernel_shape=[3, 3], auto_pad="SAME_LOWER",
+              strides=[2, 2])
+    conv_case("valid", (1, 2, 4, 5), (2, 2, 3, 2), kernel_shape=[3, 2], auto_pad="VALID")
+    conv_case("5x5_on_3x3", (2, 2, 3, 3), (1, 2, 5, 5), kernel_shape=[5, 5], pads=[2, 2, 2, 2])
+    conv_case("5x5_depthwise_stride2", (1, 2, 4, 4), (2, 1, 5, 5), kernel_shape=[5, 5], group=2, pads=[2, 2, 2, 2],
+              strides=[2, 2])
+    conv_case("1d", (2, 3, 6), (4, 3, 3), kernel_shape=[3], pads=[1, 1])
+    conv_case("1d_stride2_dilation2", (2, 2, 9), (3, 2, 3), kernel_shape=[3], strides=[2], dilations=[2])
+    conv_case("1d_depthwise", (2, 4, 6), (4, 1, 3), kernel_shape=[3], group=4, pads=[2, 0])
+
+
+def pool():
+    case("GlobalAveragePool", [x(2, 3, 2, 3).dyn(0)], lambda a: a.mean((2, 3), keepdim=True))
+    case("GlobalAveragePool_1d", [x(2, 3, 5).dyn(0)], lambda a: a.mean((2,), keepdim=True))
+    case("GlobalAveragePool_dynamic", [x(2, 2, 3, 4).dyn(0, 2, 3)], lambda a: a.mean((2, 3), keepdim=True))
+
+    def out_pads(shape, kernel, strides, dilations, pads, ceil):
+        """Further end pads that make every window of ceil_mode a whole one; windows that start in end pads drop out."""
+        n = len(kernel)
+        more = []
+        for i in range(n):
+            span = shape[i] + pads[i] + pads[n + i] - ((kernel[i] - 1) * dilations[i] + 1)
+            count = (math.ceil(span / strides[i]) if ceil else span // strides[i]) + 1
+            if ceil and (count - 1) * strides[i] >= shape[i] + pads[i]:
+                count -= 1
+            more.append(max((count - 1) * strides[i] - span, 0))
+        return more
+
+    def average(name, shape, opset=17, **attributes):
+        kernel = attributes["kernel_shape"]
+        n = len(kernel)
+        strides = attributes.get("strides", [1] * n)
+        pads = spatial_pads(shape[2:], kernel, strides, [1] * n, attributes.get("pads"), attributes.get("auto_pad"))
+        more = out_pads(shape[2:], kernel, strides, [1] * n, pads, attributes.get("ceil_mode", 0))
+        include = attributes.get("count_include_pad", 0)
+        pool_n = F.avg_pool1d if n == 1 else F.avg_pool2d
+
+        def fn(a):
+            ones = torch.ones(shape[2:], dtype=a.dtype)[None, None]
+            ones = padded(padded(ones, pads, float(include)), [0] * n + more)
+            a = padded(padded(a, pads), [0] * n + more)
+            return pool_n(a, kernel, strides) / pool_n(ones, kernel, strides)
+
+        case(f"AveragePool_{name}", [x(*shape).dyn(0)], fn, opset=opset, **attributes)
+
+    average("k2s2", (2, 2, 4, 4), kernel_shape=[2, 2], strides=[2, 2])
+    average("k2s2_remainder", (1, 2, 5, 5), kernel_shape=[2, 2], strides=[2, 2])
+    average("k3s1", (1, 2, 5, 4), kernel_shape=[3, 3])
+    average("k3s2p1", (1, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    average("k3s2p1_include_pad", (1, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
+            count_include_pad=1)
+    average("ceil", (1, 2, 5, 6), opset=19, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    average("ceil_pad", (1, 2, 6, 5), opset=19, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1)
+    average("asymmetric_pads", (1, 2, 4, 5), kernel_shape=[3, 2], strides=[2, 2], pads=[0, 1, 1, 0])
+    average("same_upper", (1, 2, 5, 4), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+    average("unequal", (1, 2, 4, 6), kernel_shape=[2, 3], strides=[1, 3])
+    average("1d", (2, 3, 8), kernel_shape=[2], strides=[2])
+
+    def maximum(name, shape, **attributes):
+        kernel = attributes["kernel_shape"]
+        n = len(kernel)
+        strides = attributes.get("strides", [1] * n)
+        dilations = attributes.get("dilations", [1] * n)
+        pads = spatial_pads(shape[2:], kernel, strides, dilations, attributes.get("pads"), attributes.get("auto_pad"))
+        more = out_pads(shape[2:], kernel, strides, dilations, pads, attributes.get("ceil_mode", 0))
+        pool_n = F.max_pool1d if n == 1 else F.max_pool2d
+
+        def fn(a):
+            a = padded(padded(a, pads, -math.inf), [0] * n + more, -math.inf)
+            return pool_n(a, kernel, strides, dilation=dilations)
+
+        case(f"MaxPool_{name}", [distinct(*shape).dyn(0)], fn, **attributes)
+
+    maximum("k2s2", (2, 2, 4, 4), kernel_shape=[2, 2], strides=[2, 2])
+    maximum("k2s2_remainder", (1, 2, 5, 5), kernel_shape=[2, 2], strides=[2, 2])
+    maximum("k3s2p1", (1, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    maximum("k3s1p1", (1, 2, 4, 4), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    maximum("dilation2", (1, 2, 6, 5), kernel_shape=[2, 2], dilations=[2, 2])
+    maximum("ceil", (1, 2, 5, 6), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    maximum("same_upper", (1, 2, 5, 4), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+    maximum("1d", (2, 3, 8), kernel_shape=[3], strides=[2], pads=[1, 1])
+
+
+def norm():
+    def batch_norm(eps):
+        def fn(a, scale, bias, mean, var):
+            s = [1, -1] + [1] * (a.dim() - 2)
+            return (a - mean.view(s)) / torch.sqrt(var.view(s) + eps) * scale.view(s) + bias.view(s)
+        return fn
+
+    stats = lambda c: [const_x(c), In((c,), args=(0.5, 2.5), kind="const_float", needs_grad=False)]
+    case("BatchNormalization", [x(2, 3, 2, 3).dyn(0), x(3), x(3), *stats(3)], batch_norm(1e-5))
+    case("BatchNormalization_epsilon", [x(2, 3, 2, 2).dyn(0), x(3), x(3), *stats(3)], batch_norm(0.125), epsilon=0.125)
+    case("BatchNormalization_2d", [x(4, 3).dyn(0), x(3), x(3), *stats(3)], batch_norm(1e-5))
+    case("BatchNormalization_frozen_scale", [x(2, 3, 4).dyn(0), const_x(3), x(3), *stats(3)], batch_norm(1e-5))
+
+    def layer_norm(axis, eps):
+        def fn(a, scale, bias=None):
+            dims = list(range(axis % a.dim(), a.dim()))
+            m = a.mean(dims, keepdim=True)
+            v = ((a - m) ** 2).mean(dims, keepdim=True)
+            y = (a - m) / torch.sqrt(v + eps) * scale
+            return y if bias is None else y + bias
+        return fn
+
+    case("LayerNormalization", [x(3, 5).dyn(0), x(5), x(5)], layer_norm(-1, 1e-5))
+    case("LayerNormalization_3d", [x(2, 3, 4).dyn(0, 1), x(4), x(4)], layer_norm(-1, 1e-5), axis=-1, epsilon=1e-5)
+    case("LayerNormalization_axis2_epsilon", [x(2, 3, 4).dyn(0), x(4), x(4)], layer_norm(2, 0.125), axis=2,
+         epsilon=0.125)
+    case("LayerNormalization_axis1", [x(2, 3, 4).dyn(0), x(3, 4), x(3, 4)], layer_norm(1, 1e-5), axis=1)
+    case("LayerNormalization_no_bias", [x(2, 3, 4).dyn(0, 1), x(4)], layer_norm(-1, 1e-5), axis=-1)
+    case("LayerNormalization_axis1_no_bias", [x(2, 3, 2, 2).dyn(0), x(3, 2, 2)], layer_norm(1, 1e-5), axis=1)
+
+
+def reduce():
+    def dims_of(axes, a):
+        return tuple(axes) if axes else tuple(range(a.dim()))
+
+    def square_sum(a, dims, keep):
+        return (a * a).sum(dims, keepdim=keep)
+
+    ops = {
+        "ReduceMean": (lambda a, d, k: a.mean(d, keepdim=k), x),
+        "ReduceMax": (lambda a, d, k: torch.amax(a, d, keepdim=k), distinct),
+        "ReduceMin": (lambda a, d, k: torch.amin(a, d, keepdim=k), distinct),
+        "ReduceL2": (lambda a, d, k: torch.sqrt(square_sum(a, d, k)), x),
+        "ReduceLogSumExp": (lambda a, d, k: torch.logsumexp(a, d, keepdim=k), x),
+        "ReduceSumSquare": (square_sum, x),
+        "ReduceSum": (lambda a, d, k: a.sum(d, keepdim=k), x),
+    }
+    variants = [
+        ("axis1_keep", [1], 1), ("axis1", [1], 0), ("axis_last", [-1], 0), ("axes_many", [2, 0], 0),
+        ("axes_many_keep", [-1, -2], 1), ("axis0", [0], 0), ("all", None, 0), ("all_keep", None, 1),
+    ]
+    for op, (fn, draw) in ops.items():
+        for name, axes, keep in variants:
+            def run(a, _axes=None, fn=fn, axes=axes, keep=keep):
+                return fn(a, dims_of(axes, a), bool(keep))
+            a = draw(2, 3, 4).dyn(0)
+            if op == "ReduceSum":
+                case(f"{op}_{name}", [a] + ([ints(*axes)] if axes else []), run, keepdims=keep)
+                continue
+            more = {"axes": axes} if axes else {}
+            case(f"{op}_{name}", [a], run, keepdims=keep, **more)
+            if name in ("axis1", "axes_many_keep", "all"):
+                case(f"{op}_18_{name}", [a] + ([ints(*axes)] if axes else []), run, opset=18, keepdims=keep)
+    case("ReduceMean_default", [x(2, 3, 2).dyn(0)], lambda a: a.mean((0, 1, 2), keepdim=True))
+    case("ReduceMean_dynamic", [x(2, 3, 4).dyn(0, 1)], lambda a: a.mean(1), axes=[1], keepdims=0)
+    case("ReduceSum_noop", [x(2, 3).dyn(0)], torch.clone, noop_with_empty_axes=1)
+    case("ReduceSum_noop_empty_axes", [x(2, 3).dyn(0), ints()], lambda a, _: a.clone(), noop_with_empty_axes=1)
+    case("ReduceMean_18_noop", [x(2, 3).dyn(0)], torch.clone, opset=18, noop_with_empty_axes=1)
+
+
+def shape():
+    for axis, name in ((0, "axis0"), (1, "axis1"), (2, "axis2"), (-1, "axis_last"), (3, "axis_rank")):
+        def flatten(a, axis=axis):
+            axis = axis if axis >= 0 else axis + a.dim()
+            return a.reshape(math.prod(a.shape[:axis]), -1) if axis else a.reshape(1, -1)
+        case(f"Flatten_{name}", [x(2, 3, 4).dyn(0)], flatten, axis=axis)
+    case("Flatten_default", [x(2, 3, 2, 2).dyn(0)], lambda a: a.reshape(2, 12))
+    case("Reshape_minus_one", [x(2, 3, 4).dyn(0), ints(-1, 6)], lambda a, s: a.reshape(-1, 6))
+    case("Reshape_zero", [x(2, 3, 4).dyn(0), ints(0, -1)], lambda a, s: a.reshape(2, -1))
+    case("Reshape_heads", [x(2, 3, 8).dyn(0, 1), ints(0, 0, 2, 4)], lambda a, s: a.reshape(2, 3, 2, 4))
+    case("Reshape_scalar", [x(1, 1), In(kind="const_int64", needs_grad=False, value=np.zeros(0, np.int64))],
+         lambda a, s: a.reshape(()))
+    case("Reshape_fixed", [x(2, 6), ints(3, 4)], lambda a, s: a.reshape(3, 4))
+    case("Transpose_default", [x(2, 3, 4).dyn(0)], lambda a: a.permute(2, 1, 0))
+    case("Transpose_cycle", [x(2, 3, 4).dyn(0)], lambda a: a.permute(1, 2, 0), perm=[1, 2, 0])
+    case("Transpose_heads", [x(2, 3, 2, 4).dyn(0, 1)], lambda a: a.permute(0, 2, 1, 3), perm=[0, 2, 1, 3])
+    case("Squeeze_axis1", [x(3, 1, 4).dyn(0), ints(1)], lambda a, s: a.squeeze(1))
+    case("Squeeze_negative", [x(3, 1, 4, 1).dyn(0), ints(-1, 1)], lambda a, s: a.reshape(3, 4))
+    case("Squeeze_no_axes", [x(3, 1, 4, 1)], lambda a: a.reshape(3, 4))
+    case("Unsqueeze_axis1", [x(3, 4).dyn(0), ints(1)], lambda a, s: a[:, None])
+    case("Unsqueeze_many", [x(3, 4).dyn(0), ints(3, 0)], lambda a, s: a[None, :, :, None])
+    case("Unsqueeze_negative", [x(3, 4).dyn(0), ints(-1, 1)], lambda a, s: a[:, None, :, None])
+    case("Expand_left", [x(3, 1).dyn(0), ints(2, 1, 4)], lambda a, s: a.expand(2, 3, 4))
+    case("Expand_same_rank", [x(3, 1, 2).dyn(0), ints(1, 4, 1)], lambda a, s: a.expand(3, 4, 2))
+    case("Expand_scalar", [x(), ints(2, 3)], lambda a, s: a.expand(2, 3))
+    case("Expand_lower_rank", [x(2, 3, 4).dyn(0), ints(4)], lambda a, s: a.clone())
+    case("Concat_axis0", [x(2, 3), x(1, 3), x(3, 3)], lambda *a: torch.cat(a, 0), axis=0)
+    case("Concat_axis0_dynamic", [x(2, 3).dyn(0), x(1, 3).dyn(0), x(3, 3)], lambda *a: torch.cat(a, 0), axis=0)
+    case("Concat_axis1", [x(2, 3).dyn(0), x(2, 1).dyn(0), x(2, 4).dyn(0)], lambda *a: torch.cat(a, 1), axis=1)
+    case("Concat_axis_last", [x(2, 3, 2).dyn(0), x(2, 3, 1).dyn(0), x(2, 3, 3).dyn(0)], lambda *a: torch.cat(a, -1),
+         axis=-1)
+    case("Concat_dynamic_along_axis", [x(2, 3).dyn(0, 1), x(2, 4).dyn(0, 1)], lambda *a: torch.cat(a, 1), axis=1)
+    case("Concat_one", [x(2, 3).dyn(0)], torch.clone, axis=1)
+    case("Split_equal", [x(2, 6).dyn(0)], lambda a: a.split(2, 1), axis=1)  # opset 13: as many as there are outputs
+    CASES[-1]["outputs"] = 3
+    case("Split_uneven", [x(2, 6).dyn(0), ints(1, 3, 2)], lambda a, s: a.split([1, 3, 2], 1), axis=1)
+    case("Split_axis_last", [x(2, 2, 5).dyn(0), ints(2, 3)], lambda a, s: a.split([2, 3], -1), axis=-1)
+    case("Split_axis0", [x(5, 2), ints(2, 3)], lambda a, s: a.split([2, 3], 0))
+    case("Split_unused", [x(2, 6).dyn(0), ints(1, 3, 2)], lambda a, s: a.split([1, 3, 2], 1), unused=(1,), axis=1)
+    case("Split_unused_first", [x(2, 6).dyn(0), ints(1, 3, 2)], lambda a, s: a.split([1, 3, 2], 1), unused=(0, 2),
+         axis=1)
+    case("Split_18_num_outputs", [x(2, 6).dyn(0)], lambda a: a.split(2, 1), opset=18, axis=1, num_outputs=3)
+    case("Split_18_num_outputs_uneven", [x(2, 7).dyn(0)], lambda a: a.split(3, 1), opset=18, axis=1, num_outputs=3)
+
+
+def index():
+    case("Slice_plain", [x(4, 5), ints(1, 0), ints(3, 4)], lambda a, *_: a[1:3, 0:4])
+    case("Slice_axes", [x(3, 4, 5).dyn(0), ints(1, 2), ints(3, 5), ints(1, 2)], lambda a, *_: a[:, 1:3, 2:5])
+    case("Slice_step2", [x(3, 7).dyn(0), ints(1), ints(7), ints(1), ints(2)], lambda a, *_: a[:, 1:7:2])
+    case("Slice_step3_remainder", [x(3, 8).dyn(0), ints(0), ints(FAR), ints(1), ints(3)], lambda a, *_: a[:, ::3])
+    case("Slice_negative_step", [x(3, 6).dyn(0), ints(-1), ints(-FAR), ints(1), ints(-1)], lambda a, *_: a.flip(1))
+    case("Slice_negative_step2", [x(3, 6).dyn(0), ints(4), ints(0), ints(-1), ints(-2)],
+         lambda a, *_: a[:, [4, 2]])
+    case("Slice_negative_indices", [x(3, 6).dyn(0), ints(-4), ints(-1), ints(-1)], lambda a, *_: a[:, 2:5])
+    case("Slice_to_the_end", [x(3, 6).dyn(0), ints(2), ints(FAR), ints(1)], lambda a, *_: a[:, 2:])
+    case("Slice_dynamic_axis", [x(2, 5, 3).dyn(0, 1), ints(0), ints(1), ints(1)], lambda a, *_: a[:, 0:1])
+    case("Slice_batch_axis", [x(5, 3).dyn(0), ints(1), ints(FAR), ints(0)], lambda a, *_: a[1:])
+    case("Slice_beyond", [x(3, 4).dyn(0), ints(1), ints(100), ints(1)], lambda a, *_: a[:, 1:])
+
+    table = [[0, 3], [2, 0]]
+    case("Gather_axis0", [x(5, 3), i64(table)], lambda a, i: a[i])
+    case("Gather_axis0_const", [x(5, 3), ints(4, 1)], lambda a, i: a[i], axis=0)
+    case("Gather_axis1", [x(2, 4, 3).dyn(0), i64([3, 1])], lambda a, i: a[:, i], axis=1)
+    case("Gather_axis_last", [x(2, 3, 4).dyn(0), i64(table)], lambda a, i: a[:, :, i], axis=-1)
+    case("Gather_negative", [x(5, 3), i64([-1, -5, 2])], lambda a, i: a[i], axis=0)
+    case("Gather_duplicates", [x(5, 3), i64([2, 2, 0, 2])], lambda a, i: a[i], axis=0)
+    case("Gather_negative_duplicates_axis1", [x(2, 4).dyn(0), i64([-1, 3, 0])], lambda a, i: a[:, i], axis=1)
+    case("Gather_scalar", [x(2, 4, 3).dyn(0), int_scalar(0)], lambda a, i: a[:, 0], axis=1)
+    case("Gather_scalar_negative", [x(2, 4).dyn(0), int_scalar(-1)], lambda a, i: a[:, -1], axis=1)
+    case("Gather_scalar_axis0", [x(3, 2, 2), int_scalar(1)], lambda a, i: a[1], axis=0)
+    case("Gather_vector", [x(6), i64([[5, 0], [1, 1]])], lambda a, i: a[i])
+    case("Gather_dynamic_axis", [x(2, 5, 3).dyn(0, 1), int_scalar(0)], lambda a, i: a[:, 0], axis=1)
+
+    case("Pad_constant", [x(2, 3).dyn(0), ints(0, 1, 0, 2), const(1.5)], lambda a, *_: F.pad(a, (1, 2), value=1.5),
+         mode="constant")
+    case("Pad_default", [x(2, 2, 2, 3).dyn(0), ints(0, 0, 1, 0, 0, 0, 1, 2)], lambda a, *_: F.pad(a, (0, 2, 1, 1)))
+    case("Pad_negative", [x(2, 5).dyn(0), ints(0, -1, 0, -2)], lambda a, *_: F.pad(a, (-1, -2)))
+    case("Pad_mixed_sign", [x(2, 5).dyn(0), ints(0, 2, 0, -2)], lambda a, *_: F.pad(a, (2, -2)))
+    case("Pad_edge", [x(1, 2, 2, 3).dyn(0), ints(0, 0, 1, 2, 0, 0, 1, 1)],
+         lambda a, *_: F.pad(a, (2, 1, 1, 1), mode="replicate"), mode="edge")
+    case("Pad_reflect", [x(1, 2, 3, 4).dyn(0), ints(0, 0, 1, 2, 0, 0, 2, 1)],
+         lambda a, *_: F.pad(a, (2, 1, 1, 2), mode="reflect"), mode="reflect")
+    case("Pad_18_axes", [x(2, 3, 2).dyn(0), ints(1, 2), NONE, ints(1)], lambda a, *_: F.pad(a, (0, 0, 1, 2)), opset=18)
+
+
+# ------------------------------------------------------------------------------------------------- running the table
+
+PROTO = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+
+
+def onnx_outputs(c, arrays, ranks):
+    """What ONNX Runtime makes of the node as the table describes it, in float32."""
+    infos, initializers, feeds, names = [], [], {}, []
+    for n, (spec, array) in enumerate(zip(c["inputs"], arrays)):
+        name = "" if spec.kind == "none" else f"x{n}"
+        names.append(name)
+        if not name:
+            continue
+        base = spec.kind.removeprefix("const_")
+        array = np.asarray(array, np.float32) if base == "float" else array
+        if spec.kind.startswith("const_"):
+            initializers.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+            continue
+        dims = [f"d{d}" if axis in spec.dynamic else d for axis, d in enumerate(array.shape)]
+        infos.append(helper.make_tensor_value_info(name, PROTO[base], dims))
+        feeds[name] = array
+    outs = [f"y{n}" for n in range(len(ranks))]
+    node = helper.make_node(c["op"], names, outs, **c["attributes"])
+    graph = helper.make_graph([node], c["name"], infos,
+                              [helper.make_tensor_value_info(o, PROTO[c["out"]], [None] * rank) for o, rank in zip(outs, ranks)], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", c["opset"])], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(outs, feeds)
+
+
+def run_case(c):
+    rng = np.random.default_rng(zlib.crc32(c["name"].encode()))
+    arrays = [spec.make(rng) for spec in c["inputs"]]
+    tensors = [None if a is None else torch.tensor(a, requires_grad=s.needs_grad) for s, a in zip(c["inputs"], arrays)]
+    ys = c["fn"](*tensors)
+    ys = [ys] if isinstance(ys, torch.Tensor) else list(ys)
+    count = len(ys)
+    assert c.get("outputs", count) == count, c["name"]
+    saved = {f"x{n}": a for n, a in enumerate(arrays) if a is not None}
+    loss = 0.0
+    for n, y in enumerate(ys):
+        saved[f"y{n}"] = y.detach().numpy()
+        if n in c["unused"]:
+            continue
+        w = grid(rng.uniform(0.25, 1.0, tuple(y.shape)) * rng.choice([-1.0, 1.0], tuple(y.shape)))
+        saved[f"w{n}"] = w
+        loss = loss + (y * torch.tensor(w)).sum()
+    loss.backward()
+    for n, (spec, tensor) in enumerate(zip(c["inputs"], tensors)):
+        if spec.needs_grad:
+            saved[f"dx{n}"] = tensor.grad.numpy()
+    for n, got in enumerate(onnx_outputs(c, arrays, [y.dim() for y in ys])):
+        want = saved[f"y{n}"]
+        assert got.shape == want.shape, (c["name"], got.shape, want.shape)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=c["name"])
+    for key, array in saved.items():
+        assert array.size <= 100, (c["name"], key, array.shape)
+        assert np.isfinite(array).all(), (c["name"], key)
+    for n, spec in enumerate(c["inputs"]):
+        if spec.needs_grad:
+            assert np.abs(saved[f"dx{n}"]).max() > 1e-3, (c["name"], "a gradient of nothing proves nothing")
+    return saved, count
+
+
+def row(c, count):
+    inputs = []
+    for spec in c["inputs"]:
+        entry = {"kind": spec.kind, "needs_grad": spec.needs_grad}
+        if spec.dynamic:
+            entry["dynamic_axes"] = spec.dynamic
+        inputs.append(entry)
+    return {"name": c["name"], "op": c["op"], "domain": "", "opset": c["opset"], "attributes": c["attributes"],
+            "inputs": inputs, "outputs": count, "output_kinds": [c["out"]] * count}
+
+
+def main():
+    torch.set_num_threads(1)
+    for family in (linear, elementwise, activation, conv, pool, norm, reduce, shape, index):
+        family()
+    arrays, rows = {}, []
+    wrong = 0
+    for c in CASES:
+        try:
+            saved, count = run_case(c)
+        except Exception as error:  # one run shows every mistake of the table
+            print(f"{c['name']}: {error}")
+            wrong += 1
+            continue
+        rows.append(row(c, count))
+        arrays.update({f"{c['name']}/{key}": np.ascontiguousarray(a) if a.ndim else a for key, a in saved.items()})
+    if wrong:
+        raise SystemExit(f"{wrong} cases are wrong; nothing written")
+    np.savez_compressed(OUT / "grad.npz", **arrays)
+    lines = ",\n".join(json.dumps(r) for r in rows)
+    (OUT / "grad.json").write_text(f"[\n{lines}\n]\n")
+    print(f"{len(rows)} cases, {len(arrays)} arrays, {(OUT / 'grad.npz').stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
