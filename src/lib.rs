@@ -5,7 +5,9 @@
 #![warn(missing_docs)]
 
 #[cfg(feature = "device")]
-pub mod cli;
+pub mod graph;
+#[cfg(feature = "device")]
+pub mod grad;
 pub mod delta;
 #[cfg(feature = "device")]
-pub mod graph;
+pub mod cli;

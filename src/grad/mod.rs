@@ -1,0 +1,216 @@
+//! Stage 4: the tail's gradient, written as ordinary ONNX nodes.
+//!
+//! Takes a typed graph, one scalar output and the values to differentiate for; gives the same graph with the
+//! gradient's nodes appended. The walk visits in reverse, skips what no wanted value needs, sums broadcasts back to the
+//! input's shape, accumulates reuse, and adds the node's name to errors. The mathematics is in [`rules`]. Never runs
+//! anything, reads no clock and no file, and never sees the batch size as a number.
+
+mod at;
+pub mod rules;
+mod unbroadcast;
+
+pub use at::At;
+
+use crate::graph::{Builder, DType, Graph, Node, Val, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
+
+/// What a rule gives: for each input of the node its gradient, or `None` where none flows.
+pub type Grads<'b> = Result<Vec<Option<Val<'b>>>, String>;
+
+/// A rule: from a node in its place to the gradients of its inputs.
+pub type RuleFn = for<'a, 'b> fn(&At<'a, 'b>) -> Grads<'b>;
+
+/// Whether and how a gradient passes an operator.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// The rule gives the gradients.
+    Flows(RuleFn),
+    /// The output does not depend smoothly on any input: the gradient is zero and the walk goes no further.
+    Stops,
+    /// There is no gradient; the text says what to do instead.
+    Refuses(&'static str),
+}
+
+/// One row of the table: an operator and what happens to a gradient that reaches it.
+#[derive(Clone)]
+pub struct Rule {
+    /// The operator as ONNX spells it.
+    pub op: &'static str,
+    /// The operator set's domain; empty for `ai.onnx`.
+    pub domain: &'static str,
+    /// The opsets of `domain` that the rule is right for.
+    pub opsets: RangeInclusive<i64>,
+    /// What happens.
+    pub action: Action,
+    /// For operators that broadcast: the number of trailing dimensions that do not (0 for `Add`, 2 for `MatMul`).
+    /// The walk then sums the rule's gradients back to each input's shape.
+    pub broadcasts: Option<usize>,
+    /// What a user should know about it; shown by `edgetune ops`.
+    pub note: &'static str,
+}
+
+/// Why a gradient could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The operator has no rule, or its rule refuses.
+    #[error("node `{node}` ({op}, opset {opset}): no gradient; {remedy}")]
+    Refused {
+        /// The node's name.
+        node: String,
+        /// Its operator, with the domain unless it is `ai.onnx`.
+        op: String,
+        /// The version of its operator set.
+        opset: i64,
+        /// What to do instead.
+        remedy: String,
+    },
+    /// A rule needs something that the graph does not say.
+    #[error("node `{node}` ({op}, opset {opset}): {reason}")]
+    Rule {
+        /// The node's name.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// The version of its operator set.
+        opset: i64,
+        /// What is missing, and the remedy.
+        reason: String,
+    },
+    /// No path leads from the loss to a parameter.
+    #[error("`{value}` does not influence the loss: nothing would be learned; leave it out of --train")]
+    Unreached {
+        /// The parameter's name.
+        value: String,
+    },
+}
+
+/// The rule for an operator, if there is one.
+pub fn find(op: &str, domain: &str, opset: i64) -> Option<&'static Rule> {
+    let rules = rules::all();
+    let start = rules.partition_point(|rule| (rule.op, rule.domain) < (op, domain));
+    rules[start..]
+        .iter()
+        .take_while(|rule| rule.op == op && rule.domain == domain)
+        .find(|rule| rule.opsets.contains(&opset))
+}
+
+/// The version of the operator set that a node belongs to.
+fn opset_of(graph: &Graph, node: &Node) -> i64 {
+    if node.domain.is_empty() { graph.opset } else { graph.domains.get(&node.domain).copied().unwrap_or(1) }
+}
+
+/// What stands between a node and its gradient, for `inspect`: `None` where a gradient flows.
+pub fn blocked(graph: &Graph, node: &Node) -> Option<Error> {
+    let opset = opset_of(graph, node);
+    let remedy = match find(&node.op, &node.domain, opset).map(|rule| rule.action) {
+        Some(Action::Flows(_) | Action::Stops) => return None,
+        Some(Action::Refuses(remedy)) => remedy,
+        None => "no rule is known for it; cut above it with a smaller --train last:N (`edgetune ops` lists the rules)",
+    };
+    Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy: remedy.into() })
+}
+
+fn qualified(node: &Node) -> String {
+    if node.domain.is_empty() { node.op.clone() } else { format!("{}.{}", node.domain, node.op) }
+}
+
+/// Appends the gradient of the scalar `loss` for each of `wanted`; gives the gradients' values in the same order.
+/// Each has the shape and element type of the value it belongs to. Values must be typed ([`Graph::ty`]) as far as the
+/// walk comes; the graph's opset must be 17 or later.
+///
+/// # Errors
+/// A node without a gradient in the way, or a wanted value that the loss does not depend on.
+pub fn differentiate<'b>(builder: &'b Builder, loss: ValueId, wanted: &[ValueId]) -> Result<Vec<Val<'b>>, Error> {
+    let seed = builder.scalar(builder.val(loss).dtype(), 1.0);
+    differentiate_from(builder, &[(loss, seed)], wanted)
+}
+
+/// [`differentiate`] for any outputs, each with the gradient that comes in from above (a cotangent of its shape).
+///
+/// # Errors
+/// As [`differentiate`].
+pub fn differentiate_from<'b>(
+    builder: &'b Builder,
+    cotangents: &[(ValueId, Val<'b>)],
+    wanted: &[ValueId],
+) -> Result<Vec<Val<'b>>, Error> {
+    let forward = builder.graph().clone();
+    let needed = needs_gradient(&forward, cotangents, wanted);
+    let mut gradients: HashMap<ValueId, Val<'b>> = HashMap::new();
+    for (value, cotangent) in cotangents {
+        accumulate(&mut gradients, *value, *cotangent);
+    }
+    for node in forward.nodes.iter().rev() {
+        let reached = node.writes().any(|id| gradients.contains_key(&id));
+        if !reached || !node.reads().any(|id| needed.contains(&id)) {
+            continue;
+        }
+        for (value, gradient) in node_gradients(builder, &forward, node, &gradients, &needed)? {
+            accumulate(&mut gradients, value, gradient);
+        }
+    }
+    wanted
+        .iter()
+        .map(|id| gradients.get(id).copied().ok_or_else(|| Error::Unreached { value: forward.value_name(*id).into() }))
+        .collect()
+}
+
+/// The values on a smooth path from a wanted value to an output.
+fn needs_gradient(graph: &Graph, cotangents: &[(ValueId, Val<'_>)], wanted: &[ValueId]) -> HashSet<ValueId> {
+    let mut below: HashSet<ValueId> = wanted.iter().copied().collect();
+    for node in &graph.nodes {
+        let stops = matches!(
+            find(&node.op, &node.domain, opset_of(graph, node)).map(|rule| rule.action),
+            Some(Action::Stops)
+        );
+        if !stops && node.reads().any(|id| below.contains(&id)) {
+            let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
+            below.extend(node.writes().filter(smooth));
+        }
+    }
+    let above = graph.ancestors(cotangents.iter().map(|(value, _)| *value));
+    below.intersection(&above).copied().collect()
+}
+
+fn accumulate<'b>(gradients: &mut HashMap<ValueId, Val<'b>>, value: ValueId, gradient: Val<'b>) {
+    gradients.entry(value).and_modify(|sum| *sum = *sum + gradient).or_insert(gradient);
+}
+
+/// Applies the node's rule and brings the result into the shapes of the node's inputs.
+fn node_gradients<'b>(
+    builder: &'b Builder,
+    graph: &Graph,
+    node: &Node,
+    gradients: &HashMap<ValueId, Val<'b>>,
+    needed: &HashSet<ValueId>,
+) -> Result<BTreeMap<ValueId, Val<'b>>, Error> {
+    if let Some(error) = blocked(graph, node) {
+        return Err(error);
+    }
+    let opset = opset_of(graph, node);
+    let failed = |reason: String| Error::Rule { node: node.name.clone(), op: qualified(node), opset, reason };
+    let rule = find(&node.op, &node.domain, opset).expect("an unblocked node has a rule");
+    let Action::Flows(apply) = rule.action else {
+        return Ok(BTreeMap::new());
+    };
+    let at = At::new(builder, graph, node, gradients, needed, opset);
+    let results = apply(&at).map_err(failed)?;
+    assert!(results.len() <= node.inputs.len().max(1), "rule {} gave more gradients than inputs", rule.op);
+    let mut sums: BTreeMap<ValueId, Val<'b>> = BTreeMap::new();
+    for (index, gradient) in results.into_iter().enumerate() {
+        let (Some(gradient), true) = (gradient, at.needs(index)) else { continue };
+        let gradient = match rule.broadcasts {
+            Some(trailing) => unbroadcast::to_input(&at, index, gradient, trailing),
+            None => gradient,
+        };
+        let input = node.inputs[index].expect("a needed input is there");
+        sums.entry(input).and_modify(|sum| *sum = *sum + gradient).or_insert(gradient);
+    }
+    Ok(sums)
+}
+
+/// The element types that a gradient can have on any provider.
+pub fn differentiable(dtype: DType) -> bool {
+    dtype.is_float()
+}

@@ -1,0 +1,49 @@
+//! Matrix products.
+
+use crate::grad::{At, Grads};
+use crate::graph::Val;
+
+/// The last two dimensions swapped.
+fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
+    let mut perm: Vec<i64> = (0..rank as i64).collect();
+    perm.swap(rank - 2, rank - 1);
+    value.transpose(&perm)
+}
+
+/// y = A·B  ⇒  dA = dy·Bᵀ, dB = Aᵀ·dy
+///
+/// A vector operand is a matrix with one row (A) or one column (B), as in numpy.matmul. Where B is one matrix for all
+/// of A's batches, the sum over the batches is taken inside one product.
+pub fn matmul<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (rank_a, rank_b) = (n.rank(0)?, n.rank(1)?);
+    let a = if rank_a == 1 { n.x(0).unsqueeze(&[0]) } else { n.x(0) };
+    let b = if rank_b == 1 { n.x(1).unsqueeze(&[1]) } else { n.x(1) };
+    let mut dy = n.dy(0);
+    if rank_b == 1 {
+        dy = dy.unsqueeze(&[-1]);
+    }
+    if rank_a == 1 {
+        dy = dy.unsqueeze(&[-2]);
+    }
+    let da = n.needs(0).then(|| {
+        let da = dy.matmul(swapped(b, rank_b.max(2)));
+        if rank_a == 1 { da.squeeze(&[-2]) } else { da }
+    });
+    let db = n.needs(1).then(|| match one_product(n, a, dy, rank_a, rank_b) {
+        Some(db) => db,
+        None => {
+            let db = swapped(a, rank_a.max(2)).matmul(dy);
+            if rank_b == 1 { db.squeeze(&[-1]) } else { db }
+        }
+    });
+    Ok(vec![da, db])
+}
+
+/// Σ over batches of Aᵀ·dy as one product of (rows, K)ᵀ and (rows, N), where B is one matrix of fixed size.
+fn one_product<'b>(n: &At<'_, 'b>, a: Val<'b>, dy: Val<'b>, rank_a: usize, rank_b: usize) -> Option<Val<'b>> {
+    if rank_a < 3 || rank_b != 2 {
+        return None;
+    }
+    let (k, columns) = (n.fixed(1, 0).ok()?, n.fixed(1, 1).ok()?);
+    Some(a.reshape_to(&[-1, k]).transpose(&[1, 0]).matmul(dy.reshape_to(&[-1, columns])))
+}
