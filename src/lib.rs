@@ -5,9 +5,13 @@
 #![warn(missing_docs)]
 
 #[cfg(feature = "device")]
-pub mod graph;
-#[cfg(feature = "device")]
-pub mod grad;
-pub mod delta;
+pub mod adapter;
 #[cfg(feature = "device")]
 pub mod cli;
+#[cfg(feature = "device")]
+pub mod cut;
+pub mod delta;
+#[cfg(feature = "device")]
+pub mod grad;
+#[cfg(feature = "device")]
+pub mod graph;

@@ -132,7 +132,9 @@ impl<'a, 'b> At<'a, 'b> {
     pub fn fixed(&self, i: usize, axis: usize) -> Result<i64, String> {
         let dim = self.x_shape(i)?.get(axis).ok_or_else(|| format!("input {i} has no dimension {axis}"))?;
         let size = dim.fixed().ok_or_else(|| {
-            format!("dimension {axis} ({dim}) of input {i} must be fixed for its gradient; export the model with it fixed")
+            format!(
+                "dimension {axis} ({dim}) of input {i} must be fixed for its gradient; export the model with it fixed"
+            )
         })?;
         Ok(size as i64)
     }

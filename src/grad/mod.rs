@@ -160,10 +160,8 @@ pub fn differentiate_from<'b>(
 fn needs_gradient(graph: &Graph, cotangents: &[(ValueId, Val<'_>)], wanted: &[ValueId]) -> HashSet<ValueId> {
     let mut below: HashSet<ValueId> = wanted.iter().copied().collect();
     for node in &graph.nodes {
-        let stops = matches!(
-            find(&node.op, &node.domain, opset_of(graph, node)).map(|rule| rule.action),
-            Some(Action::Stops)
-        );
+        let stops =
+            matches!(find(&node.op, &node.domain, opset_of(graph, node)).map(|rule| rule.action), Some(Action::Stops));
         if !stops && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
             below.extend(node.writes().filter(smooth));

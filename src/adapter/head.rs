@@ -1,0 +1,259 @@
+//! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
+
+use super::Error;
+use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
+
+/// What to do when the data's classes are not the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeadChoice {
+    /// Replace a classifier; append one where the output looks like an embedding.
+    #[default]
+    Auto,
+    /// Replace the last linear layer.
+    Replace,
+    /// Leave the model whole and append a linear layer.
+    Append,
+}
+
+/// A linear layer behind a model that had no classifier; a delta names it so that a reader can rebuild it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendedHead {
+    /// The value of the base that it reads.
+    pub value: String,
+    /// The width of what it reads.
+    pub features: u64,
+    /// The width of what it gives.
+    pub classes: u64,
+}
+
+/// Names of an appended head's parameters.
+const APPENDED_WEIGHT: &str = "edgetune.head.weight";
+const APPENDED_BIAS: &str = "edgetune.head.bias";
+
+/// The head after [`place`].
+pub(super) struct Placed {
+    /// The new output.
+    pub output: ValueId,
+    /// The classifier's weight and bias; empty where the model has none and none was needed.
+    pub weights: Vec<ValueId>,
+    /// Whether they start anew and so must learn.
+    pub fresh: bool,
+    /// Set if the head was appended.
+    pub appended: Option<AppendedHead>,
+    /// A sentence for the report.
+    pub note: String,
+}
+
+/// The output that was asked for, or the one that looks most like a result: a float of rank 2, one whose name says
+/// logits, the first.
+pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
+    let known = || graph.outputs.iter().map(|id| graph.value_name(*id)).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        let wanted = graph.outputs.iter().copied().find(|id| graph.value_name(*id) == name);
+        return wanted.ok_or_else(|| Error::Output { name: name.into(), known: known() });
+    }
+    let score = |id: &ValueId| {
+        let float = graph.ty(*id).is_some_and(|ty| ty.dtype.is_float());
+        let matrix = graph.ty(*id).and_then(|ty| ty.rank()) == Some(2);
+        let named = graph.value_name(*id).to_lowercase().contains("logits");
+        (float, named, matrix)
+    };
+    // The first of the best: `max_by_key` would take the last.
+    let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
+    best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
+}
+
+/// The value before a final activation: losses are computed on logits.
+pub(super) fn logits(graph: &Graph, output: ValueId) -> ValueId {
+    let producer = graph.nodes.iter().find(|node| node.writes().any(|id| id == output));
+    match producer {
+        Some(node) if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") => {
+            logits(graph, node.inputs[0].expect("a unary operator has an input"))
+        }
+        _ => output,
+    }
+}
+
+/// The classifier that `output` comes from: its weight, the axis of the classes in it, and its bias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Classifier {
+    weight: ValueId,
+    axis: usize,
+    bias: Option<ValueId>,
+}
+
+/// Walks back from the output through nodes that keep the classes apart, to the layer that makes them.
+fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
+    let producers = graph.producers();
+    let is_weight = |id: ValueId| graph.initializers.get(&id).is_some_and(|tensor| tensor.dtype.is_float());
+    let (mut value, mut bias) = (output, None);
+    loop {
+        let node = &graph.nodes[*producers.get(&value)?];
+        let input = |i: usize| node.inputs.get(i).copied().flatten();
+        match node.op.as_str() {
+            "Gemm" => {
+                let weight = input(1).filter(|id| is_weight(*id))?;
+                let axis = if node.int("transB", 0) == 1 { 0 } else { 1 };
+                return Some(Classifier { weight, axis, bias: input(2).filter(|id| is_weight(*id)).or(bias) });
+            }
+            "MatMul" => {
+                let weight = input(1).filter(|id| is_weight(*id))?;
+                return Some(Classifier { weight, axis: 1, bias });
+            }
+            "Conv" => {
+                let weight = input(1).filter(|id| is_weight(*id))?;
+                return Some(Classifier { weight, axis: 0, bias: input(2).or(bias) });
+            }
+            "Add" => {
+                let (a, b) = (input(0)?, input(1)?);
+                let (constant, rest) = if is_weight(b) { (b, a) } else { (a, b) };
+                bias = Some(constant).filter(|id| is_weight(*id));
+                bias?;
+                value = rest;
+            }
+            "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "Reshape" => {
+                value = input(0)?
+            }
+            "ReduceMean" if graph.ty(value)?.rank() == Some(2) => value = input(0)?,
+            _ => return None,
+        }
+    }
+}
+
+/// Sees to it that the output has `width` columns: keeps, replaces or appends the head.
+pub(super) fn place(
+    graph: &mut Graph,
+    output: ValueId,
+    width: Option<u64>,
+    choice: HeadChoice,
+) -> Result<Placed, Error> {
+    let found = if choice == HeadChoice::Append { None } else { classifier(graph, output) };
+    let name = graph.value_name(output).to_lowercase();
+    let embedding =
+        choice == HeadChoice::Auto && ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word));
+    match (found, width) {
+        (Some(found), Some(width)) if !embedding => {
+            let had = graph.initializers[&found.weight].shape[found.axis];
+            let weights: Vec<ValueId> = [Some(found.weight), found.bias].into_iter().flatten().collect();
+            if had == width {
+                return Ok(Placed {
+                    output,
+                    weights,
+                    fresh: false,
+                    appended: None,
+                    note: format!("kept: {width} outputs"),
+                });
+            }
+            replace(graph, &found, width);
+            forget_widths(graph, output);
+            let note = format!("replaced: {had} → {width} outputs");
+            Ok(Placed { output, weights, fresh: true, appended: None, note })
+        }
+        (Some(found), None) if !embedding => {
+            let weights = [Some(found.weight), found.bias].into_iter().flatten().collect();
+            Ok(Placed { output, weights, fresh: false, appended: None, note: "kept".into() })
+        }
+        (None, Some(_)) if choice == HeadChoice::Replace => Err(Error::Head {
+            output: graph.value_name(output).into(),
+            ty: graph.ty(output).map_or("type unknown".into(), ToString::to_string),
+            reason: "no linear layer makes this output, so there is nothing to replace; use --head append".into(),
+        }),
+        (_, Some(width)) => {
+            let (output, appended, weights) = append(graph, output, width)?;
+            let note = format!("appended to `{}`: {} → {width}", appended.value, appended.features);
+            Ok(Placed { output, weights, fresh: true, appended: Some(appended), note })
+        }
+        (_, None) => Ok(Placed { output, weights: vec![], fresh: false, appended: None, note: "none".into() }),
+    }
+}
+
+/// A fresh classifier of another width starts at zero: all classes equally likely, whatever the seed.
+fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
+    let mut shape = graph.initializers[&found.weight].shape.clone();
+    shape[found.axis] = width;
+    resize(graph, found.weight, &shape);
+    if let Some(bias) = found.bias {
+        let mut shape = graph.initializers[&bias].shape.clone();
+        if let Some(last) = shape.iter_mut().rev().find(|size| **size > 1) {
+            *last = width;
+        }
+        resize(graph, bias, &shape);
+    }
+}
+
+/// Gives an initializer another shape, all zeros.
+pub(super) fn resize(graph: &mut Graph, id: ValueId, shape: &[u64]) {
+    let count = shape.iter().product::<u64>() as usize;
+    let tensor = Tensor::from_vec(shape, vec![0.0f32; count]);
+    graph.values[id.index()].ty = Some(tensor.ty());
+    graph.initializers.insert(id, tensor);
+}
+
+/// The last dimension of the output, and of what lies between it and the head, is no longer what the file declared:
+/// types are inferred again.
+pub(super) fn forget_widths(graph: &mut Graph, output: ValueId) {
+    let produced: Vec<ValueId> = graph.nodes.iter().flat_map(|node| node.writes().collect::<Vec<_>>()).collect();
+    if produced.contains(&output) {
+        for id in produced {
+            graph.values[id.index()].ty = None;
+        }
+    }
+}
+
+/// Appends `Gemm(features, weight, bias)`, after mean pooling where the value has a rank above 2.
+pub(super) fn append(
+    graph: &mut Graph,
+    value: ValueId,
+    classes: u64,
+) -> Result<(ValueId, AppendedHead, Vec<ValueId>), Error> {
+    let name = graph.value_name(value).to_string();
+    let ty = graph.ty(value).cloned();
+    let refuse = |reason: &str| Error::Head {
+        output: name.clone(),
+        ty: ty.as_ref().map_or("type unknown".into(), ToString::to_string),
+        reason: reason.into(),
+    };
+    let shape = ty
+        .as_ref()
+        .and_then(|ty| ty.shape.clone())
+        .ok_or_else(|| refuse("its shape is unknown; pick another with --output"))?;
+    let channels_first = shape.len() >= 4 && shape[1].fixed().is_some();
+    let axis = if channels_first { 1 } else { shape.len() - 1 };
+    let features = shape.get(axis).and_then(Dim::fixed).filter(|_| shape.len() >= 2);
+    let features =
+        features.ok_or_else(|| refuse("a head needs [batch, …, features] with a fixed number of features"))?;
+    let batch = shape[0].clone();
+    let flat_ty = TensorType::new(DType::Float, vec![batch.clone(), Dim::Fixed(features)]);
+    let mut read = value;
+    if shape.len() > 2 {
+        let axes: Vec<i64> = (1..shape.len()).filter(|i| *i != axis).map(|i| i as i64).collect();
+        let axes_value = graph.add_initializer("edgetune.head.axes", Tensor::from_i64(&[axes.len() as u64], &axes));
+        read = push(graph, "ReduceSum", &[value, axes_value], &[("keepdims", 0)], flat_ty.clone());
+        let sizes = axes.iter().map(|axis| shape[*axis as usize].fixed()).collect::<Option<Vec<u64>>>();
+        let sizes = sizes
+            .ok_or_else(|| refuse("pooling over a dimension that is not fixed; pick a pooled output with --output"))?;
+        let scale = Tensor::from_f32(&[], &[1.0 / sizes.iter().product::<u64>() as f32]);
+        let scale = graph.add_initializer("edgetune.head.scale", scale);
+        read = push(graph, "Mul", &[read, scale], &[], flat_ty);
+    }
+    let zeros = |shape: &[u64]| Tensor::from_vec(shape, vec![0.0f32; shape.iter().product::<u64>() as usize]);
+    let weight = graph.add_initializer(APPENDED_WEIGHT, zeros(&[features, classes]));
+    let bias = graph.add_initializer(APPENDED_BIAS, zeros(&[classes]));
+    let ty = TensorType::new(DType::Float, vec![batch, Dim::Fixed(classes)]);
+    let output = push(graph, "Gemm", &[read, weight, bias], &[], ty);
+    Ok((output, AppendedHead { value: name, features, classes }, vec![weight, bias]))
+}
+
+fn push(graph: &mut Graph, op: &str, inputs: &[ValueId], attributes: &[(&str, i64)], ty: TensorType) -> ValueId {
+    let name = format!("edgetune.head/{op}");
+    let output = graph.add_value(&name, Some(ty));
+    graph.nodes.push(Node {
+        name,
+        op: op.into(),
+        inputs: inputs.iter().map(|id| Some(*id)).collect(),
+        outputs: vec![Some(output)],
+        attributes: attributes.iter().map(|(name, value)| (name.to_string(), Attr::Int(*value))).collect(),
+        ..Node::default()
+    });
+    output
+}
