@@ -1,1 +1,3 @@
+//! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
+mod tidy;
