@@ -10,6 +10,8 @@ pub mod adapter;
 pub mod cli;
 #[cfg(feature = "device")]
 pub mod cut;
+#[cfg(feature = "device")]
+pub mod data;
 pub mod delta;
 #[cfg(feature = "device")]
 pub mod grad;

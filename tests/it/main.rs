@@ -1,3 +1,4 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
+mod data;
 mod tidy;

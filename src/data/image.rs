@@ -1,0 +1,186 @@
+//! One photograph: file bytes → header, or → the tensor that the model sees.
+//!
+//! Pure functions of bytes. Sizes are checked before pixels are decoded, so that a small file cannot claim gigabytes.
+
+use super::preprocessing::{Channels, ImagePreprocessing, Layout};
+use crate::graph::Tensor;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use std::io::Cursor;
+
+/// What a single file may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest file that is read.
+    pub file_bytes_max: u64,
+    /// Largest width or height of a photograph, in pixels.
+    pub side_max: u32,
+    /// Most memory that a decoded photograph may take.
+    pub decoded_bytes_max: u64,
+}
+
+impl Default for Limits {
+    /// Enough for a 60-megapixel camera, and not for a bomb.
+    fn default() -> Self {
+        Self { file_bytes_max: 64 << 20, side_max: 16_384, decoded_bytes_max: 256 << 20 }
+    }
+}
+
+impl Limits {
+    fn of_decoder(&self) -> image::Limits {
+        let mut limits = image::Limits::default();
+        limits.max_image_width = Some(self.side_max);
+        limits.max_image_height = Some(self.side_max);
+        limits.max_alloc = Some(self.decoded_bytes_max);
+        limits
+    }
+}
+
+/// Whether the bytes begin a photograph that can be used: format and size, from the header alone.
+///
+/// # Errors
+/// The reason for leaving it out, for a person to read.
+pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(), String> {
+    decoder(bytes, limits).map(drop)
+}
+
+/// Decodes a photograph, turns it upright as its EXIF data say, and gives the tensor that `preprocessing` describes.
+///
+/// # Errors
+/// The reason why the bytes cannot be decoded.
+pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -> Result<Tensor, String> {
+    let mut decoder = decoder(bytes, limits)?;
+    // Damaged EXIF data do not make the pixels worthless.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    decoded.apply_orientation(orientation);
+    let (width, height) = (decoded.width(), decoded.height());
+    let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, preprocessing)?;
+    Ok(normalise(&pixels, preprocessing))
+}
+
+fn decoder<'a>(bytes: &'a [u8], limits: &Limits) -> Result<impl ImageDecoder + 'a, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    match reader.format() {
+        Some(ImageFormat::Jpeg | ImageFormat::Png) => {}
+        Some(other) => return Err(format!("{other:?} image; only JPEG and PNG are read, convert it")),
+        None => return Err("not an image".into()),
+    }
+    reader.limits(limits.of_decoder());
+    let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err("an image without pixels".into());
+    }
+    if decoder.total_bytes() > limits.decoded_bytes_max || width.max(height) > limits.side_max {
+        return Err(format!("{width}×{height} pixels are too many; scale the image down"));
+    }
+    Ok(decoder)
+}
+
+/// 8-bit samples, interleaved. Luma is rounded as Pillow's `convert("L")` does, so that models trained there see the
+/// same numbers.
+fn channel_bytes(decoded: DynamicImage, channels: Channels) -> Vec<u8> {
+    match (channels, decoded) {
+        (Channels::Rgb, decoded) => decoded.into_rgb8().into_raw(),
+        (Channels::Grey, DynamicImage::ImageLuma8(grey)) => grey.into_raw(),
+        (Channels::Grey, decoded) => {
+            let luma = |[r, g, b]: [u32; 3]| ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8;
+            decoded.into_rgb8().pixels().map(|pixel| luma(pixel.0.map(u32::from))).collect()
+        }
+    }
+}
+
+/// The part of the source, in source pixels, that becomes the crop: left, top, width, height.
+///
+/// Sizes are rounded as torchvision's `Resize` and `CenterCrop` round them. Only this part is resampled: a very long
+/// image costs no more than a square one.
+fn source_box(width: u32, height: u32, to: &ImagePreprocessing) -> (f64, f64, f64, f64) {
+    let (crop_width, crop_height) = (f64::from(to.width), f64::from(to.height));
+    let (width, height) = (f64::from(width), f64::from(height));
+    let margin = f64::from(to.resize) / crop_width.min(crop_height);
+    let (cover_width, cover_height) = ((crop_width * margin).floor(), (crop_height * margin).floor());
+    let by_width = width * cover_height <= height * cover_width;
+    let (full_width, full_height) = if by_width {
+        (cover_width, (height * cover_width / width).floor().max(cover_height))
+    } else {
+        ((width * cover_height / height).floor().max(cover_width), cover_height)
+    };
+    let left = ((full_width - crop_width) / 2.0).round_ties_even();
+    let top = ((full_height - crop_height) / 2.0).round_ties_even();
+    let (across, down) = (width / full_width, height / full_height);
+    (left * across, top * down, crop_width * across, crop_height * down)
+}
+
+/// Bilinear with antialiasing: the convolution that Pillow applies.
+fn resize(pixels: Vec<u8>, width: u32, height: u32, to: &ImagePreprocessing) -> Result<Vec<u8>, String> {
+    let pixel_type = match to.channels {
+        Channels::Rgb => PixelType::U8x3,
+        Channels::Grey => PixelType::U8,
+    };
+    let (left, top, box_width, box_height) = source_box(width, height, to);
+    // Rounding must not push the box over the edge.
+    let (box_width, box_height) = (box_width.min(f64::from(width) - left), box_height.min(f64::from(height) - top));
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left, top, box_width, box_height);
+    let source = images::Image::from_vec_u8(width, height, pixels, pixel_type).map_err(|error| error.to_string())?;
+    let mut target = images::Image::new(to.width, to.height, pixel_type);
+    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    Ok(target.into_vec())
+}
+
+/// `(p · scale − mean) / std` for each 8-bit value, and the order of axes. In f32, as inference code computes it; only
+/// 256 values a channel exist, so they are computed once and looked up.
+fn normalise(pixels: &[u8], to: &ImagePreprocessing) -> Tensor {
+    let table = |channel: usize| -> Vec<f32> {
+        (0..=255u8).map(|value| (f32::from(value) * to.scale - to.mean[channel]) / to.std[channel]).collect()
+    };
+    let channels = to.channels.count();
+    let tables: Vec<Vec<f32>> = (0..channels).map(table).collect();
+    let values: Vec<f32> = match to.layout {
+        Layout::Nhwc => pixels
+            .chunks_exact(channels)
+            .flat_map(|pixel| pixel.iter().zip(&tables).map(|(value, table)| table[usize::from(*value)]))
+            .collect(),
+        Layout::Nchw => (0..channels)
+            .flat_map(|channel| {
+                let table = &tables[channel];
+                pixels.iter().skip(channel).step_by(channels).map(|value| table[usize::from(*value)])
+            })
+            .collect(),
+    };
+    Tensor::from_vec(&to.shape(), values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crop_is_the_centre() {
+        let to = ImagePreprocessing::new(100, 100);
+        assert_eq!(source_box(200, 100, &to), (50.0, 0.0, 100.0, 100.0));
+        assert_eq!(source_box(100, 300, &to), (0.0, 100.0, 100.0, 100.0));
+        let wide = ImagePreprocessing::new(200, 100);
+        assert_eq!(source_box(400, 400, &wide), (0.0, 100.0, 400.0, 200.0));
+        let margin = ImagePreprocessing { resize: 128, ..to };
+        assert_eq!(source_box(256, 256, &margin), (28.0, 28.0, 200.0, 200.0));
+    }
+
+    #[test]
+    fn normalises_by_the_formula_in_both_layouts() {
+        let mut to = ImagePreprocessing::new(2, 1);
+        to.scale = 0.5;
+        to.mean = [0.0, 0.5, 1.0];
+        to.std = [1.0, 0.5, 2.0];
+        let pixels = [0, 1, 2, 3, 4, 5];
+        let planes = normalise(&pixels, &to);
+        assert_eq!(planes.shape, [3, 1, 2]);
+        assert_eq!(planes.to_f32().unwrap(), [0.0, 1.5, 0.0, 3.0, 0.0, 0.75]);
+        to.layout = Layout::Nhwc;
+        let interleaved = normalise(&pixels, &to);
+        assert_eq!(interleaved.shape, [1, 2, 3]);
+        assert_eq!(interleaved.to_f32().unwrap(), [0.0, 0.0, 0.0, 1.5, 3.0, 0.75]);
+    }
+}

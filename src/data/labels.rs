@@ -1,0 +1,268 @@
+//! What the samples are: classes, sets of classes or numbers, from the text of a label column.
+//!
+//! Takes one string a label column and row, gives [`Labels`]. Knows no file format; the caller says where a row came from.
+
+use super::Error;
+use ndarray::Array2;
+use std::collections::{BTreeSet, HashMap};
+
+/// What a label column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    /// One class a sample.
+    #[default]
+    Classes,
+    /// Any number of classes a sample: `cat;indoor` or `["cat","indoor"]`; none is written `[]`.
+    MultiLabel,
+    /// Numbers to predict.
+    Values,
+}
+
+/// The labels of a data set, sample by sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Labels {
+    /// One class a sample.
+    Classes {
+        /// Class names in the order of the model's outputs.
+        names: Vec<String>,
+        /// For each sample, the position in `names`.
+        index: Vec<u32>,
+    },
+    /// Any number of classes a sample.
+    MultiLabel {
+        /// Class names in the order of the model's outputs.
+        names: Vec<String>,
+        /// `[samples, names]`, 1 where the class applies, else 0.
+        rows: Array2<f32>,
+    },
+    /// `[samples, targets]`, numbers to predict.
+    Values(Array2<f32>),
+    /// So many samples without labels, for prediction.
+    Unlabelled(usize),
+}
+
+impl Labels {
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        match self {
+            Labels::Classes { index, .. } => index.len(),
+            Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.nrows(),
+            Labels::Unlabelled(count) => *count,
+        }
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Class names in the order of the model's outputs; empty for numbers.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Labels::Classes { names, .. } | Labels::MultiLabel { names, .. } => names,
+            Labels::Values(_) | Labels::Unlabelled(_) => &[],
+        }
+    }
+
+    /// Whether two samples are labelled alike.
+    pub fn same(&self, one: usize, other: usize) -> bool {
+        match self {
+            Labels::Classes { index, .. } => index[one] == index[other],
+            Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.row(one) == rows.row(other),
+            Labels::Unlabelled(_) => true,
+        }
+    }
+}
+
+/// Labels of rows of text.
+///
+/// `cells[row][column]` is what the label columns hold; `at(row, problem)` makes the error that names the row. `known`
+/// are the classes in order, if the caller expects certain ones.
+///
+/// # Errors
+/// An empty label, a class that is not in `known`, a number that is none, or a row with another count of numbers.
+pub(super) fn read(
+    cells: &[Vec<String>],
+    target: Target,
+    known: Option<&[String]>,
+    at: &dyn Fn(usize, String) -> Error,
+) -> Result<Labels, Error> {
+    match target {
+        Target::Values => values(cells, at),
+        Target::Classes => {
+            let rows = cells.iter().enumerate().map(|(row, cells)| Ok([one_class(cells).map_err(|p| at(row, p))?]));
+            let rows: Vec<[String; 1]> = rows.collect::<Result<_, Error>>()?;
+            let names = class_names(rows.iter().flatten(), known);
+            let index = indices(&rows, &names, at)?.into_iter().map(|row| row[0]).collect();
+            Ok(Labels::Classes { names, index })
+        }
+        Target::MultiLabel => {
+            let rows = cells.iter().enumerate().map(|(row, cells)| classes(cells).map_err(|p| at(row, p)));
+            let rows: Vec<Vec<String>> = rows.collect::<Result<_, Error>>()?;
+            let names = class_names(rows.iter().flatten(), known);
+            let mut table = Array2::zeros((rows.len(), names.len()));
+            for (row, positions) in indices(&rows, &names, at)?.into_iter().enumerate() {
+                positions.into_iter().for_each(|position| table[(row, position as usize)] = 1.0);
+            }
+            Ok(Labels::MultiLabel { names, rows: table })
+        }
+    }
+}
+
+/// Sorted; by number where every name is a whole number, so that `10` follows `9`.
+fn class_names<'a>(found: impl Iterator<Item = &'a String>, known: Option<&[String]>) -> Vec<String> {
+    if let Some(known) = known {
+        return known.to_vec();
+    }
+    let names: BTreeSet<&String> = found.collect();
+    let mut names: Vec<String> = names.into_iter().cloned().collect();
+    if names.iter().all(|name| name.parse::<i64>().is_ok()) {
+        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+    }
+    names
+}
+
+fn indices<R: AsRef<[String]>>(
+    rows: &[R],
+    names: &[String],
+    at: &dyn Fn(usize, String) -> Error,
+) -> Result<Vec<Vec<u32>>, Error> {
+    let positions: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
+    let find = |row: usize, name: &String| {
+        positions.get(name.as_str()).copied().ok_or_else(|| at(row, unknown_class(name, names)))
+    };
+    rows.iter().enumerate().map(|(row, found)| found.as_ref().iter().map(|name| find(row, name)).collect()).collect()
+}
+
+/// The sentence for a class that the model does not have.
+pub(super) fn unknown_class(name: &str, known: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let rest = if known.len() > SHOWN { ", …" } else { "" };
+    let shown = known.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    format!("class `{name}` is not among the model's {} classes ({shown}{rest}); rename or remove it", known.len())
+}
+
+fn one_class(cells: &[String]) -> Result<String, String> {
+    let [cell] = cells else {
+        return Err(format!("{} label columns for one class a sample; name one", cells.len()));
+    };
+    match cell.trim() {
+        "" => Err("no label; give the row a class or remove it".into()),
+        name if name.starts_with('[') => Err("a list of classes; choose a multi-label loss or give one class".into()),
+        name => Ok(name.into()),
+    }
+}
+
+fn classes(cells: &[String]) -> Result<Vec<String>, String> {
+    let [cell] = cells else {
+        return Err(format!("{} label columns for sets of classes; name one", cells.len()));
+    };
+    let cell = cell.trim();
+    if cell.is_empty() {
+        return Err("no label; write `[]` if no class applies, or remove the row".into());
+    }
+    let names: Vec<String> = if cell.starts_with('[') {
+        serde_json::from_str(cell).map_err(|_| format!("label `{cell}` is no JSON list of strings"))?
+    } else {
+        cell.split(';').map(|name| name.trim().to_string()).collect()
+    };
+    if names.iter().any(|name| name.trim().is_empty()) {
+        return Err(format!("label `{cell}` has an empty class name"));
+    }
+    Ok(names)
+}
+
+fn values(cells: &[Vec<String>], at: &dyn Fn(usize, String) -> Error) -> Result<Labels, Error> {
+    let mut table = Vec::new();
+    let mut width = None;
+    for (row, cells) in cells.iter().enumerate() {
+        let numbers = numbers(cells).map_err(|problem| at(row, problem))?;
+        let expected = *width.get_or_insert(numbers.len());
+        if numbers.len() != expected || expected == 0 {
+            return Err(at(row, format!("{} target values where {} are expected", numbers.len(), expected.max(1))));
+        }
+        table.extend(numbers);
+    }
+    let shape = (cells.len(), width.unwrap_or(0));
+    Ok(Labels::Values(Array2::from_shape_vec(shape, table).expect("each row has the same width")))
+}
+
+fn numbers(cells: &[String]) -> Result<Vec<f32>, String> {
+    let mut found = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let cell = cell.trim();
+        let list = cell.strip_prefix('[').and_then(|cell| cell.strip_suffix(']'));
+        let parts: Vec<&str> = list.map_or(vec![cell], |list| list.split(',').collect());
+        for part in parts {
+            found.push(finite(part).ok_or_else(|| match part.trim() {
+                "" => "no target value; fill it in or remove the row".to_string(),
+                other => format!("target `{other}` is no finite number"),
+            })?);
+        }
+    }
+    Ok(found)
+}
+
+/// A finite number, or nothing.
+pub(super) fn finite(text: &str) -> Option<f32> {
+    text.trim().parse::<f32>().ok().filter(|number| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_column(cells: &[&str], target: Target, known: Option<&[&str]>) -> Result<Labels, String> {
+        let cells: Vec<Vec<String>> = cells.iter().map(|cell| vec![cell.to_string()]).collect();
+        let known = known.map(|names| names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        let at = |row: usize, problem: String| Error::line("t.csv", row as u64 + 1, problem);
+        read(&cells, target, known.as_deref(), &at).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn classes_are_sorted_and_numbers_by_value() {
+        let Labels::Classes { names, index } = read_column(&["b", "a", " b"], Target::Classes, None).unwrap() else {
+            panic!()
+        };
+        assert_eq!((names, index), (vec!["a".to_string(), "b".into()], vec![1, 0, 1]));
+        assert_eq!(read_column(&["10", "9"], Target::Classes, None).unwrap().names(), ["9", "10"]);
+    }
+
+    #[test]
+    fn known_classes_keep_their_order() {
+        let known = Some(&["b", "a", "c"][..]);
+        let Labels::Classes { index, .. } = read_column(&["a", "b"], Target::Classes, known).unwrap() else { panic!() };
+        assert_eq!(index, [1, 0]);
+        let message = read_column(&["a", "dog"], Target::Classes, known).unwrap_err();
+        assert!(message.starts_with("t.csv:2:") && message.contains("`dog`"), "{message}");
+    }
+
+    #[test]
+    fn sets_come_as_lists_or_with_semicolons() {
+        let cells = ["b;a", r#"["c"]"#, "[]"];
+        let Labels::MultiLabel { names, rows } = read_column(&cells, Target::MultiLabel, None).unwrap() else {
+            panic!()
+        };
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(rows, ndarray::arr2(&[[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]));
+    }
+
+    #[test]
+    fn bad_labels_name_their_row() {
+        for (cells, target) in [
+            (["a", ""], Target::Classes),
+            (["a", "[\"b\"]"], Target::Classes),
+            (["a", "b;;c"], Target::MultiLabel),
+            (["a", ""], Target::MultiLabel),
+            (["a", "[1]"], Target::MultiLabel),
+            (["1", ""], Target::Values),
+            (["1", "x"], Target::Values),
+            (["1", "NaN"], Target::Values),
+            (["1", "inf"], Target::Values),
+            (["1", "[1,2]"], Target::Values),
+        ] {
+            let message = read_column(&cells, target, None).unwrap_err();
+            assert!(message.starts_with("t.csv:2: "), "{cells:?}: {message}");
+        }
+    }
+}

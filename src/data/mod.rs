@@ -1,0 +1,164 @@
+//! Image folders, text, tables and arrays → tensors, labels, splits and findings.
+//!
+//! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
+//! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
+
+mod error;
+mod folder;
+mod image;
+#[allow(dead_code)] // The reader of label columns serves the tables, which follow.
+mod labels;
+mod preprocessing;
+mod split;
+
+pub use error::Error;
+pub use image::Limits;
+pub use labels::{Labels, Target};
+pub use preprocessing::{
+    Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
+};
+pub use split::{Split, per_class, split};
+
+use crate::graph::{DType, Tensor};
+use folder::File;
+use std::path::{Path, PathBuf};
+
+/// How data are read. The default suits tables with a column `label`.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What is done to each sample.
+    pub preprocessing: Preprocessing,
+    /// What the labels are.
+    pub target: Target,
+    /// The model's inputs, by name and element type. Empty: samples are named `""` (the only input) and typed as found.
+    pub inputs: Vec<(String, DType)>,
+    /// Label columns of a table. Empty: `label`, or the last column.
+    pub label: Vec<String>,
+    /// The classes that the model has, in order. Data with another class are refused. `None`: the classes found, sorted.
+    pub classes: Option<Vec<String>>,
+    /// The `tokenizer.json` of a text model.
+    pub tokenizer: Option<PathBuf>,
+    /// What a single file may cost.
+    pub limits: Limits,
+}
+
+/// What was left out when data were opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Each file with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Samples that can be loaded one by one.
+#[derive(Debug)]
+pub struct Dataset {
+    samples: Samples,
+    labels: Labels,
+    keys: Vec<[u8; 32]>,
+    names: Vec<String>,
+}
+
+/// Where samples come from.
+#[derive(Debug)]
+enum Samples {
+    /// Decoded when asked for.
+    Images { files: Vec<File>, input: String, preprocessing: ImagePreprocessing, limits: Limits },
+}
+
+impl Dataset {
+    /// Opens labelled data and decides by what it finds: a folder of class folders with images.
+    ///
+    /// # Errors
+    /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
+    /// listed in the report.
+    pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+        let preprocessing = image_preprocessing(path, options)?;
+        let (files, labels, report) = folder::open(path, options.classes.as_deref(), &options.limits)?;
+        Ok((Self::of_images(files, labels, preprocessing, options), report))
+    }
+
+    /// Opens samples without labels, in the order of `paths`; folders give all that lies below them.
+    ///
+    /// # Errors
+    /// [`Error`], when a path does not exist or nothing in it can be used.
+    pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
+        let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
+        let preprocessing = image_preprocessing(first, options)?;
+        let (files, report) = folder::open_unlabelled(paths, &options.limits)?;
+        if files.is_empty() {
+            let skipped = report.skipped.len();
+            return Err(Error::content(first, format!("no JPEG or PNG file to read ({skipped} files skipped)")));
+        }
+        let labels = Labels::Unlabelled(files.len());
+        Ok((Self::of_images(files, labels, preprocessing, options), report))
+    }
+
+    fn of_images(files: Vec<File>, labels: Labels, preprocessing: ImagePreprocessing, options: &Options) -> Self {
+        let keys = files.iter().map(|file| file.key).collect();
+        let names = files.iter().map(|file| file.path.display().to_string()).collect();
+        let input = options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        let samples = Samples::Images { files, input, preprocessing, limits: options.limits };
+        Self { samples, labels, keys, names }
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// What the samples are.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// For each sample, the BLAKE3 hash of its content; samples with equal content have equal keys.
+    pub fn keys(&self) -> &[[u8; 32]] {
+        &self.keys
+    }
+
+    /// The BLAKE3 hash of a sample's content.
+    pub fn key(&self, sample: usize) -> [u8; 32] {
+        self.keys[sample]
+    }
+
+    /// A sample's file, or file and line, for messages and predictions.
+    pub fn name(&self, sample: usize) -> &str {
+        &self.names[sample]
+    }
+
+    /// A sample's tensors, one a model input by name, without a batch axis. May be called from several threads.
+    ///
+    /// # Errors
+    /// A file that has gone or changed since it was opened, or whose pixels cannot be decoded.
+    pub fn load(&self, sample: usize) -> Result<Vec<(String, Tensor)>, Error> {
+        match &self.samples {
+            Samples::Images { files, input, preprocessing, limits } => {
+                let File { path, key } = &files[sample];
+                let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
+                // A changed file under the old key would poison the feature cache.
+                if blake3::hash(&bytes) != *key {
+                    return Err(Error::content(path, "changed while it was in use; start again"));
+                }
+                let tensor = image::load(&bytes, preprocessing, limits).map_err(|reason| {
+                    Error::content(path, format!("cannot be decoded ({reason}); replace or remove the file"))
+                })?;
+                Ok(vec![(input.clone(), tensor)])
+            }
+        }
+    }
+}
+
+fn image_preprocessing(path: &Path, options: &Options) -> Result<ImagePreprocessing, Error> {
+    match options.preprocessing {
+        Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| preprocessing),
+        _ => Err(Error::content(
+            path,
+            "images, but the recipe does not say how to size and scale them; give an image size",
+        )),
+    }
+}

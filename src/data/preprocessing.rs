@@ -1,0 +1,261 @@
+//! How raw samples become the numbers that a model expects: plain values that fit into a delta's header.
+//!
+//! Takes the strings of a recipe or command line and gives [`Preprocessing`]. Only `core` and `serde` are needed by the
+//! types, so that a delta can carry them; nothing here touches a file or a pixel.
+
+use super::Error;
+use serde::{Deserialize, Serialize};
+
+/// The largest side of a model's image input that is accepted, in pixels.
+const SIDE_MAX: u32 = 8192;
+
+/// What is done to a sample before the model sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub enum Preprocessing {
+    /// Nothing: tables and arrays are fed as they are.
+    #[default]
+    Plain,
+    /// Photographs: resize, crop, scale, normalise.
+    Image(ImagePreprocessing),
+    /// Text: everything but the length is in the model's `tokenizer.json`.
+    Text {
+        /// Most tokens a sample keeps, special tokens included; 0 takes the length that `tokenizer.json` states, or 512.
+        max_length: u32,
+    },
+}
+
+/// Order of a tensor's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Layout {
+    /// `[channels, height, width]`, PyTorch's habit.
+    #[default]
+    Nchw,
+    /// `[height, width, channels]`, TensorFlow's habit.
+    Nhwc,
+}
+
+/// The channels that the model sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Channels {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// One channel: luma by ITU-R BT.601.
+    Grey,
+}
+
+impl Channels {
+    /// How many there are.
+    pub fn count(self) -> usize {
+        match self {
+            Channels::Rgb => 3,
+            Channels::Grey => 1,
+        }
+    }
+}
+
+/// Photograph → `[channels, height, width]` or `[height, width, channels]` f32.
+///
+/// The image is scaled (bilinear, antialiased) until it covers the crop box blown up so that the box's shortest side is
+/// `resize`; the centre `width` × `height` pixels are kept; each 8-bit value p of channel c becomes
+/// `(p · scale − mean[c]) / std[c]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ImagePreprocessing {
+    /// Pixels that the model sees, across.
+    pub width: u32,
+    /// Pixels that the model sees, down.
+    pub height: u32,
+    /// Shortest side before the crop, in pixels; at least the shortest of `width` and `height`.
+    pub resize: u32,
+    /// Factor for 8-bit values; usually 1/255.
+    pub scale: f32,
+    /// Subtracted after scaling, for each channel; a grey model uses the first.
+    pub mean: [f32; 3],
+    /// Divides at last, for each channel; a grey model uses the first.
+    pub std: [f32; 3],
+    /// Order of axes.
+    pub layout: Layout,
+    /// Colours.
+    pub channels: Channels,
+}
+
+impl ImagePreprocessing {
+    /// Values in 0..1, RGB, channels first, no margin around the crop.
+    pub fn new(width: u32, height: u32) -> Self {
+        Self {
+            width,
+            height,
+            resize: width.min(height),
+            scale: 1.0 / 255.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            layout: Layout::Nchw,
+            channels: Channels::Rgb,
+        }
+    }
+
+    /// The shape of one sample, without the batch axis.
+    pub fn shape(&self) -> [u64; 3] {
+        let (channels, height, width) = (self.channels.count() as u64, self.height.into(), self.width.into());
+        match self.layout {
+            Layout::Nchw => [channels, height, width],
+            Layout::Nhwc => [height, width, channels],
+        }
+    }
+
+    /// Whether the values make sense; they may come out of a delta that somebody else wrote.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first field that does not.
+    pub fn validate(&self) -> Result<(), Error> {
+        let sides = [("size", self.width), ("size", self.height), ("resize", self.resize)];
+        for (setting, side) in sides {
+            if !(1..=SIDE_MAX).contains(&side) {
+                return Err(Error::setting(setting, side, format!("must be 1 to {SIDE_MAX} pixels")));
+            }
+        }
+        if self.resize < self.width.min(self.height) {
+            return Err(Error::setting(
+                "resize",
+                self.resize,
+                "must not be smaller than the image size it is cropped to",
+            ));
+        }
+        if !self.scale.is_finite() || self.scale == 0.0 {
+            return Err(Error::setting("scale", self.scale, "must be a finite number other than 0, such as 1/255"));
+        }
+        for (mean, std) in self.mean.iter().zip(self.std) {
+            if !mean.is_finite() {
+                return Err(Error::setting("mean", mean, "must be finite"));
+            }
+            if !std.is_finite() || std <= 0.0 {
+                return Err(Error::setting("std", std, "must be finite and above 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads `224` or `320x240` (width × height).
+///
+/// # Errors
+/// [`Error::Setting`] for anything else.
+pub fn parse_size(text: &str) -> Result<(u32, u32), Error> {
+    let fail = || Error::setting("size", text, "write one number (224) or WIDTHxHEIGHT (320x240), in pixels");
+    let side = |text: &str| text.trim().parse::<u32>().ok().filter(|side| (1..=SIDE_MAX).contains(side));
+    match text.split_once(['x', 'X', '×']) {
+        Some((width, height)) => Ok((side(width).ok_or_else(fail)?, side(height).ok_or_else(fail)?)),
+        None => side(text).map(|side| (side, side)).ok_or_else(fail),
+    }
+}
+
+/// Reads a factor: `0.0039`, or a quotient such as `1/255`.
+///
+/// # Errors
+/// [`Error::Setting`] when it is no finite number other than 0.
+pub fn parse_scale(text: &str) -> Result<f32, Error> {
+    let number = match text.split_once('/') {
+        // In f64, so that 1/127.5 rounds once.
+        Some((over, under)) => parse_f64(over).zip(parse_f64(under)).map(|(over, under)| over / under),
+        None => parse_f64(text),
+    };
+    number
+        .map(|number| number as f32)
+        .filter(|number| number.is_finite() && *number != 0.0)
+        .ok_or_else(|| Error::setting("scale", text, "write a number other than 0, or a quotient such as 1/255"))
+}
+
+/// Reads one value for all channels (`0.5`) or three (`0.485,0.456,0.406`); each may be a quotient. `setting` is `mean`
+/// or `std` and is named in the error.
+///
+/// # Errors
+/// [`Error::Setting`] for another count or anything that is no number.
+pub fn parse_channel_values(setting: &'static str, text: &str) -> Result<[f32; 3], Error> {
+    let fail = || Error::setting(setting, text, "write one number, or three separated by commas: 0.485,0.456,0.406");
+    let one = |text: &str| -> Option<f32> {
+        let number = match text.split_once('/') {
+            Some((over, under)) => parse_f64(over)? / parse_f64(under)?,
+            None => parse_f64(text)?,
+        };
+        Some(number as f32).filter(|number| number.is_finite())
+    };
+    let values: Option<Vec<f32>> = text.split(',').map(one).collect();
+    match values.ok_or_else(fail)?[..] {
+        [value] => Ok([value; 3]),
+        [red, green, blue] => Ok([red, green, blue]),
+        _ => Err(fail()),
+    }
+}
+
+/// Reads `nchw` or `nhwc`, in either case.
+///
+/// # Errors
+/// [`Error::Setting`] for anything else.
+pub fn parse_layout(text: &str) -> Result<Layout, Error> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "nchw" => Ok(Layout::Nchw),
+        "nhwc" => Ok(Layout::Nhwc),
+        _ => Err(Error::setting("layout", text, "write nchw (channels first) or nhwc (channels last)")),
+    }
+}
+
+fn parse_f64(text: &str) -> Option<f64> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        assert_eq!(parse_size("224").unwrap(), (224, 224));
+        assert_eq!(parse_size(" 320x240 ").unwrap(), (320, 240));
+        assert_eq!(parse_scale("1/255").unwrap(), 1.0 / 255.0);
+        assert_eq!(parse_scale("1/127.5").unwrap(), 1.0 / 127.5);
+        assert_eq!(parse_scale("-2").unwrap(), -2.0);
+        assert_eq!(parse_channel_values("mean", "0.5").unwrap(), [0.5; 3]);
+        assert_eq!(parse_channel_values("mean", "0.485, 0.456,127/255").unwrap(), [0.485, 0.456, 127.0 / 255.0]);
+        assert_eq!(parse_layout("NHWC").unwrap(), Layout::Nhwc);
+    }
+
+    #[test]
+    fn refuses_with_the_setting_and_the_value() {
+        for text in ["", "0", "224x", "x224", "1x2x3", "-1", "224.5", "99999"] {
+            let message = parse_size(text).unwrap_err().to_string();
+            assert!(message.contains("`size`") && message.contains(&format!("`{text}`")), "{message}");
+        }
+        for text in ["", "1/0", "0", "nan", "inf", "1/255/2", "a"] {
+            assert!(parse_scale(text).unwrap_err().to_string().contains("1/255"), "{text}");
+        }
+        for text in ["", "1,2", "1,2,3,4", "1,,3", "1,2,nan", "1/0"] {
+            assert!(parse_channel_values("std", text).unwrap_err().to_string().contains("`std`"), "{text}");
+        }
+        assert!(parse_layout("chw").is_err());
+    }
+
+    #[test]
+    fn validation_catches_each_field() {
+        let good = ImagePreprocessing::new(224, 160);
+        assert!(good.validate().is_ok());
+        let bad = [
+            ImagePreprocessing { width: 0, ..good },
+            ImagePreprocessing { height: 9000, ..good },
+            ImagePreprocessing { resize: 159, ..good },
+            ImagePreprocessing { scale: f32::NAN, ..good },
+            ImagePreprocessing { mean: [0.0, f32::INFINITY, 0.0], ..good },
+            ImagePreprocessing { std: [1.0, 1.0, 0.0], ..good },
+        ];
+        for one in bad {
+            assert!(one.validate().is_err(), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn fits_into_a_header() {
+        let image = Preprocessing::Image(ImagePreprocessing::new(224, 224));
+        let bytes = postcard::to_allocvec(&image).unwrap();
+        assert!(bytes.len() <= 40, "{} bytes", bytes.len());
+        assert_eq!(postcard::from_bytes::<Preprocessing>(&bytes).unwrap(), image);
+    }
+}

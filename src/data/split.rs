@@ -1,0 +1,218 @@
+//! Which samples train and which only measure: stratified, repeatable, and without the same content on both sides.
+//!
+//! Pure functions of labels, content keys and a seed.
+
+use super::{Error, Labels};
+use std::collections::HashMap;
+
+/// Two disjoint sets of sample numbers, each in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Samples to learn from.
+    pub train: Vec<usize>,
+    /// Samples that only measure.
+    pub validation: Vec<usize>,
+}
+
+/// Parts the samples so that about `fraction` (0..1, 1 excluded) of each class validates.
+///
+/// Samples with equal `keys` (equal content) stay together, and each class that occurs keeps at least one training
+/// sample. Sets of classes are stratified by their rarest class; numbers are not stratified. The same arguments give the
+/// same split on every machine.
+///
+/// # Errors
+/// A fraction outside 0..1, or a count of keys other than of labels.
+pub fn split(labels: &Labels, keys: &[[u8; 32]], fraction: f64, seed: u64) -> Result<Split, Error> {
+    if !(0.0..1.0).contains(&fraction) {
+        return Err(Error::setting("validation", fraction, "write a share from 0 to below 1, such as 0.2"));
+    }
+    if keys.len() != labels.len() {
+        return Err(Error::setting("keys", keys.len(), format!("there are {} labels", labels.len())));
+    }
+    let memberships = memberships(labels);
+    let strata = strata(&memberships, same_content(keys));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut validates = vec![false; keys.len()];
+    // Rounding the running sum instead of each stratum keeps the whole at the asked share when classes are small.
+    let (mut wanted, mut taken) = (0.0, 0);
+    for mut groups in strata {
+        random.shuffle(&mut groups);
+        let size: usize = groups.iter().map(Vec::len).sum();
+        wanted += size as f64 * fraction;
+        let share = (wanted.round() as usize).saturating_sub(taken);
+        taken += share;
+        let mut room = share.min(size.saturating_sub(1));
+        for group in groups {
+            if group.len() <= room {
+                room -= group.len();
+                group.into_iter().for_each(|sample| validates[sample] = true);
+            }
+        }
+    }
+    keep_one_to_train(&memberships, keys, &mut validates);
+    let (validation, train) = (0..keys.len()).partition(|sample| validates[*sample]);
+    Ok(Split { train, validation })
+}
+
+/// At most `count` samples of each class out of `samples`, chosen by `seed`, in ascending order.
+///
+/// # Errors
+/// Labels that are not one class a sample.
+pub fn per_class(labels: &Labels, samples: &[usize], count: usize, seed: u64) -> Result<Vec<usize>, Error> {
+    let Labels::Classes { names, index } = labels else {
+        return Err(Error::setting("per-class", count, "needs data with one class a sample"));
+    };
+    let mut order = samples.to_vec();
+    order.sort_unstable();
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    let mut left = vec![count; names.len()];
+    order.retain(|sample| {
+        let left = &mut left[index[*sample] as usize];
+        let keep = *left > 0;
+        *left = left.saturating_sub(1);
+        keep
+    });
+    order.sort_unstable();
+    Ok(order)
+}
+
+/// For each sample, the classes that it counts for.
+fn memberships(labels: &Labels) -> Vec<Vec<usize>> {
+    match labels {
+        Labels::Classes { index, .. } => index.iter().map(|class| vec![*class as usize]).collect(),
+        Labels::MultiLabel { rows, .. } => {
+            let positive = |row: ndarray::ArrayView1<f32>| {
+                row.iter().enumerate().filter(|(_, value)| **value > 0.0).map(|(class, _)| class).collect()
+            };
+            rows.rows().into_iter().map(positive).collect()
+        }
+        Labels::Values(_) | Labels::Unlabelled(_) => vec![vec![]; labels.len()],
+    }
+}
+
+/// Sample numbers with equal keys together, in the order of their first.
+fn same_content(keys: &[[u8; 32]]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut places: HashMap<&[u8; 32], usize> = HashMap::new();
+    for (sample, key) in keys.iter().enumerate() {
+        let place = *places.entry(key).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(sample);
+    }
+    groups
+}
+
+/// Groups by the rarest class of their first sample; those without any class come first.
+fn strata(memberships: &[Vec<usize>], groups: Vec<Vec<usize>>) -> Vec<Vec<Vec<usize>>> {
+    let classes = memberships.iter().flatten().max().map_or(0, |most| most + 1);
+    let mut counts = vec![0usize; classes];
+    memberships.iter().flatten().for_each(|class| counts[*class] += 1);
+    let mut strata = vec![Vec::new(); classes + 1];
+    for group in groups {
+        let rarest = memberships[group[0]].iter().min_by_key(|class| (counts[**class], **class));
+        strata[rarest.map_or(0, |class| class + 1)].push(group);
+    }
+    strata
+}
+
+/// Hands one group back to training for each class that would have none there (conflicting duplicates and sets of
+/// classes can cause it).
+fn keep_one_to_train(memberships: &[Vec<usize>], keys: &[[u8; 32]], validates: &mut [bool]) {
+    let classes = memberships.iter().flatten().max().map_or(0, |most| most + 1);
+    let mut trains = vec![false; classes];
+    for (sample, classes) in memberships.iter().enumerate() {
+        classes.iter().filter(|_| !validates[sample]).for_each(|class| trains[*class] = true);
+    }
+    for class in 0..classes {
+        let Some(sample) = memberships.iter().position(|of| of.contains(&class)).filter(|_| !trains[class]) else {
+            continue;
+        };
+        for same in (0..keys.len()).filter(|other| keys[*other] == keys[sample]) {
+            validates[same] = false;
+            memberships[same].iter().for_each(|class| trains[*class] = true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn classes(index: Vec<u32>) -> Labels {
+        let count = index.iter().max().map_or(0, |most| most + 1);
+        Labels::Classes { names: (0..count).map(|class| class.to_string()).collect(), index }
+    }
+
+    fn key(content: u64) -> [u8; 32] {
+        *blake3::hash(&content.to_le_bytes()).as_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn disjoint_complete_repeatable_and_stratified(
+            index in prop::collection::vec(0u32..5, 0..200), fraction in 0.0..0.95f64, seed: u64,
+        ) {
+            let keys: Vec<_> = (0..index.len() as u64).map(key).collect();
+            let labels = classes(index.clone());
+            let split = super::split(&labels, &keys, fraction, seed).unwrap();
+            prop_assert_eq!(&split, &super::split(&labels, &keys, fraction, seed).unwrap());
+            let mut all = [split.train.clone(), split.validation.clone()].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..index.len()).collect::<Vec<_>>());
+            for class in 0..5 {
+                let of = |samples: &[usize]| samples.iter().filter(|sample| index[**sample] == class).count();
+                let (train, validation) = (of(&split.train), of(&split.validation));
+                prop_assert!(train + validation == 0 || train >= 1);
+                let ideal = (train + validation) as f64 * fraction;
+                prop_assert!((validation as f64 - ideal).abs() <= 1.0, "class {}: {} of {}", class, validation, ideal);
+            }
+        }
+
+        #[test]
+        fn equal_content_never_leaks(
+            samples in prop::collection::vec((0u32..4, 0u64..12), 1..80), fraction in 0.0..0.95f64, seed: u64,
+        ) {
+            let keys: Vec<_> = samples.iter().map(|(_, content)| key(*content)).collect();
+            let index: Vec<u32> = samples.iter().map(|(class, _)| *class).collect();
+            let split = super::split(&classes(index.clone()), &keys, fraction, seed).unwrap();
+            for sample in &split.validation {
+                prop_assert!(split.train.iter().all(|other| keys[*other] != keys[*sample]));
+                prop_assert!(split.train.iter().any(|other| index[*other] == index[*sample]));
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_differ_and_shares_are_met() {
+        let labels = classes((0..300).map(|sample| sample % 3).collect());
+        let keys: Vec<_> = (0..300).map(key).collect();
+        let one = super::split(&labels, &keys, 0.2, 1).unwrap();
+        assert_eq!(one.validation.len(), 60);
+        assert_ne!(one, super::split(&labels, &keys, 0.2, 2).unwrap());
+        assert!(super::split(&labels, &keys, 0.0, 1).unwrap().validation.is_empty());
+    }
+
+    #[test]
+    fn bad_fractions_are_refused() {
+        let labels = Labels::Unlabelled(1);
+        for fraction in [1.0, -0.1, f64::NAN] {
+            assert!(super::split(&labels, &[key(0)], fraction, 0).is_err());
+        }
+        assert!(super::split(&labels, &[], 0.5, 0).is_err());
+    }
+
+    #[test]
+    fn subsets_are_balanced_and_repeatable() {
+        let labels = classes((0..100).map(|sample| u32::from(sample % 10 == 0)).collect());
+        let samples: Vec<usize> = (0..100).collect();
+        let chosen = per_class(&labels, &samples, 5, 7).unwrap();
+        assert_eq!(chosen.iter().filter(|sample| *sample % 10 == 0).count(), 5);
+        assert_eq!(chosen.len(), 10);
+        assert_eq!(chosen, per_class(&labels, &samples, 5, 7).unwrap());
+        assert_eq!(per_class(&labels, &samples, 50, 7).unwrap().len(), 60);
+        assert!(per_class(&Labels::Unlabelled(3), &[0], 1, 0).is_err());
+    }
+}

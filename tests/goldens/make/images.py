@@ -1,0 +1,60 @@
+"""Goldens for src/data/image.rs: what Pillow and torchvision's rules make of real photographs.
+
+Sources are CIFAR-10 test photographs from models/cifar10. For each case the 8-bit pixels after resize (bilinear with
+antialiasing) and centre crop are written as `<case>.bin`, rows of interleaved RGB (or luma); the test allows 2 of 255.
+Resize follows torchvision: the shortest side becomes `resize`, the other `int(resize * long / short)`; the crop starts at
+`round((side - crop) / 2)`.
+
+    python images.py          # pillow 13.0.0
+"""
+
+import pathlib
+
+from PIL import Image
+
+HERE = pathlib.Path(__file__).resolve().parent
+CIFAR = HERE.parent.parent.parent / "models" / "cifar10" / "test"
+OUT = HERE.parent / "images"
+
+
+def crop_resize(image: Image.Image, resize: int, width: int, height: int) -> Image.Image:
+    short, long = sorted(image.size)
+    sizes = (resize, int(resize * long / short))
+    full = sizes if image.width <= image.height else sizes[::-1]
+    image = image.resize(full, Image.Resampling.BILINEAR)
+    left, top = round((full[0] - width) / 2.0), round((full[1] - height) / 2.0)
+    return image.crop((left, top, left + width, top + height))
+
+
+def mosaic() -> Image.Image:
+    """Photographs side by side: 5 × 3 of them, 160×96, because one alone is too small to be scaled down."""
+    sheet = Image.new("RGB", (160, 96))
+    classes = sorted(CIFAR.iterdir())
+    for tile in range(15):
+        file = sorted(classes[tile % 10].glob("*.png"))[tile // 10]
+        sheet.paste(Image.open(file).convert("RGB"), (tile % 5 * 32, tile // 5 * 32))
+    return sheet
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    mosaic().save(OUT / "mosaic.png", optimize=True)
+    mosaic().save(OUT / "mosaic.jpg", quality=92, subsampling=0)
+    # The same picture, stored lying on its side with the EXIF note (6) that a camera would write.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mosaic().transpose(Image.Transpose.ROTATE_90).save(OUT / "mosaic-turned.jpg", quality=92, subsampling=0, exif=exif)
+    png, jpg = Image.open(OUT / "mosaic.png"), Image.open(OUT / "mosaic.jpg")
+    cases = {
+        "down": crop_resize(png, 48, 48, 48),
+        "down-margin": crop_resize(png, 56, 48, 48),
+        "up": crop_resize(png, 130, 64, 64),
+        "jpeg": crop_resize(jpg, 48, 48, 48),
+        "grey": crop_resize(png.convert("L"), 48, 48, 48),
+    }
+    for name, image in cases.items():
+        (OUT / f"{name}.bin").write_bytes(image.tobytes())
+
+
+if __name__ == "__main__":
+    main()

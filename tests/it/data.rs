@@ -1,0 +1,266 @@
+//! Data as users bring them: good folders and tables, and each way in which they can be wrong.
+
+use edgetune::data::{
+    Channels, Dataset, Error, ImagePreprocessing, Labels, Layout, Limits, Options, Preprocessing, parse_scale, split,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const MOSAIC: &[u8] = include_bytes!("../goldens/images/mosaic.png");
+const MOSAIC_JPEG: &[u8] = include_bytes!("../goldens/images/mosaic.jpg");
+const MOSAIC_TURNED: &[u8] = include_bytes!("../goldens/images/mosaic-turned.jpg");
+
+/// A folder with these files.
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    root
+}
+
+/// Pixels as they are, so that tests can compare 8-bit values.
+fn raw(width: u32, height: u32) -> ImagePreprocessing {
+    ImagePreprocessing { scale: 1.0, ..ImagePreprocessing::new(width, height) }
+}
+
+fn images(preprocessing: ImagePreprocessing) -> Options {
+    Options { preprocessing: Preprocessing::Image(preprocessing), ..Options::default() }
+}
+
+/// Opening must fail; gives the message.
+fn refusal(path: &Path, options: &Options) -> String {
+    Dataset::open(path, options).map(|_| ()).unwrap_err().to_string()
+}
+
+fn load_one(bytes: &[u8], preprocessing: ImagePreprocessing) -> Vec<f32> {
+    let root = folder(&[("a/one", bytes)]);
+    let (data, report) = Dataset::open(root.path(), &images(preprocessing)).unwrap();
+    assert!(report.skipped.is_empty(), "{report:?}");
+    data.load(0).unwrap()[0].1.to_f32().unwrap()
+}
+
+/// A 1×1 PNG whose header claims other sizes.
+fn png_claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = MOSAIC.to_vec();
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+/// The checksum of a PNG chunk (PNG specification, annex D).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn images_match_pillow() {
+    let rgb = |size: u32, resize: u32| ImagePreprocessing { resize, layout: Layout::Nhwc, ..raw(size, size) };
+    let grey = ImagePreprocessing { channels: Channels::Grey, ..rgb(48, 48) };
+    let cases: [(&str, &[u8], ImagePreprocessing); 6] = [
+        ("down.bin", MOSAIC, rgb(48, 48)),
+        ("down-margin.bin", MOSAIC, rgb(48, 56)),
+        ("up.bin", MOSAIC, rgb(64, 130)),
+        ("jpeg.bin", MOSAIC_JPEG, rgb(48, 48)),
+        ("grey.bin", MOSAIC, grey),
+        ("grey.bin", MOSAIC, ImagePreprocessing { layout: Layout::Nchw, ..grey }),
+    ];
+    for (golden, bytes, preprocessing) in cases {
+        let expected =
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/images").join(golden)).unwrap();
+        let values = load_one(bytes, preprocessing);
+        assert_eq!(values.len(), expected.len(), "{golden}");
+        let worst =
+            values.iter().zip(&expected).map(|(is, should)| (is - f32::from(*should)).abs()).fold(0.0, f32::max);
+        assert!(worst <= 2.0, "{golden}: off by {worst} of 255");
+    }
+}
+
+#[test]
+fn photographs_are_turned_upright() {
+    let upright = load_one(MOSAIC_JPEG, raw(48, 48));
+    let turned = load_one(MOSAIC_TURNED, raw(48, 48));
+    let mean = upright.iter().zip(&turned).map(|(one, other)| (one - other).abs()).sum::<f32>() / upright.len() as f32;
+    assert!(mean < 2.0, "differs by {mean} of 255 on average");
+}
+
+#[test]
+fn a_folder_a_class() {
+    let root = folder(&[
+        ("dog/2.png", MOSAIC),
+        ("dog/10.JPG", MOSAIC_JPEG),
+        ("cat/b", MOSAIC),
+        ("cat/.hidden", b""),
+        (".git/config", b""),
+    ]);
+    let options = Options { inputs: vec![("input".into(), edgetune::graph::DType::Float)], ..images(raw(24, 16)) };
+    let (data, report) = Dataset::open(root.path(), &options).unwrap();
+    assert!(report.skipped.is_empty(), "{report:?}");
+    let names: Vec<&str> = (0..3).map(|i| data.name(i).strip_prefix(root.path().to_str().unwrap()).unwrap()).collect();
+    assert_eq!(names, ["/cat/b", "/dog/10.JPG", "/dog/2.png"]);
+    assert_eq!(data.labels(), &Labels::Classes { names: vec!["cat".into(), "dog".into()], index: vec![0, 1, 1] });
+    assert!(data.key(0) == data.key(2) && data.key(0) != data.key(1));
+    let loaded = data.load(1).unwrap();
+    assert_eq!((loaded[0].0.as_str(), loaded[0].1.shape.as_slice()), ("input", &[3, 16, 24][..]));
+}
+
+#[test]
+fn samples_load_from_several_threads() {
+    let root = folder(&[("a/1.png", MOSAIC), ("b/2.jpg", MOSAIC_JPEG)]);
+    let (data, _) = Dataset::open(root.path(), &images(raw(32, 32))).unwrap();
+    let alone: Vec<_> = (0..2).map(|i| data.load(i).unwrap()).collect();
+    std::thread::scope(|scope| {
+        let data = &data;
+        let loads: Vec<_> = (0..4).map(|i| scope.spawn(move || data.load(i % 2).unwrap())).collect();
+        for (i, load) in loads.into_iter().enumerate() {
+            assert_eq!(load.join().unwrap(), alone[i % 2]);
+        }
+    });
+}
+
+#[test]
+fn damaged_and_foreign_files_are_listed() {
+    let bomb = png_claiming(60_000, 60_000);
+    let wide = png_claiming(16_000, 16_000);
+    let root = folder(&[
+        ("a/1.png", MOSAIC),
+        ("a/bomb.png", &bomb),
+        ("a/cut.png", &MOSAIC[..20]),
+        ("a/deep/2.png", MOSAIC),
+        ("a/empty.jpg", b""),
+        ("a/moving.gif", b"GIF89a\x01\x00\x01\x00"),
+        ("a/notes.txt", b"hello"),
+        ("a/wide.png", &wide),
+        ("readme.txt", b"hello"),
+    ]);
+    let (data, report) = Dataset::open(root.path(), &images(raw(32, 32))).unwrap();
+    assert_eq!(data.len(), 1);
+    let skipped: Vec<(String, &str)> = report
+        .skipped
+        .iter()
+        .map(|(path, reason)| (path.strip_prefix(root.path()).unwrap().display().to_string(), reason.as_str()))
+        .collect();
+    let expected = [
+        ("readme.txt", "not in a class folder"),
+        ("a/bomb.png", ""),
+        ("a/cut.png", ""),
+        ("a/deep", "a folder inside a class folder"),
+        ("a/empty.jpg", "not an image"),
+        ("a/moving.gif", "only JPEG and PNG"),
+        ("a/notes.txt", "not an image"),
+        ("a/wide.png", ""),
+    ];
+    assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
+    for ((path, reason), (expected_path, part)) in skipped.iter().zip(expected) {
+        assert!(path == expected_path && reason.contains(part) && !reason.is_empty(), "{path}: {reason}");
+    }
+}
+
+#[test]
+fn size_limits_hold() {
+    let root = folder(&[("a/1.png", MOSAIC), ("a/2.jpg", MOSAIC_JPEG)]);
+    let small = Limits { file_bytes_max: MOSAIC_JPEG.len() as u64, ..Limits::default() };
+    let (data, report) = Dataset::open(root.path(), &Options { limits: small, ..images(raw(8, 8)) }).unwrap();
+    assert_eq!((data.len(), report.skipped.len()), (1, 1));
+    for limits in [
+        Limits { side_max: 159, ..Limits::default() },
+        Limits { decoded_bytes_max: 160 * 96 * 3 - 1, ..Limits::default() },
+    ] {
+        let message = refusal(root.path(), &Options { limits, ..images(raw(8, 8)) });
+        assert!(message.contains("(2 skipped)"), "{message}");
+    }
+}
+
+#[test]
+fn pixels_that_cannot_be_decoded_name_their_file() {
+    let root = folder(&[("a/1.png", MOSAIC), ("a/half.png", &MOSAIC[..MOSAIC.len() / 2])]);
+    let (data, report) = Dataset::open(root.path(), &images(raw(32, 32))).unwrap();
+    assert_eq!((data.len(), report.skipped.len()), (2, 0), "the header is whole, so opening cannot know");
+    let message = data.load(1).unwrap_err().to_string();
+    assert!(message.contains("half.png: cannot be decoded"), "{message}");
+}
+
+#[test]
+fn files_that_change_or_vanish_are_noticed() {
+    let root = folder(&[("a/1.png", MOSAIC), ("a/2.png", MOSAIC)]);
+    let (data, _) = Dataset::open(root.path(), &images(raw(32, 32))).unwrap();
+    fs::write(root.path().join("a/1.png"), MOSAIC_JPEG).unwrap();
+    fs::remove_file(root.path().join("a/2.png")).unwrap();
+    assert!(data.load(0).unwrap_err().to_string().contains("1.png: changed"));
+    assert!(matches!(data.load(1).unwrap_err(), Error::Io { .. }));
+}
+
+#[test]
+fn folders_that_are_no_data_set_are_refused() {
+    let options = images(raw(32, 32));
+    let flat = folder(&[("1.png", MOSAIC)]);
+    assert!(refusal(flat.path(), &options).contains("1.png: an image outside of any class folder"));
+    let nothing = folder(&[]);
+    assert!(refusal(nothing.path(), &options).contains("no class folders"));
+    let parts = folder(&[("train/a/1.png", MOSAIC), ("test/a/1.png", MOSAIC)]);
+    let message = refusal(parts.path(), &options);
+    assert!(message.contains("parts of a data set") && message.contains("/test"), "{message}");
+    let hollow = folder(&[("a/1.png", MOSAIC), ("b/.keep", b"")]);
+    let message = refusal(hollow.path(), &options);
+    assert!(message.contains("/b: class folder without a usable image (0 skipped)"), "{message}");
+    let broken = folder(&[("a/1.png", MOSAIC), ("b/1.png", b"oops")]);
+    assert!(refusal(broken.path(), &options).contains("/b: class folder without a usable image (1 skipped)"));
+    assert!(matches!(Dataset::open(Path::new("/no/such/folder"), &options).unwrap_err(), Error::Io { .. }));
+    let good = folder(&[("a/1.png", MOSAIC)]);
+    assert!(refusal(good.path(), &Options::default()).contains("image size"));
+    assert!(refusal(good.path(), &images(ImagePreprocessing { resize: 8, ..raw(32, 32) })).contains("`resize`"));
+}
+
+#[test]
+fn expected_classes_rule() {
+    let root = folder(&[("cat/1.png", MOSAIC), ("dog/1.png", MOSAIC)]);
+    let with = |names: &[&str]| Options {
+        classes: Some(names.iter().map(|name| name.to_string()).collect()),
+        ..images(raw(32, 32))
+    };
+    let (data, _) = Dataset::open(root.path(), &with(&["dog", "bird", "cat"])).unwrap();
+    let Labels::Classes { names, index } = data.labels() else { panic!() };
+    assert_eq!((names.join(" ").as_str(), index.as_slice()), ("dog bird cat", &[2, 0][..]));
+    let message = refusal(root.path(), &with(&["cat", "bird"]));
+    assert!(message.contains("class `dog` is not among the model's 2 classes (cat, bird)"), "{message}");
+}
+
+#[test]
+fn unlabelled_images_keep_the_callers_order() {
+    let root = folder(&[("x/2.png", MOSAIC), ("x/y/1.jpg", MOSAIC_JPEG), ("x/bad.png", b"?"), ("0.png", MOSAIC)]);
+    let paths: Vec<PathBuf> = ["x", "0.png"].iter().map(|name| root.path().join(name)).collect();
+    let (data, report) = Dataset::open_unlabelled(&paths, &images(raw(32, 32))).unwrap();
+    let names: Vec<&str> = (0..data.len()).map(|i| data.name(i).rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["2.png", "1.jpg", "0.png"]);
+    assert_eq!(data.labels(), &Labels::Unlabelled(3));
+    assert_eq!(report.skipped.len(), 1);
+    let missing = Dataset::open_unlabelled(&[root.path().join("nope.png")], &images(raw(32, 32)));
+    assert!(matches!(missing.unwrap_err(), Error::Io { .. }));
+    assert!(Dataset::open_unlabelled(&[root.path().join("x/bad.png")], &images(raw(32, 32))).is_err());
+    assert!(Dataset::open_unlabelled(&[], &images(raw(32, 32))).is_err());
+}
+
+#[test]
+fn the_shipped_photographs_open_and_split() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cifar10");
+    let preprocessing = ImagePreprocessing {
+        scale: parse_scale("1/255").unwrap(),
+        mean: [127.0 / 255.0; 3],
+        std: [128.0 / 255.0; 3],
+        ..ImagePreprocessing::new(224, 224)
+    };
+    let (train, report) = Dataset::open(&root.join("train"), &images(preprocessing)).unwrap();
+    assert!(report.skipped.is_empty() && train.len() == 1000 && train.labels().names().len() == 10);
+    let parts = split(train.labels(), train.keys(), 0.2, 1).unwrap();
+    assert_eq!((parts.train.len(), parts.validation.len()), (800, 200));
+    let values = train.load(999).unwrap()[0].1.to_f32().unwrap();
+    assert_eq!(values.len(), 3 * 224 * 224);
+    assert!(values.iter().all(|value| (-0.9922..=1.0).contains(value)));
+}
