@@ -17,3 +17,5 @@ pub mod delta;
 pub mod grad;
 #[cfg(feature = "device")]
 pub mod graph;
+#[cfg(feature = "device")]
+pub mod train;

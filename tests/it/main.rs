@@ -1,4 +1,5 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
 mod data;
+mod optimizer;
 mod tidy;

@@ -214,7 +214,7 @@ def elementwise():
     case("Sum_one", [x(3, 4).dyn(0)], torch.clone)
     case("Sum_broadcast", [x(3, 4).dyn(0), x(4), x(3, 1).dyn(0)], lambda a, b, c: a + b + c)
     for op, fn in (("Min", torch.minimum), ("Max", torch.maximum)):
-        a, b, c = (lambda *s: distinct(*s)), (lambda *s: distinct(*s, offset=0.0625)), (lambda *s: distinct(*s, offset=0.03125))
+        a, b, c = (lambda *s, offset=offset: distinct(*s, offset=offset) for offset in (0.0, 0.0625, 0.03125))
         case(f"{op}_one", [a(3, 4).dyn(0)], torch.clone)
         case(f"{op}_same", [a(3, 4).dyn(0), b(3, 4).dyn(0)], fn)
         case(f"{op}_broadcast", [a(3, 4).dyn(0), b(4)], fn)
@@ -598,8 +598,8 @@ def onnx_outputs(c, arrays, ranks):
         feeds[name] = array
     outs = [f"y{n}" for n in range(len(ranks))]
     node = helper.make_node(c["op"], names, outs, **c["attributes"])
-    graph = helper.make_graph([node], c["name"], infos,
-                              [helper.make_tensor_value_info(o, PROTO[c["out"]], [None] * rank) for o, rank in zip(outs, ranks)], initializers)
+    out_infos = [helper.make_tensor_value_info(o, PROTO[c["out"]], [None] * rank) for o, rank in zip(outs, ranks)]
+    graph = helper.make_graph([node], c["name"], infos, out_infos, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", c["opset"])], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

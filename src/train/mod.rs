@@ -1,0 +1,4 @@
+//! Stage 7, training: optimiser and schedule.
+
+pub mod optimizer;
+pub mod schedule;
