@@ -1,1 +1,48 @@
-//! stub
+//! Stage 8: an adapter as bytes, and back.
+//!
+//! Takes bytes that may come from anywhere and gives names, shapes and finite values, or a reason why not; takes learned
+//! tensors and gives bytes (feature `std`). The format is drawn byte by byte in `format.md` beside this file.
+//!
+//! The reader needs neither the standard library nor an allocator: it borrows everything from the bytes, so what it
+//! holds is a few hundred bytes of stack whatever the delta says. Nothing here ever touches a file, a clock or a network.
+
+mod error;
+mod header;
+mod read;
+#[cfg(feature = "std")]
+mod write;
+
+pub use error::{Error, Field};
+pub use half::f16;
+pub use header::{
+    AppendedHead, Channels, Encoding, Header, ImagePreprocessing, Label, Layout, Measured, Metrics, Preprocessing, Task,
+};
+pub use read::{Delta, Labels, TensorView, Tensors, apply};
+#[cfg(feature = "std")]
+pub use write::{TensorValues, write};
+
+/// First bytes of every delta.
+pub const MAGIC: [u8; 4] = *b"EDLT";
+/// The format version that is written and read.
+pub const VERSION: u16 = 1;
+/// Bytes of a delta, at most.
+pub const DELTA_BYTES_MAX: usize = 1 << 28;
+/// Bytes of the header, at most.
+pub const HEADER_BYTES_MAX: usize = 1 << 20;
+/// Labels, at most.
+pub const LABELS_MAX: usize = 4096;
+/// Tensors, at most.
+pub const TENSORS_MAX: usize = 4096;
+/// Dimensions of a tensor, at most.
+pub const RANK_MAX: usize = 8;
+/// Bytes of a tensor's or value's name, at most.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of a label, at most.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of the tool's version and of the name of the loss, at most.
+pub const WORD_BYTES_MAX: usize = 64;
+
+/// Bytes before the header: magic, version, flags, header length.
+const PREAMBLE_BYTES: usize = 12;
+/// Bytes of the BLAKE3 hash that ends a delta.
+const CHECKSUM_BYTES: usize = 32;

@@ -1,0 +1,241 @@
+//! The header as it lies on the wire. The order of the fields and variants *is* the format: see `format.md`.
+
+use super::{Error, Field, NAME_BYTES_MAX, RANK_MAX, WORD_BYTES_MAX};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What an adapter belongs to, what it was learned from and how well it did. Texts are borrowed from the delta.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header<'a> {
+    /// Hash of the base that the adapter was learned on; it must not be applied to any other.
+    pub base: [u8; 32],
+    /// Version of the edgetune that wrote the delta.
+    pub tool: &'a str,
+    /// When it was written, in seconds since 1970; `None` keeps equal commands giving equal bytes.
+    pub created_unix_s: Option<u64>,
+    /// What the output means.
+    pub task: Task,
+    /// Name of the loss; informs, readers need not know it.
+    pub loss: &'a str,
+    /// Name of the model output that was trained.
+    pub output: &'a str,
+    /// A head that the base does not have, if one was appended.
+    #[serde(borrow)]
+    pub head: Option<AppendedHead<'a>>,
+    /// What was done to samples before the model saw them.
+    pub preprocessing: Preprocessing,
+    /// What was measured before and after training.
+    pub metrics: Metrics,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Training samples that the adapter has learned from.
+    pub samples: u64,
+}
+
+/// What the trained output means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// One of the labels: `[batch, labels]` logits.
+    Classification,
+    /// Any number of the labels: `[batch, labels]` logits.
+    MultiLabel,
+    /// Numbers.
+    Regression,
+    /// The next token: `[batch, sequence, vocabulary]` logits.
+    LanguageModel,
+}
+
+/// A linear layer that is appended to a value of the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendedHead<'a> {
+    /// The value that the head reads: `[batch, features]`.
+    pub value: &'a str,
+    /// Size of the value's last dimension.
+    pub features: u32,
+    /// Size of the output's last dimension: `[batch, classes]`.
+    pub classes: u32,
+}
+
+/// What was done to samples before the model saw them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Preprocessing {
+    /// The model was fed with the data as it was.
+    Plain,
+    /// Images.
+    Image(ImagePreprocessing),
+    /// Text.
+    Text {
+        /// Tokens of a sample, at most; 0 is what the tokenizer states.
+        max_length: u32,
+    },
+}
+
+/// From an image file to an input: resized, cropped to the middle, then per channel `(pixel · scale − mean) / std` with
+/// pixels in 0…255.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImagePreprocessing {
+    /// Pixels that the model sees, across.
+    pub width: u32,
+    /// Pixels that the model sees, down.
+    pub height: u32,
+    /// The shortest side before the crop, in pixels; at least the shortest of `width` and `height`.
+    pub resize: u32,
+    /// Factor of the pixels.
+    pub scale: f32,
+    /// Subtracted: none for 0, one for all channels, or one per channel.
+    pub mean: Vec<f32, 3>,
+    /// Divided by: none for 1, one for all channels, or one per channel.
+    pub std: Vec<f32, 3>,
+    /// Order of the dimensions.
+    pub layout: Layout,
+    /// Which channels there are.
+    pub channels: Channels,
+}
+
+impl ImagePreprocessing {
+    /// The shortest form of values for three channels, for `mean` and `std`.
+    pub fn shortened(values: [f32; 3]) -> Vec<f32, 3> {
+        let [first, second, third] = values;
+        let mut short = Vec::from(values);
+        short.truncate(if first == second && second == third { 1 } else { 3 });
+        short
+    }
+
+    /// What is subtracted from each channel.
+    pub fn means(&self) -> [f32; 3] {
+        expanded(&self.mean, 0.0)
+    }
+
+    /// What each channel is divided by.
+    pub fn stds(&self) -> [f32; 3] {
+        expanded(&self.std, 1.0)
+    }
+}
+
+fn expanded(values: &[f32], otherwise: f32) -> [f32; 3] {
+    let first = values.first().copied().unwrap_or(otherwise);
+    core::array::from_fn(|channel| values.get(channel).copied().unwrap_or(first))
+}
+
+/// Order of an image's dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// `[batch, channels, height, width]`
+    Nchw,
+    /// `[batch, height, width, channels]`
+    Nhwc,
+}
+
+/// Channels of an image, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Channels {
+    /// Red, green, blue.
+    Rgb,
+    /// One.
+    Grey,
+}
+
+/// Measured before and after training, on samples that were held out.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// On the samples that chose the best epoch.
+    pub validation: Option<Measured>,
+    /// On samples that nothing was chosen by.
+    pub test: Option<Measured>,
+}
+
+/// One measurement before training, one after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Mean loss before, after.
+    pub loss: [f32; 2],
+    /// Part of the samples that were right (0…1) before, after; none where right and wrong do not exist.
+    pub accuracy: Option<[f32; 2]>,
+}
+
+/// A class (or an output of a regression) and how often it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Training samples of it.
+    pub samples: u32,
+}
+
+/// How values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// IEEE 754 binary16, little-endian, row-major.
+    Fp16,
+}
+
+/// The counted header: what is at the header's start, before the labels and tensor entries.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Counted<'a> {
+    #[serde(borrow)]
+    pub header: Header<'a>,
+    pub labels: u32,
+    pub tensors: u32,
+}
+
+/// A tensor's entry.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry<'a> {
+    pub name: &'a str,
+    pub shape: Vec<u32, RANK_MAX>,
+    pub encoding: Encoding,
+    pub offset: u32,
+    pub length: u32,
+}
+
+impl Counted<'_> {
+    /// Refuses what decodes but cannot be meant.
+    pub fn check(&self) -> Result<(), Error> {
+        let Header { tool, loss, output, head, preprocessing, metrics, .. } = &self.header;
+        if tool.len() > WORD_BYTES_MAX || tool.contains(char::is_control) {
+            return Err(Error::Text(Field::Tool));
+        }
+        ensure(is_name(loss, WORD_BYTES_MAX), Error::Text(Field::Loss))?;
+        ensure(is_name(output, NAME_BYTES_MAX), Error::Text(Field::Output))?;
+        if let Some(head) = head {
+            ensure(is_name(head.value, NAME_BYTES_MAX), Error::Text(Field::HeadValue))?;
+            ensure(head.features > 0, Error::Number(Field::HeadFeatures))?;
+            ensure(head.classes > 0, Error::Number(Field::HeadClasses))?;
+            ensure(self.labels == 0 || self.labels == head.classes, Error::Number(Field::HeadClasses))?;
+        }
+        check_preprocessing(preprocessing)?;
+        let measured = [metrics.validation, metrics.test].into_iter().flatten();
+        for Measured { loss, accuracy } in measured {
+            let finite = loss.iter().chain(accuracy.iter().flatten()).all(|value| value.is_finite());
+            let part = accuracy.iter().flatten().all(|value| (0.0..=1.0).contains(value));
+            ensure(finite && part, Error::Number(Field::Metrics))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {
+    match preprocessing {
+        Preprocessing::Plain | Preprocessing::Text { .. } => Ok(()),
+        Preprocessing::Image(image) => {
+            let channels = if image.channels == Channels::Grey { 1 } else { 3 };
+            let fits = |values: &[f32]| values.len() <= 1 || values.len() == channels;
+            let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+            ensure(image.width > 0 && image.height > 0, Error::Number(Field::ImageSize))?;
+            ensure(image.resize >= image.width.min(image.height), Error::Number(Field::ImageResize))?;
+            ensure(image.scale.is_finite() && image.scale != 0.0, Error::Number(Field::ImageScale))?;
+            ensure(fits(&image.mean) && finite(&image.mean), Error::Number(Field::ImageMean))?;
+            let divides = fits(&image.std) && finite(&image.std) && image.std.iter().all(|std| *std > 0.0);
+            ensure(divides, Error::Number(Field::ImageStd))
+        }
+    }
+}
+
+pub(super) fn ensure(holds: bool, otherwise: Error) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(otherwise) }
+}
+
+/// Whether a text can be a name: there, short enough, and harmless on a terminal.
+pub(super) fn is_name(text: &str, bytes_max: usize) -> bool {
+    (1..=bytes_max).contains(&text.len()) && !text.contains(char::is_control)
+}

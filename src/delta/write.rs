@@ -1,0 +1,82 @@
+//! The writer. What it gives has been through the reader: nothing can be written that could not be read.
+
+use super::header::{Counted, Encoding, Entry, Header, Label, ensure};
+use super::{DELTA_BYTES_MAX, Delta, Error, HEADER_BYTES_MAX, LABELS_MAX, MAGIC, TENSORS_MAX, VERSION, f16};
+use heapless::Vec as Bounded;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::vec::Vec;
+
+/// A learned tensor to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorValues<'a> {
+    /// Its name: the initializer's, where it replaces one of the base.
+    pub name: &'a str,
+    /// Sizes, outermost first.
+    pub shape: &'a [u32],
+    /// The values, row-major.
+    pub values: &'a [f16],
+}
+
+/// Writes one delta. Equal arguments give equal bytes; the order of `tensors` does not matter.
+///
+/// `labels` are in the order of the classes. The caller does the file: write it atomically.
+///
+/// # Errors
+/// Whatever the format refuses: a value that is not finite, a name that is there twice, a shape that does not fit…
+/// Positions in the error are those in `labels`, and those in `tensors` after sorting by name.
+pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Result<Vec<u8>, Error> {
+    ensure(labels.len() <= LABELS_MAX, Error::LabelCount(count(labels.len())))?;
+    ensure((1..=TENSORS_MAX).contains(&tensors.len()), Error::TensorCount(count(tensors.len())))?;
+    let mut sorted = tensors.to_vec();
+    sorted.sort_by_key(|tensor| tensor.name);
+    let payload_length: u64 = sorted.iter().map(|tensor| 2 * tensor.values.len() as u64).sum();
+    ensure(payload_length < DELTA_BYTES_MAX as u64, Error::TooLong)?;
+
+    let mut bytes = Vec::with_capacity(payload_length as usize + 1024);
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend([0; 2]);
+    let content = header_bytes(header, labels, &sorted)?;
+    ensure(content.len() <= HEADER_BYTES_MAX, Error::HeaderLength(count(content.len())))?;
+    bytes.extend(count(content.len()).to_le_bytes());
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
+    for tensor in &sorted {
+        bytes.extend(tensor.values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    let checksum = blake3::hash(&bytes);
+    bytes.extend(checksum.as_bytes());
+    Delta::parse(&bytes)?;
+    Ok(bytes)
+}
+
+/// The header's bytes: header, labels, entries.
+fn header_bytes(header: &Header, labels: &[Label], sorted: &[TensorValues]) -> Result<Vec<u8>, Error> {
+    let counts = (count(labels.len()), count(sorted.len()));
+    let counted = Counted { header: header.clone(), labels: counts.0, tensors: counts.1 };
+    let mut bytes = append(Vec::new(), &counted, Error::Header)?;
+    let mut seen = HashSet::new();
+    for (index, label) in labels.iter().enumerate() {
+        ensure(seen.insert(label.name), Error::LabelTwice(count(index)))?;
+        bytes = append(bytes, label, Error::Label(count(index)))?;
+    }
+    let mut offset = 0;
+    for (index, tensor) in sorted.iter().enumerate() {
+        let shape = Bounded::from_slice(tensor.shape).map_err(|_| Error::Shape(count(index)))?;
+        let length = count(2 * tensor.values.len());
+        let entry = Entry { name: tensor.name, shape, encoding: Encoding::Fp16, offset, length };
+        bytes = append(bytes, &entry, Error::Entry(count(index)))?;
+        offset += length;
+    }
+    Ok(bytes)
+}
+
+fn append(bytes: Vec<u8>, value: &impl Serialize, otherwise: Error) -> Result<Vec<u8>, Error> {
+    postcard::to_extend(value, bytes).map_err(|_| otherwise)
+}
+
+/// A number that a limit has already bounded.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
