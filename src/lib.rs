@@ -7,6 +7,8 @@
 #[cfg(feature = "device")]
 pub mod adapter;
 #[cfg(feature = "device")]
+pub mod atomic;
+#[cfg(feature = "device")]
 pub mod cli;
 #[cfg(feature = "device")]
 pub mod cut;
@@ -17,5 +19,7 @@ pub mod delta;
 pub mod grad;
 #[cfg(feature = "device")]
 pub mod graph;
+#[cfg(feature = "device")]
+pub mod onnx;
 #[cfg(feature = "device")]
 pub mod train;

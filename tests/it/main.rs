@@ -2,5 +2,6 @@
 
 mod data;
 mod delta;
+mod onnx_files;
 mod optimizer;
 mod tidy;

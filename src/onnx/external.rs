@@ -1,0 +1,125 @@
+//! Memory maps: of the model file and of the external-data files beside it, one map per file.
+
+use super::Error;
+use super::proto::TensorProto;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+/// A file's contents as a read-only memory map: pages are loaded when first used and shared between processes.
+///
+/// # Errors
+/// [`Error::Open`] or [`Error::NotAFile`], without the path.
+pub fn map_file(path: &Path) -> Result<Bytes, Error> {
+    let opening = |source| Error::Open { source };
+    // Asked before opening: opening a named pipe would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(opening)?;
+    if !metadata.is_file() {
+        return Err(Error::NotAFile);
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    let file = File::open(path).map_err(opening)?;
+    // SAFETY: The map is read-only and private to this function until `Bytes` owns it, which keeps it mapped for as long
+    // as any slice of it lives. Its contents change only if another program writes into the file in place: a base and a
+    // bundle are documented as never written to, and this program replaces files by renaming (see `atomic`), which
+    // leaves the mapped inode as it is.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(opening)?;
+    Ok(Bytes::from_owner(map))
+}
+
+/// The external-data files of one model.
+pub struct ExternalFiles<'p> {
+    folder: Option<&'p Path>,
+    maps: HashMap<PathBuf, Bytes>,
+}
+
+/// Where a tensor's bytes lie according to its `external_data` entries.
+#[derive(Debug)]
+pub struct Place {
+    /// Path relative to the model's folder.
+    pub location: String,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes, where given.
+    pub length: Option<u64>,
+}
+
+impl Place {
+    /// The entries of a tensor whose data is external.
+    pub fn of(proto: &TensorProto, tensor: &str) -> Result<Self, Error> {
+        let mut place = Place { location: String::new(), offset: 0, length: None };
+        for entry in &proto.external_data {
+            let value = entry.value.as_deref().unwrap_or_default();
+            let number = || {
+                value.parse::<u64>().map_err(|_| Error::Tensor {
+                    tensor: tensor.into(),
+                    problem: format!("external data {} `{value}` is not a number", entry.key.as_deref().unwrap_or("")),
+                    remedy: "export the model again",
+                })
+            };
+            match entry.key.as_deref() {
+                Some("location") => place.location = value.into(),
+                Some("offset") => place.offset = number()?,
+                Some("length") => place.length = Some(number()?),
+                _ => {}
+            }
+        }
+        Ok(place)
+    }
+}
+
+impl<'p> ExternalFiles<'p> {
+    /// For a model in `folder`; `None` for a model that is not a file and so can have no files beside it.
+    pub fn new(folder: Option<&'p Path>) -> Self {
+        Self { folder, maps: HashMap::new() }
+    }
+
+    /// `expected` bytes (or as many as the entry says) of the tensor's data, as a range of the file's map.
+    pub fn bytes(&mut self, proto: &TensorProto, tensor: &str, expected: u64) -> Result<Bytes, Error> {
+        let place = Place::of(proto, tensor)?;
+        let wrong = |problem: String, remedy| Error::External {
+            tensor: tensor.into(),
+            location: place.location.clone(),
+            problem,
+            remedy,
+        };
+        let map = self.map(&place.location, &wrong)?;
+        let length = place.length.unwrap_or(expected);
+        let end = place.offset.checked_add(length).filter(|end| *end <= map.len() as u64);
+        match end {
+            Some(end) => Ok(map.slice(place.offset as usize..end as usize)),
+            None => Err(wrong(
+                format!("{length} bytes from byte {} are not in the file of {} bytes", place.offset, map.len()),
+                "the data file is cut off or belongs to another model: copy it again",
+            )),
+        }
+    }
+
+    fn map(&mut self, location: &str, wrong: &impl Fn(String, &'static str) -> Error) -> Result<Bytes, Error> {
+        const BESIDE: &str = "put the data file into the model's folder and name it relative to that";
+        let Some(folder) = self.folder else {
+            return Err(wrong("the model was given as bytes, without a folder".into(), "read it from its file"));
+        };
+        let relative = Path::new(location);
+        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if location.is_empty() || !relative.components().all(plain) {
+            return Err(wrong("is not a path inside the model's folder".into(), BESIDE));
+        }
+        let missing = |error: std::io::Error| wrong(error.to_string(), "copy the data file along with the model");
+        let folder = folder.canonicalize().map_err(missing)?;
+        let path = folder.join(relative).canonicalize().map_err(missing)?;
+        if !path.starts_with(&folder) {
+            return Err(wrong("is a link out of the model's folder".into(), BESIDE));
+        }
+        if let Some(map) = self.maps.get(&path) {
+            return Ok(map.clone());
+        }
+        let map =
+            map_file(&path).map_err(|error| wrong(error.to_string(), "copy the data file along with the model"))?;
+        self.maps.insert(path, map.clone());
+        Ok(map)
+    }
+}

@@ -1,0 +1,89 @@
+//! Graph → model bytes.
+
+use super::proto::{
+    DATA_LOCATION_EXTERNAL, Dimension, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use super::{Weights, node, tensor};
+use crate::graph::{Dim, Graph, Tensor, TensorType, ValueId};
+use prost::Message;
+
+/// The graph as the bytes of an ONNX model. Only inputs and outputs are declared with their types; an output of unknown
+/// type is declared without one, which ONNX Runtime fills in.
+///
+/// With [`Weights::Embedded`] the result must stay below protobuf's 2 GiB to be readable; larger models need a weights
+/// file.
+pub fn encode(graph: &Graph, weights: &Weights) -> Vec<u8> {
+    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    let domains = graph.domains.iter().map(|(domain, version)| import(domain, *version));
+    let model = ModelProto {
+        ir_version: Some(ir_version(graph.opset)),
+        producer_name: Some("edgetune".into()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+        graph: Some(GraphProto {
+            name: Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() }),
+            node: graph.nodes.iter().map(|node| node::write(graph, node)).collect(),
+            initializer: graph
+                .initializers
+                .iter()
+                .map(|(id, tensor)| constant(graph.value_name(*id), tensor, weights))
+                .collect(),
+            input: graph.inputs.iter().map(|id| declared(graph, *id)).collect(),
+            output: graph.outputs.iter().map(|id| declared(graph, *id)).collect(),
+            ..GraphProto::default()
+        }),
+        opset_import: std::iter::once(import("", graph.opset)).chain(domains).collect(),
+        functions: Vec::new(),
+    };
+    model.encode_to_vec()
+}
+
+/// The oldest file format that belongs to the operator set, so that old runtimes read the file (table "Released
+/// Versions" of ONNX's `docs/Versioning.md`).
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=14 => 7,
+        15..=18 => 8,
+        19..=20 => 9,
+        21..=22 => 10,
+        23 => 11,
+        24 => 12,
+        _ => 13,
+    }
+}
+
+fn constant(name: &str, tensor: &Tensor, weights: &Weights) -> TensorProto {
+    let Weights::External(file) = weights else {
+        return tensor::embedded(name, tensor);
+    };
+    let bytes = tensor.data.len() as u64;
+    // A tensor that was exchanged for one of another size since the file was written is not in the file.
+    let Some(place) = file.tensors.get(name).filter(|place| place.end - place.start == bytes) else {
+        return tensor::embedded(name, tensor);
+    };
+    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
+    TensorProto {
+        data_location: Some(DATA_LOCATION_EXTERNAL),
+        external_data: vec![
+            entry("location", file.file.clone()),
+            entry("offset", place.start.to_string()),
+            entry("length", bytes.to_string()),
+        ],
+        ..tensor::header(name, tensor)
+    }
+}
+
+fn declared(graph: &Graph, id: ValueId) -> ValueInfoProto {
+    let ty = graph.ty(id).map(|ty| TypeProto { tensor_type: Some(type_proto(ty)) });
+    ValueInfoProto { name: Some(graph.value_name(id).into()), r#type: ty }
+}
+
+fn type_proto(ty: &TensorType) -> TensorTypeProto {
+    let dimension = |dim: &Dim| match dim {
+        Dim::Fixed(size) => Dimension { dim_value: Some(*size as i64), dim_param: None },
+        Dim::Named(name) => Dimension { dim_value: None, dim_param: Some(name.clone()) },
+        Dim::Unknown => Dimension::default(),
+    };
+    let shape = ty.shape.as_ref().map(|shape| TensorShapeProto { dim: shape.iter().map(dimension).collect() });
+    TensorTypeProto { elem_type: Some(ty.dtype.onnx()), shape }
+}
