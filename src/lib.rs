@@ -16,6 +16,8 @@ pub mod cut;
 pub mod data;
 pub mod delta;
 #[cfg(feature = "device")]
+pub mod engine;
+#[cfg(feature = "device")]
 pub mod grad;
 #[cfg(feature = "device")]
 pub mod graph;

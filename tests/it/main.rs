@@ -2,6 +2,7 @@
 
 mod data;
 mod delta;
+mod engine;
 mod onnx_files;
 mod optimizer;
 mod tidy;
