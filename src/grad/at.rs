@@ -1,5 +1,6 @@
 //! A node in its place: what a rule may ask.
 
+use super::unbroadcast;
 use crate::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -137,6 +138,25 @@ impl<'a, 'b> At<'a, 'b> {
             )
         })?;
         Ok(size as i64)
+    }
+
+    /// The shape of input `i` as a vector of `i64`: a constant where every size is fixed, else read at run time.
+    pub fn shape(&self, i: usize) -> Val<'b> {
+        match self.x_ty(i).and_then(TensorType::fixed_shape) {
+            Some(sizes) => self.builder.ints(&sizes.into_iter().map(|size| size as i64).collect::<Vec<_>>()),
+            None => self.x(i).shape(),
+        }
+    }
+
+    /// A gradient of output 0's shape, summed over what input `i` was repeated along. For rules in which only some of the
+    /// inputs broadcast; the walk does it for all inputs of a row that says so.
+    pub fn sum_to_input(&self, i: usize, gradient: Val<'b>) -> Val<'b> {
+        unbroadcast::to_input(self, i, gradient, 0)
+    }
+
+    /// A float attribute, or `default`.
+    pub fn float(&self, name: &str, default: f32) -> f64 {
+        self.node.float(name, default).into()
     }
 
     /// The constant behind input `i` as integers (axes, pads, shapes); `None` if it is computed at run time.

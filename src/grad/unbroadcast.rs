@@ -23,6 +23,10 @@ pub fn to_input<'b>(at: &At<'_, 'b>, i: usize, gradient: Val<'b>, trailing: usiz
 
 /// The axes of `y` that `x` was repeated along; `None` where names leave it open.
 fn summed_axes(x: &[Dim], y: &[Dim], trailing: usize) -> Option<Vec<i64>> {
+    if x.len() > y.len() && trailing > 0 {
+        // The other operand of the product is a vector, which repeats nothing.
+        return Some(vec![]);
+    }
     let missing = y.len().checked_sub(x.len())?;
     let mut axes: Vec<i64> = (0..missing as i64).collect();
     for (index, dim) in x.iter().enumerate().take(x.len().saturating_sub(trailing)) {

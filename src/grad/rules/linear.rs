@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use crate::grad::{At, Grads};
-use crate::graph::Val;
+use crate::graph::{Attr, Val};
 
 /// The last two dimensions swapped.
 fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
@@ -46,4 +46,34 @@ fn one_product<'b>(n: &At<'_, 'b>, a: Val<'b>, dy: Val<'b>, rank_a: usize, rank_
     }
     let (k, columns) = (n.fixed(1, 0).ok()?, n.fixed(1, 1).ok()?);
     Some(a.reshape_to(&[-1, k]).transpose(&[1, 0]).matmul(dy.reshape_to(&[-1, columns])))
+}
+
+/// y = α·A′·B′ + β·C (′: transposed where the attribute says so)
+/// ⇒  dA′ = α·dy·B′ᵀ, dB′ = α·A′ᵀ·dy, dC = β·dy summed to C's shape
+pub fn gemm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (a, b, dy) = (n.x(0), n.x(1), n.dy(0));
+    let (trans_a, trans_b) = (n.node().int("transA", 0) != 0, n.node().int("transB", 0) != 0);
+    let product = |left: Val<'b>, trans_left: bool, right: Val<'b>, trans_right: bool| {
+        let alpha = n.node().float("alpha", 1.0);
+        let transposed = |on: bool| Attr::Int(on.into());
+        let attributes =
+            [("alpha", Attr::Float(alpha)), ("transA", transposed(trans_left)), ("transB", transposed(trans_right))];
+        n.builder().op("Gemm", &[left, right], &attributes)
+    };
+    let da = n.needs(0).then(|| match trans_a {
+        false => product(dy, false, b, !trans_b),
+        true => product(b, trans_b, dy, true),
+    });
+    let db = n.needs(1).then(|| match trans_b {
+        false => product(a, !trans_a, dy, false),
+        true => product(dy, true, a, trans_a),
+    });
+    let dc = n.needs(2).then(|| {
+        let dc = n.sum_to_input(2, dy);
+        match n.float("beta", 1.0) {
+            1.0 => dc,
+            beta => dc * beta,
+        }
+    });
+    Ok(vec![da, db, dc])
 }

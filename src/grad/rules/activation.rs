@@ -1,0 +1,134 @@
+//! Activations. At a kink the derivative of one side is taken, the same side as PyTorch's.
+
+use crate::grad::{At, Grads};
+use crate::graph::Val;
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+/// dy · `above` where x > 0, `below` elsewhere.
+fn two_sided<'b>(n: &At<'_, 'b>, above: Val<'b>, below: Val<'b>) -> Grads<'b> {
+    let x = n.x(0);
+    Ok(vec![Some(x.greater(x.scalar_like(0.0)).select(above, below))])
+}
+
+/// y = max(x, 0)  ⇒  dx = dy where y > 0, else 0
+pub fn relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let zero = n.dy(0).scalar_like(0.0);
+    Ok(vec![Some(n.y(0).greater(zero).select(n.dy(0), zero))])
+}
+
+/// y = x where x > 0, else α · x  ⇒  dx = dy where x > 0, else α · dy
+pub fn leaky_relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    two_sided(n, n.dy(0), n.dy(0) * n.float("alpha", 0.01))
+}
+
+/// y = x where x > 0, else s · x  ⇒  dx = dy where x > 0, else s · dy; ds = 0 where x > 0, else x · dy
+pub fn prelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (x, slope, dy) = (n.x(0), n.x(1), n.dy(0));
+    let zero = x.scalar_like(0.0);
+    let positive = x.greater(zero);
+    let dx = n.needs(0).then(|| positive.select(dy, dy * slope));
+    let ds = n.needs(1).then(|| positive.select(zero, dy * x));
+    Ok(vec![dx, ds])
+}
+
+/// y = x where x > α, else 0  ⇒  dx = dy where x > α, else 0
+pub fn thresholded_relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let x = n.x(0);
+    let above = x.greater(x.scalar_like(n.float("alpha", 1.0)));
+    Ok(vec![Some(above.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
+}
+
+/// y = min(max(x, l), h)  ⇒  dx = dy where y = x (the bounds included), else 0
+pub fn clip<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    if n.needs(1) || n.needs(2) {
+        return Err("its bounds cannot learn; leave what they are computed from out of --train".into());
+    }
+    let inside = n.y(0).equal(n.x(0));
+    Ok(vec![Some(inside.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
+}
+
+/// y = σ(x)  ⇒  dx = dy · y · (1 − y)
+pub fn sigmoid<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * n.y(0) * (1.0 - n.y(0)))])
+}
+
+/// y = min(max(α · x + β, 0), 1)  ⇒  dx = α · dy where 0 < y < 1, else 0
+pub fn hard_sigmoid<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (y, dy) = (n.y(0), n.dy(0));
+    let zero = y.scalar_like(0.0);
+    let inside = y.greater(zero).binary("And", y.less(y.scalar_like(1.0)));
+    Ok(vec![Some(inside.select(dy * n.float("alpha", 0.2), zero))])
+}
+
+/// y = x · min(max(x/6 + ½, 0), 1)  ⇒  dx = 0 where x < −3, dy where x > 3, else dy · (x/3 + ½)
+pub fn hard_swish<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (x, dy) = (n.x(0), n.dy(0));
+    let curved = dy * (x * (1.0 / 3.0) + 0.5);
+    let lower = x.less(x.scalar_like(-3.0)).select(dy.scalar_like(0.0), curved);
+    Ok(vec![Some(x.greater(x.scalar_like(3.0)).select(dy, lower))])
+}
+
+/// y = tanh x  ⇒  dx = dy · (1 − y²)
+pub fn tanh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * (1.0 - n.y(0) * n.y(0)))])
+}
+
+/// y = x · Φ(x), or its approximation by tanh as the attribute says
+pub fn gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    match n.node().str("approximate", "none") {
+        "none" => Ok(vec![Some(n.dy(0) * gelu_slope(n.x(0)))]),
+        "tanh" => Ok(vec![Some(n.dy(0) * gelu_tanh_slope(n.x(0)))]),
+        other => Err(format!("approximation `{other}` is unknown; export with `none` or `tanh`")),
+    }
+}
+
+/// (x · Φ(x))′ = Φ(x) + x · φ(x) with Φ(x) = ½ (1 + erf(x/√2)), φ(x) = e^(−x²/2) / √2π
+fn gelu_slope<'b>(x: Val<'b>) -> Val<'b> {
+    let cumulative = (x * FRAC_1_SQRT_2).unary("Erf") * 0.5 + 0.5;
+    let density = (x * x * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
+    cumulative + x * density
+}
+
+/// (½ x (1 + t))′ = ½ (1 + t + x · (1 − t²) · u′) with t = tanh u, u = √(2/π) · (x + 0.044715 x³)
+fn gelu_tanh_slope<'b>(x: Val<'b>) -> Val<'b> {
+    const CUBIC: f64 = 0.044715;
+    let scale = (2.0 / PI).sqrt();
+    let square = x * x;
+    let t = (x * (square * (CUBIC * scale) + scale)).tanh();
+    let u_slope = square * (3.0 * CUBIC * scale) + scale;
+    (t + 1.0 + x * (1.0 - t * t) * u_slope) * 0.5
+}
+
+/// y = ln(1 + eˣ)  ⇒  dx = dy · σ(x)
+pub fn softplus<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * n.x(0).sigmoid())])
+}
+
+/// y = x / (1 + |x|)  ⇒  dx = dy / (1 + |x|)²
+pub fn softsign<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let below = n.x(0).unary("Abs") + 1.0;
+    Ok(vec![Some(n.dy(0) / (below * below))])
+}
+
+/// y = x where x > 0, else α (eˣ − 1)  ⇒  dx = dy where x > 0, else dy · (y + α)
+pub fn elu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    two_sided(n, n.dy(0), n.dy(0) * (n.y(0) + n.float("alpha", 1.0)))
+}
+
+/// y = γ x where x > 0, else γ α (eˣ − 1)  ⇒  dx = γ · dy where x > 0, else dy · (y + γ α)
+pub fn selu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (alpha, gamma) = (n.float("alpha", 1.673_263_2), n.float("gamma", 1.050_701));
+    two_sided(n, n.dy(0) * gamma, n.dy(0) * (n.y(0) + gamma * alpha))
+}
+
+/// y = x where x > 0, else α (e^(x/α) − 1)  ⇒  dx = dy where x > 0, else dy · (y/α + 1)
+pub fn celu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    two_sided(n, n.dy(0), n.dy(0) * (n.y(0) * (1.0 / n.float("alpha", 1.0)) + 1.0))
+}
+
+/// y = x · t, t = tanh(ln(1 + eˣ))  ⇒  dx = dy · (t + x · (1 − t²) · σ(x))
+pub fn mish<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let x = n.x(0);
+    let t = x.unary("Softplus").tanh();
+    Ok(vec![Some(n.dy(0) * (t + x * (1.0 - t * t) * x.sigmoid()))])
+}

@@ -1,0 +1,114 @@
+//! Reads the gradient goldens; `tests/goldens/README.md` has their format.
+
+use edgetune::graph::{Attr, DType, Tensor};
+use ndarray::{ArrayD, OwnedRepr};
+use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::sync::OnceLock;
+
+/// One row of `grad.json`.
+#[derive(Deserialize)]
+pub struct Case {
+    pub name: String,
+    pub op: String,
+    pub domain: String,
+    pub opset: i64,
+    attributes: BTreeMap<String, serde_json::Value>,
+    pub inputs: Vec<Input>,
+    pub outputs: usize,
+    pub output_kinds: Vec<String>,
+}
+
+/// One input of a case's node.
+#[derive(Deserialize)]
+pub struct Input {
+    pub kind: String,
+    pub needs_grad: bool,
+    #[serde(default)]
+    pub dynamic_axes: Vec<usize>,
+}
+
+impl Case {
+    /// The node's attributes.
+    pub fn attributes(&self) -> BTreeMap<String, Attr> {
+        self.attributes.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+    }
+}
+
+fn attribute(value: &serde_json::Value) -> Attr {
+    match value {
+        serde_json::Value::Array(items) => Attr::Ints(items.iter().map(|item| item.as_i64().unwrap()).collect()),
+        serde_json::Value::String(text) => Attr::Str(text.clone()),
+        number => number.as_i64().map_or_else(|| Attr::Float(number.as_f64().unwrap() as f32), Attr::Int),
+    }
+}
+
+/// An array of `grad.npz`.
+pub enum Array {
+    Float(ArrayD<f64>),
+    Int(ArrayD<i64>),
+    Bool(ArrayD<bool>),
+}
+
+impl Array {
+    /// The numbers of a float array.
+    pub fn floats(&self) -> Vec<f64> {
+        match self {
+            Array::Float(array) => array.iter().copied().collect(),
+            _ => panic!("not a float array"),
+        }
+    }
+
+    /// As the model takes it: floats narrowed to `dtype`.
+    pub fn tensor(&self, dtype: DType) -> Tensor {
+        let sizes = |shape: &[usize]| shape.iter().map(|size| *size as u64).collect::<Vec<u64>>();
+        match self {
+            Array::Float(array) => float_tensor(dtype, &sizes(array.shape()), &self.floats()),
+            Array::Int(array) => {
+                Tensor::from_i64(&sizes(array.shape()), &array.iter().copied().collect::<Vec<i64>>())
+            }
+            Array::Bool(array) => {
+                let data = array.iter().map(|flag| u8::from(*flag)).collect();
+                Tensor { dtype: DType::Bool, shape: sizes(array.shape()), data }
+            }
+        }
+    }
+}
+
+/// A float tensor of that type.
+pub fn float_tensor(dtype: DType, shape: &[u64], values: &[f64]) -> Tensor {
+    match dtype {
+        DType::Double => Tensor::from_vec(shape, values.to_vec()),
+        _ => Tensor::from_vec(shape, values.iter().map(|value| *value as f32).collect::<Vec<f32>>()),
+    }
+}
+
+/// The whole table, read once.
+pub struct Golden {
+    pub cases: Vec<Case>,
+    pub arrays: HashMap<String, Array>,
+}
+
+/// The committed goldens.
+pub fn golden() -> &'static Golden {
+    static GOLDEN: OnceLock<Golden> = OnceLock::new();
+    GOLDEN.get_or_init(|| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
+        let cases = serde_json::from_str(&std::fs::read_to_string(format!("{folder}/grad.json")).unwrap()).unwrap();
+        let mut npz = NpzReader::new(File::open(format!("{folder}/grad.npz")).unwrap()).unwrap();
+        let names = npz.names().unwrap();
+        let arrays = names.into_iter().map(|name| {
+            let array = read(&mut npz, &name).map(Array::Float);
+            let array = array.or_else(|_| read(&mut npz, &name).map(Array::Int));
+            let array = array.or_else(|_| read(&mut npz, &name).map(Array::Bool)).unwrap();
+            (name.trim_end_matches(".npy").to_owned(), array)
+        });
+        Golden { cases, arrays: arrays.collect() }
+    })
+}
+
+fn read<T: ReadableElement>(npz: &mut NpzReader<File>, name: &str) -> Result<ArrayD<T>, ReadNpzError> {
+    npz.by_name::<OwnedRepr<T>, _>(name)
+}
