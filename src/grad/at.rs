@@ -148,10 +148,10 @@ impl<'a, 'b> At<'a, 'b> {
         }
     }
 
-    /// A gradient of output 0's shape, summed over what input `i` was repeated along. For rules in which only some of the
-    /// inputs broadcast; the walk does it for all inputs of a row that says so.
-    pub fn sum_to_input(&self, i: usize, gradient: Val<'b>) -> Val<'b> {
-        unbroadcast::to_input(self, i, gradient, 0)
+    /// A gradient of output 0's shape, but for the last `trailing` dimensions, summed over what input `i` was repeated
+    /// along. For rules in which only some inputs or dimensions broadcast; the walk does it for rows that say so.
+    pub fn sum_to_input(&self, i: usize, gradient: Val<'b>, trailing: usize) -> Val<'b> {
+        unbroadcast::to_input(self, i, gradient, trailing)
     }
 
     /// A float attribute, or `default`.

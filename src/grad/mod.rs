@@ -43,9 +43,9 @@ pub struct Rule {
     pub opsets: RangeInclusive<i64>,
     /// What happens.
     pub action: Action,
-    /// For operators that broadcast: the number of trailing dimensions that do not (0 for `Add`, 2 for `MatMul`).
-    /// The walk then sums the rule's gradients back to each input's shape.
-    pub broadcasts: Option<usize>,
+    /// Whether the inputs broadcast: the rule's gradients then have the output's shape, and the walk sums each back to its
+    /// input's.
+    pub broadcasts: bool,
     /// What a user should know about it; shown by `edgetune ops`.
     pub note: &'static str,
 }
@@ -194,14 +194,12 @@ fn node_gradients<'b>(
     };
     let at = At::new(builder, graph, node, gradients, needed, opset);
     let results = apply(&at).map_err(failed)?;
-    assert!(results.len() <= node.inputs.len().max(1), "rule {} gave more gradients than inputs", rule.op);
+    let mut beyond = results.iter().skip(node.inputs.len());
+    assert!(beyond.all(Option::is_none), "rule {} gave more gradients than inputs", rule.op);
     let mut sums: BTreeMap<ValueId, Val<'b>> = BTreeMap::new();
     for (index, gradient) in results.into_iter().enumerate() {
         let (Some(gradient), true) = (gradient, at.needs(index)) else { continue };
-        let gradient = match rule.broadcasts {
-            Some(trailing) => unbroadcast::to_input(&at, index, gradient, trailing),
-            None => gradient,
-        };
+        let gradient = if rule.broadcasts { at.sum_to_input(index, gradient, 0) } else { gradient };
         let input = node.inputs[index].expect("a needed input is there");
         sums.entry(input).and_modify(|sum| *sum = *sum + gradient).or_insert(gradient);
     }

@@ -27,13 +27,13 @@ pub fn matmul<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     }
     let da = n.needs(0).then(|| {
         let da = dy.matmul(swapped(b, rank_b.max(2)));
-        if rank_a == 1 { da.squeeze(&[-2]) } else { da }
+        n.sum_to_input(0, if rank_a == 1 { da.squeeze(&[-2]) } else { da }, 2)
     });
     let db = n.needs(1).then(|| match one_product(n, a, dy, rank_a, rank_b) {
         Some(db) => db,
         None => {
             let db = swapped(a, rank_a.max(2)).matmul(dy);
-            if rank_b == 1 { db.squeeze(&[-1]) } else { db }
+            n.sum_to_input(1, if rank_b == 1 { db.squeeze(&[-1]) } else { db }, 2)
         }
     });
     Ok(vec![da, db])
@@ -69,7 +69,7 @@ pub fn gemm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         true => product(dy, true, a, trans_a),
     });
     let dc = n.needs(2).then(|| {
-        let dc = n.sum_to_input(2, dy);
+        let dc = n.sum_to_input(2, dy, 0);
         match n.float("beta", 1.0) {
             1.0 => dc,
             beta => dc * beta,

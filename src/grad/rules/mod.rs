@@ -15,12 +15,12 @@ use std::ops::RangeInclusive;
 
 /// A row whose gradients have the inputs' shapes already.
 const fn rule(op: &'static str, opsets: RangeInclusive<i64>, action: Action) -> Rule {
-    Rule { op, domain: "", opsets, action, broadcasts: None, note: "" }
+    Rule { op, domain: "", opsets, action, broadcasts: false, note: "" }
 }
 
-/// A row whose gradients have the broadcast shape; `trailing` dimensions take no part in broadcasting.
-const fn broadcast(op: &'static str, opsets: RangeInclusive<i64>, trailing: usize, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: Some(trailing), note: "" }
+/// A row whose gradients have the broadcast shape.
+const fn broadcast(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
+    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, note: "" }
 }
 
 impl Rule {
@@ -46,14 +46,16 @@ pub fn all() -> &'static [Rule] {
 }
 
 const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller --train last:N";
-const CONTROL: &str = "train only what comes after it with a smaller --train last:N, or export the model without control flow";
-const QUANTIZED: &str = "train only what comes after the quantized layers with --train last:1, or start from the float model";
+const CONTROL: &str =
+    "train only what comes after it with a smaller --train last:N, or export the model without control flow";
+const QUANTIZED: &str =
+    "train only what comes after the quantized layers with --train last:1, or start from the float model";
 const DETECTION: &str = "it picks positions; put the loss on the scores and boxes before it";
 
 #[rustfmt::skip]
 static RULES: &[Rule] = &[
     rule("Abs", 6..=NEWEST, Flows(elementwise::abs)),
-    broadcast("Add", 7..=NEWEST, 0, elementwise::add),
+    broadcast("Add", 7..=NEWEST, elementwise::add),
     rule("And", 1..=NEWEST, Stops),
     rule("ArgMax", 1..=NEWEST, Stops),
     rule("ArgMin", 1..=NEWEST, Stops),
@@ -68,7 +70,7 @@ static RULES: &[Rule] = &[
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
     rule("DequantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("DequantizeLinear", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    broadcast("Div", 7..=NEWEST, 0, elementwise::div),
+    broadcast("Div", 7..=NEWEST, elementwise::div),
     rule("Dropout", 7..=NEWEST, Flows(elementwise::dropout)).note("the identity, as in inference; with training_mode it is refused"),
     rule("DynamicQuantizeLinear", 11..=NEWEST, Refuses(QUANTIZED)),
     rule("DynamicQuantizeMatMul", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
@@ -97,15 +99,15 @@ static RULES: &[Rule] = &[
     rule("Log", 6..=NEWEST, Flows(elementwise::log)),
     rule("LogSoftmax", 13..=NEWEST, Flows(softmax::log_softmax)),
     rule("Loop", 1..=NEWEST, Refuses(CONTROL)),
-    broadcast("MatMul", 1..=NEWEST, 2, linear::matmul),
+    rule("MatMul", 1..=NEWEST, Flows(linear::matmul)),
     rule("MatMulInteger", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("MatMulIntegerToFloat", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("MatMulNBits", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    broadcast("Max", 8..=NEWEST, 0, elementwise::extremum).note("inputs that tie share the gradient evenly"),
+    broadcast("Max", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("MaxRoiPool", 1..=NEWEST, Refuses(DETECTION)),
-    broadcast("Min", 8..=NEWEST, 0, elementwise::extremum).note("inputs that tie share the gradient evenly"),
+    broadcast("Min", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("Mish", 18..=NEWEST, Flows(activation::mish)),
-    broadcast("Mul", 7..=NEWEST, 0, elementwise::mul),
+    broadcast("Mul", 7..=NEWEST, elementwise::mul),
     rule("Multinomial", 7..=NEWEST, Stops),
     rule("Neg", 6..=NEWEST, Flows(elementwise::neg)),
     rule("NonMaxSuppression", 10..=NEWEST, Refuses(DETECTION)),
@@ -113,8 +115,8 @@ static RULES: &[Rule] = &[
     rule("Not", 1..=NEWEST, Stops),
     rule("OneHot", 9..=NEWEST, Stops),
     rule("Or", 1..=NEWEST, Stops),
-    broadcast("PRelu", 7..=NEWEST, 0, activation::prelu),
-    broadcast("Pow", 7..=NEWEST, 0, elementwise::pow),
+    broadcast("PRelu", 7..=NEWEST, activation::prelu),
+    broadcast("Pow", 7..=NEWEST, elementwise::pow),
     rule("QAttention", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("QGemm", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("QLinearAdd", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
@@ -155,12 +157,12 @@ static RULES: &[Rule] = &[
     rule("Softplus", 1..=NEWEST, Flows(activation::softplus)),
     rule("Softsign", 1..=NEWEST, Flows(activation::softsign)),
     rule("Sqrt", 6..=NEWEST, Flows(elementwise::sqrt)),
-    broadcast("Sub", 7..=NEWEST, 0, elementwise::sub),
-    broadcast("Sum", 8..=NEWEST, 0, elementwise::sum),
+    broadcast("Sub", 7..=NEWEST, elementwise::sub),
+    broadcast("Sum", 8..=NEWEST, elementwise::sum),
     rule("Tanh", 6..=NEWEST, Flows(activation::tanh)),
     rule("ThresholdedRelu", 10..=NEWEST, Flows(activation::thresholded_relu)),
     rule("TopK", 1..=NEWEST, Refuses(DETECTION)),
     rule("Unique", 11..=NEWEST, Refuses(DETECTION)),
-    broadcast("Where", 9..=NEWEST, 0, elementwise::select),
+    broadcast("Where", 9..=NEWEST, elementwise::select),
     rule("Xor", 1..=NEWEST, Stops),
 ];

@@ -135,7 +135,10 @@ impl Run<'_> {
             let scale = want.iter().fold(1.0f64, |most, value| most.max(value.abs()));
             let off = |(got, want): &(&f64, &f64)| !((*got - *want).abs() <= TOLERANCE * scale);
             if let Some(index) = got.iter().zip(&want).position(|pair| off(&pair)) {
-                return Err(format!("{name}[{index}] is {}, PyTorch {}\n    {got:?}\n    {want:?}", got[index], want[index]));
+                return Err(format!(
+                    "{name}[{index}] is {}, PyTorch {}\n    {got:?}\n    {want:?}",
+                    got[index], want[index]
+                ));
             }
         }
         Ok(())
@@ -190,11 +193,7 @@ impl Run<'_> {
 }
 
 /// The feeds with every input moved by `step` along its direction.
-fn moved(
-    feeds: &HashMap<String, Tensor>,
-    direction: &HashMap<String, Vec<f64>>,
-    step: f64,
-) -> HashMap<String, Tensor> {
+fn moved(feeds: &HashMap<String, Tensor>, direction: &HashMap<String, Vec<f64>>, step: f64) -> HashMap<String, Tensor> {
     let mut feeds = feeds.clone();
     for (name, along) in direction {
         let tensor = feeds.get_mut(name).expect("a learned input is fed");

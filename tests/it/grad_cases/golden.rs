@@ -18,7 +18,6 @@ pub struct Case {
     attributes: BTreeMap<String, serde_json::Value>,
     pub inputs: Vec<Input>,
     pub outputs: usize,
-    pub output_kinds: Vec<String>,
 }
 
 /// One input of a case's node.
@@ -66,9 +65,7 @@ impl Array {
         let sizes = |shape: &[usize]| shape.iter().map(|size| *size as u64).collect::<Vec<u64>>();
         match self {
             Array::Float(array) => float_tensor(dtype, &sizes(array.shape()), &self.floats()),
-            Array::Int(array) => {
-                Tensor::from_i64(&sizes(array.shape()), &array.iter().copied().collect::<Vec<i64>>())
-            }
+            Array::Int(array) => Tensor::from_i64(&sizes(array.shape()), &array.iter().copied().collect::<Vec<i64>>()),
             Array::Bool(array) => {
                 let data = array.iter().map(|flag| u8::from(*flag)).collect();
                 Tensor { dtype: DType::Bool, shape: sizes(array.shape()), data }
