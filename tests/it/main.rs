@@ -3,6 +3,7 @@
 mod data;
 mod delta;
 mod engine;
+mod grad_cases;
 mod onnx_files;
 mod optimizer;
 mod tidy;
