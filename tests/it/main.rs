@@ -4,6 +4,7 @@ mod data;
 mod delta;
 mod engine;
 mod grad_cases;
+mod grad_walk;
 mod onnx_files;
 mod optimizer;
 mod tidy;

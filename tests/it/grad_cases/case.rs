@@ -133,8 +133,8 @@ impl Run<'_> {
                 return Err(format!("{name} has shape {:?}, PyTorch {shape:?}", tensor.shape));
             }
             let scale = want.iter().fold(1.0f64, |most, value| most.max(value.abs()));
-            let off = |(got, want): &(&f64, &f64)| !((*got - *want).abs() <= TOLERANCE * scale);
-            if let Some(index) = got.iter().zip(&want).position(|pair| off(&pair)) {
+            let near = |(got, want): (&f64, &f64)| (got - want).abs() <= TOLERANCE * scale;
+            if let Some(index) = got.iter().zip(&want).position(|pair| !near(pair)) {
                 return Err(format!(
                     "{name}[{index}] is {}, PyTorch {}\n    {got:?}\n    {want:?}",
                     got[index], want[index]

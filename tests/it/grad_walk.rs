@@ -1,0 +1,286 @@
+//! The reverse walk, apart from the rules: what it visits, adds up, sums back and refuses.
+
+use edgetune::engine::{self, Options, Session};
+use edgetune::grad::{self, Error};
+use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val, ValueId};
+
+fn float(shape: &[Dim]) -> TensorType {
+    TensorType::new(DType::Float, shape.to_vec())
+}
+
+fn named(name: &str) -> Dim {
+    Dim::Named(name.into())
+}
+
+fn vector() -> TensorType {
+    float(&[named("n")])
+}
+
+/// The graph of `loss = Σ y` for what `write` gives as y.
+fn graph(write: impl for<'b> FnOnce(&'b Builder) -> Val<'b>) -> Graph {
+    let b = Builder::new(Graph::new("walk", 17), "");
+    let y = write(&b);
+    b.output("loss", y.sum_all());
+    b.finish()
+}
+
+/// The gradient of `loss` for the inputs `wanted`, as further outputs `d` + name. Nothing is pruned.
+fn with_gradients(mut graph: Graph, wanted: &[&str]) -> Result<Graph, Error> {
+    crate::engine::runtime();
+    engine::infer_types(&mut graph).unwrap();
+    let ids: Vec<_> = wanted.iter().map(|name| graph.find(name).unwrap()).collect();
+    let loss = graph.find("loss").unwrap();
+    let b = Builder::new(graph, "grad/");
+    for (name, gradient) in wanted.iter().zip(grad::differentiate(&b, loss, &ids)?) {
+        b.output(&format!("d{name}"), gradient);
+    }
+    Ok(b.finish())
+}
+
+/// Runs the graph and gives the outputs after the loss.
+fn run(graph: &Graph, feeds: &[(&str, Tensor)]) -> Vec<Tensor> {
+    let mut session = Session::from_graph(graph, &Options { threads: 1, ..Options::default() }).unwrap();
+    let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    session.run(&feeds).unwrap().split_off(1)
+}
+
+/// The gradients at the vectors `feeds`.
+fn gradients(graph: Graph, wanted: &[&str], feeds: &[(&str, &[f32])]) -> Vec<Vec<f32>> {
+    let graph = with_gradients(graph, wanted).unwrap();
+    let tensor = |values: &[f32]| Tensor::from_f32(&[values.len() as u64], values);
+    let feeds: Vec<(&str, Tensor)> = feeds.iter().map(|(name, values)| (*name, tensor(values))).collect();
+    run(&graph, &feeds).iter().map(|tensor| tensor.to_f32().unwrap()).collect()
+}
+
+fn value<'b>(b: &'b Builder, name: &str) -> Val<'b> {
+    let id = b.graph().find(name).unwrap();
+    b.val(id)
+}
+
+fn ops(graph: &Graph) -> Vec<&str> {
+    graph.nodes.iter().map(|node| node.op.as_str()).collect()
+}
+
+#[test]
+fn a_value_read_twice_by_one_node_gets_both_gradients() {
+    let square = graph(|b| {
+        let x = b.input("x", vector());
+        x * x
+    });
+    assert_eq!(gradients(square, &["x"], &[("x", &[3.0, -1.5])]), [[6.0, -3.0]]);
+}
+
+#[test]
+fn a_value_read_by_several_nodes_gets_the_sum_of_their_gradients() {
+    // y = a·b + a with a = 2x, b = −a: dy/dx = 2 (−2a + 1)
+    let diamond = graph(|b| {
+        let a = b.input("x", vector()) * 2.0;
+        a * (-a) + a
+    });
+    assert_eq!(gradients(diamond, &["x"], &[("x", &[1.0, -0.5])]), [[-6.0, 6.0]]);
+}
+
+#[test]
+fn a_value_and_what_depends_on_it_can_both_be_wanted() {
+    let mut chain = graph(|b| {
+        let x = b.input("x", vector());
+        b.output("square", x * x);
+        value(b, "square") * 3.0
+    });
+    chain.outputs.remove(0);
+    assert_eq!(gradients(chain, &["x", "square"], &[("x", &[2.0])]), [[12.0], [3.0]]);
+}
+
+#[test]
+fn nothing_is_written_for_what_is_frozen_or_leads_nowhere() {
+    let frozen = graph(|b| {
+        let x = b.input("x", vector());
+        let below = b.input("frozen", vector()).exp().tanh();
+        b.output("aside", (x * 5.0).exp());
+        x.sigmoid() * below
+    });
+    let before = frozen.nodes.len();
+    let after = with_gradients(frozen, &["x"]).unwrap();
+    let mut pruned = after.clone();
+    let aside = pruned.find("aside").unwrap();
+    pruned.outputs.retain(|id| *id != aside);
+    pruned.prune();
+    let dead = ["Mul", "Exp", "Identity"]; // what made `aside`, and nothing of the gradient
+    let kept: Vec<&str> = ops(&pruned);
+    assert_eq!(after.nodes.len(), kept.len() + dead.len(), "{:?}", ops(&after));
+    let added = &ops(&after)[before..];
+    assert!(!added.contains(&"Exp") && !added.contains(&"Tanh"), "a frozen branch was differentiated: {added:?}");
+}
+
+#[test]
+fn a_frozen_operand_costs_nothing() {
+    let product = graph(|b| {
+        let (rows, columns) = (Dim::Fixed(3), Dim::Fixed(2));
+        let x = b.input("x", float(&[named("N"), rows.clone()]));
+        x.matmul(b.input("w", float(&[rows, columns])))
+    });
+    let count = |wanted: &[&str]| {
+        let graph = with_gradients(product.clone(), wanted).unwrap();
+        ops(&graph).iter().filter(|op| **op == "MatMul").count()
+    };
+    assert_eq!(
+        [count(&["w"]), count(&["x"]), count(&["x", "w"])],
+        [2, 2, 3],
+        "one product forward, one for each wanted"
+    );
+}
+
+/// Σ x · z for x: [p, 3], z: [q, 3] of any batch sizes.
+fn two_batches(x: TensorType, z: TensorType) -> Graph {
+    graph(|b| b.input("x", x) * b.input("z", z))
+}
+
+#[test]
+fn dimensions_of_different_names_are_summed_where_they_broadcast_at_run_time() {
+    let batch = |name: &str| float(&[named(name), Dim::Fixed(3)]);
+    let unknown = TensorType { dtype: DType::Float, shape: None };
+    let types = [(batch("p"), batch("q")), (batch("p"), unknown.clone()), (unknown.clone(), unknown)];
+    for (x_type, z_type) in types {
+        let graph = with_gradients(two_batches(x_type, z_type), &["x", "z"]).unwrap();
+        for (p, q) in [(1, 4), (4, 1), (4, 4), (1, 1)] {
+            let count = |rows: u64| (1..=rows * 3).map(|value| value as f32).collect::<Vec<f32>>();
+            let (x, z) = (Tensor::from_f32(&[p, 3], &count(p)), Tensor::from_f32(&[q, 3], &count(q)));
+            let d = run(&graph, &[("x", x), ("z", z)]);
+            assert_eq!((&d[0].shape, &d[1].shape), (&vec![p, 3], &vec![q, 3]), "gradients have their inputs' shapes");
+            let summed = |rows: u64, other: u64| match (rows, other) {
+                (1, 4) => vec![22.0, 26.0, 30.0],
+                (4, 1) => [1.0, 2.0, 3.0].repeat(4),
+                _ => count(other),
+            };
+            assert_eq!(d[0].to_f32().unwrap(), summed(p, q), "dx for {p} and {q} rows");
+            assert_eq!(d[1].to_f32().unwrap(), summed(q, p), "dz for {p} and {q} rows");
+        }
+    }
+}
+
+#[test]
+fn missing_dimensions_are_summed_at_run_time_where_the_rank_is_unknown() {
+    let unknown = TensorType { dtype: DType::Float, shape: None };
+    let graph = with_gradients(two_batches(unknown, float(&[Dim::Fixed(3)])), &["z"]).unwrap();
+    let x = Tensor::from_f32(&[2, 1, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let d = run(&graph, &[("x", x), ("z", Tensor::from_f32(&[3], &[1.0; 3]))]);
+    assert_eq!((d[0].shape.as_slice(), d[0].to_f32().unwrap()), ([3].as_slice(), vec![5.0, 7.0, 9.0]));
+}
+
+#[test]
+fn no_shape_is_read_at_run_time_where_names_or_sizes_say_enough() {
+    let batch = |rows: Dim| float(&[rows, Dim::Fixed(3)]);
+    for z in [batch(named("N")), batch(Dim::Fixed(1)), float(&[Dim::Fixed(3)]), float(&[])] {
+        let b = Builder::new(Graph::new("walk", 17), "");
+        let y = b.input("x", batch(named("N"))) * b.input("z", z);
+        b.output("y", y);
+        let mut graph = b.finish();
+        crate::engine::runtime();
+        engine::infer_types(&mut graph).unwrap();
+        let [x, z, y] = ["x", "z", "y"].map(|name| graph.find(name).unwrap());
+        let b = Builder::new(graph, "grad/");
+        let cotangent = b.input("w", batch(named("N")));
+        grad::differentiate_from(&b, &[(y, cotangent)], &[x, z]).unwrap();
+        assert!(!ops(&b.graph()).contains(&"Shape"), "{:?}", ops(&b.graph()));
+    }
+}
+
+#[test]
+fn the_gradient_has_the_element_type_of_its_value() {
+    for dtype in [DType::Float, DType::Double, DType::Float16] {
+        let type_of = |dtype| TensorType::new(dtype, vec![named("n")]);
+        let mixed = graph(|b| (b.input("x", type_of(dtype)) * 3.0).cast(DType::Float).tanh());
+        let graph = with_gradients(mixed, &["x"]).unwrap();
+        let session = Session::from_graph(&graph, &Options::default()).unwrap();
+        assert_eq!(session.outputs()[1].1.dtype, dtype);
+    }
+}
+
+#[test]
+fn a_gradient_stops_where_the_output_is_a_step() {
+    let floor = graph(|b| {
+        let x = b.input("x", vector());
+        x * x.unary("Floor")
+    });
+    assert_eq!(gradients(floor, &["x"], &[("x", &[2.5, -0.25])]), [[2.0, -1.0]]);
+}
+
+#[test]
+fn a_parameter_that_only_steps_or_nothing_reads_is_an_error() {
+    let write = |b: &Builder| {
+        let x = b.input("x", vector());
+        let stepped = b.input("stepped", vector()).unary("Sign");
+        let counted = b.input("counted", vector()).unary("Size").cast(DType::Float);
+        b.input("unread", vector());
+        b.output("y", x * stepped * counted);
+        b.output("loss", value(b, "y").sum_all());
+    };
+    for name in ["stepped", "counted", "unread"] {
+        let b = Builder::new(Graph::new("walk", 17), "");
+        write(&b);
+        let error = with_gradients(b.finish(), &["x", name]).unwrap_err();
+        assert_eq!(error, Error::Unreached { value: name.into() });
+        assert!(error.to_string().contains("leave it out of --train"), "{error}");
+    }
+}
+
+/// `loss = Σ node(x)` for a node that has no types, so that no runtime need know it.
+fn through(node: Node) -> Result<(), Error> {
+    let b = Builder::new(Graph::new("walk", 17), "");
+    b.input("x", vector());
+    let mut graph = b.finish();
+    let y = graph.add_value("y", Some(vector()));
+    graph.domains.insert("com.example".into(), 3);
+    graph.nodes.push(Node { inputs: vec![Some(x_id(&graph))], outputs: vec![Some(y)], ..node });
+    let b = Builder::new(graph, "grad/");
+    let cotangent = b.input("w", vector());
+    grad::differentiate_from(&b, &[(y, cotangent)], &[x_id(&b.graph())]).map(|_| ())
+}
+
+fn x_id(graph: &Graph) -> ValueId {
+    graph.find("x").unwrap()
+}
+
+#[test]
+fn a_refusal_names_the_node_its_operator_and_the_remedy() {
+    let text = |op: &str, domain: &str| {
+        let node = Node { name: "/enc/3".into(), op: op.into(), domain: domain.into(), ..Node::default() };
+        through(node).unwrap_err().to_string()
+    };
+    let lstm = text("LSTM", "");
+    assert!(lstm.starts_with("node `/enc/3` (LSTM, opset 17): no gradient; "), "{lstm}");
+    assert!(lstm.contains("--train last:N"), "{lstm}");
+    let foreign = text("Twist", "com.example");
+    assert!(foreign.starts_with("node `/enc/3` (com.example.Twist, opset 3): no gradient; "), "{foreign}");
+    assert!(foreign.contains("edgetune ops"), "{foreign}");
+}
+
+#[test]
+fn what_a_rule_misses_is_told_with_the_node() {
+    let b = Builder::new(Graph::new("walk", 17), "");
+    let x = b.input("x", vector());
+    let (ratio, training) = (b.scalar(DType::Float, 0.5), b.input("training", TensorType::new(DType::Bool, vec![])));
+    let y = b.op("Dropout", &[x, ratio, training], &[("seed", Attr::Int(1))]);
+    b.output("loss", y.sum_all());
+    let error = with_gradients(b.finish(), &["x"]).unwrap_err().to_string();
+    assert!(error.contains("(Dropout, opset 17): ") && error.contains("model.eval()"), "{error}");
+}
+
+#[test]
+fn outputs_that_need_each_other_share_the_walk() {
+    // z = y², y = 3x, cotangents 1 for y and 10 for z: dx = 3 · (1 + 10 · 2y)
+    let b = Builder::new(Graph::new("walk", 17), "");
+    b.output("y", b.input("x", vector()) * 3.0);
+    let y = value(&b, "y");
+    b.output("z", y * y);
+    let mut graph = b.finish();
+    crate::engine::runtime();
+    engine::infer_types(&mut graph).unwrap();
+    let [x, y, z] = ["x", "y", "z"].map(|name| graph.find(name).unwrap());
+    let b = Builder::new(graph, "grad/");
+    let cotangents = [(y, b.scalar(DType::Float, 1.0)), (z, b.scalar(DType::Float, 10.0))];
+    let dx = grad::differentiate_from(&b, &cotangents, &[x]).unwrap();
+    b.output("dx", dx[0]);
+    let d = run(&b.finish(), &[("x", Tensor::from_f32(&[1], &[0.5]))]);
+    assert_eq!(d[1].to_f32().unwrap(), [93.0]);
+}
