@@ -58,7 +58,6 @@ impl Error {
         Error::Content { path: path.as_ref().into(), problem: problem.into() }
     }
 
-    #[allow(dead_code)]
     pub(super) fn line(path: impl AsRef<Path>, line: u64, problem: impl Into<String>) -> Self {
         Error::Line { path: path.as_ref().into(), line, problem: problem.into() }
     }

@@ -7,6 +7,7 @@ use super::image::{Limits, probe};
 use super::labels::{Labels, unknown_class};
 use super::{Error, Report};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Names of sub-folders that are parts of a data set, not classes.
@@ -86,7 +87,7 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Vec
                 Ok(file) => files.push(file),
                 // A file that somebody named must exist; a file found in a folder may be damaged.
                 Err(_) if !path.exists() => {
-                    return Err(Error::io(&path, std::io::ErrorKind::NotFound.into()));
+                    return Err(Error::io(&path, io::ErrorKind::NotFound.into()));
                 }
                 Err(reason) => report.skipped.push((path, reason)),
             }
@@ -108,27 +109,30 @@ fn read_class(folder: &Path, limits: &Limits, files: &mut Vec<File>, report: &mu
     Ok(report.skipped.len() - before)
 }
 
-fn read(path: &Path, limits: &Limits) -> Result<File, String> {
+/// A photograph whose header is sound, with its hash, or why it cannot be used.
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<File, String> {
     let bytes = read_limited(path, limits).map_err(|error| error.to_string())?;
     probe(&bytes, limits)?;
     Ok(File { path: path.into(), key: *blake3::hash(&bytes).as_bytes() })
 }
 
-/// A file's bytes, unless it is larger than a sample may be or no plain file (a pipe would never end).
-pub(super) fn read_limited(path: &Path, limits: &Limits) -> std::io::Result<Vec<u8>> {
+/// A photograph's bytes, if it may be a sample.
+pub(super) fn read_limited(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
+    read_at_most(path, limits.file_bytes_max)
+}
+
+/// A file's bytes, unless there are too many or it is no plain file (a pipe would never end).
+pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("not a plain file"));
+    match metadata.len() {
+        _ if !metadata.is_file() => Err(io::Error::other("not a plain file")),
+        size if size > bytes_max => Err(io::Error::other(format!("{size} bytes are too many (at most {bytes_max})"))),
+        _ => fs::read(path),
     }
-    if metadata.len() > limits.file_bytes_max {
-        let (size, most) = (metadata.len(), limits.file_bytes_max);
-        return Err(std::io::Error::other(format!("{size} bytes are too many for one sample (at most {most})")));
-    }
-    fs::read(path)
 }
 
 /// What a folder holds, hidden entries left out, in the order of the names' bytes (Python's `sorted`).
-fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
         let entry = entry.map_err(|source| Error::io(folder, source))?;

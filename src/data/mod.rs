@@ -3,14 +3,19 @@
 //! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
+mod arrays;
+mod check;
 mod error;
 mod folder;
 mod image;
-#[allow(dead_code)] // The reader of label columns serves the tables, which follow.
 mod labels;
 mod preprocessing;
+mod records;
 mod split;
+mod table;
+mod text;
 
+pub use check::{Finding, Severity, check};
 pub use error::Error;
 pub use image::Limits;
 pub use labels::{Labels, Target};
@@ -22,6 +27,7 @@ pub use split::{Split, per_class, split};
 use crate::graph::{DType, Tensor};
 use folder::File;
 use std::path::{Path, PathBuf};
+use text::Tokens;
 
 /// How data are read. The default suits tables with a column `label`.
 #[derive(Debug, Clone, Default)]
@@ -63,27 +69,46 @@ pub struct Dataset {
 enum Samples {
     /// Decoded when asked for.
     Images { files: Vec<File>, input: String, preprocessing: ImagePreprocessing, limits: Limits },
+    /// Padded when asked for.
+    Tokens(Tokens),
+    /// Kept in memory, `[samples, …]` for each model input.
+    Tensors(Vec<(String, Tensor)>),
 }
 
 impl Dataset {
-    /// Opens labelled data and decides by what it finds: a folder of class folders with images.
+    /// Opens labelled data and decides by what it finds: a folder of class folders with images; a CSV, TSV or JSONL file
+    /// of numbers, of text (with a tokenizer) or of image paths (with an image size); `.npz`, or a folder with `x.npy`
+    /// and `y.npy`. A folder with one such file, or one named `train.*`, stands for that file.
     ///
     /// # Errors
     /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
     /// listed in the report.
     pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
-        let preprocessing = image_preprocessing(path, options)?;
-        let (files, labels, report) = folder::open(path, options.classes.as_deref(), &options.limits)?;
-        Ok((Self::of_images(files, labels, preprocessing, options), report))
+        match table::resolve(path, matches!(options.preprocessing, Preprocessing::Image(_)))? {
+            Some(file) => Self::open_file(&file, options, true),
+            None => {
+                let preprocessing = image_preprocessing(path, options)?;
+                let (files, labels, report) = folder::open(path, options.classes.as_deref(), &options.limits)?;
+                Ok((Self::of_images(files, labels, preprocessing, options), report))
+            }
+        }
     }
 
-    /// Opens samples without labels, in the order of `paths`; folders give all that lies below them.
+    /// Opens samples without labels, in the order of `paths`: images, where folders give all that lies below them, or one
+    /// file of another kind. A column of labels is left aside.
     ///
     /// # Errors
     /// [`Error`], when a path does not exist or nothing in it can be used.
     pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
-        let preprocessing = image_preprocessing(first, options)?;
+        let Preprocessing::Image(preprocessing) = options.preprocessing else {
+            let file = table::resolve(first, false)?.unwrap_or_else(|| first.clone());
+            return match paths.len() {
+                1 => Self::open_file(&file, options, false),
+                count => Err(Error::setting("input", count, "only images may be many; name one table, text or array")),
+            };
+        };
+        preprocessing.validate()?;
         let (files, report) = folder::open_unlabelled(paths, &options.limits)?;
         if files.is_empty() {
             let skipped = report.skipped.len();
@@ -93,11 +118,66 @@ impl Dataset {
         Ok((Self::of_images(files, labels, preprocessing, options), report))
     }
 
+    fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
+        if path.extension().is_some_and(|extension| extension == "npy" || extension == "npz") {
+            if options.preprocessing != Preprocessing::Plain {
+                let problem =
+                    "arrays are fed as they are; prepare them beforehand and remove the image or text settings";
+                return Err(Error::content(path, problem));
+            }
+            let arrays = arrays::open(path, options, labelled)?;
+            let names = (0..arrays.inputs[0].1.shape[0]).map(|row| format!("{}[{row}]", path.display())).collect();
+            return Ok((Self::of_tensors(arrays.inputs, arrays.labels, names), Report::default()));
+        }
+        let Some(format) = records::format(path) else {
+            std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+            return Err(Error::content(
+                path,
+                match folder::has_image_name(path) {
+                    true => "an image has no label of its own; give the folder that holds the class folders",
+                    false => "unknown kind of data; give a folder of images, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
+                },
+            ));
+        };
+        match (options.preprocessing, &options.tokenizer) {
+            (Preprocessing::Image(preprocessing), _) => {
+                preprocessing.validate()?;
+                let (files, labels, report) = table::images(path, format, options)?;
+                Ok((Self::of_images(files, labels, preprocessing, options), report))
+            }
+            (Preprocessing::Plain, None) => {
+                let table::Numbers { features, labels, names } = table::numbers(path, format, options, labelled)?;
+                Ok((Self::of_tensors(vec![(only_input(options), features)], labels, names), Report::default()))
+            }
+            (preprocessing, _) => {
+                let max_length = match preprocessing {
+                    Preprocessing::Text { max_length } => max_length,
+                    _ => 0,
+                };
+                let (tokens, labels, names) = text::open(path, format, max_length, options, labelled)?;
+                let keys = tokens.keys();
+                Ok((Self { samples: Samples::Tokens(tokens), labels, keys, names }, Report::default()))
+            }
+        }
+    }
+
+    fn of_tensors(inputs: Vec<(String, Tensor)>, labels: Labels, names: Vec<String>) -> Self {
+        let key = |sample: usize| {
+            let mut hasher = blake3::Hasher::new();
+            for (name, tensor) in &inputs {
+                let row = slice(tensor, sample);
+                hasher.update(name.as_bytes()).update(row.ty().to_string().as_bytes()).update(&row.data);
+            }
+            *hasher.finalize().as_bytes()
+        };
+        let keys = (0..names.len()).map(key).collect();
+        Self { samples: Samples::Tensors(inputs), labels, keys, names }
+    }
+
     fn of_images(files: Vec<File>, labels: Labels, preprocessing: ImagePreprocessing, options: &Options) -> Self {
         let keys = files.iter().map(|file| file.key).collect();
         let names = files.iter().map(|file| file.path.display().to_string()).collect();
-        let input = options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default();
-        let samples = Samples::Images { files, input, preprocessing, limits: options.limits };
+        let samples = Samples::Images { files, input: only_input(options), preprocessing, limits: options.limits };
         Self { samples, labels, keys, names }
     }
 
@@ -137,6 +217,10 @@ impl Dataset {
     /// A file that has gone or changed since it was opened, or whose pixels cannot be decoded.
     pub fn load(&self, sample: usize) -> Result<Vec<(String, Tensor)>, Error> {
         match &self.samples {
+            Samples::Tokens(tokens) => Ok(tokens.load(sample)),
+            Samples::Tensors(inputs) => {
+                Ok(inputs.iter().map(|(name, tensor)| (name.clone(), slice(tensor, sample))).collect())
+            }
             Samples::Images { files, input, preprocessing, limits } => {
                 let File { path, key } = &files[sample];
                 let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
@@ -151,6 +235,18 @@ impl Dataset {
             }
         }
     }
+}
+
+/// The name of the model's only input, or `""`.
+fn only_input(options: &Options) -> String {
+    options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default()
+}
+
+/// One sample of `[samples, …]`; shares the bytes.
+fn slice(tensor: &Tensor, sample: usize) -> Tensor {
+    let shape = tensor.shape[1..].to_vec();
+    let each = shape.iter().product::<u64>() as usize * tensor.dtype.bits() / 8;
+    Tensor { dtype: tensor.dtype, shape, data: tensor.data.slice(sample * each..(sample + 1) * each) }
 }
 
 fn image_preprocessing(path: &Path, options: &Options) -> Result<ImagePreprocessing, Error> {

@@ -1,26 +1,16 @@
-//! Data as users bring them: good folders and tables, and each way in which they can be wrong.
+//! Photographs: what is made of them, and what is refused.
 
+use super::{folder, refusal};
 use edgetune::data::{
-    Channels, Dataset, Error, ImagePreprocessing, Labels, Layout, Limits, Options, Preprocessing, parse_scale, split,
+    Channels, Dataset, Error, ImagePreprocessing, Labels, Layout, Limits, Options, Preprocessing, Target, parse_scale,
+    split,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
-const MOSAIC: &[u8] = include_bytes!("../goldens/images/mosaic.png");
-const MOSAIC_JPEG: &[u8] = include_bytes!("../goldens/images/mosaic.jpg");
-const MOSAIC_TURNED: &[u8] = include_bytes!("../goldens/images/mosaic-turned.jpg");
-
-/// A folder with these files.
-fn folder(files: &[(&str, &[u8])]) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        let path = root.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-    root
-}
+const MOSAIC: &[u8] = include_bytes!("../../goldens/images/mosaic.png");
+const MOSAIC_JPEG: &[u8] = include_bytes!("../../goldens/images/mosaic.jpg");
+const MOSAIC_TURNED: &[u8] = include_bytes!("../../goldens/images/mosaic-turned.jpg");
 
 /// Pixels as they are, so that tests can compare 8-bit values.
 fn raw(width: u32, height: u32) -> ImagePreprocessing {
@@ -29,11 +19,6 @@ fn raw(width: u32, height: u32) -> ImagePreprocessing {
 
 fn images(preprocessing: ImagePreprocessing) -> Options {
     Options { preprocessing: Preprocessing::Image(preprocessing), ..Options::default() }
-}
-
-/// Opening must fail; gives the message.
-fn refusal(path: &Path, options: &Options) -> String {
-    Dataset::open(path, options).map(|_| ()).unwrap_err().to_string()
 }
 
 fn load_one(bytes: &[u8], preprocessing: ImagePreprocessing) -> Vec<f32> {
@@ -263,4 +248,22 @@ fn the_shipped_photographs_open_and_split() {
     let values = train.load(999).unwrap()[0].1.to_f32().unwrap();
     assert_eq!(values.len(), 3 * 224 * 224);
     assert!(values.iter().all(|value| (-0.9922..=1.0).contains(value)));
+}
+
+#[test]
+fn a_table_can_name_images() {
+    let table = b"file,label\na/1.png,red;wet\na/none.png,dry\na/2.jpg,[]\n";
+    let root = folder(&[("set.csv", table), ("a/1.png", MOSAIC), ("a/2.jpg", MOSAIC_JPEG)]);
+    let options = Options { target: Target::MultiLabel, ..images(raw(32, 32)) };
+    let (data, report) = Dataset::open(&root.path().join("set.csv"), &options).unwrap();
+    let rows = ndarray::arr2(&[[1.0, 1.0], [0.0, 0.0]]);
+    assert_eq!(data.labels(), &Labels::MultiLabel { names: vec!["red".into(), "wet".into()], rows });
+    assert_eq!(report.skipped.len(), 1);
+    assert!(report.skipped[0].0.ends_with("a/none.png"));
+    assert_eq!(data.load(1).unwrap()[0].1.shape, [3, 32, 32]);
+    let nameless = folder(&[("set.csv", b"x,label\n1,a\n")]);
+    assert!(refusal(&nameless.path().join("set.csv"), &images(raw(32, 32))).contains("column `file`"));
+    let dead = folder(&[("set.csv", b"file,label\nno.png,a\n")]);
+    assert!(refusal(&dead.path().join("set.csv"), &images(raw(32, 32))).contains("none of the 1 images"));
+    assert!(refusal(&root.path().join("a/1.png"), &images(raw(32, 32))).contains("no label of its own"));
 }

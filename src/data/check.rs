@@ -1,0 +1,202 @@
+//! What a person should know about the data before training on them.
+//!
+//! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
+
+use super::Labels;
+use std::collections::HashMap;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// Training works, but its result may disappoint.
+    Warning,
+    /// Training or its measurement would be meaningless.
+    Error,
+}
+
+/// Something about the data that a person should know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What was found.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The samples concerned, in ascending order; empty where it concerns all.
+    pub samples: Vec<usize>,
+}
+
+/// A class with fewer samples cannot be divided into training and validation.
+const SAMPLES_MIN: usize = 2;
+/// A class with fewer samples is learnt and measured by chance.
+const SAMPLES_FEW: usize = 10;
+/// The largest class over the smallest, above which plain accuracy misleads.
+const IMBALANCE_MAX: usize = 10;
+
+/// Looks for classes that are missing, rare or out of balance, for equal content, and for equal content that is labelled
+/// differently. `keys` are the samples' content hashes. The gravest finding comes first.
+pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match labels {
+        Labels::Classes { names, index } => classes(names, index, &mut findings),
+        Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
+        Labels::Values(rows) => values(rows, &mut findings),
+        Labels::Unlabelled(_) => {}
+    }
+    contents(labels, keys, &mut findings);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn finding(severity: Severity, problem: String, remedy: &str, samples: Vec<usize>) -> Finding {
+    Finding { severity, problem, remedy: remedy.into(), samples }
+}
+
+fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
+    let mut counts = vec![0usize; names.len()];
+    index.iter().for_each(|class| counts[*class as usize] += 1);
+    let present = counts.iter().filter(|count| **count > 0).count();
+    if present < 2 {
+        let problem = format!("{present} class with samples: there is nothing to tell apart");
+        findings.push(finding(Severity::Error, problem, "add samples of another class", vec![]));
+    }
+    for (name, count) in names.iter().zip(&counts) {
+        let (severity, remedy) = match *count {
+            0 => (Severity::Note, "nothing is learnt about it; add samples or leave the class out"),
+            count if count < SAMPLES_MIN => (Severity::Error, "add samples: one can train but none can measure"),
+            count if count < SAMPLES_FEW => (Severity::Warning, "add samples: 10 or more a class are advised"),
+            _ => continue,
+        };
+        let plural = if *count == 1 { "" } else { "s" };
+        findings.push(finding(severity, format!("class `{name}` has {count} sample{plural}"), remedy, vec![]));
+    }
+    let found = || names.iter().zip(&counts).filter(|(_, count)| **count > 0);
+    let (most, least) = (found().max_by_key(|pair| pair.1), found().min_by_key(|pair| pair.1));
+    if let (Some((most, most_count)), Some((least, least_count))) = (most, least) {
+        if *most_count > least_count * IMBALANCE_MAX {
+            let problem = format!("class `{most}` has {most_count} samples, `{least}` only {least_count}");
+            let remedy = "add samples of the rare class, limit each class, or judge by macro F1 instead of accuracy";
+            findings.push(finding(Severity::Warning, problem, remedy, vec![]));
+        }
+    }
+}
+
+fn sets(names: &[String], rows: &ndarray::Array2<f32>, findings: &mut Vec<Finding>) {
+    for (class, name) in names.iter().enumerate() {
+        let positive = rows.column(class).iter().filter(|value| **value > 0.0).count();
+        let (severity, problem) = match positive {
+            0 => (Severity::Warning, format!("no sample has class `{name}`")),
+            count if count == rows.nrows() => (Severity::Warning, format!("every sample has class `{name}`")),
+            count if count < SAMPLES_FEW => (Severity::Warning, format!("class `{name}` has {count} samples")),
+            _ => continue,
+        };
+        findings.push(finding(severity, problem, "add samples with and without it, or leave the class out", vec![]));
+    }
+}
+
+fn values(rows: &ndarray::Array2<f32>, findings: &mut Vec<Finding>) {
+    for (target, column) in rows.columns().into_iter().enumerate() {
+        if column.iter().all(|value| *value == column[0]) {
+            let problem = format!("target {target} is {} for every sample", column.first().copied().unwrap_or(0.0));
+            findings.push(finding(Severity::Error, problem, "leave it out or add samples that differ", vec![]));
+        }
+    }
+}
+
+fn contents(labels: &Labels, keys: &[[u8; 32]], findings: &mut Vec<Finding>) {
+    let mut first: HashMap<&[u8; 32], usize> = HashMap::new();
+    let (mut repeated, mut conflicting) = (Vec::new(), Vec::new());
+    for (sample, key) in keys.iter().enumerate() {
+        match first.get(key) {
+            None => drop(first.insert(key, sample)),
+            Some(earlier) if labels.same(*earlier, sample) => repeated.push(sample),
+            Some(earlier) => conflicting.extend([*earlier, sample]),
+        }
+    }
+    if !repeated.is_empty() {
+        let severity = if repeated.len() * 20 > keys.len() { Severity::Warning } else { Severity::Note };
+        let problem = format!("{} of {} samples repeat an earlier one's content", repeated.len(), keys.len());
+        findings.push(finding(severity, problem, "remove them: they weigh twice and teach nothing new", repeated));
+    }
+    if !conflicting.is_empty() {
+        conflicting.sort_unstable();
+        conflicting.dedup();
+        let problem = format!("{} samples have the same content as another but a different label", conflicting.len());
+        findings.push(finding(
+            Severity::Warning,
+            problem,
+            "decide which label is right and remove the other",
+            conflicting,
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes_of(counts: &[usize]) -> (Labels, Vec<[u8; 32]>) {
+        let index: Vec<u32> = (0..).zip(counts).flat_map(|(class, count)| vec![class; *count]).collect();
+        let keys = (0..index.len() as u64).map(key).collect();
+        (Labels::Classes { names: (0..counts.len()).map(|class| format!("c{class}")).collect(), index }, keys)
+    }
+
+    fn key(content: u64) -> [u8; 32] {
+        *blake3::hash(&content.to_le_bytes()).as_bytes()
+    }
+
+    /// The findings, each as severity and problem.
+    fn found(labels: &Labels, keys: &[[u8; 32]]) -> Vec<(Severity, String)> {
+        check(labels, keys).into_iter().map(|finding| (finding.severity, finding.problem)).collect()
+    }
+
+    #[test]
+    fn good_data_have_no_findings() {
+        let (labels, keys) = classes_of(&[30, 20, 10]);
+        assert_eq!(found(&labels, &keys), []);
+        let rows = ndarray::Array2::from_shape_fn((40, 2), |(row, column)| ((row + column) % 2) as f32);
+        assert_eq!(found(&Labels::MultiLabel { names: vec!["a".into(), "b".into()], rows: rows.clone() }, &[]), []);
+        assert_eq!(found(&Labels::Values(rows), &[]), []);
+    }
+
+    #[test]
+    fn each_trouble_with_classes_is_found() {
+        use Severity::*;
+        let cases: [(&[usize], &[(Severity, &str)]); 5] = [
+            (&[20], &[(Error, "1 class with samples: there is nothing to tell apart")]),
+            (&[20, 1], &[(Error, "class `c1` has 1 sample"), (Warning, "class `c0` has 20 samples, `c1` only 1")]),
+            (&[20, 9], &[(Warning, "class `c1` has 9 samples")]),
+            (&[20, 20, 0], &[(Note, "class `c2` has 0 samples")]),
+            (&[101, 10], &[(Warning, "class `c0` has 101 samples, `c1` only 10")]),
+        ];
+        for (counts, expected) in cases {
+            let (labels, keys) = classes_of(counts);
+            let expected: Vec<_> = expected.iter().map(|(severity, text)| (*severity, text.to_string())).collect();
+            assert_eq!(found(&labels, &keys), expected, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn equal_contents_are_found_with_their_samples() {
+        let (labels, mut keys) = classes_of(&[10, 10]);
+        keys[3] = keys[1];
+        keys[15] = keys[2];
+        let findings = check(&labels, &keys);
+        assert_eq!(findings.len(), 2);
+        assert!(findings[0].problem.contains("different label") && findings[0].samples == [2, 15], "{findings:?}");
+        assert!(findings[1].problem.contains("repeat") && findings[1].samples == [3], "{findings:?}");
+    }
+
+    #[test]
+    fn constant_targets_and_labels_are_found() {
+        let rows = ndarray::Array2::from_shape_fn((20, 3), |(row, column)| [1.0, 0.0, (row % 2) as f32][column]);
+        let names = vec!["all".into(), "none".into(), "half".into()];
+        let sets = found(&Labels::MultiLabel { names, rows: rows.clone() }, &[]);
+        assert_eq!(sets.len(), 2);
+        assert!(sets[0].1.contains("every sample has class `all`") && sets[1].1.contains("no sample has class `none`"));
+        assert_eq!(found(&Labels::Values(rows), &[]).len(), 2);
+    }
+}

@@ -1,0 +1,192 @@
+//! Text → token numbers by the model's own `tokenizer.json`.
+//!
+//! Takes rows with a column `text`, gives tokens that are kept ragged and padded when a sample is loaded: all samples of
+//! a data set have the shape of its longest.
+
+use super::labels::Labels;
+use super::records::{self, Format};
+use super::table::{LabelCells, label_columns};
+use super::{Error, Options};
+use crate::graph::{DType, Tensor};
+use std::path::Path;
+use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
+
+/// Most tokens where neither the recipe nor `tokenizer.json` says so.
+const LENGTH_MAX: usize = 512;
+/// Tokens that models pad with, where `tokenizer.json` does not say.
+const PADS: [&str; 4] = ["[PAD]", "<pad>", "<|pad|>", "<|endoftext|>"];
+/// What is made of text when the model's inputs are not known.
+const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+
+/// The tokens of a data set.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    samples: Vec<Encoded>,
+    /// Tokens of the longest sample: what all are padded to.
+    width: usize,
+    pad: Pad,
+    inputs: Vec<(String, DType)>,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    ids: Box<[u32]>,
+    types: Box<[u32]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pad {
+    id: u32,
+    type_id: u32,
+    left: bool,
+}
+
+/// Reads and tokenises a file.
+///
+/// # Errors
+/// No tokenizer, one that cannot be read, a model input that cannot be made from text, a row without text or label.
+pub(super) fn open(
+    path: &Path,
+    format: Format,
+    max_length: u32,
+    options: &Options,
+    labelled: bool,
+) -> Result<(Tokens, Labels, Vec<String>), Error> {
+    let inputs = inputs(path, options)?;
+    let (tokenizer, pad) = tokenizer(path, max_length, options)?;
+    let mut found = LabelCells::new(path);
+    let mut samples = Vec::new();
+    let mut columns = None;
+    records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        let (text, label) = match &columns {
+            Some(columns) => columns,
+            None => {
+                let text = row.columns.iter().position(|column| column == "text").ok_or_else(|| {
+                    Error::line(path, row.line, format!("no column `text`; the columns are {}", row.columns.join(", ")))
+                })?;
+                let label = label_columns(&row, path, options, labelled)?;
+                if labelled && label.contains(&text) {
+                    return Err(Error::line(path, row.line, "no column besides `text`; add a column `label`"));
+                }
+                columns.insert((text, label))
+            }
+        };
+        // A line of plain text without a label may hold a tab of its own.
+        let joined = match (format, labelled) {
+            (Format::Lines, false) => format!("{} {}", row.cells[0], row.cells[1]),
+            _ => row.cells[*text].clone(),
+        };
+        let encoded = encode(&tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
+        samples.push(encoded);
+        found.push(&row, if labelled { label } else { &[] });
+        Ok(())
+    })?;
+    let labels = found.labels(options, labelled)?;
+    let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    Ok((Tokens { samples, width, pad, inputs }, labels, found.names()))
+}
+
+fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType)>, Error> {
+    if options.inputs.is_empty() {
+        return Ok(INPUTS.iter().map(|name| (name.to_string(), DType::Int64)).collect());
+    }
+    for (name, dtype) in &options.inputs {
+        if !INPUTS.contains(&name.as_str()) || ![DType::Int64, DType::Int32].contains(dtype) {
+            let known = INPUTS.join(", ");
+            let problem = format!("the model's input `{name}` ({dtype}) cannot be made from text; only {known} can");
+            return Err(Error::content(path, problem));
+        }
+    }
+    Ok(options.inputs.clone())
+}
+
+fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
+    let file = options.tokenizer.as_deref().ok_or_else(|| {
+        Error::content(path, "text needs the model's tokenizer; give the tokenizer.json that came with the model")
+    })?;
+    let bytes = std::fs::read(file).map_err(|source| Error::io(file, source))?;
+    let fail = |problem: tokenizers::Error| {
+        Error::content(
+            file,
+            format!("no tokenizer of the Hugging Face kind ({problem}); take the model's tokenizer.json"),
+        )
+    };
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(fail)?;
+    let truncation = tokenizer.get_truncation().cloned();
+    let length = match (max_length, &truncation) {
+        (0, None) => LENGTH_MAX,
+        (0, Some(stated)) => stated.max_length,
+        (asked, _) => asked as usize,
+    };
+    let truncation = TruncationParams { max_length: length, stride: 0, ..truncation.unwrap_or_default() };
+    let pad = match tokenizer.get_padding() {
+        Some(stated) => {
+            let left = matches!(stated.direction, PaddingDirection::Left);
+            Pad { id: stated.pad_id, type_id: stated.pad_type_id, left }
+        }
+        None => {
+            let id = PADS.iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0);
+            Pad { id, type_id: 0, left: false }
+        }
+    };
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(Some(truncation))
+        .map_err(|problem| Error::setting("max-length", length, format!("{problem}; allow more tokens")))?;
+    Ok((tokenizer, pad))
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
+    if text.is_empty() {
+        return Err("no text; remove the row".into());
+    }
+    let encoding = tokenizer.encode_fast(text, true).map_err(|problem| format!("cannot be tokenised ({problem})"))?;
+    if encoding.is_empty() {
+        return Err("text of which no token remains; remove the row".into());
+    }
+    Ok(Encoded { ids: encoding.get_ids().into(), types: encoding.get_type_ids().into() })
+}
+
+impl Tokens {
+    /// The hash of each sample's tokens and of the length they are padded to, which the model sees as well.
+    pub(super) fn keys(&self) -> Vec<[u8; 32]> {
+        let key = |sample: &Encoded| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&(self.width as u64).to_le_bytes());
+            hasher.update(&self.pad.id.to_le_bytes());
+            sample.ids.iter().chain(&sample.types).for_each(|id| {
+                hasher.update(&id.to_le_bytes());
+            });
+            *hasher.finalize().as_bytes()
+        };
+        self.samples.iter().map(key).collect()
+    }
+
+    /// Tensors `[tokens]`, one a model input.
+    pub(super) fn load(&self, sample: usize) -> Vec<(String, Tensor)> {
+        let Encoded { ids, types } = &self.samples[sample];
+        let ones = vec![1u32; ids.len()];
+        let tensor = |(name, dtype): &(String, DType)| {
+            let (values, pad) = match name.as_str() {
+                "input_ids" => (&ids[..], self.pad.id),
+                "token_type_ids" => (&types[..], self.pad.type_id),
+                _ => (&ones[..], 0),
+            };
+            (name.clone(), self.padded(values, pad, *dtype))
+        };
+        self.inputs.iter().map(tensor).collect()
+    }
+
+    fn padded(&self, values: &[u32], pad: u32, dtype: DType) -> Tensor {
+        let missing = std::iter::repeat_n(&pad, self.width - values.len());
+        let all: Vec<i64> = match self.pad.left {
+            true => missing.chain(values).map(|value| i64::from(*value)).collect(),
+            false => values.iter().chain(missing).map(|value| i64::from(*value)).collect(),
+        };
+        let shape = [self.width as u64];
+        match dtype {
+            DType::Int32 => Tensor::from_vec(&shape, all.into_iter().map(|value| value as i32).collect()),
+            _ => Tensor::from_vec(&shape, all),
+        }
+    }
+}
