@@ -208,11 +208,11 @@ fn take_inputs(path: &Path, arrays: Vec<(String, Array)>, options: &Options) -> 
 /// The array as the element type that the model's input has; without one, f32 or i64.
 pub(super) fn to_tensor(array: Array, dtype: Option<DType>) -> Result<Tensor, String> {
     let Array { shape, numbers } = array;
-    if let Numbers::Floats(values) = &numbers {
-        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            let each: u64 = shape[1..].iter().product();
-            return Err(format!("row {} holds {}; correct or remove it", place as u64 / each.max(1), values[place]));
-        }
+    if let Numbers::Floats(values) = &numbers
+        && let Some(place) = values.iter().position(|value| !value.is_finite())
+    {
+        let each: u64 = shape[1..].iter().product();
+        return Err(format!("row {} holds {}; correct or remove it", place as u64 / each.max(1), values[place]));
     }
     match (numbers, dtype) {
         (Numbers::Floats(values), None | Some(DType::Float)) => Ok(Tensor::from_vec(&shape, values)),

@@ -75,12 +75,12 @@ fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
     }
     let found = || names.iter().zip(&counts).filter(|(_, count)| **count > 0);
     let (most, least) = (found().max_by_key(|pair| pair.1), found().min_by_key(|pair| pair.1));
-    if let (Some((most, most_count)), Some((least, least_count))) = (most, least) {
-        if *most_count > least_count * IMBALANCE_MAX {
-            let problem = format!("class `{most}` has {most_count} samples, `{least}` only {least_count}");
-            let remedy = "add samples of the rare class, limit each class, or judge by macro F1 instead of accuracy";
-            findings.push(finding(Severity::Warning, problem, remedy, vec![]));
-        }
+    if let (Some((most, most_count)), Some((least, least_count))) = (most, least)
+        && *most_count > least_count * IMBALANCE_MAX
+    {
+        let problem = format!("class `{most}` has {most_count} samples, `{least}` only {least_count}");
+        let remedy = "add samples of the rare class, limit each class, or judge by macro F1 instead of accuracy";
+        findings.push(finding(Severity::Warning, problem, remedy, vec![]));
     }
 }
 
@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn each_trouble_with_classes_is_found() {
         use Severity::*;
-        let cases: [(&[usize], &[(Severity, &str)]); 5] = [
+        type Case = (&'static [usize], &'static [(Severity, &'static str)]);
+        let cases: [Case; 5] = [
             (&[20], &[(Error, "1 class with samples: there is nothing to tell apart")]),
             (&[20, 1], &[(Error, "class `c1` has 1 sample"), (Warning, "class `c0` has 20 samples, `c1` only 1")]),
             (&[20, 9], &[(Warning, "class `c1` has 9 samples")]),
