@@ -61,7 +61,8 @@ impl Bound {
     /// Every other input must be set before the first run; every other output is not computed.
     ///
     /// # Errors
-    /// An unknown name, or a shape that the session's own declaration excludes.
+    /// An unknown or repeated name, a shape that the session's own declaration excludes, or [`Error::PassedThrough`] for an
+    /// output that is an input.
     pub fn new(session: Session, inputs: &[(&str, &[u64])], outputs: &[(&str, &[u64])]) -> Result<Self> {
         let mut sources: Vec<Source> = session.inputs().iter().map(|_| Source::Unset).collect();
         let mut owned = Vec::with_capacity(inputs.len());
@@ -87,6 +88,10 @@ impl Bound {
         let mut places: Vec<Place> = Vec::with_capacity(outputs.len());
         for (name, shape) in outputs {
             let index = session.output_index(name)?;
+            // ONNX Runtime would hand the input itself back and leave the buffer as it is.
+            if session.input_index(name).is_ok() {
+                return Err(Error::PassedThrough { name: (*name).into() });
+            }
             let place = Place::new(&session.outputs()[index], shape)?;
             arguments.output_names.push(session.output_name(index));
             arguments.outputs.push(place.value.as_ptr());

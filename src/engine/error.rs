@@ -1,6 +1,7 @@
 //! What can go wrong between a graph and its run, each with its remedy.
 
 use super::Provider;
+use super::elf::Version;
 use super::runtime::Origin;
 use crate::graph::DType;
 use std::io;
@@ -60,6 +61,11 @@ pub enum Error {
          and load that"
     )]
     TooLarge { graph: String, weights_bytes: usize },
+    #[error(
+        "ONNX Runtime {version} cannot load a model in memory with weights in a file, {first} can: write the model to a file \
+         beside them, or run `edgetune runtime install`"
+    )]
+    WeightsFolder { version: String, first: Version },
     #[error("ONNX Runtime: {0}")]
     Ort(String),
 
@@ -94,6 +100,8 @@ pub enum Error {
     NotBound { name: String },
     #[error("input `{name}` already has a buffer in this binding; write to it with `Bound::input_mut`")]
     OwnedInput { name: String },
+    #[error("output `{name}` is an input handed through, which is never written; read the input instead")]
+    PassedThrough { name: String },
     #[error("value `{name}` is declared as {declared}; a buffer of {asked} cannot hold it")]
     BufferShape { name: String, declared: String, asked: String },
     #[error("value `{name}` holds {held}, not {asked}")]
@@ -133,7 +141,8 @@ fn load_remedy(message: &str) -> &'static str {
         || has("is not a registered function/op")
     {
         "; a newer ONNX Runtime may know it: `edgetune runtime install`"
-    } else if has("External data") || has("external data") || has("external initializer") {
+    } else if has("cannot get file size") || has("External data") || has("external data") || has("external initializer")
+    {
         "; keep the weights file in the model's own folder"
     } else if has("NOT_IMPLEMENTED") || has("Could not find an implementation") {
         "; this provider has no kernel for that element type: use a float32 model or another provider"

@@ -1,7 +1,7 @@
 //! A model that runs: options, creation, checked inputs, outputs without a copy.
 
 use super::value::{Fed, OrtValue, check, dtype_of};
-use super::{Error, Provider, Result, runtime};
+use super::{Error, Provider, Result, Version, runtime};
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
 use ort::AsPointer;
@@ -13,6 +13,9 @@ use std::ptr;
 
 /// Protobuf's 2 GiB less room for the nodes.
 const EMBEDDED_WEIGHTS_BYTES_MAX: usize = (2 << 30) - (64 << 20);
+
+/// The first version that looks for weights beside a model in memory anywhere but in the current folder.
+const FIRST_WITH_WEIGHTS_FOLDER: Version = Version(1, 21, 0);
 
 /// How much ONNX Runtime may rewrite a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -155,7 +158,7 @@ impl Session {
         // SAFETY: each output was allocated by the run and is released by nobody else.
         let outputs: Vec<Result<OrtValue>> =
             outputs.into_iter().map(|value| unsafe { OrtValue::from_raw(value) }).collect();
-        outputs.into_iter().zip(&self.outputs).map(|(value, (name, _))| value?.into_tensor(name)).collect()
+        outputs.into_iter().zip(&self.outputs).map(|(value, (name, _))| value?.into_tensor(name, &fed)).collect()
     }
 
     /// One run over raw handles. ONNX Runtime's `Run` is not safe to enter twice at a time, hence `&mut self`.
@@ -273,6 +276,10 @@ pub(super) fn commit_bytes(
 ) -> Result<ort::session::Session> {
     let mut builder = builder(options)?;
     if let Some(folder) = weights_folder {
+        let version = runtime::version_text();
+        if Version::parse(&version).is_some_and(|version| version < FIRST_WITH_WEIGHTS_FOLDER) {
+            return Err(Error::WeightsFolder { version, first: FIRST_WITH_WEIGHTS_FOLDER });
+        }
         let folder = folder.to_string_lossy();
         builder =
             builder.with_config_entry("session.model_external_initializers_file_folder_path", folder).map_err(words)?;

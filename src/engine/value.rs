@@ -176,11 +176,13 @@ impl OrtValue {
         self.0.as_ptr()
     }
 
-    /// The value as a tensor that keeps ONNX Runtime's buffer alive instead of copying it.
+    /// The value as a tensor that keeps ONNX Runtime's buffer alive instead of copying it. Where a graph hands an input
+    /// through, ONNX Runtime gives back the caller's own buffer, which it does not keep alive: `fed` are the run's inputs,
+    /// and what lies in them is copied.
     ///
     /// # Errors
     /// [`Error::NotTensor`] if it is a sequence, a map, or holds strings or elements of an unknown type.
-    pub fn into_tensor(self, name: &str) -> Result<Tensor> {
+    pub fn into_tensor(self, name: &str, fed: &[Option<Fed>]) -> Result<Tensor> {
         let (dtype, shape) = self.ty(name)?;
         let len = byte_len(dtype, &shape).ok_or_else(|| Error::NotTensor { name: name.into() })?;
         if len == 0 {
@@ -190,7 +192,11 @@ impl OrtValue {
         // SAFETY: the value is a tensor (`ty` has checked) and lives.
         check(unsafe { (ort::api().GetTensorMutableData)(self.as_ptr(), &mut data) })?;
         let data = NonNull::new(data.cast::<u8>()).ok_or_else(|| Error::NotTensor { name: name.into() })?;
-        Ok(Tensor { dtype, shape, data: Bytes::from_owner(Output { _value: self, data, len }) })
+        let borrowed =
+            fed.iter().flatten().any(|input| input.kept.bytes().as_ptr_range().contains(&data.as_ptr().cast_const()));
+        let output = Output { _value: self, data, len };
+        let data = if borrowed { Bytes::copy_from_slice(output.as_ref()) } else { Bytes::from_owner(output) };
+        Ok(Tensor { dtype, shape, data })
     }
 
     /// Element type and sizes of a tensor value.
@@ -255,14 +261,22 @@ impl AsRef<[u8]> for Output {
 #[derive(Debug)]
 pub(super) struct Fed {
     value: OrtValue,
-    _kept: Kept,
+    kept: Kept,
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held only so that the bytes outlive the value")]
 enum Kept {
     Shared(Bytes),
     Copied(Buffer),
+}
+
+impl Kept {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Kept::Shared(bytes) => bytes,
+            Kept::Copied(buffer) => buffer.bytes(),
+        }
+    }
 }
 
 impl Fed {
@@ -279,16 +293,16 @@ impl Fed {
         let aligned = tensor.data.as_ptr().addr().is_multiple_of(tensor.dtype.bits().div_ceil(8));
         if aligned && len > 0 {
             let data = tensor.data.as_ptr().cast_mut();
-            // SAFETY: `_kept` shares the bytes, whose address is the same for every clone of `Bytes`, and is dropped
+            // SAFETY: `kept` shares the bytes, whose address is the same for every clone of `Bytes`, and is dropped
             // after `value`. ONNX Runtime never writes to a run's inputs, so the `*mut` is only a matter of its C types.
             let value = unsafe { OrtValue::over(&memory, tensor.dtype, &tensor.shape, data, len)? };
-            return Ok(Self { value, _kept: Kept::Shared(tensor.data.clone()) });
+            return Ok(Self { value, kept: Kept::Shared(tensor.data.clone()) });
         }
         let mut buffer = Buffer::zeroed(len);
         buffer.bytes_mut().copy_from_slice(&tensor.data);
         // SAFETY: the buffer has `len` bytes, does not move, and is dropped after `value`.
         let value = unsafe { OrtValue::over(&memory, tensor.dtype, &tensor.shape, buffer.as_ptr(), len)? };
-        Ok(Self { value, _kept: Kept::Copied(buffer) })
+        Ok(Self { value, kept: Kept::Copied(buffer) })
     }
 
     /// The handle, for ONNX Runtime.

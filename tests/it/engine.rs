@@ -1,7 +1,8 @@
 //! The engine: sessions over stock ONNX Runtime, buffers in place, inferred types, and what is refused.
 
 use edgetune::engine::{self, Bound, Choice, Error, Library, Optimisation, Options, Origin, Provider, Session, Step};
-use edgetune::graph::{Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val};
+use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val};
+use edgetune::onnx;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -426,4 +427,156 @@ fn one_process_has_one_library() {
     assert_eq!(engine::load(&same).unwrap().path, library.path);
     let other = Choice { explicit: Some("/elsewhere/libonnxruntime.so".into()), ..Choice::default() };
     assert!(matches!(engine::load(&other), Err(Error::AlreadyLoaded { .. })));
+}
+
+#[test]
+fn an_output_that_is_an_input_owns_its_bytes() {
+    let b = Builder::new(Graph::new("through", 17), "");
+    let x = b.input("x", float(&[named("N")]));
+    b.output("y", x);
+    b.output("z", x.reshape_to(&[-1, 1]));
+    let mut graph = b.finish();
+    graph.outputs.push(graph.inputs[0]);
+    let constant = graph.add_initializer("c", Tensor::from_f32(&[3], &[1.0, 2.0, 3.0]));
+    graph.outputs.push(constant);
+    for optimisation in [Optimisation::Off, Optimisation::All] {
+        runtime();
+        let mut session = Session::from_graph(&graph, &Options { optimisation, ..Options::default() }).unwrap();
+        let x = Tensor::from_f32(&[3], &[1.0, 2.0, 3.0]);
+        let range = x.data.as_ptr_range();
+        let outputs = session.run(&[("x", &x)]).unwrap();
+        assert!(outputs.iter().all(|output| !range.contains(&output.data.as_ptr())));
+        let again = session.run(&[("x", &x)]).unwrap();
+        assert!(outputs.iter().zip(&again).all(|(one, two)| one.data.as_ptr() != two.data.as_ptr()));
+        drop(x);
+        assert!(outputs.iter().all(|output| floats(output) == [1.0, 2.0, 3.0]));
+
+        let mut bound = Bound::new(session, &[], &[("c", &[3]), ("y", &[3]), ("z", &[3, 1])]).unwrap();
+        bound.set_input("x", &Tensor::from_f32(&[3], &[4.0, 5.0, 6.0])).unwrap();
+        bound.run().unwrap();
+        for name in ["y", "z"] {
+            assert_eq!(bound.output::<f32>(name).unwrap(), [4.0, 5.0, 6.0], "{name} {optimisation:?}");
+        }
+        assert_eq!(bound.output::<f32>("c").unwrap(), [1.0, 2.0, 3.0]);
+    }
+    assert!(matches!(Bound::new(session(&graph), &[], &[("x", &[3])]), Err(Error::PassedThrough { .. })));
+}
+
+/// Private memory of this process in bytes.
+fn private_bytes() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn mapped_weights_cost_no_private_memory() {
+    const SIDE: u64 = 6 << 10;
+    let (folder, len) = (tempfile::tempdir().unwrap(), 4 * SIDE * SIDE);
+    fs::File::create(folder.path().join("w.bin")).unwrap().set_len(len).unwrap();
+    let b = Builder::new(Graph::new("large", 17), "");
+    let x = b.input("x", float(&[named("N"), Dim::Fixed(SIDE)]));
+    let data = onnx::map_file(&folder.path().join("w.bin")).unwrap();
+    let w = b.constant(Tensor { dtype: DType::Float, shape: vec![SIDE, SIDE], data });
+    let tensors = [(name(w), 0..len)].into();
+    b.output("y", x.matmul(w));
+    let weights = onnx::WeightsFile { file: "w.bin".into(), tensors };
+    let model = put(folder.path().join("model.onnx"), &onnx::encode(&b.finish(), &onnx::Weights::External(&weights)));
+    runtime();
+    let before = private_bytes();
+    let mut session = Session::from_file(&model, &Options { prepacking: false, ..Options::default() }).unwrap();
+    let x = Tensor::from_f32(&[1, SIDE], &vec![1.0; SIDE as usize]);
+    assert_eq!(session.run(&[("x", &x)]).unwrap()[0].shape, [1, SIDE]);
+    // Other tests run meanwhile; the weights are 144 MiB.
+    let grown = private_bytes().saturating_sub(before);
+    assert!(grown < len as usize / 3, "{grown} bytes");
+
+    fs::remove_file(folder.path().join("w.bin")).unwrap();
+    let error = Session::from_file(&model, &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("model.onnx") && error.contains("weights file in the model's own folder"), "{error}");
+}
+
+#[test]
+fn weights_beside_a_model_in_memory_are_found() {
+    let library = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let b = Builder::new(Graph::new("small", 17), "");
+    let x = b.input("x", float(&[named("N"), Dim::Fixed(1024)]));
+    let w = b.constant(Tensor::from_f32(&[1024, 1], &[1.0; 1024]));
+    b.output("y", x.matmul(w));
+    let graph = b.finish();
+    let weights = onnx::write_weights(&folder.path().join("w.bin"), onnx::initializers(&graph)).unwrap();
+    let model = onnx::encode(&graph, &onnx::Weights::External(&weights));
+    let loaded = Session::from_bytes(&model, Some(folder.path()), &Options::default());
+    let x = Tensor::from_f32(&[1, 1024], &[0.5; 1024]);
+    if engine::Version::parse(&library.version).unwrap() < engine::Version(1, 21, 0) {
+        assert!(matches!(loaded, Err(Error::WeightsFolder { .. })));
+        return;
+    }
+    assert_eq!(floats(&loaded.unwrap().run(&[("x", &x)]).unwrap()[0]), [512.0]);
+}
+
+/// The graph inside an encoded model: field 7 of `ModelProto`.
+fn graph_proto(model: &[u8]) -> Vec<u8> {
+    let mut at = 0;
+    let mut varint = |at: &mut usize| -> u64 {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let byte = model[*at];
+            *at += 1;
+            value |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                break;
+            }
+        }
+        value
+    };
+    loop {
+        let (tag, value) = (varint(&mut at), varint(&mut at));
+        if tag == 7 << 3 | 2 {
+            return model[at..at + value as usize].to_vec();
+        }
+        at += if tag & 7 == 2 { value as usize } else { 0 };
+    }
+}
+
+#[test]
+fn a_subgraph_keeps_the_large_weights_that_it_captures() {
+    let branch = |op: &str| {
+        let b = Builder::new(Graph::new(op, 17), op);
+        let (x, w) = (b.input("x", float(&[])), b.input("w", float(&[])));
+        b.output(op, b.op(op, &[x, w], &[]));
+        let mut graph = b.finish();
+        // What a branch reads from outside is no input of it.
+        graph.inputs.clear();
+        graph_proto(&onnx::encode(&graph, &onnx::Weights::Embedded)).into()
+    };
+    let mut graph = Graph::new("choice", 17);
+    let x = graph.add_input("x", float(&[named("N"), Dim::Fixed(64)]));
+    let condition = graph.add_input("condition", TensorType::new(DType::Bool, vec![]));
+    let w = graph.add_initializer("w", Tensor::from_f32(&[64, 64], &[0.0; 64 * 64]));
+    let y = graph.add_value("y", None);
+    let attribute = |op| Attr::Graph { encoded: branch(op), captures: vec![x, w] };
+    let attributes = [("then_branch", "MatMul"), ("else_branch", "MatMul")];
+    graph.nodes.push(Node {
+        name: "if".into(),
+        op: "If".into(),
+        inputs: vec![Some(condition)],
+        outputs: vec![Some(y)],
+        attributes: attributes.map(|(name, op)| (name.to_string(), attribute(op))).into(),
+        ..Node::default()
+    });
+    graph.outputs.push(y);
+    assert_eq!(typed(&mut graph)("y").unwrap(), "float[N,64]");
+    assert!(graph.initializers.contains_key(&w));
+}
+
+#[test]
+fn sessions_move_between_threads() {
+    fn moves<T: Send + Sync>() {}
+    moves::<Session>();
+    moves::<Bound>();
+    moves::<Error>();
+    let y = session(&affine()).run(&[("x", &Tensor::from_f32(&[1, 2], &[1.0, 1.0]))]).unwrap();
+    assert_eq!(std::thread::spawn(move || floats(&y[0])).join().unwrap(), [14.0, 26.0]);
 }
