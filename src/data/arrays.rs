@@ -312,3 +312,30 @@ fn field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
     };
     Some(rest[..end].trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_array_or_an_error(
+            version in 0u8..5, descr in "[<>|=]?[a-zA-Z]?[0-9]{0,2}", shape in "\\(?[0-9, -]{0,24}\\)?",
+            data in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+            let length = header.len() as u32;
+            let length = if version == 1 { &length.to_le_bytes()[..2] } else { &length.to_le_bytes()[..] };
+            let bytes = [b"\x93NUMPY", &[version, 0][..], length, header.as_bytes(), &data].concat();
+            if let Ok(Array { shape, numbers }) = parse_npy(&bytes) {
+                let count = match numbers {
+                    Numbers::Floats(values) => values.len(),
+                    Numbers::Integers(values) => values.len(),
+                };
+                prop_assert_eq!(shape.iter().product::<u64>(), count as u64);
+            }
+            let _ = parse_npy(&data);
+        }
+    }
+}

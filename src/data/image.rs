@@ -111,7 +111,16 @@ fn source_box(width: u32, height: u32, to: &ImagePreprocessing) -> (f64, f64, f6
     let left = ((full_width - crop_width) / 2.0).round_ties_even();
     let top = ((full_height - crop_height) / 2.0).round_ties_even();
     let (across, down) = (width / full_width, height / full_height);
-    (left * across, top * down, crop_width * across, crop_height * down)
+    let (left, top) = (left * across, top * down);
+    (left, top, within(left, crop_width * across, width), within(top, crop_height * down, height))
+}
+
+/// The length, shortened by what rounding pushes past the edge: the resizer refuses a box that is not inside.
+fn within(start: f64, mut length: f64, edge: f64) -> f64 {
+    while start + length > edge {
+        length = length.next_down();
+    }
+    length
 }
 
 /// Bilinear with antialiasing: the convolution that Pillow applies.
@@ -121,8 +130,6 @@ fn resize(pixels: Vec<u8>, width: u32, height: u32, to: &ImagePreprocessing) -> 
         Channels::Grey => PixelType::U8,
     };
     let (left, top, box_width, box_height) = source_box(width, height, to);
-    // Rounding must not push the box over the edge.
-    let (box_width, box_height) = (box_width.min(f64::from(width) - left), box_height.min(f64::from(height) - top));
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);
@@ -158,6 +165,7 @@ fn normalise(pixels: &[u8], to: &ImagePreprocessing) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_crop_is_the_centre() {
@@ -184,5 +192,49 @@ mod tests {
         let interleaved = normalise(&pixels, &to);
         assert_eq!(interleaved.shape, [1, 2, 3]);
         assert_eq!(interleaved.to_f32().unwrap(), [0.0, 0.0, 0.0, 1.5, 3.0, 0.75]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_shape_is_cropped_inside(
+            source in (1u32..20_000, 1u32..20_000), size in (1u32..600, 1u32..600), margin in 0u32..100,
+        ) {
+            let to = ImagePreprocessing { resize: size.0.min(size.1) + margin, ..ImagePreprocessing::new(size.0, size.1) };
+            let (left, top, width, height) = source_box(source.0, source.1, &to);
+            prop_assert!(left >= 0.0 && top >= 0.0 && width > 0.0 && height > 0.0);
+            prop_assert!(left + width <= source.0.into() && top + height <= source.1.into());
+            // The crop keeps its proportions, but for torchvision's whole-pixel sizes and very thin images.
+            let stretch = (width / height) / (f64::from(size.0) / f64::from(size.1));
+            let coarse = f64::from(size.0.min(size.1));
+            prop_assert!((stretch - 1.0).abs() <= 2.0 / coarse, "stretched by {}", stretch);
+        }
+
+        #[test]
+        fn thin_images_are_resized(source in (1u32..4, 500u32..1500), turned: bool) {
+            let (width, height) = if turned { (source.1, source.0) } else { source };
+            let to = ImagePreprocessing::new(32, 24);
+            let pixels = vec![7; (width * height * 3) as usize];
+            prop_assert_eq!(resize(pixels, width, height, &to).unwrap(), vec![7; 32 * 24 * 3]);
+        }
+
+        #[test]
+        fn damage_is_an_error_and_never_a_panic(
+            png: bool, cut in 0usize..32_000, damage in prop::collection::vec((0usize..11_000, any::<u8>()), 0..8),
+        ) {
+            let whole: &[u8] = match png {
+                true => include_bytes!("../../tests/goldens/images/mosaic.png"),
+                false => include_bytes!("../../tests/goldens/images/mosaic.jpg"),
+            };
+            let mut bytes = whole[..whole.len() - cut.min(whole.len() - 1) / 16].to_vec();
+            for (place, value) in damage {
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte = value;
+                }
+            }
+            let limits = Limits { side_max: 2000, ..Limits::default() };
+            if let Ok(tensor) = load(&bytes, &ImagePreprocessing::new(16, 16), &limits) {
+                prop_assert_eq!(tensor.shape, vec![3, 16, 16]);
+            }
+        }
     }
 }

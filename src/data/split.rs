@@ -196,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_means_the_same_split_in_every_version() {
+        let labels = classes((0..12).map(|sample| sample % 2).collect());
+        let keys: Vec<_> = (0..12).map(key).collect();
+        assert_eq!(super::split(&labels, &keys, 0.34, 42).unwrap().validation, [3, 4, 8, 11]);
+    }
+
+    #[test]
+    fn sets_of_classes_keep_their_rare_classes_on_both_sides() {
+        // Class 1 occurs in every tenth sample, class 0 in all.
+        let rows = ndarray::Array2::from_shape_fn((100, 2), |(row, class)| f32::from(class == 0 || row % 10 == 0));
+        let labels = Labels::MultiLabel { names: vec!["a".into(), "b".into()], rows };
+        let keys: Vec<_> = (0..100).map(key).collect();
+        let split = super::split(&labels, &keys, 0.2, 3).unwrap();
+        assert_eq!(split.validation.len(), 20);
+        assert_eq!(split.validation.iter().filter(|sample| *sample % 10 == 0).count(), 2);
+    }
+
+    #[test]
     fn bad_fractions_are_refused() {
         let labels = Labels::Unlabelled(1);
         for fraction in [1.0, -0.1, f64::NAN] {
