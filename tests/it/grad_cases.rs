@@ -20,7 +20,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ]),
     ("activation", &[
         "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Softplus",
-        "Softsign", "Elu", "Selu", "Celu", "Mish", "ThresholdedRelu",
+        "Softsign", "Elu", "Selu", "Celu", "Mish", "ThresholdedRelu", "BiasGelu", "FastGelu", "QuickGelu",
     ]),
     ("softmax", &["Softmax", "LogSoftmax"]),
     ("reduce", &[

@@ -38,12 +38,18 @@ pub fn thresholded_relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(above.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
 }
 
-/// y = min(max(x, l), h)  ⇒  dx = dy where y = x (the bounds included), else 0
+/// y = min(max(x, l), h)  ⇒  dx = dy where l < y < h, else 0
 pub fn clip<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     if n.needs(1) || n.needs(2) {
         return Err("its bounds cannot learn; leave what they are computed from out of --train".into());
     }
-    let inside = n.y(0).equal(n.x(0));
+    let above = n.has(1).then(|| n.y(0).greater(n.x(1)));
+    let below = n.has(2).then(|| n.y(0).less(n.x(2)));
+    let inside = match (above, below) {
+        (Some(above), Some(below)) => above.binary("And", below),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => return Ok(vec![Some(n.dy(0))]),
+    };
     Ok(vec![Some(inside.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
 }
 
@@ -80,6 +86,26 @@ pub fn gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         "tanh" => Ok(vec![Some(n.dy(0) * gelu_tanh_slope(n.x(0)))]),
         other => Err(format!("approximation `{other}` is unknown; export with `none` or `tanh`")),
     }
+}
+
+/// y = (x + b) · Φ(x + b)  ⇒  dx = db = dy · y′ (`com.microsoft`)
+pub fn bias_gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let dx = n.dy(0) * gelu_slope(n.x(0) + n.x(1));
+    Ok(vec![Some(dx); 2])
+}
+
+/// The approximation by tanh of x or x + b (`com.microsoft`)
+pub fn fast_gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let x = if n.has(1) { n.x(0) + n.x(1) } else { n.x(0) };
+    let dx = n.dy(0) * gelu_tanh_slope(x);
+    Ok(vec![Some(dx); n.inputs()])
+}
+
+/// y = x · s, s = σ(α · x)  ⇒  dx = dy · (s + α · y · (1 − s)) (`com.microsoft`)
+pub fn quick_gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let alpha = n.float("alpha", 1.702);
+    let s = (n.x(0) * alpha).sigmoid();
+    Ok(vec![Some(n.dy(0) * (s + n.y(0) * (1.0 - s) * alpha))])
 }
 
 /// (x · Φ(x))′ = Φ(x) + x · φ(x) with Φ(x) = ½ (1 + erf(x/√2)), φ(x) = e^(−x²/2) / √2π

@@ -108,6 +108,11 @@ def const(value):
     return In(kind="const_float", needs_grad=False, value=np.asarray(value, np.float32).astype(np.float64))
 
 
+def floats(value):
+    """An input of these very values."""
+    return In(value=np.asarray(value, np.float32).astype(np.float64))
+
+
 def const_x(*shape, lo=-2.0, hi=2.0):
     return In(shape, args=(lo, hi), kind="const_float", needs_grad=False)
 
@@ -115,14 +120,16 @@ def const_x(*shape, lo=-2.0, hi=2.0):
 NONE = In(kind="none", needs_grad=False)
 
 
-def case(name, inputs, fn, opset=17, unused=(), out="float", **attributes):
+def case(name, inputs, fn, opset=17, unused=(), out="float", domain="", kink=False, **attributes):
     """`name` is `Op` or `Op_variant`; `fn` takes a torch tensor (or None) per input and returns one tensor or several.
 
-    Outputs numbered in `unused` get no cotangent: nothing that is differentiated depends on them.
+    Outputs numbered in `unused` get no cotangent: nothing that is differentiated depends on them. At a `kink` the outputs
+    do not change as the gradient says; which side's derivative it is, PyTorch decides.
     """
     assert all(c["name"] != name for c in CASES), name
-    CASES.append(dict(name=name, op=name.split("_")[0], opset=opset, attributes=attributes, inputs=inputs, fn=fn,
-                      unused=unused, out=out))
+    op = name.split("_")[0].removeprefix(f"{domain}.")
+    CASES.append(dict(name=name, op=op, domain=domain, opset=opset, attributes=attributes, inputs=inputs, fn=fn,
+                      unused=unused, out=out, kink=kink))
 
 
 # --------------------------------------------------------------------------------------------------------- the table
@@ -197,6 +204,9 @@ def elementwise():
     case("Pow_scalar_minus_one", [away(3, 4).dyn(0), const(-1.0)], torch.pow)
     case("Pow_int_exponent", [away(3, 4).dyn(0), int_scalar(2)], torch.pow)
     case("Pow_scalar_learned", [positive(3, 4).dyn(0), x()], torch.pow)
+    case("Pow_const_tensor", [away(3, 4).dyn(0), const([2.0, 0.0, 1.0, -2.0])], torch.pow)
+    case("Pow_scalar_four", [away(3, 4).dyn(0), const(4.0)], torch.pow)
+    case("Pow_at_zero", [floats([0.0, 1.5, 0.0, 2.0]), floats([2.0, 0.0, 1.5, 3.0])], torch.pow, kink=True)
     case("Sqrt", [positive(3, 4).dyn(0)], torch.sqrt)
     case("Exp", [x(3, 4).dyn(0)], torch.exp)
     case("Log", [positive(3, 4).dyn(0)], torch.log)
@@ -219,6 +229,7 @@ def elementwise():
         case(f"{op}_same", [a(3, 4).dyn(0), b(3, 4).dyn(0)], fn)
         case(f"{op}_broadcast", [a(3, 4).dyn(0), b(4)], fn)
         case(f"{op}_scalar", [a(3, 4).dyn(0), const(0.05)], fn)
+        case(f"{op}_ties", [floats([1.0, -2.0, 0.5]), floats([1.0, 3.0, -0.5])], fn, kink=True)
         case(f"{op}_three", [a(3, 4).dyn(0), b(3, 1).dyn(0), c(4)], lambda p, q, r, fn=fn: fn(fn(p, q), r))
 
     mask = [[True, False, True, True], [False, False, True, False], [True, False, False, True]]
@@ -230,6 +241,10 @@ def elementwise():
 
 def activation():
     case("Relu", [away(3, 4).dyn(0)], torch.relu)
+    case("Relu_at_zero", [floats([0.0, 1.0, -1.0])], torch.relu, kink=True)
+    case("LeakyRelu_at_zero", [floats([0.0, 1.0, -1.0])], lambda a: F.leaky_relu(a, 0.01), kink=True)
+    case("Clip_at_bounds", [floats([-1.0, 1.5, 0.0, 2.0]), const(-1.0), const(1.5)],
+         lambda a, lo, hi: torch.clamp(a, -1.0, 1.5), kink=True)
     case("LeakyRelu", [away(3, 4).dyn(0)], lambda a: F.leaky_relu(a, 0.01))
     case("LeakyRelu_alpha", [away(3, 4).dyn(0)], lambda a: F.leaky_relu(a, 0.25), alpha=0.25)
     case("PRelu_channel", [away(2, 3, 2, 2).dyn(0), x(3, 1, 1)], lambda a, s: torch.where(a > 0, a, a * s))
@@ -250,6 +265,14 @@ def activation():
     case("Gelu", [x(3, 4).dyn(0)], F.gelu, opset=20)
     case("Gelu_none", [x(3, 4).dyn(0)], F.gelu, opset=20, approximate="none")
     case("Gelu_tanh", [x(3, 4).dyn(0)], lambda a: F.gelu(a, approximate="tanh"), opset=20, approximate="tanh")
+    ms = dict(opset=1, domain="com.microsoft")
+    tanh = lambda a: F.gelu(a, approximate="tanh")
+    case("com.microsoft.Gelu", [x(3, 4).dyn(0)], F.gelu, **ms)
+    case("com.microsoft.BiasGelu", [x(2, 3, 4).dyn(0, 1), x(4)], lambda a, b: F.gelu(a + b), **ms)
+    case("com.microsoft.FastGelu", [x(2, 3, 4).dyn(0)], tanh, **ms)
+    case("com.microsoft.FastGelu_bias", [x(2, 3, 4).dyn(0, 1), x(4)], lambda a, b: tanh(a + b), **ms)
+    case("com.microsoft.QuickGelu", [x(3, 4).dyn(0)], lambda a: a * torch.sigmoid(1.702 * a), **ms)
+    case("com.microsoft.QuickGelu_alpha", [x(3, 4).dyn(0)], lambda a: a * torch.sigmoid(0.5 * a), alpha=0.5, **ms)
     case("Softplus", [x(3, 4).dyn(0)], F.softplus)
     case("Softsign", [x(3, 4).dyn(0)], F.softsign)
     case("Elu", [away(3, 4).dyn(0)], F.elu)
@@ -483,6 +506,17 @@ def reduce():
             case(f"{op}_{name}", [a], run, keepdims=keep, **more)
             if name in ("axis1", "axes_many_keep", "all"):
                 case(f"{op}_18_{name}", [a] + ([ints(*axes)] if axes else []), run, opset=18, keepdims=keep)
+    for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceLogSumExp"):
+        fn, draw = ops[op]
+        for keep in (0, 1):  # the axes are not known before the run
+            case(f"{op}_18_axes_at_run_time_keep{keep}", [draw(2, 3, 4).dyn(0), i64([1, -1])],
+                 lambda a, _, fn=fn, keep=keep: fn(a, (1, 2), bool(keep)), opset=18, keepdims=keep)
+    tied = floats([[1.0, 2.0, 2.0], [-1.0, -1.0, -1.5]])
+    case("ReduceMax_ties", [tied], lambda a: torch.amax(a, 1, keepdim=True), kink=True, axes=[1])
+    case("ReduceMin_ties", [tied], lambda a: torch.amin(a, 0), kink=True, axes=[0], keepdims=0)
+    case("ReduceL2_at_zero", [floats([[0.0, 0.0], [3.0, 4.0]])], lambda a: torch.linalg.vector_norm(a, dim=1),
+         kink=True, axes=[1], keepdims=0)
+    case("ReduceMax_18_noop", [x(2, 3).dyn(0)], torch.clone, opset=18, noop_with_empty_axes=1)
     case("ReduceMean_default", [x(2, 3, 2).dyn(0)], lambda a: a.mean((0, 1, 2), keepdim=True))
     case("ReduceMean_dynamic", [x(2, 3, 4).dyn(0, 1)], lambda a: a.mean(1), axes=[1], keepdims=0)
     case("ReduceSum_noop", [x(2, 3).dyn(0)], torch.clone, noop_with_empty_axes=1)
@@ -597,10 +631,11 @@ def onnx_outputs(c, arrays, ranks):
         infos.append(helper.make_tensor_value_info(name, PROTO[base], dims))
         feeds[name] = array
     outs = [f"y{n}" for n in range(len(ranks))]
-    node = helper.make_node(c["op"], names, outs, **c["attributes"])
+    node = helper.make_node(c["op"], names, outs, domain=c["domain"], **c["attributes"])
     out_infos = [helper.make_tensor_value_info(o, PROTO[c["out"]], [None] * rank) for o, rank in zip(outs, ranks)]
     graph = helper.make_graph([node], c["name"], infos, out_infos, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", c["opset"])], ir_version=8)
+    opsets = [helper.make_opsetid(c["domain"], c["opset"])] + ([helper.make_opsetid("", 17)] if c["domain"] else [])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(outs, feeds)
@@ -647,8 +682,9 @@ def row(c, count):
         if spec.dynamic:
             entry["dynamic_axes"] = spec.dynamic
         inputs.append(entry)
-    return {"name": c["name"], "op": c["op"], "domain": "", "opset": c["opset"], "attributes": c["attributes"],
-            "inputs": inputs, "outputs": count, "output_kinds": [c["out"]] * count}
+    made = {"name": c["name"], "op": c["op"], "domain": c["domain"], "opset": c["opset"],
+            "attributes": c["attributes"], "inputs": inputs, "outputs": count, "output_kinds": [c["out"]] * count}
+    return {**made, "kink": True} if c["kink"] else made
 
 
 def main():

@@ -18,6 +18,9 @@ pub struct Case {
     attributes: BTreeMap<String, serde_json::Value>,
     pub inputs: Vec<Input>,
     pub outputs: usize,
+    /// The outputs do not change as the gradient says.
+    #[serde(default)]
+    pub kink: bool,
 }
 
 /// One input of a case's node.
