@@ -9,6 +9,8 @@ pub mod adapter;
 #[cfg(feature = "device")]
 pub mod atomic;
 #[cfg(feature = "device")]
+pub mod cache;
+#[cfg(feature = "device")]
 pub mod cli;
 #[cfg(feature = "device")]
 pub mod cut;

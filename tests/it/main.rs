@@ -1,5 +1,6 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
+mod cache;
 mod data;
 mod delta;
 mod engine;

@@ -65,6 +65,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("memmap2", &["cache", "onnx"]),
     ("ort", &["engine"]),
     ("prost", &["onnx"]),
+    ("rustix", &["cache"]),
     ("signal_hook", &["cli", "agent"]),
     ("sqlx", &["fleet/db"]),
     ("tokenizers", &["data"]),

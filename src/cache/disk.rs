@@ -1,0 +1,347 @@
+//! The files of one body's features.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `records` | the features: slot n lies at n × stride; nothing else is in it, so it is mapped and used in place |
+//! | `keys` | 64 bytes of head (magic `EDFC`, version u32, id, stride u64, rest 0), then for each slot the sample's key and the first 8 bytes of BLAKE3(key ‖ record) |
+//! | `used` | a number that is larger than in every folder that was opened earlier |
+//!
+//! A record is written before its key, so a killed process leaves at worst a record without a key, whose slot is taken
+//! next. A device that loses power may leave keys without their records; the checksum, which is compared when a process
+//! first reads a record, finds those, as it finds every damage. Slots with a key are never written again, which is what
+//! makes mapping them sound.
+//!
+//! Whoever holds the lock on `keys` writes. Everybody holds a shared lock on `records` as long as it may be mapped;
+//! whoever gets that lock for itself may shorten or remove the file.
+
+use super::layout::{ALIGN_BYTES, aligned};
+use super::{Key, Limits, evict};
+use bytes::Bytes;
+use memmap2::{Mmap, MmapOptions};
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) const RECORDS: &str = "records";
+pub(super) const KEYS: &str = "keys";
+
+const MAGIC: &[u8; 4] = b"EDFC";
+const VERSION: u32 = 1;
+const HEAD_BYTES: u64 = 64;
+const ENTRY_BYTES: u64 = 40;
+
+/// So often, in bytes written, the free space and the other bodies are looked at again: by so much may processes that
+/// write at the same time go over the limit together.
+const CHECK_BYTES: u64 = 16 << 20;
+
+/// Why nothing is written (any more).
+#[derive(Debug)]
+pub(super) enum Stop {
+    Busy,
+    DiskFull,
+    LimitReached,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Stop::DiskFull,
+            _ => Stop::Failed(error),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    features: PathBuf,
+    folder: PathBuf,
+    records: Arc<File>,
+    /// Open for writing if this process is the one that writes.
+    keys: Option<File>,
+    entries: HashMap<Key, Entry>,
+    slots: u64,
+    stride: usize,
+    map: Bytes,
+    scratch: Vec<u8>,
+    limits: Limits,
+    /// Bytes that may be written before the limits are looked at again.
+    allowed_bytes: u64,
+    /// Records that were found damaged.
+    pub damaged: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    slot: u64,
+    checksum: [u8; 8],
+    verified: bool,
+}
+
+impl Disk {
+    /// Opens or makes a body's folder. Gives why it is only read, if so.
+    pub fn open(
+        features: &Path,
+        folder: &Path,
+        id: &Key,
+        stride: usize,
+        limits: Limits,
+    ) -> io::Result<(Self, Option<Stop>)> {
+        // Features tell about the samples: they are nobody else's to read.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        evict::mark_used(features, folder)?;
+        let mut keys = open_file(&folder.join(KEYS))?;
+        let writes = match keys.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        refuse_removed(&keys)?;
+        let path = folder.join(RECORDS);
+        let slots_max = limits.disk_bytes / (stride as u64 + ENTRY_BYTES);
+        if writes && read_keys(&mut keys, id, stride)?.is_none() {
+            start_over(&keys, &path, id, stride)?;
+        }
+        let records = open_file(&path)?;
+        if writes {
+            shorten_if_alone(&records, &keys, stride, slots_max)?;
+        }
+        records.try_lock_shared()?;
+        refuse_removed(&records)?;
+        // Only now: what is read under the lock nobody takes away again.
+        let mut entries = read_keys(&mut keys, id, stride)?.unwrap_or_default();
+        entries.truncate((records.metadata()?.len() / stride as u64) as usize);
+        if writes {
+            keys.set_len(HEAD_BYTES + entries.len() as u64 * ENTRY_BYTES)?;
+        }
+        let slots = entries.len() as u64;
+        let entries =
+            (0..).zip(entries).map(|(slot, (key, checksum))| (key, Entry { slot, checksum, verified: false }));
+        let disk = Self {
+            features: features.to_owned(),
+            folder: folder.to_owned(),
+            records: Arc::new(records),
+            keys: writes.then_some(keys),
+            entries: entries.collect(),
+            slots,
+            stride,
+            map: Bytes::new(),
+            scratch: vec![0; stride],
+            limits,
+            allowed_bytes: 0,
+            damaged: 0,
+        };
+        Ok((disk, (!writes).then_some(Stop::Busy)))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        HEAD_BYTES + self.slots * self.slot_bytes()
+    }
+
+    pub fn contains(&self, sample: &Key) -> bool {
+        self.entries.contains_key(sample)
+    }
+
+    fn slot_bytes(&self) -> u64 {
+        self.stride as u64 + ENTRY_BYTES
+    }
+
+    /// The record of a sample, if it is here and whole. A damaged one is forgotten.
+    pub fn get(&mut self, sample: &Key) -> Option<Bytes> {
+        let entry = *self.entries.get(sample)?;
+        let record = self.read(entry.slot).ok();
+        let whole = record.filter(|bytes| entry.verified || checksum(sample, bytes) == entry.checksum);
+        match whole {
+            Some(_) => self.entries.insert(*sample, Entry { verified: true, ..entry }),
+            None => {
+                self.damaged += 1;
+                self.entries.remove(sample)
+            }
+        };
+        whole
+    }
+
+    /// A slot of the mapped file; mapped again where the file has grown over the map.
+    fn read(&mut self, slot: u64) -> io::Result<Bytes> {
+        let at = slot * self.stride as u64;
+        let range = usize::try_from(at).ok().and_then(|start| Some(start..start.checked_add(self.stride)?));
+        let Some(range) = range else { return read_unmapped(&self.records, at, self.stride) };
+        if range.end > self.map.len() {
+            match map(&self.records, self.slots * self.stride as u64) {
+                Ok(map) => self.map = map,
+                // A 32-bit device has more disk than addresses.
+                Err(_) => return read_unmapped(&self.records, at, self.stride),
+            }
+        }
+        Ok(self.map.slice(range))
+    }
+
+    /// Appends a record that `fill` copies into zeros. `false` if writing has stopped earlier.
+    pub fn append(&mut self, sample: &Key, fill: impl FnOnce(&mut [u8])) -> Result<bool, Stop> {
+        if self.keys.is_none() {
+            return Ok(false);
+        }
+        let written = self.make_room().and_then(|()| Ok(self.write(sample, fill)?));
+        if written.is_err() {
+            // The lock goes with the file: another process may try its luck.
+            self.keys = None;
+        }
+        written.map(|()| true)
+    }
+
+    fn write(&mut self, sample: &Key, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        self.scratch.fill(0);
+        fill(&mut self.scratch);
+        let checksum = checksum(sample, &self.scratch);
+        self.records.write_all_at(&self.scratch, self.slots * self.stride as u64)?;
+        let mut entry = [0; ENTRY_BYTES as usize];
+        entry[..32].copy_from_slice(sample);
+        entry[32..].copy_from_slice(&checksum);
+        keys.write_all_at(&entry, HEAD_BYTES + self.slots * ENTRY_BYTES)?;
+        self.entries.insert(*sample, Entry { slot: self.slots, checksum, verified: false });
+        self.slots += 1;
+        self.allowed_bytes = self.allowed_bytes.saturating_sub(self.slot_bytes());
+        Ok(())
+    }
+
+    /// Sees to it that one more record fits under the limits; the bodies used longest ago give way.
+    fn make_room(&mut self) -> Result<(), Stop> {
+        let needed_bytes = self.slot_bytes();
+        while self.allowed_bytes < needed_bytes {
+            let taken_bytes = evict::features_bytes(&self.features).max(self.bytes());
+            let under_limit = self.limits.disk_bytes.saturating_sub(taken_bytes);
+            let free = free_bytes(&self.folder)?.saturating_sub(self.limits.disk_free_bytes_min);
+            self.allowed_bytes = under_limit.min(free).min(CHECK_BYTES.max(needed_bytes));
+            if self.allowed_bytes < needed_bytes && !evict::remove_oldest(&self.features, &self.folder) {
+                return Err(if free < needed_bytes { Stop::DiskFull } else { Stop::LimitReached });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings records, then keys to the disk.
+    pub fn flush(&mut self) -> Result<(), Stop> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let flushed = self.records.sync_data().and_then(|()| keys.sync_data());
+        if flushed.is_err() {
+            self.keys = None;
+        }
+        Ok(flushed?)
+    }
+}
+
+fn checksum(sample: &Key, record: &[u8]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    let hash = hasher.update(sample).update(record).finalize();
+    std::array::from_fn(|index| hash.as_bytes()[index])
+}
+
+fn head(id: &Key, stride: usize) -> [u8; HEAD_BYTES as usize] {
+    let mut head = [0; HEAD_BYTES as usize];
+    head[..4].copy_from_slice(MAGIC);
+    head[4..8].copy_from_slice(&VERSION.to_le_bytes());
+    head[8..40].copy_from_slice(id);
+    head[40..48].copy_from_slice(&(stride as u64).to_le_bytes());
+    head
+}
+
+/// A sample's key and the checksum of its record.
+type Sealed = (Key, [u8; 8]);
+
+/// Those of all slots; none if the file is not of this body, layout and version.
+fn read_keys(keys: &mut File, id: &Key, stride: usize) -> io::Result<Option<Vec<Sealed>>> {
+    let mut bytes = Vec::new();
+    keys.seek(SeekFrom::Start(0))?;
+    keys.read_to_end(&mut bytes)?;
+    let Some(rest) = bytes.strip_prefix(&head(id, stride)) else { return Ok(None) };
+    let (entries, _torn) = rest.as_chunks::<{ ENTRY_BYTES as usize }>();
+    let split = |entry: &[u8; ENTRY_BYTES as usize]| {
+        (std::array::from_fn(|index| entry[index]), std::array::from_fn(|index| entry[32 + index]))
+    };
+    Ok(Some(entries.iter().map(split).collect()))
+}
+
+/// Begins without records. The old file of records is unlinked, not emptied: somebody may have it mapped.
+fn start_over(keys: &File, records: &Path, id: &Key, stride: usize) -> io::Result<()> {
+    keys.set_len(0)?;
+    match fs::remove_file(records) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => keys.write_all_at(&head(id, stride), 0),
+    }
+}
+
+/// Unless somebody else has the file open: cuts off what has no key, and what a limit that was lowered does not allow.
+fn shorten_if_alone(records: &File, keys: &File, stride: usize, slots_max: u64) -> io::Result<()> {
+    if records.try_lock().is_err() {
+        return Ok(());
+    }
+    let slots = keys.metadata()?.len().saturating_sub(HEAD_BYTES) / ENTRY_BYTES;
+    let length = slots.min(slots_max) * stride as u64;
+    if records.metadata()?.len() > length {
+        keys.set_len(HEAD_BYTES + slots.min(slots_max) * ENTRY_BYTES)?;
+        records.set_len(length)?;
+    }
+    records.unlock()
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Between opening and locking a file, another process may have removed it.
+fn refuse_removed(file: &File) -> io::Result<()> {
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::new(ErrorKind::ResourceBusy, "another process has just removed it")),
+        _ => Ok(()),
+    }
+}
+
+/// A slot read into memory.
+fn read_unmapped(records: &File, at: u64, stride: usize) -> io::Result<Bytes> {
+    let mut read = Ok(());
+    let bytes = aligned(stride, |bytes| read = records.read_exact_at(bytes, at));
+    read.map(|()| bytes)
+}
+
+/// Maps the first `length` bytes.
+fn map(records: &Arc<File>, length: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(length).map_err(|_| ErrorKind::FileTooLarge)?;
+    // SAFETY: the bytes of a map must not change and must stay. They do not change: only slots with a key are read out of
+    // the map, and this module writes none of those again (`write` goes behind the last one, `start_over` leaves the old
+    // file to those who have it). They stay: the file is shortened only under an exclusive lock, and the map keeps the
+    // file, with the shared lock on it, open for as long as it lives. Programs that ignore the lock and write into a user's private cache
+    // folder are not defended against, as with every memory map.
+    let map = unsafe { MmapOptions::new().len(length).map(&**records)? };
+    debug_assert!(map.as_ptr().align_offset(ALIGN_BYTES) == 0);
+    Ok(Bytes::from_owner(Mapped { map, _shared: Arc::clone(records) }))
+}
+
+/// A map and the lock that keeps its file, which must live as long: records outlive the cache.
+struct Mapped {
+    map: Mmap,
+    _shared: Arc<File>,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// Bytes that an ordinary user may still write to the file system.
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(folder)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
