@@ -45,6 +45,11 @@ pub enum Error {
         "node `{node}` reads `{value}`, which nothing writes; the file is damaged or was cut apart: export it again"
     )]
     Unwritten { node: String, value: String },
+    #[error(
+        "node `{node}` is of domain `{domain}`, of which the model imports no operator set; the file is damaged: \
+         export the model again"
+    )]
+    Domain { node: String, domain: String },
     #[error("node `{node}` is on a cycle; the file is damaged or was edited: export the model again")]
     Cycle { node: String },
     #[error("node `{node}` ({op}), attribute `{attribute}`: {problem}; export the model again without it")]

@@ -10,8 +10,13 @@ use std::path::{Component, Path, PathBuf};
 /// A file's contents as a read-only memory map: pages are loaded when first used and shared between processes.
 ///
 /// # Errors
-/// [`Error::Open`] or [`Error::NotAFile`], without the path.
+/// [`Error::Open`] or [`Error::NotAFile`], with the path.
 pub fn map_file(path: &Path) -> Result<Bytes, Error> {
+    map(path).map_err(|fault| fault.at(path))
+}
+
+/// [`map_file`] for callers that add the path themselves.
+pub fn map(path: &Path) -> Result<Bytes, Error> {
     let opening = |source| Error::Open { source };
     // Asked before opening: opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(opening)?;

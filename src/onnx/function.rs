@@ -2,9 +2,9 @@
 //! function's nodes, in sub-graphs too, until none is left.
 
 use super::Error;
-use super::names::{each_bound, rename_node, subgraphs_mut};
-use super::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto};
-use super::read::plain_domain;
+use super::names::{Unique, each_bound, rename_node, subgraphs_mut};
+use super::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
+use super::read::{node_name, plain_domain};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -12,20 +12,36 @@ use std::rc::Rc;
 /// Calls and sub-graphs inside each other; a deeper nesting is a hostile file.
 const DEPTH_MAX: usize = 64;
 /// Nodes that inlining may add; a few functions that call each other twice would otherwise give 2ⁿ.
-const NODES_MAX: usize = 1 << 20;
-/// Encoded bytes that inlining may add, for bodies of few but large nodes.
-const BYTES_MAX: usize = 1 << 30;
+const NODES_MAX: usize = 1 << 17;
+/// Bytes of nodes, attributes and names that inlining may add, for bodies of few but large nodes.
+const BYTES_MAX: usize = 1 << 26;
 
 /// Domain, name and overload: what a call is matched by.
 type Key = (String, String, String);
 
 struct Inliner {
     functions: HashMap<Key, Rc<FunctionProto>>,
+    /// Domains that consist of functions; their version numbers say nothing.
+    domains: HashSet<String>,
     /// Names of values anywhere in the model: a value of a body gets a name that is not among them.
-    taken: HashSet<String>,
+    names: Unique,
     opsets: HashMap<String, i64>,
-    nodes_left: usize,
-    bytes_left: usize,
+    budget: Budget,
+}
+
+/// What inlining may still add.
+struct Budget {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Whether that many bytes were left; if not, none are left now.
+    fn spend(&mut self, bytes: usize) -> bool {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.unwrap_or_default();
+        left.is_some()
+    }
 }
 
 /// Replaces all calls of local functions in the model's graph and takes the functions out of the model. Operator sets
@@ -37,26 +53,25 @@ pub fn inline(model: &mut ModelProto) -> Result<(), Error> {
     let Some(graph) = model.graph.as_mut().filter(|_| !model.functions.is_empty()) else {
         return Ok(());
     };
-    let mut taken = HashSet::new();
-    each_bound(graph, &mut |name| {
-        taken.insert(name.to_string());
-    });
-    let functions = model.functions.drain(..).map(|function| (key_of_function(&function), Rc::new(function)));
-    let opset = |import: &super::proto::OperatorSetIdProto| {
+    let mut names = Unique::default();
+    each_bound(graph, &mut |name| names.reserve(name));
+    let functions: HashMap<Key, Rc<FunctionProto>> =
+        model.functions.drain(..).map(|function| (key_of_function(&function), Rc::new(function))).collect();
+    let opset = |import: &OperatorSetIdProto| {
         (plain_domain(import.domain.as_deref()).to_string(), import.version.unwrap_or_default())
     };
     let mut inliner = Inliner {
-        functions: functions.collect(),
-        taken,
+        domains: functions.keys().map(|key| key.0.clone()).filter(|domain| !domain.is_empty()).collect(),
+        functions,
+        names,
         opsets: model.opset_import.iter().map(opset).collect(),
-        nodes_left: NODES_MAX,
-        bytes_left: BYTES_MAX,
+        budget: Budget { nodes: NODES_MAX, bytes: BYTES_MAX },
     };
     graph.node = inliner.expand(std::mem::take(&mut graph.node), &mut Vec::new(), 0)?;
     model.opset_import = inliner
         .opsets
         .into_iter()
-        .map(|(domain, version)| super::proto::OperatorSetIdProto { domain: Some(domain), version: Some(version) })
+        .map(|(domain, version)| OperatorSetIdProto { domain: Some(domain), version: Some(version) })
         .collect();
     Ok(())
 }
@@ -109,12 +124,11 @@ impl Inliner {
         for import in &function.opset_import {
             let domain = plain_domain(import.domain.as_deref());
             let version = import.version.unwrap_or_default();
-            let of_functions = self.functions.keys().any(|key| key.0 == domain) && !domain.is_empty();
             match self.opsets.get(domain) {
                 None => {
                     self.opsets.insert(domain.into(), version);
                 }
-                Some(known) if *known != version && !of_functions => {
+                Some(known) if *known != version && !self.domains.contains(domain) => {
                     let problem = format!("is written for operator set `{domain}` {version}, the model for {known}");
                     return Err(wrong(key, problem));
                 }
@@ -135,66 +149,45 @@ impl Inliner {
         if call.input.len() > function.input.len() || call.output.len() > function.output.len() {
             return Err(wrong(key, "is called with more inputs or outputs than it has"));
         }
-        self.charge(function, key)?;
-        let named = call.name.as_deref().filter(|name| !name.is_empty());
-        let prefix = named.map_or_else(|| format!("{}_{index}", key.1), String::from);
+        let too_large = || wrong(key, "its calls inlined are too large");
+        self.budget.nodes = self.budget.nodes.checked_sub(function.node.len() + 1).ok_or_else(too_large)?;
+        let prefix = node_name(call, index);
         let argument = |position: usize| call.input.get(position).cloned().unwrap_or_default();
         let mut names: HashMap<String, String> =
             function.input.iter().enumerate().map(|(position, formal)| (formal.clone(), argument(position))).collect();
         let mut nodes = Vec::with_capacity(function.node.len());
         for (formal, actual) in function.output.iter().zip(&call.output).filter(|(_, actual)| !actual.is_empty()) {
             match names.get(formal) {
-                None => {
-                    names.insert(formal.clone(), actual.clone());
-                }
+                None => drop(names.insert(formal.clone(), actual.clone())),
                 // An output that is an input of the function, or is listed twice.
-                Some(known) => nodes.push(NodeProto {
-                    name: Some(format!("{prefix}/{formal}")),
-                    op_type: Some("Identity".into()),
-                    input: vec![known.clone()],
-                    output: vec![actual.clone()],
-                    ..NodeProto::default()
-                }),
+                Some(known) => nodes.push(identity(format!("{prefix}/{formal}"), known, actual)),
             }
         }
         let attributes = Attributes { given: &call.attribute, defaults: &function.attribute_proto };
         for (index, node) in function.node.iter().enumerate() {
+            if !self.budget.spend(node.encoded_len() + prefix.len()) {
+                return Err(too_large());
+            }
             let mut node = node.clone();
-            attributes.put_into(&mut node);
-            let own = node.name.as_deref().filter(|name| !name.is_empty()).map(String::from);
-            let own = own.unwrap_or_else(|| format!("{}_{index}", node.op_type.as_deref().unwrap_or_default()));
-            node.name = Some(format!("{prefix}/{own}"));
+            attributes.put_into(&mut node, &mut self.budget);
+            node.name = Some(format!("{prefix}/{}", node_name(&node, index)));
             rename_node(&mut node, &mut |name| {
-                let known = names.get(name).cloned();
-                known.unwrap_or_else(|| {
-                    let new = self.fresh(format!("{prefix}/{name}"));
-                    names.insert(name.into(), new.clone());
-                    new
-                })
+                let new = names.entry(name.into()).or_insert_with(|| self.names.take(format!("{prefix}/{name}")));
+                if self.budget.spend(new.len()) { new.clone() } else { String::new() }
             });
             nodes.push(node);
         }
-        Ok(nodes)
+        if self.budget.bytes == 0 { Err(too_large()) } else { Ok(nodes) }
     }
+}
 
-    fn charge(&mut self, function: &FunctionProto, key: &Key) -> Result<(), Error> {
-        let left = self.nodes_left.checked_sub(function.node.len() + 1);
-        let bytes: usize = function.node.iter().map(NodeProto::encoded_len).sum();
-        let (Some(nodes_left), Some(bytes_left)) = (left, self.bytes_left.checked_sub(bytes)) else {
-            return Err(wrong(key, "its calls inlined are too large"));
-        };
-        (self.nodes_left, self.bytes_left) = (nodes_left, bytes_left);
-        Ok(())
-    }
-
-    fn fresh(&mut self, name: String) -> String {
-        let mut unique = name.clone();
-        let mut suffix = 1;
-        while !self.taken.insert(unique.clone()) {
-            unique = format!("{name}_{suffix}");
-            suffix += 1;
-        }
-        unique
+fn identity(name: String, from: &str, to: &str) -> NodeProto {
+    NodeProto {
+        name: Some(name),
+        op_type: Some("Identity".into()),
+        input: vec![from.into()],
+        output: vec![to.into()],
+        ..NodeProto::default()
     }
 }
 
@@ -206,23 +199,20 @@ struct Attributes<'c> {
 
 impl Attributes<'_> {
     /// Replaces references by the call's attributes, else by the function's defaults; one that has neither is left out,
-    /// so that the operator's own default holds.
-    fn put_into(&self, node: &mut NodeProto) {
-        node.attribute = std::mem::take(&mut node.attribute)
-            .into_iter()
-            .filter_map(|attribute| match attribute.ref_attr_name.as_deref() {
-                None | Some("") => Some(attribute),
-                Some(referred) => {
-                    let is_it = |candidate: &&AttributeProto| candidate.name.as_deref() == Some(referred);
-                    let found = self.given.iter().find(is_it).or_else(|| self.defaults.iter().find(is_it));
-                    found.map(|found| AttributeProto { name: attribute.name, ..found.clone() })
-                }
-            })
-            .collect();
-        for inner in subgraphs_mut(node) {
-            for node in &mut inner.node {
-                self.put_into(node);
+    /// so that the operator's own default holds. When the budget is spent the rest is left out too.
+    fn put_into(&self, node: &mut NodeProto, budget: &mut Budget) {
+        let resolve = |attribute: AttributeProto| match attribute.ref_attr_name.as_deref() {
+            None | Some("") => Some(attribute),
+            Some(referred) => {
+                let is_it = |candidate: &&AttributeProto| candidate.name.as_deref() == Some(referred);
+                let found = self.given.iter().find(is_it).or_else(|| self.defaults.iter().find(is_it));
+                let found = found.filter(|found| budget.spend(found.encoded_len()))?;
+                Some(AttributeProto { name: attribute.name, ..found.clone() })
             }
+        };
+        node.attribute = std::mem::take(&mut node.attribute).into_iter().filter_map(resolve).collect();
+        for node in subgraphs_mut(node).flat_map(|inner| &mut inner.node) {
+            self.put_into(node, budget);
         }
     }
 }

@@ -1,20 +1,21 @@
 //! A model's identity: what adapters are bound to and feature caches are keyed by.
 
-use super::node;
+use super::proto::GraphProto;
+use super::{names, node};
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
 use blake3::Hasher;
 use prost::Message;
 
 /// BLAKE3 over what the graph computes and how it is addressed, not over a file's bytes.
 ///
-/// Covered: the version of `ai.onnx` and of other domains in use; inputs in order (name, element type, dimensions); outputs in order (name); of
-/// every node that an output depends on the operator, domain, attributes (tensors and sub-graphs in full) and the names
-/// of the values it reads and writes; of every initializer that an output depends on the name, element type, shape and
-/// bytes.
+/// Covered: the version of `ai.onnx` and of other domains in use; inputs in order (name, element type, dimensions);
+/// outputs in order (name); of every node that an output depends on the operator, domain, attributes (tensors in full;
+/// sub-graphs in full and in their order) and the names of the values it reads and writes; of every initializer that an
+/// output depends on the name, element type, shape and bytes.
 ///
 /// Not covered, so that they may differ: where weights are stored; `Constant` node or initializer; called function or
-/// inlined nodes of the same names; the order of initializers and of nodes; node names; declared types of other values;
-/// anything no output depends on; the graph's name, producer, format version, documentation, metadata.
+/// inlined nodes of the same value names; the order of initializers and of nodes; names of nodes and graphs; declared
+/// types of other values; anything no output depends on; producer, format version, documentation, metadata.
 ///
 /// Value names count because recipes, cuts and adapters refer to values by name.
 pub fn hash(graph: &Graph) -> [u8; 32] {
@@ -96,7 +97,8 @@ fn attribute(hasher: &mut Hasher, graph: &Graph, attr: &Attr) {
         }
         Attr::Graph { encoded, captures } => {
             number(hasher, 8);
-            let inner = node::subgraph(graph, encoded, captures);
+            let mut inner = node::subgraph(graph, encoded, captures);
+            unname(&mut inner);
             inner.node.iter().for_each(|node| node::each_domain(node, &mut |used| domain(hasher, graph, used)));
             let encoded = inner.encode_to_vec();
             number(hasher, encoded.len() as u64);
@@ -113,6 +115,15 @@ fn tensor(hasher: &mut Hasher, tensor: &Tensor) {
 
 fn value(hasher: &mut Hasher, graph: &Graph, id: ValueId) {
     text(hasher, graph.value_name(id));
+}
+
+/// Names of nodes and graphs do not count, inside as outside.
+fn unname(graph: &mut GraphProto) {
+    graph.name = None;
+    for node in &mut graph.node {
+        node.name = None;
+        names::subgraphs_mut(node).for_each(unname);
+    }
 }
 
 /// An operator-set domain with its version; `ai.onnx` is hashed once for the whole graph.

@@ -1,7 +1,33 @@
 //! Names in sub-graphs and function bodies: which are bound inside, which are free, renaming all of them at once.
 
 use super::proto::{GraphProto, NodeProto};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+/// Hands out names, each once: one that is taken gets a number appended.
+#[derive(Default)]
+pub struct Unique {
+    /// The last number tried for each name, so that a thousand equal names do not try a million.
+    taken: HashMap<String, usize>,
+}
+
+impl Unique {
+    /// Takes a name as it is.
+    pub fn reserve(&mut self, name: &str) {
+        self.taken.entry(name.into()).or_default();
+    }
+
+    /// `name`, or `name_1`, `name_2` … where it is taken.
+    pub fn take(&mut self, name: String) -> String {
+        let mut unique = name.clone();
+        while self.taken.contains_key(&unique) {
+            let number = self.taken.entry(name.clone()).or_default();
+            *number += 1;
+            unique = format!("{name}_{number}");
+        }
+        self.taken.insert(unique.clone(), 0);
+        unique
+    }
+}
 
 /// The sub-graphs of a node's attributes.
 pub fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {

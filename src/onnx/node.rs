@@ -14,8 +14,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Sub-graphs inside sub-graphs; prost decodes 100 messages deep, three of which are one level.
 const DEPTH_MAX: usize = 16;
 
-/// The node with its values looked up in `graph`, where all values have been added before.
+/// The node with its values looked up in `graph`, where all values and imported domains have been added before.
 pub fn read(proto: &NodeProto, name: String, graph: &Graph, files: &mut ExternalFiles) -> Result<Node, Error> {
+    let mut foreign = None;
+    each_domain(proto, &mut |domain| {
+        if !domain.is_empty() && !graph.domains.contains_key(domain) {
+            foreign = Some(domain.to_string());
+        }
+    });
+    if let Some(domain) = foreign {
+        return Err(Error::Domain { node: name, domain });
+    }
     let find = |value: &str| {
         graph.find(value).ok_or_else(|| Error::Unwritten { node: name.clone(), value: value.to_string() })
     };

@@ -1,12 +1,13 @@
 //! Model file → graph.
 
-use super::external::{ExternalFiles, map_file};
-use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::external::{ExternalFiles, map};
+use super::names::Unique;
+use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 use super::{Error, function, node, tensor};
 use crate::graph::{DType, Dim, Graph, TensorType, ValueId};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub struct Model {
 /// Every variant of [`Error`] but those about writing, with the path.
 pub fn read(path: &Path) -> Result<Model, Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    map_file(path).and_then(|bytes| read_bytes(bytes, Some(folder))).map_err(|fault| fault.at(path))
+    map(path).and_then(|bytes| read_bytes(bytes, Some(folder))).map_err(|fault| fault.at(path))
 }
 
 /// Reads a model from bytes, which the graph's weights then share. External data is looked for in `folder`.
@@ -56,11 +57,13 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     opset(&model)?;
     function::inline(&mut model)?;
     let opset = opset(&model)?;
-    let domains = domains(&model);
     let proto = model.graph.unwrap_or_default();
     let mut graph = Graph::new(proto.name.as_deref().unwrap_or_default(), opset);
-    graph.domains = domains;
+    let domain = |import: &OperatorSetIdProto| plain_domain(import.domain.as_deref()).to_string();
+    let imports = model.opset_import.iter().map(|import| (domain(import), import.version.unwrap_or(1)));
+    graph.domains = imports.filter(|(domain, _)| !domain.is_empty()).collect();
     fill(&mut graph, &proto, &mut ExternalFiles::new(folder))?;
+    drop_idle_domains(&mut graph, &proto);
     Ok(Model { graph, ir_version, producer })
 }
 
@@ -90,19 +93,15 @@ fn opset(model: &ModelProto) -> Result<i64, Error> {
     Ok(found)
 }
 
-/// The imported domains that nodes use; those of inlined functions and of idle imports are not worth requiring.
-fn domains(model: &ModelProto) -> BTreeMap<String, i64> {
+/// Keeps of the imported domains those that nodes use: those of inlined functions are not worth requiring.
+fn drop_idle_domains(graph: &mut Graph, proto: &GraphProto) {
     let mut used = HashSet::new();
-    for proto in model.graph.iter().flat_map(|graph| &graph.node) {
-        node::each_domain(proto, &mut |domain| {
+    for node in &proto.node {
+        node::each_domain(node, &mut |domain| {
             used.insert(domain.to_string());
         });
     }
-    let imports = model
-        .opset_import
-        .iter()
-        .map(|import| (plain_domain(import.domain.as_deref()).to_string(), import.version.unwrap_or_default()));
-    imports.filter(|(domain, _)| !domain.is_empty() && used.contains(domain)).collect()
+    graph.domains.retain(|domain, _| used.contains(domain));
 }
 
 /// Adds values first and nodes then, because a file need not have its nodes in order.
@@ -166,10 +165,10 @@ fn add_written<'p>(
     let infos = proto.value_info.iter().chain(&proto.output);
     let types: HashMap<&str, TensorType> =
         infos.filter_map(|info| Some((info.name.as_deref()?, value_type(info)?))).collect();
-    let mut names = NodeNames::default();
+    let mut names = Unique::default();
     let mut kept = Vec::with_capacity(proto.node.len());
     for (index, node) in proto.node.iter().enumerate() {
-        let name = names.next(node, index);
+        let name = names.take(node_name(node, index));
         let by = format!("by node `{name}`");
         if node.op_type.as_deref() == Some("Constant")
             && plain_domain(node.domain.as_deref()).is_empty()
@@ -188,25 +187,10 @@ fn add_written<'p>(
     Ok(kept)
 }
 
-/// Hands out node names: the file's own, `Op_index` for a node without one, with a number where one is taken.
-#[derive(Default)]
-struct NodeNames {
-    taken: HashMap<String, usize>,
-}
-
-impl NodeNames {
-    fn next(&mut self, node: &NodeProto, index: usize) -> String {
-        let given = node.name.as_deref().filter(|name| !name.is_empty()).map(String::from);
-        let name = given.unwrap_or_else(|| format!("{}_{index}", node.op_type.as_deref().unwrap_or_default()));
-        let mut unique = name.clone();
-        while self.taken.contains_key(&unique) {
-            let count = self.taken.entry(name.clone()).or_default();
-            *count += 1;
-            unique = format!("{name}_{count}");
-        }
-        self.taken.insert(unique.clone(), 0);
-        unique
-    }
+/// The file's name for a node, or `Op_index`.
+pub fn node_name(node: &NodeProto, index: usize) -> String {
+    let given = node.name.as_deref().filter(|name| !name.is_empty()).map(String::from);
+    given.unwrap_or_else(|| format!("{}_{index}", node.op_type.as_deref().unwrap_or_default()))
 }
 
 fn define(graph: &mut Graph, name: &str, ty: Option<TensorType>, second: &str) -> Result<ValueId, Error> {

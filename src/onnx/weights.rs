@@ -49,7 +49,7 @@ impl WeightsFile {
     pub fn reopen<'p>(models: impl IntoIterator<Item = &'p Path>) -> Result<Option<Self>, Error> {
         let mut found: Option<Self> = None;
         for path in models {
-            let model = external::map_file(path).and_then(read::decode).map_err(|fault| fault.at(path))?;
+            let model = external::map(path).and_then(read::decode).map_err(|fault| fault.at(path))?;
             collect(&model.graph.unwrap_or_default(), &mut found).map_err(|fault| fault.at(path))?;
         }
         Ok(found)
