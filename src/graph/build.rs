@@ -5,11 +5,14 @@ use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+/// Constants by element type, shape and bytes, to store equal ones once.
+type Constants = HashMap<(DType, Vec<u64>, Vec<u8>), ValueId>;
+
 /// Appends nodes to a graph. Every appended node reads values that exist, so the order stays topological.
 #[derive(Debug)]
 pub struct Builder {
     graph: RefCell<Graph>,
-    constants: RefCell<HashMap<(DType, Vec<u64>, Vec<u8>), ValueId>>,
+    constants: RefCell<Constants>,
     prefix: String,
 }
 
@@ -104,8 +107,12 @@ impl Builder {
         let name = format!("{}{op}_{}", self.prefix, graph.nodes.len());
         let mut node = Node { op: op.into(), attributes, ..Node::default() };
         node.inputs = inputs.iter().map(|value| value.map(|value| value.id)).collect();
-        let ty = output_dtype(&graph, &node).map(|dtype| TensorType { dtype, shape: None });
-        let ids: Vec<ValueId> = (0..outputs).map(|_| graph.add_value(&name, ty.clone())).collect();
+        let ids: Vec<ValueId> = (0..outputs)
+            .map(|index| {
+                let ty = output_dtype(&graph, &node, index).map(|dtype| TensorType { dtype, shape: None });
+                graph.add_value(&name, ty)
+            })
+            .collect();
         node.outputs = ids.iter().map(|id| Some(*id)).collect();
         node.name = name;
         graph.nodes.push(node);
@@ -114,12 +121,14 @@ impl Builder {
     }
 }
 
-/// Element type of an appended node's first output. Covers the operators that gradients are written in.
-fn output_dtype(graph: &Graph, node: &Node) -> Option<DType> {
+/// Element type of an appended node's output. Covers the operators that gradients are written in.
+fn output_dtype(graph: &Graph, node: &Node, output: usize) -> Option<DType> {
     let of_input = |index: usize| {
         node.inputs.get(index).copied().flatten().and_then(|id| graph.ty(id)).map(|ty: &TensorType| ty.dtype)
     };
     match node.op.as_str() {
+        "MaxPool" | "TopK" if output == 1 => Some(DType::Int64),
+        "LayerNormalization" if output > 0 => DType::from_onnx(node.int("stash_type", 1) as i32),
         "Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" => Some(DType::Int64),
         "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Not" | "And" | "Or" | "Xor" | "IsNaN"
         | "IsInf" => Some(DType::Bool),

@@ -27,10 +27,13 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare", "ReduceSum",
     ]),
     ("conv", &["Conv"]),
-    ("pool", &["GlobalAveragePool", "AveragePool", "MaxPool"]),
+    ("pool", &["GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool"]),
     ("norm", &["BatchNormalization", "LayerNormalization"]),
-    ("shape", &["Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split"]),
-    ("index", &["Slice", "Gather", "Pad"]),
+    ("shape", &[
+        "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split", "Slice", "Pad",
+        "Tile", "DepthToSpace", "SpaceToDepth",
+    ]),
+    ("index", &["Gather", "GatherElements"]),
 ];
 
 /// Runs the cases of one family; one message tells all that failed.

@@ -4,10 +4,16 @@
 //! batch as a number, never sums a broadcast back (the walk does), and emits only `ai.onnx` operators of opset 17.
 
 mod activation;
+mod conv;
 mod elementwise;
+mod index;
 mod linear;
+mod norm;
+mod pool;
 mod reduce;
+mod shape;
 mod softmax;
+mod window;
 
 use super::{Action, Rule, RuleFn};
 use Action::{Flows, Refuses, Stops};
@@ -59,16 +65,21 @@ static RULES: &[Rule] = &[
     rule("And", 1..=NEWEST, Stops),
     rule("ArgMax", 1..=NEWEST, Stops),
     rule("ArgMin", 1..=NEWEST, Stops),
+    rule("AveragePool", 7..=NEWEST, Flows(pool::average_pool)),
+    rule("BatchNormalization", 9..=NEWEST, Flows(norm::batch)).note("in inference mode; with training_mode it is refused"),
     rule("Bernoulli", 15..=NEWEST, Stops),
     broadcast("BiasGelu", 1..=NEWEST, activation::bias_gelu).of("com.microsoft"),
     rule("Cast", 6..=NEWEST, Flows(elementwise::cast)).note("between float types; an integer type stops the gradient"),
     rule("Ceil", 1..=NEWEST, Stops),
     rule("Celu", 12..=NEWEST, Flows(activation::celu)),
     rule("Clip", 11..=NEWEST, Flows(activation::clip)).note("for the clipped value; its bounds cannot learn"),
+    rule("Concat", 4..=NEWEST, Flows(shape::concat)),
     rule("Constant", 1..=NEWEST, Stops),
     rule("ConstantOfShape", 9..=NEWEST, Stops),
+    rule("Conv", 1..=NEWEST, Flows(conv::conv)),
     rule("ConvInteger", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
+    rule("DepthToSpace", 1..=NEWEST, Flows(shape::depth_to_space)),
     rule("DequantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("DequantizeLinear", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     broadcast("Div", 7..=NEWEST, elementwise::div),
@@ -79,13 +90,19 @@ static RULES: &[Rule] = &[
     rule("Equal", 1..=NEWEST, Stops),
     rule("Erf", 9..=NEWEST, Flows(elementwise::erf)),
     rule("Exp", 6..=NEWEST, Flows(elementwise::exp)),
+    broadcast("Expand", 8..=NEWEST, shape::expand),
     rule("EyeLike", 9..=NEWEST, Stops),
     broadcast("FastGelu", 1..=NEWEST, activation::fast_gelu).of("com.microsoft"),
+    rule("Flatten", 1..=NEWEST, Flows(shape::reshape)),
     rule("Floor", 1..=NEWEST, Stops),
     rule("GRU", 1..=NEWEST, Refuses(RECURRENT)),
+    rule("Gather", 1..=NEWEST, Flows(index::gather)),
+    rule("GatherElements", 11..=NEWEST, Flows(index::gather_elements)),
     rule("Gelu", 20..=NEWEST, Flows(activation::gelu)),
     rule("Gelu", 1..=NEWEST, Flows(activation::gelu)).of("com.microsoft"),
     rule("Gemm", 7..=NEWEST, Flows(linear::gemm)),
+    rule("GlobalAveragePool", 1..=NEWEST, Flows(pool::global_average_pool)),
+    rule("GlobalMaxPool", 1..=NEWEST, Flows(pool::global_max_pool)).note("the first of several largest takes it all"),
     rule("Greater", 1..=NEWEST, Stops),
     rule("GreaterOrEqual", 12..=NEWEST, Stops),
     rule("HardSigmoid", 6..=NEWEST, Flows(activation::hard_sigmoid)),
@@ -96,6 +113,7 @@ static RULES: &[Rule] = &[
     rule("IsInf", 10..=NEWEST, Stops),
     rule("IsNaN", 9..=NEWEST, Stops),
     rule("LSTM", 1..=NEWEST, Refuses(RECURRENT)),
+    broadcast("LayerNormalization", 17..=NEWEST, norm::layer),
     rule("LeakyRelu", 6..=NEWEST, Flows(activation::leaky_relu)),
     rule("Less", 1..=NEWEST, Stops),
     rule("LessOrEqual", 12..=NEWEST, Stops),
@@ -107,6 +125,7 @@ static RULES: &[Rule] = &[
     rule("MatMulIntegerToFloat", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("MatMulNBits", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     broadcast("Max", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
+    rule("MaxPool", 8..=NEWEST, Flows(pool::max_pool)).note("the first of several largest takes it all"),
     rule("MaxRoiPool", 1..=NEWEST, Refuses(DETECTION)),
     broadcast("Min", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("Mish", 18..=NEWEST, Flows(activation::mish)),
@@ -119,6 +138,7 @@ static RULES: &[Rule] = &[
     rule("OneHot", 9..=NEWEST, Stops),
     rule("Or", 1..=NEWEST, Stops),
     broadcast("PRelu", 7..=NEWEST, activation::prelu),
+    rule("Pad", 11..=NEWEST, Flows(shape::pad)),
     broadcast("Pow", 7..=NEWEST, elementwise::pow),
     rule("QAttention", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("QGemm", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
@@ -148,6 +168,7 @@ static RULES: &[Rule] = &[
     rule("ReduceSum", 13..=NEWEST, Flows(reduce::sum)),
     rule("ReduceSumSquare", 1..=NEWEST, Flows(reduce::sum_square)),
     rule("Relu", 6..=NEWEST, Flows(activation::relu)),
+    rule("Reshape", 5..=NEWEST, Flows(shape::reshape)),
     rule("RoiAlign", 10..=NEWEST, Refuses(DETECTION)),
     rule("Round", 11..=NEWEST, Stops),
     rule("Scan", 1..=NEWEST, Refuses(CONTROL)),
@@ -157,16 +178,23 @@ static RULES: &[Rule] = &[
     rule("Sign", 9..=NEWEST, Stops),
     rule("Sin", 7..=NEWEST, Flows(elementwise::sin)),
     rule("Size", 1..=NEWEST, Stops),
+    rule("Slice", 10..=NEWEST, Flows(shape::slice)),
     rule("Softmax", 13..=NEWEST, Flows(softmax::softmax)),
     rule("Softplus", 1..=NEWEST, Flows(activation::softplus)),
     rule("Softsign", 1..=NEWEST, Flows(activation::softsign)),
+    rule("SpaceToDepth", 1..=NEWEST, Flows(shape::space_to_depth)),
+    rule("Split", 13..=NEWEST, Flows(shape::split)),
     rule("Sqrt", 6..=NEWEST, Flows(elementwise::sqrt)),
+    rule("Squeeze", 13..=NEWEST, Flows(shape::reshape)),
     broadcast("Sub", 7..=NEWEST, elementwise::sub),
     broadcast("Sum", 8..=NEWEST, elementwise::sum),
     rule("Tanh", 6..=NEWEST, Flows(activation::tanh)),
     rule("ThresholdedRelu", 10..=NEWEST, Flows(activation::thresholded_relu)),
+    rule("Tile", 6..=NEWEST, Flows(shape::tile)),
     rule("TopK", 1..=NEWEST, Refuses(DETECTION)),
+    rule("Transpose", 1..=NEWEST, Flows(shape::transpose)),
     rule("Unique", 11..=NEWEST, Refuses(DETECTION)),
+    rule("Unsqueeze", 13..=NEWEST, Flows(shape::reshape)),
     broadcast("Where", 9..=NEWEST, elementwise::select),
     rule("Xor", 1..=NEWEST, Stops),
 ];

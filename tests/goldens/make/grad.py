@@ -317,7 +317,7 @@ def spatial_pads(shape, kernel, strides, dilations, pads, auto_pad):
 
 
 def conv():
-    def conv_case(name, xs, ws, bias=True, **attributes):
+    def conv_case(name, xs, ws, bias=True, dynamic=(0,), frozen=False, **attributes):
         n = len(ws) - 2
         strides = attributes.get("strides", [1] * n)
         dilations = attributes.get("dilations", [1] * n)
@@ -328,7 +328,7 @@ def conv():
         def fn(a, w, b=None):
             return conv_n(padded(a, pads), w, b, stride=strides, dilation=dilations, groups=group)
 
-        inputs = [x(*xs).dyn(0), x(*ws)] + ([x(ws[0])] if bias else [])
+        inputs = [x(*xs).dyn(*dynamic), const_x(*ws) if frozen else x(*ws)] + ([x(ws[0])] if bias else [])
         case(f"Conv_{name}", inputs, fn, **attributes)
 
     conv_case("1x1", (2, 3, 2, 3), (4, 3, 1, 1), kernel_shape=[1, 1])
@@ -369,6 +369,18 @@ def conv():
     conv_case("1d", (2, 3, 6), (4, 3, 3), kernel_shape=[3], pads=[1, 1])
     conv_case("1d_stride2_dilation2", (2, 2, 9), (3, 2, 3), kernel_shape=[3], strides=[2], dilations=[2])
     conv_case("1d_depthwise", (2, 4, 6), (4, 1, 3), kernel_shape=[3], group=4, pads=[2, 0])
+    conv_case("1d_long_kernel", (1, 1, 56), (1, 1, 51), kernel_shape=[51], pads=[1, 0])
+    conv_case("pads_beyond_kernel", (1, 2, 3, 3), (2, 2, 2, 2), kernel_shape=[2, 2], pads=[2, 2, 2, 2])
+    conv_case("frozen_weights", (1, 2, 4, 5), (3, 2, 3, 3), frozen=True, kernel_shape=[3, 3])
+    conv_case("dynamic", (2, 2, 4, 3), (3, 2, 3, 3), dynamic=(0, 2, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    conv_case("dynamic_stride2_remainder", (1, 2, 6, 4), (3, 2, 3, 3), dynamic=(0, 2, 3), kernel_shape=[3, 3],
+              strides=[2, 2], pads=[1, 1, 1, 1])
+    conv_case("dynamic_groups2", (2, 4, 3, 2), (6, 2, 2, 2), dynamic=(0, 2, 3), kernel_shape=[2, 2], group=2,
+              pads=[0, 0, 1, 1])
+    conv_case("dynamic_depthwise_stride2", (1, 3, 4, 5), (3, 1, 3, 3), dynamic=(0, 2, 3), kernel_shape=[3, 3], group=3,
+              pads=[1, 1, 1, 1], strides=[2, 2])
+    conv_case("dynamic_same_lower", (1, 2, 4, 5), (2, 2, 2, 3), dynamic=(0, 2, 3), kernel_shape=[2, 3],
+              auto_pad="SAME_LOWER")
 
 
 def pool():
@@ -388,22 +400,27 @@ def pool():
             more.append(max((count - 1) * strides[i] - span, 0))
         return more
 
-    def average(name, shape, opset=17, **attributes):
+    def average(name, shape, opset=17, dynamic=(0,), **attributes):
         kernel = attributes["kernel_shape"]
         n = len(kernel)
         strides = attributes.get("strides", [1] * n)
-        pads = spatial_pads(shape[2:], kernel, strides, [1] * n, attributes.get("pads"), attributes.get("auto_pad"))
-        more = out_pads(shape[2:], kernel, strides, [1] * n, pads, attributes.get("ceil_mode", 0))
+        dilations = attributes.get("dilations", [1] * n)
+        pads = spatial_pads(shape[2:], kernel, strides, dilations, attributes.get("pads"), attributes.get("auto_pad"))
+        more = out_pads(shape[2:], kernel, strides, dilations, pads, attributes.get("ceil_mode", 0))
         include = attributes.get("count_include_pad", 0)
-        pool_n = F.avg_pool1d if n == 1 else F.avg_pool2d
+        conv_n = F.conv1d if n == 1 else F.conv2d
+
+        def window_sums(a):
+            taps = torch.ones([a.shape[1], 1] + kernel, dtype=a.dtype)
+            return conv_n(a, taps, stride=strides, dilation=dilations, groups=a.shape[1])
 
         def fn(a):
             ones = torch.ones(shape[2:], dtype=a.dtype)[None, None]
             ones = padded(padded(ones, pads, float(include)), [0] * n + more)
             a = padded(padded(a, pads), [0] * n + more)
-            return pool_n(a, kernel, strides) / pool_n(ones, kernel, strides)
+            return window_sums(a) / window_sums(ones)
 
-        case(f"AveragePool_{name}", [x(*shape).dyn(0)], fn, opset=opset, **attributes)
+        case(f"AveragePool_{name}", [x(*shape).dyn(*dynamic)], fn, opset=opset, **attributes)
 
     average("k2s2", (2, 2, 4, 4), kernel_shape=[2, 2], strides=[2, 2])
     average("k2s2_remainder", (1, 2, 5, 5), kernel_shape=[2, 2], strides=[2, 2])
@@ -417,6 +434,12 @@ def pool():
     average("same_upper", (1, 2, 5, 4), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
     average("unequal", (1, 2, 4, 6), kernel_shape=[2, 3], strides=[1, 3])
     average("1d", (2, 3, 8), kernel_shape=[2], strides=[2])
+    average("all", (2, 3, 3, 4), kernel_shape=[3, 4])
+    average("k3s1p1_include_pad", (1, 2, 4, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
+    average("ceil_include_pad", (1, 2, 6, 5), opset=19, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
+            ceil_mode=1, count_include_pad=1)
+    average("dilation2_pad", (1, 2, 6, 5), opset=19, kernel_shape=[3, 2], dilations=[2, 2], pads=[1, 1, 0, 1])
+    average("dynamic", (1, 2, 5, 4), dynamic=(0, 2, 3), kernel_shape=[2, 2], strides=[2, 2])
 
     def maximum(name, shape, **attributes):
         kernel = attributes["kernel_shape"]
@@ -441,6 +464,9 @@ def pool():
     maximum("ceil", (1, 2, 5, 6), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
     maximum("same_upper", (1, 2, 5, 4), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
     maximum("1d", (2, 3, 8), kernel_shape=[3], strides=[2], pads=[1, 1])
+
+    case("GlobalMaxPool", [distinct(2, 3, 2, 3).dyn(0)], lambda a: a.amax((2, 3), keepdim=True))
+    case("GlobalMaxPool_dynamic", [distinct(2, 2, 3, 4).dyn(0, 2, 3)], lambda a: a.amax((2, 3), keepdim=True))
 
 
 def norm():
@@ -471,6 +497,9 @@ def norm():
          epsilon=0.125)
     case("LayerNormalization_axis1", [x(2, 3, 4).dyn(0), x(3, 4), x(3, 4)], layer_norm(1, 1e-5), axis=1)
     case("LayerNormalization_no_bias", [x(2, 3, 4).dyn(0, 1), x(4)], layer_norm(-1, 1e-5), axis=-1)
+    case("LayerNormalization_dynamic_axis", [x(2, 3, 4).dyn(0, 1), x(3, 4).dyn(0), x(3, 4).dyn(0)],
+         layer_norm(1, 1e-5), axis=1)
+    case("LayerNormalization_frozen_scale", [x(2, 3, 4).dyn(0), const_x(4), x(4)], layer_norm(-1, 1e-5))
     case("LayerNormalization_axis1_no_bias", [x(2, 3, 2, 2).dyn(0), x(3, 2, 2)], layer_norm(1, 1e-5), axis=1)
 
 
@@ -556,6 +585,8 @@ def shape():
     case("Concat_axis_last", [x(2, 3, 2).dyn(0), x(2, 3, 1).dyn(0), x(2, 3, 3).dyn(0)], lambda *a: torch.cat(a, -1),
          axis=-1)
     case("Concat_dynamic_along_axis", [x(2, 3).dyn(0, 1), x(2, 4).dyn(0, 1)], lambda *a: torch.cat(a, 1), axis=1)
+    case("Concat_frozen_part", [x(2, 3).dyn(0), x(2, 1).dyn(0).frozen(), x(2, 2).dyn(0)], lambda *a: torch.cat(a, 1),
+         axis=1)
     case("Concat_one", [x(2, 3).dyn(0)], torch.clone, axis=1)
     case("Split_equal", [x(2, 6).dyn(0)], lambda a: a.split(2, 1), axis=1)  # opset 13: as many as there are outputs
     CASES[-1]["outputs"] = 3
@@ -567,6 +598,24 @@ def shape():
          axis=1)
     case("Split_18_num_outputs", [x(2, 6).dyn(0)], lambda a: a.split(2, 1), opset=18, axis=1, num_outputs=3)
     case("Split_18_num_outputs_uneven", [x(2, 7).dyn(0)], lambda a: a.split(3, 1), opset=18, axis=1, num_outputs=3)
+    case("Tile", [x(2, 3).dyn(0), ints(2, 3)], lambda a, r: a.repeat(2, 3))
+    case("Tile_run_time", [x(2, 1, 3).dyn(0, 2), i64([1, 4, 2])], lambda a, r: a.repeat(1, 4, 2))
+
+    def to_space(a, order):  # the channel as its parts (a: rows of the block, b: columns, c: channels), in ONNX's words
+        n, c, h, w = a.shape
+        parts = {"DCR": (n, 2, 2, c // 4, h, w), "CRD": (n, c // 4, 2, 2, h, w)}[order]
+        perm = {"DCR": (0, 3, 4, 1, 5, 2), "CRD": (0, 1, 4, 2, 5, 3)}[order]
+        return a.reshape(parts).permute(perm).reshape(n, c // 4, 2 * h, 2 * w)
+
+    def to_depth(a):
+        n, c, h, w = a.shape
+        return a.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+
+    case("DepthToSpace", [x(1, 8, 2, 3).dyn(0)], lambda a: to_space(a, "DCR"), blocksize=2)
+    case("DepthToSpace_crd", [x(1, 8, 2, 3).dyn(0)], lambda a: to_space(a, "CRD"), blocksize=2, mode="CRD")
+    case("DepthToSpace_crd_dynamic", [x(2, 8, 1, 3).dyn(0, 2, 3)], lambda a: to_space(a, "CRD"), blocksize=2,
+         mode="CRD")
+    case("SpaceToDepth", [x(1, 2, 4, 6).dyn(0)], to_depth, blocksize=2)
 
 
 def index():
@@ -581,6 +630,15 @@ def index():
     case("Slice_to_the_end", [x(3, 6).dyn(0), ints(2), ints(FAR), ints(1)], lambda a, *_: a[:, 2:])
     case("Slice_dynamic_axis", [x(2, 5, 3).dyn(0, 1), ints(0), ints(1), ints(1)], lambda a, *_: a[:, 0:1])
     case("Slice_batch_axis", [x(5, 3).dyn(0), ints(1), ints(FAR), ints(0)], lambda a, *_: a[1:])
+    case("Slice_default_axes", [x(4, 5), ints(0, 1), ints(4, 5), NONE, ints(2, 1)], lambda a, *_: a[0:4:2, 1:])
+    case("Slice_dynamic_front", [x(2, 5).dyn(0, 1), ints(-2), ints(FAR), ints(1)], lambda a, *_: a[:, -2:])
+    case("Slice_dynamic_back", [x(2, 5).dyn(0, 1), ints(0), ints(-1), ints(1)], lambda a, *_: a[:, :-1])
+    case("Slice_dynamic_middle", [x(2, 5).dyn(0, 1), ints(1), ints(-1), ints(1)], lambda a, *_: a[:, 1:-1])
+    case("Slice_dynamic_from_the_end", [x(2, 5).dyn(0, 1), ints(-3), ints(-1), ints(1)], lambda a, *_: a[:, -3:-1])
+    case("Slice_dynamic_step2", [x(2, 5, 2).dyn(0, 1), ints(1), ints(FAR), ints(1), ints(2)], lambda a, *_: a[:, 1::2])
+    case("Slice_run_time", [x(2, 5).dyn(0), i64([1]), i64([4]), i64([1])], lambda a, *_: a[:, 1:4])
+    case("Slice_run_time_all", [x(2, 5).dyn(0), i64([0, 4]), i64([2, 0]), i64([0, 1]), i64([1, -2])],
+         lambda a, *_: a[:, [4, 2]])
     case("Slice_beyond", [x(3, 4).dyn(0), ints(1), ints(100), ints(1)], lambda a, *_: a[:, 1:])
 
     table = [[0, 3], [2, 0]]
@@ -595,7 +653,16 @@ def index():
     case("Gather_scalar_negative", [x(2, 4).dyn(0), int_scalar(-1)], lambda a, i: a[:, -1], axis=1)
     case("Gather_scalar_axis0", [x(3, 2, 2), int_scalar(1)], lambda a, i: a[1], axis=0)
     case("Gather_vector", [x(6), i64([[5, 0], [1, 1]])], lambda a, i: a[i])
+    case("Gather_one", [x(2, 4, 3).dyn(0), ints(2)], lambda a, i: a[:, 2:3], axis=1)
+    case("Gather_one_of_matrix", [x(2, 4).dyn(0), In(kind="const_int64", needs_grad=False, value=np.array([[2]]))],
+         lambda a, i: a[:, 2].reshape(2, 1, 1), axis=1)
+    case("Gather_dynamic_axis_negative", [x(2, 5, 3).dyn(0, 1), int_scalar(-2)], lambda a, i: a[:, -2], axis=1)
+    case("Gather_dynamic_axis_many", [x(2, 5, 3).dyn(0, 1), i64([1, -1, 1])], lambda a, i: a[:, i], axis=1)
+    case("Gather_run_time_scalar", [x(2, 4, 3).dyn(0), i64(-1)], lambda a, i: a[:, -1], axis=1)
     case("Gather_dynamic_axis", [x(2, 5, 3).dyn(0, 1), int_scalar(0)], lambda a, i: a[:, 0], axis=1)
+
+    case("GatherElements", [x(3, 3).dyn(0), i64([[0, 2, 2], [1, 1, 1], [2, 0, 1]])], lambda a, i: a.gather(1, i), axis=1)
+    case("GatherElements_axis0", [x(3, 2), i64([[0, -1], [0, 1]])], lambda a, i: a.gather(0, i % 3))
 
     case("Pad_constant", [x(2, 3).dyn(0), ints(0, 1, 0, 2), const(1.5)], lambda a, *_: F.pad(a, (1, 2), value=1.5),
          mode="constant")
@@ -606,6 +673,13 @@ def index():
          lambda a, *_: F.pad(a, (2, 1, 1, 1), mode="replicate"), mode="edge")
     case("Pad_reflect", [x(1, 2, 3, 4).dyn(0), ints(0, 0, 1, 2, 0, 0, 2, 1)],
          lambda a, *_: F.pad(a, (2, 1, 1, 2), mode="reflect"), mode="reflect")
+    case("Pad_wrap", [x(1, 2, 3).dyn(0), ints(0, 0, 2, 0, 0, 1)], lambda a, *_: F.pad(a, (2, 1), mode="circular"),
+         opset=19, mode="wrap")
+    case("Pad_reflect_dynamic", [x(1, 2, 4).dyn(0, 2), ints(0, 0, 1, 0, 0, 2)],
+         lambda a, *_: F.pad(a, (1, 2), mode="reflect"), mode="reflect")
+    case("Pad_18_axes_edge", [x(1, 2, 3).dyn(0), ints(1, 2), NONE, ints(2)],
+         lambda a, *_: F.pad(a, (1, 2), mode="replicate"), opset=18, mode="edge")
+    case("Pad_run_time", [x(2, 3).dyn(0), i64([0, 1, 0, 2])], lambda a, *_: F.pad(a, (1, 2)))
     case("Pad_18_axes", [x(2, 3, 2).dyn(0), ints(1, 2), NONE, ints(1)], lambda a, *_: F.pad(a, (0, 0, 1, 2)), opset=18)
 
 
