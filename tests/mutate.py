@@ -2,9 +2,9 @@
 """Breaks the gradient rules one at a time and asks whether their tests notice.
 
 A mutant is the project with one change in one line of src/grad/rules/*.rs: a sign turned, an operand or an operator
-exchanged, a comparison or a flag reversed, a number changed. The tests of the rules (`cargo test --test it grad_`) must
-then fail: the mutant is killed. A survivor is either a change that changes nothing (a dead guard, an equal way to write
-the same) or a test that is missing.
+exchanged, a comparison or a flag reversed, a number changed. The test of that file's cases (`grad_cases::reduce` for
+reduce.rs) must then fail: the mutant is killed. A survivor is either a change that changes nothing (a guard that cannot
+be reached, another way to write the same) or a case that is missing.
 
     tests/mutate.py --pick 5 --seed 1      five mutants drawn by chance (about ten seconds each)
     tests/mutate.py --all                  every mutant (an hour)
@@ -97,7 +97,7 @@ def judge(mutant):
     try:
         if cargo("--no-run")[0] != 0:
             return "does not compile", ""
-        code, output = cargo("grad_")
+        code, output = cargo(f"grad_cases::{path.stem}")
     except subprocess.TimeoutExpired:
         return "killed", "the tests did not end"
     finally:
@@ -127,9 +127,10 @@ def main():
     if not options.all:
         random.Random(options.seed).shuffle(candidates)
     copy_tree()
-    code, output = cargo("grad_")
-    if code != 0:
-        sys.exit(f"the tests fail before anything is changed:\n{output[-2000:]}")
+    for family in sorted({path.stem for path, *_ in candidates[: wanted + 1]}):
+        code, output = cargo(f"grad_cases::{family}")
+        if code != 0:
+            sys.exit(f"grad_cases::{family} fails before anything is changed:\n{output[-2000:]}")
     counts = {"killed": 0, "survived": 0, "does not compile": 0}
     for mutant in candidates:
         if counts["killed"] + counts["survived"] == wanted:
