@@ -23,8 +23,7 @@ type Arrays = HashMap<String, Array>;
 
 /// Runs a case in every way; the error tells what differed.
 pub fn check(case: &Case, arrays: &Arrays) -> Result<(), String> {
-    let (forward, inputs, outputs) = one_node(case, arrays, case.opset.max(OLDEST_OPSET))?;
-    let graph = with_gradient(case, arrays, forward, &inputs, &outputs)?;
+    let graph = with_gradient(case, arrays, one_node(case, arrays, case.opset.max(OLDEST_OPSET))?)?;
     for optimisation in [Optimisation::Off, Optimisation::All] {
         let options = Options { threads: 1, optimisation, ..Options::default() };
         let mut run = Run { case, arrays, session: Session::from_graph(&graph, &options).map_err(|e| e.to_string())? };
@@ -37,15 +36,23 @@ pub fn check(case: &Case, arrays: &Arrays) -> Result<(), String> {
 
 /// Compares outputs and gradients in a model of a newer `opset`; whether ONNX Runtime knows the node in that opset.
 pub fn check_in_opset(case: &Case, arrays: &Arrays, opset: i64) -> Result<bool, String> {
-    let Ok((forward, inputs, outputs)) = one_node(case, arrays, opset) else { return Ok(false) };
-    let graph = with_gradient(case, arrays, forward, &inputs, &outputs)?;
+    let Ok(forward) = one_node(case, arrays, opset) else { return Ok(false) };
+    let graph = with_gradient(case, arrays, forward)?;
     let options = Options { threads: 1, optimisation: Optimisation::Off, ..Options::default() };
     let session = Session::from_graph(&graph, &options).map_err(|error| error.to_string())?;
     Run { case, arrays, session }.values().map(|()| true)
 }
 
-/// The case's node alone, its values typed by ONNX Runtime; with the ids of its inputs and outputs.
-fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<(Graph, Vec<Option<ValueId>>, Vec<ValueId>), String> {
+/// The case's node alone.
+struct OneNode {
+    graph: Graph,
+    /// The node's inputs and outputs in their order.
+    inputs: Vec<Option<ValueId>>,
+    outputs: Vec<ValueId>,
+}
+
+/// The case as a graph, its values typed by ONNX Runtime.
+fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<OneNode, String> {
     let mut graph = Graph::new(&case.name, opset);
     if !case.domain.is_empty() {
         graph.domains.insert(case.domain.clone(), case.opset);
@@ -71,7 +78,7 @@ fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<(Graph, Vec<Opti
     });
     graph.outputs.clone_from(&outputs);
     engine::infer_types(&mut graph).map_err(|error| error.to_string())?;
-    Ok((graph, inputs, outputs))
+    Ok(OneNode { graph, inputs, outputs })
 }
 
 /// The sizes of `axes` replaced by names that say the size, so that equal names are equal sizes.
@@ -82,13 +89,8 @@ fn dynamic(ty: TensorType, axes: &[usize]) -> TensorType {
 }
 
 /// The graph with cotangents as further inputs and the gradients as further outputs.
-fn with_gradient(
-    case: &Case,
-    arrays: &Arrays,
-    forward: Graph,
-    inputs: &[Option<ValueId>],
-    outputs: &[ValueId],
-) -> Result<Graph, String> {
+fn with_gradient(case: &Case, arrays: &Arrays, forward: OneNode) -> Result<Graph, String> {
+    let OneNode { graph: forward, inputs, outputs } = forward;
     let builder = Builder::new(forward, "grad/");
     let with_cotangent = |index: &usize| arrays.contains_key(&format!("{}/w{index}", case.name));
     let cotangents: Vec<(ValueId, Val<'_>)> = (0..outputs.len())
