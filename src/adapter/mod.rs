@@ -23,8 +23,6 @@ pub struct Parameter {
     pub shape: Vec<u64>,
     /// What it holds before the first step.
     pub initial: Vec<f32>,
-    /// Whether weight decay applies: matrices and kernels, not biases and scales.
-    pub decays: bool,
 }
 
 /// A graph ready to be cut.
@@ -175,7 +173,6 @@ fn parameter(graph: &Graph, id: ValueId) -> Parameter {
         name: graph.value_name(id).into(),
         shape: tensor.shape.clone(),
         initial: tensor.to_f32().expect("only float tensors are selected"),
-        decays: tensor.shape.iter().filter(|size| **size > 1).count() > 1,
     }
 }
 

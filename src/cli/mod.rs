@@ -1,7 +1,90 @@
-//! The command line.
+//! The command line: clap structs, the printer, one file per command. Nothing imports this module.
+//!
+//! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+//! with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
+
+mod args;
+mod commands;
+mod measure;
+mod print;
+mod recipe;
+mod run;
+
+use args::Global;
+use clap::{Parser, Subcommand};
+use print::Printer;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Fine-tunes the last layers of a frozen ONNX model on the device that runs it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgetune",
+    version,
+    about,
+    after_help = "Examples:\n  edgetune demo\n  edgetune inspect model.onnx\n  edgetune train model.onnx --data photos/ \
+                  --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(commands::demo::Args),
+    Inspect(commands::inspect::Args),
+    Prepare(commands::prepare::Args),
+    Train(commands::train::Args),
+    Eval(commands::eval::Args),
+    Predict(commands::predict::Args),
+    Runtime(commands::runtime::Args),
+    Ops(commands::ops::Args),
+    Doctor(commands::doctor::Args),
+    Completions(commands::shell::Completions),
+    Man(commands::shell::Man),
+}
+
+/// How a command ended, apart from an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Everything that was asked for.
+    Fully,
+    /// Stopped by a signal; a checkpoint lets it go on.
+    Interrupted,
+}
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("EDGETUNE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let printer = Printer::new(cli.global.json);
+    match dispatch(cli, &printer) {
+        Ok(Done::Fully) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            printer.failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Demo(args) => commands::demo::run(&args, &global, printer),
+        Command::Inspect(args) => commands::inspect::run(&args, &global, printer),
+        Command::Prepare(args) => commands::prepare::run(&args, &global, printer),
+        Command::Train(args) => commands::train::run(&args, &global, printer),
+        Command::Eval(args) => commands::eval::run(&args, &global, printer),
+        Command::Predict(args) => commands::predict::run(&args, &global, printer),
+        Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
+        Command::Ops(args) => commands::ops::run(&args, printer),
+        Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
+    }
 }

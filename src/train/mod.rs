@@ -1,4 +1,19 @@
-//! Stage 7, training: optimiser and schedule.
+//! Stage 7: from a base, data and settings to an adapter.
+//!
+//! Takes a [`prepare::Base`], a data set and [`fit::Settings`]; gives the learned parameters with their measurements.
+//! The optimiser is Rust, the gradient is ONNX (the step graph). It never reads the clock, the environment or the command
+//! line: time arrives as a function, the stop signal as a flag, folders as arguments.
 
+pub mod artifact;
+pub mod checkpoint;
+mod error;
+pub mod evaluate;
+pub mod features;
+pub mod fit;
+pub mod loss;
 pub mod optimizer;
+pub mod prepare;
 pub mod schedule;
+pub mod step;
+
+pub use error::Error;

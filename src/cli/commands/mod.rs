@@ -1,0 +1,12 @@
+//! One file per command: its arguments and what it does, by calling the library.
+
+pub mod demo;
+pub mod doctor;
+pub mod eval;
+pub mod inspect;
+pub mod ops;
+pub mod predict;
+pub mod prepare;
+pub mod runtime;
+pub mod shell;
+pub mod train;

@@ -1,0 +1,98 @@
+//! `edgetune train`: learn an adapter and write it as a delta.
+
+use crate::cli::Done;
+use crate::cli::args::{Compute, Global};
+use crate::cli::print::{Printer, bytes, percent};
+use crate::cli::recipe::Recipe;
+use crate::cli::run::{self, Job};
+use crate::train::fit::End;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Train the last layers of a model on labelled data and write what was learned as a delta
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  edgetune train model.onnx --data photos/ --train last:2 --epochs 10 --out A.edelta\n  \
+                  edgetune train recipe.toml --out A.edelta --report R.json\n  edgetune train model.onnx --data \
+                  texts.jsonl --tokenizer tokenizer.json --out A.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
+                  beside the delta; the same command with --resume goes on from it."
+)]
+pub struct Args {
+    /// The model, or a recipe that names it
+    #[arg(value_name = "MODEL|RECIPE.toml")]
+    file: PathBuf,
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    compute: Compute,
+    /// Where the delta goes
+    #[arg(long, value_name = "FILE", default_value = "adapter.edelta")]
+    out: PathBuf,
+    /// Write everything that was measured as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Go on from the checkpoint of an interrupted run
+    #[arg(long)]
+    resume: bool,
+    /// Keep features in memory for this run only
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// Sets a flag on the first Ctrl-C or SIGTERM; the second one ends the process at once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .context("cannot watch for signals")?;
+        signal_hook::flag::register(signal, stop.clone()).context("cannot watch for signals")?;
+    }
+    Ok(stop)
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    let began = Instant::now();
+    let recipe = args.recipe.clone().with_file(&args.file)?;
+    let stop = stop_flag()?;
+    let Args { compute, out, resume, no_cache, .. } = args;
+    let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began };
+    let trained = run::train(&job, global, printer, &stop)?;
+    if let Some(path) = &args.report {
+        let text = serde_json::to_string_pretty(&trained.report)?;
+        crate::train::artifact::save(path, text.as_bytes())?;
+    }
+    printer.document(&trained.report);
+    if trained.end == End::Interrupted {
+        printer.note(format!("stopped; the checkpoint is {}.checkpoint, go on with --resume", out.display()));
+        return Ok(Done::Interrupted);
+    }
+    if let Some((before, after)) = &trained.measured {
+        if let (Some(before), Some(after)) = (before.accuracy, after.accuracy) {
+            printer.text(format!(
+                "accuracy  {} → {} on {} held-out samples",
+                percent(before),
+                percent(after),
+                trained.measured.as_ref().map_or(0, |m| m.1.samples)
+            ));
+        }
+        printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
+    }
+    let report = &trained.report;
+    printer.text(format!(
+        "memory    {} private, {} in all",
+        bytes(report.peak_private_bytes),
+        bytes(report.peak_rss_bytes)
+    ));
+    printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
+    printer.text(format!(
+        "delta     {} ({}), best epoch {}",
+        out.display(),
+        bytes(report.delta_bytes),
+        report.best_epoch
+    ));
+    Ok(Done::Fully)
+}

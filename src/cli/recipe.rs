@@ -1,0 +1,180 @@
+//! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
+
+use super::args::Samples;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Losses by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossName {
+    /// Softmax cross-entropy: one class a sample
+    CrossEntropy,
+    /// Binary cross-entropy with logits: any number of classes a sample
+    BinaryCrossEntropy,
+    /// Mean squared error: numbers
+    MeanSquaredError,
+    /// Huber loss: numbers with outliers
+    Huber,
+}
+
+/// Optimisers by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerName {
+    /// Adam with decoupled weight decay
+    Adamw,
+    /// Stochastic gradient descent with momentum
+    Sgd,
+}
+
+/// Schedules by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// The same rate throughout
+    Constant,
+    /// Half a cosine down to zero
+    Cosine,
+}
+
+/// What to do with the classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadName {
+    /// Replace a classifier, append one to an embedding
+    Auto,
+    /// Replace the last linear layer
+    Replace,
+    /// Append a linear layer
+    Append,
+}
+
+/// Everything a run is decided by.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Recipe {
+    /// The model; only in a recipe file
+    #[arg(skip)]
+    pub model: Option<PathBuf>,
+    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// More labelled data that nothing is learned or chosen by
+    #[arg(long, value_name = "PATH")]
+    pub test: Option<PathBuf>,
+    /// What learns: head, last:N, or a pattern over node and initializer names; repeatable [default: head]
+    #[arg(long, value_name = "SPEC")]
+    pub train: Vec<String>,
+    /// Which of the model's outputs to train on [default: printed]
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// What to do with the classifier [default: auto]
+    #[arg(long, value_enum)]
+    pub head: Option<HeadName>,
+    /// What to minimise [default: cross-entropy]
+    #[arg(long, value_enum)]
+    pub loss: Option<LossName>,
+    /// Share of the target spread over all classes [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<f32>,
+    /// `balanced` (by frequency), or one weight a class
+    #[arg(long, value_name = "balanced|W,W,…")]
+    pub class_weights: Option<String>,
+    /// Passes over the training data [default: 10]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
+    /// Samples in one run of the step graph [default: 32]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<u32>,
+    /// Runs averaged for one optimiser step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub accumulate: Option<u32>,
+    /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// The update [default: adamw]
+    #[arg(long, value_enum)]
+    pub optimizer: Option<OptimizerName>,
+    /// Weight decay [default: 0.01 for adamw, 0 for sgd]
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// Momentum of sgd [default: 0.9]
+    #[arg(long, value_name = "X")]
+    pub momentum: Option<f64>,
+    /// How the learning rate moves [default: constant]
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleName>,
+    /// Share of all steps that warm up [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub warmup: Option<f64>,
+    /// Limit on the norm of all gradients together [default: none]
+    #[arg(long, value_name = "NORM")]
+    pub clip_norm: Option<f64>,
+    /// Epochs without a better validation loss before the run ends [default: never]
+    #[arg(long, value_name = "N")]
+    pub patience: Option<u32>,
+    /// Share of the data that validates [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    pub val_fraction: Option<f64>,
+    /// Decides the split and the order of samples [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Preprocessing
+    #[command(flatten)]
+    pub samples: Samples,
+}
+
+impl Recipe {
+    /// Reads a recipe; its paths are relative to its folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
+        let mut recipe: Self = toml::from_str(&text).with_context(|| format!("the recipe {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let paths = [&mut recipe.model, &mut recipe.data, &mut recipe.test, &mut recipe.samples.tokenizer];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+        Ok(recipe)
+    }
+
+    /// These settings, with what they leave open taken from `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            model: self.model.or(other.model),
+            data: self.data.or(other.data),
+            test: self.test.or(other.test),
+            train: if self.train.is_empty() { other.train } else { self.train },
+            output: self.output.or(other.output),
+            head: self.head.or(other.head),
+            loss: self.loss.or(other.loss),
+            label_smoothing: self.label_smoothing.or(other.label_smoothing),
+            class_weights: self.class_weights.or(other.class_weights),
+            epochs: self.epochs.or(other.epochs),
+            batch: self.batch.or(other.batch),
+            accumulate: self.accumulate.or(other.accumulate),
+            lr: self.lr.or(other.lr),
+            optimizer: self.optimizer.or(other.optimizer),
+            weight_decay: self.weight_decay.or(other.weight_decay),
+            momentum: self.momentum.or(other.momentum),
+            schedule: self.schedule.or(other.schedule),
+            warmup: self.warmup.or(other.warmup),
+            clip_norm: self.clip_norm.or(other.clip_norm),
+            patience: self.patience.or(other.patience),
+            val_fraction: self.val_fraction.or(other.val_fraction),
+            seed: self.seed.or(other.seed),
+            samples: self.samples.or(other.samples),
+        }
+    }
+
+    /// Reads `MODEL|RECIPE.toml`: a recipe below these settings, or a model.
+    pub fn with_file(self, file: &Path) -> Result<Self> {
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            return Ok(self.or(Self::read(file)?));
+        }
+        Ok(Self { model: Some(file.into()), ..self })
+    }
+}

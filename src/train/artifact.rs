@@ -1,0 +1,245 @@
+//! An adapter as a file: from learned values to a delta, and back to what rebuilds the tail.
+
+use super::error::Error;
+use super::evaluate::Metrics;
+use super::loss::Loss;
+use super::prepare::{Base, Bundle, hex, prepare_for_delta};
+use crate::adapter::{AppendedHead, Learned, fp16};
+use crate::atomic::write_atomically;
+use crate::data::{self, Labels};
+use crate::delta::{self, Delta};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What a delta tells besides its tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About<'a> {
+    /// What was minimised.
+    pub loss: &'a Loss,
+    /// What was done to the samples.
+    pub preprocessing: &'a data::Preprocessing,
+    /// The data's labels, and how many training samples each had.
+    pub labels: &'a Labels,
+    /// The training samples.
+    pub train: &'a [usize],
+    /// Validation before and after training.
+    pub validation: Option<(&'a Metrics, &'a Metrics)>,
+    /// Test before and after training.
+    pub test: Option<(&'a Metrics, &'a Metrics)>,
+    /// The run's seed.
+    pub seed: u64,
+}
+
+/// Encodes learned values as a delta.
+///
+/// # Errors
+/// Values that are not finite, names too long for the format.
+pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result<Vec<u8>, Error> {
+    let measured = |pair: Option<(&Metrics, &Metrics)>| {
+        pair.map(|(before, after)| delta::Measured {
+            loss: [before.loss as f32, after.loss as f32],
+            accuracy: before.accuracy.zip(after.accuracy).map(|(before, after)| [before as f32, after as f32]),
+        })
+    };
+    let header = delta::Header {
+        base: bundle.base_hash,
+        tool: env!("CARGO_PKG_VERSION"),
+        created_unix_s: None,
+        task: match about.labels {
+            Labels::MultiLabel { .. } => delta::Task::MultiLabel,
+            Labels::Values(_) => delta::Task::Regression,
+            _ => delta::Task::Classification,
+        },
+        loss: about.loss.name(),
+        output: &bundle.output,
+        head: bundle.head.as_ref().map(|head| delta::AppendedHead {
+            value: &head.value,
+            features: head.features as u32,
+            classes: head.classes as u32,
+        }),
+        preprocessing: preprocessing_to_wire(about.preprocessing),
+        metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
+        seed: about.seed,
+        samples: about.train.len() as u64,
+    };
+    let counts = label_counts(about.labels, about.train);
+    let labels: Vec<delta::Label> =
+        about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
+    let tensors: Vec<(Vec<u32>, Vec<half::f16>)> = bundle
+        .parameters
+        .iter()
+        .zip(values)
+        .map(|(parameter, values)| (parameter.shape.iter().map(|size| *size as u32).collect(), fp16::to_rest(values)))
+        .collect();
+    let entries: Vec<delta::TensorValues> = bundle
+        .parameters
+        .iter()
+        .zip(&tensors)
+        .map(|(parameter, (shape, values))| delta::TensorValues { name: &parameter.name, shape, values })
+        .collect();
+    delta::write(&header, &labels, &entries).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+}
+
+fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
+    let mut counts = vec![0; labels.names().len()];
+    for sample in train {
+        match labels {
+            Labels::Classes { index, .. } => counts[index[*sample] as usize] += 1,
+            Labels::MultiLabel { rows, .. } => {
+                counts.iter_mut().zip(rows.row(*sample)).for_each(|(count, on)| *count += u32::from(*on > 0.5));
+            }
+            _ => {}
+        }
+    }
+    counts
+}
+
+/// Writes a delta's bytes so that a reader sees the old file or the new one.
+///
+/// # Errors
+/// The system's, with the file's name.
+pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_atomically(path, |writer| writer.write_all(bytes)).map_err(|source| Error::io(path, source))
+}
+
+/// A delta that has been read and checked.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// The base it belongs to.
+    pub base: [u8; 32],
+    /// Class names; empty for regression.
+    pub labels: Vec<String>,
+    /// What the output means.
+    pub task: delta::Task,
+    /// The loss to evaluate with.
+    pub loss: Loss,
+    /// The base's output.
+    pub output: String,
+    /// The appended head, if there is one.
+    pub head: Option<AppendedHead>,
+    /// What to do to samples.
+    pub preprocessing: data::Preprocessing,
+    /// Learned tensors: name, shape, values.
+    pub tensors: Vec<(String, Vec<u64>, Vec<f32>)>,
+    /// The file's size.
+    pub bytes: usize,
+}
+
+impl Adapter {
+    /// Reads and verifies a delta.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that the format refuses.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let refuse = |source| Error::Delta { path: path.into(), source };
+        let delta = Delta::parse(&bytes).map_err(refuse)?;
+        let header = delta.header();
+        let mut tensors = Vec::new();
+        for view in delta.tensors() {
+            let mut values = vec![0.0; view.len()];
+            delta::apply(&view, &mut values).map_err(refuse)?;
+            tensors.push((view.name.to_string(), view.shape.iter().map(|size| u64::from(*size)).collect(), values));
+        }
+        Ok(Self {
+            path: path.into(),
+            base: header.base,
+            labels: delta.labels().map(|label| label.name.to_string()).collect(),
+            task: header.task,
+            loss: loss_of(header),
+            output: header.output.into(),
+            head: header.head.map(|head| AppendedHead {
+                value: head.value.into(),
+                features: head.features.into(),
+                classes: head.classes.into(),
+            }),
+            preprocessing: preprocessing_from_wire(&header.preprocessing),
+            tensors,
+            bytes: bytes.len(),
+        })
+    }
+
+    /// The bundle that runs this adapter on its base, and the values in the bundle's order.
+    ///
+    /// # Errors
+    /// Another base, or one that the tensors do not fit.
+    pub fn bundle(&self, base: &Base, bundles: &Path) -> Result<(Bundle, Vec<Vec<f32>>), Error> {
+        if base.hash != self.base {
+            return Err(Error::OtherBase {
+                delta: self.path.clone(),
+                wanted: hex(&self.base[..8]),
+                base: base.path.clone(),
+                found: base.short_hash(),
+            });
+        }
+        let learned: Vec<Learned> =
+            self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect();
+        let bundle = prepare_for_delta(base, &self.output, self.head.as_ref(), &learned, bundles)?;
+        let values = bundle
+            .parameters
+            .iter()
+            .map(|parameter| {
+                let found = self.tensors.iter().find(|(name, _, _)| *name == parameter.name);
+                found.expect("the bundle's parameters are the delta's tensors").2.clone()
+            })
+            .collect();
+        Ok((bundle, values))
+    }
+}
+
+fn loss_of(header: &delta::Header<'_>) -> Loss {
+    match (header.task, header.loss) {
+        (delta::Task::MultiLabel, _) => Loss::BinaryCrossEntropy,
+        (delta::Task::Regression, "huber") => Loss::Huber { delta: 1.0 },
+        (delta::Task::Regression, _) => Loss::MeanSquaredError,
+        _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
+    }
+}
+
+fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {
+    match preprocessing {
+        data::Preprocessing::Plain => delta::Preprocessing::Plain,
+        data::Preprocessing::Text { max_length } => delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Image(image) => delta::Preprocessing::Image(delta::ImagePreprocessing {
+            width: image.width,
+            height: image.height,
+            resize: image.resize,
+            scale: image.scale,
+            mean: delta::ImagePreprocessing::shortened(image.mean),
+            std: delta::ImagePreprocessing::shortened(image.std),
+            layout: match image.layout {
+                data::Layout::Nchw => delta::Layout::Nchw,
+                data::Layout::Nhwc => delta::Layout::Nhwc,
+            },
+            channels: match image.channels {
+                data::Channels::Rgb => delta::Channels::Rgb,
+                data::Channels::Grey => delta::Channels::Grey,
+            },
+        }),
+    }
+}
+
+fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Preprocessing {
+    match preprocessing {
+        delta::Preprocessing::Plain => data::Preprocessing::Plain,
+        delta::Preprocessing::Text { max_length } => data::Preprocessing::Text { max_length: *max_length },
+        delta::Preprocessing::Image(image) => data::Preprocessing::Image(data::ImagePreprocessing {
+            width: image.width,
+            height: image.height,
+            resize: image.resize,
+            scale: image.scale,
+            mean: image.means(),
+            std: image.stds(),
+            layout: match image.layout {
+                delta::Layout::Nchw => data::Layout::Nchw,
+                delta::Layout::Nhwc => data::Layout::Nhwc,
+            },
+            channels: match image.channels {
+                delta::Channels::Rgb => data::Channels::Rgb,
+                delta::Channels::Grey => data::Channels::Grey,
+            },
+        }),
+    }
+}

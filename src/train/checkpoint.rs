@@ -1,0 +1,91 @@
+//! A run that can be killed: everything a step depends on, in one file written atomically.
+//!
+//! ```text
+//! 8 bytes   magic "EDCKPT01"
+//! 32 bytes  BLAKE3 of what follows
+//! …         postcard of [`Checkpoint`]
+//! ```
+
+use super::error::Error;
+use super::fit::EpochRecord;
+use super::optimizer::State;
+use crate::atomic::write_atomically;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::Path;
+
+const MAGIC: &[u8; 8] = b"EDCKPT01";
+
+/// The state of a run between two steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Hash of base, data, split and settings: a checkpoint goes on only in the run that it was made by.
+    pub fingerprint: [u8; 32],
+    /// The epoch in progress, from 0.
+    pub epoch: u32,
+    /// Optimiser steps done in it.
+    pub step: u32,
+    /// Optimiser steps done in all.
+    pub steps_total: u64,
+    /// Sum of the losses of this epoch's steps so far, and their number.
+    pub loss_sum: f64,
+    /// Parameters, in the bundle's order.
+    pub parameters: Vec<Vec<f32>>,
+    /// The optimiser's state, in the same order.
+    pub states: Vec<State>,
+    /// Finished epochs.
+    pub history: Vec<EpochRecord>,
+    /// The best epoch so far, by validation loss.
+    pub best: Option<Best>,
+}
+
+/// The parameters of the best epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// Its validation loss.
+    pub loss: f64,
+    /// Parameters, in the bundle's order.
+    pub parameters: Vec<Vec<f32>>,
+}
+
+/// Writes a checkpoint over the previous one.
+///
+/// # Errors
+/// The system's, with the file's name.
+pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
+    let body = postcard::to_stdvec(checkpoint).expect("plain values always encode");
+    write_atomically(path, |writer| {
+        writer.write_all(MAGIC)?;
+        writer.write_all(blake3::hash(&body).as_bytes())?;
+        writer.write_all(&body)
+    })
+    .map_err(|source| Error::io(path, source))
+}
+
+/// Reads a checkpoint of the run with that fingerprint; `None` if there is no file.
+///
+/// # Errors
+/// A damaged file, or one of another run.
+pub fn read(path: &Path, fingerprint: &[u8; 32]) -> Result<Option<Checkpoint>, Error> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io(path, source)),
+    };
+    let refuse = |problem: &str| Error::Checkpoint { path: path.into(), problem: problem.into() };
+    let damaged = || refuse("the checkpoint is damaged; delete it, or run without --resume");
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
+    let (hash, body) = rest.split_at_checked(32).ok_or_else(damaged)?;
+    if blake3::hash(body).as_bytes() != hash {
+        return Err(damaged());
+    }
+    let checkpoint: Checkpoint = postcard::from_bytes(body).map_err(|_| damaged())?;
+    if checkpoint.fingerprint != *fingerprint {
+        let problem = "the checkpoint is of a run with another base, data or settings; repeat that command to go on, or \
+                       run without --resume to begin anew";
+        return Err(refuse(problem));
+    }
+    Ok(Some(checkpoint))
+}

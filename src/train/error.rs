@@ -1,0 +1,134 @@
+//! What can go wrong between a base and an adapter.
+
+use crate::{adapter, cache, cut, data, delta, engine, onnx};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a bundle could not be made, or a run not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The base cannot be read.
+    #[error(transparent)]
+    Onnx(#[from] onnx::Error),
+    /// What to train, or the head, does not fit the base.
+    #[error(transparent)]
+    Adapter(#[from] adapter::Error),
+    /// The base cannot be cut there.
+    #[error(transparent)]
+    Cut(#[from] cut::Error),
+    /// There is no step graph.
+    #[error(transparent)]
+    Step(#[from] super::step::Error),
+    /// ONNX Runtime refused.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The feature cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    /// A file of ours.
+    #[error("{}: {source}; check that the folder exists, is writable and has space", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output has no fixed number of columns.
+    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with --output")]
+    Width {
+        /// The output's name.
+        output: String,
+        /// Its type.
+        ty: String,
+    },
+    /// A feature has another number of rows than there are samples.
+    #[error(
+        "feature `{feature}` has {rows} rows for a batch of {batch}: the model mixes samples below the cut; train more \
+         layers (--train last:N with a larger N)"
+    )]
+    Rows {
+        /// The feature's name.
+        feature: String,
+        /// Rows that came.
+        rows: u64,
+        /// Samples in the batch.
+        batch: u64,
+    },
+    /// A sample lacks an input of the model, or has another shape than the first.
+    #[error("{sample}: input `{input}` {problem}")]
+    Sample {
+        /// The sample's name.
+        sample: String,
+        /// The model's input.
+        input: String,
+        /// What is wrong, with the remedy.
+        problem: String,
+    },
+    /// A setting that does not fit.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The option or recipe field.
+        setting: &'static str,
+        /// What is wrong, with the remedy.
+        problem: String,
+    },
+    /// The loss has become NaN or infinite.
+    #[error(
+        "the {what} became {value} in epoch {epoch}, step {step}: lower --lr (now {learning_rate}), or bound the \
+         gradients with --clip-norm 1"
+    )]
+    Diverged {
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Step in the epoch, from 1.
+        step: u32,
+        /// The learning rate at that step.
+        learning_rate: f64,
+    },
+    /// A delta that cannot be written or read.
+    #[error("{}: {source}", path.display())]
+    Delta {
+        /// The file.
+        path: PathBuf,
+        /// What the format refuses.
+        source: delta::Error,
+    },
+    /// A delta of another base.
+    #[error(
+        "{} was learned on base {wanted}…, but {} is {found}…: give the model that it was trained on",
+        delta.display(),
+        base.display()
+    )]
+    OtherBase {
+        /// The delta's file.
+        delta: PathBuf,
+        /// Start of the hash it is bound to.
+        wanted: String,
+        /// The model's file.
+        base: PathBuf,
+        /// Start of the model's hash.
+        found: String,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the remedy.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// A file of ours that the system refused.
+    pub fn io(path: &Path, source: io::Error) -> Self {
+        Error::Io { path: path.into(), source }
+    }
+}

@@ -1,0 +1,373 @@
+//! The body's pass: every sample once, when it is first asked for, through the cache.
+//!
+//! A second thread decodes ahead of the body with bounded memory, in the order in which the run will ask, so the first
+//! step begins after its own samples and not after all. The body always runs over a full chunk, so that a sample's
+//! features do not depend on which others were in the cache already.
+
+use super::error::Error;
+use super::prepare::Bundle;
+use crate::cache::{self, Cache, Limits};
+use crate::data::Dataset;
+use crate::engine::{Options, Session};
+use crate::graph::{Dim, Tensor, TensorType};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Samples in one run of the body: large enough for the matrix kernels, small enough for the arena.
+pub const CHUNK: usize = 8;
+
+/// Chunks that may wait, decoded, for the body.
+const AHEAD: usize = 2;
+
+/// Features of a data set, one record a sample; missing ones are computed when they are asked for.
+pub struct Features {
+    cache: Cache,
+    layout: Vec<(String, TensorType)>,
+    dataset: Arc<Dataset>,
+    body: Body,
+    /// Chunks decoded ahead; `None` once all are computed.
+    decoded: Option<Receiver<Decoded>>,
+    clock: Arc<dyn Fn() -> f64>,
+    pass: Pass,
+}
+
+/// A chunk's sample numbers and its inputs, stacked.
+type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
+
+/// The body, loaded only while it is needed.
+struct Body {
+    path: Option<PathBuf>,
+    options: Options,
+    session: Option<Session>,
+    inputs: Arc<Vec<(String, TensorType)>>,
+    features: Vec<String>,
+}
+
+/// Where features are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Store<'a> {
+    /// Files below that folder.
+    Disk(&'a Path),
+    /// Memory, for this run only.
+    Memory,
+}
+
+/// What features may take: on disk over all models, and in memory of what the disk does not take.
+pub const LIMITS: Limits = Limits { disk_bytes: 4 << 30, disk_free_bytes_min: 256 << 20, memory_bytes: 1 << 30 };
+
+/// What the pass has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pass {
+    /// Samples that were in the cache.
+    pub found: usize,
+    /// Samples that the body computed.
+    pub computed: usize,
+    /// Seconds in the body, waiting for decoding included.
+    pub seconds: f64,
+}
+
+impl Features {
+    /// Looks up which samples the cache lacks, and begins to decode them in the given order (sample numbers, each once).
+    ///
+    /// # Errors
+    /// A first sample that cannot be loaded or does not fit the model's inputs; a body that cannot be loaded.
+    pub fn open(
+        bundle: &Bundle,
+        dataset: Arc<Dataset>,
+        order: &[usize],
+        preprocessing: &[u8],
+        store: Store<'_>,
+        options: &Options,
+        clock: Arc<dyn Fn() -> f64>,
+    ) -> Result<Self, Error> {
+        let mut body = Body::new(bundle, options);
+        let sample = order.first().copied().unwrap_or(0);
+        let first = inputs_of(&body.inputs, &dataset, sample)?;
+        let layout = layout(bundle, &mut body, &first, dataset.name(sample))?;
+        let types: Vec<TensorType> = layout.iter().map(|(_, ty)| ty.clone()).collect();
+        let cache = match store {
+            Store::Memory => Cache::in_memory(&types, LIMITS.memory_bytes)?,
+            Store::Disk(root) => Cache::open(root, &body_key(bundle, preprocessing), &types, LIMITS)?,
+        };
+        let mut asked = HashSet::new();
+        let missing: Vec<usize> = order
+            .iter()
+            .copied()
+            .filter(|sample| !cache.contains(&dataset.key(*sample)) && asked.insert(dataset.key(*sample)))
+            .collect();
+        let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
+        let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing));
+        Ok(Self { cache, layout, dataset, body, decoded, clock, pass })
+    }
+
+    /// The features of some samples stacked, one tensor a feature: `[samples, …]`.
+    ///
+    /// # Errors
+    /// A sample that cannot be loaded; ONNX Runtime's refusal.
+    pub fn batch(&mut self, samples: &[usize]) -> Result<Vec<(&str, Tensor)>, Error> {
+        let absent = |features: &Self, sample: usize| !features.cache.contains(&features.dataset.key(sample));
+        while self.decoded.is_some() && samples.iter().any(|sample| absent(self, *sample)) {
+            self.advance()?;
+        }
+        let strides: Vec<usize> = self.layout.iter().map(|(_, ty)| row_bytes(ty)).collect();
+        let mut buffers: Vec<Vec<u8>> = strides.iter().map(|stride| vec![0; samples.len() * stride]).collect();
+        let mut lost = Vec::new();
+        for (row, sample) in samples.iter().enumerate() {
+            match self.cache.get(&self.dataset.key(*sample)) {
+                Some(record) => {
+                    for (index, (buffer, stride)) in buffers.iter_mut().zip(&strides).enumerate() {
+                        buffer[row * stride..(row + 1) * stride].copy_from_slice(record.bytes(index));
+                    }
+                }
+                None => lost.push((row, *sample)),
+            }
+        }
+        // What neither disk nor memory could keep, or was damaged, is computed again.
+        for chunk in lost.chunks(CHUNK) {
+            let numbers: Vec<usize> = chunk.iter().map(|(_, sample)| *sample).collect();
+            let features = self.compute(&numbers, batch_of(&self.body.inputs, &self.dataset, &numbers)?)?;
+            for (from, (row, _)) in chunk.iter().enumerate() {
+                for ((buffer, stride), tensor) in buffers.iter_mut().zip(&strides).zip(&features) {
+                    buffer[row * stride..(row + 1) * stride].copy_from_slice(row_of(tensor, from));
+                }
+            }
+        }
+        let mut stacked = Vec::with_capacity(buffers.len());
+        for ((name, ty), bytes) in self.layout.iter().zip(buffers) {
+            let shape = std::iter::once(samples.len() as u64).chain(ty.fixed_shape().unwrap_or_default()).collect();
+            stacked.push((name.as_str(), Tensor { dtype: ty.dtype, shape, data: bytes.into() }));
+        }
+        Ok(stacked)
+    }
+
+    /// Runs the body over the next decoded chunk; gives its memory back after the last.
+    fn advance(&mut self) -> Result<(), Error> {
+        let began = (self.clock)();
+        match self.decoded.as_ref().and_then(|decoded| decoded.recv().ok()) {
+            Some((chunk, batch)) => {
+                self.compute(&chunk, batch?)?;
+            }
+            None => {
+                self.decoded = None;
+                self.body.session = None;
+                self.cache.flush();
+            }
+        }
+        self.pass.seconds += (self.clock)() - began;
+        Ok(())
+    }
+
+    fn compute(&mut self, chunk: &[usize], batch: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+        let features = self.body.run(batch, CHUNK as u64)?;
+        for (row, sample) in chunk.iter().enumerate() {
+            let rows: Vec<&[u8]> = features.iter().map(|tensor| row_of(tensor, row)).collect();
+            self.cache.append(&self.dataset.key(*sample), &rows)?;
+        }
+        self.pass.computed += chunk.len();
+        Ok(features)
+    }
+
+    /// What was found and computed so far.
+    pub fn pass(&self) -> Pass {
+        self.pass
+    }
+
+    /// Bytes that the records take.
+    pub fn bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// What has gone wrong with the cache since the last call; the run goes on without it.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.cache.take_warnings().iter().map(ToString::to_string).collect()
+    }
+}
+
+/// A thread that decodes chunk after chunk and waits when [`AHEAD`] are ready. It ends when the receiver is dropped.
+fn decode_ahead(
+    inputs: Arc<Vec<(String, TensorType)>>,
+    dataset: Arc<Dataset>,
+    missing: Vec<usize>,
+) -> Receiver<Decoded> {
+    let (sender, receiver) = sync_channel(AHEAD);
+    std::thread::spawn(move || {
+        for chunk in missing.chunks(CHUNK) {
+            let batch = batch_of(&inputs, &dataset, chunk);
+            let failed = batch.is_err();
+            if sender.send((chunk.to_vec(), batch)).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What features depend on, besides the sample and the shapes that the cache itself tells apart: base, cut and
+/// preprocessing.
+fn body_key(bundle: &Bundle, preprocessing: &[u8]) -> cache::Key {
+    let names = bundle.features.iter().map(|(name, _)| name.as_bytes());
+    let parts: Vec<&[u8]> = [bundle.base_hash.as_slice(), preprocessing].into_iter().chain(names).collect();
+    cache::key(&parts)
+}
+
+/// A sample's tensors in the order of the model's inputs, without a batch axis.
+fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) -> Result<Vec<Tensor>, Error> {
+    let mut loaded = dataset.load(sample)?;
+    let failed = |input: &str, problem: String| Error::Sample {
+        sample: dataset.name(sample).into(),
+        input: input.into(),
+        problem,
+    };
+    inputs
+        .iter()
+        .map(|(name, ty)| {
+            let alone = loaded.len() == 1 && loaded[0].0.is_empty();
+            let found = loaded.iter().position(|(given, _)| given == name || alone);
+            let missing = || failed(name, format!("({ty}) is not in the data; name it in the table or array file"));
+            let tensor = loaded.swap_remove(found.ok_or_else(missing)?).1;
+            check(ty, &tensor).map_err(|problem| failed(name, problem))?;
+            Ok(tensor)
+        })
+        .collect()
+}
+
+/// Whether a sample fits what the model declares behind the batch dimension.
+fn check(ty: &TensorType, tensor: &Tensor) -> Result<(), String> {
+    if tensor.dtype != ty.dtype {
+        return Err(format!("is {}, but the model wants {}", tensor.dtype, ty.dtype));
+    }
+    let Some(shape) = ty.shape.as_deref() else { return Ok(()) };
+    let wanted = shape.get(1..).unwrap_or_default();
+    let fits = wanted.len() == tensor.shape.len()
+        && wanted.iter().zip(&tensor.shape).all(|(dim, size)| dim.fixed().is_none_or(|fixed| fixed == *size));
+    if fits {
+        return Ok(());
+    }
+    Err(format!("has shape {:?}, but the model wants {ty} (set --size and --layout to fit)", tensor.shape))
+}
+
+/// A chunk of samples stacked to one tensor an input; a short chunk is filled up with its last sample.
+fn batch_of(inputs: &[(String, TensorType)], dataset: &Dataset, chunk: &[usize]) -> Result<Vec<Tensor>, Error> {
+    let mut samples = Vec::with_capacity(chunk.len());
+    for sample in chunk {
+        samples.push(inputs_of(inputs, dataset, *sample)?);
+    }
+    let last = samples.last().expect("a chunk is not empty");
+    let filled: Vec<&Vec<Tensor>> = samples.iter().chain(std::iter::repeat(last)).take(CHUNK).collect();
+    let mut stacked = Vec::with_capacity(inputs.len());
+    for (index, (input, _)) in inputs.iter().enumerate() {
+        let first = &filled[0][index];
+        if let Some(row) = samples.iter().position(|sample| sample[index].shape != first.shape) {
+            let (shape, others) = (&samples[row][index].shape, &first.shape);
+            return Err(Error::Sample {
+                sample: dataset.name(chunk[row]).into(),
+                input: input.clone(),
+                problem: format!("has shape {shape:?}, the samples before it {others:?}; all must be alike"),
+            });
+        }
+        let mut bytes = Vec::with_capacity(CHUNK * first.data.len());
+        filled.iter().for_each(|sample| bytes.extend_from_slice(&sample[index].data));
+        let shape = std::iter::once(CHUNK as u64).chain(first.shape.iter().copied()).collect();
+        stacked.push(Tensor { dtype: first.dtype, shape, data: bytes.into() });
+    }
+    Ok(stacked)
+}
+
+impl Body {
+    fn new(bundle: &Bundle, options: &Options) -> Self {
+        Self {
+            path: bundle.body.clone(),
+            options: options.clone(),
+            session: None,
+            inputs: Arc::new(bundle.inputs.clone()),
+            features: bundle.features.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// The features of one batch, in the bundle's order; each checked to have one row a sample.
+    fn run(&mut self, inputs: Vec<Tensor>, batch: u64) -> Result<Vec<Tensor>, Error> {
+        let mut computed: HashMap<String, Tensor> = HashMap::new();
+        if let Some(path) = &self.path {
+            if self.session.is_none() {
+                self.session = Some(Session::from_file(path, &self.options)?);
+            }
+            let session = self.session.as_mut().expect("it was just loaded");
+            let fed: Vec<(&str, &Tensor)> = self.inputs.iter().map(|(name, _)| name.as_str()).zip(&inputs).collect();
+            let outputs = session.run(&fed)?;
+            computed.extend(session.outputs().iter().map(|(name, _)| name.clone()).zip(outputs));
+        }
+        for ((name, _), tensor) in self.inputs.iter().zip(inputs) {
+            computed.entry(name.clone()).or_insert(tensor);
+        }
+        let feature = |name: &String| {
+            let tensor = computed.remove(name).expect("a feature is a body output or a model input");
+            let rows = tensor.shape.first().copied().unwrap_or(0);
+            if rows == batch { Ok(tensor) } else { Err(Error::Rows { feature: name.clone(), rows, batch }) }
+        };
+        self.features.iter().map(feature).collect()
+    }
+}
+
+fn row_of(tensor: &Tensor, row: usize) -> &[u8] {
+    let stride = tensor.data.len() / tensor.shape[0] as usize;
+    &tensor.data[row * stride..(row + 1) * stride]
+}
+
+/// Type and shape of one sample's features. Named dimensions get their size from the first sample's inputs; what stays
+/// open is found by running that sample.
+fn layout(
+    bundle: &Bundle,
+    body: &mut Body,
+    first: &[Tensor],
+    sample: &str,
+) -> Result<Vec<(String, TensorType)>, Error> {
+    let mut sizes: HashMap<&str, u64> = HashMap::new();
+    for ((_, ty), tensor) in bundle.inputs.iter().zip(first) {
+        let dims = ty.shape.as_deref().and_then(|shape| shape.get(1..)).unwrap_or_default();
+        for (dim, size) in dims.iter().zip(&tensor.shape) {
+            if let Dim::Named(name) = dim {
+                sizes.insert(name, *size);
+            }
+        }
+    }
+    let fixed = |dim: &Dim| match dim {
+        Dim::Fixed(size) => Some(*size),
+        Dim::Named(name) => sizes.get(name.as_str()).copied(),
+        Dim::Unknown => None,
+    };
+    let known: Option<Vec<(String, TensorType)>> = bundle
+        .features
+        .iter()
+        .map(|(name, ty)| {
+            let shape: Option<Vec<Dim>> =
+                ty.shape.as_ref()?.iter().skip(1).map(|dim| Some(Dim::Fixed(fixed(dim)?))).collect();
+            Some((name.clone(), TensorType::new(ty.dtype, shape?)))
+        })
+        .collect();
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let alone = |tensor: &Tensor| Tensor {
+        shape: std::iter::once(1).chain(tensor.shape.iter().copied()).collect(),
+        ..tensor.clone()
+    };
+    let features = body.run(first.iter().map(alone).collect(), 1).map_err(|error| match error {
+        Error::Rows { feature, .. } => Error::Sample {
+            sample: sample.into(),
+            input: feature,
+            problem: "is not one row a sample: the model mixes samples below the cut".into(),
+        },
+        other => other,
+    })?;
+    let typed = |tensor: &Tensor| {
+        TensorType::new(tensor.dtype, tensor.shape.iter().skip(1).map(|size| Dim::Fixed(*size)).collect())
+    };
+    Ok(bundle.features.iter().zip(&features).map(|((name, _), tensor)| (name.clone(), typed(tensor))).collect())
+}
+
+fn row_bytes(ty: &TensorType) -> usize {
+    let count: u64 = ty.fixed_shape().unwrap_or_default().iter().product();
+    count as usize * ty.dtype.bits() / 8
+}

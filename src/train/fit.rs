@@ -1,0 +1,484 @@
+//! The loop: epochs over cached features, one bound step after another, validation, early stopping, checkpoints.
+
+use super::checkpoint::{self, Best, Checkpoint};
+use super::error::Error;
+use super::evaluate::{self, Metrics};
+use super::features::Features;
+use super::loss::Loss;
+use super::optimizer::{Optimizer, State, global_norm, gradient_scale};
+use super::prepare::Bundle;
+use super::schedule::Schedule;
+use super::step::{LABELS, LOSS, gradient_name};
+use crate::data::{Labels, Split};
+use crate::engine::{self, Bound, Session};
+use crate::graph::Tensor;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How to train. Two runs with equal settings, base and data give the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Passes over the training samples.
+    pub epochs: u32,
+    /// Samples in one run of the step graph.
+    pub batch: u32,
+    /// Runs whose gradients are averaged for one optimiser step.
+    pub accumulate: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// How it moves.
+    pub schedule: ScheduleKind,
+    /// Share of all steps that warm up, 0 to 1.
+    pub warmup_share: f64,
+    /// The update.
+    pub optimizer: Optimizer,
+    /// Limit on the norm of all gradients together.
+    pub clip_norm: Option<f64>,
+    /// Epochs without a better validation loss before the run ends.
+    pub patience: Option<u32>,
+    /// Decides the order of the samples and the split.
+    pub seed: u64,
+    /// What is minimised.
+    pub loss: Loss,
+}
+
+/// The shape of the learning rate over the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// The same after the warm-up.
+    Constant,
+    /// Half a cosine down to zero after the warm-up.
+    Cosine,
+}
+
+impl Settings {
+    /// Optimiser steps in one epoch of `samples`.
+    pub fn steps_per_epoch(&self, samples: usize) -> u32 {
+        samples.div_ceil(self.batch.max(1) as usize * self.accumulate.max(1) as usize) as u32
+    }
+
+    fn schedule(&self, steps_per_epoch: u32) -> Schedule {
+        let total_steps = u64::from(steps_per_epoch) * u64::from(self.epochs);
+        let warmup_steps = (self.warmup_share * total_steps as f64).round() as u64;
+        match self.schedule {
+            ScheduleKind::Constant => Schedule::Constant { warmup_steps },
+            ScheduleKind::Cosine => Schedule::Cosine { warmup_steps, total_steps, end_share: 0.0 },
+        }
+    }
+}
+
+/// One finished epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Mean loss of the epoch's steps.
+    pub train_loss: f64,
+    /// Loss on the validation samples, with the values that would ship.
+    pub validation_loss: Option<f64>,
+    /// Accuracy on the validation samples.
+    pub validation_accuracy: Option<f64>,
+    /// Seconds for steps and validation.
+    pub seconds: f64,
+}
+
+/// What the loop tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step {
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Step in the epoch, from 1.
+        step: u32,
+        /// Steps in an epoch.
+        steps: u32,
+        /// The step's loss.
+        loss: f64,
+        /// Samples in it.
+        samples: usize,
+    },
+    /// An epoch is done.
+    Epoch {
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Its numbers.
+        record: &'a EpochRecord,
+    },
+}
+
+/// What a run gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The learned values in fp32, of the best epoch where there is validation, else of the last.
+    pub parameters: Vec<Vec<f32>>,
+    /// All finished epochs.
+    pub history: Vec<EpochRecord>,
+    /// The epoch the parameters are from, from 1.
+    pub best_epoch: u32,
+    /// How it ended.
+    pub end: End,
+    /// Steps done in this process.
+    pub steps: u64,
+    /// Seconds of each step in this process.
+    pub step_seconds: Vec<f64>,
+    /// The clock after the first step.
+    pub first_step_at_s: Option<f64>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All epochs are done.
+    Finished,
+    /// Validation loss had not improved for as long as the settings allow.
+    Early,
+    /// The stop flag was raised; a checkpoint is written.
+    Interrupted,
+}
+
+/// The world around a run.
+pub struct Around<'a> {
+    /// Where the checkpoint is written; `None` writes none.
+    pub checkpoint: Option<&'a Path>,
+    /// Whether to go on from it.
+    pub resume: bool,
+    /// Raised to end the run after the step in progress.
+    pub stop: &'a AtomicBool,
+    /// Seconds since some fixed moment.
+    pub clock: &'a dyn Fn() -> f64,
+    /// Told of every step and epoch.
+    pub tell: &'a mut dyn FnMut(Event<'_>),
+}
+
+/// Trains the bundle's parameters on features.
+///
+/// # Errors
+/// Settings that do not fit, a loss that stops being a number, ONNX Runtime's refusal, a checkpoint of another run.
+pub fn fit(
+    bundle: &Bundle,
+    features: &mut Features,
+    labels: &Labels,
+    split: &Split,
+    settings: &Settings,
+    options: &engine::Options,
+    around: &mut Around<'_>,
+) -> Result<Outcome, Error> {
+    validate(settings, labels, split, bundle)?;
+    let mut run = Run::start(bundle, features, labels, split, settings, options, around)?;
+    let steps = settings.steps_per_epoch(split.train.len());
+    while run.state.epoch < settings.epochs && !run.out_of_patience() {
+        let order = order(&split.train, settings.seed, run.state.epoch);
+        let began = (around.clock)();
+        while run.state.step < steps {
+            if around.stop.load(Ordering::Relaxed) {
+                return run.interrupted(around);
+            }
+            run.step(&order, steps, around)?;
+        }
+        run.end_epoch(steps, began, around)?;
+    }
+    let end = if run.state.epoch < settings.epochs { End::Early } else { End::Finished };
+    if let Some(path) = around.checkpoint {
+        match std::fs::remove_file(path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, source)),
+            _ => {}
+        }
+    }
+    Ok(run.outcome(end))
+}
+
+fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
+    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
+    if settings.batch == 0 || settings.accumulate == 0 {
+        return refuse("--batch, --accumulate", "must be at least 1".into());
+    }
+    if !(settings.learning_rate > 0.0 && settings.learning_rate.is_finite()) {
+        return refuse("--lr", format!("{} is not a positive number; 0.001 is a good start", settings.learning_rate));
+    }
+    if split.train.is_empty() {
+        return refuse("--data", "no sample is left to train on; lower --val-fraction or add data".into());
+    }
+    let fits = match labels {
+        Labels::Classes { .. } => settings.loss.takes_classes(),
+        Labels::MultiLabel { .. } => settings.loss == Loss::BinaryCrossEntropy,
+        Labels::Values(_) => matches!(settings.loss, Loss::MeanSquaredError | Loss::Huber { .. }),
+        Labels::Unlabelled(_) => false,
+    };
+    if !fits {
+        return refuse("--loss", format!("`{}` does not fit the data's labels", settings.loss.name()));
+    }
+    if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels {
+        if rows.ncols() as u64 != bundle.width {
+            return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
+        }
+    }
+    Ok(())
+}
+
+/// The order of an epoch depends on seed and epoch alone, so a resumed run needs no generator state.
+pub fn order(train: &[usize], seed: u64, epoch: u32) -> Vec<usize> {
+    let mut order = train.to_vec();
+    let mixed = blake3::hash(&[seed.to_le_bytes(), u64::from(epoch).to_le_bytes()].concat());
+    let seed = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight bytes"));
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    order
+}
+
+/// A run in progress.
+struct Run<'a> {
+    bundle: &'a Bundle,
+    features: &'a mut Features,
+    labels: &'a Labels,
+    split: &'a Split,
+    settings: &'a Settings,
+    schedule: Schedule,
+    bound: Bound,
+    tail: Session,
+    /// `parameters` is brought up to date only when a checkpoint or an evaluation needs it.
+    state: Checkpoint,
+    /// Sums of gradients over the runs of one step, where there is more than one.
+    sums: Vec<Vec<f32>>,
+    gradients: Vec<String>,
+    steps: u64,
+    step_seconds: Vec<f64>,
+    first_step_at_s: Option<f64>,
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        bundle: &'a Bundle,
+        features: &'a mut Features,
+        labels: &'a Labels,
+        split: &'a Split,
+        settings: &'a Settings,
+        options: &engine::Options,
+        around: &Around<'_>,
+    ) -> Result<Self, Error> {
+        let fingerprint = fingerprint(bundle, split, labels, settings);
+        let known = match around.checkpoint {
+            Some(path) if around.resume => checkpoint::read(path, &fingerprint)?,
+            _ => None,
+        };
+        let state = known.unwrap_or_else(|| fresh(bundle, settings, fingerprint));
+        let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+        let inputs: Vec<(&str, &[u64])> =
+            bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+        let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
+        outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
+        let step = bundle.step(&settings.loss)?;
+        let mut bound = Bound::new(Session::from_file(&step, options)?, &inputs, &outputs)?;
+        for (parameter, values) in bundle.parameters.iter().zip(&state.parameters) {
+            bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
+        }
+        let several = settings.accumulate > 1;
+        let sums = state.parameters.iter().map(|values| vec![0.0; if several { values.len() } else { 0 }]).collect();
+        Ok(Self {
+            bundle,
+            features,
+            labels,
+            split,
+            settings,
+            schedule: settings.schedule(settings.steps_per_epoch(split.train.len())),
+            bound,
+            tail: Session::from_file(&bundle.tail, options)?,
+            state,
+            sums,
+            gradients,
+            steps: 0,
+            step_seconds: Vec::new(),
+            first_step_at_s: None,
+        })
+    }
+
+    /// One optimiser step: forward and backward over its batches, then the update in place.
+    fn step(&mut self, order: &[usize], steps: u32, around: &mut Around<'_>) -> Result<(), Error> {
+        let began = (around.clock)();
+        let (batch, accumulate) = (self.settings.batch as usize, self.settings.accumulate as usize);
+        let first = self.state.step as usize * batch * accumulate;
+        let samples = &order[first..order.len().min(first + batch * accumulate)];
+        let runs = samples.len().div_ceil(batch);
+        let mut loss = 0.0;
+        for chunk in samples.chunks(batch) {
+            for (name, tensor) in self.features.batch(chunk)? {
+                self.bound.set_input(name, &tensor)?;
+            }
+            self.bound.set_input(LABELS, &labels_tensor(self.labels, chunk))?;
+            self.bound.run()?;
+            loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) / runs as f64;
+            self.accumulate(runs)?;
+        }
+        self.update(runs as u32, loss)?;
+        self.state.step += 1;
+        self.state.steps_total += 1;
+        self.state.loss_sum += loss;
+        self.steps += 1;
+        let now = (around.clock)();
+        self.step_seconds.push(now - began);
+        self.first_step_at_s.get_or_insert(now);
+        let (epoch, step) = (self.state.epoch + 1, self.state.step);
+        (around.tell)(Event::Step { epoch, step, steps, loss, samples: samples.len() });
+        Ok(())
+    }
+
+    /// Adds the gradients of one of several runs to the sums.
+    fn accumulate(&mut self, runs: usize) -> Result<(), Error> {
+        if runs > 1 {
+            for (sum, name) in self.sums.iter_mut().zip(&self.gradients) {
+                for (sum, gradient) in sum.iter_mut().zip(self.bound.output::<f32>(name)?) {
+                    *sum += gradient;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, runs: u32, loss: f64) -> Result<(), Error> {
+        let learning_rate = self.schedule.learning_rate(self.settings.learning_rate, self.state.steps_total);
+        let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
+        let diverged = |what, value| Error::Diverged { what, value, epoch, step, learning_rate };
+        if !loss.is_finite() {
+            return Err(diverged("loss", loss));
+        }
+        let mut slices: Vec<&[f32]> = Vec::with_capacity(self.gradients.len());
+        for (name, sum) in self.gradients.iter().zip(&self.sums) {
+            slices.push(if runs > 1 { sum } else { self.bound.output(name)? });
+        }
+        let norm = global_norm(slices);
+        if !norm.is_finite() {
+            return Err(diverged("gradient's norm", norm));
+        }
+        let scale = gradient_scale(norm, runs, self.settings.clip_norm);
+        let optimizer = &self.settings.optimizer;
+        for (index, parameter) in self.bundle.parameters.iter().enumerate() {
+            let (values, gradient) = self.bound.update::<f32>(&parameter.name, &self.gradients[index])?;
+            let state = &mut self.state.states[index];
+            if runs > 1 {
+                optimizer.update(values, &self.sums[index], scale, learning_rate, state);
+                self.sums[index].fill(0.0);
+            } else {
+                optimizer.update(values, gradient, scale, learning_rate, state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the parameters out of ONNX Runtime's inputs.
+    fn fetch(&mut self) -> Result<(), Error> {
+        for (values, parameter) in self.state.parameters.iter_mut().zip(&self.bundle.parameters) {
+            values.copy_from_slice(self.bound.input::<f32>(&parameter.name)?);
+        }
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, steps: u32, began: f64, around: &mut Around<'_>) -> Result<(), Error> {
+        self.fetch()?;
+        let measured = self.validate()?;
+        let record = EpochRecord {
+            train_loss: self.state.loss_sum / f64::from(steps),
+            validation_loss: measured.as_ref().map(|metrics| metrics.loss),
+            validation_accuracy: measured.as_ref().and_then(|metrics| metrics.accuracy),
+            seconds: (around.clock)() - began,
+        };
+        if let Some(metrics) = &measured {
+            if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
+                let parameters = self.state.parameters.clone();
+                self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
+            }
+        }
+        self.state.epoch += 1;
+        self.state.step = 0;
+        self.state.loss_sum = 0.0;
+        (around.tell)(Event::Epoch { epoch: self.state.epoch, record: &record });
+        self.state.history.push(record);
+        if let Some(path) = around.checkpoint {
+            checkpoint::write(path, &self.state)?;
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<Option<Metrics>, Error> {
+        if self.split.validation.is_empty() {
+            return Ok(None);
+        }
+        let parameters = evaluate::shipped(&self.bundle.parameters, &self.state.parameters);
+        let samples = &self.split.validation;
+        let loss = &self.settings.loss;
+        evaluate::evaluate(&mut self.tail, self.features, samples, &parameters, self.labels, loss).map(Some)
+    }
+
+    fn out_of_patience(&self) -> bool {
+        let since_best = |best: &Best| self.state.epoch - best.epoch - 1;
+        match (self.settings.patience, &self.state.best) {
+            (Some(patience), Some(best)) => since_best(best) >= patience,
+            _ => false,
+        }
+    }
+
+    fn interrupted(mut self, around: &Around<'_>) -> Result<Outcome, Error> {
+        self.fetch()?;
+        if let Some(path) = around.checkpoint {
+            checkpoint::write(path, &self.state)?;
+        }
+        Ok(self.outcome(End::Interrupted))
+    }
+
+    fn outcome(self, end: End) -> Outcome {
+        let state = self.state;
+        let (parameters, best_epoch) = match state.best {
+            Some(best) => (best.parameters, best.epoch + 1),
+            None => (state.parameters, state.epoch),
+        };
+        Outcome {
+            parameters,
+            history: state.history,
+            best_epoch,
+            end,
+            steps: self.steps,
+            step_seconds: self.step_seconds,
+            first_step_at_s: self.first_step_at_s,
+        }
+    }
+}
+
+fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {
+    let parameters: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+    Checkpoint {
+        fingerprint,
+        epoch: 0,
+        step: 0,
+        steps_total: 0,
+        loss_sum: 0.0,
+        states: parameters.iter().map(|values| State::new(&settings.optimizer, values.len())).collect(),
+        parameters,
+        history: Vec::new(),
+        best: None,
+    }
+}
+
+/// What a checkpoint belongs to.
+fn fingerprint(bundle: &Bundle, split: &Split, labels: &Labels, settings: &Settings) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bundle.base_hash);
+    for parameter in &bundle.parameters {
+        hasher.update(format!("{}{:?}", parameter.name, parameter.shape).as_bytes());
+    }
+    // `{:?}` of plain values is stable within one version of edgetune, which is all a checkpoint promises.
+    hasher.update(format!("{split:?}{labels:?}{settings:?}").as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// The labels of some samples as the step graph takes them.
+pub fn labels_tensor(labels: &Labels, samples: &[usize]) -> Tensor {
+    match labels {
+        Labels::Classes { index, .. } => {
+            let values = samples.iter().map(|sample| i64::from(index[*sample])).collect();
+            Tensor::from_vec(&[samples.len() as u64], values)
+        }
+        Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
+            let values: Vec<f32> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
+            Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
+        }
+        Labels::Unlabelled(_) => unreachable!("refused before the run"),
+    }
+}

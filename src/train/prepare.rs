@@ -1,0 +1,226 @@
+//! From a base and a request to a bundle: the graph-only files body, tail and step beside one weights file.
+//!
+//! Everything here is derived and can be made again: a bundle may be deleted at any time. Files are named by the hash of
+//! what they were made from, written atomically, and reused by the next run.
+
+use super::error::Error;
+use super::loss::Loss;
+use super::step;
+use crate::adapter::{self, Adapted, AppendedHead, Learned, Parameter, Request};
+use crate::atomic::write_atomically;
+use crate::cut::{self, Cut};
+use crate::engine;
+use crate::graph::{Dim, Graph, TensorType};
+use crate::onnx::{self, Weights, WeightsFile};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A base that has been read: its weights are mapped, nothing of it is copied.
+#[derive(Debug)]
+pub struct Base {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The graph with every value's type as far as ONNX Runtime can infer it.
+    pub graph: Graph,
+    /// [`onnx::hash`]: what deltas are bound to.
+    pub hash: [u8; 32],
+}
+
+impl Base {
+    /// Reads and types a model. ONNX Runtime must be loaded.
+    ///
+    /// # Errors
+    /// A file that is no model, or that ONNX Runtime refuses.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let mut graph = onnx::read(path)?.graph;
+        let hash = onnx::hash(&graph);
+        dynamic_batch(&mut graph);
+        engine::infer_types(&mut graph)?;
+        Ok(Self { path: path.into(), graph, hash })
+    }
+
+    /// The first eight bytes of the hash in hexadecimal: the name of the bundle's folder.
+    pub fn short_hash(&self) -> String {
+        hex(&self.hash[..8])
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A model exported for a batch of one takes any batch where no node insists on the one: inputs get a named first
+/// dimension, and constant shapes that begin with 1 copy the batch instead.
+fn dynamic_batch(graph: &mut Graph) {
+    let first_is_one = |graph: &Graph, id| {
+        graph.ty(id).and_then(|ty: &TensorType| ty.shape.as_ref()).and_then(|shape| shape.first())
+            == Some(&Dim::Fixed(1))
+    };
+    if graph.inputs.is_empty() || !graph.inputs.iter().all(|id| first_is_one(graph, *id)) {
+        return;
+    }
+    for id in graph.inputs.clone() {
+        if let Some(shape) = graph.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_mut()) {
+            shape[0] = Dim::Named("batch".into());
+        }
+    }
+    let mut shapes = Vec::new();
+    for node in graph.nodes.iter().filter(|node| node.op == "Reshape" && node.int("allowzero", 0) == 0) {
+        let Some(Some(shape)) = node.inputs.get(1) else { continue };
+        let sizes = graph.initializers.get(shape).and_then(|tensor| tensor.to_i64());
+        if let Some([1, rest @ ..]) = sizes.as_deref() {
+            let copied: Vec<i64> = std::iter::once(0).chain(rest.iter().copied()).collect();
+            shapes.push((*shape, crate::graph::Tensor::from_i64(&[copied.len() as u64], &copied)));
+        }
+    }
+    graph.initializers.extend(shapes);
+    let produced: Vec<_> = graph.nodes.iter().flat_map(|node| node.writes().collect::<Vec<_>>()).collect();
+    for id in produced {
+        graph.values[id.index()].ty = None;
+    }
+}
+
+/// A base made ready to train or to predict: files on disk and what the run needs to know of them.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Where the files lie.
+    pub folder: PathBuf,
+    /// Model inputs → features; `None` if every feature is an input of the model.
+    pub body: Option<PathBuf>,
+    /// Features and parameters → output.
+    pub tail: PathBuf,
+    /// The model's inputs.
+    pub inputs: Vec<(String, TensorType)>,
+    /// What crosses the cut, batch dimension included.
+    pub features: Vec<(String, TensorType)>,
+    /// What learns.
+    pub parameters: Vec<Parameter>,
+    /// The name of the output that the loss is computed on, before an appended head.
+    pub output: String,
+    /// Columns of the output: classes or values.
+    pub width: u64,
+    /// The appended head, if there is one.
+    pub head: Option<AppendedHead>,
+    /// What was done to the head, a phrase.
+    pub head_note: String,
+    /// The base's hash.
+    pub base_hash: [u8; 32],
+    /// The typed tail, from which the step graph is made.
+    tail_graph: Graph,
+    weights: WeightsFile,
+}
+
+/// Writes the bundle for a request.
+///
+/// # Errors
+/// A request that does not fit the base, or files that cannot be written.
+pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bundle, Error> {
+    write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
+}
+
+/// Writes the bundle that a delta was learned in.
+///
+/// # Errors
+/// A delta that does not fit the base, or files that cannot be written.
+pub fn prepare_for_delta(
+    base: &Base,
+    output: &str,
+    head: Option<&AppendedHead>,
+    learned: &[Learned<'_>],
+    bundles: &Path,
+) -> Result<Bundle, Error> {
+    write_bundle(base, adapter::from_delta(base.graph.clone(), output, head, learned)?, bundles)
+}
+
+fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    engine::infer_types(&mut adapted.graph)?;
+    let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
+    let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
+    engine::infer_types(&mut tail)?;
+    let typed = |graph: &Graph, names: &[String]| -> Vec<(String, TensorType)> {
+        let ty = |name: &String| graph.find(name).and_then(|id| graph.ty(id)).cloned();
+        names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
+    };
+    let output_ty = tail.ty(tail.outputs[0]).cloned();
+    let width = output_ty.as_ref().and_then(|ty| ty.shape.as_ref()?.last()?.fixed()).ok_or_else(|| Error::Width {
+        output: tail.value_name(tail.outputs[0]).into(),
+        ty: output_ty.as_ref().map_or("type unknown".into(), ToString::to_string),
+    })?;
+    let folder = bundles.join(base.short_hash());
+    std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    let weights = weights_of(base, &folder)?;
+    let body_path = if body.nodes.is_empty() { None } else { Some(write_graph(&folder, "body", &body, &weights)?) };
+    let tail_path = write_graph(&folder, "tail", &tail, &weights)?;
+    let inputs: Vec<String> = base.graph.inputs.iter().map(|id| base.graph.value_name(*id).to_string()).collect();
+    let output = match &adapted.head {
+        Some(head) => head.value.clone(),
+        None => adapted.graph.value_name(adapted.output).to_string(),
+    };
+    Ok(Bundle {
+        folder,
+        body: body_path,
+        tail: tail_path,
+        inputs: typed(&base.graph, &inputs),
+        features: typed(&tail, &features),
+        parameters: adapted.parameters,
+        output,
+        width,
+        head: adapted.head,
+        head_note: adapted.head_note,
+        base_hash: base.hash,
+        tail_graph: tail,
+        weights,
+    })
+}
+
+impl Bundle {
+    /// Writes the step graph for a loss into the bundle and gives its file.
+    ///
+    /// # Errors
+    /// No gradient, an output that the loss cannot take, or a file that cannot be written.
+    pub fn step(&self, loss: &Loss) -> Result<PathBuf, Error> {
+        let mut graph = step::with_loss(&self.tail_graph, loss, self.width)?;
+        engine::infer_types(&mut graph)?;
+        let graph = step::with_gradients(graph, &self.parameters)?;
+        write_graph(&self.folder, "step", &graph, &self.weights)
+    }
+
+    /// The number of learned values.
+    pub fn parameter_count(&self) -> u64 {
+        self.parameters.iter().map(|parameter| parameter.shape.iter().product::<u64>()).sum()
+    }
+
+    /// Files of the bundle, for a report.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.body.iter().chain([&self.tail]).map(PathBuf::as_path)
+    }
+}
+
+/// All weights of the base, once, for every body and tail that is cut from it.
+fn weights_of(base: &Base, folder: &Path) -> Result<WeightsFile, Error> {
+    let path = folder.join("weights.bin");
+    let whole = folder.join("base.onnx");
+    if path.exists() && whole.exists() {
+        if let Ok(Some(known)) = WeightsFile::reopen([whole.as_path()]) {
+            return Ok(known);
+        }
+    }
+    let weights = onnx::write_weights(&path, onnx::initializers(&base.graph))?;
+    write_bytes(&whole, &onnx::encode(&base.graph, &Weights::External(&weights)))?;
+    Ok(weights)
+}
+
+/// Writes a graph under a name that its content decides; a file that is there already is that graph.
+fn write_graph(folder: &Path, kind: &str, graph: &Graph, weights: &WeightsFile) -> Result<PathBuf, Error> {
+    let bytes = onnx::encode(graph, &Weights::External(weights));
+    let path = folder.join(format!("{kind}-{}.onnx", hex(&blake3::hash(&bytes).as_bytes()[..8])));
+    if !path.exists() {
+        write_bytes(&path, &bytes)?;
+    }
+    Ok(path)
+}
+
+fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_atomically(path, |writer| writer.write_all(bytes)).map_err(|source| Error::io(path, source))
+}

@@ -1,0 +1,88 @@
+//! The step graph: tail + loss + gradients, as one ONNX graph.
+//!
+//! Features, labels and parameters in; loss, logits and one gradient a parameter out. The optimiser is not in it.
+
+use super::loss::Loss;
+use crate::adapter::Parameter;
+use crate::grad;
+use crate::graph::{Builder, Dim, Graph, ValueId};
+
+/// Name of the labels' input.
+pub const LABELS: &str = "edgetune.labels";
+/// Name of the loss's output, a scalar.
+pub const LOSS: &str = "edgetune.loss";
+
+/// The name of the output that holds a parameter's gradient.
+pub fn gradient_name(parameter: &str) -> String {
+    format!("edgetune.gradient/{parameter}")
+}
+
+/// Why there is no step graph.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A gradient is missing.
+    #[error(transparent)]
+    Grad(#[from] grad::Error),
+    /// The output is not a matrix.
+    #[error("output `{name}` ({ty}): a {loss} loss needs [batch, {width}]; choose another with --output")]
+    Output {
+        /// The output's name.
+        name: String,
+        /// Its type.
+        ty: String,
+        /// The loss.
+        loss: &'static str,
+        /// The wanted number of columns.
+        width: u64,
+    },
+}
+
+/// Appends the loss to a typed tail whose inputs are features and parameters. The new nodes are not typed: types are to
+/// be inferred before [`with_gradients`].
+///
+/// # Errors
+/// An output of another shape than `[batch, width]`.
+pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
+    let output = tail.outputs[0];
+    let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    if shape.len() != 2 || shape[1].fixed().is_some_and(|columns| columns != width) {
+        return Err(Error::Output {
+            name: tail.value_name(output).into(),
+            ty: tail.ty(output).map_or("type unknown".into(), ToString::to_string),
+            loss: loss.name(),
+            width,
+        });
+    }
+    let batch = match &shape[0] {
+        Dim::Named(name) => Dim::Named(name.clone()),
+        _ => Dim::Named("edgetune.batch".into()),
+    };
+    let mut graph = tail.clone();
+    graph.name = "step".into();
+    graph.outputs.clear();
+    let builder = Builder::new(graph, "edgetune.step/");
+    let labels = builder.input(LABELS, loss.labels_type(batch, width));
+    let value = loss.append(&builder, builder.val(output), labels, width);
+    builder.output(LOSS, value);
+    Ok(builder.finish())
+}
+
+/// Appends the gradients to a typed graph of [`with_loss`].
+///
+/// # Errors
+/// An operator without a gradient, a parameter that the loss does not depend on.
+pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, Error> {
+    let loss = graph.outputs[0];
+    let wanted: Vec<ValueId> = parameters
+        .iter()
+        .map(|parameter| graph.find(&parameter.name).expect("a parameter is an input of the tail"))
+        .collect();
+    let builder = Builder::new(graph, "edgetune.gradient/");
+    let gradients = grad::differentiate(&builder, loss, &wanted)?;
+    for (parameter, gradient) in parameters.iter().zip(gradients) {
+        builder.output(&gradient_name(&parameter.name), gradient);
+    }
+    let mut graph = builder.finish();
+    graph.prune();
+    Ok(graph)
+}
