@@ -11,7 +11,8 @@ be reached, another way to write the same) or a case that is missing.
     tests/mutate.py --all --only reduce    those of src/grad/rules/reduce.rs
     tests/mutate.py --list                 what would be changed, without building
 
-The tree is copied to target/mutate/tree and only the copy is changed; its build shares the dependencies in target/.
+The tree is copied to target/mutate/tree and only the copy is changed. It is built in target/mutate/build, where the first
+run compiles the dependencies once more: cargo would take the project's own build and a mutant's for the same.
 The exit status is 1 if a mutant survived. Needs Python 3.9, nothing else.
 """
 
@@ -25,9 +26,10 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TREE = ROOT / "target" / "mutate" / "tree"
+TREE = ROOT / "target/mutate/tree"
+BUILD = ROOT / "target/mutate/build"
 RULES = pathlib.Path("src/grad/rules")
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 # What is looked for and what takes its place, one occurrence at a time.
 CHANGES = [
@@ -77,10 +79,14 @@ def copy_tree():
     shutil.rmtree(TREE, ignore_errors=True)
     ignored = shutil.ignore_patterns("target", ".git", "shared")
     shutil.copytree(ROOT, TREE, ignore=ignored, symlinks=True)
+    installed = ROOT / "target/tmp"  # where the tests put ONNX Runtime, if the device has none
+    BUILD.mkdir(parents=True, exist_ok=True)
+    if installed.exists() and not (BUILD / "tmp").exists():
+        (BUILD / "tmp").symlink_to(installed)
 
 
 def cargo(*arguments):
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(ROOT / "target"), RUST_BACKTRACE="0")
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(BUILD), RUST_BACKTRACE="0")
     command = ["cargo", "test", "--quiet", "--test", "it", *arguments]
     done = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     return done.returncode, done.stdout + done.stderr

@@ -145,7 +145,7 @@ pub fn extremum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let picked: Vec<Val<'b>> = (0..n.inputs()).map(|i| n.x(i).equal(y).cast(y.dtype())).collect();
     let ties = picked.iter().copied().reduce(|sum, mask| sum + mask).ok_or("it has no input")?;
     let share = dy / ties;
-    Ok(picked.into_iter().map(|mask| Some(mask * share)).collect())
+    Ok(picked.into_iter().enumerate().map(|(i, mask)| n.needs(i).then(|| mask * share)).collect())
 }
 
 /// y = a where c, else b  ⇒  da = dy where c, else 0; db = 0 where c, else dy

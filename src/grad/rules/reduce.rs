@@ -53,7 +53,6 @@ impl<'b> Over<'b> {
 
     /// How many elements of x become one of y: a number where the sizes are fixed, else found at run time.
     fn count(&self, n: &At<'_, 'b>) -> Val<'b> {
-        let dy = n.dy(0);
         let fixed = || -> Result<i64, String> {
             let rank = n.rank(0)?;
             match self {
@@ -63,8 +62,8 @@ impl<'b> Over<'b> {
             }
         };
         match fixed() {
-            Ok(count) => dy.scalar_like(count as f64),
-            Err(_) => (n.x(0).unary("Size") / n.y(0).unary("Size")).cast(dy.dtype()),
+            Ok(count) => n.builder().scalar(n.dtype(0), count as f64),
+            Err(_) => (n.x(0).unary("Size") / n.y(0).unary("Size")).cast(n.dtype(0)),
         }
     }
 }

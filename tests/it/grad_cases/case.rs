@@ -88,7 +88,8 @@ fn dynamic(ty: TensorType, axes: &[usize]) -> TensorType {
     TensorType { shape, ..ty }
 }
 
-/// The graph with cotangents as further inputs and the gradients as further outputs.
+/// The graph with cotangents as further inputs and the gradients as further outputs. Not a node may be written in vain:
+/// an input that does not learn has no gradient.
 fn with_gradient(case: &Case, arrays: &Arrays, forward: OneNode) -> Result<Graph, String> {
     let OneNode { graph: forward, inputs, outputs } = forward;
     let builder = Builder::new(forward, "grad/");
@@ -108,7 +109,13 @@ fn with_gradient(case: &Case, arrays: &Arrays, forward: OneNode) -> Result<Graph
         builder.output(&format!("dx{index}"), gradient);
     }
     let mut graph = builder.finish();
+    let nodes = graph.nodes.clone();
     graph.prune();
+    let dead: Vec<&str> =
+        nodes.iter().filter(|node| !graph.nodes.contains(node)).map(|node| node.op.as_str()).collect();
+    if !dead.is_empty() {
+        return Err(format!("nodes were written that no gradient needs: {}", dead.join(", ")));
+    }
     Ok(graph)
 }
 
