@@ -1,7 +1,8 @@
-//! Convolution.
+//! Convolution. Of a kernel's elements one speaks as taps.
 
+use super::depthwise;
 use super::shape::{Border, bordered, joined, sizes};
-use super::window::{Window, fixed_shape, input_gradient, spatial_shape, windows};
+use super::window::{Window, digits, fixed_shape, input_gradient, spatial_shape, windows};
 use crate::grad::{At, Grads};
 use crate::graph::{Attr, Val};
 
@@ -10,16 +11,20 @@ const UNROLLED_MAX: i64 = 49;
 
 /// y = x ∗ W + b  ⇒  dx = dy ∗ᵀ W, dW = x ∗ dy, db = Σ over batch and space of dy
 ///
-/// For dW there are three ways, measured on ONNX Runtime 1.32 with batch 16 (CPU time in ms):
+/// Measured for dW on ONNX Runtime 1.32 with batch 16 (CPU time in ms):
 ///
-/// | | as a convolution | a product for each element of the kernel |
-/// |---|---|---|
-/// | 1×1, 320→1280 at 7×7 | 46.6 | 5.1 |
-/// | 3×3, 256→256 at 7×7 | 16.6 | 8.4 |
-/// | 3×3, 64→64 at 14×14, batch 32 | 12.4 | 6.0 |
-/// | 3×3, 64→128 at 14×14, stride 2 | 3.2 | 1.2 |
-/// | depthwise 3×3, 960 at 7×7 | 11.0 | 8.4 |
-/// | depthwise 3×3, 576 at 14×14, stride 2 | 9.0 | 8.3 |
+/// | | as a convolution | a product for each tap | products of positions |
+/// |---|---|---|---|
+/// | 1×1, 320→1280 at 7×7 | 46.6 | **5.1** | |
+/// | 3×3, 256→256 at 7×7 | 16.6 | **8.4** | |
+/// | 3×3, 64→64 at 14×14, batch 32 | 12.4 | **6.0** | |
+/// | 3×3, 64→128 at 14×14, stride 2 | 3.2 | **1.2** | |
+/// | depthwise 3×3, 960 at 7×7 | 11.5 | 8.5 | **2.4** |
+/// | depthwise 5×5, 1152 at 7×7 | 22.5 | 23.9 | **4.2** |
+/// | depthwise 3×3, 384 at 14×14 | 17.1 | **13.0** | 23.8 |
+/// | depthwise 3×3, 576 at 14×14, stride 2 | 8.3 | **8.5** | 7.6 |
+///
+/// One product over all taps side by side (im2col) took 10 to 120 % longer than one for each tap.
 pub fn conv<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let shape = fixed_shape(n, 1)?;
     let group = n.node().int("group", 1);
@@ -27,11 +32,19 @@ pub fn conv<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         return Err(format!("weights of shape {shape:?} do not fit {group} groups; the model is invalid"));
     }
     let windows = windows(n, &shape[2..])?;
-    let dx = if n.needs(0) { Some(input_gradient(n, n.dy(0), (n.x(1), &shape), group, &windows)?) } else { None };
-    let dw = n.needs(1).then(|| match shape[2..].iter().product::<i64>() {
-        ..=UNROLLED_MAX if group == 1 => dense_weights(n, &shape, &windows),
-        ..=UNROLLED_MAX if shape[0] == group && shape[1] == 1 => depthwise_weights(n, &shape, &windows),
-        _ => grouped_weights(n, &shape, group, &windows),
+    let depthwise = shape[0] == group && shape[1] == 1;
+    let joins = if depthwise { depthwise::joins(&windows) } else { None };
+    let dx = match &joins {
+        _ if !n.needs(0) => None,
+        Some(joins) => Some(depthwise::input(n, group, joins)),
+        None => Some(input_gradient(n, n.dy(0), (n.x(1), &shape), group, &windows)?),
+    };
+    let unrolled = shape[2..].iter().product::<i64>() <= UNROLLED_MAX;
+    let dw = n.needs(1).then(|| match &joins {
+        Some(joins) => depthwise::weights(n, &shape, joins),
+        None if unrolled && group == 1 => dense_weights(n, &shape, &windows),
+        None if unrolled && depthwise => depthwise::weights_by_slices(n, &shape, &windows),
+        None => grouped_weights(n, &shape, group, &windows),
     });
     let db = n.needs(2).then(|| {
         let axes: Vec<i64> = (0..shape.len() as i64).filter(|axis| *axis != 1).collect();
@@ -43,7 +56,7 @@ pub fn conv<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 }
 
 /// Batch first, channels last.
-fn channels_last(value: Val<'_>, spatial: usize) -> Val<'_> {
+pub fn channels_last(value: Val<'_>, spatial: usize) -> Val<'_> {
     let perm: Vec<i64> = std::iter::once(0).chain(2..spatial as i64 + 2).chain([1]).collect();
     value.transpose(&perm)
 }
@@ -54,8 +67,8 @@ fn batch_second(value: Val<'_>, spatial: usize) -> Val<'_> {
     value.transpose(&perm)
 }
 
-/// For each element of the kernel what it saw of x, in the order of the kernel: `[batch, out…, channels]`.
-fn seen<'b>(n: &At<'_, 'b>, windows: &[Window]) -> Vec<Val<'b>> {
+/// For each element (tap) of the kernel what it saw of x, in the order of the kernel: `[batch, out…, channels]`.
+pub fn seen<'b>(n: &At<'_, 'b>, windows: &[Window]) -> Vec<Val<'b>> {
     let border = |of: &dyn Fn(&Window) -> i64| -> Vec<Border<'b>> {
         [0, 0].into_iter().chain(windows.iter().map(of)).map(Border::Known).collect()
     };
@@ -67,31 +80,21 @@ fn seen<'b>(n: &At<'_, 'b>, windows: &[Window]) -> Vec<Val<'b>> {
     let b = n.builder();
     let axes: Vec<i64> = (1..=windows.len() as i64).collect();
     let strides: Vec<i64> = windows.iter().map(|w| w.stride).collect();
-    let mut slices = Vec::new();
-    for index in 0..windows.iter().map(|w| w.kernel).product() {
-        let mut rest: i64 = index;
-        let mut offsets: Vec<i64> = windows
-            .iter()
-            .rev()
-            .map(|w| {
-                let at = rest % w.kernel;
-                rest /= w.kernel;
-                at
-            })
-            .collect();
-        offsets.reverse();
-        let starts: Vec<i64> = offsets.iter().zip(windows).map(|(at, w)| at * w.dilation).collect();
+    let kernel: Vec<i64> = windows.iter().map(|w| w.kernel).collect();
+    let slice_of = |tap: i64| {
+        let place = digits(tap, &kernel);
+        let starts: Vec<i64> = place.iter().zip(windows).map(|(at, w)| at * w.dilation).collect();
         // From the end, so that it is right for every size: what does not fill a stride is rounded away.
-        let behind =
+        let end =
             |(at, w): (&i64, &Window)| if at + 1 == w.kernel { i64::MAX } else { (at + 1 - w.kernel) * w.dilation };
-        let ends: Vec<i64> = offsets.iter().zip(windows).map(behind).collect();
-        slices.push(b.op("Slice", &[x, b.ints(&starts), b.ints(&ends), b.ints(&axes), b.ints(&strides)], &[]));
-    }
-    slices
+        let ends: Vec<i64> = place.iter().zip(windows).map(end).collect();
+        b.op("Slice", &[x, b.ints(&starts), b.ints(&ends), b.ints(&axes), b.ints(&strides)], &[])
+    };
+    (0..kernel.iter().product()).map(slice_of).collect()
 }
 
 /// Matrices or vectors, one for each element of the kernel, as weights of that shape: the kernel comes last.
-fn stacked<'b>(parts: &[Val<'b>], axis: i64, shape: &[i64]) -> Val<'b> {
+pub fn stacked<'b>(parts: &[Val<'b>], axis: i64, shape: &[i64]) -> Val<'b> {
     if let [only] = parts {
         return only.reshape_to(shape);
     }
@@ -104,14 +107,6 @@ fn dense_weights<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'
     let dy = batch_second(n.dy(0), windows.len()).reshape_to(&[shape[0], -1]);
     let parts: Vec<Val<'b>> = seen(n, windows).into_iter().map(|x| dy.matmul(x.reshape_to(&[-1, shape[1]]))).collect();
     stacked(&parts, 2, shape)
-}
-
-/// dW where each channel has its own kernel: for each element Σ over batch and space of dy · (what it saw of x).
-fn depthwise_weights<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'b> {
-    let dy = channels_last(n.dy(0), windows.len());
-    let axes: Vec<i64> = (0..=windows.len() as i64).collect();
-    let parts: Vec<Val<'b>> = seen(n, windows).into_iter().map(|x| (x * dy).reduce_sum(&axes, false)).collect();
-    stacked(&parts, 1, shape)
 }
 
 /// dW in general, as a convolution of x with dy: batch and channels change places, strides and dilations too.

@@ -5,6 +5,7 @@
 
 mod activation;
 mod conv;
+mod depthwise;
 mod elementwise;
 mod index;
 mod linear;

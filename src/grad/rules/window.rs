@@ -79,7 +79,8 @@ pub fn windows(n: &At<'_, '_>, kernel: &[i64]) -> Result<Vec<Window>, String> {
 /// ONNX Runtime 1.32 (batch 16, CPU time, ms, turned / `ConvTranspose`): 1×1 320→1280 at 7×7 6.1 / 7.9; 3×3 64→64 at
 /// 14×14 2.9 / 2.4; 3×3 256→256 at 7×7 11.8 / 11.3; depthwise 3×3, 960 channels at 7×7 5.7 / 5.2. `Conv` shares its
 /// groups and images among threads, `ConvTranspose` does not. With a stride of 2 (dy spread with zeros / `ConvTranspose`):
-/// 3×3 64→128 8.0 / 1.5, depthwise 576 at 14×14 12.7 / 3.9. Sums of slices were 3 to 9 times slower for depthwise.
+/// 3×3 64→128 8.0 / 1.5, depthwise 576 at 14×14 12.7 / 3.9. Sums of slices were 3 to 9 times slower
+/// for depthwise; for small spaces see [`super::depthwise`].
 ///
 /// # Errors
 /// Where a size of `w` is not fixed.
@@ -152,6 +153,22 @@ fn reversed<'b>(value: Val<'b>, axes: &[i64]) -> Val<'b> {
     let b = value.builder();
     let all = |bound: i64| b.ints(&vec![bound; axes.len()]);
     b.op("Slice", &[value, all(-1), all(i64::MIN), b.ints(axes), all(-1)], &[])
+}
+
+/// A position in row-major order as an index for each dimension.
+pub fn digits(position: i64, sizes: &[i64]) -> Vec<i64> {
+    let mut rest = position;
+    let mut digits: Vec<i64> = sizes
+        .iter()
+        .rev()
+        .map(|size| {
+            let digit = rest % size;
+            rest /= size;
+            digit
+        })
+        .collect();
+    digits.reverse();
+    digits
 }
 
 /// The sizes of input `i`, all of which must be fixed.

@@ -369,6 +369,8 @@ def conv():
     conv_case("1d", (2, 3, 6), (4, 3, 3), kernel_shape=[3], pads=[1, 1])
     conv_case("1d_stride2_dilation2", (2, 2, 9), (3, 2, 3), kernel_shape=[3], strides=[2], dilations=[2])
     conv_case("1d_depthwise", (2, 4, 6), (4, 1, 3), kernel_shape=[3], group=4, pads=[2, 0])
+    conv_case("1d_depthwise_long", (1, 2, 40), (2, 1, 2), kernel_shape=[2], group=2, pads=[1, 0])
+    conv_case("1d_depthwise_long_stride2", (1, 2, 40), (2, 1, 2), kernel_shape=[2], group=2, pads=[1, 0], strides=[2])
     conv_case("1d_long_kernel", (1, 1, 56), (1, 1, 51), kernel_shape=[51], pads=[1, 0])
     conv_case("pads_beyond_kernel", (1, 2, 3, 3), (2, 2, 2, 2), kernel_shape=[2, 2], pads=[2, 2, 2, 2])
     conv_case("frozen_weights", (1, 2, 4, 5), (3, 2, 3, 3), frozen=True, kernel_shape=[3, 3])
