@@ -201,6 +201,16 @@ fn outputs_that_no_node_writes() {
 }
 
 #[test]
+fn the_oldest_file_format_of_the_operator_set_is_written() {
+    for (opset, ir_version) in [(13, 7), (14, 7), (15, 8), (18, 8), (19, 9), (20, 9), (21, 10), (25, 10)] {
+        let mut graph = small();
+        graph.opset = opset;
+        let written = onnx::encode(&graph, &Weights::Embedded);
+        assert_eq!(onnx::read_bytes(written.into(), None).unwrap().ir_version, ir_version, "opset {opset}");
+    }
+}
+
+#[test]
 fn types_keep_symbolic_names_and_unknown_sizes() {
     let dim = |dim: Message| Message::new().message(1, &dim);
     let shape = [dim(Message::new().int(1, 3)), dim(Message::new().int(1, -1)), dim(Message::new())];
