@@ -263,6 +263,9 @@ fn the_hash_is_of_the_meaning() {
     same.nodes[0].name = "other".into();
     same.name = "other".into();
     assert_eq!(onnx::hash(&same), hash, "what no output depends on, and names of nodes and graphs");
+    let (neg, abs, add) = (node("Neg", &["x"], &["a"]), node("Abs", &["x"], &["b"]), node("Add", &["a", "b"], &["y"]));
+    let ordered = |nodes: [&Message; 3]| onnx::hash(&read(model(&wire::graph(&nodes.map(Message::clone)))));
+    assert_eq!(ordered([&neg, &abs, &add]), ordered([&abs, &neg, &add]), "the order in which nodes are listed");
     let changed = |change: fn(&mut Graph)| {
         let mut other = graph.clone();
         change(&mut other);
