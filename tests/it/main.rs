@@ -9,3 +9,4 @@ mod grad_walk;
 mod onnx_files;
 mod optimizer;
 mod tidy;
+mod training;
