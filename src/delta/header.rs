@@ -169,11 +169,9 @@ pub enum Encoding {
     Fp16,
 }
 
-/// The counted header: what is at the header's start, before the labels and tensor entries.
+/// How many labels and tensor entries follow. Not a part of [`Header`], whose callers have them as slices and iterators.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Counted<'a> {
-    #[serde(borrow)]
-    pub header: Header<'a>,
+pub(super) struct Counts {
     pub labels: u32,
     pub tensors: u32,
 }
@@ -188,10 +186,10 @@ pub(super) struct Entry<'a> {
     pub length: u32,
 }
 
-impl Counted<'_> {
+impl Header<'_> {
     /// Refuses what decodes but cannot be meant.
-    pub fn check(&self) -> Result<(), Error> {
-        let Header { tool, loss, output, head, preprocessing, metrics, .. } = &self.header;
+    pub(super) fn check(&self, labels: u32) -> Result<(), Error> {
+        let Header { tool, loss, output, head, preprocessing, metrics, .. } = self;
         if tool.len() > WORD_BYTES_MAX || tool.contains(char::is_control) {
             return Err(Error::Text(Field::Tool));
         }
@@ -201,7 +199,7 @@ impl Counted<'_> {
             ensure(is_name(head.value, NAME_BYTES_MAX), Error::Text(Field::HeadValue))?;
             ensure(head.features > 0, Error::Number(Field::HeadFeatures))?;
             ensure(head.classes > 0, Error::Number(Field::HeadClasses))?;
-            ensure(self.labels == 0 || self.labels == head.classes, Error::Number(Field::HeadClasses))?;
+            ensure(labels == 0 || labels == head.classes, Error::Number(Field::HeadClasses))?;
         }
         check_preprocessing(preprocessing)?;
         let measured = [metrics.validation, metrics.test].into_iter().flatten();

@@ -4,7 +4,7 @@
 //! tensors and gives bytes (feature `std`). The format is drawn byte by byte in `format.md` beside this file.
 //!
 //! The reader needs neither the standard library nor an allocator: it borrows everything from the bytes, so what it
-//! holds is a few hundred bytes of stack whatever the delta says. Nothing here ever touches a file, a clock or a network.
+//! holds is a few hundred bytes whatever the delta says. Nothing here ever touches a file, a clock or a network.
 
 mod error;
 mod header;

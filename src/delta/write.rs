@@ -1,6 +1,6 @@
 //! The writer. What it gives has been through the reader: nothing can be written that could not be read.
 
-use super::header::{Counted, Encoding, Entry, Header, Label, ensure};
+use super::header::{Counts, Encoding, Entry, Header, Label, ensure};
 use super::{DELTA_BYTES_MAX, Delta, Error, HEADER_BYTES_MAX, LABELS_MAX, MAGIC, TENSORS_MAX, VERSION, f16};
 use heapless::Vec as Bounded;
 use serde::Serialize;
@@ -53,9 +53,8 @@ pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Res
 
 /// The header's bytes: header, labels, entries.
 fn header_bytes(header: &Header, labels: &[Label], sorted: &[TensorValues]) -> Result<Vec<u8>, Error> {
-    let counts = (count(labels.len()), count(sorted.len()));
-    let counted = Counted { header: header.clone(), labels: counts.0, tensors: counts.1 };
-    let mut bytes = append(Vec::new(), &counted, Error::Header)?;
+    let counts = Counts { labels: count(labels.len()), tensors: count(sorted.len()) };
+    let mut bytes = append(append(Vec::new(), header, Error::Header)?, &counts, Error::Header)?;
     let mut seen = HashSet::new();
     for (index, label) in labels.iter().enumerate() {
         ensure(seen.insert(label.name), Error::LabelTwice(count(index)))?;
