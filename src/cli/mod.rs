@@ -37,7 +37,7 @@ enum Command {
     Demo(commands::demo::Args),
     Inspect(commands::inspect::Args),
     Prepare(commands::prepare::Args),
-    Train(commands::train::Args),
+    Train(Box<commands::train::Args>),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Runtime(commands::runtime::Args),

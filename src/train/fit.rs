@@ -208,10 +208,10 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
     if !fits {
         return refuse("--loss", format!("`{}` does not fit the data's labels", settings.loss.name()));
     }
-    if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels {
-        if rows.ncols() as u64 != bundle.width {
-            return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
-        }
+    if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
+        && rows.ncols() as u64 != bundle.width
+    {
+        return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
     }
     Ok(())
 }
@@ -380,11 +380,11 @@ impl<'a> Run<'a> {
             validation_accuracy: measured.as_ref().and_then(|metrics| metrics.accuracy),
             seconds: (around.clock)() - began,
         };
-        if let Some(metrics) = &measured {
-            if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
-                let parameters = self.state.parameters.clone();
-                self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
-            }
+        if let Some(metrics) = &measured
+            && self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss)
+        {
+            let parameters = self.state.parameters.clone();
+            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
         }
         self.state.epoch += 1;
         self.state.step = 0;

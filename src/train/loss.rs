@@ -76,7 +76,7 @@ impl Loss {
 
     /// The loss of one row in Rust, for evaluation: unweighted, without label smoothing.
     ///
-    /// `logits`: [width]. `target`: the class, or [width] values.
+    /// `logits`: `[width]`. `target`: the class, or `[width]` values.
     pub fn of_row(&self, logits: &[f32], target: Target<'_>) -> f64 {
         let pairs = |values: &[f32], each: fn(f64, f64, f64) -> f64, delta: f64| {
             let sum: f64 = logits.iter().zip(values).map(|(x, z)| each(f64::from(*x), f64::from(*z), delta)).sum();

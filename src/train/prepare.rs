@@ -201,10 +201,11 @@ impl Bundle {
 fn weights_of(base: &Base, folder: &Path) -> Result<WeightsFile, Error> {
     let path = folder.join("weights.bin");
     let whole = folder.join("base.onnx");
-    if path.exists() && whole.exists() {
-        if let Ok(Some(known)) = WeightsFile::reopen([whole.as_path()]) {
-            return Ok(known);
-        }
+    if path.exists()
+        && whole.exists()
+        && let Ok(Some(known)) = WeightsFile::reopen([whole.as_path()])
+    {
+        return Ok(known);
     }
     let weights = onnx::write_weights(&path, onnx::initializers(&base.graph))?;
     write_bytes(&whole, &onnx::encode(&base.graph, &Weights::External(&weights)))?;
