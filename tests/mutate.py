@@ -11,8 +11,9 @@ be reached, another way to write the same) or a case that is missing.
     tests/mutate.py --all --only reduce    those of src/grad/rules/reduce.rs
     tests/mutate.py --list                 what would be changed, without building
 
-The tree is copied to target/mutate/tree and only the copy is changed. It is built in target/mutate/build, where the first
-run compiles the dependencies once more: cargo would take the project's own build and a mutant's for the same.
+The tree is copied to target/mutate/tree and only the copy is changed. It is built in target/mutate/build, with links to the
+compiled dependencies in target/debug: in one folder, cargo would take the project's own library and a mutant's for the
+same.
 The exit status is 1 if a mutant survived. Needs Python 3.9, nothing else.
 """
 
@@ -79,9 +80,12 @@ def copy_tree():
     shutil.rmtree(TREE, ignore_errors=True)
     ignored = shutil.ignore_patterns("target", ".git", "shared")
     shutil.copytree(ROOT, TREE, ignore=ignored, symlinks=True)
+    if BUILD.exists():
+        return
+    own = shutil.ignore_patterns("*edgetune*", "it-*", "incremental")
+    shutil.copytree(ROOT / "target/debug", BUILD / "debug", ignore=own, copy_function=os.link)
     installed = ROOT / "target/tmp"  # where the tests put ONNX Runtime, if the device has none
-    BUILD.mkdir(parents=True, exist_ok=True)
-    if installed.exists() and not (BUILD / "tmp").exists():
+    if installed.exists():
         (BUILD / "tmp").symlink_to(installed)
 
 

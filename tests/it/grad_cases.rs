@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 /// The operators of the goldens by the file that has their rules.
 #[rustfmt::skip]
 const FAMILIES: &[(&str, &[&str])] = &[
-    ("linear", &["MatMul", "Gemm"]),
+    ("linear", &["MatMul", "Gemm", "Einsum"]),
     ("elementwise", &[
         "Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Exp", "Log", "Erf", "Abs", "Reciprocal", "Sin", "Cos",
-        "Identity", "Dropout", "Cast", "Sum", "Min", "Max", "Where",
+        "Identity", "Dropout", "Cast", "Sum", "Mean", "Min", "Max", "Where",
     ]),
     ("activation", &[
         "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Softplus",
@@ -24,13 +24,14 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ]),
     ("softmax", &["Softmax", "LogSoftmax"]),
     ("reduce", &[
-        "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare", "ReduceSum",
+        "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare", "ReduceSum", "ReduceL1",
+        "ReduceLogSum", "CumSum",
     ]),
     ("conv", &["Conv"]),
     ("pool", &["GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool"]),
     ("norm", &["BatchNormalization", "LayerNormalization"]),
     ("shape", &[
-        "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split", "Slice", "Pad",
+        "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split", "Trilu", "Slice", "Pad",
         "Tile", "DepthToSpace", "SpaceToDepth",
     ]),
     ("index", &["Gather", "GatherElements"]),

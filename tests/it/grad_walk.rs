@@ -284,3 +284,16 @@ fn outputs_that_need_each_other_share_the_walk() {
     let d = run(&b.finish(), &[("x", Tensor::from_f32(&[1], &[0.5]))]);
     assert_eq!(d[1].to_f32().unwrap(), [93.0]);
 }
+
+#[test]
+fn an_einsum_without_a_gradient_says_what_to_write_instead() {
+    for equation in ["...ij->...ji", "ij,jk", "ii->i", "ij->i", "ij,ij->"] {
+        let b = Builder::new(Graph::new("walk", 17), "");
+        let x = b.input("x", float(&[Dim::Fixed(2), Dim::Fixed(2)]));
+        let inputs = vec![x; equation.split(',').count()];
+        let y = b.op("Einsum", &inputs, &[("equation", Attr::Str(equation.into()))]);
+        b.output("loss", y.sum_all());
+        let error = with_gradients(b.finish(), &["x"]).unwrap_err().to_string();
+        assert!(error.contains(equation) && error.contains("MatMul"), "{equation}: {error}");
+    }
+}

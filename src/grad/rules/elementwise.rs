@@ -137,6 +137,11 @@ pub fn sum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0)); n.inputs()])
 }
 
+/// y = Σ xᵢ / count  ⇒  dxᵢ = dy / count
+pub fn mean<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * (1.0 / n.inputs() as f64)); n.inputs()])
+}
+
 /// y = max xᵢ or min xᵢ  ⇒  dxᵢ = dy · [xᵢ = y] / Σⱼ [xⱼ = y]
 ///
 /// Inputs that tie share the gradient evenly, as in PyTorch.

@@ -77,3 +77,25 @@ pub fn gemm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     });
     Ok(vec![da, db, dc])
 }
+
+/// y = Σ Πᵢ xᵢ over the labels that `equation` (`ij,jk->ik`) leaves out of y
+/// ⇒  dxᵢ = the same sum of dy and the other xⱼ, over the labels that xᵢ has not
+pub fn einsum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let equation: String = n.node().str("equation", "").chars().filter(|c| !c.is_whitespace()).collect();
+    let (inputs, output) = equation.split_once("->").unwrap_or_default();
+    let terms: Vec<&str> = inputs.split(',').collect();
+    let gradient = |i: usize| -> Result<Val<'b>, String> {
+        let others = (0..terms.len()).filter(|j| *j != i);
+        let known: Vec<&str> = std::iter::once(output).chain(others.clone().map(|j| terms[j])).collect();
+        // Each label stands for one dimension of one size, and what was summed is repeated by another operand.
+        let once = |term: &str| term.char_indices().all(|(at, c)| c.is_alphabetic() && term.find(c) == Some(at));
+        let found = |label: char| known.iter().any(|term| term.contains(label));
+        if output.is_empty() || !terms.iter().all(|term| once(term)) || !terms[i].chars().all(found) {
+            return Err(format!("no gradient for its equation `{equation}`; write it as MatMul, Mul and ReduceSum"));
+        }
+        let values: Vec<Val<'b>> = std::iter::once(n.dy(0)).chain(others.map(|j| n.x(j))).collect();
+        let equation = format!("{}->{}", known.join(","), terms[i]);
+        Ok(n.builder().op("Einsum", &values, &[("equation", Attr::Str(equation))]))
+    };
+    (0..n.inputs()).map(|i| n.needs(i).then(|| gradient(i)).transpose()).collect()
+}

@@ -105,11 +105,22 @@ pub fn extremum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(picked * share)])
 }
 
+/// y = Σ |x|  ⇒  dx = dȳ · sign x
+pub fn l1<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.x(0).unary("Sign") * reduces(n)?.put_back(n, n.dy(0)))])
+}
+
 /// y = √Σ x²  ⇒  dx = x · dȳ / ȳ (0 where y = 0)
 pub fn l2<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let zero = n.y(0).scalar_like(0.0);
     let ratio = n.y(0).equal(zero).select(zero, n.dy(0) / n.y(0));
     Ok(vec![Some(n.x(0) * reduces(n)?.put_back(n, ratio))])
+}
+
+/// y = ln Σ x  ⇒  dx = dȳ / e^ȳ, repeated
+pub fn log_sum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let ratio = n.dy(0) / n.y(0).exp();
+    Ok(vec![Some(reduces(n)?.put_back(n, ratio).expand(n.shape(0)))])
 }
 
 /// y = ln Σ eˣ  ⇒  dx = dȳ · e^(x − ȳ)
@@ -121,4 +132,13 @@ pub fn log_sum_exp<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 /// y = Σ x²  ⇒  dx = 2 · x · dȳ
 pub fn sum_square<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.x(0) * reduces(n)?.put_back(n, n.dy(0) * 2.0))])
+}
+
+/// yᵢ = Σ xⱼ for j ≤ i along an axis  ⇒  dxⱼ = Σ dyᵢ for i ≥ j: the same sum from the other end
+pub fn cumulative<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let attributes = [
+        ("exclusive", Attr::Int(n.node().int("exclusive", 0))),
+        ("reverse", Attr::Int(1 - n.node().int("reverse", 0))),
+    ];
+    Ok(vec![Some(n.builder().op("CumSum", &[n.dy(0), n.x(1)], &attributes))])
 }

@@ -268,3 +268,9 @@ pub fn space_to_depth<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let block = n.node().int("blocksize", 1);
     Ok(vec![Some(n.builder().op("DepthToSpace", &[n.dy(0)], &[("blocksize", Attr::Int(block))]))])
 }
+
+/// y = x above or below a diagonal, else 0  ⇒  dx = dy there, else 0
+pub fn trilu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let inputs: Vec<Val<'b>> = std::iter::once(n.dy(0)).chain(n.has(1).then(|| n.x(1))).collect();
+    Ok(vec![Some(n.builder().op("Trilu", &inputs, &[("upper", Attr::Int(n.node().int("upper", 1)))]))])
+}

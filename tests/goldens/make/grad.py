@@ -171,6 +171,15 @@ def linear():
     case("Gemm_c_m1_dynamic", [x(3, 4).dyn(0), x(4, 5), x(3, 1).dyn(0)], gemm())
     case("Gemm_c_scalar", [x(3, 4).dyn(0), x(4, 5), x()], gemm())
     case("Gemm_c_one", [x(3, 4).dyn(0), x(4, 5), x(1)], gemm())
+    def einsum(name, equation, *inputs):
+        case(f"Einsum_{name}", list(inputs), lambda *a: torch.einsum(equation, *a), equation=equation)
+
+    einsum("matmul", "ij,jk->ik", x(3, 4).dyn(0), x(4, 2))
+    einsum("batched", "bij, bkj -> bik", x(2, 3, 4).dyn(0, 1), x(2, 2, 4).dyn(0))
+    einsum("heads", "bhid,bhjd->bhij", x(2, 2, 3, 2).dyn(0), x(2, 2, 4, 2).dyn(0))
+    einsum("outer", "bi,bj->bij", x(3, 2).dyn(0), x(3, 4).dyn(0))
+    einsum("transpose", "bij->bji", x(2, 3, 4).dyn(0))
+    einsum("three", "bi,ij,bj->b", x(3, 2).dyn(0), x(2, 4), x(3, 4).dyn(0))
     case("Gemm_no_c", [x(3, 4).dyn(0), x(5, 4)], gemm(0, 1, 1.5), transB=1, alpha=1.5)
 
 
@@ -223,6 +232,7 @@ def elementwise():
 
     case("Sum_one", [x(3, 4).dyn(0)], torch.clone)
     case("Sum_broadcast", [x(3, 4).dyn(0), x(4), x(3, 1).dyn(0)], lambda a, b, c: a + b + c)
+    case("Mean_broadcast", [x(3, 4).dyn(0), x(4), x(3, 1).dyn(0)], lambda a, b, c: (a + b + c) / 3)
     for op, fn in (("Min", torch.minimum), ("Max", torch.maximum)):
         a, b, c = (lambda *s, offset=offset: distinct(*s, offset=offset) for offset in (0.0, 0.0625, 0.03125))
         case(f"{op}_one", [a(3, 4).dyn(0)], torch.clone)
@@ -516,6 +526,8 @@ def reduce():
         "ReduceMean": (lambda a, d, k: a.mean(d, keepdim=k), x),
         "ReduceMax": (lambda a, d, k: torch.amax(a, d, keepdim=k), distinct),
         "ReduceMin": (lambda a, d, k: torch.amin(a, d, keepdim=k), distinct),
+        "ReduceL1": (lambda a, d, k: a.abs().sum(d, keepdim=k), away),
+        "ReduceLogSum": (lambda a, d, k: torch.log(a.sum(d, keepdim=k)), positive),
         "ReduceL2": (lambda a, d, k: torch.sqrt(square_sum(a, d, k)), x),
         "ReduceLogSumExp": (lambda a, d, k: torch.logsumexp(a, d, keepdim=k), x),
         "ReduceSumSquare": (square_sum, x),
@@ -548,6 +560,9 @@ def reduce():
     case("ReduceL2_at_zero", [floats([[0.0, 0.0], [3.0, 4.0]])], lambda a: torch.linalg.vector_norm(a, dim=1),
          kink=True, axes=[1], keepdims=0)
     case("ReduceMax_18_noop", [x(2, 3).dyn(0)], torch.clone, opset=18, noop_with_empty_axes=1)
+    case("CumSum", [x(2, 4).dyn(0), int_scalar(1)], lambda a, _: a.cumsum(1))
+    case("CumSum_axis0_reverse", [x(3, 2), int_scalar(0)], lambda a, _: a.flip(0).cumsum(0).flip(0), reverse=1)
+    case("CumSum_exclusive", [x(2, 4).dyn(0), int_scalar(-1)], lambda a, _: a.cumsum(1) - a, exclusive=1)
     case("ReduceMean_default", [x(2, 3, 2).dyn(0)], lambda a: a.mean((0, 1, 2), keepdim=True))
     case("ReduceMean_dynamic", [x(2, 3, 4).dyn(0, 1)], lambda a: a.mean(1), axes=[1], keepdims=0)
     case("ReduceSum_noop", [x(2, 3).dyn(0)], torch.clone, noop_with_empty_axes=1)
@@ -581,6 +596,8 @@ def shape():
     case("Expand_same_rank", [x(3, 1, 2).dyn(0), ints(1, 4, 1)], lambda a, s: a.expand(3, 4, 2))
     case("Expand_scalar", [x(), ints(2, 3)], lambda a, s: a.expand(2, 3))
     case("Expand_lower_rank", [x(2, 3, 4).dyn(0), ints(4)], lambda a, s: a.clone())
+    case("Trilu_upper", [x(2, 3, 4).dyn(0)], torch.triu)
+    case("Trilu_lower", [x(3, 4), int_scalar(1)], lambda a, k: a.tril(1), upper=0)
     case("Concat_axis0", [x(2, 3), x(1, 3), x(3, 3)], lambda *a: torch.cat(a, 0), axis=0)
     case("Concat_axis0_dynamic", [x(2, 3).dyn(0), x(1, 3).dyn(0), x(3, 3)], lambda *a: torch.cat(a, 0), axis=0)
     case("Concat_axis1", [x(2, 3).dyn(0), x(2, 1).dyn(0), x(2, 4).dyn(0)], lambda *a: torch.cat(a, 1), axis=1)
