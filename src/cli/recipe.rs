@@ -119,6 +119,9 @@ pub struct Recipe {
     /// Share of the data that validates [default: 0.2]
     #[arg(long, value_name = "SHARE")]
     pub val_fraction: Option<f64>,
+    /// Samples of each class that are used, at most, of the training and of the test data [default: all]
+    #[arg(long, value_name = "N")]
+    pub per_class: Option<usize>,
     /// Decides the split and the order of samples [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -165,6 +168,7 @@ impl Recipe {
             clip_norm: self.clip_norm.or(other.clip_norm),
             patience: self.patience.or(other.patience),
             val_fraction: self.val_fraction.or(other.val_fraction),
+            per_class: self.per_class.or(other.per_class),
             seed: self.seed.or(other.seed),
             samples: self.samples.or(other.samples),
         }

@@ -122,8 +122,12 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let (dataset, skipped) = Dataset::open(data_path, &options)?;
     tell_skipped(&skipped, printer);
     let dataset = Arc::new(dataset);
-    let split =
-        data::split(dataset.labels(), dataset.keys(), recipe.val_fraction.unwrap_or(0.2), recipe.seed.unwrap_or(0))?;
+    let seed = recipe.seed.unwrap_or(0);
+    let mut split = data::split(dataset.labels(), dataset.keys(), recipe.val_fraction.unwrap_or(0.2), seed)?;
+    if let Some(count) = recipe.per_class {
+        split.train = data::per_class(dataset.labels(), &split.train, count, seed)?;
+        split.validation = data::per_class(dataset.labels(), &split.validation, count, seed)?;
+    }
     let settings = settings(recipe, dataset.labels(), &split)?;
     let bundle = bundle(&base, recipe, dataset.labels(), &global.bundles()?)?;
     describe(&bundle, &split, printer);
@@ -168,12 +172,15 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             let (test, skipped) = Dataset::open(path, &options)?;
             tell_skipped(&skipped, printer);
             let test = Arc::new(test);
-            let all: Vec<usize> = (0..test.len()).collect();
+            let mut all: Vec<usize> = (0..test.len()).collect();
+            if let Some(count) = recipe.per_class {
+                all = data::per_class(test.labels(), &all, count, seed)?;
+            }
             let mut features = Features::open(&bundle, test.clone(), &all, &wire, store, &engine_options, shared)?;
             let progress = printer.progress("testing", all.len() as u64, "samples");
-            for done in all.chunks(64) {
-                features.batch(done)?;
-                progress.at(done.last().map_or(0, |last| *last as u64 + 1), String::new());
+            for (index, chunk) in all.chunks(64).enumerate() {
+                features.batch(chunk)?;
+                progress.at((index * 64 + chunk.len()) as u64, String::new());
             }
             progress.end();
             let measured = measure.on(&mut features, test.labels(), &all)?;
