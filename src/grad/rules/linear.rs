@@ -10,12 +10,25 @@ fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
     value.transpose(&perm)
 }
 
+/// α·left′·right′ of two matrices, ′: transposed where it says so, which `Gemm` does without a copy.
+fn product<'b>(left: Val<'b>, trans_left: bool, right: Val<'b>, trans_right: bool, alpha: f32) -> Val<'b> {
+    let transposed = |on: bool| Attr::Int(on.into());
+    let attributes =
+        [("alpha", Attr::Float(alpha)), ("transA", transposed(trans_left)), ("transB", transposed(trans_right))];
+    left.builder().op("Gemm", &[left, right], &attributes)
+}
+
 /// y = A·B  ⇒  dA = dy·Bᵀ, dB = Aᵀ·dy
 ///
 /// A vector operand is a matrix with one row (A) or one column (B), as in numpy.matmul. Where B is one matrix for all
 /// of A's batches, the sum over the batches is taken inside one product.
 pub fn matmul<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let (rank_a, rank_b) = (n.rank(0)?, n.rank(1)?);
+    if (rank_a, rank_b) == (2, 2) {
+        let da = n.needs(0).then(|| product(n.dy(0), false, n.x(1), true, 1.0));
+        let db = n.needs(1).then(|| product(n.x(0), true, n.dy(0), false, 1.0));
+        return Ok(vec![da, db]);
+    }
     let a = if rank_a == 1 { n.x(0).unsqueeze(&[0]) } else { n.x(0) };
     let b = if rank_b == 1 { n.x(1).unsqueeze(&[1]) } else { n.x(1) };
     let mut dy = n.dy(0);
@@ -45,7 +58,7 @@ fn one_product<'b>(n: &At<'_, 'b>, a: Val<'b>, dy: Val<'b>, rank_a: usize, rank_
         return None;
     }
     let (k, columns) = (n.fixed(1, 0).ok()?, n.fixed(1, 1).ok()?);
-    Some(a.reshape_to(&[-1, k]).transpose(&[1, 0]).matmul(dy.reshape_to(&[-1, columns])))
+    Some(product(a.reshape_to(&[-1, k]), true, dy.reshape_to(&[-1, columns]), false, 1.0))
 }
 
 /// y = α·A′·B′ + β·C (′: transposed where the attribute says so)
@@ -53,20 +66,14 @@ fn one_product<'b>(n: &At<'_, 'b>, a: Val<'b>, dy: Val<'b>, rank_a: usize, rank_
 pub fn gemm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let (a, b, dy) = (n.x(0), n.x(1), n.dy(0));
     let (trans_a, trans_b) = (n.node().int("transA", 0) != 0, n.node().int("transB", 0) != 0);
-    let product = |left: Val<'b>, trans_left: bool, right: Val<'b>, trans_right: bool| {
-        let alpha = n.node().float("alpha", 1.0);
-        let transposed = |on: bool| Attr::Int(on.into());
-        let attributes =
-            [("alpha", Attr::Float(alpha)), ("transA", transposed(trans_left)), ("transB", transposed(trans_right))];
-        n.builder().op("Gemm", &[left, right], &attributes)
-    };
+    let alpha = n.node().float("alpha", 1.0);
     let da = n.needs(0).then(|| match trans_a {
-        false => product(dy, false, b, !trans_b),
-        true => product(b, trans_b, dy, true),
+        false => product(dy, false, b, !trans_b, alpha),
+        true => product(b, trans_b, dy, true, alpha),
     });
     let db = n.needs(1).then(|| match trans_b {
-        false => product(a, !trans_a, dy, false),
-        true => product(dy, true, a, trans_a),
+        false => product(a, !trans_a, dy, false, alpha),
+        true => product(dy, true, a, trans_a, alpha),
     });
     let dc = n.needs(2).then(|| {
         let dc = n.sum_to_input(2, dy, 0);
