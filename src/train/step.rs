@@ -82,7 +82,7 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
     for (parameter, gradient) in parameters.iter().zip(gradients) {
         builder.output(&gradient_name(&parameter.name), gradient);
     }
-    let mut graph = builder.finish();
+    let mut graph = grad::with_faster_nodes(builder.finish());
     graph.prune();
     Ok(graph)
 }

@@ -297,3 +297,42 @@ fn an_einsum_without_a_gradient_says_what_to_write_instead() {
         assert!(error.contains(equation) && error.contains("MatMul"), "{equation}: {error}");
     }
 }
+
+/// A convolution of three channels, each with its own kernel `w`, over space of 4×4.
+fn depthwise(w: impl for<'b> FnOnce(&'b Builder) -> Val<'b>) -> Graph {
+    let fixed = |sizes: &[u64]| sizes.iter().map(|size| Dim::Fixed(*size)).collect::<Vec<_>>();
+    let mut graph = graph(|b| {
+        let x = b.input("x", float(&[&[named("n")], &fixed(&[3, 4, 4])[..]].concat()));
+        let attributes = [("group", Attr::Int(3)), ("pads", Attr::Ints(vec![1; 4]))];
+        b.op("Conv", &[x, w(b)], &attributes)
+    });
+    crate::engine::runtime();
+    engine::infer_types(&mut graph).unwrap();
+    graph
+}
+
+#[test]
+fn a_convolution_whose_kernels_learn_becomes_products_with_the_same_result() {
+    let fixed = [3, 1, 3, 3].map(Dim::Fixed);
+    let learned = depthwise(|b| b.input("w", float(&fixed)));
+    let exchanged = grad::with_faster_nodes(learned.clone());
+    assert!(ops(&learned).contains(&"Conv") && !ops(&exchanged).contains(&"Conv"));
+    let ramp = |shape: &[u64], step: f32| {
+        let count = shape.iter().product::<u64>();
+        Tensor::from_f32(shape, &(0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>())
+    };
+    let feeds = [("x", ramp(&[2, 3, 4, 4], 0.7)), ("w", ramp(&[3, 1, 3, 3], 1.3))];
+    let loss = |graph: &Graph| {
+        let mut session = Session::from_graph(graph, &Options { threads: 1, ..Options::default() }).unwrap();
+        let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        session.run(&feeds).unwrap()[0].to_f32().unwrap()[0]
+    };
+    assert!((loss(&learned) - loss(&exchanged)).abs() < 1e-4);
+    assert!(loss(&learned).abs() > 0.1);
+}
+
+#[test]
+fn a_convolution_with_constant_kernels_stays_as_it_is() {
+    let frozen = depthwise(|b| b.constant(Tensor::from_f32(&[3, 1, 3, 3], &[0.5; 27])));
+    assert_eq!(ops(&grad::with_faster_nodes(frozen.clone())), ops(&frozen));
+}

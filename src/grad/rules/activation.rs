@@ -10,10 +10,17 @@ fn two_sided<'b>(n: &At<'_, 'b>, above: Val<'b>, below: Val<'b>) -> Grads<'b> {
     Ok(vec![Some(x.greater(x.scalar_like(0.0)).select(above, below))])
 }
 
+/// `value` where `mask` is true, 0 elsewhere.
+///
+/// A product, because ONNX Runtime's `Where` branches: where the mask is irregular it takes up to five times as long (5.4
+/// against 1.0 ms for the gradient of a ReLU6 of 1152 channels of 7×7 with batch 16), else about the same.
+fn kept<'b>(mask: Val<'b>, value: Val<'b>) -> Val<'b> {
+    value * mask.cast(value.dtype())
+}
+
 /// y = max(x, 0)  ⇒  dx = dy where y > 0, else 0
 pub fn relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    let zero = n.dy(0).scalar_like(0.0);
-    Ok(vec![Some(n.y(0).greater(zero).select(n.dy(0), zero))])
+    Ok(vec![Some(kept(n.y(0).greater(n.y(0).scalar_like(0.0)), n.dy(0)))])
 }
 
 /// y = x where x > 0, else α · x  ⇒  dx = dy where x > 0, else α · dy
@@ -35,7 +42,7 @@ pub fn prelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 pub fn thresholded_relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let x = n.x(0);
     let above = x.greater(x.scalar_like(n.float("alpha", 1.0)));
-    Ok(vec![Some(above.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
+    Ok(vec![Some(kept(above, n.dy(0)))])
 }
 
 /// y = min(max(x, l), h)  ⇒  dx = dy where l < y < h, else 0
@@ -50,7 +57,7 @@ pub fn clip<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => return Ok(vec![Some(n.dy(0))]),
     };
-    Ok(vec![Some(inside.select(n.dy(0), n.dy(0).scalar_like(0.0)))])
+    Ok(vec![Some(kept(inside, n.dy(0)))])
 }
 
 /// y = σ(x)  ⇒  dx = dy · y · (1 − y)
@@ -63,15 +70,15 @@ pub fn hard_sigmoid<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let (y, dy) = (n.y(0), n.dy(0));
     let zero = y.scalar_like(0.0);
     let inside = y.greater(zero).binary("And", y.less(y.scalar_like(1.0)));
-    Ok(vec![Some(inside.select(dy * n.float("alpha", 0.2), zero))])
+    Ok(vec![Some(kept(inside, dy) * n.float("alpha", 0.2))])
 }
 
 /// y = x · min(max(x/6 + ½, 0), 1)  ⇒  dx = 0 where x < −3, dy where x > 3, else dy · (x/3 + ½)
 pub fn hard_swish<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let (x, dy) = (n.x(0), n.dy(0));
-    let curved = dy * (x * (1.0 / 3.0) + 0.5);
-    let lower = x.less(x.scalar_like(-3.0)).select(dy.scalar_like(0.0), curved);
-    Ok(vec![Some(x.greater(x.scalar_like(3.0)).select(dy, lower))])
+    let beyond = x.greater(x.scalar_like(3.0));
+    let curved = x.greater(x.scalar_like(-3.0)).binary("And", beyond.unary("Not"));
+    Ok(vec![Some(dy * (kept(curved, x * (1.0 / 3.0) + 0.5) + beyond.cast(dy.dtype())))])
 }
 
 /// y = tanh x  ⇒  dx = dy · (1 − y²)

@@ -21,6 +21,8 @@ pub struct Joins {
     table: Tensor,
     /// Taps, output positions, input positions.
     sizes: [i64; 3],
+    /// The output positions as the sizes of space.
+    space: Vec<i64>,
 }
 
 /// The joins of such windows; `None` where space is not fixed, or so large that the products do too much.
@@ -43,7 +45,7 @@ pub fn joins(windows: &[Window]) -> Option<Joins> {
             table[(row * ins + position) as usize] = 1.0;
         }
     }
-    Some(Joins { table: Tensor::from_f32(&[taps as u64, (outs * ins) as u64], &table), sizes })
+    Some(Joins { table: Tensor::from_f32(&[taps as u64, (outs * ins) as u64], &table), sizes, space: outputs })
 }
 
 /// dx = dy · T for each channel, where T holds the kernel at the pairs that it joins. `w: [channels, 1, kernel…]`.
@@ -56,6 +58,21 @@ pub fn input<'b>(n: &At<'_, 'b>, channels: i64, joins: &Joins) -> Val<'b> {
     let table = n.builder().constant(joins.table.clone()).cast(dy.dtype());
     let joined = n.x(1).reshape_to(&[channels, taps]).matmul(table).reshape_to(&[channels, outs, ins]);
     as_input(n, 0, dy.matmul(joined).transpose(&[1, 0, 2]))
+}
+
+/// y = x · Tᵀ + b: the forward pass by the same products, and with the same T as [`input`].
+///
+/// Measured as above (`Conv` with a kernel that is an input / this): 3×3, 1152 channels at 7×7 with batch 16 6.3 / 3.4; 5×5
+/// 16.3 / 3.6. With a constant kernel, which ONNX Runtime rearranges when it loads, `Conv` takes 1.0 and 1.2.
+pub fn output<'b>(n: &At<'_, 'b>, channels: i64, joins: &Joins) -> Val<'b> {
+    let [taps, outs, ins] = joins.sizes;
+    let x = n.x(0).reshape_to(&[0, channels, ins]).transpose(&[1, 0, 2]);
+    let table = n.builder().constant(joins.table.clone()).cast(x.dtype());
+    let joined = n.x(1).reshape_to(&[channels, taps]).matmul(table).reshape_to(&[channels, outs, ins]);
+    let y = x.matmul(joined.transpose(&[0, 2, 1])).transpose(&[1, 0, 2]);
+    let space: Vec<i64> = joins.space.clone();
+    let y = y.reshape_to(&[&[0, channels], &space[..]].concat());
+    if n.has(2) { y + n.x(2).reshape_to(&[&[channels], &vec![1; space.len()][..]].concat()) } else { y }
 }
 
 /// dW: for each channel dyᵀ · x is the sum over the batch of every pair of positions; each tap sums the pairs it joins.

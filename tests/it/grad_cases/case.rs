@@ -116,7 +116,7 @@ fn with_gradient(case: &Case, arrays: &Arrays, forward: OneNode) -> Result<Graph
     if !dead.is_empty() {
         return Err(format!("nodes were written that no gradient needs: {}", dead.join(", ")));
     }
-    Ok(graph)
+    Ok(grad::with_faster_nodes(graph))
 }
 
 /// A case with its session.
