@@ -114,9 +114,16 @@ pub fn stacked<'b>(parts: &[Val<'b>], axis: i64, shape: &[i64]) -> Val<'b> {
     parts[0].builder().op("Concat", &parts, &[("axis", Attr::Int(axis))]).reshape_to(shape)
 }
 
-/// dW of one group: for each element of the kernel dyᵀ · (what it saw of x), over batch and space at once.
+/// dW of one group: for each tap dyᵀ · (what it saw of x), over batch and space at once.
+///
+/// With one tap that sees all of x, both operands stay channels first: batch and channels swap in whole rows, and `Gemm`
+/// takes the transpose (up to 6 % of a step on EfficientNet-Lite0's last two blocks).
 fn dense_weights<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'b> {
     let dy = batch_second(n.dy(0), windows.len()).reshape_to(&[shape[0], -1]);
+    if windows.iter().all(|w| w.kernel == 1 && w.stride == 1 && w.begin + w.end == 0) {
+        let x = batch_second(n.x(0), windows.len()).reshape_to(&[shape[1], -1]);
+        return n.builder().op("Gemm", &[dy, x], &[("transB", Attr::Int(1))]).reshape_to(shape);
+    }
     let parts: Vec<Val<'b>> = seen(n, windows).into_iter().map(|x| dy.matmul(x.reshape_to(&[-1, shape[1]]))).collect();
     stacked(&parts, 2, shape)
 }
