@@ -19,10 +19,7 @@ pub fn write_atomically<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let (temporary, file) = create_beside(folder, path)?;
     let written = fill(file, write).and_then(|value| {
         fs::rename(&temporary, path)?;
@@ -35,6 +32,22 @@ pub fn write_atomically<T, E: From<io::Error>>(
     let value = written?;
     File::open(folder)?.sync_all()?;
     Ok(value)
+}
+
+/// Whether [`write_atomically`] could begin: makes the temporary file and removes it again.
+///
+/// # Errors
+/// The system's: no such folder, no permission, no space.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let (temporary, _) = create_beside(folder_of(path), path)?;
+    fs::remove_file(temporary)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn create_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {

@@ -5,10 +5,16 @@
 
 mod args;
 mod commands;
+mod forward;
 mod measure;
+mod predictions;
 mod print;
 mod recipe;
+mod report;
 mod run;
+mod samples;
+mod settings;
+mod stop;
 
 use args::Global;
 use clap::{Parser, Subcommand};
@@ -64,7 +70,7 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.global.json);
     match dispatch(cli, &printer) {
         Ok(Done::Fully) => ExitCode::SUCCESS,
-        Ok(Done::Interrupted) => ExitCode::from(130),
+        Ok(Done::Interrupted) => ExitCode::from(stop::INTERRUPTED),
         Err(error) => {
             printer.failed(&error);
             ExitCode::FAILURE

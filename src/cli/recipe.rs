@@ -1,6 +1,6 @@
 //! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
 
-use super::args::Samples;
+use super::samples::Samples;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;

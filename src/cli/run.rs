@@ -1,22 +1,25 @@
-//! From a recipe to a trained adapter: what `train` and `demo` share.
+//! From a recipe to a delta on disk: what `train` and `demo` share.
 
-use super::args::{Compute, Global, data_options, file_bytes};
-use super::measure::{MemoryWatch, written_bytes};
+use super::args::{Compute, Global};
+use super::forward::Forward;
+use super::measure::MemoryWatch;
 use super::print::{Printer, percent};
-use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName};
-use crate::adapter::{HeadChoice, Request};
-use crate::cut::Selection;
-use crate::data::{self, Dataset, Labels, Split, Target};
+use super::recipe::Recipe;
+use super::report::{BeforeAfter, Parts, Report};
+use super::samples;
+use super::settings::{self, settings};
+use crate::adapter::Request;
+use crate::atomic;
+use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::engine;
+use crate::graph::TensorType;
 use crate::train::artifact::{self, About};
+use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
-use crate::train::fit::{self, Around, End, EpochRecord, Event, Outcome, ScheduleKind, Settings};
-use crate::train::loss::Loss;
-use crate::train::optimizer::Optimizer;
-use crate::train::prepare::{self, Base, Bundle, hex};
+use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
+use crate::train::prepare::{self, Base, Bundle};
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,263 +43,241 @@ pub struct Job<'a> {
 
 /// A finished or interrupted run.
 pub struct Trained {
-    /// How it ended.
-    pub end: End,
+    /// Whether a signal ended it before the delta was written.
+    pub interrupted: bool,
     /// Everything measured.
     pub report: Report,
     /// Test (else validation) before and after.
     pub measured: Option<(Metrics, Metrics)>,
 }
 
-/// What `--report` writes.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct Report {
-    pub epochs: Vec<EpochRecord>,
-    pub best_epoch: u32,
-    pub first_step_s: Option<f64>,
-    pub steps: u64,
-    pub steps_per_s: f64,
-    pub step_ms: Percentiles,
-    pub body_samples_per_s: Option<f64>,
-    pub body_samples_computed: usize,
-    pub body_samples_cached: usize,
-    pub seconds: f64,
-    pub peak_rss_bytes: u64,
-    pub peak_private_bytes: u64,
-    pub written_bytes: Option<u64>,
-    pub delta_bytes: u64,
-    pub cache_bytes: u64,
-    pub parameters: u64,
-    pub trained: Vec<String>,
-    pub head: String,
-    pub output: String,
-    pub train_samples: usize,
-    pub validation_samples: usize,
-    pub validation: Option<BeforeAfter>,
-    pub test: Option<BeforeAfter>,
-    pub seed: u64,
-    pub base_hash: String,
-    pub versions: Versions,
-}
-
-/// Measurements on the same samples with the untrained and the trained adapter.
-#[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
-pub struct BeforeAfter {
-    pub before: Metrics,
-    pub after: Metrics,
-}
-
-/// Step times in milliseconds.
-#[derive(Debug, Default, Serialize)]
-#[allow(missing_docs)]
-pub struct Percentiles {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-}
-
-/// Versions that decide the bits of a result.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct Versions {
-    pub edgetune: &'static str,
-    pub onnxruntime: String,
-}
-
 /// Trains by a recipe and writes the delta.
 pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBool) -> Result<Trained> {
     let watch = MemoryWatch::start();
     let began = job.began;
-    let clock = move || began.elapsed().as_secs_f64();
-    let recipe = &job.recipe;
-    let model = recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
-    let data_path = recipe.data.as_deref().context("no data: name labelled data with --data DIR")?;
+    let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
+    let mut settings = settings(&job.recipe)?;
+    let model = job.recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
+    refuse_unwritable("--out", job.out)?;
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
-    let inputs = inputs_of(&base);
-    let preprocessing = recipe.samples.preprocessing(&inputs)?;
-    let target = target_of(recipe.loss);
-    let options = data_options(preprocessing, &recipe.samples, &inputs, target, None);
-    let (dataset, skipped) = Dataset::open(data_path, &options)?;
-    tell_skipped(&skipped, printer);
-    let dataset = Arc::new(dataset);
-    let seed = recipe.seed.unwrap_or(0);
-    let mut split = data::split(dataset.labels(), dataset.keys(), recipe.val_fraction.unwrap_or(0.2), seed)?;
-    if let Some(count) = recipe.per_class {
-        split.train = data::per_class(dataset.labels(), &split.train, count, seed)?;
-        split.validation = data::per_class(dataset.labels(), &split.validation, count, seed)?;
-    }
-    let settings = settings(recipe, dataset.labels(), &split)?;
-    let bundle = bundle(&base, recipe, dataset.labels(), &global.bundles()?)?;
-    describe(&bundle, &split, printer);
+    tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
+    let data = Data::open(&job.recipe, &base, printer)?;
+    settings::weigh(&mut settings, &job.recipe, data.labels(), &data.split)?;
+    let bundle = bundle(&base, &job.recipe, data.labels(), &global.bundles()?)?;
+    describe(&bundle, &data.split, printer);
 
-    let engine_options = job.compute.options(file_bytes(model));
-    let cache_root = global.cache_root()?;
-    let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache_root) };
-    let wire = postcard::to_stdvec(&preprocessing)?;
-    let mut order = fit::order(&split.train, settings.seed, 0);
-    order.extend(&split.validation);
-    let shared: Arc<dyn Fn() -> f64> = Arc::new(clock);
-    let mut features = Features::open(&bundle, dataset.clone(), &order, &wire, store, &engine_options, shared.clone())?;
-
-    let checkpoint = PathBuf::from(format!("{}.checkpoint", job.out.display()));
-    let outcome = {
-        let steps = u64::from(settings.steps_per_epoch(split.train.len()));
-        let progress = printer.progress("training", steps * u64::from(settings.epochs), "steps");
-        let mut around = Around {
-            checkpoint: Some(&checkpoint),
-            resume: job.resume,
-            stop,
-            clock: &clock,
-            tell: &mut |event| tell(&progress, settings.epochs, event),
-        };
-        let outcome =
-            fit::fit(&bundle, &mut features, dataset.labels(), &split, &settings, &engine_options, &mut around);
-        progress.end();
-        outcome?
-    };
-    let measure = Measure { bundle: &bundle, settings: &settings, options: &engine_options, outcome: &outcome };
-    let validation = match outcome.end {
-        End::Interrupted => None,
-        _ => measure.on(&mut features, dataset.labels(), &split.validation)?,
-    };
-    features.take_warnings().iter().for_each(|warning| printer.warn(warning));
-    let mut pass = features.pass();
-    let cache_bytes = features.bytes();
+    let options = job.compute.options(&base);
+    let cache = global.cache_root()?;
+    let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
+    let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let mut order = fit::order(&data.split.train, settings.seed, 0);
+    order.extend(&data.split.validation);
+    let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
+    tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
+    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, stop };
+    let outcome = learn.fit(&mut features, &*clock, printer)?;
+    let mut interrupted = outcome.end == End::Interrupted;
+    let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
+    let mut warnings = features.take_warnings();
+    let (mut pass, cache_bytes) = (features.pass(), features.bytes());
     drop(features);
-    let test = match (&recipe.test, outcome.end) {
-        (Some(path), End::Finished | End::Early) => {
-            let options = data::Options { classes: Some(dataset.labels().names().to_vec()), ..options };
-            let (test, skipped) = Dataset::open(path, &options)?;
-            tell_skipped(&skipped, printer);
-            let test = Arc::new(test);
-            let mut all: Vec<usize> = (0..test.len()).collect();
-            if let Some(count) = recipe.per_class {
-                all = data::per_class(test.labels(), &all, count, seed)?;
+
+    let mut test = None;
+    if let (Some((set, samples)), false) = (&data.test, interrupted) {
+        let forward =
+            Forward { bundle: &bundle, options: &options, store, preprocessing: &wire, stop, clock: clock.clone() };
+        match learn.test(&forward, set, samples, &outcome, printer)? {
+            Some((measured, tested, told)) => {
+                test = Some(measured);
+                pass = pass.plus(tested);
+                warnings.extend(told);
             }
-            let mut features = Features::open(&bundle, test.clone(), &all, &wire, store, &engine_options, shared)?;
-            let progress = printer.progress("testing", all.len() as u64, "samples");
-            for (index, chunk) in all.chunks(64).enumerate() {
-                features.batch(chunk)?;
-                progress.at((index * 64 + chunk.len()) as u64, String::new());
-            }
-            progress.end();
-            let measured = measure.on(&mut features, test.labels(), &all)?;
-            pass = add(pass, features.pass());
-            measured
+            None => interrupted = true,
         }
-        _ => None,
-    };
-    let mut delta_bytes = 0;
-    if outcome.end != End::Interrupted {
-        let pair = |measured: &Option<BeforeAfter>| measured.clone().map(|m| (m.before, m.after));
-        let (validation, test) = (pair(&validation), pair(&test));
-        let about = About {
-            loss: &settings.loss,
-            preprocessing: &preprocessing,
-            labels: dataset.labels(),
-            train: &split.train,
-            validation: validation.as_ref().map(|(before, after)| (before, after)),
-            test: test.as_ref().map(|(before, after)| (before, after)),
-            seed: settings.seed,
-        };
-        let bytes = artifact::encode(&bundle, &outcome.parameters, &about)?;
-        artifact::save(job.out, &bytes)?;
-        delta_bytes = bytes.len() as u64;
     }
+    tell_once(&warnings, printer);
+    let delta_bytes = if interrupted { 0 } else { learn.save(&outcome, validation.as_ref(), test.as_ref())? };
     let measured = test.clone().or(validation.clone()).map(|m| (m.before, m.after));
-    let report = Report {
-        best_epoch: outcome.best_epoch,
-        first_step_s: outcome.first_step_at_s,
-        steps: outcome.steps,
-        steps_per_s: per_second(outcome.steps as f64, outcome.step_seconds.iter().sum()),
-        step_ms: percentiles(&outcome.step_seconds),
-        body_samples_per_s: (pass.computed > 0).then(|| per_second(pass.computed as f64, pass.seconds)),
-        body_samples_computed: pass.computed,
-        body_samples_cached: pass.found,
-        seconds: clock(),
-        peak_rss_bytes: watch.peak_rss_bytes(),
-        peak_private_bytes: watch.peak_private_bytes(),
-        written_bytes: written_bytes(),
-        delta_bytes,
+    let report = Report::new(Parts {
+        bundle: &bundle,
+        outcome: &outcome,
+        interrupted,
+        split: &data.split,
+        findings: &data.findings,
+        skipped: &data.skipped,
+        pass,
         cache_bytes,
-        parameters: bundle.parameter_count(),
-        trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
-        head: bundle.head_note.clone(),
-        output: bundle.output.clone(),
-        train_samples: split.train.len(),
-        validation_samples: split.validation.len(),
+        delta_bytes,
         validation,
         test,
         seed: settings.seed,
-        base_hash: hex(&base.hash),
-        versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: library.version.clone() },
-        epochs: outcome.history.clone(),
-    };
-    Ok(Trained { end: outcome.end, report, measured })
+        onnxruntime: &library.version,
+        seconds: clock(),
+        watch: &watch,
+    });
+    Ok(Trained { interrupted, report, measured })
 }
 
-/// Measures the adapter before and after training.
-struct Measure<'a> {
+/// A run must not find out at its end that its result has no place.
+///
+/// # Errors
+/// A folder in the file's place, or one that no file can be made in; with the option's name.
+pub fn refuse_unwritable(option: &str, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("{option} {0}: this is a folder; name a file, such as {0}/adapter.edelta", path.display());
+    }
+    atomic::probe(path).map_err(|source| {
+        anyhow::anyhow!("{option} {}: {source}; name a file in a folder that exists and is writable", path.display())
+    })
+}
+
+/// The checkpoint beside a delta.
+pub fn checkpoint_path(out: &Path) -> PathBuf {
+    let mut path = out.as_os_str().to_owned();
+    path.push(".checkpoint");
+    path.into()
+}
+
+/// All data of a run, opened before the first step: what is wrong with them is told at once.
+struct Data {
+    train: Arc<Dataset>,
+    /// The test data, and which samples of them are used.
+    test: Option<(Arc<Dataset>, Vec<usize>)>,
+    split: Split,
+    preprocessing: Preprocessing,
+    findings: Vec<Finding>,
+    skipped: data::Report,
+}
+
+impl Data {
+    fn open(recipe: &Recipe, base: &Base, printer: &Printer) -> Result<Self> {
+        let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
+        let inputs = inputs_of(base);
+        let preprocessing = recipe.samples.preprocessing(&inputs, path)?;
+        let target = settings::target(recipe.loss);
+        let options = samples::options(preprocessing, &recipe.samples, &inputs, target, None);
+        let (train, mut skipped) = samples::open(path, &options, printer)?;
+        let findings = samples::check(&train, printer)?;
+        let seed = recipe.seed.unwrap_or(0);
+        let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
+        let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
+            Some(count) => data::per_class(labels, &samples, count, seed),
+            None => Ok(samples),
+        };
+        split.train = limited(train.labels(), split.train)?;
+        split.validation = limited(train.labels(), split.validation)?;
+        let test = match &recipe.test {
+            Some(path) => {
+                let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
+                let options = data::Options { classes, ..options };
+                let (test, more) = samples::open(path, &options, printer)?;
+                skipped.skipped.extend(more.skipped);
+                let samples = limited(test.labels(), (0..test.len()).collect())?;
+                Some((test, samples))
+            }
+            None => None,
+        };
+        Ok(Self { train, test, split, preprocessing, findings, skipped })
+    }
+
+    fn labels(&self) -> &Labels {
+        self.train.labels()
+    }
+}
+
+/// The learning part of a run and its measurements.
+struct Learn<'a> {
+    job: &'a Job<'a>,
     bundle: &'a Bundle,
+    data: &'a Data,
     settings: &'a Settings,
     options: &'a engine::Options,
-    outcome: &'a Outcome,
+    stop: &'a AtomicBool,
 }
 
-impl Measure<'_> {
-    fn on(&self, features: &mut Features, labels: &Labels, samples: &[usize]) -> Result<Option<BeforeAfter>> {
+impl Learn<'_> {
+    fn fit(&self, features: &mut Features, clock: &dyn Fn() -> f64, printer: &Printer) -> Result<Outcome> {
+        let checkpoint = checkpoint_path(self.job.out);
+        if checkpoint.exists() && !self.job.resume {
+            let path = checkpoint.display();
+            printer.note(format!("beginning anew; {path} is of an interrupted run that --resume would go on with"));
+        }
+        let steps = u64::from(self.settings.steps_per_epoch(self.data.split.train.len()));
+        let progress = printer.progress("training", steps * u64::from(self.settings.epochs), "steps");
+        let mut around = Around {
+            checkpoint: Some(&checkpoint),
+            resume: self.job.resume,
+            stop: self.stop,
+            clock,
+            tell: &mut |event| tell(&progress, self.settings.epochs, event),
+        };
+        let (data, settings) = (self.data, self.settings);
+        let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);
+        progress.end();
+        Ok(outcome?)
+    }
+
+    /// The values before training, and those that are kept.
+    fn values<'o>(&self, outcome: &'o Outcome) -> (Vec<Vec<f32>>, &'o [Vec<f32>]) {
+        (self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect(), &outcome.parameters)
+    }
+
+    fn validation(&self, features: &mut Features, outcome: &Outcome) -> Result<Option<BeforeAfter>> {
+        let samples = &self.data.split.validation;
         if samples.is_empty() {
             return Ok(None);
         }
         let mut tail = engine::Session::from_file(&self.bundle.tail, self.options)?;
-        let initial: Vec<Vec<f32>> = self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+        let (before, after) = self.values(outcome);
         let mut with = |values: &[Vec<f32>]| {
             let parameters = evaluate::shipped(&self.bundle.parameters, values);
+            let labels = self.data.labels();
             evaluate::evaluate(&mut tail, features, samples, &parameters, labels, &self.settings.loss)
         };
-        Ok(Some(BeforeAfter { before: with(&initial)?, after: with(&self.outcome.parameters)? }))
+        Ok(Some(BeforeAfter { before: with(&before)?, after: with(after)? }))
     }
-}
 
-fn add(one: Pass, other: Pass) -> Pass {
-    Pass {
-        found: one.found + other.found,
-        computed: one.computed + other.computed,
-        seconds: one.seconds + other.seconds,
+    /// Before and after on test samples, with what the body did and the cache's warnings; `None` if it was stopped.
+    fn test(
+        &self,
+        forward: &Forward<'_>,
+        test: &Arc<Dataset>,
+        samples: &[usize],
+        outcome: &Outcome,
+        printer: &Printer,
+    ) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>> {
+        let (before, after) = self.values(outcome);
+        let Some(answers) = forward.run("testing", test, samples, &[&before, after], printer)? else {
+            return Ok(None);
+        };
+        let metrics = |set: usize| evaluate::metrics(&answers.rows[set], samples, test.labels(), &self.settings.loss);
+        Ok(Some((BeforeAfter { before: metrics(0), after: metrics(1) }, answers.pass, answers.warnings)))
+    }
+
+    /// Writes the delta and gives its size. Only then is the checkpoint of no more use.
+    fn save(&self, outcome: &Outcome, validation: Option<&BeforeAfter>, test: Option<&BeforeAfter>) -> Result<u64> {
+        let about = About {
+            loss: &self.settings.loss,
+            preprocessing: &self.data.preprocessing,
+            labels: self.data.labels(),
+            train: &self.data.split.train,
+            validation: validation.map(|measured| (&measured.before, &measured.after)),
+            test: test.map(|measured| (&measured.before, &measured.after)),
+            seed: self.settings.seed,
+        };
+        let bytes = artifact::encode(self.bundle, &outcome.parameters, &about)?;
+        artifact::save(self.job.out, &bytes)?;
+        checkpoint::remove(&checkpoint_path(self.job.out))?;
+        tracing::info!(out = %self.job.out.display(), bytes = bytes.len(), "wrote the delta");
+        Ok(bytes.len() as u64)
     }
 }
 
 /// The model's inputs by name.
-pub fn inputs_of(base: &Base) -> Vec<(String, crate::graph::TensorType)> {
+pub fn inputs_of(base: &Base) -> Vec<(String, TensorType)> {
     let graph = &base.graph;
     graph.inputs.iter().filter_map(|id| Some((graph.value_name(*id).to_string(), graph.ty(*id)?.clone()))).collect()
-}
-
-/// What the labels are, for a loss.
-fn target_of(loss: Option<LossName>) -> Target {
-    match loss {
-        None | Some(LossName::CrossEntropy) => Target::Classes,
-        Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
-        Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
-    }
-}
-
-/// Lists what was left out when data were opened.
-pub fn tell_skipped(report: &data::Report, printer: &Printer) {
-    const SHOWN: usize = 5;
-    if report.skipped.is_empty() {
-        return;
-    }
-    printer.warn(format!("{} files were skipped:", report.skipped.len()));
-    for (path, reason) in report.skipped.iter().take(SHOWN) {
-        printer.note(format!("  {}: {reason}", path.display()));
-    }
-    if report.skipped.len() > SHOWN {
-        printer.note(format!("  … and {} more", report.skipped.len() - SHOWN));
-    }
 }
 
 /// The bundle for a recipe and the data's labels.
@@ -305,16 +286,11 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
         Labels::Values(rows) => rows.ncols() as u64,
         labels => labels.names().len() as u64,
     };
-    let selections = recipe.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let request = Request {
         output: recipe.output.as_deref(),
-        selections: &selections,
+        selections: &settings::selections(recipe)?,
         width: Some(width),
-        head: match recipe.head {
-            None | Some(HeadName::Auto) => HeadChoice::Auto,
-            Some(HeadName::Replace) => HeadChoice::Replace,
-            Some(HeadName::Append) => HeadChoice::Append,
-        },
+        head: settings::head(recipe.head),
     };
     Ok(prepare::prepare(base, &request, bundles)?)
 }
@@ -346,80 +322,8 @@ fn tell(progress: &super::print::Progress, epochs: u32, event: Event<'_>) {
     }
 }
 
-/// Settings of the loop, with the defaults.
-fn settings(recipe: &Recipe, labels: &Labels, split: &Split) -> Result<Settings> {
-    let optimizer = match recipe.optimizer.unwrap_or(OptimizerName::Adamw) {
-        OptimizerName::Adamw => Optimizer::AdamW {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: recipe.weight_decay.unwrap_or(0.01),
-        },
-        OptimizerName::Sgd => Optimizer::Sgd {
-            momentum: recipe.momentum.unwrap_or(0.9),
-            nesterov: false,
-            weight_decay: recipe.weight_decay.unwrap_or(0.0),
-        },
-    };
-    let default_lr = if matches!(optimizer, Optimizer::AdamW { .. }) { 0.001 } else { 0.01 };
-    let loss = match recipe.loss.unwrap_or(LossName::CrossEntropy) {
-        LossName::CrossEntropy => Loss::CrossEntropy {
-            label_smoothing: recipe.label_smoothing.unwrap_or(0.0),
-            class_weights: class_weights(recipe.class_weights.as_deref(), labels, split)?,
-        },
-        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
-        LossName::MeanSquaredError => Loss::MeanSquaredError,
-        LossName::Huber => Loss::Huber { delta: 1.0 },
-    };
-    Ok(Settings {
-        epochs: recipe.epochs.unwrap_or(10),
-        batch: recipe.batch.unwrap_or(32),
-        accumulate: recipe.accumulate.unwrap_or(1),
-        learning_rate: recipe.lr.unwrap_or(default_lr),
-        schedule: match recipe.schedule {
-            Some(ScheduleName::Cosine) => ScheduleKind::Cosine,
-            _ => ScheduleKind::Constant,
-        },
-        warmup_share: recipe.warmup.unwrap_or(0.0),
-        optimizer,
-        clip_norm: recipe.clip_norm,
-        patience: recipe.patience,
-        seed: recipe.seed.unwrap_or(0),
-        loss,
-    })
-}
-
-/// `balanced` weighs each class by the inverse of its share of the training samples.
-fn class_weights(text: Option<&str>, labels: &Labels, split: &Split) -> Result<Option<Vec<f32>>> {
-    let (Some(text), Labels::Classes { names, index }) = (text, labels) else { return Ok(None) };
-    if text == "balanced" {
-        let mut counts = vec![0usize; names.len()];
-        split.train.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
-        let weight = |count: &usize| split.train.len() as f32 / (names.len() * (*count).max(1)) as f32;
-        return Ok(Some(counts.iter().map(weight).collect()));
-    }
-    let weights: Vec<f32> =
-        text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().with_context(|| {
-            format!("--class-weights `{text}`: write `balanced`, or one number a class separated by commas")
-        })?;
-    if weights.len() != names.len() || weights.iter().any(|weight| !(*weight >= 0.0 && weight.is_finite())) {
-        bail!(
-            "--class-weights: {} weights for {} classes; each must be a number of 0 or more",
-            weights.len(),
-            names.len()
-        );
-    }
-    Ok(Some(weights))
-}
-
-fn per_second(count: f64, seconds: f64) -> f64 {
-    if seconds > 0.0 { count / seconds } else { 0.0 }
-}
-
-fn percentiles(seconds: &[f64]) -> Percentiles {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at =
-        |share: f64| sorted.get(((sorted.len() as f64 - 1.0) * share).round() as usize).copied().unwrap_or(0.0) * 1e3;
-    if sorted.is_empty() { Percentiles::default() } else { Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99) } }
+/// The cache's warnings, each once.
+pub fn tell_once(warnings: &[String], printer: &Printer) {
+    let first = |(place, warning): &(usize, &String)| !warnings[..*place].contains(warning);
+    warnings.iter().enumerate().filter(first).for_each(|(_, warning)| printer.warn(warning));
 }

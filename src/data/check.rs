@@ -66,7 +66,7 @@ fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
     for (name, count) in names.iter().zip(&counts) {
         let (severity, remedy) = match *count {
             0 => (Severity::Note, "nothing is learnt about it; add samples or leave the class out"),
-            count if count < SAMPLES_MIN => (Severity::Error, "add samples: one can train but none can measure"),
+            count if count < SAMPLES_MIN => (Severity::Warning, "add samples: one can train but none can measure"),
             count if count < SAMPLES_FEW => (Severity::Warning, "add samples: 10 or more a class are advised"),
             _ => continue,
         };
@@ -168,7 +168,7 @@ mod tests {
         type Case = (&'static [usize], &'static [(Severity, &'static str)]);
         let cases: [Case; 5] = [
             (&[20], &[(Error, "1 class with samples: there is nothing to tell apart")]),
-            (&[20, 1], &[(Error, "class `c1` has 1 sample"), (Warning, "class `c0` has 20 samples, `c1` only 1")]),
+            (&[20, 1], &[(Warning, "class `c1` has 1 sample"), (Warning, "class `c0` has 20 samples, `c1` only 1")]),
             (&[20, 9], &[(Warning, "class `c1` has 9 samples")]),
             (&[20, 20, 0], &[(Note, "class `c2` has 0 samples")]),
             (&[101, 10], &[(Warning, "class `c0` has 101 samples, `c1` only 10")]),

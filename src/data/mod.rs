@@ -119,7 +119,7 @@ impl Dataset {
     }
 
     fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
-        if path.extension().is_some_and(|extension| extension == "npy" || extension == "npz") {
+        if holds_arrays(path) {
             if options.preprocessing != Preprocessing::Plain {
                 let problem =
                     "arrays are fed as they are; prepare them beforehand and remove the image or text settings";
@@ -237,6 +237,17 @@ impl Dataset {
     }
 }
 
+/// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, or a folder that stands for one.
+pub fn holds_arrays(path: &Path) -> bool {
+    let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy" || extension == "npz");
+    is_array(path) || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)))
+}
+
+/// Whether each of a model's inputs can be made from text.
+pub fn takes_text(inputs: &[(String, DType)]) -> bool {
+    !inputs.is_empty() && inputs.iter().all(|(name, dtype)| text::role(name, *dtype).is_some())
+}
+
 /// The name of the model's only input, or `""`.
 fn only_input(options: &Options) -> String {
     options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default()
@@ -254,7 +265,7 @@ fn image_preprocessing(path: &Path, options: &Options) -> Result<ImagePreprocess
         Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| preprocessing),
         _ => Err(Error::content(
             path,
-            "images, but the recipe does not say how to size and scale them; give an image size",
+            "images, but nothing says how to size and scale them; give a model that takes images, or an image size",
         )),
     }
 }

@@ -24,7 +24,7 @@ pub struct Split {
 /// A fraction outside 0..1, or a count of keys other than of labels.
 pub fn split(labels: &Labels, keys: &[[u8; 32]], fraction: f64, seed: u64) -> Result<Split, Error> {
     if !(0.0..1.0).contains(&fraction) {
-        return Err(Error::setting("validation", fraction, "write a share from 0 to below 1, such as 0.2"));
+        return Err(Error::setting("val-fraction", fraction, "write a share from 0 to below 1, such as 0.2"));
     }
     if keys.len() != labels.len() {
         return Err(Error::setting("keys", keys.len(), format!("there are {} labels", labels.len())));

@@ -16,7 +16,33 @@ const LENGTH_MAX: usize = 512;
 /// Tokens that models pad with, where `tokenizer.json` does not say.
 const PADS: [&str; 4] = ["[PAD]", "<pad>", "<|pad|>", "<|endoftext|>"];
 /// What is made of text when the model's inputs are not known.
-const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+const INPUTS: [(&str, Role); 3] =
+    [("input_ids", Role::Ids), ("attention_mask", Role::Mask), ("token_type_ids", Role::Types)];
+
+/// What a model's input is told about the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Their numbers.
+    Ids,
+    /// 1 for each, 0 for padding.
+    Mask,
+    /// Which of two texts they belong to.
+    Types,
+}
+
+/// What an input of that name and type holds, if it can be made from text: `input_ids`, `attention_mask`,
+/// `token_type_ids`, or names of exporters that say the same (`ids`, `tokens`, `mask`, `segment_ids`).
+pub(super) fn role(name: &str, dtype: DType) -> Option<Role> {
+    let name = name.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    match dtype {
+        DType::Int64 | DType::Int32 if has(&["mask"]) => Some(Role::Mask),
+        DType::Int64 | DType::Int32 if has(&["position"]) => None,
+        DType::Int64 | DType::Int32 if has(&["type", "segment"]) => Some(Role::Types),
+        DType::Int64 | DType::Int32 if has(&["ids", "token"]) => Some(Role::Ids),
+        _ => None,
+    }
+}
 
 /// The tokens of a data set.
 #[derive(Debug)]
@@ -25,7 +51,7 @@ pub(super) struct Tokens {
     /// Tokens of the longest sample: what all are padded to.
     width: usize,
     pad: Pad,
-    inputs: Vec<(String, DType)>,
+    inputs: Vec<(String, DType, Role)>,
 }
 
 #[derive(Debug)]
@@ -86,23 +112,27 @@ pub(super) fn open(
     Ok((Tokens { samples, width, pad, inputs }, labels, found.names()))
 }
 
-fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType)>, Error> {
+fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType, Role)>, Error> {
     if options.inputs.is_empty() {
-        return Ok(INPUTS.iter().map(|name| (name.to_string(), DType::Int64)).collect());
+        return Ok(INPUTS.iter().map(|(name, role)| (name.to_string(), DType::Int64, *role)).collect());
     }
-    for (name, dtype) in &options.inputs {
-        if !INPUTS.contains(&name.as_str()) || ![DType::Int64, DType::Int32].contains(dtype) {
-            let known = INPUTS.join(", ");
+    let made = options.inputs.iter().map(|(name, dtype)| {
+        let role = role(name, *dtype).ok_or_else(|| {
+            let known = INPUTS.map(|(name, _)| name).join(", ");
             let problem = format!("the model's input `{name}` ({dtype}) cannot be made from text; only {known} can");
-            return Err(Error::content(path, problem));
-        }
-    }
-    Ok(options.inputs.clone())
+            Error::content(path, problem)
+        })?;
+        Ok((name.clone(), *dtype, role))
+    });
+    made.collect()
 }
 
 fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
     let file = options.tokenizer.as_deref().ok_or_else(|| {
-        Error::content(path, "text needs the model's tokenizer; give the tokenizer.json that came with the model")
+        Error::content(
+            path,
+            "text needs the model's tokenizer; give the tokenizer.json that came with the model (--tokenizer FILE)",
+        )
     })?;
     let bytes = std::fs::read(file).map_err(|source| Error::io(file, source))?;
     let fail = |problem: tokenizers::Error| {
@@ -166,11 +196,11 @@ impl Tokens {
     pub(super) fn load(&self, sample: usize) -> Vec<(String, Tensor)> {
         let Encoded { ids, types } = &self.samples[sample];
         let ones = vec![1u32; ids.len()];
-        let tensor = |(name, dtype): &(String, DType)| {
-            let (values, pad) = match name.as_str() {
-                "input_ids" => (&ids[..], self.pad.id),
-                "token_type_ids" => (&types[..], self.pad.type_id),
-                _ => (&ones[..], 0),
+        let tensor = |(name, dtype, role): &(String, DType, Role)| {
+            let (values, pad) = match role {
+                Role::Ids => (&ids[..], self.pad.id),
+                Role::Types => (&types[..], self.pad.type_id),
+                Role::Mask => (&ones[..], 0),
             };
             (name.clone(), self.padded(values, pad, *dtype))
         };

@@ -89,3 +89,14 @@ pub fn read(path: &Path, fingerprint: &[u8; 32]) -> Result<Option<Checkpoint>, E
     }
     Ok(Some(checkpoint))
 }
+
+/// Removes a checkpoint, if there is one.
+///
+/// # Errors
+/// The system's, with the file's name.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, source)),
+        _ => Ok(()),
+    }
+}

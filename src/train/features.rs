@@ -13,6 +13,7 @@ use crate::graph::{Dim, Tensor, TensorType};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Samples in one run of the body: large enough for the matrix kernels, small enough for the arena.
@@ -24,6 +25,7 @@ const AHEAD: usize = 2;
 /// Features of a data set, one record a sample; missing ones are computed when they are asked for.
 pub struct Features {
     cache: Cache,
+    body_key: cache::Key,
     layout: Vec<(String, TensorType)>,
     dataset: Arc<Dataset>,
     body: Body,
@@ -68,6 +70,17 @@ pub struct Pass {
     pub seconds: f64,
 }
 
+impl Pass {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            found: self.found + other.found,
+            computed: self.computed + other.computed,
+            seconds: self.seconds + other.seconds,
+        }
+    }
+}
+
 impl Features {
     /// Looks up which samples the cache lacks, and begins to decode them in the given order (sample numbers, each once).
     ///
@@ -87,9 +100,10 @@ impl Features {
         let first = inputs_of(&body.inputs, &dataset, sample)?;
         let layout = layout(bundle, &mut body, &first, dataset.name(sample))?;
         let types: Vec<TensorType> = layout.iter().map(|(_, ty)| ty.clone()).collect();
+        let body_key = body_key(bundle, preprocessing);
         let cache = match store {
             Store::Memory => Cache::in_memory(&types, LIMITS.memory_bytes)?,
-            Store::Disk(root) => Cache::open(root, &body_key(bundle, preprocessing), &types, LIMITS)?,
+            Store::Disk(root) => Cache::open(root, &body_key, &types, LIMITS)?,
         };
         let mut asked = HashSet::new();
         let missing: Vec<usize> = order
@@ -99,7 +113,22 @@ impl Features {
             .collect();
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
         let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing));
-        Ok(Self { cache, layout, dataset, body, decoded, clock, pass })
+        Ok(Self { cache, body_key, layout, dataset, body, decoded, clock, pass })
+    }
+
+    /// Computes what these samples lack, chunk by chunk; `false` if the stop flag was raised before all were there.
+    ///
+    /// # Errors
+    /// A sample that cannot be loaded; ONNX Runtime's refusal.
+    pub fn ready(&mut self, samples: &[usize], stop: &AtomicBool) -> Result<bool, Error> {
+        let absent = |features: &Self, sample: usize| !features.cache.contains(&features.dataset.key(sample));
+        while self.decoded.is_some() && samples.iter().any(|sample| absent(self, *sample)) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.advance()?;
+        }
+        Ok(!stop.load(Ordering::Relaxed))
     }
 
     /// The features of some samples stacked, one tensor a feature: `[samples, …]`.
@@ -107,10 +136,7 @@ impl Features {
     /// # Errors
     /// A sample that cannot be loaded; ONNX Runtime's refusal.
     pub fn batch(&mut self, samples: &[usize]) -> Result<Vec<(&str, Tensor)>, Error> {
-        let absent = |features: &Self, sample: usize| !features.cache.contains(&features.dataset.key(sample));
-        while self.decoded.is_some() && samples.iter().any(|sample| absent(self, *sample)) {
-            self.advance()?;
-        }
+        self.ready(samples, &AtomicBool::new(false))?;
         let strides: Vec<usize> = self.layout.iter().map(|(_, ty)| row_bytes(ty)).collect();
         let mut buffers: Vec<Vec<u8>> = strides.iter().map(|stride| vec![0; samples.len() * stride]).collect();
         let mut lost = Vec::new();
@@ -167,6 +193,16 @@ impl Features {
         }
         self.pass.computed += chunk.len();
         Ok(features)
+    }
+
+    /// Hash of the body, its preprocessing and all samples' content.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.body_key);
+        self.dataset.keys().iter().for_each(|key| {
+            hasher.update(key);
+        });
+        *hasher.finalize().as_bytes()
     }
 
     /// What was found and computed so far.

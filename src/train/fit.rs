@@ -14,7 +14,7 @@ use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// How to train. Two runs with equal settings, base and data give the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,46 @@ impl Settings {
     /// Optimiser steps in one epoch of `samples`.
     pub fn steps_per_epoch(&self, samples: usize) -> u32 {
         samples.div_ceil(self.batch.max(1) as usize * self.accumulate.max(1) as usize) as u32
+    }
+
+    /// Whether each value is in its range.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first that is not.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
+        let counts = [("--epochs", self.epochs), ("--batch", self.batch), ("--accumulate", self.accumulate)];
+        if let Some((setting, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return refuse(setting, "0 of them would learn nothing; give 1 or more".into());
+        }
+        if self.patience == Some(0) {
+            return refuse("--patience", "0 epochs would end every run after its first; give 1 or more".into());
+        }
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate.is_finite()) {
+            return refuse("--lr", format!("{rate} is not a positive number; 0.001 is a good start"));
+        }
+        if !(0.0..=1.0).contains(&self.warmup_share) {
+            return refuse("--warmup", format!("{} is no share; give 0 to 1, such as 0.1", self.warmup_share));
+        }
+        if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
+            return refuse("--clip-norm", "must be a positive number, such as 1; leave it out for no limit".into());
+        }
+        let (Optimizer::AdamW { weight_decay, .. } | Optimizer::Sgd { weight_decay, .. }) = self.optimizer;
+        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
+            return refuse("--weight-decay", format!("{weight_decay} is not 0 or more; 0.01 is usual for adamw"));
+        }
+        if let Optimizer::Sgd { momentum, .. } = self.optimizer {
+            if !(0.0..1.0).contains(&momentum) {
+                return refuse("--momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
+            }
+        }
+        match self.loss {
+            Loss::CrossEntropy { label_smoothing, .. } if !(0.0..1.0).contains(&label_smoothing) => {
+                refuse("--label-smoothing", format!("{label_smoothing} is not from 0 to below 1; 0.1 is usual"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn schedule(&self, steps_per_epoch: u32) -> Schedule {
@@ -151,7 +191,7 @@ pub struct Around<'a> {
     pub tell: &'a mut dyn FnMut(Event<'_>),
 }
 
-/// Trains the bundle's parameters on features.
+/// Trains the bundle's parameters on features. The checkpoint stays: it is of no more use once the result is saved.
 ///
 /// # Errors
 /// Settings that do not fit, a loss that stops being a number, ONNX Runtime's refusal, a checkpoint of another run.
@@ -171,31 +211,23 @@ pub fn fit(
         let order = order(&split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
         while run.state.step < steps {
-            if around.stop.load(Ordering::Relaxed) {
+            if !run.step(&order, steps, around)? {
                 return run.interrupted(around);
             }
-            run.step(&order, steps, around)?;
+        }
+        // Validation samples may have to go through the body first.
+        if !run.features.ready(&split.validation, around.stop)? {
+            return run.interrupted(around);
         }
         run.end_epoch(steps, began, around)?;
     }
     let end = if run.state.epoch < settings.epochs { End::Early } else { End::Finished };
-    if let Some(path) = around.checkpoint {
-        match std::fs::remove_file(path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, source)),
-            _ => {}
-        }
-    }
     Ok(run.outcome(end))
 }
 
 fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
     let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
-    if settings.batch == 0 || settings.accumulate == 0 {
-        return refuse("--batch, --accumulate", "must be at least 1".into());
-    }
-    if !(settings.learning_rate > 0.0 && settings.learning_rate.is_finite()) {
-        return refuse("--lr", format!("{} is not a positive number; 0.001 is a good start", settings.learning_rate));
-    }
+    settings.check()?;
     if split.train.is_empty() {
         return refuse("--data", "no sample is left to train on; lower --val-fraction or add data".into());
     }
@@ -255,7 +287,7 @@ impl<'a> Run<'a> {
         options: &engine::Options,
         around: &Around<'_>,
     ) -> Result<Self, Error> {
-        let fingerprint = fingerprint(bundle, split, labels, settings);
+        let fingerprint = fingerprint(bundle, features, split, labels, settings);
         let known = match around.checkpoint {
             Some(path) if around.resume => checkpoint::read(path, &fingerprint)?,
             _ => None,
@@ -291,12 +323,16 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// One optimiser step: forward and backward over its batches, then the update in place.
-    fn step(&mut self, order: &[usize], steps: u32, around: &mut Around<'_>) -> Result<(), Error> {
+    /// One optimiser step: forward and backward over its batches, then the update in place. `false` if the stop flag was
+    /// raised before it began.
+    fn step(&mut self, order: &[usize], steps: u32, around: &mut Around<'_>) -> Result<bool, Error> {
         let began = (around.clock)();
         let (batch, accumulate) = (self.settings.batch as usize, self.settings.accumulate as usize);
         let first = self.state.step as usize * batch * accumulate;
         let samples = &order[first..order.len().min(first + batch * accumulate)];
+        if !self.features.ready(samples, around.stop)? {
+            return Ok(false);
+        }
         let runs = samples.len().div_ceil(batch);
         let mut loss = 0.0;
         for chunk in samples.chunks(batch) {
@@ -318,7 +354,7 @@ impl<'a> Run<'a> {
         self.first_step_at_s.get_or_insert(now);
         let (epoch, step) = (self.state.epoch + 1, self.state.step);
         (around.tell)(Event::Step { epoch, step, steps, loss, samples: samples.len() });
-        Ok(())
+        Ok(true)
     }
 
     /// Adds the gradients of one of several runs to the sums.
@@ -457,9 +493,11 @@ fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpo
 }
 
 /// What a checkpoint belongs to.
-fn fingerprint(bundle: &Bundle, split: &Split, labels: &Labels, settings: &Settings) -> [u8; 32] {
+fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Labels, settings: &Settings) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&bundle.base_hash);
+    hasher.update(bundle.output.as_bytes());
+    hasher.update(&features.fingerprint());
     for parameter in &bundle.parameters {
         hasher.update(format!("{}{:?}", parameter.name, parameter.shape).as_bytes());
     }

@@ -1,21 +1,23 @@
 //! `edgetune demo`: a real model, real photographs, the whole way.
 
 use crate::cli::Done;
-use crate::cli::args::{Compute, Global, data_options};
-use crate::cli::commands::predict::predict;
-use crate::cli::commands::train::stop_flag;
+use crate::cli::args::{Compute, Global};
+use crate::cli::predictions::{Prediction, predict};
 use crate::cli::print::{Printer, bytes, percent};
 use crate::cli::recipe::Recipe;
 use crate::cli::run::{self, Job, inputs_of};
+use crate::cli::samples;
+use crate::cli::stop::flag_on_signals;
 use crate::data::{Dataset, Target};
 use crate::engine;
 use crate::train::artifact::Adapter;
-use crate::train::fit::End;
+use crate::train::checkpoint;
 use crate::train::prepare::Base;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Fine-tune the model in `models/` on the photographs beside it and show the gain
@@ -47,14 +49,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load_or_install(&global.choice(), &mut printer.installing())?;
     printer.note(format!("model     {}", model.display()));
     recipe.test = Some(test.clone());
-    let stop = stop_flag()?;
+    let stop = flag_on_signals()?;
     let job = Job { recipe, compute: &args.compute, out: &args.out, resume: false, no_cache: false, began };
     let trained = run::train(&job, global, printer, &stop)?;
-    if trained.end == End::Interrupted {
+    if trained.interrupted {
+        checkpoint::remove(&run::checkpoint_path(&args.out))?;
         return Ok(Done::Interrupted);
     }
     let (before, after) = trained.measured.context("the demo's test data are empty")?;
-    let shown = show(&args.out, &model, &test, args, global)?;
+    let Some(shown) = show(args, (&model, &test), (global, printer), &stop)? else { return Ok(Done::Interrupted) };
     let report = &trained.report;
     let seconds = began.elapsed().as_secs_f64();
     let (accuracy_before, accuracy_after) = (before.accuracy.unwrap_or(0.0), after.accuracy.unwrap_or(0.0));
@@ -86,9 +89,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Ok(Done::Fully)
 }
 
-/// Reads the delta back and predicts a few test samples of different classes with it.
-fn show(delta: &Path, model: &Path, test: &Path, args: &Args, global: &Global) -> Result<Vec<(String, String, f32)>> {
-    let adapter = Adapter::read(delta)?;
+/// Reads the delta back and predicts a few test samples of different classes with it: file, class, probability.
+fn show(
+    args: &Args,
+    (model, test): (&Path, &Path),
+    (global, printer): (&Global, &Printer),
+    stop: &AtomicBool,
+) -> Result<Option<Vec<(String, String, f32)>>> {
+    let adapter = Adapter::read(&args.out)?;
     let base = Base::read(model)?;
     let mut files = Vec::new();
     for class in adapter.labels.iter().take(SHOWN) {
@@ -97,14 +105,16 @@ fn show(delta: &Path, model: &Path, test: &Path, args: &Args, global: &Global) -
         images.sort();
         files.extend(images.into_iter().next());
     }
-    let options = data_options(adapter.preprocessing, &Default::default(), &inputs_of(&base), Target::Classes, None);
+    let samples = samples::Samples::default();
+    let options = samples::options(adapter.preprocessing, &samples, &inputs_of(&base), Target::Classes, None);
     let (dataset, _) = Dataset::open_unlabelled(&files, &options)?;
-    let predictions = predict(&adapter, &base, Arc::new(dataset), 1, &args.compute, global)?;
-    Ok(predictions
-        .into_iter()
-        .filter_map(|mut prediction| {
-            let best = prediction.classes.pop()?;
-            Some((prediction.input, best.name, best.probability))
-        })
-        .collect())
+    let known = (&adapter, &base, &*global.bundles()?);
+    let Some(predictions) = predict(known, &Arc::new(dataset), 1, &args.compute, stop, printer)? else {
+        return Ok(None);
+    };
+    let best = |mut prediction: Prediction| {
+        let best = prediction.classes.pop()?;
+        Some((prediction.input, best.name, best.probability))
+    };
+    Ok(Some(predictions.into_iter().filter_map(best).collect()))
 }

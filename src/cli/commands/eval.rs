@@ -1,17 +1,20 @@
 //! `edgetune eval`: measure an adapter on labelled data.
 
 use crate::cli::Done;
-use crate::cli::args::{Compute, Global, Samples, data_options, file_bytes};
+use crate::cli::args::{Compute, Global};
+use crate::cli::forward::Forward;
 use crate::cli::print::{Printer, percent};
-use crate::cli::run::{inputs_of, tell_skipped};
-use crate::data::{Dataset, Target};
+use crate::cli::run::inputs_of;
+use crate::cli::samples::{self, Samples};
+use crate::cli::stop::flag_on_signals;
+use crate::data::{Labels, Target};
 use crate::delta::Task;
 use crate::engine;
 use crate::train::artifact::Adapter;
-use crate::train::evaluate;
-use crate::train::features::{Features, Store};
+use crate::train::evaluate::{self, Metrics};
+use crate::train::features::Store;
 use crate::train::prepare::Base;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,23 +50,33 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         _ => Target::Classes,
     };
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
-    let options = data_options(adapter.preprocessing, &args.samples, &inputs_of(&base), target, classes);
-    let (dataset, skipped) = Dataset::open(&args.data, &options)?;
-    tell_skipped(&skipped, printer);
-    let dataset = Arc::new(dataset);
-    let all: Vec<usize> = (0..dataset.len()).collect();
-    let engine_options = args.compute.options(file_bytes(&args.model));
-    let clock = Arc::new(move || began.elapsed().as_secs_f64());
-    let mut features = Features::open(&bundle, dataset.clone(), &all, &[], Store::Memory, &engine_options, clock)?;
-    let progress = printer.progress("measuring", all.len() as u64, "samples");
-    for chunk in all.chunks(64) {
-        features.batch(chunk)?;
-        progress.at(chunk.last().map_or(0, |last| *last as u64 + 1), String::new());
+    let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
+    let options = samples::options(preprocessing, &args.samples, &inputs_of(&base), target, classes);
+    let (dataset, _) = samples::open(&args.data, &options, printer)?;
+    match dataset.labels() {
+        Labels::Values(rows) if rows.ncols() as u64 != bundle.width => bail!(
+            "--data: {} label columns, but the adapter gives {}; name its columns with --label",
+            rows.ncols(),
+            bundle.width
+        ),
+        _ => {}
     }
-    progress.end();
-    let mut tail = engine::Session::from_file(&bundle.tail, &engine_options)?;
-    let parameters = evaluate::shipped(&bundle.parameters, &values);
-    let metrics = evaluate::evaluate(&mut tail, &mut features, &all, &parameters, dataset.labels(), &adapter.loss)?;
+    let forward = Forward {
+        bundle: &bundle,
+        options: &args.compute.options(&base),
+        store: Store::Memory,
+        preprocessing: &[],
+        stop: &*flag_on_signals()?,
+        clock: Arc::new(move || began.elapsed().as_secs_f64()),
+    };
+    let all: Vec<usize> = (0..dataset.len()).collect();
+    let found = forward.run("measuring", &dataset, &all, &[&values], printer)?;
+    let Some(answers) = found else { return Ok(Done::Interrupted) };
+    tell(&evaluate::metrics(&answers.rows[0], &all, dataset.labels(), &adapter.loss), printer);
+    Ok(Done::Fully)
+}
+
+fn tell(metrics: &Metrics, printer: &Printer) {
     let per_class: serde_json::Map<String, serde_json::Value> = metrics
         .per_class
         .iter()
@@ -79,5 +92,4 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     for class in &metrics.per_class {
         printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
     }
-    Ok(Done::Fully)
 }

@@ -5,9 +5,9 @@ use crate::cli::args::Global;
 use crate::cli::print::{Printer, bytes};
 use crate::cli::recipe::{LossName, Recipe};
 use crate::cli::run;
+use crate::cli::settings;
 use crate::data::Labels;
 use crate::engine;
-use crate::train::loss::Loss;
 use crate::train::prepare::{Base, hex};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -43,12 +43,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let recipe = Recipe { train: args.train.clone(), output: args.output.clone(), ..Recipe::default() };
     let labels = Labels::Classes { names, index: vec![] };
     let bundle = run::bundle(&base, &recipe, &labels, &args.out)?;
-    let loss = match args.loss.unwrap_or(LossName::CrossEntropy) {
-        LossName::CrossEntropy => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
-        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
-        LossName::MeanSquaredError => Loss::MeanSquaredError,
-        LossName::Huber => Loss::Huber { delta: 1.0 },
-    };
+    let loss = settings::loss(args.loss, None);
     let step = bundle.step(&loss)?;
     let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let weights = bundle.folder.join("weights.bin");

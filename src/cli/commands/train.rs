@@ -5,11 +5,9 @@ use crate::cli::args::{Compute, Global};
 use crate::cli::print::{Printer, bytes, percent};
 use crate::cli::recipe::Recipe;
 use crate::cli::run::{self, Job};
-use crate::train::fit::End;
-use anyhow::{Context, Result};
+use crate::cli::stop::flag_on_signals;
+use anyhow::Result;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Train the last layers of a model on labelled data and write what was learned as a delta
@@ -42,22 +40,13 @@ pub struct Args {
     no_cache: bool,
 }
 
-/// Sets a flag on the first Ctrl-C or SIGTERM; the second one ends the process at once.
-pub fn stop_flag() -> Result<Arc<AtomicBool>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .context("cannot watch for signals")?;
-        signal_hook::flag::register(signal, stop.clone()).context("cannot watch for signals")?;
-    }
-    Ok(stop)
-}
-
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let recipe = args.recipe.clone().with_file(&args.file)?;
-    let stop = stop_flag()?;
+    if let Some(path) = &args.report {
+        run::refuse_unwritable("--report", path)?;
+    }
+    let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, .. } = args;
     let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began };
     let trained = run::train(&job, global, printer, &stop)?;
@@ -66,8 +55,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         crate::train::artifact::save(path, text.as_bytes())?;
     }
     printer.document(&trained.report);
-    if trained.end == End::Interrupted {
-        printer.note(format!("stopped; the checkpoint is {}.checkpoint, go on with --resume", out.display()));
+    if trained.interrupted {
+        let checkpoint = run::checkpoint_path(out);
+        printer.note(format!("stopped; the checkpoint is {}, go on with --resume", checkpoint.display()));
         return Ok(Done::Interrupted);
     }
     if let Some((before, after)) = &trained.measured {

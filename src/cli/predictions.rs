@@ -1,0 +1,89 @@
+//! Answers of a model with an adapter, as `predict` and `demo` show them.
+
+use super::args::Compute;
+use super::forward::Forward;
+use super::print::Printer;
+use crate::data::Dataset;
+use crate::delta::Task;
+use crate::train::artifact::Adapter;
+use crate::train::evaluate;
+use crate::train::features::Store;
+use crate::train::prepare::Base;
+use anyhow::Result;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// One sample's answer.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    /// The sample.
+    pub input: String,
+    /// The likeliest classes; for label sets, every class with its own probability.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Scored>,
+    /// Predicted numbers, for regression.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f32>,
+}
+
+/// A class and how likely it is.
+#[derive(Debug, Serialize)]
+pub struct Scored {
+    /// The class.
+    pub name: String,
+    /// Between 0 and 1.
+    pub probability: f32,
+}
+
+/// Runs body and tail over the samples, whose features are forgotten afterwards; `None` if it was stopped.
+pub fn predict(
+    (adapter, base, bundles): (&Adapter, &Base, &Path),
+    dataset: &Arc<Dataset>,
+    top: usize,
+    compute: &Compute,
+    stop: &AtomicBool,
+    printer: &Printer,
+) -> Result<Option<Vec<Prediction>>> {
+    let began = Instant::now();
+    let (bundle, values) = adapter.bundle(base, bundles)?;
+    let forward = Forward {
+        bundle: &bundle,
+        options: &compute.options(base),
+        store: Store::Memory,
+        preprocessing: &[],
+        stop,
+        clock: Arc::new(move || began.elapsed().as_secs_f64()),
+    };
+    let all: Vec<usize> = (0..dataset.len()).collect();
+    let Some(mut answers) = forward.run("predicting", dataset, &all, &[&values], printer)? else { return Ok(None) };
+    let regression = adapter.task == Task::Regression;
+    let answer = |(sample, logits): (usize, Vec<f32>)| Prediction {
+        input: dataset.name(sample).into(),
+        classes: if regression { vec![] } else { scored(adapter, &logits, top) },
+        values: if regression { logits } else { vec![] },
+    };
+    Ok(Some(answers.rows.remove(0).into_iter().enumerate().map(answer).collect()))
+}
+
+fn scored(adapter: &Adapter, logits: &[f32], top: usize) -> Vec<Scored> {
+    let multiple = adapter.task == Task::MultiLabel;
+    let probabilities = if multiple {
+        logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
+    } else {
+        evaluate::softmax(logits)
+    };
+    let name = |index: usize| adapter.labels.get(index).cloned().unwrap_or_else(|| index.to_string());
+    let mut scored: Vec<Scored> = probabilities
+        .into_iter()
+        .enumerate()
+        .map(|(index, probability)| Scored { name: name(index), probability })
+        .collect();
+    if !multiple {
+        scored.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        scored.truncate(top);
+    }
+    scored
+}

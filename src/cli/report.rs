@@ -1,0 +1,181 @@
+//! What `train --report` writes: everything that a run measured, for people who compare runs.
+
+use super::measure::{MemoryWatch, written_bytes};
+use crate::data::{self, Finding, Severity, Split};
+use crate::train::evaluate::Metrics;
+use crate::train::features::Pass;
+use crate::train::fit::{EpochRecord, Outcome};
+use crate::train::prepare::{Bundle, hex};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The document. Times are in seconds since the process began or lengths in seconds, where a name ends in `_s`.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Report {
+    pub epochs: Vec<EpochRecord>,
+    pub best_epoch: u32,
+    pub interrupted: bool,
+    pub first_step_s: Option<f64>,
+    pub steps: u64,
+    pub steps_per_s: f64,
+    pub step_ms: Percentiles,
+    pub body_samples_per_s: Option<f64>,
+    pub body_samples_computed: usize,
+    pub body_samples_cached: usize,
+    pub seconds: f64,
+    pub peak_rss_bytes: u64,
+    pub peak_private_bytes: u64,
+    pub written_bytes: Option<u64>,
+    pub delta_bytes: u64,
+    pub cache_bytes: u64,
+    pub parameters: u64,
+    pub trained: Vec<String>,
+    pub head: String,
+    pub output: String,
+    pub train_samples: usize,
+    pub validation_samples: usize,
+    pub findings: Vec<Found>,
+    pub skipped: Vec<Skipped>,
+    pub validation: Option<BeforeAfter>,
+    pub test: Option<BeforeAfter>,
+    pub seed: u64,
+    pub base_hash: String,
+    pub versions: Versions,
+}
+
+/// Measurements on the same samples with the untrained and the trained adapter.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct BeforeAfter {
+    pub before: Metrics,
+    pub after: Metrics,
+}
+
+/// Step times in milliseconds.
+#[derive(Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+}
+
+/// What the data should be looked at for.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Found {
+    pub severity: &'static str,
+    pub problem: String,
+    pub remedy: String,
+    pub samples: usize,
+}
+
+/// A file that is no sample.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Skipped {
+    pub file: PathBuf,
+    pub reason: String,
+}
+
+/// Versions that decide the bits of a result.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Versions {
+    pub edgetune: &'static str,
+    pub onnxruntime: String,
+}
+
+/// What a report is made from.
+#[allow(missing_docs)]
+pub struct Parts<'a> {
+    pub bundle: &'a Bundle,
+    pub outcome: &'a Outcome,
+    pub interrupted: bool,
+    pub split: &'a Split,
+    pub findings: &'a [Finding],
+    pub skipped: &'a data::Report,
+    pub pass: Pass,
+    pub cache_bytes: u64,
+    pub delta_bytes: u64,
+    pub validation: Option<BeforeAfter>,
+    pub test: Option<BeforeAfter>,
+    pub seed: u64,
+    pub onnxruntime: &'a str,
+    pub seconds: f64,
+    pub watch: &'a MemoryWatch,
+}
+
+impl Report {
+    /// Puts the parts together and looks at the process's memory.
+    pub fn new(parts: Parts<'_>) -> Self {
+        let Parts { bundle, outcome, split, pass, .. } = parts;
+        Self {
+            best_epoch: outcome.best_epoch,
+            interrupted: parts.interrupted,
+            first_step_s: outcome.first_step_at_s,
+            steps: outcome.steps,
+            steps_per_s: per_second(outcome.steps as f64, outcome.step_seconds.iter().sum()),
+            step_ms: percentiles(&outcome.step_seconds),
+            body_samples_per_s: (pass.computed > 0).then(|| per_second(pass.computed as f64, pass.seconds)),
+            body_samples_computed: pass.computed,
+            body_samples_cached: pass.found,
+            seconds: parts.seconds,
+            peak_rss_bytes: parts.watch.peak_rss_bytes(),
+            peak_private_bytes: parts.watch.peak_private_bytes(),
+            written_bytes: written_bytes(),
+            delta_bytes: parts.delta_bytes,
+            cache_bytes: parts.cache_bytes,
+            parameters: bundle.parameter_count(),
+            trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
+            head: bundle.head_note.clone(),
+            output: bundle.output.clone(),
+            train_samples: split.train.len(),
+            validation_samples: split.validation.len(),
+            findings: parts.findings.iter().map(Found::from).collect(),
+            skipped: parts
+                .skipped
+                .skipped
+                .iter()
+                .map(|(file, reason)| Skipped { file: file.clone(), reason: reason.clone() })
+                .collect(),
+            validation: parts.validation,
+            test: parts.test,
+            seed: parts.seed,
+            base_hash: hex(&bundle.base_hash),
+            versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: parts.onnxruntime.into() },
+            epochs: outcome.history.clone(),
+        }
+    }
+}
+
+impl From<&Finding> for Found {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            severity: match finding.severity {
+                Severity::Note => "note",
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            },
+            problem: finding.problem.clone(),
+            remedy: finding.remedy.clone(),
+            samples: finding.samples.len(),
+        }
+    }
+}
+
+fn per_second(count: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count / seconds } else { 0.0 }
+}
+
+/// In milliseconds; zeros where no step was done.
+fn percentiles(seconds: &[f64]) -> Percentiles {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
+        sorted.get(place).copied().unwrap_or(0.0) * 1e3
+    };
+    Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99) }
+}

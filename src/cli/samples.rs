@@ -1,0 +1,214 @@
+//! From flags to samples: preprocessing, and opening data with what was left out told.
+
+use super::print::Printer;
+use crate::data::{self, Dataset, Preprocessing};
+use crate::graph::{DType, Dim, TensorType};
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Preprocessing")]
+pub struct Samples {
+    /// Image size, S or WxH [default: what the model declares]
+    #[arg(long, value_name = "S|WxH")]
+    pub size: Option<String>,
+    /// Shortest side before the centre crop, in pixels [default: --size]
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<u32>,
+    /// Factor for pixels, a number or a fraction [default: 1/255]
+    #[arg(long)]
+    pub scale: Option<String>,
+    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    #[arg(long, value_name = "M[,M,M]", allow_hyphen_values = true)]
+    pub mean: Option<String>,
+    /// Divides at last, one or three numbers [default: 1]
+    #[arg(long, value_name = "S[,S,S]")]
+    pub std: Option<String>,
+    /// Order of an image's axes [default: what the model declares]
+    #[arg(long, value_name = "nchw|nhwc")]
+    pub layout: Option<String>,
+    /// The model's tokenizer.json, for text
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens of a text, at most [default: what tokenizer.json says, or 512]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<u32>,
+    /// Label column of a table, repeatable [default: `label`, or the last]
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Vec<String>,
+}
+
+impl Samples {
+    /// What these settings leave open is taken from `other` (a recipe's).
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            size: self.size.or(other.size),
+            resize: self.resize.or(other.resize),
+            scale: self.scale.or(other.scale),
+            mean: self.mean.or(other.mean),
+            std: self.std.or(other.std),
+            layout: self.layout.or(other.layout),
+            tokenizer: self.tokenizer.or(other.tokenizer),
+            max_length: self.max_length.or(other.max_length),
+            label: if self.label.is_empty() { other.label } else { self.label },
+        }
+    }
+
+    /// Preprocessing of the data at `path` for a model's inputs: none for arrays, tokens where the model takes token
+    /// numbers or a tokenizer is given, pixels where the model takes an image, else none.
+    ///
+    /// # Errors
+    /// A setting that the model or the data have no use for, or that is out of its range.
+    pub fn preprocessing(&self, inputs: &[(String, TensorType)], path: &Path) -> Result<Preprocessing> {
+        let image_flag = self.image_flag();
+        if data::holds_arrays(path) {
+            if let Some(flag) = image_flag {
+                bail!("{flag}: arrays are fed as they are; remove the option, or give {} as images", path.display());
+            }
+            return Ok(Preprocessing::Plain);
+        }
+        if self.tokenizer.is_some() || data::takes_text(&named_types(inputs)) {
+            return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0) });
+        }
+        match (inputs, image_flag) {
+            ([(name, ty)], _) if ty.rank() == Some(4) && ty.dtype == DType::Float => {
+                Ok(Preprocessing::Image(self.image(name, ty)?))
+            }
+            (_, Some(flag)) => {
+                let known: Vec<String> = inputs.iter().map(|(name, ty)| format!("`{name}` {ty}")).collect();
+                bail!("{flag}: the model takes no image (its inputs are {}); remove the option", known.join(", "));
+            }
+            _ => Ok(Preprocessing::Plain),
+        }
+    }
+
+    /// The first setting given that only images need.
+    fn image_flag(&self) -> Option<&'static str> {
+        let given = [
+            ("--size", self.size.is_some()),
+            ("--resize", self.resize.is_some()),
+            ("--scale", self.scale.is_some()),
+            ("--mean", self.mean.is_some()),
+            ("--std", self.std.is_some()),
+            ("--layout", self.layout.is_some()),
+        ];
+        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    }
+
+    fn image(&self, name: &str, ty: &TensorType) -> Result<data::ImagePreprocessing> {
+        let shape = ty.shape.as_deref().unwrap_or_default();
+        let size_of = |axis: usize| shape.get(axis).and_then(Dim::fixed);
+        let channels_first = match &self.layout {
+            Some(layout) => data::parse_layout(layout)? == data::Layout::Nchw,
+            None => matches!(size_of(1), Some(1 | 3)) || !matches!(size_of(3), Some(1 | 3)),
+        };
+        let [channels, rows, columns] = if channels_first { [1, 2, 3] } else { [3, 1, 2] };
+        let (width, height) = match (&self.size, size_of(columns), size_of(rows)) {
+            (Some(size), _, _) => data::parse_size(size)?,
+            (None, Some(width), Some(height)) => (width as u32, height as u32),
+            _ => bail!("input `{name}` ({ty}) leaves the image size open; give it with --size, such as --size 224"),
+        };
+        let mut image = data::ImagePreprocessing::new(width, height);
+        image.layout = if channels_first { data::Layout::Nchw } else { data::Layout::Nhwc };
+        image.channels = if size_of(channels) == Some(1) { data::Channels::Grey } else { data::Channels::Rgb };
+        if let Some(resize) = self.resize {
+            image.resize = resize;
+        }
+        if let Some(scale) = &self.scale {
+            image.scale = data::parse_scale(scale)?;
+        }
+        if let Some(mean) = &self.mean {
+            image.mean = data::parse_channel_values("mean", mean)?;
+        }
+        if let Some(std) = &self.std {
+            image.std = data::parse_channel_values("std", std)?;
+        }
+        image.validate()?;
+        Ok(image)
+    }
+}
+
+/// What a delta says of samples, for data that may be of another kind than those it was trained on.
+pub fn of_adapter(preprocessing: Preprocessing, path: &Path, printer: &Printer) -> Preprocessing {
+    if data::holds_arrays(path) && preprocessing != Preprocessing::Plain {
+        printer.warn(format!("{}: arrays are fed as they are, without the delta's preprocessing", path.display()));
+        return Preprocessing::Plain;
+    }
+    preprocessing
+}
+
+/// What a data set is opened with.
+pub fn options(
+    preprocessing: Preprocessing,
+    samples: &Samples,
+    inputs: &[(String, TensorType)],
+    target: data::Target,
+    classes: Option<Vec<String>>,
+) -> data::Options {
+    data::Options {
+        preprocessing,
+        target,
+        inputs: named_types(inputs),
+        label: samples.label.clone(),
+        classes,
+        tokenizer: samples.tokenizer.clone(),
+        ..data::Options::default()
+    }
+}
+
+fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
+    inputs.iter().map(|(name, ty)| (name.clone(), ty.dtype)).collect()
+}
+
+/// Opens labelled data and tells what was left out.
+pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(Arc<Dataset>, data::Report)> {
+    let (dataset, report) = Dataset::open(path, options)?;
+    tell_skipped(&report, printer);
+    Ok((Arc::new(dataset), report))
+}
+
+/// Lists what was left out when data were opened.
+pub fn tell_skipped(report: &data::Report, printer: &Printer) {
+    const SHOWN: usize = 5;
+    if report.skipped.is_empty() {
+        return;
+    }
+    let files = if report.skipped.len() == 1 { "1 file was" } else { &format!("{} files were", report.skipped.len()) };
+    printer.warn(format!("{files} skipped; replace or remove what is no sample:"));
+    for (path, reason) in report.skipped.iter().take(SHOWN) {
+        printer.note(format!("  {}: {reason}", path.display()));
+    }
+    if report.skipped.len() > SHOWN {
+        printer.note(format!("  … and {} more", report.skipped.len() - SHOWN));
+    }
+}
+
+/// Looks the data over and tells what a person should know before training on them.
+///
+/// # Errors
+/// A finding that makes training or its measurement meaningless.
+pub fn check(dataset: &Dataset, printer: &Printer) -> Result<Vec<data::Finding>> {
+    let findings = data::check(dataset.labels(), dataset.keys());
+    for finding in &findings {
+        let line = format!("{}{}; {}", finding.problem, examples(dataset, &finding.samples), finding.remedy);
+        match finding.severity {
+            data::Severity::Error => bail!("the data: {line}"),
+            data::Severity::Warning => printer.warn(format!("the data: {line}")),
+            data::Severity::Note => printer.note(format!("note: the data: {line}")),
+        }
+    }
+    Ok(findings)
+}
+
+/// The first of the samples that a finding is about, in parentheses.
+fn examples(dataset: &Dataset, samples: &[usize]) -> String {
+    const SHOWN: usize = 2;
+    let names: Vec<&str> = samples.iter().take(SHOWN).map(|sample| dataset.name(*sample)).collect();
+    let more = if samples.len() > SHOWN { ", …" } else { "" };
+    if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
+}

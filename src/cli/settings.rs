@@ -1,0 +1,161 @@
+//! From a recipe to the settings of the loop: defaults, and what does not go together.
+
+use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName};
+use crate::adapter::HeadChoice;
+use crate::cut::Selection;
+use crate::data::{Labels, Split, Target};
+use crate::train::fit::{ScheduleKind, Settings};
+use crate::train::loss::Loss;
+use crate::train::optimizer::Optimizer;
+use anyhow::{Context, Result, bail};
+
+/// The share of the data that validates, where nothing else is asked for.
+const VAL_FRACTION: f64 = 0.2;
+
+/// Settings of the loop, with the defaults, checked as far as that needs no data. Class weights follow with [`weigh`].
+///
+/// # Errors
+/// A value out of its range, or an option that the others leave without effect; each with its name and the remedy.
+pub fn settings(recipe: &Recipe) -> Result<Settings> {
+    refuse_without_effect(recipe)?;
+    let settings = Settings {
+        epochs: recipe.epochs.unwrap_or(10),
+        batch: recipe.batch.unwrap_or(32),
+        accumulate: recipe.accumulate.unwrap_or(1),
+        learning_rate: recipe.lr.unwrap_or(match recipe.optimizer {
+            Some(OptimizerName::Sgd) => 0.01,
+            _ => 0.001,
+        }),
+        schedule: match recipe.schedule {
+            Some(ScheduleName::Cosine) => ScheduleKind::Cosine,
+            _ => ScheduleKind::Constant,
+        },
+        warmup_share: recipe.warmup.unwrap_or(0.0),
+        optimizer: optimizer(recipe),
+        clip_norm: recipe.clip_norm,
+        patience: recipe.patience,
+        seed: recipe.seed.unwrap_or(0),
+        loss: loss(recipe.loss, recipe.label_smoothing),
+    };
+    settings.check()?;
+    let fraction = val_fraction(recipe);
+    if !(0.0..1.0).contains(&fraction) {
+        bail!("--val-fraction {fraction}: write a share from 0 to below 1, such as 0.2");
+    }
+    if settings.patience.is_some() && fraction == 0.0 {
+        bail!("--patience: without validation nothing tells when to stop; raise --val-fraction above 0, or remove it");
+    }
+    selections(recipe)?;
+    Ok(settings)
+}
+
+/// The share of the data that validates.
+pub fn val_fraction(recipe: &Recipe) -> f64 {
+    recipe.val_fraction.unwrap_or(VAL_FRACTION)
+}
+
+fn refuse_without_effect(recipe: &Recipe) -> Result<()> {
+    let classes = matches!(recipe.loss, None | Some(LossName::CrossEntropy));
+    let sgd = recipe.optimizer == Some(OptimizerName::Sgd);
+    if recipe.momentum.is_some() && !sgd {
+        bail!("--momentum: adamw has none; remove it, or choose --optimizer sgd");
+    }
+    let only_classes = [
+        ("--label-smoothing", recipe.label_smoothing.is_some_and(|share| share != 0.0)),
+        ("--class-weights", recipe.class_weights.is_some()),
+    ];
+    match only_classes.into_iter().find(|(_, given)| *given && !classes) {
+        Some((flag, _)) => bail!("{flag}: only --loss cross-entropy knows it; remove one of them"),
+        None => Ok(()),
+    }
+}
+
+fn optimizer(recipe: &Recipe) -> Optimizer {
+    match recipe.optimizer.unwrap_or(OptimizerName::Adamw) {
+        OptimizerName::Adamw => Optimizer::AdamW {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: recipe.weight_decay.unwrap_or(0.01),
+        },
+        OptimizerName::Sgd => Optimizer::Sgd {
+            momentum: recipe.momentum.unwrap_or(0.9),
+            nesterov: false,
+            weight_decay: recipe.weight_decay.unwrap_or(0.0),
+        },
+    }
+}
+
+/// The loss of that name; the default is cross-entropy.
+pub fn loss(name: Option<LossName>, label_smoothing: Option<f32>) -> Loss {
+    match name.unwrap_or(LossName::CrossEntropy) {
+        LossName::CrossEntropy => {
+            Loss::CrossEntropy { label_smoothing: label_smoothing.unwrap_or(0.0), class_weights: None }
+        }
+        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
+        LossName::MeanSquaredError => Loss::MeanSquaredError,
+        LossName::Huber => Loss::Huber { delta: 1.0 },
+    }
+}
+
+/// What labels are, for a loss.
+pub fn target(loss: Option<LossName>) -> Target {
+    match loss {
+        None | Some(LossName::CrossEntropy) => Target::Classes,
+        Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
+        Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
+    }
+}
+
+/// What `--train` selects.
+///
+/// # Errors
+/// A text that is no selection.
+pub fn selections(recipe: &Recipe) -> Result<Vec<Selection>> {
+    Ok(recipe.train.iter().map(|text| Selection::parse(text)).collect::<Result<_, _>>()?)
+}
+
+/// What `--head` chooses.
+pub fn head(name: Option<HeadName>) -> HeadChoice {
+    match name {
+        None | Some(HeadName::Auto) => HeadChoice::Auto,
+        Some(HeadName::Replace) => HeadChoice::Replace,
+        Some(HeadName::Append) => HeadChoice::Append,
+    }
+}
+
+/// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
+/// samples.
+///
+/// # Errors
+/// Anything but `balanced` or one number of 0 or more for each class.
+pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<()> {
+    let (Some(text), Labels::Classes { names, index }) = (recipe.class_weights.as_deref(), labels) else {
+        return Ok(());
+    };
+    let Loss::CrossEntropy { class_weights, .. } = &mut settings.loss else { return Ok(()) };
+    *class_weights = Some(if text == "balanced" {
+        let mut counts = vec![0usize; names.len()];
+        split.train.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
+        let weight = |count: &usize| split.train.len() as f32 / (names.len() * (*count).max(1)) as f32;
+        counts.iter().map(weight).collect()
+    } else {
+        numbers(text, names)?
+    });
+    Ok(())
+}
+
+fn numbers(text: &str, names: &[String]) -> Result<Vec<f32>> {
+    let what = || format!("--class-weights `{text}`: write `balanced`, or one number a class separated by commas");
+    let weights: Vec<f32> =
+        text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().with_context(what)?;
+    let usable = |weight: &f32| *weight >= 0.0 && weight.is_finite();
+    if weights.len() != names.len() || !weights.iter().all(usable) || weights.iter().all(|weight| *weight == 0.0) {
+        let (given, classes) = (weights.len(), names.join(", "));
+        bail!(
+            "--class-weights: {given} weights for {} classes ({classes}); give each a number of 0 or more",
+            names.len()
+        );
+    }
+    Ok(weights)
+}
