@@ -8,15 +8,23 @@ use std::path::PathBuf;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Print one JSON document on standard output instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 1000)]
     pub json: bool,
     /// The ONNX Runtime library to use [default: the device's own, then edgetune's copy]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, display_order = 1000, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
     /// Where bundles and features are kept [default: $XDG_CACHE_HOME/edgetune or ~/.cache/edgetune]
-    #[arg(long, global = true, value_name = "DIR", env = "EDGETUNE_CACHE")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 1000,
+        value_name = "DIR",
+        env = "EDGETUNE_CACHE",
+        hide_env_values = true
+    )]
     pub cache: Option<PathBuf>,
 }
 
@@ -46,6 +54,7 @@ impl Global {
 
 /// How ONNX Runtime computes.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Computing")]
 pub struct Compute {
     /// Threads of ONNX Runtime [default: all cores]
     #[arg(long, value_name = "N")]

@@ -19,6 +19,7 @@ mod stop;
 use args::Global;
 use clap::{Parser, Subcommand};
 use print::Printer;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -29,7 +30,9 @@ use tracing_subscriber::EnvFilter;
     version,
     about,
     after_help = "Examples:\n  edgetune demo\n  edgetune inspect model.onnx\n  edgetune train model.onnx --data photos/ \
-                  --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg"
+                  --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
+                  (or debug) logs what is done to standard error."
 )]
 struct Cli {
     #[command(flatten)]
@@ -65,8 +68,7 @@ enum Done {
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("EDGETUNE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    log_to_stderr();
     let printer = Printer::new(cli.global.json);
     match dispatch(cli, &printer) {
         Ok(Done::Fully) => ExitCode::SUCCESS,
@@ -76,6 +78,18 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`); warnings without it. ONNX Runtime's own messages
+/// below a warning come only where `ort` is named: there are several for each session.
+fn log_to_stderr() {
+    let asked = std::env::var("EDGETUNE_LOG").unwrap_or_default();
+    let asked = if asked.is_empty() { "warn".into() } else { asked };
+    let filter =
+        if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=warn,{asked}")) };
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(colours).without_time().init();
 }
 
 fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
@@ -90,7 +104,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
-        Command::Completions(args) => commands::shell::completions(&args),
-        Command::Man(args) => commands::shell::man(&args),
+        Command::Completions(args) => commands::shell::completions(&args, printer),
+        Command::Man(args) => commands::shell::man(&args, printer),
     }
 }

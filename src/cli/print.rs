@@ -34,6 +34,12 @@ impl Printer {
         }
     }
 
+    /// A document that is neither text nor JSON, as it is.
+    pub fn raw(&self, bytes: &[u8]) {
+        // As in `out`: a reader that has gone away is no failure.
+        let _ = std::io::stdout().lock().write_all(bytes);
+    }
+
     /// Something on the way to the result.
     pub fn note(&self, line: impl AsRef<str>) {
         eprintln!("{}", line.as_ref());

@@ -16,7 +16,7 @@ pub enum LossName {
     BinaryCrossEntropy,
     /// Mean squared error: numbers
     MeanSquaredError,
-    /// Huber loss: numbers with outliers
+    /// Huber loss, linear beyond an error of 1: numbers with outliers
     Huber,
 }
 

@@ -156,7 +156,7 @@ impl Data {
         let inputs = inputs_of(base);
         let preprocessing = recipe.samples.preprocessing(&inputs, path)?;
         let target = settings::target(recipe.loss);
-        let options = samples::options(preprocessing, &recipe.samples, &inputs, target, None);
+        let options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
         let (train, mut skipped) = samples::open(path, &options, printer)?;
         let findings = samples::check(&train, printer)?;
         let seed = recipe.seed.unwrap_or(0);

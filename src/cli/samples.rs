@@ -43,6 +43,17 @@ pub struct Samples {
     pub label: Vec<String>,
 }
 
+/// What a delta does not carry of how samples are read.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Reading {
+    /// The model's tokenizer.json, for text
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Label column of a table, repeatable [default: `label`, or the last]
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Vec<String>,
+}
+
 impl Samples {
     /// What these settings leave open is taken from `other` (a recipe's).
     pub fn or(self, other: Self) -> Self {
@@ -57,6 +68,11 @@ impl Samples {
             max_length: self.max_length.or(other.max_length),
             label: if self.label.is_empty() { other.label } else { self.label },
         }
+    }
+
+    /// What a delta would not carry of these settings.
+    pub fn reading(&self) -> Reading {
+        Reading { tokenizer: self.tokenizer.clone(), label: self.label.clone() }
     }
 
     /// Preprocessing of the data at `path` for a model's inputs: none for arrays, tokens where the model takes token
@@ -145,7 +161,7 @@ pub fn of_adapter(preprocessing: Preprocessing, path: &Path, printer: &Printer) 
 /// What a data set is opened with.
 pub fn options(
     preprocessing: Preprocessing,
-    samples: &Samples,
+    reading: Reading,
     inputs: &[(String, TensorType)],
     target: data::Target,
     classes: Option<Vec<String>>,
@@ -154,9 +170,9 @@ pub fn options(
         preprocessing,
         target,
         inputs: named_types(inputs),
-        label: samples.label.clone(),
+        label: reading.label,
         classes,
-        tokenizer: samples.tokenizer.clone(),
+        tokenizer: reading.tokenizer,
         ..data::Options::default()
     }
 }

@@ -105,8 +105,8 @@ fn show(
         images.sort();
         files.extend(images.into_iter().next());
     }
-    let samples = samples::Samples::default();
-    let options = samples::options(adapter.preprocessing, &samples, &inputs_of(&base), Target::Classes, None);
+    let reading = samples::Reading::default();
+    let options = samples::options(adapter.preprocessing, reading, &inputs_of(&base), Target::Classes, None);
     let (dataset, _) = Dataset::open_unlabelled(&files, &options)?;
     let known = (&adapter, &base, &*global.bundles()?);
     let Some(predictions) = predict(known, &Arc::new(dataset), 1, &args.compute, stop, printer)? else {

@@ -5,7 +5,7 @@ use crate::cli::args::{Compute, Global};
 use crate::cli::forward::Forward;
 use crate::cli::print::{Printer, percent};
 use crate::cli::run::inputs_of;
-use crate::cli::samples::{self, Samples};
+use crate::cli::samples::{self, Reading};
 use crate::cli::stop::flag_on_signals;
 use crate::data::{Labels, Target};
 use crate::delta::Task;
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     #[command(flatten)]
-    samples: Samples,
+    reading: Reading,
     #[command(flatten)]
     compute: Compute,
 }
@@ -51,7 +51,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     };
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
-    let options = samples::options(preprocessing, &args.samples, &inputs_of(&base), target, classes);
+    let options = samples::options(preprocessing, args.reading.clone(), &inputs_of(&base), target, classes);
     let (dataset, _) = samples::open(&args.data, &options, printer)?;
     match dataset.labels() {
         Labels::Values(rows) if rows.ncols() as u64 != bundle.width => bail!(

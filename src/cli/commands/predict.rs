@@ -5,7 +5,7 @@ use crate::cli::args::{Compute, Global};
 use crate::cli::predictions::predict;
 use crate::cli::print::{Printer, percent};
 use crate::cli::run::inputs_of;
-use crate::cli::samples::{self, Samples};
+use crate::cli::samples::{self, Reading};
 use crate::cli::stop::flag_on_signals;
 use crate::data::{Dataset, Target};
 use crate::engine;
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
     #[command(flatten)]
-    samples: Samples,
+    reading: Reading,
     #[command(flatten)]
     compute: Compute,
 }
@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.inputs[0], printer);
-    let options = samples::options(preprocessing, &args.samples, &inputs_of(&base), Target::Classes, None);
+    let options = samples::options(preprocessing, args.reading.clone(), &inputs_of(&base), Target::Classes, None);
     let (dataset, skipped) = Dataset::open_unlabelled(&args.inputs, &options)?;
     samples::tell_skipped(&skipped, printer);
     let (bundles, stop) = (global.bundles()?, flag_on_signals()?);

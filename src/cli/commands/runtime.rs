@@ -7,6 +7,7 @@ use crate::engine;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Find or install the ONNX Runtime library
 #[derive(Debug, clap::Args)]
@@ -20,12 +21,18 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show the library that is used, its version, build and providers
+    #[command(after_help = "Example:\n  edgetune runtime which --json")]
     Which,
     /// Take the library out of the Python wheel, through pip, into edgetune's data folder
+    #[command(after_help = "Examples:\n  edgetune runtime install\n  edgetune runtime install --wheel \
+                            onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_aarch64.whl")]
     Install {
         /// Version to install [default: the one this edgetune was tested with]
         #[arg(long, value_name = "X.Y.Z")]
         version: Option<String>,
+        /// Take this wheel, copied from another machine, instead of downloading one; its SHA-256 must be a known one
+        #[arg(long, value_name = "FILE", conflicts_with = "version")]
+        wheel: Option<PathBuf>,
     },
 }
 
@@ -47,8 +54,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
                 printer.text(format!("passed by  {}: {reason}", path.display()));
             }
         }
-        Action::Install { version } => {
-            let installed = engine::install(&choice, version.as_deref(), &mut printer.installing())?;
+        Action::Install { version, wheel } => {
+            let installed = match wheel {
+                Some(file) => engine::install_wheel(&choice, file, &mut printer.installing())?,
+                None => engine::install(&choice, version.as_deref(), &mut printer.installing())?,
+            };
             printer.document(&json!({
                 "path": installed.path, "version": installed.version, "size_bytes": installed.size_bytes,
             }));

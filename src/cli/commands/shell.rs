@@ -1,10 +1,10 @@
 //! `edgetune completions` and `edgetune man`: what a package installs beside the program.
 
+use crate::cli::print::Printer;
 use crate::cli::{Cli, Done};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
-use std::io::stdout;
 use std::path::PathBuf;
 
 /// Print completions for a shell
@@ -24,15 +24,23 @@ pub struct Man {
     out: Option<PathBuf>,
 }
 
-pub fn completions(args: &Completions) -> Result<Done> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "edgetune", &mut stdout());
+pub fn completions(args: &Completions, printer: &Printer) -> Result<Done> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "edgetune", &mut script);
+    printer.raw(&script);
     Ok(Done::Fully)
 }
 
-pub fn man(args: &Man) -> Result<Done> {
+pub fn man(args: &Man, printer: &Printer) -> Result<Done> {
     match &args.out {
-        Some(folder) => clap_mangen::generate_to(Cli::command(), folder)?,
-        None => clap_mangen::Man::new(Cli::command()).render(&mut stdout())?,
+        Some(folder) => clap_mangen::generate_to(Cli::command(), folder).with_context(|| {
+            format!("--out {}: cannot write the pages; name a folder that exists and is writable", folder.display())
+        })?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            printer.raw(&page);
+        }
     }
     Ok(Done::Fully)
 }

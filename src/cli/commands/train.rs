@@ -22,10 +22,6 @@ pub struct Args {
     /// The model, or a recipe that names it
     #[arg(value_name = "MODEL|RECIPE.toml")]
     file: PathBuf,
-    #[command(flatten)]
-    recipe: Recipe,
-    #[command(flatten)]
-    compute: Compute,
     /// Where the delta goes
     #[arg(long, value_name = "FILE", default_value = "adapter.edelta")]
     out: PathBuf,
@@ -38,6 +34,10 @@ pub struct Args {
     /// Keep features in memory for this run only
     #[arg(long)]
     no_cache: bool,
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {

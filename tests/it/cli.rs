@@ -1,0 +1,158 @@
+//! The command line as its users meet it: the real program on small real data, with the real ONNX Runtime.
+
+mod contract;
+mod help;
+
+use crate::engine::runtime;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A folder that the program runs in, with a home of its own.
+pub struct Place(TempDir);
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Place {
+    /// An empty folder.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("home")).unwrap();
+        Self(folder)
+    }
+
+    /// A folder with `base.onnx`, one of the small models in `tests/goldens/training`.
+    pub fn with_model(name: &str) -> Self {
+        let place = Self::new();
+        place.link(&format!("tests/goldens/training/{name}.onnx"), "base.onnx");
+        place
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Puts a file of the project under a name.
+    pub fn link(&self, project_file: &str, name: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(project(project_file), path).unwrap();
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// What a file holds.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The names in the folder, but for the home.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "home")
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// `count` photographs of each of some CIFAR-10 classes as `<name>/<class>/*.png`, 32 × 32 pixels.
+    pub fn photographs(&self, name: &str, classes: &[&str], count: usize) {
+        for class in classes {
+            let mut files: Vec<PathBuf> = fs::read_dir(project("models/cifar10/train").join(class))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            files.sort();
+            let folder = self.path(name).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for file in files.iter().take(count) {
+                std::os::unix::fs::symlink(file, folder.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+
+    /// The program, ready to start in the folder; arguments are separated by spaces.
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));
+        command.args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.path("home")).env("ORT_DYLIB_PATH", &runtime().path);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &str) -> Ran {
+        finished(self.command(arguments))
+    }
+
+    /// Runs the program with an environment variable.
+    pub fn run_with(&self, variable: &str, value: impl AsRef<OsStr>, arguments: &str) -> Ran {
+        let mut command = self.command(arguments);
+        command.env(variable, value);
+        finished(command)
+    }
+}
+
+impl Ran {
+    /// The run, which must have succeeded.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self
+    }
+
+    /// The one JSON document that a run printed.
+    #[track_caller]
+    pub fn json(self) -> serde_json::Value {
+        let ran = self.done();
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.out))
+    }
+
+    /// The message of a run that must have failed with exit code 1 and one line that names all these parts.
+    #[track_caller]
+    pub fn fails(self, parts: &[&str]) -> String {
+        assert_eq!(self.code, Some(1), "{}{}", self.out, self.err);
+        let message = self.err.lines().rev().find(|line| line.starts_with("error: "));
+        let message = message.unwrap_or_else(|| panic!("no error line: {}", self.err)).to_string();
+        for part in parts {
+            assert!(message.contains(part), "`{part}` is not in: {message}");
+        }
+        message
+    }
+}
+
+/// Waits for the end.
+pub fn finished(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A file of the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The names of a JSON object, sorted.
+pub fn names(value: &serde_json::Value) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        value.as_object().unwrap_or_else(|| panic!("{value}")).keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}

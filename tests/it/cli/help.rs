@@ -1,0 +1,90 @@
+//! What the program says of itself: help, usage errors, completions, manual pages.
+
+use super::{Place, project};
+use std::fs;
+
+/// Every command, with the file that holds its help.
+const COMMANDS: &[(&str, &str)] = &[
+    ("", "edgetune"),
+    ("demo", "demo"),
+    ("inspect", "inspect"),
+    ("prepare", "prepare"),
+    ("train", "train"),
+    ("eval", "eval"),
+    ("predict", "predict"),
+    ("runtime", "runtime"),
+    ("runtime which", "runtime-which"),
+    ("runtime install", "runtime-install"),
+    ("ops", "ops"),
+    ("doctor", "doctor"),
+    ("completions", "completions"),
+    ("man", "man"),
+];
+
+/// `UPDATE=1 cargo test help_is` writes the files anew.
+#[test]
+fn help_is_what_the_files_say_and_has_an_example() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let place = Place::new();
+    for (command, file) in COMMANDS {
+        let help = place.run(&format!("{command} --help")).done().out;
+        assert!(help.contains("Example"), "{command}: no example");
+        let path = project("tests/it/cli/help").join(file).with_extension("txt");
+        if update {
+            fs::write(&path, &help).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(help, expected, "`{command} --help` changed; if that is meant: UPDATE=1 cargo test help_is");
+    }
+}
+
+#[test]
+fn no_command_is_forgotten_here() {
+    let help = Place::new().run("--help").done().out;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for line in listed.filter(|line| !line.starts_with("   ")) {
+        let command = line.split_whitespace().next().unwrap();
+        assert!(command == "help" || COMMANDS.iter().any(|(known, _)| *known == command), "{command}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    assert_eq!(Place::new().run("--version").done().out, format!("edgetune {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let place = Place::new();
+    for (arguments, part) in [
+        ("", "Usage"),
+        ("dream", "dream"),
+        ("train", "MODEL|RECIPE.toml"),
+        ("train base.onnx --batch many", "--batch"),
+        ("train base.onnx --loss hinge", "cross-entropy"),
+        ("predict base.onnx --adapter a.edelta", "INPUT"),
+        ("predict base.onnx --adapter a.edelta x.png --top 0", "--top"),
+        ("runtime install --version 1.32.0 --wheel x.whl", "--wheel"),
+        ("completions turbo", "turbo"),
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!(ran.code, Some(2), "{arguments}: {}", ran.err);
+        assert!(ran.err.contains(part), "{arguments}: {}", ran.err);
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = place.run(&format!("completions {shell}")).done().out;
+        assert!(script.contains("edgetune") && script.contains("no-cache"), "{shell}");
+    }
+    let page = place.run("man").done().out;
+    assert!(page.contains(".TH edgetune") && page.contains("predict"), "{page}");
+    fs::create_dir(place.path("pages")).unwrap();
+    place.run("man --out pages").done();
+    let train = fs::read_to_string(place.path("pages/edgetune-train.1")).unwrap();
+    assert!(train.contains("patience"), "{train}");
+    place.run("man --out nowhere").fails(&["nowhere", "exists"]);
+}
