@@ -86,10 +86,10 @@ impl Settings {
         if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
             return refuse("--weight-decay", format!("{weight_decay} is not 0 or more; 0.01 is usual for adamw"));
         }
-        if let Optimizer::Sgd { momentum, .. } = self.optimizer {
-            if !(0.0..1.0).contains(&momentum) {
-                return refuse("--momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
-            }
+        if let Optimizer::Sgd { momentum, .. } = self.optimizer
+            && !(0.0..1.0).contains(&momentum)
+        {
+            return refuse("--momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
         }
         match self.loss {
             Loss::CrossEntropy { label_smoothing, .. } if !(0.0..1.0).contains(&label_smoothing) => {
