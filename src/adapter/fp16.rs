@@ -4,7 +4,7 @@ use half::f16;
 
 /// The value nearest to ±65504 that fp16 can hold; larger ones are clamped to it, so that a delta never holds an
 /// infinity. NaN stays NaN: the writer of a delta refuses it.
-const LARGEST: f32 = 65504.0;
+pub const LARGEST: f32 = 65504.0;
 
 /// What an adapter tensor is stored as.
 pub fn to_rest(values: &[f32]) -> Vec<f16> {

@@ -50,9 +50,16 @@ impl Printer {
         eprintln!("warning: {}", line.as_ref());
     }
 
-    /// Why the command failed.
+    /// Why the command failed: the error and those causes that it does not name itself.
     pub fn failed(&self, error: &anyhow::Error) {
-        eprintln!("error: {error:#}");
+        let mut line = String::new();
+        for cause in error.chain().map(|cause| cause.to_string()) {
+            if !line.contains(&cause) {
+                line += if line.is_empty() { "" } else { ": " };
+                line += cause.trim_end();
+            }
+        }
+        eprintln!("error: {line}");
     }
 
     /// A bar on a terminal; on anything else a line at the beginning, and whenever a tenth is done.

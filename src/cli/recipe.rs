@@ -133,9 +133,15 @@ pub struct Recipe {
 impl Recipe {
     /// Reads a recipe; its paths are relative to its folder.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
-        let mut recipe: Self = toml::from_str(&text).with_context(|| format!("the recipe {}", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "the recipe {}: cannot be read; check the path and that this user may read the file",
+                path.display()
+            )
+        })?;
+        let mut recipe: Self = toml::from_str(&text).with_context(|| {
+            format!("the recipe {}: correct the line (`edgetune train --help` has the fields)", path.display())
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let paths = [&mut recipe.model, &mut recipe.data, &mut recipe.test, &mut recipe.samples.tokenizer];
         for path in paths.into_iter().flatten() {

@@ -88,7 +88,12 @@ impl Samples {
             }
             return Ok(Preprocessing::Plain);
         }
-        if self.tokenizer.is_some() || data::takes_text(&named_types(inputs)) {
+        let known = || inputs.iter().map(|(name, ty)| format!("`{name}` {ty}")).collect::<Vec<_>>().join(", ");
+        let takes_text = data::takes_text(&named_types(inputs));
+        if self.tokenizer.is_some() && !takes_text {
+            bail!("--tokenizer: the model takes no token numbers (its inputs are {}); remove the option", known());
+        }
+        if takes_text {
             return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0) });
         }
         match (inputs, image_flag) {
@@ -96,8 +101,7 @@ impl Samples {
                 Ok(Preprocessing::Image(self.image(name, ty)?))
             }
             (_, Some(flag)) => {
-                let known: Vec<String> = inputs.iter().map(|(name, ty)| format!("`{name}` {ty}")).collect();
-                bail!("{flag}: the model takes no image (its inputs are {}); remove the option", known.join(", "));
+                bail!("{flag}: the model takes no image (its inputs are {}); remove the option", known());
             }
             _ => Ok(Preprocessing::Plain),
         }

@@ -45,6 +45,9 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
     if settings.patience.is_some() && fraction == 0.0 {
         bail!("--patience: without validation nothing tells when to stop; raise --val-fraction above 0, or remove it");
     }
+    if recipe.per_class == Some(0) {
+        bail!("--per-class: 0 of them would learn nothing; give 1 or more");
+    }
     selections(recipe)?;
     Ok(settings)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read ({source}); check the path and that this user may read it", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,

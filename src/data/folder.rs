@@ -57,11 +57,12 @@ pub(super) fn open(
         let before = files.len();
         let skipped = read_class(folder, limits, &mut files, &mut report)?;
         if files.len() == before {
+            let first = report.skipped.iter().rev().take(skipped).next_back();
+            let first =
+                first.map(|(path, reason)| format!(", such as {} ({reason})", path.display())).unwrap_or_default();
             let remedy = "add JPEG or PNG files or remove the folder";
-            return Err(Error::content(
-                folder,
-                format!("class folder without a usable image ({skipped} skipped); {remedy}"),
-            ));
+            let problem = format!("class folder without a usable image ({skipped} skipped){first}; {remedy}");
+            return Err(Error::content(folder, problem));
         }
         index.resize(files.len(), class as u32);
     }
@@ -86,10 +87,10 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Vec
             match read(&path, limits) {
                 Ok(file) => files.push(file),
                 // A file that somebody named must exist; a file found in a folder may be damaged.
-                Err(_) if !path.exists() => {
-                    return Err(Error::io(&path, io::ErrorKind::NotFound.into()));
+                Err(reason) => {
+                    fs::metadata(&path).map_err(|source| Error::io(&path, source))?;
+                    report.skipped.push((path, reason));
                 }
-                Err(reason) => report.skipped.push((path, reason)),
             }
         }
     }

@@ -111,8 +111,11 @@ impl Dataset {
         preprocessing.validate()?;
         let (files, report) = folder::open_unlabelled(paths, &options.limits)?;
         if files.is_empty() {
-            let skipped = report.skipped.len();
-            return Err(Error::content(first, format!("no JPEG or PNG file to read ({skipped} files skipped)")));
+            let problem = "no JPEG or PNG file in it that can be read";
+            return Err(match &report.skipped[..] {
+                [] => Error::content(first, format!("{problem}; name images or folders of them")),
+                [(path, reason), ..] => Error::content(path, format!("{reason}; name images or folders of them")),
+            });
         }
         let labels = Labels::Unlabelled(files.len());
         Ok((Self::of_images(files, labels, preprocessing, options), report))

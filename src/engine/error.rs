@@ -49,7 +49,7 @@ pub enum Error {
     Checksum { path: PathBuf, expected: String, found: String },
     #[error("{path}: not a usable wheel: {reason}")]
     Wheel { path: PathBuf, reason: String },
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check the path, its permissions and the free space")]
     File { path: PathBuf, source: io::Error },
 
     #[error("{model}: ONNX Runtime {version} refused it: {message}{}", load_remedy(.message))]

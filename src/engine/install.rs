@@ -103,7 +103,11 @@ pub fn install(choice: &Choice, version: Option<&str>, progress: &mut dyn FnMut(
 /// As [`install`], but for pip's.
 pub fn install_wheel(choice: &Choice, file: &Path, progress: &mut dyn FnMut(Step)) -> Result<Installed> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let version = name.strip_prefix("onnxruntime-").and_then(|rest| rest.split('-').next()).unwrap_or("");
+    let version = name.strip_prefix("onnxruntime-").and_then(|rest| rest.split('-').next());
+    let version = version.filter(|_| name.ends_with(".whl")).ok_or_else(|| Error::Wheel {
+        path: file.into(),
+        reason: "its name must be as PyPI gives it, onnxruntime-VERSION-….whl; rename or download it again".into(),
+    })?;
     let wheel = pinned(version, std::env::consts::ARCH)?;
     unpack(&choice.own_folder()?, wheel, file, progress)
 }

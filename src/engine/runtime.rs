@@ -130,7 +130,11 @@ pub fn find(choice: &Choice) -> Result<Search> {
     if let Some((path, origin)) = named.into_iter().find_map(|(path, origin)| Some((path.as_ref()?, origin))) {
         let file = if path.is_dir() { libraries_in(path).into_iter().next() } else { Some(path.clone()) };
         let refused = |reason| Error::Library { path: path.clone(), origin: Some(origin), reason };
-        let file = file.ok_or_else(|| refused("no libonnxruntime.so in this folder".into()))?;
+        if !path.exists() {
+            let reason = "does not exist; correct the path, or leave it out to use the device's own library";
+            return Err(refused(reason.into()));
+        }
+        let file = file.ok_or_else(|| refused("no libonnxruntime.so in this folder; name the file itself".into()))?;
         return Ok(Search { found: vec![examine(&file, origin).map_err(refused)?], passed_over: vec![] });
     }
     let Search { mut found, mut passed_over } = Search::default();

@@ -133,7 +133,7 @@ impl Adapter {
     /// # Errors
     /// A file that cannot be read, or that the format refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
         let refuse = |source| Error::Delta { path: path.into(), source };
         let delta = Delta::parse(&bytes).map_err(refuse)?;
         let header = delta.header();

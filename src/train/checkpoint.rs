@@ -72,7 +72,7 @@ pub fn read(path: &Path, fingerprint: &[u8; 32]) -> Result<Option<Checkpoint>, E
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io(path, source)),
+        Err(source) => return Err(Error::Unreadable { path: path.into(), source }),
     };
     let refuse = |problem: &str| Error::Checkpoint { path: path.into(), problem: problem.into() };
     let damaged = || refuse("the checkpoint is damaged; delete it, or run without --resume");

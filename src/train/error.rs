@@ -28,6 +28,14 @@ pub enum Error {
     /// The feature cache cannot be used.
     #[error(transparent)]
     Cache(#[from] cache::Error),
+    /// A file that was named.
+    #[error("{}: cannot be read ({source}); check the path and that this user may read the file", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file of ours.
     #[error("{}: {source}; check that the folder exists, is writable and has space", path.display())]
     Io {
@@ -75,15 +83,15 @@ pub enum Error {
         /// What is wrong, with the remedy.
         problem: String,
     },
-    /// The loss has become NaN or infinite.
+    /// The loss has become NaN or infinite, or a parameter more than fp16 holds.
     #[error(
         "the {what} became {value} in epoch {epoch}, step {step}: lower --lr (now {learning_rate}), or bound the \
          gradients with --clip-norm 1"
     )]
     Diverged {
-        /// Loss or gradient norm.
+        /// Loss, gradient norm or largest parameter.
         what: &'static str,
-        /// NaN or an infinity.
+        /// NaN, an infinity, or a value beyond ±65504.
         value: f64,
         /// Epoch, from 1.
         epoch: u32,

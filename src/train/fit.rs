@@ -9,6 +9,7 @@ use super::optimizer::{Optimizer, State, global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 use super::step::{LABELS, LOSS, gradient_name};
+use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
@@ -238,7 +239,13 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
         Labels::Unlabelled(_) => false,
     };
     if !fits {
-        return refuse("--loss", format!("`{}` does not fit the data's labels", settings.loss.name()));
+        let fitting = match labels {
+            Labels::Classes { .. } => "one class a sample: choose cross-entropy",
+            Labels::MultiLabel { .. } => "sets of classes: choose binary-cross-entropy",
+            Labels::Values(_) => "numbers: choose mean-squared-error or huber",
+            Labels::Unlabelled(_) => "no labels",
+        };
+        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", settings.loss.name()));
     }
     if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
         && rows.ncols() as u64 != bundle.width
@@ -409,6 +416,7 @@ impl<'a> Run<'a> {
 
     fn end_epoch(&mut self, steps: u32, began: f64, around: &mut Around<'_>) -> Result<(), Error> {
         self.fetch()?;
+        self.refuse_too_large(steps)?;
         let measured = self.validate()?;
         let record = EpochRecord {
             train_loss: self.state.loss_sum / f64::from(steps),
@@ -431,6 +439,21 @@ impl<'a> Run<'a> {
             checkpoint::write(path, &self.state)?;
         }
         Ok(())
+    }
+
+    /// What has grown beyond fp16 would be another value in the delta.
+    fn refuse_too_large(&self, steps: u32) -> Result<(), Error> {
+        let largest = self.state.parameters.iter().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        if largest <= fp16::LARGEST {
+            return Ok(());
+        }
+        Err(Error::Diverged {
+            what: "largest learned value",
+            value: largest.into(),
+            epoch: self.state.epoch + 1,
+            step: steps,
+            learning_rate: self.settings.learning_rate,
+        })
     }
 
     fn validate(&mut self) -> Result<Option<Metrics>, Error> {

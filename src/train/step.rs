@@ -77,7 +77,7 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
         .iter()
         .map(|parameter| graph.find(&parameter.name).expect("a parameter is an input of the tail"))
         .collect();
-    let builder = Builder::new(graph, "edgetune.gradient/");
+    let builder = Builder::new(graph, "edgetune.backward/");
     let gradients = grad::differentiate(&builder, loss, &wanted)?;
     for (parameter, gradient) in parameters.iter().zip(gradients) {
         builder.output(&gradient_name(&parameter.name), gradient);

@@ -3,6 +3,9 @@
 mod contract;
 mod failures;
 mod help;
+mod interrupts;
+mod kinds;
+mod models;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;

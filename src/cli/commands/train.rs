@@ -70,6 +70,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             ));
         }
         printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
+        if after.loss >= before.loss {
+            printer.warn("held-out samples are no better off: try a lower --lr, more data, or another --train");
+        }
     }
     let report = &trained.report;
     printer.text(format!(

@@ -1,0 +1,96 @@
+//! Small models and data files, made for one test each.
+
+use super::Place;
+use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Tensor, TensorType, Val};
+use edgetune::onnx::{self, Weights};
+
+/// Repeatable numbers between −0.5 and 0.5.
+pub fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(|_| random.f32() - 0.5).collect()
+}
+
+fn input<'b>(b: &'b Builder, name: &str, dtype: DType, sizes: &[u64]) -> Val<'b> {
+    let shape = std::iter::once(Dim::Named("batch".into())).chain(sizes.iter().map(|size| Dim::Fixed(*size)));
+    b.input(name, TensorType::new(dtype, shape.collect()))
+}
+
+fn weight<'b>(b: &'b Builder, seed: u64, shape: &[u64]) -> Val<'b> {
+    b.constant(Tensor::from_f32(shape, &noise(seed, shape.iter().product::<u64>() as usize)))
+}
+
+fn dense<'b>(b: &'b Builder, x: Val<'b>, seed: u64, from: u64, to: u64) -> Val<'b> {
+    b.op("Gemm", &[x, weight(b, seed, &[from, to]), weight(b, seed + 1, &[to])], &[])
+}
+
+/// `x` [batch, 4] → dense 8 → ReLU → dense `width` → `y`.
+pub fn perceptron(width: u64) -> Vec<u8> {
+    let b = Builder::new(Graph::new("perceptron", 17), "");
+    let hidden = dense(&b, input(&b, "x", DType::Float, &[4]), 1, 4, 8).unary("Relu");
+    b.output("y", dense(&b, hidden, 3, 8, width));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// `x` [batch, 4] → `embedding` [batch, 8] and `other` [batch, 3].
+pub fn two_outputs() -> Vec<u8> {
+    let b = Builder::new(Graph::new("two", 17), "");
+    let x = input(&b, "x", DType::Float, &[4]);
+    let hidden = dense(&b, x, 1, 4, 8).tanh();
+    b.output("embedding", hidden);
+    b.output("other", dense(&b, hidden, 3, 8, 3));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// `x` [batch, 6, 4] → matrix product → LSTM → dense 5 → ReLU → dense 2: a gradient reaches the two dense layers only.
+pub fn recurrent() -> Vec<u8> {
+    let b = Builder::new(Graph::new("recurrent", 17), "");
+    let x = input(&b, "x", DType::Float, &[6, 4]).matmul(weight(&b, 1, &[4, 4]));
+    let steps_first = x.transpose(&[1, 0, 2]);
+    let (w, r) = (weight(&b, 2, &[1, 12, 4]), weight(&b, 3, &[1, 12, 3]));
+    let hidden = [("hidden_size", Attr::Int(3))];
+    let last = b.node("LSTM", &[Some(steps_first), Some(w), Some(r)], 2, &hidden)[1].squeeze(&[0]);
+    b.output("logits", dense(&b, dense(&b, last, 4, 3, 5).unary("Relu"), 6, 5, 2));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// A `.npy` file of float32.
+pub fn npy(shape: &[u64], values: &[f32]) -> Vec<u8> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    numpy("<f4", shape, &bytes)
+}
+
+/// A `.npy` file of int64.
+pub fn npy_i64(shape: &[u64], values: &[i64]) -> Vec<u8> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    numpy("<i8", shape, &bytes)
+}
+
+fn numpy(descr: &str, shape: &[u64], bytes: &[u8]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|size| format!("{size},")).collect();
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), bytes].concat()
+}
+
+impl Place {
+    /// A folder with `recurrent.onnx` and forty labelled sequences in `sequences`.
+    pub fn with_sequences() -> Place {
+        let place = Place::new();
+        place.write("recurrent.onnx", recurrent());
+        place.write("sequences/x.npy", npy(&[40, 6, 4], &noise(9, 40 * 24)));
+        place.write("sequences/y.npy", npy_i64(&[40], &(0..40).map(|row| row % 2).collect::<Vec<_>>()));
+        place
+    }
+
+    /// A folder with `base.onnx`, a perceptron of that width, and 64 rows of a table: columns `a` to `d`, and what the
+    /// label columns are by `labels(row)`.
+    pub fn with_table(width: u64, columns: &str, labels: impl Fn(&[f32]) -> String) -> Place {
+        let place = Place::new();
+        place.write("base.onnx", perceptron(width));
+        let mut table = format!("a,b,c,d,{columns}\n");
+        for row in noise(5, 64 * 4).chunks_exact(4) {
+            table += &format!("{},{},{},{},{}\n", row[0], row[1], row[2], row[3], labels(row));
+        }
+        place.write("table.csv", table);
+        place
+    }
+}
