@@ -23,6 +23,8 @@ pub struct Parameter {
     pub shape: Vec<u64>,
     /// What it holds before the first step.
     pub initial: Vec<f32>,
+    /// Whether it belongs to a head that the base did not have and so starts from nothing.
+    pub fresh: bool,
 }
 
 /// A graph ready to be cut.
@@ -104,7 +106,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
         let missing: Vec<ValueId> = placed.weights.iter().filter(|id| !chosen.contains(id)).copied().collect();
         chosen.extend(missing);
     }
-    Ok(adapted(graph, placed.output, &chosen, placed.appended, placed.note))
+    Ok(adapted(graph, placed.output, &chosen, fresh, placed.appended, placed.note))
 }
 
 /// What a delta says of one of its tensors, enough to rebuild the tail that it was learned in.
@@ -148,17 +150,18 @@ pub fn from_delta(
         chosen.push(id);
     }
     head::forget_widths(&mut graph, output);
-    Ok(adapted(graph, output, &chosen, appended.cloned(), String::new()))
+    Ok(adapted(graph, output, &chosen, &[], appended.cloned(), String::new()))
 }
 
 fn adapted(
     mut graph: Graph,
     output: ValueId,
     chosen: &[ValueId],
+    fresh: &[ValueId],
     head: Option<AppendedHead>,
     head_note: String,
 ) -> Adapted {
-    let parameters = chosen.iter().map(|id| parameter(&graph, *id)).collect();
+    let parameters = chosen.iter().map(|id| parameter(&graph, *id, fresh.contains(id))).collect();
     for id in chosen {
         learn_in_fp32(&mut graph, *id);
     }
@@ -166,13 +169,14 @@ fn adapted(
     Adapted { graph, output, parameters, head, head_note }
 }
 
-fn parameter(graph: &Graph, id: ValueId) -> Parameter {
+fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {
     let tensor = &graph.initializers[&id];
     Parameter {
         id,
         name: graph.value_name(id).into(),
         shape: tensor.shape.clone(),
         initial: tensor.to_f32().expect("only float tensors are selected"),
+        fresh,
     }
 }
 

@@ -95,6 +95,9 @@ pub struct Recipe {
     /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
     #[arg(long, value_name = "X")]
     pub lr: Option<f64>,
+    /// Factor of the learning rate for a fresh head [default: 1]
+    #[arg(long, value_name = "X")]
+    pub head_rate: Option<f64>,
     /// The update [default: adamw]
     #[arg(long, value_enum)]
     pub optimizer: Option<OptimizerName>,
@@ -166,6 +169,7 @@ impl Recipe {
             batch: self.batch.or(other.batch),
             accumulate: self.accumulate.or(other.accumulate),
             lr: self.lr.or(other.lr),
+            head_rate: self.head_rate.or(other.head_rate),
             optimizer: self.optimizer.or(other.optimizer),
             weight_decay: self.weight_decay.or(other.weight_decay),
             momentum: self.momentum.or(other.momentum),

@@ -31,6 +31,7 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
             _ => ScheduleKind::Constant,
         },
         warmup_share: recipe.warmup.unwrap_or(0.0),
+        head_rate: recipe.head_rate.unwrap_or(1.0),
         optimizer: optimizer(recipe),
         clip_norm: recipe.clip_norm,
         patience: recipe.patience,

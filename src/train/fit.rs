@@ -32,6 +32,8 @@ pub struct Settings {
     pub schedule: ScheduleKind,
     /// Share of all steps that warm up, 0 to 1.
     pub warmup_share: f64,
+    /// Factor of the learning rate for a fresh head: it starts from nothing, the layers below it from the base.
+    pub head_rate: f64,
     /// The update.
     pub optimizer: Optimizer,
     /// Limit on the norm of all gradients together.
@@ -396,11 +398,12 @@ impl<'a> Run<'a> {
         for (index, parameter) in self.bundle.parameters.iter().enumerate() {
             let (values, gradient) = self.bound.update::<f32>(&parameter.name, &self.gradients[index])?;
             let state = &mut self.state.states[index];
+            let rate = if parameter.fresh { learning_rate * self.settings.head_rate } else { learning_rate };
             if runs > 1 {
-                optimizer.update(values, &self.sums[index], scale, learning_rate, state);
+                optimizer.update(values, &self.sums[index], scale, rate, state);
                 self.sums[index].fill(0.0);
             } else {
-                optimizer.update(values, gradient, scale, learning_rate, state);
+                optimizer.update(values, gradient, scale, rate, state);
             }
         }
         Ok(())
