@@ -89,12 +89,21 @@ pub enum Error {
     },
 }
 
+/// The value that a loss is computed on: the named output or the one that looks most like a result, before a final
+/// softmax or sigmoid.
+///
+/// # Errors
+/// [`Error::Output`] if the model has no such output.
+pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
+    Ok(head::logits(graph, head::choose_output(graph, name)?))
+}
+
 /// Picks the output, replaces or appends the head, and lists the parameters.
 ///
 /// # Errors
 /// An output or selection that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
-    let output = head::logits(&graph, head::choose_output(&graph, request.output)?);
+    let output = output(&graph, request.output)?;
     let placed = head::place(&mut graph, output, request.width, request.head)?;
     let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
     let mut selections = request.selections.to_vec();

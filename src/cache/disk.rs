@@ -341,7 +341,7 @@ impl AsRef<[u8]> for Mapped {
 }
 
 /// Bytes that an ordinary user may still write to the file system.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let system = rustix::fs::statvfs(folder)?;
     Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }

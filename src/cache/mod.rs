@@ -22,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use disk::free_bytes;
 pub use evict::features_bytes;
 
 /// What identifies a sample or a body.

@@ -6,6 +6,8 @@
 mod args;
 mod commands;
 mod forward;
+mod health;
+mod inspection;
 mod measure;
 mod predictions;
 mod print;

@@ -113,6 +113,31 @@ pub fn blocked(graph: &Graph, node: &Node) -> Option<Error> {
     Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy: remedy.into() })
 }
 
+/// What a gradient from `output` to all of `wanted` would meet, without writing it: `None` where it arrives. A rule may
+/// still find that the graph says too little for it.
+pub fn obstacle(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Option<Error> {
+    let needed = needs_gradient(graph, &[output], wanted);
+    let mut reached = HashSet::from([output]);
+    for node in graph.nodes.iter().rev() {
+        if !node.writes().any(|id| reached.contains(&id)) || !node.reads().any(|id| needed.contains(&id)) {
+            continue;
+        }
+        if let Some(error) = blocked(graph, node) {
+            return Some(error);
+        }
+        if !stops(graph, node) {
+            reached.extend(node.reads().filter(|id| needed.contains(id)));
+        }
+    }
+    let missed = wanted.iter().find(|id| !reached.contains(id))?;
+    Some(Error::Unreached { value: graph.value_name(*missed).into() })
+}
+
+fn stops(graph: &Graph, node: &Node) -> bool {
+    let rule = find(&node.op, &node.domain, opset_of(graph, node));
+    matches!(rule.map(|rule| rule.action), Some(Action::Stops))
+}
+
 fn qualified(node: &Node) -> String {
     if node.domain.is_empty() { node.op.clone() } else { format!("{}.{}", node.domain, node.op) }
 }
@@ -138,7 +163,8 @@ pub fn differentiate_from<'b>(
     wanted: &[ValueId],
 ) -> Result<Vec<Val<'b>>, Error> {
     let forward = builder.graph().clone();
-    let needed = needs_gradient(&forward, cotangents, wanted);
+    let outputs: Vec<ValueId> = cotangents.iter().map(|(value, _)| *value).collect();
+    let needed = needs_gradient(&forward, &outputs, wanted);
     let mut gradients: HashMap<ValueId, Val<'b>> = HashMap::new();
     for (value, cotangent) in cotangents {
         accumulate(&mut gradients, *value, *cotangent);
@@ -159,17 +185,15 @@ pub fn differentiate_from<'b>(
 }
 
 /// The values on a smooth path from a wanted value to an output.
-fn needs_gradient(graph: &Graph, cotangents: &[(ValueId, Val<'_>)], wanted: &[ValueId]) -> HashSet<ValueId> {
+fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> HashSet<ValueId> {
     let mut below: HashSet<ValueId> = wanted.iter().copied().collect();
     for node in &graph.nodes {
-        let stops =
-            matches!(find(&node.op, &node.domain, opset_of(graph, node)).map(|rule| rule.action), Some(Action::Stops));
-        if !stops && node.reads().any(|id| below.contains(&id)) {
+        if !stops(graph, node) && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
             below.extend(node.writes().filter(smooth));
         }
     }
-    let above = graph.ancestors(cotangents.iter().map(|(value, _)| *value));
+    let above = graph.ancestors(outputs.iter().copied());
     below.intersection(&above).copied().collect()
 }
 

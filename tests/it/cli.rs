@@ -5,6 +5,7 @@ mod failures;
 mod help;
 mod interrupts;
 mod kinds;
+mod machine;
 mod models;
 
 use crate::engine::runtime;

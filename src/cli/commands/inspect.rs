@@ -2,126 +2,74 @@
 
 use crate::cli::Done;
 use crate::cli::args::Global;
+use crate::cli::inspection::{Inspection, inspect};
 use crate::cli::print::{Printer, bytes};
-use crate::cut;
 use crate::engine;
-use crate::grad;
-use crate::graph::Graph;
-use crate::train::prepare::{Base, hex};
+use crate::train::prepare::Base;
 use anyhow::Result;
-use serde::Serialize;
 use std::path::PathBuf;
 
 /// Show a model's inputs, outputs and layers, and how far down a gradient reaches
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  edgetune inspect model.onnx")]
+#[command(
+    after_help = "Examples:\n  edgetune inspect model.onnx\n  edgetune inspect model.onnx --json | jq .deepest\n\n\
+    --json prints {hash, opset, nodes, weights_bytes, inputs, outputs, trains_on, deepest, layers: [{last, node, op, \
+    output, parameters, trainable, blocked_by, cut, feature_bytes}]}, layers from the bottom to the top; `cut` is what \
+    --train last:N would hand from the frozen body to the tail, `feature_bytes` its size for one sample."
+)]
 pub struct Args {
     /// The model
     model: PathBuf,
+    /// The output to train on [default: printed]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
     /// Show all layers instead of the last twelve
     #[arg(long)]
     all: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Layer {
-    /// `--train last:N` with this N includes the layer.
-    last: usize,
-    node: String,
-    op: String,
-    output: String,
-    parameters: u64,
-    trainable: bool,
-    /// The first node above it that no gradient passes.
-    blocked_by: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Inspection {
-    hash: String,
-    opset: i64,
-    nodes: usize,
-    weights_bytes: u64,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    layers: Vec<Layer>,
-}
+/// Layers that are shown where not all are asked for.
+const SHOWN: usize = 12;
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
-    let found = inspect(&base);
+    let shown = if args.all || global.json { usize::MAX } else { SHOWN };
+    let found = inspect(&base, args.output.as_deref(), shown)?;
     printer.document(&found);
-    printer.text(format!("base      {}…", &hex(&base.hash)[..16]));
-    printer.text(format!(
-        "graph     {} nodes, opset {}, weights {}",
-        found.nodes,
-        found.opset,
-        bytes(found.weights_bytes)
-    ));
-    found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
-    found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
-    let shown = if args.all { found.layers.len() } else { found.layers.len().min(12) };
-    printer.text(format!("\n{:>6}  {:<22} {:>10}  {:<8} {}", "last:N", "operator", "values", "learns", "node"));
-    for layer in found.layers.iter().rev().take(shown) {
-        let learns = if layer.trainable { "yes" } else { "no" };
-        let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
-        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<8} {node}"));
-    }
-    if shown < found.layers.len() {
-        printer.text(format!("        … {} more (--all)", found.layers.len() - shown));
-    }
-    let deepest = found.layers.iter().filter(|layer| layer.trainable).map(|layer| layer.last).max();
-    match (deepest, found.layers.iter().rev().find(|layer| !layer.trainable)) {
-        (None, _) => printer.text("no layer can learn"),
-        (Some(deepest), None) => printer.text(format!("every layer can learn: --train last:1 to last:{deepest}")),
-        (Some(deepest), Some(layer)) => printer.text(format!(
-            "deepest cut: --train last:{deepest}; below it, {}",
-            layer.blocked_by.as_deref().unwrap_or("no gradient arrives")
-        )),
-    }
+    show(&found, shown, printer);
     Ok(Done::Fully)
 }
 
-/// Layers from the bottom to the top; a layer can learn if a gradient passes every node between it and the output.
-fn inspect(base: &Base) -> Inspection {
-    let graph = &base.graph;
-    let output = graph.outputs[0];
-    let layers = cut::layers(graph, output);
-    let count = layers.len();
-    let describe = |id| {
-        let ty = graph.ty(id).map_or("type unknown".into(), ToString::to_string);
-        format!("{} {ty}", graph.value_name(id))
-    };
-    let needed = graph.ancestors([output]);
-    let listed = layers.iter().enumerate().map(|(index, layer)| {
-        let node = &graph.nodes[layer.node];
-        let above = graph.descendants(layer.weights.iter().copied());
-        let blocked_by = graph.nodes.iter().find_map(|node| {
-            let between = node.writes().any(|id| needed.contains(&id) && above.contains(&id));
-            if between { grad::blocked(graph, node).map(|error| error.to_string()) } else { None }
-        });
-        Layer {
-            last: count - index,
-            node: node.name.clone(),
-            op: node.op.clone(),
-            output: node.writes().next().map_or(String::new(), describe),
-            parameters: layer.weights.iter().map(|id| graph.initializers[id].len() as u64).sum(),
-            trainable: blocked_by.is_none(),
-            blocked_by,
-        }
-    });
-    Inspection {
-        hash: hex(&base.hash),
-        opset: graph.opset,
-        nodes: graph.nodes.len(),
-        weights_bytes: weights_bytes(graph),
-        inputs: graph.inputs.iter().map(|id| describe(*id)).collect(),
-        outputs: graph.outputs.iter().map(|id| describe(*id)).collect(),
-        layers: listed.collect(),
+fn show(found: &Inspection, shown: usize, printer: &Printer) {
+    let weights = bytes(found.weights_bytes);
+    printer.text(format!("base      {}…", &found.hash[..16]));
+    printer.text(format!("graph     {} nodes, opset {}, weights {weights}", found.nodes, found.opset));
+    found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
+    found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
+    printer.text(format!("trains on {}", found.trains_on));
+    printer.text(format!(
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  node",
+        "last:N", "operator", "values", "learns", "bytes/sample"
+    ));
+    for layer in found.layers.iter().rev().take(shown) {
+        let learns = if layer.trainable { "yes" } else { "no" };
+        let size = match (&layer.cut, layer.feature_bytes) {
+            (None, _) => "no cut".into(),
+            (Some(_), None) => "varies".into(),
+            (Some(_), Some(size)) => bytes(size),
+        };
+        let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
+        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {node}"));
     }
-}
-
-fn weights_bytes(graph: &Graph) -> u64 {
-    graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum()
+    if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
+        printer.text(format!("        … {more} more (--all)"));
+    }
+    let (deepest, below) = (found.deepest, found.layers.iter().rev().nth(found.deepest));
+    printer.text(match below.and_then(|layer| layer.blocked_by.as_deref()) {
+        _ if found.layers.is_empty() => "no layer holds weights: nothing can learn but an appended head".into(),
+        None => format!("every layer can learn: --train last:1 to last:{deepest}"),
+        Some(reason) if deepest == 0 => format!("no layer can learn: {reason}"),
+        Some(reason) => format!("deepest cut: --train last:{deepest}; below it, {reason}"),
+    });
 }

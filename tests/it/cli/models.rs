@@ -53,6 +53,16 @@ pub fn recurrent() -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, 4] → matrix product → the place of its largest value → rows of a table → dense 3.
+pub fn choice() -> Vec<u8> {
+    let b = Builder::new(Graph::new("choice", 17), "");
+    let scores = input(&b, "x", DType::Float, &[4]).matmul(weight(&b, 1, &[4, 6]));
+    let place = b.op("ArgMax", &[scores], &[("axis", Attr::Int(1)), ("keepdims", Attr::Int(0))]);
+    let row = weight(&b, 2, &[6, 5]).gather(place, 0);
+    b.output("logits", dense(&b, row, 3, 5, 3));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
 /// A `.npy` file of float32.
 pub fn npy(shape: &[u64], values: &[f32]) -> Vec<u8> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -1,0 +1,120 @@
+//! What a model is made of, how far down a gradient reaches, and what each cut would hand over.
+
+use crate::adapter;
+use crate::cut;
+use crate::grad;
+use crate::graph::{Graph, ValueId};
+use crate::train::prepare::{Base, hex};
+use anyhow::Result;
+use serde::Serialize;
+
+/// What `inspect --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// The base's hash, which deltas are bound to.
+    pub hash: String,
+    /// Version of the `ai.onnx` operator set.
+    pub opset: i64,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Bytes of all weights.
+    pub weights_bytes: u64,
+    /// Name and type of each input.
+    pub inputs: Vec<String>,
+    /// Name and type of each output.
+    pub outputs: Vec<String>,
+    /// The value that `train` computes the loss on.
+    pub trains_on: String,
+    /// The largest N for which `--train last:N` has a gradient; 0 if there is none.
+    pub deepest: usize,
+    /// Layers with weights, from the bottom to the top.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer that holds weights.
+#[derive(Debug, Serialize)]
+pub struct Layer {
+    /// `--train last:N` with this N includes the layer.
+    pub last: usize,
+    /// Its node.
+    pub node: String,
+    /// The node's operator.
+    pub op: String,
+    /// Name and type of what it gives.
+    pub output: String,
+    /// Learnable values in it.
+    pub parameters: u64,
+    /// Whether a gradient reaches it.
+    pub trainable: bool,
+    /// What stands in the gradient's way, with the remedy.
+    pub blocked_by: Option<String>,
+    /// What `--train last:N` would hand from the body to the tail; null where the model cannot be cut there, or where
+    /// it was not asked for.
+    pub cut: Option<Vec<String>>,
+    /// Bytes of that for one sample; null where a size is open.
+    pub feature_bytes: Option<u64>,
+}
+
+/// Looks at all layers; the cuts, which take longer, only of the last `cuts` ones.
+///
+/// # Errors
+/// An output that the model does not have.
+pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspection> {
+    let graph = &base.graph;
+    let output = adapter::output(graph, output)?;
+    let layers = cut::layers(graph, output);
+    let count = layers.len();
+    let mut weights: Vec<ValueId> = Vec::new();
+    let mut found = Vec::with_capacity(count);
+    for (index, layer) in layers.iter().enumerate().rev() {
+        weights.extend(&layer.weights);
+        let last = count - index;
+        let node = &graph.nodes[layer.node];
+        let blocked_by = grad::obstacle(graph, output, &layer.weights).map(|error| error.to_string());
+        let (cut, feature_bytes) = if last <= cuts { cut_at(graph, &weights, output) } else { (None, None) };
+        found.push(Layer {
+            last,
+            node: node.name.clone(),
+            op: node.op.clone(),
+            output: node.writes().next().map_or(String::new(), |id| describe(graph, id)),
+            parameters: layer.weights.iter().map(|id| graph.initializers[id].len() as u64).sum(),
+            trainable: blocked_by.is_none(),
+            blocked_by,
+            cut,
+            feature_bytes,
+        });
+    }
+    let deepest = found.iter().take_while(|layer| layer.trainable).count();
+    found.reverse();
+    Ok(Inspection {
+        hash: hex(&base.hash),
+        opset: graph.opset,
+        nodes: graph.nodes.len(),
+        weights_bytes: graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum(),
+        inputs: graph.inputs.iter().map(|id| describe(graph, *id)).collect(),
+        outputs: graph.outputs.iter().map(|id| describe(graph, *id)).collect(),
+        trains_on: describe(graph, output),
+        deepest,
+        layers: found,
+    })
+}
+
+/// What crosses a cut below these weights, and its size for one sample.
+fn cut_at(graph: &Graph, weights: &[ValueId], output: ValueId) -> (Option<Vec<String>>, Option<u64>) {
+    let Ok(cut) = cut::split(graph, weights, output) else { return (None, None) };
+    let ids: Vec<ValueId> = cut.features.iter().filter_map(|name| graph.find(name)).collect();
+    let sizes: Option<Vec<u64>> = ids.iter().map(|id| sample_bytes(graph, *id)).collect();
+    (Some(ids.iter().map(|id| describe(graph, *id)).collect()), sizes.map(|sizes| sizes.iter().sum()))
+}
+
+/// Bytes of a value without its first dimension, the batch.
+fn sample_bytes(graph: &Graph, id: ValueId) -> Option<u64> {
+    let ty = graph.ty(id)?;
+    let sizes: Option<Vec<u64>> = ty.shape.as_ref()?.iter().skip(1).map(|dim| dim.fixed()).collect();
+    Some(sizes?.iter().product::<u64>() * ty.dtype.bits() as u64 / 8)
+}
+
+fn describe(graph: &Graph, id: ValueId) -> String {
+    let ty = graph.ty(id).map_or("type unknown".into(), ToString::to_string);
+    format!("{} {ty}", graph.value_name(id))
+}

@@ -1,0 +1,105 @@
+//! What `inspect` says is true of `prepare`, and what `doctor` looks at.
+
+use super::{Place, models};
+use serde_json::Value;
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_deepest_cut_is_one_that_prepare_takes() {
+    for model in ["mobilenet_bn", "mobilenet_folded", "encoder_torchscript", "encoder_dynamo"] {
+        let place = Place::with_model(model);
+        let found = place.run("inspect base.onnx --json").json();
+        let layers = found["layers"].as_array().unwrap();
+        let deepest = found["deepest"].as_u64().unwrap() as usize;
+        assert_eq!(deepest, layers.len(), "{model}: every operator in it has a rule");
+        assert!(strings(&found["outputs"]).contains(&found["trains_on"].as_str().unwrap()), "{model}");
+        for last in [1, deepest / 2, deepest] {
+            let prepare = format!("prepare base.onnx --train last:{last} --classes 3 --out bundle-{last} --json");
+            let bundle = place.run(&prepare).json();
+            let features = bundle["features"].as_array().unwrap();
+            let names: Vec<&str> = features.iter().map(|feature| feature["name"].as_str().unwrap()).collect();
+            let layer = layers.iter().find(|layer| layer["last"] == last).unwrap();
+            let mut cut: Vec<&str> =
+                strings(&layer["cut"]).iter().map(|feature| feature.split_once(' ').unwrap().0).collect();
+            let mut crossing = names.clone();
+            cut.sort_unstable();
+            crossing.sort_unstable();
+            assert_eq!(cut, crossing, "{model} last:{last}");
+        }
+    }
+}
+
+#[test]
+fn nothing_below_an_lstm_can_learn() {
+    let place = Place::with_sequences();
+    let found = place.run("inspect recurrent.onnx --json").json();
+    assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 3));
+    let below = &found["layers"][0];
+    assert_eq!((&below["trainable"], &below["last"]), (&false.into(), &3.into()));
+    assert!(below["blocked_by"].as_str().unwrap().contains("LSTM"), "{below}");
+    assert_eq!(found["layers"][1]["feature_bytes"], 3 * 4);
+    let text = place.run("inspect recurrent.onnx").done().out;
+    assert!(text.contains("deepest cut: --train last:2; below it, node `LSTM_"), "{text}");
+    place.run("prepare recurrent.onnx --train last:2 --classes 2 --out bundle").done();
+    place.run("prepare recurrent.onnx --train last:3 --classes 2 --out bundle").fails(&["LSTM", "no gradient"]);
+}
+
+#[test]
+fn nothing_below_a_choice_can_learn() {
+    let place = Place::new();
+    place.write("choice.onnx", models::choice());
+    let found = place.run("inspect choice.onnx --json").json();
+    assert_eq!(found["deepest"], 2, "{found}");
+    let below = &found["layers"][0];
+    assert!(below["blocked_by"].as_str().unwrap().contains("does not influence the loss"), "{below}");
+    place.run("prepare choice.onnx --train last:2 --classes 2 --out bundle").done();
+    place.run("prepare choice.onnx --train last:3 --classes 2 --out bundle").fails(&["does not influence the loss"]);
+}
+
+#[test]
+fn outputs_can_be_chosen() {
+    let place = Place::new();
+    place.write("two.onnx", models::two_outputs());
+    let on = |more: &str| {
+        let found = place.run(&format!("inspect two.onnx --json {more}")).json();
+        (found["trains_on"].as_str().unwrap().to_string(), found["layers"].as_array().unwrap().len())
+    };
+    assert_eq!(on(""), ("Tanh_1 float[batch,8]".into(), 1));
+    assert_eq!(on("--output other"), ("Gemm_3 float[batch,3]".into(), 2));
+    place.run("inspect two.onnx --output none").fails(&["--output `none`", "embedding, other"]);
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_helps() {
+    let place = Place::new();
+    let healthy = place.run("doctor").done().out;
+    for what in ["library", "c library", "processor", "memory", "cache"] {
+        assert!(healthy.contains(&format!("ok    {what} ")), "{healthy}");
+    }
+    assert!(healthy.contains(" free; "), "{healthy}");
+    place.write("file", "");
+    let ran = place.run("doctor --cache file/below --onnxruntime nowhere.so");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.out.contains("FAIL  library ") && ran.out.contains("→ edgetune runtime install"), "{}", ran.out);
+    assert!(ran.out.contains("FAIL  cache ") && ran.out.contains("→ name a writable folder"), "{}", ran.out);
+    ran.fails(&["not ready", "remedies above"]);
+}
+
+#[test]
+fn logs_are_told_when_they_are_asked_for() {
+    let place = Place::with_model("mobilenet_folded");
+    place.photographs("train", &["cat", "dog"], 4);
+    let train = "train base.onnx --data train --epochs 1 --out a.edelta";
+    let quiet = place.run(train).done().err;
+    assert!(!quiet.contains("INFO"), "{quiet}");
+    let told = place.run_with("EDGETUNE_LOG", "info", train).done().err;
+    for part in ["INFO edgetune::cli::run: read the base", "looked up features cached=8 missing=0", "wrote the delta"] {
+        assert!(told.contains(part), "`{part}` is not in: {told}");
+    }
+    assert!(!told.contains("ort::") && !told.contains('\u{1b}'), "{told}");
+    let all = place.run_with("EDGETUNE_LOG", "info,ort=info", train).done().err;
+    assert!(all.contains("ort::"), "{all}");
+}
