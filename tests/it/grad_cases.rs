@@ -20,12 +20,12 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ]),
     ("activation", &[
         "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Softplus",
-        "Softsign", "Elu", "Selu", "Celu", "Mish", "ThresholdedRelu", "BiasGelu", "FastGelu", "QuickGelu",
+        "Softsign", "Elu", "Selu", "Celu", "Mish", "ThresholdedRelu", "BiasGelu", "FastGelu", "QuickGelu", "Swish",
     ]),
     ("softmax", &["Softmax", "LogSoftmax"]),
     ("reduce", &[
         "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare", "ReduceSum", "ReduceL1",
-        "ReduceLogSum", "CumSum",
+        "ReduceLogSum", "CumSum", "ReduceProd",
     ]),
     ("conv", &["Conv"]),
     ("pool", &["GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool"]),
@@ -34,6 +34,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split", "Trilu", "Slice", "Pad",
         "Tile", "DepthToSpace", "SpaceToDepth",
     ]),
+    ("trigonometric", &["Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"]),
     ("index", &["Gather", "GatherElements"]),
 ];
 
@@ -61,7 +62,7 @@ macro_rules! families {
     )*};
 }
 
-families!(linear, elementwise, activation, softmax, reduce, conv, pool, norm, shape, index);
+families!(linear, elementwise, activation, softmax, reduce, conv, pool, norm, shape, index, trigonometric);
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for
 /// one, took their axes from an attribute until opset 17 and take them from an input since.

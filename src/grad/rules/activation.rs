@@ -108,9 +108,18 @@ pub fn fast_gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(dx); n.inputs()])
 }
 
-/// y = x · s, s = σ(α · x)  ⇒  dx = dy · (s + α · y · (1 − s)) (`com.microsoft`)
+/// y = x · σ(α · x), α = 1.702 unless the attribute says otherwise (`com.microsoft`)
 pub fn quick_gelu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    let alpha = n.float("alpha", 1.702);
+    gated_by_itself(n, n.float("alpha", 1.702))
+}
+
+/// y = x · σ(α · x), α = 1 unless the attribute says otherwise
+pub fn swish<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    gated_by_itself(n, n.float("alpha", 1.0))
+}
+
+/// y = x · s, s = σ(α · x)  ⇒  dx = dy · (s + α · y · (1 − s))
+fn gated_by_itself<'b>(n: &At<'_, 'b>, alpha: f64) -> Grads<'b> {
     let s = (n.x(0) * alpha).sigmoid();
     Ok(vec![Some(n.dy(0) * (s + n.y(0) * (1.0 - s) * alpha))])
 }

@@ -14,6 +14,7 @@ mod pool;
 mod reduce;
 mod shape;
 mod softmax;
+mod trigonometric;
 mod window;
 
 use super::{Action, At, Rule, RuleFn};
@@ -68,10 +69,16 @@ const DETECTION: &str = "it picks positions; put the loss on the scores and boxe
 #[rustfmt::skip]
 static RULES: &[Rule] = &[
     rule("Abs", 6..=NEWEST, Flows(elementwise::abs)),
+    rule("Acos", 7..=NEWEST, Flows(trigonometric::acos)),
+    rule("Acosh", 9..=NEWEST, Flows(trigonometric::acosh)),
     broadcast("Add", 7..=NEWEST, elementwise::add),
     rule("And", 1..=NEWEST, Stops),
     rule("ArgMax", 1..=NEWEST, Stops),
     rule("ArgMin", 1..=NEWEST, Stops),
+    rule("Asin", 7..=NEWEST, Flows(trigonometric::asin)),
+    rule("Asinh", 9..=NEWEST, Flows(trigonometric::asinh)),
+    rule("Atan", 7..=NEWEST, Flows(trigonometric::atan)),
+    rule("Atanh", 9..=NEWEST, Flows(trigonometric::atanh)),
     rule("AveragePool", 7..=NEWEST, Flows(pool::average_pool)),
     rule("BatchNormalization", 9..=NEWEST, Flows(norm::batch)).note("in inference mode; with training_mode it is refused"),
     rule("Bernoulli", 15..=NEWEST, Stops),
@@ -86,6 +93,7 @@ static RULES: &[Rule] = &[
     rule("Conv", 1..=NEWEST, Flows(conv::conv)),
     rule("ConvInteger", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
+    rule("Cosh", 9..=NEWEST, Flows(trigonometric::cosh)),
     rule("CumSum", 11..=NEWEST, Flows(reduce::cumulative)),
     rule("DepthToSpace", 1..=NEWEST, Flows(shape::depth_to_space)),
     rule("DequantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
@@ -177,6 +185,7 @@ static RULES: &[Rule] = &[
     rule("ReduceMax", 1..=NEWEST, Flows(reduce::extremum)).note("elements that tie share the gradient evenly"),
     rule("ReduceMean", 1..=NEWEST, Flows(reduce::mean)),
     rule("ReduceMin", 1..=NEWEST, Flows(reduce::extremum)).note("elements that tie share the gradient evenly"),
+    rule("ReduceProd", 1..=NEWEST, Flows(reduce::product)),
     rule("ReduceSum", 13..=NEWEST, Flows(reduce::sum)),
     rule("ReduceSumSquare", 1..=NEWEST, Flows(reduce::sum_square)),
     rule("Relu", 6..=NEWEST, Flows(activation::relu)),
@@ -189,6 +198,7 @@ static RULES: &[Rule] = &[
     rule("Sigmoid", 6..=NEWEST, Flows(activation::sigmoid)),
     rule("Sign", 9..=NEWEST, Stops),
     rule("Sin", 7..=NEWEST, Flows(elementwise::sin)),
+    rule("Sinh", 9..=NEWEST, Flows(trigonometric::sinh)),
     rule("Size", 1..=NEWEST, Stops),
     rule("Slice", 10..=NEWEST, Flows(shape::slice)),
     rule("Softmax", 13..=NEWEST, Flows(softmax::softmax)),
@@ -200,6 +210,8 @@ static RULES: &[Rule] = &[
     rule("Squeeze", 13..=NEWEST, Flows(shape::reshape)),
     broadcast("Sub", 7..=NEWEST, elementwise::sub),
     broadcast("Sum", 8..=NEWEST, elementwise::sum),
+    rule("Swish", 24..=NEWEST, Flows(activation::swish)),
+    rule("Tan", 7..=NEWEST, Flows(trigonometric::tan)),
     rule("Tanh", 6..=NEWEST, Flows(activation::tanh)),
     rule("ThresholdedRelu", 10..=NEWEST, Flows(activation::thresholded_relu)),
     rule("Tile", 6..=NEWEST, Flows(shape::tile)),

@@ -105,6 +105,25 @@ pub fn extremum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(picked * share)])
 }
 
+/// y = Π x  ⇒  dxᵢ = dȳ · Πⱼ xⱼ for j ≠ i
+///
+/// The product of the others is p / xᵢ, with zeros left out of p, where none of the others is 0: no division by 0.
+pub fn product<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let (over, x) = (reduces(n)?, n.x(0));
+    let zero = x.scalar_like(0.0);
+    let is_zero = x.equal(zero);
+    let filled = is_zero.select(x.scalar_like(1.0), x);
+    // Written as the node itself is, whose axes are an attribute or an input.
+    let inputs: Vec<Option<Val<'b>>> =
+        std::iter::once(Some(filled)).chain(n.has(1).then(|| Some(n.x(1)))).take(n.inputs()).collect();
+    let attributes: Vec<(&str, Attr)> =
+        n.node().attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let product = n.builder().node("ReduceProd", &inputs, 1, &attributes)[0];
+    let zeros = is_zero.cast(x.dtype());
+    let others_nonzero = over.sum(zeros).equal(zeros).cast(x.dtype());
+    Ok(vec![Some(over.put_back(n, n.dy(0) * product) / filled * others_nonzero)])
+}
+
 /// y = Σ |x|  ⇒  dx = dȳ · sign x
 pub fn l1<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.x(0).unary("Sign") * reduces(n)?.put_back(n, n.dy(0)))])

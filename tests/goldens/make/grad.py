@@ -283,6 +283,8 @@ def activation():
     case("com.microsoft.FastGelu_bias", [x(2, 3, 4).dyn(0, 1), x(4)], lambda a, b: tanh(a + b), **ms)
     case("com.microsoft.QuickGelu", [x(3, 4).dyn(0)], lambda a: a * torch.sigmoid(1.702 * a), **ms)
     case("com.microsoft.QuickGelu_alpha", [x(3, 4).dyn(0)], lambda a: a * torch.sigmoid(0.5 * a), alpha=0.5, **ms)
+    case("Swish", [x(3, 4).dyn(0)], F.silu, opset=24)
+    case("Swish_alpha", [x(3, 4).dyn(0)], lambda a: a * torch.sigmoid(0.5 * a), opset=24, alpha=0.5)
     case("Softplus", [x(3, 4).dyn(0)], F.softplus)
     case("Softsign", [x(3, 4).dyn(0)], F.softsign)
     case("Elu", [away(3, 4).dyn(0)], F.elu)
@@ -301,6 +303,22 @@ def activation():
         case(f"{op}_axis_last_3d", [x(2, 3, 4).dyn(0, 1)], lambda a, fn=fn: fn(a, -1), axis=-1)
         case(f"{op}_axis1_4d", [x(2, 3, 2, 2).dyn(0)], lambda a, fn=fn: fn(a, 1), axis=1)
         case(f"{op}_axis_dynamic", [x(2, 3, 4).dyn(0, 2)], lambda a, fn=fn: fn(a, 2), axis=2)
+
+
+def trigonometric():
+    inside = lambda: x(3, 4, lo=-0.75, hi=0.75).dyn(0)
+    for op, fn, a in (
+        ("Tan", torch.tan, x(3, 4, lo=-1.0, hi=1.0).dyn(0)),
+        ("Asin", torch.asin, inside()),
+        ("Acos", torch.acos, inside()),
+        ("Atan", torch.atan, x(3, 4).dyn(0)),
+        ("Sinh", torch.sinh, x(3, 4).dyn(0)),
+        ("Cosh", torch.cosh, x(3, 4).dyn(0)),
+        ("Asinh", torch.asinh, x(3, 4).dyn(0)),
+        ("Acosh", torch.acosh, x(3, 4, lo=1.5, hi=3.5).dyn(0)),
+        ("Atanh", torch.atanh, inside()),
+    ):
+        case(op, [a], fn)
 
 
 def same_pads(size, kernel, stride, dilation, upper):
@@ -522,6 +540,11 @@ def reduce():
     def square_sum(a, dims, keep):
         return (a * a).sum(dims, keepdim=keep)
 
+    def product(a, dims, keep):
+        for dim in sorted((dim % a.dim() for dim in dims), reverse=True):
+            a = a.prod(dim, keepdim=keep)
+        return a
+
     ops = {
         "ReduceMean": (lambda a, d, k: a.mean(d, keepdim=k), x),
         "ReduceMax": (lambda a, d, k: torch.amax(a, d, keepdim=k), distinct),
@@ -531,6 +554,7 @@ def reduce():
         "ReduceL2": (lambda a, d, k: torch.sqrt(square_sum(a, d, k)), x),
         "ReduceLogSumExp": (lambda a, d, k: torch.logsumexp(a, d, keepdim=k), x),
         "ReduceSumSquare": (square_sum, x),
+        "ReduceProd": (product, lambda *shape: positive(*shape, lo=0.5, hi=1.5)),
         "ReduceSum": (lambda a, d, k: a.sum(d, keepdim=k), x),
     }
     variants = [
@@ -554,6 +578,8 @@ def reduce():
         for keep in (0, 1):  # the axes are not known before the run
             case(f"{op}_18_axes_at_run_time_keep{keep}", [draw(2, 3, 4).dyn(0), i64([1, -1])],
                  lambda a, _, fn=fn, keep=keep: fn(a, (1, 2), bool(keep)), opset=18, keepdims=keep)
+    case("ReduceProd_zeros", [floats([[1.5, 2.0, -0.5], [0.0, 2.0, -1.5], [0.0, 0.0, 1.0]])],
+         lambda a: a.prod(1), axes=[1], keepdims=0)
     tied = floats([[1.0, 2.0, 2.0], [-1.0, -1.0, -1.5]])
     case("ReduceMax_ties", [tied], lambda a: torch.amax(a, 1, keepdim=True), kink=True, axes=[1])
     case("ReduceMin_ties", [tied], lambda a: torch.amin(a, 0), kink=True, axes=[0], keepdims=0)
@@ -782,7 +808,7 @@ def row(c, count):
 
 def main():
     torch.set_num_threads(1)
-    for family in (linear, elementwise, activation, conv, pool, norm, reduce, shape, index):
+    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, reduce, shape, index):
         family()
     arrays, rows = {}, []
     wrong = 0

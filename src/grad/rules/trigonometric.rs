@@ -1,0 +1,48 @@
+//! Trigonometric and hyperbolic functions and their inverses; sin and cos are in `elementwise`.
+
+use crate::grad::{At, Grads};
+
+/// y = tan x  ⇒  dx = dy · (1 + y²)
+pub fn tan<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * (n.y(0) * n.y(0) + 1.0))])
+}
+
+/// y = sin⁻¹ x  ⇒  dx = dy / √(1 − x²)
+pub fn asin<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) / (1.0 - n.x(0) * n.x(0)).sqrt())])
+}
+
+/// y = cos⁻¹ x  ⇒  dx = −dy / √(1 − x²)
+pub fn acos<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(-n.dy(0) / (1.0 - n.x(0) * n.x(0)).sqrt())])
+}
+
+/// y = tan⁻¹ x  ⇒  dx = dy / (1 + x²)
+pub fn atan<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) + 1.0))])
+}
+
+/// y = sinh x  ⇒  dx = dy · cosh x
+pub fn sinh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * n.x(0).unary("Cosh"))])
+}
+
+/// y = cosh x  ⇒  dx = dy · sinh x
+pub fn cosh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) * n.x(0).unary("Sinh"))])
+}
+
+/// y = sinh⁻¹ x  ⇒  dx = dy / √(x² + 1)
+pub fn asinh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) + 1.0).sqrt())])
+}
+
+/// y = cosh⁻¹ x  ⇒  dx = dy / √(x² − 1)
+pub fn acosh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) - 1.0).sqrt())])
+}
+
+/// y = tanh⁻¹ x  ⇒  dx = dy / (1 − x²)
+pub fn atanh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    Ok(vec![Some(n.dy(0) / (1.0 - n.x(0) * n.x(0)))])
+}
