@@ -17,6 +17,7 @@ mod run;
 mod samples;
 mod settings;
 mod stop;
+mod summary;
 
 use args::Global;
 use clap::{Parser, Subcommand};

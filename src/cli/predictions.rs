@@ -1,9 +1,11 @@
 //! Answers of a model with an adapter, as `predict` and `demo` show them.
 
-use super::args::Compute;
+use super::args::{Compute, Global};
 use super::forward::Forward;
 use super::print::Printer;
-use crate::data::Dataset;
+use super::run::inputs_of;
+use super::samples;
+use crate::data::{Dataset, Target};
 use crate::delta::Task;
 use crate::train::artifact::Adapter;
 use crate::train::evaluate;
@@ -11,10 +13,13 @@ use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::Result;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+
+/// Samples that the demo predicts at the end.
+const DEMONSTRATED: usize = 5;
 
 /// One sample's answer.
 #[derive(Debug, Serialize)]
@@ -86,4 +91,35 @@ fn scored(adapter: &Adapter, logits: &[f32], top: usize) -> Vec<Scored> {
         scored.truncate(top);
     }
     scored
+}
+
+/// Reads the delta back and predicts a few test samples of different classes with it: file, class, probability.
+pub fn show(
+    delta: &Path,
+    (model, test): (&Path, &Path),
+    compute: &Compute,
+    (global, printer): (&Global, &Printer),
+    stop: &AtomicBool,
+) -> Result<Option<Vec<(String, String, f32)>>> {
+    let adapter = Adapter::read(delta)?;
+    let base = Base::read(model)?;
+    let mut files = Vec::new();
+    for class in adapter.labels.iter().take(DEMONSTRATED) {
+        let mut images: Vec<PathBuf> =
+            std::fs::read_dir(test.join(class))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        images.sort();
+        files.extend(images.into_iter().next());
+    }
+    let reading = samples::Reading::default();
+    let options = samples::options(adapter.preprocessing, reading, &inputs_of(&base), Target::Classes, None);
+    let (dataset, _) = Dataset::open_unlabelled(&files, &options)?;
+    let known = (&adapter, &base, &*global.bundles()?);
+    let Some(predictions) = predict(known, &Arc::new(dataset), 1, compute, stop, printer)? else {
+        return Ok(None);
+    };
+    let best = |mut prediction: Prediction| {
+        let best = prediction.classes.pop()?;
+        Some((prediction.input, best.name, best.probability))
+    };
+    Ok(Some(predictions.into_iter().filter_map(best).collect()))
 }

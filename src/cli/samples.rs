@@ -1,9 +1,9 @@
 //! From flags to samples: preprocessing, and opening data with what was left out told.
 
 use super::print::Printer;
-use crate::data::{self, Dataset, Preprocessing};
+use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::graph::{DType, Dim, TensorType};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -192,6 +192,20 @@ pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(
     Ok((Arc::new(dataset), report))
 }
 
+/// Numbers to predict must be as many as the adapter gives.
+///
+/// # Errors
+/// Another count of label columns.
+pub fn refuse_other_width(dataset: &Dataset, width: u64) -> Result<()> {
+    match dataset.labels() {
+        Labels::Values(rows) if rows.ncols() as u64 != width => {
+            let columns = rows.ncols();
+            bail!("--data: {columns} label columns, but the adapter gives {width}; name its columns with --label")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Lists what was left out when data were opened.
 pub fn tell_skipped(report: &data::Report, printer: &Printer) {
     const SHOWN: usize = 5;
@@ -231,4 +245,24 @@ fn examples(dataset: &Dataset, samples: &[usize]) -> String {
     let names: Vec<&str> = samples.iter().take(SHOWN).map(|sample| dataset.name(*sample)).collect();
     let more = if samples.len() > SHOWN { ", …" } else { "" };
     if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
+}
+
+/// Class names from a file, or numbers as names.
+///
+/// # Errors
+/// Neither a number above 0 nor a file with a name.
+pub fn class_names(text: &str) -> Result<Vec<String>> {
+    if let Ok(count) = text.parse::<usize>() {
+        if count == 0 {
+            bail!("--classes 0: a classifier needs at least one class");
+        }
+        return Ok((0..count).map(|class| class.to_string()).collect());
+    }
+    let content = std::fs::read_to_string(text)
+        .with_context(|| format!("--classes `{text}` is neither a number nor a file with one class name a line"))?;
+    let names: Vec<String> = content.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    if names.is_empty() {
+        bail!("--classes {text}: the file names no class");
+    }
+    Ok(names)
 }

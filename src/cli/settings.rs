@@ -4,6 +4,7 @@ use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName};
 use crate::adapter::HeadChoice;
 use crate::cut::Selection;
 use crate::data::{Labels, Split, Target};
+use crate::delta::Task;
 use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
@@ -108,6 +109,15 @@ pub fn target(loss: Option<LossName>) -> Target {
         None | Some(LossName::CrossEntropy) => Target::Classes,
         Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
         Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
+    }
+}
+
+/// What labels are, for the task of a delta.
+pub fn target_of(task: Task) -> Target {
+    match task {
+        Task::MultiLabel => Target::MultiLabel,
+        Task::Regression => Target::Values,
+        _ => Target::Classes,
     }
 }
 

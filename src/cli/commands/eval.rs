@@ -3,19 +3,18 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::forward::Forward;
-use crate::cli::print::{Printer, percent};
+use crate::cli::print::Printer;
 use crate::cli::run::inputs_of;
 use crate::cli::samples::{self, Reading};
+use crate::cli::settings;
 use crate::cli::stop::flag_on_signals;
-use crate::data::{Labels, Target};
-use crate::delta::Task;
+use crate::cli::summary;
 use crate::engine;
 use crate::train::artifact::Adapter;
-use crate::train::evaluate::{self, Metrics};
+use crate::train::evaluate;
 use crate::train::features::Store;
 use crate::train::prepare::Base;
-use anyhow::{Result, bail};
-use serde_json::json;
+use anyhow::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,23 +43,17 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
-    let target = match adapter.task {
-        Task::MultiLabel => Target::MultiLabel,
-        Task::Regression => Target::Values,
-        _ => Target::Classes,
-    };
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
-    let options = samples::options(preprocessing, args.reading.clone(), &inputs_of(&base), target, classes);
+    let options = samples::options(
+        preprocessing,
+        args.reading.clone(),
+        &inputs_of(&base),
+        settings::target_of(adapter.task),
+        classes,
+    );
     let (dataset, _) = samples::open(&args.data, &options, printer)?;
-    match dataset.labels() {
-        Labels::Values(rows) if rows.ncols() as u64 != bundle.width => bail!(
-            "--data: {} label columns, but the adapter gives {}; name its columns with --label",
-            rows.ncols(),
-            bundle.width
-        ),
-        _ => {}
-    }
+    samples::refuse_other_width(&dataset, bundle.width)?;
     let forward = Forward {
         bundle: &bundle,
         options: &args.compute.options(&base),
@@ -72,24 +65,6 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let all: Vec<usize> = (0..dataset.len()).collect();
     let found = forward.run("measuring", &dataset, &all, &[&values], printer)?;
     let Some(answers) = found else { return Ok(Done::Interrupted) };
-    tell(&evaluate::metrics(&answers.rows[0], &all, dataset.labels(), &adapter.loss), printer);
+    summary::measured(&evaluate::metrics(&answers.rows[0], &all, dataset.labels(), &adapter.loss), printer);
     Ok(Done::Fully)
-}
-
-fn tell(metrics: &Metrics, printer: &Printer) {
-    let per_class: serde_json::Map<String, serde_json::Value> = metrics
-        .per_class
-        .iter()
-        .map(|class| (class.name.clone(), json!({ "accuracy": class.recall, "samples": class.samples })))
-        .collect();
-    printer.document(&json!({
-        "accuracy": metrics.accuracy, "loss": metrics.loss, "samples": metrics.samples, "per_class": per_class,
-    }));
-    if let Some(accuracy) = metrics.accuracy {
-        printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
-    }
-    printer.text(format!("loss      {:.4}", metrics.loss));
-    for class in &metrics.per_class {
-        printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
-    }
 }

@@ -2,10 +2,11 @@
 
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
-use crate::cli::print::{Printer, bytes, percent};
+use crate::cli::print::Printer;
 use crate::cli::recipe::Recipe;
 use crate::cli::run::{self, Job};
 use crate::cli::stop::flag_on_signals;
+use crate::cli::summary;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -60,32 +61,6 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         printer.note(format!("stopped; the checkpoint is {}, go on with --resume", checkpoint.display()));
         return Ok(Done::Interrupted);
     }
-    if let Some((before, after)) = &trained.measured {
-        if let (Some(before), Some(after)) = (before.accuracy, after.accuracy) {
-            printer.text(format!(
-                "accuracy  {} → {} on {} held-out samples",
-                percent(before),
-                percent(after),
-                trained.measured.as_ref().map_or(0, |m| m.1.samples)
-            ));
-        }
-        printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
-        if after.loss >= before.loss {
-            printer.warn("held-out samples are no better off: try a lower --lr, more data, or another --train");
-        }
-    }
-    let report = &trained.report;
-    printer.text(format!(
-        "memory    {} private, {} in all",
-        bytes(report.peak_private_bytes),
-        bytes(report.peak_rss_bytes)
-    ));
-    printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
-    printer.text(format!(
-        "delta     {} ({}), best epoch {}",
-        out.display(),
-        bytes(report.delta_bytes),
-        report.best_epoch
-    ));
+    summary::trained(&trained, out, printer);
     Ok(Done::Fully)
 }

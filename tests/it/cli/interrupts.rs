@@ -166,6 +166,27 @@ fn the_body_is_stopped_within_a_second_and_gone_on_with() {
 }
 
 #[test]
+fn a_stopped_test_goes_on_with_what_was_learned() {
+    let place = Place::new();
+    place.link("models/efficientnet_lite0/model.onnx", "large.onnx");
+    place.photographs("train", &["cat", "dog"], 4);
+    place.photographs("test", &["cat", "dog"], 80);
+    let train = "train large.onnx --data train --test test --size 224 --scale 1 --mean 127 --std 128 --epochs 2 --batch 8 \
+                 --threads 1 --out a.edelta";
+    let (child, mut lines) = started(&place, train, 2);
+    wait_for(&mut lines, "testing", "samples");
+    send(&child, "INT");
+    let (status, said) = end(child, lines);
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(place.path("a.edelta.checkpoint").exists() && !place.path("a.edelta").exists());
+    let resumed = place.run(&format!("{train} --resume")).done();
+    assert!(!resumed.err.contains("epoch 1/2"), "it learned again: {}", resumed.err);
+    let delta = place.read("a.edelta");
+    place.run(train).done();
+    assert!(delta == place.read("a.edelta"));
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let place = ready();
     let (child, lines) = started(&place, &format!("{TRAIN} --out a.edelta"), 1);

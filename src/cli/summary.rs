@@ -1,0 +1,143 @@
+//! The results of commands, as text for a person and, where no type says it already, as the document for a program.
+
+use super::inspection::Inspection;
+use super::print::{Printer, bytes, percent};
+use super::run::Trained;
+use crate::train::evaluate::Metrics;
+use crate::train::prepare::{Bundle, hex};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// What `train` did.
+pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
+    if let Some((before, after)) = &trained.measured {
+        if let (Some(before), Some(right)) = (before.accuracy, after.accuracy) {
+            let (before, right, samples) = (percent(before), percent(right), after.samples);
+            printer.text(format!("accuracy  {before} → {right} on {samples} held-out samples"));
+        }
+        printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
+        if after.loss >= before.loss {
+            printer.warn("held-out samples are no better off: try a lower --lr, more data, or another --train");
+        }
+    }
+    let report = &trained.report;
+    let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
+    printer.text(format!("memory    {private} private, {all} in all"));
+    printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
+    let (size, best) = (bytes(report.delta_bytes), report.best_epoch);
+    printer.text(format!("delta     {} ({size}), best epoch {best}", out.display()));
+}
+
+/// What `eval` measured: the document that scripts parse, or text.
+pub fn measured(metrics: &Metrics, printer: &Printer) {
+    let per_class: serde_json::Map<String, serde_json::Value> = metrics
+        .per_class
+        .iter()
+        .map(|class| (class.name.clone(), json!({ "accuracy": class.recall, "samples": class.samples })))
+        .collect();
+    printer.document(&json!({
+        "accuracy": metrics.accuracy, "loss": metrics.loss, "samples": metrics.samples, "per_class": per_class,
+    }));
+    if let Some(accuracy) = metrics.accuracy {
+        printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
+    }
+    printer.text(format!("loss      {:.4}", metrics.loss));
+    for class in &metrics.per_class {
+        printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
+    }
+}
+
+/// What the demo showed: the document that scripts parse, or text. `paths` are those of model, delta and test data.
+pub fn demonstrated(
+    trained: &Trained,
+    shown: &[(String, String, f32)],
+    (model, out, test): (&Path, &Path, &Path),
+    seconds: f64,
+    printer: &Printer,
+) {
+    let Some((before, after)) = &trained.measured else { return };
+    let report = &trained.report;
+    let (accuracy_before, accuracy_after) = (before.accuracy.unwrap_or(0.0), after.accuracy.unwrap_or(0.0));
+    printer.document(&json!({
+        "accuracy_before": accuracy_before, "accuracy_after": accuracy_after, "seconds": seconds,
+        "delta_bytes": report.delta_bytes, "peak_private_bytes": report.peak_private_bytes,
+        "test_samples": after.samples, "train_samples": report.train_samples, "onnxruntime": report.versions.onnxruntime,
+        "predictions": shown.iter().map(|(file, class, probability)| json!({
+            "input": file, "class": class, "probability": probability,
+        })).collect::<Vec<_>>(),
+    }));
+    for (file, class, probability) in shown {
+        printer.text(format!("  {file}: {class} {}", percent((*probability).into())));
+    }
+    printer.text(format!(
+        "accuracy  {} → {} on {} photographs it never trained on",
+        percent(accuracy_before),
+        percent(accuracy_after),
+        after.samples
+    ));
+    printer.text(format!("time      {seconds:.1} s"));
+    printer.text(format!("memory    {} private at its peak", bytes(report.peak_private_bytes)));
+    printer.text(format!("delta     {} ({})", out.display(), bytes(report.delta_bytes)));
+    let (model, out, test) = (model.display(), out.display(), test.display());
+    printer.text("next:");
+    printer.text(format!("  edgetune eval {model} --adapter {out} --data {test}"));
+    printer.text(format!("  edgetune inspect {model}"));
+    printer.text(format!("  edgetune train {model} --data YOUR_FOLDER --train last:2 --out A.edelta"));
+}
+
+/// What `prepare` wrote.
+pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    printer.document(&json!({
+        "base_hash": hex(&bundle.base_hash),
+        "output": bundle.output,
+        "head": bundle.head_note,
+        "features": bundle.features.iter().map(|(name, ty)| json!({ "name": name, "type": ty.to_string() })).collect::<Vec<_>>(),
+        "parameters": bundle.parameters.iter().map(|p| json!({ "name": p.name, "shape": p.shape })).collect::<Vec<_>>(),
+        "files": files,
+    }));
+    printer.text(format!("output    {} (head {})", bundle.output, bundle.head_note));
+    for (name, ty) in &bundle.features {
+        printer.text(format!("feature   {name} {ty}"));
+    }
+    for parameter in &bundle.parameters {
+        printer.text(format!("learns    {} {:?}", parameter.name, parameter.shape));
+    }
+    for file in files {
+        printer.text(format!("wrote     {} ({})", file.display(), bytes(size(file))));
+    }
+}
+
+/// Layers from the top down, the last `shown` of them.
+pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
+    let weights = bytes(found.weights_bytes);
+    printer.text(format!("base      {}…", &found.hash[..16]));
+    printer.text(format!("graph     {} nodes, opset {}, weights {weights}", found.nodes, found.opset));
+    found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
+    found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
+    printer.text(format!("trains on {}", found.trains_on));
+    printer.text(format!(
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  node",
+        "last:N", "operator", "values", "learns", "bytes/sample"
+    ));
+    for layer in found.layers.iter().rev().take(shown) {
+        let learns = if layer.trainable { "yes" } else { "no" };
+        let size = match (&layer.cut, layer.feature_bytes) {
+            (None, _) => "no cut".into(),
+            (Some(_), None) => "varies".into(),
+            (Some(_), Some(size)) => bytes(size),
+        };
+        let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
+        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {node}"));
+    }
+    if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
+        printer.text(format!("        … {more} more (--all)"));
+    }
+    let (deepest, below) = (found.deepest, found.layers.iter().rev().nth(found.deepest));
+    printer.text(match below.and_then(|layer| layer.blocked_by.as_deref()) {
+        _ if found.layers.is_empty() => "no layer holds weights: nothing can learn but an appended head".into(),
+        None => format!("every layer can learn: --train last:1 to last:{deepest}"),
+        Some(reason) if deepest == 0 => format!("no layer can learn: {reason}"),
+        Some(reason) => format!("deepest cut: --train last:{deepest}; below it, {reason}"),
+    });
+}
