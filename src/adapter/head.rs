@@ -127,7 +127,9 @@ pub(super) fn place(
     width: Option<u64>,
     choice: HeadChoice,
 ) -> Result<Placed, Error> {
-    let found = if choice == HeadChoice::Append { None } else { classifier(graph, output) };
+    // A classifier gives one row a sample; anything of higher rank is an embedding that is pooled.
+    let matrix = graph.ty(output).and_then(TensorType::rank).is_none_or(|rank| rank == 2);
+    let found = if choice == HeadChoice::Append || !matrix { None } else { classifier(graph, output) };
     let name = graph.value_name(output).to_lowercase();
     let embedding =
         choice == HeadChoice::Auto && ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word));
@@ -217,7 +219,8 @@ pub(super) fn append(
         .as_ref()
         .and_then(|ty| ty.shape.clone())
         .ok_or_else(|| refuse("its shape is unknown; pick another with --output"))?;
-    let channels_first = shape.len() >= 4 && shape[1].fixed().is_some();
+    // Channels last where the second dimension is a single pixel.
+    let channels_first = shape.len() >= 4 && shape[1].fixed().is_some_and(|size| size > 1);
     let axis = if channels_first { 1 } else { shape.len() - 1 };
     let features = shape.get(axis).and_then(Dim::fixed).filter(|_| shape.len() >= 2);
     let features =

@@ -48,6 +48,7 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Args),
     Inspect(commands::inspect::Args),
+    Check(commands::check::Args),
     Prepare(commands::prepare::Args),
     Train(Box<commands::train::Args>),
     Eval(commands::eval::Args),
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
     match command {
         Command::Demo(args) => commands::demo::run(&args, &global, printer),
         Command::Inspect(args) => commands::inspect::run(&args, &global, printer),
+        Command::Check(args) => commands::check::run(&args, &global, printer),
         Command::Prepare(args) => commands::prepare::run(&args, &global, printer),
         Command::Train(args) => commands::train::run(&args, &global, printer),
         Command::Eval(args) => commands::eval::run(&args, &global, printer),

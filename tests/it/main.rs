@@ -1,6 +1,7 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
 mod cache;
+mod check;
 mod cli;
 mod data;
 mod delta;

@@ -1,5 +1,6 @@
 //! One file per command: its arguments and what it does, by calling the library.
 
+pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod eval;

@@ -8,7 +8,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("", "edgetune"),
     ("demo", "demo"),
     ("inspect", "inspect"),
-    ("prepare", "prepare"),
+    ("check", "prepare", "prepare"),
     ("train", "train"),
     ("eval", "eval"),
     ("predict", "predict"),

@@ -1,0 +1,77 @@
+//! `edgetune check`: proof of a tail's gradient on this machine.
+
+use crate::adapter::{HeadChoice, Request};
+use crate::cli::Done;
+use crate::cli::args::{Compute, Global};
+use crate::cli::print::Printer;
+use crate::cli::recipe::LossName;
+use crate::cli::settings;
+use crate::cut::Selection;
+use crate::engine;
+use crate::train::check::{self, Verdict};
+use crate::train::prepare::{Base, prepare};
+use anyhow::{Result, bail};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Compare the gradient of a model's tail with how its loss moves, for each parameter
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  edgetune check model.onnx --train last:3")]
+pub struct Args {
+    /// The model
+    model: PathBuf,
+    /// What learns: head, last:N, or a pattern over node and initializer names; repeatable
+    #[arg(long, value_name = "SPEC")]
+    train: Vec<String>,
+    /// The number of classes [default: the model's own]
+    #[arg(long, value_name = "N")]
+    classes: Option<u64>,
+    /// What to minimise [default: cross-entropy]
+    #[arg(long, value_enum)]
+    loss: Option<LossName>,
+    /// Which of the model's outputs to train on
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// Decides the random samples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    engine::load(&global.choice())?;
+    let base = Base::read(&args.model)?;
+    let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let output = args.output.as_deref();
+    let request = Request { output, selections: &selections, width: args.classes, head: HeadChoice::Auto };
+    let bundle = prepare(&base, &request, &global.bundles()?)?;
+    let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(&base), args.seed)?;
+    let word = |verdict| match verdict {
+        Verdict::Agrees => "agrees",
+        Verdict::Flat => "flat",
+        Verdict::Differs => "DIFFERS",
+    };
+    let rows: Vec<_> = checked
+        .iter()
+        .map(|row| json!({ "parameter": row.parameter, "gradient": row.gradient, "numeric": row.numeric, "verdict": word(row.verdict) }))
+        .collect();
+    printer.document(&rows);
+    printer.text(format!("{:<10} {:>14} {:>14}  parameter", "verdict", "gradient", "numeric"));
+    for row in &checked {
+        printer.text(format!(
+            "{:<10} {:>14.6e} {:>14.6e}  {}",
+            word(row.verdict),
+            row.gradient,
+            row.numeric,
+            row.parameter
+        ));
+    }
+    if let Some(wrong) = checked.iter().find(|row| row.verdict == Verdict::Differs) {
+        bail!(
+            "the gradient of `{}` is not how the loss moves; train only layers above it (a smaller --train last:N), and report the model",
+            wrong.parameter
+        );
+    }
+    Ok(Done::Fully)
+}
