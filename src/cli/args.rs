@@ -93,6 +93,9 @@ impl Compute {
                 Some(ProviderName::Xnnpack) => Provider::Xnnpack,
             },
             prepacking: weights_bytes <= PREPACKED_BYTES_MAX,
+            // A device has other work: waiting threads that spin took twice the time for a step where another process
+            // wanted the cores, and save 8 % of it where none does.
+            spinning: false,
             ..engine::Options::default()
         }
     }
