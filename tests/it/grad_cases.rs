@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// The operators of the goldens by the file that has their rules.
 #[rustfmt::skip]
 const FAMILIES: &[(&str, &[&str])] = &[
-    ("linear", &["MatMul", "Gemm", "Einsum"]),
+    ("linear", &["MatMul", "Gemm", "Einsum", "FusedMatMul"]),
     ("elementwise", &[
         "Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Exp", "Log", "Erf", "Abs", "Reciprocal", "Sin", "Cos",
         "Identity", "Dropout", "Cast", "Sum", "Mean", "Min", "Max", "Where",
@@ -29,12 +29,16 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ]),
     ("conv", &["Conv"]),
     ("pool", &["GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool"]),
-    ("norm", &["BatchNormalization", "LayerNormalization"]),
+    ("norm", &[
+        "BatchNormalization", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
+        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    ]),
     ("shape", &[
         "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Concat", "Split", "Trilu", "Slice", "Pad",
         "Tile", "DepthToSpace", "SpaceToDepth",
     ]),
     ("trigonometric", &["Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"]),
+    ("rotary", &["RotaryEmbedding"]),
     ("index", &["Gather", "GatherElements"]),
 ];
 
@@ -62,7 +66,7 @@ macro_rules! families {
     )*};
 }
 
-families!(linear, elementwise, activation, softmax, reduce, conv, pool, norm, shape, index, trigonometric);
+families!(linear, elementwise, activation, softmax, reduce, conv, pool, norm, shape, index, trigonometric, rotary);
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for
 /// one, took their axes from an attribute until opset 17 and take them from an input since.

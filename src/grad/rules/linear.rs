@@ -85,6 +85,41 @@ pub fn gemm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![da, db, dc])
 }
 
+/// y = α·A′·B′ (′: the last two dimensions swapped where the attribute says so)
+/// ⇒  dA′ = α·dy·B′ᵀ, dB′ = α·A′ᵀ·dy (`com.microsoft`)
+pub fn fused_matmul<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    let on = |name: &str| n.node().int(name, 0) != 0;
+    if on("transBatchA") || on("transBatchB") {
+        return Err("no gradient with transBatchA or transBatchB; export without graph optimisation".into());
+    }
+    let (rank_a, rank_b) = (n.rank(0)?, n.rank(1)?);
+    if rank_a < 2 || rank_b < 2 {
+        return Err("no gradient where an operand is a vector; export without graph optimisation".into());
+    }
+    let (a, b, trans_a, trans_b) = (n.x(0), n.x(1), on("transA"), on("transB"));
+    let turned = |value: Val<'b>, rank: usize, yes: bool| if yes { swapped(value, rank) } else { value };
+    let rank = rank_a.max(rank_b);
+    let dy = match n.float("alpha", 1.0) {
+        1.0 => n.dy(0),
+        alpha => n.dy(0) * alpha,
+    };
+    let da = n.needs(0).then(|| {
+        let da = match trans_a {
+            false => dy.matmul(turned(b, rank_b, !trans_b)),
+            true => turned(b, rank_b, trans_b).matmul(swapped(dy, rank)),
+        };
+        n.sum_to_input(0, da, 2)
+    });
+    let db = n.needs(1).then(|| {
+        let db = match trans_b {
+            false => turned(a, rank_a, !trans_a).matmul(dy),
+            true => swapped(dy, rank).matmul(turned(a, rank_a, trans_a)),
+        };
+        n.sum_to_input(1, db, 2)
+    });
+    Ok(vec![da, db])
+}
+
 /// y = Σ Πᵢ xᵢ over the labels that `equation` (`ij,jk->ik`) leaves out of y
 /// ⇒  dxᵢ = the same sum of dy and the other xⱼ, over the labels that xᵢ has not
 pub fn einsum<'b>(n: &At<'_, 'b>) -> Grads<'b> {

@@ -12,6 +12,7 @@ mod linear;
 mod norm;
 mod pool;
 mod reduce;
+mod rotary;
 mod shape;
 mod softmax;
 mod trigonometric;
@@ -112,6 +113,7 @@ static RULES: &[Rule] = &[
     broadcast("FastGelu", 1..=NEWEST, activation::fast_gelu).of("com.microsoft"),
     rule("Flatten", 1..=NEWEST, Flows(shape::reshape)),
     rule("Floor", 1..=NEWEST, Stops),
+    rule("FusedMatMul", 1..=NEWEST, Flows(linear::fused_matmul)).of("com.microsoft").note("without transBatchA and transBatchB"),
     rule("GRU", 1..=NEWEST, Refuses(RECURRENT)),
     rule("Gather", 1..=NEWEST, Flows(index::gather)),
     rule("GatherElements", 11..=NEWEST, Flows(index::gather_elements)),
@@ -171,6 +173,7 @@ static RULES: &[Rule] = &[
     rule("QuantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("QuantizeLinear", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("QuickGelu", 1..=NEWEST, Flows(activation::quick_gelu)).of("com.microsoft"),
+    broadcast("RMSNormalization", 23..=NEWEST, norm::root_mean_square),
     rule("RNN", 1..=NEWEST, Refuses(RECURRENT)),
     rule("RandomNormal", 1..=NEWEST, Stops),
     rule("RandomNormalLike", 1..=NEWEST, Stops),
@@ -191,15 +194,20 @@ static RULES: &[Rule] = &[
     rule("Relu", 6..=NEWEST, Flows(activation::relu)),
     rule("Reshape", 5..=NEWEST, Flows(shape::reshape)),
     rule("RoiAlign", 10..=NEWEST, Refuses(DETECTION)),
+    rule("RotaryEmbedding", 23..=NEWEST, Flows(rotary::rotary)).note("for the rotated value; the caches cannot learn"),
+    rule("RotaryEmbedding", 1..=NEWEST, Flows(rotary::rotary)).of("com.microsoft").note("for the rotated value; the caches cannot learn"),
     rule("Round", 11..=NEWEST, Stops),
     rule("Scan", 1..=NEWEST, Refuses(CONTROL)),
     rule("Selu", 6..=NEWEST, Flows(activation::selu)),
     rule("Shape", 1..=NEWEST, Stops),
     rule("Sigmoid", 6..=NEWEST, Flows(activation::sigmoid)),
     rule("Sign", 9..=NEWEST, Stops),
+    broadcast("SimplifiedLayerNormalization", 1..=NEWEST, norm::root_mean_square),
     rule("Sin", 7..=NEWEST, Flows(elementwise::sin)),
     rule("Sinh", 9..=NEWEST, Flows(trigonometric::sinh)),
     rule("Size", 1..=NEWEST, Stops),
+    broadcast("SkipLayerNormalization", 1..=NEWEST, norm::skip_layer).of("com.microsoft"),
+    broadcast("SkipSimplifiedLayerNormalization", 1..=NEWEST, norm::skip_root_mean_square).of("com.microsoft"),
     rule("Slice", 10..=NEWEST, Flows(shape::slice)),
     rule("Softmax", 13..=NEWEST, Flows(softmax::softmax)),
     rule("Softplus", 1..=NEWEST, Flows(activation::softplus)),

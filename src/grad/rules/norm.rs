@@ -33,9 +33,7 @@ pub fn batch<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 /// x̂ and 1/σ come from a second `LayerNormalization` without γ and β: one fused kernel, where x̂ from y would divide by
 /// a γ that may be 0.
 pub fn layer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    if n.dy_if(1).is_some() || n.dy_if(2).is_some() {
-        return Err("no gradient through its outputs Mean and InvStdDev; cut above the nodes that use them".into());
-    }
+    no_gradient_of_statistics(n)?;
     let rank = n.rank(0)?;
     let axis = n.axis(n.node().int("axis", -1), rank);
     let dy = n.dy(0);
@@ -45,16 +43,101 @@ pub fn layer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     }
     let attributes: Vec<(&str, Attr)> =
         n.node().attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let parts = n.builder().node("LayerNormalization", &[Some(n.x(0)), Some(ones_like(n, 1))], 3, &attributes);
-    let (normal, inverse) = (parts[0], parts[2].cast(dy.dtype()));
-    let dx = n.needs(0).then(|| {
-        let g = dy * n.x(1);
-        let axes: Vec<i64> = (axis..rank as i64).collect();
-        let mean = |value: Val<'b>| averaged(n, value, &axes);
-        (g - mean(g) - normal * mean(g * normal)) * inverse
-    });
+    let (normal, inverse) = normalised(n, n.x(0), 1, &attributes);
+    let axes: Vec<i64> = (axis..rank as i64).collect();
+    let dx = n.needs(0).then(|| centred(n, dy * n.x(1), normal, inverse, &axes));
     let dscale = n.needs(1).then(|| dy * normal);
     Ok(vec![dx, dscale, dbias][..n.inputs()].to_vec())
+}
+
+/// s = x + skip + bias, y = γ · ŝ + β with ŝ = (s − μ) / σ over the last dimension  ⇒
+/// dγ = dy · ŝ, dβ = dy, dx = dskip = dbias = ds as in [`layer`], and what comes from output 3, which is s
+/// (`com.microsoft`)
+pub fn skip_layer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    no_gradient_of_statistics(n)?;
+    let dy = n.dy(0);
+    let dbeta = n.needs(3).then_some(dy);
+    if ![0, 1, 2, 4].into_iter().any(|i| n.needs(i)) {
+        return Ok(vec![None, None, None, dbeta, None][..n.inputs()].to_vec());
+    }
+    let last = n.rank(0)? as i64 - 1;
+    let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(n.node().float("epsilon", SKIP_EPSILON)))];
+    let (normal, inverse) = normalised(n, skipped(n, 4), 2, &attributes);
+    let ds = [0, 1, 4].into_iter().any(|i| n.needs(i)).then(|| {
+        let ds = centred(n, dy * n.x(2), normal, inverse, &[last]);
+        n.dy_if(3).map_or(ds, |above| ds + above)
+    });
+    let dscale = n.needs(2).then(|| dy * normal);
+    Ok(vec![ds, ds, dscale, dbeta, ds][..n.inputs()].to_vec())
+}
+
+/// y = γ · x̂ with x̂ = x · r, r = 1/√(mean(x²) + ε) over the dimensions from `axis` on  ⇒
+/// dγ = dy · x̂ (the walk sums it), and with g = dy · γ: dx = (g − x̂ · mean(g · x̂)) · r
+pub fn root_mean_square<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    no_gradient_of_statistics(n)?;
+    let rank = n.rank(0)?;
+    let axis = n.axis(n.node().int("axis", -1), rank);
+    let axes: Vec<i64> = (axis..rank as i64).collect();
+    let (normal, inverse) = scaled(n, n.x(0), n.float("epsilon", 1e-5), &axes);
+    let dx = n.needs(0).then(|| uncentred(n, n.dy(0) * n.x(1), normal, inverse, &axes));
+    Ok(vec![dx, n.needs(1).then(|| n.dy(0) * normal)])
+}
+
+/// s = x + skip + bias, y = γ · s · r with r = 1/√(mean(s²) + ε) over the last dimension  ⇒
+/// dγ = dy · s · r, dx = dskip = dbias = ds as in [`root_mean_square`], and what comes from output 3, which is s
+/// (`com.microsoft`)
+pub fn skip_root_mean_square<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    no_gradient_of_statistics(n)?;
+    let axes = [n.rank(0)? as i64 - 1];
+    let (normal, inverse) = scaled(n, skipped(n, 3), n.node().float("epsilon", SKIP_EPSILON).into(), &axes);
+    let ds = [0, 1, 3].into_iter().any(|i| n.needs(i)).then(|| {
+        let ds = uncentred(n, n.dy(0) * n.x(2), normal, inverse, &axes);
+        n.dy_if(3).map_or(ds, |above| ds + above)
+    });
+    let dscale = n.needs(2).then(|| n.dy(0) * normal);
+    Ok(vec![ds, ds, dscale, ds][..n.inputs()].to_vec())
+}
+
+/// What ONNX Runtime takes for `epsilon` where the fused nodes do not say it.
+const SKIP_EPSILON: f32 = 1e-12;
+
+fn no_gradient_of_statistics(n: &At<'_, '_>) -> Result<(), String> {
+    match n.dy_if(1).is_some() || n.dy_if(2).is_some() {
+        true => Err("no gradient through its outputs Mean and InvStdDev; cut above the nodes that use them".into()),
+        false => Ok(()),
+    }
+}
+
+/// Input 0 + input 1 + input `bias`: output 3 where the node has it.
+fn skipped<'b>(n: &At<'_, 'b>, bias: usize) -> Val<'b> {
+    if n.node().outputs.get(3).is_some_and(Option::is_some) {
+        return n.y(3);
+    }
+    let sum = n.x(0) + n.x(1);
+    if n.has(bias) { sum + n.x(bias) } else { sum }
+}
+
+/// x̂ = (x − μ) / σ and 1/σ; input `scale` says over which dimensions' shape.
+fn normalised<'b>(n: &At<'_, 'b>, x: Val<'b>, scale: usize, attributes: &[(&str, Attr)]) -> (Val<'b>, Val<'b>) {
+    let parts = n.builder().node("LayerNormalization", &[Some(x), Some(ones_like(n, scale))], 3, attributes);
+    (parts[0], parts[2].cast(x.dtype()))
+}
+
+/// (g − mean(g) − x̂ · mean(g · x̂)) / σ
+fn centred<'b>(n: &At<'_, 'b>, g: Val<'b>, normal: Val<'b>, inverse: Val<'b>, axes: &[i64]) -> Val<'b> {
+    let mean = |value: Val<'b>| averaged(n, value, axes);
+    (g - mean(g) - normal * mean(g * normal)) * inverse
+}
+
+/// x · r and r = 1/√(mean(x²) + ε)
+fn scaled<'b>(n: &At<'_, 'b>, x: Val<'b>, epsilon: f64, axes: &[i64]) -> (Val<'b>, Val<'b>) {
+    let inverse = (averaged(n, x * x, axes) + epsilon).sqrt().unary("Reciprocal");
+    (x * inverse, inverse)
+}
+
+/// (g − x̂ · mean(g · x̂)) · r
+fn uncentred<'b>(n: &At<'_, 'b>, g: Val<'b>, normal: Val<'b>, inverse: Val<'b>, axes: &[i64]) -> Val<'b> {
+    (g - normal * averaged(n, g * normal, axes)) * inverse
 }
 
 /// The mean over `axes`, the last ones of input 0, kept with size 1.

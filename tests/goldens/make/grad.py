@@ -180,6 +180,14 @@ def linear():
     einsum("outer", "bi,bj->bij", x(3, 2).dyn(0), x(3, 4).dyn(0))
     einsum("transpose", "bij->bji", x(2, 3, 4).dyn(0))
     einsum("three", "bi,ij,bj->b", x(3, 2).dyn(0), x(2, 4), x(3, 4).dyn(0))
+
+    def fused(name, a, b, fn, **attributes):
+        case(f"com.microsoft.FusedMatMul_{name}", [a, b], fn, opset=1, domain="com.microsoft", **attributes)
+
+    fused("plain", x(2, 3, 4).dyn(0), x(4, 5), torch.matmul)
+    fused("transA", x(2, 4, 3).dyn(0), x(2, 4, 5).dyn(0), lambda a, b: a.mT @ b * 0.5, transA=1, alpha=0.5)
+    fused("transB", x(2, 2, 3, 4).dyn(0, 2), x(2, 2, 3, 4).dyn(0, 2), lambda a, b: a @ b.mT * 0.25, transB=1, alpha=0.25)
+    fused("both", x(2, 4, 3).dyn(0), x(5, 4), lambda a, b: a.mT @ b.mT, transA=1, transB=1)
     case("Gemm_no_c", [x(3, 4).dyn(0), x(5, 4)], gemm(0, 1, 1.5), transB=1, alpha=1.5)
 
 
@@ -533,6 +541,81 @@ def norm():
     case("LayerNormalization_axis1_no_bias", [x(2, 3, 2, 2).dyn(0), x(3, 2, 2)], layer_norm(1, 1e-5), axis=1)
 
 
+    def rms_norm(axis, eps):
+        def fn(a, scale):
+            dims = list(range(axis % a.dim(), a.dim()))
+            return a / torch.sqrt((a * a).mean(dims, keepdim=True) + eps) * scale
+        return fn
+
+    for op, opset in (("RMSNormalization", 23), ("SimplifiedLayerNormalization", 17)):
+        case(op, [x(2, 3, 4).dyn(0, 1), x(4)], rms_norm(-1, 1e-5), opset=opset, axis=-1, epsilon=1e-5)
+        case(f"{op}_epsilon", [x(3, 5).dyn(0), const_x(5)], rms_norm(1, 0.125), opset=opset, axis=-1, epsilon=0.125)
+        case(f"{op}_only_scale", [x(3, 5).dyn(0).frozen(), x(5)], rms_norm(1, 1e-5), opset=opset, axis=-1, epsilon=1e-5)
+    case("RMSNormalization_axis1", [x(2, 3, 4).dyn(0), x(3, 4)], rms_norm(1, 1e-5), opset=23, axis=1)
+    case("RMSNormalization_default", [x(2, 3, 4).dyn(0), x(4)], rms_norm(-1, 1e-5), opset=23)
+
+    def skip_norm(op, eps, outputs=1):
+        def fn(a, skip, scale, *more):
+            beta, bias = [*([] if op == "SkipLayerNormalization" else [None]), *more, None, None][:2]
+            s = a + skip if bias is None else a + skip + bias
+            m = s.mean(-1, keepdim=True) if op == "SkipLayerNormalization" else torch.zeros_like(s[..., :1])
+            r = 1 / torch.sqrt(((s - m) ** 2).mean(-1, keepdim=True) + eps)
+            y = (s - m) * r * scale
+            y = y if beta is None else y + beta
+            return (y, m, r, s)[:outputs] if outputs > 1 else y
+        return fn
+
+    ms = dict(opset=1, domain="com.microsoft")
+    op, a = "SkipLayerNormalization", lambda: x(2, 3, 4).dyn(0, 1)
+    case(f"com.microsoft.{op}", [a(), a(), x(4), x(4)], skip_norm(op, 1e-5), epsilon=1e-5, **ms)
+    case(f"com.microsoft.{op}_bias", [a(), a(), x(4), x(4), x(4)], skip_norm(op, 0.125), epsilon=0.125, **ms)
+    case(f"com.microsoft.{op}_broadcast", [x(2, 3, 4).dyn(0), x(1, 3, 4), x(4)], skip_norm(op, 1e-12), **ms)
+    case(f"com.microsoft.{op}_no_beta", [a(), a(), const_x(4), NONE, x(4)], skip_norm(op, 1e-5), epsilon=1e-5, **ms)
+    case(f"com.microsoft.{op}_sum", [a(), a(), x(4), x(4), x(4)], skip_norm(op, 1e-5, 4), unused=(1, 2), epsilon=1e-5,
+         **ms)
+    op = "SkipSimplifiedLayerNormalization"
+    case(f"com.microsoft.{op}", [a(), a(), x(4)], skip_norm(op, 1e-5), epsilon=1e-5, **ms)
+    case(f"com.microsoft.{op}_bias", [a(), a(), x(4), x(4)], skip_norm(op, 0.125), epsilon=0.125, **ms)
+    case(f"com.microsoft.{op}_broadcast", [x(2, 3, 4).dyn(0), x(3, 4), x(4)], skip_norm(op, 1e-12), **ms)
+
+
+def rotary():
+    def rotated(cos, sin, heads=0, interleaved=0, positions=None):
+        def fn(*inputs):
+            a, c, s = inputs[0], inputs[cos], inputs[sin]
+            if positions is not None:
+                p = inputs[positions]
+                p = p + torch.arange(a.shape[-2]) if p.dim() == 1 else p
+                c, s = c[p], s[p]
+            c, s = (c, s) if c.dim() == 3 else (c[None], s[None])
+            b = a if a.dim() == 4 else a.unflatten(2, (heads, -1)).transpose(1, 2)
+            half = c.shape[-1]
+            turned, rest = b[..., : 2 * half], b[..., 2 * half :]
+            u, v = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.split(half, -1)
+            c, s = c.unsqueeze(1), s.unsqueeze(1)
+            parts = (u * c - v * s, u * s + v * c)
+            y = torch.stack(parts, -1).flatten(-2) if interleaved else torch.cat(parts, -1)
+            y = torch.cat((y, rest), -1)
+            return y if a.dim() == 4 else y.transpose(1, 2).flatten(2)
+        return fn
+
+    ms = dict(opset=1, domain="com.microsoft")
+    name, one, table = "com.microsoft.RotaryEmbedding", i64([1]), i64([[0, 1, 2], [2, 4, 1]])
+    caches = lambda: [const_x(5, 2), const_x(5, 2)]
+    case(name, [x(2, 2, 3, 4).dyn(0, 2), one, *caches()], rotated(2, 3, positions=1), **ms)
+    case(f"{name}_3d", [x(2, 3, 8).dyn(0, 1), table, *caches()], rotated(2, 3, 2, positions=1), **ms)
+    case(f"{name}_3d_heads", [x(2, 3, 8).dyn(0), one, *caches()], rotated(2, 3, 2, positions=1), num_heads=2, **ms)
+    case(f"{name}_interleaved", [x(2, 2, 3, 4).dyn(0), table, *caches()], rotated(2, 3, 0, 1, 1), interleaved=1, **ms)
+    case(f"{name}_part", [x(2, 2, 3, 6).dyn(0, 2), table, *caches()], rotated(2, 3, positions=1), num_heads=2,
+         rotary_embedding_dim=4, **ms)
+    name, here = "RotaryEmbedding", lambda: [const_x(2, 3, 2), const_x(2, 3, 2)]
+    case(name, [x(2, 2, 3, 4).dyn(0), *caches(), table], rotated(1, 2, positions=3), opset=23)
+    case(f"{name}_3d", [x(2, 3, 8), *here()], rotated(1, 2, 2), opset=23, num_heads=2)
+    case(f"{name}_3d_interleaved", [x(2, 3, 8).dyn(0), *caches(), table], rotated(1, 2, 2, 1, 3), opset=23, num_heads=2,
+         interleaved=1)
+    case(f"{name}_part", [x(2, 2, 3, 6), *here()], rotated(1, 2), opset=23, rotary_embedding_dim=4)
+
+
 def reduce():
     def dims_of(axes, a):
         return tuple(axes) if axes else tuple(range(a.dim()))
@@ -755,7 +838,8 @@ def onnx_outputs(c, arrays, ranks):
     graph = helper.make_graph([node], c["name"], infos, out_infos, initializers)
     opsets = [helper.make_opsetid(c["domain"], c["opset"])] + ([helper.make_opsetid("", 17)] if c["domain"] else [])
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
+    if c["op"] != "SimplifiedLayerNormalization":  # ONNX Runtime's own in the domain of ONNX
+        onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(outs, feeds)
 
@@ -808,7 +892,7 @@ def row(c, count):
 
 def main():
     torch.set_num_threads(1)
-    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, reduce, shape, index):
+    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, rotary, reduce, shape, index):
         family()
     arrays, rows = {}, []
     wrong = 0
