@@ -38,6 +38,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "Tile", "DepthToSpace", "SpaceToDepth",
     ]),
     ("trigonometric", &["Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"]),
+    ("attention", &["Attention", "MultiHeadAttention"]),
     ("rotary", &["RotaryEmbedding"]),
     ("index", &["Gather", "GatherElements"]),
 ];
@@ -66,7 +67,21 @@ macro_rules! families {
     )*};
 }
 
-families!(linear, elementwise, activation, softmax, reduce, conv, pool, norm, shape, index, trigonometric, rotary);
+families!(
+    linear,
+    elementwise,
+    activation,
+    softmax,
+    reduce,
+    conv,
+    pool,
+    norm,
+    shape,
+    index,
+    trigonometric,
+    rotary,
+    attention
+);
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for
 /// one, took their axes from an attribute until opset 17 and take them from an input since.

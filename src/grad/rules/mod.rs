@@ -4,6 +4,7 @@
 //! batch as a number, never sums a broadcast back (the walk does), and emits only `ai.onnx` operators of opset 17.
 
 mod activation;
+mod attention;
 mod conv;
 mod depthwise;
 mod elementwise;
@@ -80,6 +81,8 @@ static RULES: &[Rule] = &[
     rule("Asinh", 9..=NEWEST, Flows(trigonometric::asinh)),
     rule("Atan", 7..=NEWEST, Flows(trigonometric::atan)),
     rule("Atanh", 9..=NEWEST, Flows(trigonometric::atanh)),
+    rule("Attention", 23..=NEWEST, Flows(attention::attention)).note("with masks and grouped queries; without past keys and softcap"),
+    rule("Attention", 1..=NEWEST, Flows(attention::with_projection)).of("com.microsoft").note("without mask_index and past keys"),
     rule("AveragePool", 7..=NEWEST, Flows(pool::average_pool)),
     rule("BatchNormalization", 9..=NEWEST, Flows(norm::batch)).note("in inference mode; with training_mode it is refused"),
     rule("Bernoulli", 15..=NEWEST, Stops),
@@ -150,6 +153,7 @@ static RULES: &[Rule] = &[
     broadcast("Min", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("Mish", 18..=NEWEST, Flows(activation::mish)),
     broadcast("Mul", 7..=NEWEST, elementwise::mul),
+    rule("MultiHeadAttention", 1..=NEWEST, Flows(attention::multi_head)).of("com.microsoft").note("without key_padding_mask and past keys"),
     rule("Multinomial", 7..=NEWEST, Stops),
     rule("Neg", 6..=NEWEST, Flows(elementwise::neg)),
     rule("NonMaxSuppression", 10..=NEWEST, Refuses(DETECTION)),

@@ -616,6 +616,60 @@ def rotary():
     case(f"{name}_part", [x(2, 2, 3, 6), *here()], rotated(1, 2), opset=23, rotary_embedding_dim=4)
 
 
+def attention():
+    def attend(q, k, v, scale=None, mask=None, causal=False):
+        """Of (batch, heads, positions, size); `mask` is added, or says where to look."""
+        group = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        if causal:
+            scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), -math.inf)
+        return scores.softmax(-1) @ v
+
+    split = lambda a, heads: a.unflatten(2, (heads, -1)).transpose(1, 2)
+    join = lambda a: a.transpose(1, 2).flatten(2)
+    q, k, v = x(2, 2, 3, 4).dyn(0, 2), x(2, 2, 5, 4).dyn(0, 2), x(2, 2, 5, 3).dyn(0, 2)
+    name = "Attention"
+    case(name, [q, k, v], attend, opset=23)
+    case(f"{name}_only_values", [q.frozen(), k.frozen(), v], attend, opset=23)
+    case(f"{name}_scale", [q, k.frozen(), v.frozen()], lambda q, k, v: attend(q, k, v, 0.25), opset=23, scale=0.25)
+    case(f"{name}_causal", [q, k, v], lambda q, k, v: attend(q, k, v, causal=True), opset=23, is_causal=1)
+    masked = lambda q, k, v, m: attend(q, k, v, mask=m)
+    case(f"{name}_mask", [q, k, v, x(3, 5).frozen()], masked, opset=23)
+    seen = [[[[True, False, True, True, False]] * 3], [[[False, True, True, False, True]] * 3]]
+    case(f"{name}_bool_mask", [q, k, v, boolean(seen)], masked, opset=23)
+    case(f"{name}_grouped", [x(1, 4, 3, 2), x(1, 2, 3, 2), x(1, 2, 3, 2)], attend, opset=23)
+    case(f"{name}_grouped_3d", [x(2, 3, 8).dyn(0, 1), x(2, 5, 4).dyn(0, 1), x(2, 5, 6).dyn(0, 1)],
+         lambda q, k, v: join(attend(split(q, 4), split(k, 2), split(v, 2))), opset=23, q_num_heads=4, kv_num_heads=2)
+    case(f"{name}_3d", [x(2, 3, 8).dyn(0, 1), x(2, 5, 8).dyn(0, 1), x(2, 5, 6).dyn(0, 1)],
+         lambda q, k, v: join(attend(split(q, 2), split(k, 2), split(v, 2))), opset=23, q_num_heads=2, kv_num_heads=2)
+
+    ms = dict(opset=1, domain="com.microsoft", num_heads=2)
+    name, q, k, v = "com.microsoft.MultiHeadAttention", x(2, 3, 4).dyn(0, 1), x(2, 5, 4).dyn(0, 1), x(2, 5, 6).dyn(0, 1)
+    flat = lambda q, k, v, **more: join(attend(split(q, 2), split(k, 2), split(v, 2), **more))
+    case(name, [q, k, v], flat, **ms)
+    case(f"{name}_bias", [q, k, v, x(14)], lambda q, k, v, b: flat(q + b[:4], k + b[4:8], v + b[8:]), **ms)
+    case(f"{name}_only_bias", [q.frozen(), k.frozen(), v.frozen(), x(14)],
+         lambda q, k, v, b: flat(q + b[:4], k + b[4:8], v + b[8:]), **ms)
+    case(f"{name}_only_values", [q.frozen(), k.frozen(), v, const_x(14)],
+         lambda q, k, v, b: flat(q + b[:4], k + b[4:8], v + b[8:]), **ms)
+    case(f"{name}_attention_bias", [q, k, v, NONE, NONE, x(1, 2, 3, 5).frozen()],
+         lambda q, k, v, _, __, m: flat(q, k, v, mask=m, scale=0.5), scale=0.5, **ms)
+    case(f"{name}_causal", [q, x(2, 3, 4).dyn(0, 1), x(2, 3, 6).dyn(0, 1)],
+         lambda q, k, v: flat(q, k, v, causal=True), unidirectional=1, **ms)
+
+    name = "com.microsoft.Attention"
+
+    def projected(a, w, b, causal=False):
+        return flat(*(a @ w + b).split(4, 2), causal=causal)
+
+    case(name, [x(2, 3, 4).dyn(0, 1), x(4, 12, lo=-1.0, hi=1.0), x(12)], projected, **ms)
+    case(f"{name}_causal", [x(2, 3, 4).dyn(0, 1), x(4, 12, lo=-1.0, hi=1.0).frozen(), x(12).frozen()],
+         lambda a, w, b: projected(a, w, b, True), unidirectional=1, **ms)
+
+
 def reduce():
     def dims_of(axes, a):
         return tuple(axes) if axes else tuple(range(a.dim()))
@@ -892,7 +946,7 @@ def row(c, count):
 
 def main():
     torch.set_num_threads(1)
-    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, rotary, reduce, shape, index):
+    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, rotary, attention, reduce, shape, index):
         family()
     arrays, rows = {}, []
     wrong = 0
