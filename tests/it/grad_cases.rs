@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 const FAMILIES: &[(&str, &[&str])] = &[
     ("linear", &["MatMul", "Gemm", "Einsum", "FusedMatMul"]),
     ("elementwise", &[
-        "Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Exp", "Log", "Erf", "Abs", "Reciprocal", "Sin", "Cos",
+        "Add", "Sub", "Mul", "Div", "Mod", "Neg", "Pow", "Sqrt", "Exp", "Log", "Erf", "Abs", "Reciprocal", "Sin", "Cos",
         "Identity", "Dropout", "Cast", "Sum", "Mean", "Min", "Max", "Where",
     ]),
     ("activation", &[
@@ -41,6 +41,10 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("attention", &["Attention", "MultiHeadAttention"]),
     ("rotary", &["RotaryEmbedding"]),
     ("index", &["Gather", "GatherElements"]),
+    ("scatter", &["GatherND", "ScatterND", "ScatterElements", "TopK"]),
+    ("transposed", &["ConvTranspose"]),
+    ("instance", &["InstanceNormalization", "GroupNormalization", "LpNormalization", "GlobalLpPool"]),
+    ("resize", &["Resize"]),
 ];
 
 /// Runs the cases of one family; one message tells all that failed.
@@ -80,7 +84,11 @@ families!(
     index,
     trigonometric,
     rotary,
-    attention
+    attention,
+    scatter,
+    transposed,
+    instance,
+    resize
 );
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for

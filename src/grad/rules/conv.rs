@@ -39,12 +39,14 @@ pub fn conv<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         Some(joins) => Some(depthwise::input(n, group, joins)),
         None => Some(input_gradient(n, n.dy(0), (n.x(1), &shape), group, &windows)?),
     };
-    let unrolled = shape[2..].iter().product::<i64>() <= UNROLLED_MAX;
+    let unrolled = unrolled(&shape);
     let dw = n.needs(1).then(|| match &joins {
         Some(joins) => depthwise::weights(n, &shape, joins),
-        None if unrolled && group == 1 => dense_weights(n, &shape, &windows),
-        None if unrolled && depthwise => depthwise::weights_by_slices(n, &shape, &windows),
-        None => grouped_weights(n, &shape, group, &windows),
+        None if unrolled && depthwise && group > 1 => depthwise::weights_by_slices(n, &shape, &windows),
+        None => {
+            let space = n.x_shape(0).ok().and_then(spatial_shape);
+            weights((n.x(0), space), n.dy(0), &shape, group, &windows)
+        }
     });
     let db = n.needs(2).then(|| {
         let axes: Vec<i64> = (0..shape.len() as i64).filter(|axis| *axis != 1).collect();
@@ -80,16 +82,16 @@ fn batch_second(value: Val<'_>, spatial: usize) -> Val<'_> {
 }
 
 /// For each element (tap) of the kernel what it saw of x, in the order of the kernel: `[batch, out…, channels]`.
-pub fn seen<'b>(n: &At<'_, 'b>, windows: &[Window]) -> Vec<Val<'b>> {
+pub fn seen<'b>(x: Val<'b>, windows: &[Window]) -> Vec<Val<'b>> {
     let border = |of: &dyn Fn(&Window) -> i64| -> Vec<Border<'b>> {
         [0, 0].into_iter().chain(windows.iter().map(of)).map(Border::Known).collect()
     };
-    let padded = bordered(n.x(0), &border(&|w| w.begin), &border(&|w| w.end));
+    let padded = bordered(x, &border(&|w| w.begin), &border(&|w| w.end));
     let x = channels_last(padded, windows.len());
     if windows.iter().all(|w| w.kernel == 1 && w.stride == 1) {
         return vec![x];
     }
-    let b = n.builder();
+    let b = x.builder();
     let axes: Vec<i64> = (1..=windows.len() as i64).collect();
     let strides: Vec<i64> = windows.iter().map(|w| w.stride).collect();
     let kernel: Vec<i64> = windows.iter().map(|w| w.kernel).collect();
@@ -114,17 +116,37 @@ pub fn stacked<'b>(parts: &[Val<'b>], axis: i64, shape: &[i64]) -> Val<'b> {
     parts[0].builder().op("Concat", &parts, &[("axis", Attr::Int(axis))]).reshape_to(shape)
 }
 
+/// Whether a kernel becomes one product for each of its elements.
+fn unrolled(shape: &[i64]) -> bool {
+    shape[2..].iter().product::<i64>() <= UNROLLED_MAX
+}
+
+/// dW of a convolution of `x` (with its spatial sizes, where known) that gave `dy`. `W: shape`.
+pub fn weights<'b>(
+    x: (Val<'b>, Option<Vec<i64>>),
+    dy: Val<'b>,
+    shape: &[i64],
+    group: i64,
+    windows: &[Window],
+) -> Val<'b> {
+    if group == 1 && unrolled(shape) {
+        dense_weights(x.0, dy, shape, windows)
+    } else {
+        grouped_weights(x, dy, shape, group, windows)
+    }
+}
+
 /// dW of one group: for each tap dyᵀ · (what it saw of x), over batch and space at once.
 ///
 /// With one tap that sees all of x, both operands stay channels first: batch and channels swap in whole rows, and `Gemm`
 /// takes the transpose (up to 6 % of a step on EfficientNet-Lite0's last two blocks).
-fn dense_weights<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'b> {
-    let dy = batch_second(n.dy(0), windows.len()).reshape_to(&[shape[0], -1]);
+fn dense_weights<'b>(x: Val<'b>, dy: Val<'b>, shape: &[i64], windows: &[Window]) -> Val<'b> {
+    let dy = batch_second(dy, windows.len()).reshape_to(&[shape[0], -1]);
     if windows.iter().all(|w| w.kernel == 1 && w.stride == 1 && w.begin + w.end == 0) {
-        let x = batch_second(n.x(0), windows.len()).reshape_to(&[shape[1], -1]);
-        return n.builder().op("Gemm", &[dy, x], &[("transB", Attr::Int(1))]).reshape_to(shape);
+        let x = batch_second(x, windows.len()).reshape_to(&[shape[1], -1]);
+        return x.builder().op("Gemm", &[dy, x], &[("transB", Attr::Int(1))]).reshape_to(shape);
     }
-    let parts: Vec<Val<'b>> = seen(n, windows).into_iter().map(|x| dy.matmul(x.reshape_to(&[-1, shape[1]]))).collect();
+    let parts: Vec<Val<'b>> = seen(x, windows).into_iter().map(|x| dy.matmul(x.reshape_to(&[-1, shape[1]]))).collect();
     stacked(&parts, 2, shape)
 }
 
@@ -132,17 +154,23 @@ fn dense_weights<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'
 ///
 /// For each group the channels are the batch and the batch the channels; what lies beyond the kernel (the elements
 /// that no window reached) is cut off.
-fn grouped_weights<'b>(n: &At<'_, 'b>, shape: &[i64], group: i64, windows: &[Window]) -> Val<'b> {
-    let b = n.builder();
+fn grouped_weights<'b>(
+    (x, space): (Val<'b>, Option<Vec<i64>>),
+    dy: Val<'b>,
+    shape: &[i64],
+    group: i64,
+    windows: &[Window],
+) -> Val<'b> {
+    let b = x.builder();
     let (c, kernel, spatial) = (shape[1], &shape[2..], windows.len());
-    let x = if group == 1 {
-        batch_second(n.x(0), spatial)
+    let x_swapped = if group == 1 {
+        batch_second(x, spatial)
     } else {
         // [batch, group · c, space] → [c, group · batch, space]
-        let swapped = n.x(0).reshape_to(&[0, group, c, -1]).transpose(&[2, 1, 0, 3]);
-        match n.x_shape(0).ok().and_then(spatial_shape) {
+        let swapped = x.reshape_to(&[0, group, c, -1]).transpose(&[2, 1, 0, 3]);
+        match space {
             Some(space) => swapped.reshape_to(&[&[c, -1], &space[..]].concat()),
-            None => swapped.reshape(joined(&[b.ints(&[c, -1]), sizes(n.x(0), 2, None)])),
+            None => swapped.reshape(joined(&[b.ints(&[c, -1]), sizes(x, 2, None)])),
         }
     };
     let each = |of: &dyn Fn(&Window) -> i64| windows.iter().map(of).collect::<Vec<i64>>();
@@ -152,7 +180,7 @@ fn grouped_weights<'b>(n: &At<'_, 'b>, shape: &[i64], group: i64, windows: &[Win
         ("dilations", Attr::Ints(each(&|w| w.stride))),
         ("pads", Attr::Ints([each(&|w| w.begin), each(&|w| w.end)].concat())),
     ];
-    let dw = b.op("Conv", &[x, batch_second(n.dy(0), spatial)], &attributes);
+    let dw = b.op("Conv", &[x_swapped, batch_second(dy, spatial)], &attributes);
     let axes: Vec<i64> = (2..spatial as i64 + 2).collect();
     batch_second(dw.slice(&vec![0; spatial], kernel, &axes), spatial)
 }

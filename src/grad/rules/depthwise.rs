@@ -91,6 +91,6 @@ pub fn weights<'b>(n: &At<'_, 'b>, shape: &[i64], joins: &Joins) -> Val<'b> {
 pub fn weights_by_slices<'b>(n: &At<'_, 'b>, shape: &[i64], windows: &[Window]) -> Val<'b> {
     let dy = channels_last(n.dy(0), windows.len());
     let axes: Vec<i64> = (0..=windows.len() as i64).collect();
-    let parts: Vec<Val<'b>> = seen(n, windows).into_iter().map(|x| (x * dy).reduce_sum(&axes, false)).collect();
+    let parts: Vec<Val<'b>> = seen(n.x(0), windows).into_iter().map(|x| (x * dy).reduce_sum(&axes, false)).collect();
     stacked(&parts, 1, shape)
 }

@@ -25,6 +25,14 @@ pub fn div<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(da), n.needs(1).then(|| -da * n.y(0))])
 }
 
+/// y = a − b · trunc(a / b)  ⇒  da = dy, db = −dy · trunc(a / b) = dy · (y − a) / b
+pub fn modulo<'b>(n: &At<'_, 'b>) -> Grads<'b> {
+    if n.node().int("fmod", 0) == 0 {
+        return Err("floats need fmod = 1; the model is invalid".into());
+    }
+    Ok(vec![Some(n.dy(0)), n.needs(1).then(|| n.dy(0) * ((n.y(0) - n.x(0)) / n.x(1)))])
+}
+
 /// y = −x  ⇒  dx = −dy
 pub fn neg<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(-n.dy(0))])

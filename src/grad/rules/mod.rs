@@ -9,13 +9,17 @@ mod conv;
 mod depthwise;
 mod elementwise;
 mod index;
+mod instance;
 mod linear;
 mod norm;
 mod pool;
 mod reduce;
+mod resize;
 mod rotary;
+mod scatter;
 mod shape;
 mod softmax;
+mod transposed;
 mod trigonometric;
 mod window;
 
@@ -96,6 +100,7 @@ static RULES: &[Rule] = &[
     rule("ConstantOfShape", 9..=NEWEST, Stops),
     rule("Conv", 1..=NEWEST, Flows(conv::conv)),
     rule("ConvInteger", 10..=NEWEST, Refuses(QUANTIZED)),
+    rule("ConvTranspose", 1..=NEWEST, Flows(transposed::conv_transpose)).note("with pads written out"),
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
     rule("Cosh", 9..=NEWEST, Flows(trigonometric::cosh)),
     rule("CumSum", 11..=NEWEST, Flows(reduce::cumulative)),
@@ -120,18 +125,22 @@ static RULES: &[Rule] = &[
     rule("GRU", 1..=NEWEST, Refuses(RECURRENT)),
     rule("Gather", 1..=NEWEST, Flows(index::gather)),
     rule("GatherElements", 11..=NEWEST, Flows(index::gather_elements)),
+    rule("GatherND", 11..=NEWEST, Flows(scatter::gather_nd)),
     rule("Gelu", 20..=NEWEST, Flows(activation::gelu)),
     rule("Gelu", 1..=NEWEST, Flows(activation::gelu)).of("com.microsoft"),
     rule("Gemm", 7..=NEWEST, Flows(linear::gemm)),
     rule("GlobalAveragePool", 1..=NEWEST, Flows(pool::global_average_pool)),
+    rule("GlobalLpPool", 2..=NEWEST, Flows(instance::global_lp_pool)),
     rule("GlobalMaxPool", 1..=NEWEST, Flows(pool::global_max_pool)).note("the first of several largest takes it all"),
     rule("Greater", 1..=NEWEST, Stops),
     rule("GreaterOrEqual", 12..=NEWEST, Stops),
+    rule("GroupNormalization", 21..=NEWEST, Flows(instance::group)),
     rule("HardSigmoid", 6..=NEWEST, Flows(activation::hard_sigmoid)),
     rule("HardSwish", 14..=NEWEST, Flows(activation::hard_swish)),
     rule("Hardmax", 1..=NEWEST, Stops),
     rule("Identity", 1..=NEWEST, Flows(elementwise::identity)),
     rule("If", 1..=NEWEST, Refuses(CONTROL)),
+    rule("InstanceNormalization", 6..=NEWEST, Flows(instance::instance)),
     rule("IsInf", 10..=NEWEST, Stops),
     rule("IsNaN", 9..=NEWEST, Stops),
     rule("LSTM", 1..=NEWEST, Refuses(RECURRENT)),
@@ -142,6 +151,7 @@ static RULES: &[Rule] = &[
     rule("Log", 6..=NEWEST, Flows(elementwise::log)),
     rule("LogSoftmax", 13..=NEWEST, Flows(softmax::log_softmax)),
     rule("Loop", 1..=NEWEST, Refuses(CONTROL)),
+    rule("LpNormalization", 1..=NEWEST, Flows(instance::lp)),
     rule("MatMul", 1..=NEWEST, Flows(linear::matmul)),
     rule("MatMulInteger", 10..=NEWEST, Refuses(QUANTIZED)),
     rule("MatMulIntegerToFloat", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
@@ -152,6 +162,7 @@ static RULES: &[Rule] = &[
     broadcast("Mean", 8..=NEWEST, elementwise::mean),
     broadcast("Min", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("Mish", 18..=NEWEST, Flows(activation::mish)),
+    broadcast("Mod", 10..=NEWEST, elementwise::modulo).note("of floats; the factor's steps count as flat"),
     broadcast("Mul", 7..=NEWEST, elementwise::mul),
     rule("MultiHeadAttention", 1..=NEWEST, Flows(attention::multi_head)).of("com.microsoft").note("without key_padding_mask and past keys"),
     rule("Multinomial", 7..=NEWEST, Stops),
@@ -197,11 +208,14 @@ static RULES: &[Rule] = &[
     rule("ReduceSumSquare", 1..=NEWEST, Flows(reduce::sum_square)),
     rule("Relu", 6..=NEWEST, Flows(activation::relu)),
     rule("Reshape", 5..=NEWEST, Flows(shape::reshape)),
+    rule("Resize", 11..=NEWEST, Flows(resize::resize)).note("nearest and linear, without antialiasing"),
     rule("RoiAlign", 10..=NEWEST, Refuses(DETECTION)),
     rule("RotaryEmbedding", 23..=NEWEST, Flows(rotary::rotary)).note("for the rotated value; the caches cannot learn"),
     rule("RotaryEmbedding", 1..=NEWEST, Flows(rotary::rotary)).of("com.microsoft").note("for the rotated value; the caches cannot learn"),
     rule("Round", 11..=NEWEST, Stops),
     rule("Scan", 1..=NEWEST, Refuses(CONTROL)),
+    rule("ScatterElements", 11..=NEWEST, Flows(scatter::scatter_elements)).note("placed or added; indices may repeat only when added"),
+    rule("ScatterND", 11..=NEWEST, Flows(scatter::scatter_nd)).note("placed or added; indices may repeat only when added"),
     rule("Selu", 6..=NEWEST, Flows(activation::selu)),
     rule("Shape", 1..=NEWEST, Stops),
     rule("Sigmoid", 6..=NEWEST, Flows(activation::sigmoid)),
@@ -227,7 +241,7 @@ static RULES: &[Rule] = &[
     rule("Tanh", 6..=NEWEST, Flows(activation::tanh)),
     rule("ThresholdedRelu", 10..=NEWEST, Flows(activation::thresholded_relu)),
     rule("Tile", 6..=NEWEST, Flows(shape::tile)),
-    rule("TopK", 1..=NEWEST, Refuses(DETECTION)),
+    rule("TopK", 10..=NEWEST, Flows(scatter::top_k)).note("for the values; which are picked counts as fixed"),
     rule("Transpose", 1..=NEWEST, Flows(shape::transpose)),
     rule("Trilu", 14..=NEWEST, Flows(shape::trilu)),
     rule("Unique", 11..=NEWEST, Refuses(DETECTION)),

@@ -213,6 +213,9 @@ def elementwise():
         case(f"{op}_const_left", [const(1.5), right(3, 4).dyn(0)], fn)
 
     case("Neg", [x(3, 4).dyn(0)], torch.neg)
+    fmod = lambda a, b: a - b * torch.trunc(a / b).detach()
+    case("Mod", [floats([[1.25, -1.75, 2.5], [0.5, -2.25, 1.125]]).dyn(0), floats([0.75, 1.0, -1.5])], fmod, fmod=1)
+    case("Mod_frozen", [floats([1.25, -1.75, 2.5]), const([0.75])], fmod, fmod=1)
     case("Pow_tensor", [positive(3, 4).dyn(0), x(3, 4).dyn(0)], torch.pow)
     case("Pow_broadcast", [positive(3, 1).dyn(0), x(4)], torch.pow)
     for value in (2.0, 3.0):  # negative bases too: no logarithm may be taken where the exponent needs no gradient
@@ -865,12 +868,177 @@ def index():
     case("Pad_18_axes", [x(2, 3, 2).dyn(0), ints(1, 2), NONE, ints(1)], lambda a, *_: F.pad(a, (0, 0, 1, 2)), opset=18)
 
 
+def transposed():
+    def transpose_case(name, xs, ws, bias=True, dynamic=(0,), **attributes):
+        n = len(ws) - 2
+        group = attributes.get("group", 1)
+        pads = attributes.get("pads", [0] * 2 * n)
+        extra = attributes.get("output_padding", [0] * n)
+        conv_n = F.conv_transpose1d if n == 1 else F.conv_transpose2d
+
+        def fn(a, w, b=None):
+            # Without padding, then the padding cut off: PyTorch's padding is symmetric.
+            y = conv_n(a, w, None, stride=attributes.get("strides", 1), groups=group,
+                       dilation=attributes.get("dilations", 1))
+            y = F.pad(y, [width for i in reversed(range(n)) for width in (-pads[i], extra[i] - pads[n + i])])
+            return y if b is None else y + b.view([1, -1] + [1] * n)
+
+        inputs = [x(*xs).dyn(*dynamic), x(*ws)] + ([x(ws[1] * group)] if bias else [])
+        case(f"ConvTranspose_{name}", inputs, fn, **attributes)
+
+    transpose_case("3x3", (2, 2, 3, 2), (2, 2, 3, 3), kernel_shape=[3, 3])
+    transpose_case("2x2_stride2", (2, 3, 2, 3), (3, 2, 2, 2), kernel_shape=[2, 2], strides=[2, 2])
+    transpose_case("no_attributes", (2, 2, 3, 2), (2, 3, 2, 2), bias=False)
+    transpose_case("stride2_output_padding", (1, 2, 3, 3), (2, 2, 3, 3), kernel_shape=[3, 3], strides=[2, 2],
+                   pads=[1, 1, 1, 1], output_padding=[1, 1])
+    transpose_case("asymmetric_pads", (1, 2, 3, 4), (2, 2, 3, 3), kernel_shape=[3, 3], pads=[0, 1, 2, 1])
+    transpose_case("dilation2_stride3", (1, 2, 2, 3), (2, 2, 2, 2), kernel_shape=[2, 2], dilations=[2, 1],
+                   strides=[3, 2], pads=[1, 0, 0, 1])
+    transpose_case("groups2", (2, 4, 2, 2), (4, 2, 2, 2), kernel_shape=[2, 2], group=2)
+    transpose_case("groups2_stride2", (1, 4, 2, 3), (4, 2, 3, 3), kernel_shape=[3, 3], group=2, strides=[2, 2],
+                   pads=[1, 1, 1, 1], output_padding=[1, 0])
+    transpose_case("depthwise_stride2", (1, 3, 3, 2), (3, 1, 2, 2), kernel_shape=[2, 2], group=3, strides=[2, 2])
+    transpose_case("1d", (2, 3, 4), (3, 2, 3), kernel_shape=[3], strides=[2], pads=[1, 1])
+    transpose_case("dynamic", (2, 2, 3, 2), (2, 2, 3, 3), dynamic=(0, 2, 3), kernel_shape=[3, 3], strides=[2, 2],
+                   pads=[1, 1, 1, 1], output_padding=[1, 1])
+    transpose_case("dynamic_groups2", (1, 4, 2, 3), (4, 2, 2, 2), dynamic=(0, 2, 3), kernel_shape=[2, 2], group=2)
+
+
+def instance():
+    def group_norm(groups, eps=1e-5):
+        def fn(a, scale, bias):
+            apart = a.reshape(a.shape[0], groups, -1)
+            m = apart.mean(2, keepdim=True)
+            v = ((apart - m) ** 2).mean(2, keepdim=True)
+            normal = ((apart - m) / torch.sqrt(v + eps)).reshape(a.shape)
+            each = lambda p: p.repeat_interleave(a.shape[1] // p.shape[0]).view([1, -1] + [1] * (a.dim() - 2))
+            return normal * each(scale) + each(bias)
+        return fn
+
+    case("InstanceNormalization", [x(2, 3, 2, 3).dyn(0), x(3), x(3)], group_norm(3))
+    case("InstanceNormalization_epsilon", [x(2, 2, 5).dyn(0), x(2), x(2)], group_norm(2, 0.125), epsilon=0.125)
+    case("InstanceNormalization_dynamic", [x(2, 3, 2, 3).dyn(0, 2, 3), x(3), x(3)], group_norm(3))
+    case("InstanceNormalization_frozen_scale", [x(2, 3, 4).dyn(0), const_x(3), x(3)], group_norm(3))
+    case("GroupNormalization_21", [x(2, 4, 2, 2).dyn(0), x(4), x(4)], group_norm(2), opset=21, num_groups=2)
+    case("GroupNormalization_21_epsilon", [x(2, 6, 3).dyn(0, 2), x(6), x(6)], group_norm(3, 0.125), opset=21,
+         num_groups=3, epsilon=0.125)
+
+    def lp(p, axis):
+        return lambda a: a / (a.abs() ** p).sum(axis, keepdim=True) ** (1 / p)
+
+    case("LpNormalization", [x(3, 4).dyn(0)], lp(2, -1))
+    case("LpNormalization_axis1", [x(2, 3, 2).dyn(0)], lp(2, 1), axis=1, p=2)
+    case("LpNormalization_p1", [away(3, 4).dyn(0)], lp(1, -1), p=1)
+    case("LpNormalization_p1_axis1", [away(2, 3, 2).dyn(0, 1)], lp(1, 1), p=1, axis=1)
+
+    def pool(p):
+        return lambda a: (a.abs() ** p).sum((2, 3), keepdim=True) ** (1 / p)
+
+    case("GlobalLpPool", [x(2, 3, 2, 3).dyn(0)], pool(2))
+    case("GlobalLpPool_p1", [away(2, 3, 2, 3).dyn(0)], pool(1), p=1)
+    case("GlobalLpPool_p3", [away(2, 3, 2, 3).dyn(0, 2)], pool(3), p=3)
+
+
+def resize():
+    def scaled(*scales):
+        return [NONE, const(list(scales))]
+
+    def to_size(*size):
+        return [NONE, NONE, ints(*size)]
+
+    def rest(fn):  # the other inputs are not for PyTorch
+        return lambda a, *_: fn(a)
+
+    def interpolated(**how):
+        return rest(lambda a: F.interpolate(a, **how))
+
+    def linear(a, axis, count, place):  # along one axis, each element of y lying at `place` of x
+        n = a.shape[axis]
+        rows = torch.zeros(count, n, dtype=a.dtype)
+        for i in range(count):
+            at = min(max(place(i), 0.0), n - 1.0)
+            low = math.floor(at)
+            rows[i, low] += 1 - (at - low)
+            rows[i, min(low + 1, n - 1)] += at - low
+        return torch.tensordot(a, rows, ([axis], [1])).movedim(-1, axis)
+
+    up2 = dict(scale_factor=2.0)
+    case("Resize_nearest2", [x(2, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 2)], interpolated(mode="nearest", **up2),
+         mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case("Resize_nearest2_default", [x(2, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 2)],
+         interpolated(mode="nearest-exact", **up2))
+    case("Resize_nearest_dynamic", [x(2, 1, 2, 3).dyn(0, 2, 3), *scaled(1, 1, 3, 2)],
+         rest(lambda a: a.repeat_interleave(3, 2).repeat_interleave(2, 3)), mode="nearest",
+         coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case("Resize_nearest_1d", [x(2, 2, 3).dyn(0), *scaled(1, 1, 3)], interpolated(scale_factor=3.0), mode="nearest",
+         coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_ceil")
+    case("Resize_nearest_down", [x(1, 2, 4, 6).dyn(0), *scaled(1, 1, 0.5, 0.5)],
+         interpolated(scale_factor=0.5, mode="nearest"), mode="nearest", coordinate_transformation_mode="asymmetric",
+         nearest_mode="floor")
+    case("Resize_nearest_ceil", [x(2, 1, 2, 3).dyn(0), *scaled(1, 1, 1, 2)],
+         rest(lambda a: a[..., [0, 1, 1, 2, 2, 2]]), mode="nearest", coordinate_transformation_mode="asymmetric",
+         nearest_mode="ceil")
+    case("Resize_nearest_sizes", [x(2, 1, 2, 3), *to_size(2, 1, 4, 5)], interpolated(size=(4, 5), mode="nearest"),
+         mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case("Resize_linear2", [x(2, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 2)],
+         interpolated(mode="bilinear", align_corners=False, **up2), mode="linear")
+    case("Resize_linear_pytorch", [x(2, 1, 2, 3).dyn(0), *scaled(1, 1, 2, 3)],
+         interpolated(mode="bilinear", align_corners=False, scale_factor=(2.0, 3.0)), mode="linear",
+         coordinate_transformation_mode="pytorch_half_pixel")
+    case("Resize_linear_align_corners", [x(2, 1, 2, 3), *to_size(2, 1, 4, 5)],
+         interpolated(mode="bilinear", align_corners=True, size=(4, 5)), mode="linear",
+         coordinate_transformation_mode="align_corners")
+    case("Resize_linear_asymmetric", [x(2, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 2)],
+         rest(lambda a: linear(linear(a, 2, 4, lambda i: i / 2), 3, 6, lambda i: i / 2)), mode="linear",
+         coordinate_transformation_mode="asymmetric")
+    case("Resize_linear_down", [x(1, 1, 6, 4).dyn(0), *scaled(1, 1, 0.5, 0.75)],
+         rest(lambda a: linear(linear(a, 2, 3, lambda i: (i + 0.5) * 2 - 0.5), 3, 3,
+                               lambda i: (i + 0.5) / 0.75 - 0.5)), mode="linear")
+    case("Resize_linear_3d", [x(1, 1, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 1, 2)],
+         interpolated(mode="trilinear", align_corners=False, scale_factor=(2.0, 1.0, 2.0)), mode="linear")
+    case("Resize_18_axes", [x(2, 2, 2, 3).dyn(0), *scaled(2, 2)], interpolated(mode="nearest", **up2), opset=18,
+         axes=[2, 3], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+
+def scatter():
+    case("GatherND", [x(3, 4), i64([[0, 1], [2, 3], [0, 1]])], lambda a, i: a[i[:, 0], i[:, 1]])
+    case("GatherND_slices", [x(3, 2, 2).dyn(0), i64([[1], [0], [1]])], lambda a, i: a[i[:, 0]])
+    case("GatherND_batch", [x(2, 3, 2).dyn(0), i64([[1], [2]])], lambda a, i: a[[0, 1], i[:, 0]], batch_dims=1)
+
+    def put(a, index, u, add=False):
+        return a.index_put(index, u, accumulate=add)
+
+    case("ScatterND", [x(4, 3), i64([[0], [2]]), x(2, 3)], lambda a, i, u: put(a, (i[:, 0],), u))
+    case("ScatterND_elements", [x(3, 4).dyn(0), i64([[0, 1], [2, 3]]), x(2)],
+         lambda a, i, u: put(a, (i[:, 0], i[:, 1]), u))
+    case("ScatterND_add", [x(4, 3).dyn(0), i64([[0], [2]]), x(2, 3)], lambda a, i, u: put(a, (i[:, 0],), u, True),
+         reduction="add")
+    case("ScatterND_frozen_data", [const_x(4, 3), i64([[0], [2]]), x(2, 3)], lambda a, i, u: put(a, (i[:, 0],), u))
+    case("ScatterND_frozen_updates", [x(4, 3), i64([[0], [2]]), const_x(2, 3)],
+         lambda a, i, u: put(a, (i[:, 0],), u))
+    case("ScatterElements", [x(3, 3).dyn(0), i64([[0, 2], [1, 0]]), x(2, 2)], lambda a, i, u: a.scatter(1, i, u),
+         axis=1)
+    case("ScatterElements_axis0", [x(3, 2), i64([[0, -1], [2, 1]]), x(2, 2)], lambda a, i, u: a.scatter(0, i % 3, u))
+    case("ScatterElements_add", [x(3, 3).dyn(0), i64([[0, 0], [1, 2]]), x(2, 2)],
+         lambda a, i, u: a.scatter_add(1, i, u), axis=1, reduction="add")
+
+    def top(k, dim=-1, largest=True):
+        return lambda a, _: torch.topk(a, k, dim, largest)
+
+    case("TopK", [distinct(3, 5).dyn(0), ints(2)], top(2), unused=(1,))
+    case("TopK_smallest_axis1", [distinct(2, 4, 3).dyn(0), ints(3)], top(3, 1, False), unused=(1,), axis=1, largest=0)
+
+
 # ------------------------------------------------------------------------------------------------- running the table
 
 PROTO = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
 
-def onnx_outputs(c, arrays, ranks):
+def output_kinds(c, ys):
+    return [c["out"] if y.is_floating_point() else "int64" for y in ys]
+
+
+def onnx_outputs(c, arrays, ys):
     """What ONNX Runtime makes of the node as the table describes it, in float32."""
     infos, initializers, feeds, names = [], [], {}, []
     for n, (spec, array) in enumerate(zip(c["inputs"], arrays)):
@@ -886,9 +1054,10 @@ def onnx_outputs(c, arrays, ranks):
         dims = [f"d{d}" if axis in spec.dynamic else d for axis, d in enumerate(array.shape)]
         infos.append(helper.make_tensor_value_info(name, PROTO[base], dims))
         feeds[name] = array
-    outs = [f"y{n}" for n in range(len(ranks))]
+    outs = [f"y{n}" for n in range(len(ys))]
     node = helper.make_node(c["op"], names, outs, domain=c["domain"], **c["attributes"])
-    out_infos = [helper.make_tensor_value_info(o, PROTO[c["out"]], [None] * rank) for o, rank in zip(outs, ranks)]
+    kinds = output_kinds(c, ys)
+    out_infos = [helper.make_tensor_value_info(o, PROTO[kind], [None] * y.dim()) for o, kind, y in zip(outs, kinds, ys)]
     graph = helper.make_graph([node], c["name"], infos, out_infos, initializers)
     opsets = [helper.make_opsetid(c["domain"], c["opset"])] + ([helper.make_opsetid("", 17)] if c["domain"] else [])
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -919,7 +1088,7 @@ def run_case(c):
     for n, (spec, tensor) in enumerate(zip(c["inputs"], tensors)):
         if spec.needs_grad:
             saved[f"dx{n}"] = tensor.grad.numpy()
-    for n, got in enumerate(onnx_outputs(c, arrays, [y.dim() for y in ys])):
+    for n, got in enumerate(onnx_outputs(c, arrays, ys)):
         want = saved[f"y{n}"]
         assert got.shape == want.shape, (c["name"], got.shape, want.shape)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=c["name"])
@@ -929,10 +1098,10 @@ def run_case(c):
     for n, spec in enumerate(c["inputs"]):
         if spec.needs_grad:
             assert np.abs(saved[f"dx{n}"]).max() > 1e-3, (c["name"], "a gradient of nothing proves nothing")
-    return saved, count
+    return saved, output_kinds(c, ys)
 
 
-def row(c, count):
+def row(c, kinds):
     inputs = []
     for spec in c["inputs"]:
         entry = {"kind": spec.kind, "needs_grad": spec.needs_grad}
@@ -940,24 +1109,25 @@ def row(c, count):
             entry["dynamic_axes"] = spec.dynamic
         inputs.append(entry)
     made = {"name": c["name"], "op": c["op"], "domain": c["domain"], "opset": c["opset"],
-            "attributes": c["attributes"], "inputs": inputs, "outputs": count, "output_kinds": [c["out"]] * count}
+            "attributes": c["attributes"], "inputs": inputs, "outputs": len(kinds), "output_kinds": kinds}
     return {**made, "kink": True} if c["kink"] else made
 
 
 def main():
     torch.set_num_threads(1)
-    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, rotary, attention, reduce, shape, index):
+    for family in (linear, elementwise, activation, trigonometric, conv, pool, norm, rotary, attention, reduce,
+                   shape, index, transposed, instance, resize, scatter):
         family()
     arrays, rows = {}, []
     wrong = 0
     for c in CASES:
         try:
-            saved, count = run_case(c)
+            saved, kinds = run_case(c)
         except Exception as error:  # one run shows every mistake of the table
             print(f"{c['name']}: {error}")
             wrong += 1
             continue
-        rows.append(row(c, count))
+        rows.append(row(c, kinds))
         arrays.update({f"{c['name']}/{key}": np.ascontiguousarray(a) if a.ndim else a for key, a in saved.items()})
     if wrong:
         raise SystemExit(f"{wrong} cases are wrong; nothing written")

@@ -228,10 +228,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The numbers of a float tensor without loss.
+/// The numbers of a tensor without loss.
 fn floats(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype {
         DType::Double => tensor.as_slice::<f64>().expect("aligned").to_vec(),
+        DType::Int64 => tensor.as_slice::<i64>().expect("aligned").iter().map(|index| *index as f64).collect(),
         _ => tensor.to_f32().expect("a float tensor").into_iter().map(f64::from).collect(),
     }
 }

@@ -55,11 +55,12 @@ pub enum Array {
 }
 
 impl Array {
-    /// The numbers of a float array.
+    /// The numbers of an array of them.
     pub fn floats(&self) -> Vec<f64> {
         match self {
             Array::Float(array) => array.iter().copied().collect(),
-            _ => panic!("not a float array"),
+            Array::Int(array) => array.iter().map(|index| *index as f64).collect(),
+            Array::Bool(_) => panic!("not an array of numbers"),
         }
     }
 
