@@ -139,6 +139,8 @@ fn main() -> Result<()> {
                 let cost = contender.run(&args, *mode, &cache, accuracy)?;
                 eprintln!("{:.2} s", cost.seconds_total);
                 costs.push(cost);
+                // After each run: an interrupted measurement keeps what it has.
+                write_json(&args, &costs)?;
             }
         }
     }
@@ -146,6 +148,10 @@ fn main() -> Result<()> {
     for mode in modes {
         print!("{}", table(&costs, *mode, &running, &args));
     }
+    Ok(())
+}
+
+fn write_json(args: &Args, costs: &[Cost]) -> Result<()> {
     let document = serde_json::json!({
         "machine": machine(), "epochs": args.epochs, "batch": args.batch, "threads": args.threads, "runs": costs,
     });
