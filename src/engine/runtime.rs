@@ -167,6 +167,7 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
         };
     }
     let Search { found, mut passed_over } = find(choice)?;
+    forbid_telemetry();
     for library in found {
         let named = matches!(library.origin, Origin::Explicit | Origin::Environment);
         match open(&library) {
@@ -181,6 +182,14 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
         }
     }
     Err(Error::NotFound { passed_over })
+}
+
+/// Official builds from 1.29 on make a device id and a store of events below the user's home as soon as an environment is
+/// created, before telemetry can be switched off through the API. They look at this variable first.
+fn forbid_telemetry() {
+    // SAFETY: nothing reads the environment behind Rust's lock at this time. The one library that would, ONNX Runtime, is
+    // not loaded yet: this runs under `LOADING`, before `open`, and only until a library is loaded.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
 /// The library that [`load`] has loaded.

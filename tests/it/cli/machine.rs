@@ -103,3 +103,19 @@ fn logs_are_told_when_they_are_asked_for() {
     let all = place.run_with("EDGETUNE_LOG", "info,ort=info", train).done().err;
     assert!(all.contains("ort::"), "{all}");
 }
+
+#[test]
+fn onnx_runtime_leaves_no_device_id_and_no_events_in_the_users_home() {
+    let place = Place::with_model("mobilenet_folded");
+    place.run("inspect base.onnx --json").json();
+    let mut pending = vec![place.path("home")];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!path.ends_with("Microsoft"), "telemetry is on: {}", path.display());
+            if path.is_dir() {
+                pending.push(path);
+            }
+        }
+    }
+}
