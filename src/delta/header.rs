@@ -22,6 +22,8 @@ pub struct Header<'a> {
     /// A head that the base does not have, if one was appended.
     #[serde(borrow)]
     pub head: Option<AppendedHead<'a>>,
+    /// How the base was changed, where the tensors do not replace those of the base as they are.
+    pub method: Option<Method>,
     /// What was done to samples before the model saw them.
     pub preprocessing: Preprocessing,
     /// What was measured before and after training.
@@ -54,6 +56,36 @@ pub struct AppendedHead<'a> {
     pub features: u32,
     /// Size of the output's last dimension: `[batch, classes]`.
     pub classes: u32,
+}
+
+/// What the tensors are to the base, so that a reader knows what to do with them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// The family.
+    pub kind: MethodKind,
+    /// Rank of the factors; 0 where the kind has none.
+    pub rank: u32,
+    /// Numerator of the factors' scale; 0 where the kind has none.
+    pub alpha: f32,
+}
+
+/// Families of adapters, named as in the PEFT library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MethodKind {
+    /// `W + alpha / rank · B A` (arXiv 2106.09685).
+    Lora,
+    /// `W + alpha / √rank · B A` (arXiv 2312.03732).
+    RsLora,
+    /// Magnitude times the normalised direction of `W + alpha / rank · B A` (arXiv 2402.09353).
+    Dora,
+    /// [`MethodKind::Lora`] with `A` frozen at its first values (arXiv 2308.03303).
+    LoraFa,
+    /// Activations times learned vectors (arXiv 2205.05638).
+    Ia3,
+    /// Biases alone (arXiv 2106.10199).
+    BitFit,
+    /// Scales and shifts of normalisations alone.
+    Norm,
 }
 
 /// What was done to samples before the model saw them.
@@ -189,7 +221,7 @@ pub(super) struct Entry<'a> {
 impl Header<'_> {
     /// Refuses what decodes but cannot be meant.
     pub(super) fn check(&self, labels: u32) -> Result<(), Error> {
-        let Header { tool, loss, output, head, preprocessing, metrics, .. } = self;
+        let Header { tool, loss, output, head, method, preprocessing, metrics, .. } = self;
         if tool.len() > WORD_BYTES_MAX || tool.contains(char::is_control) {
             return Err(Error::Text(Field::Tool));
         }
@@ -201,6 +233,7 @@ impl Header<'_> {
             ensure(head.classes > 0, Error::Number(Field::HeadClasses))?;
             ensure(labels == 0 || labels == head.classes, Error::Number(Field::HeadClasses))?;
         }
+        ensure(method.is_none_or(|method| method.alpha.is_finite()), Error::Number(Field::Method))?;
         check_preprocessing(preprocessing)?;
         let measured = [metrics.validation, metrics.test].into_iter().flatten();
         for Measured { loss, accuracy } in measured {

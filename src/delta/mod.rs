@@ -15,7 +15,8 @@ mod write;
 pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
-    AppendedHead, Channels, Encoding, Header, ImagePreprocessing, Label, Layout, Measured, Metrics, Preprocessing, Task,
+    AppendedHead, Channels, Encoding, Header, ImagePreprocessing, Label, Layout, Measured, Method, MethodKind, Metrics,
+    Preprocessing, Task,
 };
 pub use read::{Delta, Labels, TensorView, Tensors, apply};
 #[cfg(feature = "std")]

@@ -57,6 +57,7 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
             features: head.features as u32,
             classes: head.classes as u32,
         }),
+        method: None,
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
         seed: about.seed,
