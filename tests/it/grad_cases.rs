@@ -1,4 +1,4 @@
-//! Every gradient rule against what is known to be right: one node a case, from `tests/goldens/grad.json`.
+//! Every gradient rule against what is known to be right: one node a case, from `tests/goldens/grad*.json`.
 //!
 //! A case passes if, with ONNX Runtime's graph optimisation off and on, its outputs and gradients are PyTorch's float64
 //! ones, and if the gradient predicts how the outputs really change along a direction.
