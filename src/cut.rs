@@ -108,7 +108,7 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
 }
 
 /// A bias: one dimension that is not 1.
-fn is_vector(graph: &Graph, id: ValueId) -> bool {
+pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
     graph.initializers.get(&id).is_some_and(|tensor| tensor.shape.iter().filter(|size| **size > 1).count() <= 1)
 }
 
@@ -137,7 +137,7 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
 }
 
 /// The initializer behind a value, through nodes that only view or convert it.
-fn constant_source(graph: &Graph, producers: &HashMap<ValueId, usize>, mut id: ValueId) -> Option<ValueId> {
+pub fn constant_source(graph: &Graph, producers: &HashMap<ValueId, usize>, mut id: ValueId) -> Option<ValueId> {
     while !graph.initializers.contains_key(&id) {
         let node = &graph.nodes[*producers.get(&id)?];
         if !matches!(node.op.as_str(), "Cast" | "Identity" | "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze") {
@@ -189,7 +189,7 @@ fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueI
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.
-fn glob(pattern: &str, name: &str) -> bool {
+pub fn glob(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

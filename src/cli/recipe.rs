@@ -1,5 +1,6 @@
 //! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
 
+use super::change::ChangeArgs;
 use super::samples::Samples;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -128,6 +129,10 @@ pub struct Recipe {
     /// Decides the split and the order of samples [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// How the base is changed besides `train`
+    #[command(flatten)]
+    #[serde(rename = "adapter")]
+    pub change: ChangeArgs,
     /// Preprocessing
     #[command(flatten)]
     pub samples: Samples,
@@ -180,6 +185,7 @@ impl Recipe {
             val_fraction: self.val_fraction.or(other.val_fraction),
             per_class: self.per_class.or(other.per_class),
             seed: self.seed.or(other.seed),
+            change: self.change.or(other.change),
             samples: self.samples.or(other.samples),
         }
     }

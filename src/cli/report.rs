@@ -31,6 +31,7 @@ pub struct Report {
     pub cache_bytes: u64,
     pub parameters: u64,
     pub trained: Vec<String>,
+    pub adapter: Option<Change>,
     pub head: String,
     pub output: String,
     pub train_samples: usize,
@@ -50,6 +51,15 @@ pub struct Report {
 pub struct BeforeAfter {
     pub before: Metrics,
     pub after: Metrics,
+}
+
+/// `--adapter` with its numbers; both are 0 where the method has none.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Change {
+    pub method: String,
+    pub rank: u32,
+    pub alpha: f32,
 }
 
 /// Step times in milliseconds.
@@ -129,6 +139,11 @@ impl Report {
             cache_bytes: parts.cache_bytes,
             parameters: bundle.parameter_count(),
             trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
+            adapter: bundle.method.map(|method| Change {
+                method: method.kind.to_string(),
+                rank: method.rank,
+                alpha: method.alpha,
+            }),
             head: bundle.head_note.clone(),
             output: bundle.output.clone(),
             train_samples: split.train.len(),

@@ -264,7 +264,6 @@ impl Learn<'_> {
             train: &self.data.split.train,
             validation: validation.map(|measured| (&measured.before, &measured.after)),
             test: test.map(|measured| (&measured.before, &measured.after)),
-            seed: self.settings.seed,
         };
         let bytes = artifact::encode(self.bundle, &outcome.parameters, &about)?;
         artifact::save(self.job.out, &bytes)?;
@@ -289,6 +288,9 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
     let request = Request {
         output: recipe.output.as_deref(),
         selections: &settings::selections(recipe)?,
+        method: recipe.change.method(),
+        places: recipe.change.places()?,
+        seed: recipe.seed.unwrap_or(0),
         width: Some(width),
         head: settings::head(recipe.head),
     };
@@ -298,7 +300,14 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
 fn describe(bundle: &Bundle, split: &Split, printer: &Printer) {
     let cut: Vec<String> = bundle.features.iter().map(|(name, ty)| format!("{name} {ty}")).collect();
     printer.note(format!("output    {} (head {})", bundle.output, bundle.head_note));
-    printer.note(format!("learns    {} values in {} tensors", bundle.parameter_count(), bundle.parameters.len()));
+    let how = match bundle.method {
+        Some(method) if method.kind.low_rank() => {
+            format!(" ({}, rank {}, alpha {})", method.kind, method.rank, method.alpha)
+        }
+        Some(method) => format!(" ({})", method.kind),
+        None => String::new(),
+    };
+    printer.note(format!("learns    {} values in {} tensors{how}", bundle.parameter_count(), bundle.parameters.len()));
     printer.note(format!("features  {}", cut.join(", ")));
     printer.note(format!("samples   {} to train, {} to validate", split.train.len(), split.validation.len()));
 }

@@ -51,6 +51,7 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
         bail!("--per-class: 0 of them would learn nothing; give 1 or more");
     }
     selections(recipe)?;
+    recipe.change.check()?;
     Ok(settings)
 }
 

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::evaluate::Metrics;
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
-use crate::adapter::{AppendedHead, Learned, fp16};
+use crate::adapter::{AppendedHead, Change, Kind, Learned, Method, fp16};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Delta};
@@ -26,8 +26,6 @@ pub struct About<'a> {
     pub validation: Option<(&'a Metrics, &'a Metrics)>,
     /// Test before and after training.
     pub test: Option<(&'a Metrics, &'a Metrics)>,
-    /// The run's seed.
-    pub seed: u64,
 }
 
 /// Encodes learned values as a delta.
@@ -57,10 +55,10 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
             features: head.features as u32,
             classes: head.classes as u32,
         }),
-        method: None,
+        method: bundle.method.map(method_to_wire),
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
-        seed: about.seed,
+        seed: bundle.seed,
         samples: about.train.len() as u64,
     };
     let counts = label_counts(about.labels, about.train);
@@ -120,6 +118,10 @@ pub struct Adapter {
     pub output: String,
     /// The appended head, if there is one.
     pub head: Option<AppendedHead>,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// The run's seed, which decides LoRA-FA's `A`.
+    pub seed: u64,
     /// What to do to samples.
     pub preprocessing: data::Preprocessing,
     /// Learned tensors: name, shape, values.
@@ -156,10 +158,23 @@ impl Adapter {
                 features: head.features.into(),
                 classes: head.classes.into(),
             }),
+            method: header.method.map(method_from_wire),
+            seed: header.seed,
             preprocessing: preprocessing_from_wire(&header.preprocessing),
             tensors,
             bytes: bytes.len(),
         })
+    }
+
+    /// What the adapter changes, without the values.
+    pub fn change(&self) -> Change<'_> {
+        Change {
+            output: &self.output,
+            head: self.head.as_ref(),
+            method: self.method,
+            seed: self.seed,
+            learned: self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect(),
+        }
     }
 
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
@@ -175,9 +190,7 @@ impl Adapter {
                 found: base.short_hash(),
             });
         }
-        let learned: Vec<Learned> =
-            self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect();
-        let bundle = prepare_for_delta(base, &self.output, self.head.as_ref(), &learned, bundles)?;
+        let bundle = prepare_for_delta(base, &self.change(), bundles)?;
         let values = bundle
             .parameters
             .iter()
@@ -197,6 +210,32 @@ fn loss_of(header: &delta::Header<'_>) -> Loss {
         (delta::Task::Regression, _) => Loss::MeanSquaredError,
         _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
     }
+}
+
+fn method_to_wire(method: Method) -> delta::Method {
+    let kind = match method.kind {
+        Kind::Lora => delta::MethodKind::Lora,
+        Kind::RsLora => delta::MethodKind::RsLora,
+        Kind::Dora => delta::MethodKind::Dora,
+        Kind::LoraFa => delta::MethodKind::LoraFa,
+        Kind::Ia3 => delta::MethodKind::Ia3,
+        Kind::BitFit => delta::MethodKind::BitFit,
+        Kind::Norm => delta::MethodKind::Norm,
+    };
+    delta::Method { kind, rank: method.rank, alpha: method.alpha }
+}
+
+fn method_from_wire(method: delta::Method) -> Method {
+    let kind = match method.kind {
+        delta::MethodKind::Lora => Kind::Lora,
+        delta::MethodKind::RsLora => Kind::RsLora,
+        delta::MethodKind::Dora => Kind::Dora,
+        delta::MethodKind::LoraFa => Kind::LoraFa,
+        delta::MethodKind::Ia3 => Kind::Ia3,
+        delta::MethodKind::BitFit => Kind::BitFit,
+        delta::MethodKind::Norm => Kind::Norm,
+    };
+    Method { kind, rank: method.rank, alpha: method.alpha }
 }
 
 fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {

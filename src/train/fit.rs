@@ -523,6 +523,8 @@ fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Lab
     let mut hasher = blake3::Hasher::new();
     hasher.update(&bundle.base_hash);
     hasher.update(bundle.output.as_bytes());
+    // The tail's name is the hash of its content: a method's numbers are in it.
+    hasher.update(bundle.tail.file_name().unwrap_or_default().as_encoded_bytes());
     hasher.update(&features.fingerprint());
     for parameter in &bundle.parameters {
         hasher.update(format!("{}{:?}", parameter.name, parameter.shape).as_bytes());

@@ -6,7 +6,7 @@
 use super::error::Error;
 use super::loss::Loss;
 use super::step;
-use crate::adapter::{self, Adapted, AppendedHead, Learned, Parameter, Request};
+use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Request};
 use crate::atomic::write_atomically;
 use crate::cut::{self, Cut};
 use crate::engine;
@@ -104,6 +104,10 @@ pub struct Bundle {
     pub head: Option<AppendedHead>,
     /// What was done to the head, a phrase.
     pub head_note: String,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// What decided the first values of LoRA's `A`.
+    pub seed: u64,
     /// The base's hash.
     pub base_hash: [u8; 32],
     /// The typed tail, from which the step graph is made.
@@ -116,24 +120,26 @@ pub struct Bundle {
 /// # Errors
 /// A request that does not fit the base, or files that cannot be written.
 pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bundle, Error> {
-    write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
+    let adapted = adapter::install(base.graph.clone(), request)?;
+    write_bundle(base, adapted, request.method, request.seed, bundles)
 }
 
 /// Writes the bundle that a delta was learned in.
 ///
 /// # Errors
 /// A delta that does not fit the base, or files that cannot be written.
-pub fn prepare_for_delta(
-    base: &Base,
-    output: &str,
-    head: Option<&AppendedHead>,
-    learned: &[Learned<'_>],
-    bundles: &Path,
-) -> Result<Bundle, Error> {
-    write_bundle(base, adapter::from_delta(base.graph.clone(), output, head, learned)?, bundles)
+pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Result<Bundle, Error> {
+    let adapted = adapter::from_delta(base.graph.clone(), change)?;
+    write_bundle(base, adapted, change.method, change.seed, bundles)
 }
 
-fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+fn write_bundle(
+    base: &Base,
+    mut adapted: Adapted,
+    method: Option<Method>,
+    seed: u64,
+    bundles: &Path,
+) -> Result<Bundle, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
     let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
@@ -168,6 +174,8 @@ fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bun
         width,
         head: adapted.head,
         head_note: adapted.head_note,
+        method,
+        seed,
         base_hash: base.hash,
         tail_graph: tail,
         weights,

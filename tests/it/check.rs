@@ -15,7 +15,7 @@ fn checked(model: &str, selection: &str, width: Option<u64>, head: HeadChoice, l
     let base = Base::read(&path).unwrap_or_else(|error| panic!("{error}"));
     let selections = [Selection::parse(selection).unwrap()];
     let scratch = tempfile::tempdir().unwrap();
-    let request = Request { output: None, selections: &selections, width, head };
+    let request = Request { selections: &selections, width, head, ..Request::default() };
     let bundle = prepare(&base, &request, scratch.path()).unwrap_or_else(|error| panic!("{error}"));
     let found = check(&bundle, loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(found.len(), bundle.parameters.len());

@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real program on small real data, with the real ONNX Runtime.
 
+mod adapters;
 mod contract;
 mod failures;
 mod help;

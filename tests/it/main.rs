@@ -1,5 +1,6 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
+mod adapter;
 mod cache;
 mod check;
 mod cli;

@@ -2,6 +2,7 @@
 
 use crate::cli::Done;
 use crate::cli::args::Global;
+use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
 use crate::cli::recipe::{LossName, Recipe};
 use crate::cli::run;
@@ -35,13 +36,17 @@ pub struct Args {
     /// The folder that is written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
     let names = samples::class_names(&args.classes)?;
-    let recipe = Recipe { train: args.train.clone(), output: args.output.clone(), ..Recipe::default() };
+    args.change.check()?;
+    let (train, output, change) = (args.train.clone(), args.output.clone(), args.change.clone());
+    let recipe = Recipe { train, output, change, ..Recipe::default() };
     let labels = Labels::Classes { names, index: vec![] };
     let bundle = run::bundle(&base, &recipe, &labels, &args.out)?;
     let step = bundle.step(&settings::loss(args.loss, None))?;

@@ -2,7 +2,7 @@
 
 use super::golden::{Goldens, Model, Run};
 use crate::engine::runtime;
-use edgetune::adapter::{HeadChoice, Request};
+use edgetune::adapter::Request;
 use edgetune::cut::Selection;
 use edgetune::engine::{Bound, Options, Session};
 use edgetune::graph::{DType, Tensor};
@@ -65,7 +65,7 @@ fn bundle_of(path: &Path, initializers: &[&str], bundles: &Path) -> Bundle {
     runtime();
     let base = Base::read(path).unwrap_or_else(|error| panic!("{error}"));
     let selections: Vec<Selection> = initializers.iter().map(|name| Selection::Names((*name).into())).collect();
-    let request = Request { output: None, selections: &selections, width: None, head: HeadChoice::Auto };
+    let request = Request { selections: &selections, ..Request::default() };
     let bundle = prepare(&base, &request, bundles).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut learned: Vec<&str> = bundle.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     learned.sort_unstable();
