@@ -264,7 +264,7 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
     if !learns.contains(&output) {
         features.insert(output);
     }
-    let features: Vec<ValueId> = features.into_iter().collect();
+    let features = without_derived(&whole, features);
     shapes_from_features(&mut whole, &features, &learns);
     let inputs: Vec<ValueId> = features.iter().chain(trainable).copied().collect();
     let mut tail = whole.extract("tail", &inputs, &[output]);
@@ -274,6 +274,75 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
     let body = graph.extract("body", &graph.inputs, &body_features);
     let features = features.iter().map(|id| graph.value_name(*id).to_string()).collect();
     Ok(Cut { body, tail, features })
+}
+
+/// Nodes that the tail may compute again to spare a feature (those on integers, such as shapes, apart), and how many of
+/// them may be expensive.
+const DERIVED_NODES_MAX: usize = 12;
+const DERIVED_PRODUCTS_MAX: usize = 1;
+const DERIVED_WALK_MAX: usize = 100;
+
+/// Leaves out features that a few nodes compute from others that are no larger: a layer with factors beside it reads the
+/// same value that the factors read, so its own product needs no place in the cache.
+fn without_derived(graph: &Graph, features: BTreeSet<ValueId>) -> Vec<ValueId> {
+    let producers = graph.producers();
+    let mut kept = features.clone();
+    // From the top: what is left out there may have been all that a lower one was kept for.
+    let mut order: Vec<(usize, ValueId)> = features.iter().filter_map(|id| Some((*producers.get(id)?, *id))).collect();
+    order.sort_unstable();
+    for (_, id) in order.into_iter().rev() {
+        kept.remove(&id);
+        if !derived(graph, &producers, &kept, id) {
+            kept.insert(id);
+        }
+    }
+    kept.into_iter().collect()
+}
+
+fn derived(graph: &Graph, producers: &HashMap<ValueId, usize>, kept: &BTreeSet<ValueId>, id: ValueId) -> bool {
+    let named: HashSet<&Dim> = kept.iter().filter_map(|id| graph.ty(*id)?.shape.as_ref()).flatten().collect();
+    let known = |dim: &Dim| matches!(dim, Dim::Fixed(_)) || (matches!(dim, Dim::Named(_)) && named.contains(dim));
+    let (mut nodes, mut sources) = (BTreeSet::new(), BTreeSet::new());
+    let mut pending = vec![id];
+    while let Some(value) = pending.pop() {
+        if kept.contains(&value) {
+            sources.insert(value);
+            continue;
+        }
+        if graph.initializers.contains_key(&value) {
+            continue;
+        }
+        let Some(index) = producers.get(&value) else { return false };
+        let node = &graph.nodes[*index];
+        let read = node.inputs.first().copied().flatten().and_then(|id| graph.ty(id)?.shape.as_ref());
+        if node.op == "Shape" && read.is_some_and(|shape| shape.iter().all(known)) {
+            continue;
+        }
+        if nodes.insert(*index) && nodes.len() <= DERIVED_WALK_MAX {
+            pending.extend(node.reads());
+        }
+    }
+    let plain = |index: &usize| graph.nodes[*index].domain.is_empty() && !graph.nodes[*index].op.starts_with("Conv");
+    let product = |index: &&usize| matches!(graph.nodes[**index].op.as_str(), "MatMul" | "Gemm");
+    let smallest = sources.iter().map(|id| elements(graph, *id)).min();
+    let floats =
+        |index: &&usize| graph.nodes[**index].writes().all(|id| graph.ty(id).is_none_or(|ty| ty.dtype.is_float()));
+    nodes.len() <= DERIVED_WALK_MAX
+        && nodes.iter().filter(floats).count() <= DERIVED_NODES_MAX
+        && nodes.iter().all(plain)
+        && nodes.iter().filter(product).count() <= DERIVED_PRODUCTS_MAX
+        && smallest.is_some_and(|smallest| smallest <= elements(graph, id))
+}
+
+/// Elements of a sample, where a named size counts as one, or the largest number where a size is not known at all.
+fn elements(graph: &Graph, id: ValueId) -> u64 {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => Some(*size),
+        Dim::Named(_) => Some(1),
+        Dim::Unknown => None,
+    };
+    let shape = graph.ty(id).and_then(|ty| ty.shape.as_deref());
+    shape.and_then(|shape| shape.iter().skip(1).map(size).product::<Option<u64>>()).unwrap_or(u64::MAX)
 }
 
 fn not_per_sample(graph: &Graph, id: ValueId) -> Error {

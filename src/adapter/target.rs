@@ -75,7 +75,8 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
         if !dtype.is_float() {
             continue;
         }
-        let base = module_name(graph.value_name(weight), &node.name);
+        let biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
+        let base = module_name(graph.value_name(weight), biases.last(), &node.name);
         let mut module = base.clone();
         let mut suffix = 2;
         while !modules.insert(module.clone()) {
@@ -180,10 +181,14 @@ fn bias_node(
 }
 
 /// The module's name: the initializer's without `.weight`, or, where an exporter has numbered it (`onnx::MatMul_12`,
-/// `val_3`), the path that the node's name carries (`/encoder/layer.0/query/MatMul`).
-fn module_name(weight: &str, node: &str) -> String {
+/// `val_3`), the one that the bias's name begins with, or the path that the node's carries
+/// (`/encoder/layer.0/query/MatMul`).
+fn module_name(weight: &str, bias: Option<&str>, node: &str) -> String {
     let numbered = ["onnx::", "val_", "_val_"].iter().any(|prefix| weight.starts_with(prefix));
     if !numbered && let Some(module) = weight.strip_suffix(".weight") {
+        return module.into();
+    }
+    if let (true, Some(module)) = (numbered, bias) {
         return module.into();
     }
     let parts: Vec<&str> = node.split('/').filter(|part| !part.is_empty()).collect();
@@ -207,7 +212,8 @@ mod tests {
             ("W", "dense", "W"),
             ("w/ReadVariableOp:0", "model/dense/MatMul", "w/ReadVariableOp:0"),
         ] {
-            assert_eq!(module_name(weight, node), module);
+            assert_eq!(module_name(weight, None, node), module);
         }
+        assert_eq!(module_name("val_3", Some("encoder.0.query"), "node_MatMul_7"), "encoder.0.query");
     }
 }

@@ -233,6 +233,23 @@ fn targets_are_named_as_peft_names_modules() {
 }
 
 #[test]
+fn what_a_few_nodes_compute_again_is_not_kept_as_a_feature() {
+    let scratch = tempfile::tempdir().unwrap();
+    for model in ["encoder_torchscript.onnx", "encoder_dynamo.onnx"] {
+        let base = base(model);
+        let targets = ["query".to_string(), "value".into()];
+        let places = Places { targets: &targets, last: Some(9), ..Places::default() };
+        let bundle =
+            prepare(&base, &Request { method: Some(LORA), places, ..Request::default() }, scratch.path()).unwrap();
+        // Besides the layer's input only what comes of the mask, which has no hidden dimension.
+        let wide =
+            |ty: &TensorType| ty.shape.as_ref().unwrap().iter().any(|dim| matches!(dim, Dim::Unknown | Dim::Fixed(32)));
+        let wide = bundle.features.iter().filter(|(_, ty)| wide(ty)).count();
+        assert_eq!(wide, 1, "{model}: {:?}", bundle.features);
+    }
+}
+
+#[test]
 fn what_names_nothing_is_refused_with_the_remedy() {
     let scratch = tempfile::tempdir().unwrap();
     let base = base("encoder_torchscript.onnx");
