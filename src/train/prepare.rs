@@ -194,6 +194,14 @@ impl Bundle {
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
+    /// The output's sequence length where it is fixed: `[batch, sequence, width]`.
+    pub fn sequence(&self) -> Option<u64> {
+        match self.tail_graph.ty(self.tail_graph.outputs[0])?.shape.as_deref()? {
+            [_, sequence, _] => sequence.fixed(),
+            _ => None,
+        }
+    }
+
     /// The number of learned values.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(|parameter| parameter.shape.iter().product::<u64>()).sum()
