@@ -1,7 +1,7 @@
 //! Body and tail over samples, block by block: what `eval`, `predict` and a run's test have in common.
 
 use super::print::Printer;
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;
 use crate::train::evaluate::{self, Metrics, Tally};
@@ -99,7 +99,9 @@ impl Forward<'_> {
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
         let progress = printer.progress(what, samples.len() as u64, "samples");
-        for block in samples.chunks(BLOCK) {
+        // Features of a token each are many times those of a sample.
+        let block = if matches!(dataset.labels(), Labels::NextTokens(_)) { CHUNK } else { BLOCK };
+        for block in samples.chunks(block) {
             let (dataset, clock) = (dataset.clone(), self.clock.clone());
             let mut features =
                 Features::open(self.bundle, dataset, block, self.preprocessing, self.store, self.options, clock)?;

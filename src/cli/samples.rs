@@ -65,8 +65,8 @@ pub struct Reading {
     /// The token that a language model's texts end with [default: what the tokenizer says]
     #[arg(long, value_name = "TOKEN")]
     pub eos_token: Option<String>,
-    /// Put rows of text one behind the other into full sequences, for a language model
-    #[arg(long)]
+    /// Rows one behind the other in full sequences; only where they are learned or measured
+    #[arg(skip)]
     pub packing: bool,
     /// Label column of a table, repeatable [default: `label`, or the last]
     #[arg(long, value_name = "COLUMN")]

@@ -146,12 +146,12 @@ impl Stream {
     }
 
     /// A whole sample behind the others. Nothing foretells its first token: what comes before is another text.
-    fn add(&mut self, language: &Language, prompt: &[u32], text: &[u32]) {
+    fn add(&mut self, (prefix, suffix): (&[u32], &[u32]), prompt: &[u32], text: &[u32]) {
         let start = self.ids.len();
-        self.push(&language.prefix, false);
+        self.push(prefix, false);
         self.push(prompt, false);
         self.push(text, true);
-        self.push(&language.suffix, true);
+        self.push(suffix, true);
         self.counts[start] = false;
         self.begins[start] = true;
     }
@@ -267,6 +267,7 @@ fn rows(
     length: usize,
     options: &Options,
 ) -> Result<(Vec<Sequence>, Vec<String>), Error> {
+    let frame = (language.prefix.as_slice(), language.suffix.as_slice());
     let mut packed = Stream::default();
     let (mut samples, mut names) = (Vec::new(), Vec::new());
     records::read(path, format, options.limits.table_bytes_max, &mut |row| {
@@ -275,11 +276,11 @@ fn rows(
         let prompt = language.tokens(prompt).map_err(at)?;
         let text = language.tokens(text).map_err(at)?;
         if options.packing {
-            packed.add(language, &prompt, &text);
+            packed.add(frame, &prompt, &text);
             return Ok(());
         }
         let mut alone = Stream::default();
-        alone.add(language, &prompt, &text);
+        alone.add(frame, &prompt, &text);
         let sample = alone.sequence(&[], 0, alone.ids.len().min(length));
         if sample.labels.iter().all(|label| *label == IGNORED) {
             let taken = language.prefix.len() + prompt.len();
@@ -364,4 +365,68 @@ pub fn prompts(path: &Path, options: &Options) -> Result<Vec<(String, String)>, 
         Ok(())
     })?;
     Ok(prompts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A stream of samples: for each, its prompt's length and its text's, numbered through.
+    fn stream(samples: &[(usize, usize)], prefix: &[u32], suffix: &[u32]) -> Stream {
+        let mut stream = Stream::default();
+        let mut next = 100;
+        let mut take = |count: usize| {
+            next += count as u32;
+            (next - count as u32..next).collect::<Vec<u32>>()
+        };
+        for (prompt, text) in samples {
+            stream.add((prefix, suffix), &take(*prompt), &take(*text));
+        }
+        stream
+    }
+
+    /// What the sequences foretell, in order.
+    fn foretold(blocks: &[Sequence]) -> Vec<i64> {
+        blocks.iter().flat_map(|block| &block.labels).copied().filter(|label| *label != IGNORED).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_that_counts_is_foretold_once(
+            samples in prop::collection::vec((0usize..6, 1usize..20), 1..12), begun: bool, length in 3usize..24,
+        ) {
+            let prefix: &[u32] = if begun { &[1] } else { &[] };
+            let stream = stream(&samples, prefix, &[2]);
+            let blocks = stream.blocks(prefix, length);
+            let counted = stream.ids.iter().zip(&stream.counts).filter(|(_, counts)| **counts);
+            prop_assert_eq!(foretold(&blocks), counted.map(|(id, _)| i64::from(*id)).collect::<Vec<_>>());
+            for block in &blocks {
+                prop_assert!(block.ids.len() <= length && block.ids.len() == block.labels.len());
+                prop_assert!(!begun || block.ids[0] == 1, "a sequence without its beginning");
+                for (label, following) in block.labels.iter().zip(&block.ids[1..]) {
+                    prop_assert!(*label == IGNORED || *label == i64::from(*following));
+                }
+            }
+        }
+
+        #[test]
+        fn a_prompt_is_read_but_not_learned(prompt in 0usize..6, text in 1usize..20, length in 3usize..40) {
+            let stream = stream(&[(prompt, text)], &[1], &[2]);
+            let sample = stream.sequence(&[], 0, stream.ids.len().min(length));
+            let learned: Vec<i64> = foretold(std::slice::from_ref(&sample));
+            let first = 1 + prompt;
+            let expected: Vec<i64> = stream.ids.iter().skip(first).take((length + 1).saturating_sub(first)).map(|id| i64::from(*id)).collect();
+            prop_assert_eq!(learned, expected);
+        }
+
+        #[test]
+        fn running_text_is_cut_into_full_blocks(count in 2usize..200, length in 3usize..24) {
+            let mut stream = Stream::default();
+            stream.push(&(100..100 + count as u32).collect::<Vec<_>>(), true);
+            let blocks = stream.blocks(&[1], length);
+            prop_assert_eq!(foretold(&blocks), (100..100 + count as i64).collect::<Vec<_>>());
+            prop_assert!(blocks[..blocks.len() - 1].iter().all(|block| block.ids.len() == length));
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
 pub use split::{Split, per_class, split};
+pub use text::Role as TextRole;
 
 use crate::graph::{DType, Tensor, TensorType};
 use folder::File;
@@ -262,19 +263,9 @@ pub fn takes_text(inputs: &[(String, DType)]) -> bool {
     !inputs.is_empty() && inputs.iter().all(|(name, dtype)| text::role(name, *dtype).is_some())
 }
 
-/// Whether an input holds keys and values of tokens that a language model has read before.
-pub fn is_past(name: &str, ty: &TensorType) -> bool {
-    text::role(name, ty.dtype) == Some(text::Role::Past)
-}
-
-/// What of a tokenised text a model's input holds, for those who feed it themselves.
-pub fn is_mask(name: &str, ty: &TensorType) -> bool {
-    text::role(name, ty.dtype) == Some(text::Role::Mask)
-}
-
-/// Whether an input holds the places of tokens.
-pub fn is_positions(name: &str, ty: &TensorType) -> bool {
-    text::role(name, ty.dtype) == Some(text::Role::Positions)
+/// What a model's input is told of a tokenised text, by its name and type; `None` for one that text says nothing to.
+pub fn text_role(name: &str, ty: &TensorType) -> Option<TextRole> {
+    text::role(name, ty.dtype)
 }
 
 /// Whether the data are text without labels, which a language model learns by foretelling it.

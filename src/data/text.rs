@@ -21,7 +21,7 @@ const INPUTS: [(&str, Role); 3] =
 
 /// What a model's input is told about the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// Their numbers.
     Ids,
     /// 1 for each, 0 for padding.

@@ -9,7 +9,7 @@ use super::fit::labels_tensor;
 use super::loss::Loss;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
-use crate::data::{self, Labels};
+use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use std::collections::HashMap;
@@ -165,7 +165,7 @@ fn random_input(name: &str, ty: &TensorType, random: &mut fastrand::Rng) -> Resu
     let dims =
         ty.shape.as_deref().ok_or_else(|| refuse("has no known rank; export the model with its input's shape"))?;
     // Nothing was read before: the sequences of past keys and values are empty.
-    let open = if data::is_past(name, ty) { 0 } else { OPEN_SIZE };
+    let open = if data::text_role(name, ty) == Some(TextRole::Past) { 0 } else { OPEN_SIZE };
     let size = |(axis, dim): (usize, &Dim)| if axis == 0 { BATCH } else { dim.fixed().unwrap_or(open) };
     let shape: Vec<u64> = dims.iter().enumerate().map(size).collect();
     let count = shape.iter().product::<u64>() as usize;

@@ -7,7 +7,7 @@
 use super::error::Error;
 use super::prepare::Bundle;
 use crate::cache::{self, Cache, Limits};
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, TextRole};
 use crate::engine::{Options, Session};
 use crate::graph::{Dim, Tensor, TensorType};
 use bytes::Bytes;
@@ -261,7 +261,7 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
     inputs
         .iter()
         .map(|(name, ty)| {
-            if data::is_past(name, ty) {
+            if data::text_role(name, ty) == Some(TextRole::Past) {
                 return no_past(ty)
                     .ok_or_else(|| failed(name, format!("({ty}) needs a fixed number of heads and their size")));
             }
@@ -277,8 +277,7 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
 
 /// Past keys or values of one sample that has none: `[heads, 0, size]`.
 fn no_past(ty: &TensorType) -> Option<Tensor> {
-    let shape: Vec<u64> = ty.shape.as_ref()?.iter().skip(1).map(|dim| dim.fixed().unwrap_or(0)).collect();
-    shape.contains(&0).then(|| Tensor { dtype: ty.dtype, shape, data: Bytes::new() })
+    Some(Tensor { dtype: ty.dtype, shape: ty.empty_row()?, data: Bytes::new() })
 }
 
 /// Whether a sample fits what the model declares behind the batch dimension.

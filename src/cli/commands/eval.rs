@@ -30,6 +30,9 @@ pub struct Args {
     /// Labelled data, in any form that `train` takes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Put rows of text one behind the other into full sequences, for a language model
+    #[arg(long)]
+    packing: bool,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -46,7 +49,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
     let options = samples::options(
         preprocessing,
-        args.reading.clone(),
+        Reading { packing: args.packing, ..args.reading.clone() },
         &inputs_of(&base),
         settings::target_of(adapter.task),
         classes,
