@@ -7,6 +7,7 @@ mod args;
 mod change;
 mod commands;
 mod forward;
+mod generation;
 mod health;
 mod inspection;
 mod measure;

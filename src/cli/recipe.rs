@@ -17,6 +17,8 @@ pub enum LossName {
     BinaryCrossEntropy,
     /// Mean squared error: numbers
     MeanSquaredError,
+    /// Cross-entropy of the next token: text, for a language model
+    NextToken,
     /// Huber loss, linear beyond an error of 1: numbers with outliers
     Huber,
 }
@@ -60,7 +62,7 @@ pub struct Recipe {
     /// The model; only in a recipe file
     #[arg(skip)]
     pub model: Option<PathBuf>,
-    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file
+    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file; for a language model, text
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// More labelled data that nothing is learned or chosen by
@@ -75,7 +77,7 @@ pub struct Recipe {
     /// What to do with the classifier [default: auto]
     #[arg(long, value_enum)]
     pub head: Option<HeadName>,
-    /// What to minimise [default: cross-entropy]
+    /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
     #[arg(long, value_enum)]
     pub loss: Option<LossName>,
     /// Share of the target spread over all classes [default: 0]
@@ -84,10 +86,10 @@ pub struct Recipe {
     /// `balanced` (by frequency), or one weight a class
     #[arg(long, value_name = "balanced|W,W,…")]
     pub class_weights: Option<String>,
-    /// Passes over the training data [default: 10]
+    /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
-    /// Samples in one run of the step graph [default: 32]
+    /// Samples in one run of the step graph [default: 32, 4 for a language model]
     #[arg(long, value_name = "N")]
     pub batch: Option<u32>,
     /// Runs averaged for one optimiser step [default: 1]

@@ -56,15 +56,17 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let watch = MemoryWatch::start();
     let began = job.began;
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
-    let mut settings = settings(&job.recipe)?;
+    settings(&job.recipe)?;
     let model = job.recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
-    let data = Data::open(&job.recipe, &base, printer)?;
-    settings::weigh(&mut settings, &job.recipe, data.labels(), &data.split)?;
-    let bundle = bundle(&base, &job.recipe, data.labels(), &global.bundles()?)?;
+    let recipe = settings::with_loss(job.recipe.clone(), &base)?;
+    let mut settings = settings(&recipe)?;
+    let data = Data::open(&recipe, &base, printer)?;
+    settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
+    let bundle = bundle(&base, &recipe, data.labels(), &global.bundles()?)?;
     describe(&bundle, &data.split, printer);
 
     let options = job.compute.options(&base);
@@ -248,11 +250,12 @@ impl Learn<'_> {
         printer: &Printer,
     ) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>> {
         let (before, after) = self.values(outcome);
-        let Some(answers) = forward.run("testing", test, samples, &[&before, after], printer)? else {
+        let loss = &self.settings.loss;
+        let Some(measured) = forward.measure("testing", test, samples, (&[&before, after], loss), printer)? else {
             return Ok(None);
         };
-        let metrics = |set: usize| evaluate::metrics(&answers.rows[set], samples, test.labels(), &self.settings.loss);
-        Ok(Some((BeforeAfter { before: metrics(0), after: metrics(1) }, answers.pass, answers.warnings)))
+        let [before, after] = measured.found.try_into().expect("as many as sets of values");
+        Ok(Some((BeforeAfter { before, after }, measured.pass, measured.warnings)))
     }
 
     /// Writes the delta and gives its size. Only then is the checkpoint of no more use.
@@ -282,8 +285,10 @@ pub fn inputs_of(base: &Base) -> Vec<(String, TensorType)> {
 /// The bundle for a recipe and the data's labels.
 pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle> {
     let width = match labels {
-        Labels::Values(rows) => rows.ncols() as u64,
-        labels => labels.names().len() as u64,
+        Labels::Values(rows) => Some(rows.ncols() as u64),
+        // A language model keeps its vocabulary.
+        Labels::NextTokens(_) => None,
+        labels => Some(labels.names().len() as u64),
     };
     let request = Request {
         output: recipe.output.as_deref(),
@@ -291,7 +296,7 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
         method: recipe.change.method(),
         places: recipe.change.places()?,
         seed: recipe.seed.unwrap_or(0),
-        width: Some(width),
+        width,
         head: settings::head(recipe.head),
     };
     Ok(prepare::prepare(base, &request, bundles)?)
@@ -321,7 +326,10 @@ fn tell(progress: &super::print::Progress, epochs: u32, event: Event<'_>) {
         Event::Epoch { epoch, record } => {
             let validation = match (record.validation_loss, record.validation_accuracy) {
                 (Some(loss), Some(accuracy)) => format!(", validation loss {loss:.4}, accuracy {}", percent(accuracy)),
-                (Some(loss), None) => format!(", validation loss {loss:.4}"),
+                (Some(loss), None) => match record.validation_perplexity {
+                    Some(perplexity) => format!(", validation loss {loss:.4}, perplexity {perplexity:.1}"),
+                    None => format!(", validation loss {loss:.4}"),
+                },
                 _ => String::new(),
             };
             let line =

@@ -46,6 +46,7 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
         task: match about.labels {
             Labels::MultiLabel { .. } => delta::Task::MultiLabel,
             Labels::Values(_) => delta::Task::Regression,
+            Labels::NextTokens(_) => delta::Task::LanguageModel,
             _ => delta::Task::Classification,
         },
         loss: about.loss.name(),
@@ -208,6 +209,7 @@ fn loss_of(header: &delta::Header<'_>) -> Loss {
         (delta::Task::MultiLabel, _) => Loss::BinaryCrossEntropy,
         (delta::Task::Regression, "huber") => Loss::Huber { delta: 1.0 },
         (delta::Task::Regression, _) => Loss::MeanSquaredError,
+        (delta::Task::LanguageModel, _) => Loss::NextToken,
         _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
     }
 }

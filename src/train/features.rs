@@ -7,9 +7,10 @@
 use super::error::Error;
 use super::prepare::Bundle;
 use crate::cache::{self, Cache, Limits};
-use crate::data::Dataset;
+use crate::data::{self, Dataset, TextRole};
 use crate::engine::{Options, Session};
 use crate::graph::{Dim, Tensor, TensorType};
+use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -260,6 +261,10 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
     inputs
         .iter()
         .map(|(name, ty)| {
+            if data::text_role(name, ty) == Some(TextRole::Past) {
+                return no_past(ty)
+                    .ok_or_else(|| failed(name, format!("({ty}) needs a fixed number of heads and their size")));
+            }
             let alone = loaded.len() == 1 && loaded[0].0.is_empty();
             let found = loaded.iter().position(|(given, _)| given == name || alone);
             let missing = || failed(name, format!("({ty}) is not in the data; name it in the table or array file"));
@@ -268,6 +273,11 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
             Ok(tensor)
         })
         .collect()
+}
+
+/// Past keys or values of one sample that has none: `[heads, 0, size]`.
+fn no_past(ty: &TensorType) -> Option<Tensor> {
+    Some(Tensor { dtype: ty.dtype, shape: ty.empty_row()?, data: Bytes::new() })
 }
 
 /// Whether a sample fits what the model declares behind the batch dimension.

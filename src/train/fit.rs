@@ -121,6 +121,8 @@ pub struct EpochRecord {
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation samples.
     pub validation_accuracy: Option<f64>,
+    /// For a language model: perplexity on the validation samples.
+    pub validation_perplexity: Option<f64>,
     /// Seconds for steps and validation.
     pub seconds: f64,
 }
@@ -238,6 +240,7 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
         Labels::Classes { .. } => settings.loss.takes_classes(),
         Labels::MultiLabel { .. } => settings.loss == Loss::BinaryCrossEntropy,
         Labels::Values(_) => matches!(settings.loss, Loss::MeanSquaredError | Loss::Huber { .. }),
+        Labels::NextTokens(_) => settings.loss == Loss::NextToken,
         Labels::Unlabelled(_) => false,
     };
     if !fits {
@@ -245,6 +248,7 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
             Labels::Classes { .. } => "one class a sample: choose cross-entropy",
             Labels::MultiLabel { .. } => "sets of classes: choose binary-cross-entropy",
             Labels::Values(_) => "numbers: choose mean-squared-error or huber",
+            Labels::NextTokens(_) => "text: choose next-token",
             Labels::Unlabelled(_) => "no labels",
         };
         return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", settings.loss.name()));
@@ -254,7 +258,23 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
     {
         return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
     }
-    Ok(())
+    match labels {
+        Labels::NextTokens(rows) => refuse_unknown_tokens(rows, bundle.width),
+        _ => Ok(()),
+    }
+}
+
+/// A token beyond the model's vocabulary comes from another model's tokenizer.
+pub fn refuse_unknown_tokens(rows: &ndarray::Array2<i64>, vocabulary: u64) -> Result<(), Error> {
+    match rows.iter().find(|token| **token >= vocabulary as i64) {
+        None => Ok(()),
+        Some(token) => Err(Error::Setting {
+            setting: "--tokenizer",
+            problem: format!(
+                "gives token {token}, but the model knows {vocabulary}; take the model's own tokenizer.json"
+            ),
+        }),
+    }
 }
 
 /// The order of an epoch depends on seed and epoch alone, so a resumed run needs no generator state.
@@ -343,15 +363,18 @@ impl<'a> Run<'a> {
             return Ok(false);
         }
         let runs = samples.len().div_ceil(batch);
+        let whole = self.settings.loss.weight(self.labels, samples);
         let mut loss = 0.0;
         for chunk in samples.chunks(batch) {
+            // Each run gives a mean; together they must weigh as one run over all samples would.
+            let share = self.settings.loss.weight(self.labels, chunk) / whole.max(f64::MIN_POSITIVE);
             for (name, tensor) in self.features.batch(chunk)? {
                 self.bound.set_input(name, &tensor)?;
             }
             self.bound.set_input(LABELS, &labels_tensor(self.labels, chunk))?;
             self.bound.run()?;
-            loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) / runs as f64;
-            self.accumulate(runs)?;
+            loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) * share;
+            self.accumulate(runs, (share * runs as f64) as f32)?;
         }
         self.update(runs as u32, loss)?;
         self.state.step += 1;
@@ -366,12 +389,12 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Adds the gradients of one of several runs to the sums.
-    fn accumulate(&mut self, runs: usize) -> Result<(), Error> {
+    /// Adds the gradients of one of several runs to the sums, times its weight (1 where all runs weigh the same).
+    fn accumulate(&mut self, runs: usize, weight: f32) -> Result<(), Error> {
         if runs > 1 {
             for (sum, name) in self.sums.iter_mut().zip(&self.gradients) {
                 for (sum, gradient) in sum.iter_mut().zip(self.bound.output::<f32>(name)?) {
-                    *sum += gradient;
+                    *sum += weight * gradient;
                 }
             }
         }
@@ -425,6 +448,7 @@ impl<'a> Run<'a> {
             train_loss: self.state.loss_sum / f64::from(steps),
             validation_loss: measured.as_ref().map(|metrics| metrics.loss),
             validation_accuracy: measured.as_ref().and_then(|metrics| metrics.accuracy),
+            validation_perplexity: measured.as_ref().and_then(|metrics| metrics.perplexity),
             seconds: (around.clock)() - began,
         };
         if let Some(metrics) = &measured
@@ -543,6 +567,10 @@ pub fn labels_tensor(labels: &Labels, samples: &[usize]) -> Tensor {
         }
         Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
             let values: Vec<f32> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
+            Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
+        }
+        Labels::NextTokens(rows) => {
+            let values: Vec<i64> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
             Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
         }
         Labels::Unlabelled(_) => unreachable!("refused before the run"),

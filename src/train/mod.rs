@@ -11,6 +11,7 @@ mod error;
 pub mod evaluate;
 pub mod features;
 pub mod fit;
+pub mod generate;
 pub mod loss;
 pub mod optimizer;
 pub mod prepare;

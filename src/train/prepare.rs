@@ -4,13 +4,14 @@
 //! what they were made from, written atomically, and reused by the next run.
 
 use super::error::Error;
+use super::generate::is_present_of;
 use super::loss::Loss;
 use super::step;
 use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Request};
 use crate::atomic::write_atomically;
 use crate::cut::{self, Cut};
 use crate::engine;
-use crate::graph::{Dim, Graph, TensorType};
+use crate::graph::{Dim, Graph, TensorType, ValueId};
 use crate::onnx::{self, Weights, WeightsFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,8 @@ pub struct Bundle {
     pub seed: u64,
     /// The base's hash.
     pub base_hash: [u8; 32],
+    /// The base with what was changed in it.
+    graph: Graph,
     /// The typed tail, from which the step graph is made.
     tail_graph: Graph,
     weights: WeightsFile,
@@ -177,6 +180,7 @@ fn write_bundle(
         method,
         seed,
         base_hash: base.hash,
+        graph: adapted.graph,
         tail_graph: tail,
         weights,
     })
@@ -194,6 +198,14 @@ impl Bundle {
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
+    /// The output's sequence length where it is fixed: `[batch, sequence, width]`.
+    pub fn sequence(&self) -> Option<u64> {
+        match self.tail_graph.ty(self.tail_graph.outputs[0])?.shape.as_deref()? {
+            [_, sequence, _] => sequence.fixed(),
+            _ => None,
+        }
+    }
+
     /// The number of learned values.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(|parameter| parameter.shape.iter().product::<u64>()).sum()
@@ -203,6 +215,50 @@ impl Bundle {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.body.iter().chain([&self.tail]).map(PathBuf::as_path)
     }
+}
+
+/// A whole model as a file.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its inputs, then a bundle's parameters → logits, then present keys and values.
+    pub path: PathBuf,
+    /// The model's inputs.
+    pub inputs: Vec<(String, TensorType)>,
+}
+
+/// Writes the whole base, with a bundle's changes and its parameters as inputs, to run in one session.
+///
+/// # Errors
+/// An output that is not `[batch, sequence, vocabulary]`, or files that cannot be written.
+pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Whole, Error> {
+    let graph = bundle.map_or(&base.graph, |bundle| &bundle.graph);
+    let output = match bundle {
+        Some(bundle) => bundle.graph.outputs[0],
+        None => adapter::output(graph, None)?,
+    };
+    let ty = graph.ty(output);
+    if ty.and_then(TensorType::rank) != Some(3) {
+        return Err(Error::Setting {
+            setting: "MODEL",
+            problem: format!(
+                "its output `{}` ({}) is not [batch, sequence, vocabulary]; give a language model",
+                graph.value_name(output),
+                ty.map_or("type unknown".into(), ToString::to_string)
+            ),
+        });
+    }
+    let folder = bundles.join(base.short_hash());
+    std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    let weights = weights_of(base, &folder)?;
+    let names = |ids: &[ValueId]| ids.iter().map(|id| base.graph.value_name(*id).to_string()).collect::<Vec<_>>();
+    let inputs = names(&base.graph.inputs);
+    let keeps = |id: &&ValueId| inputs.iter().any(|input| is_present_of(base.graph.value_name(**id), input));
+    let outputs: Vec<ValueId> = [output].iter().chain(base.graph.outputs.iter().filter(keeps)).copied().collect();
+    let learned = bundle.map(|bundle| bundle.parameters.iter().map(|p| p.id).collect::<Vec<_>>()).unwrap_or_default();
+    let fed: Vec<ValueId> = base.graph.inputs.iter().chain(&learned).copied().collect();
+    let path = write_graph(&folder, "whole", &graph.extract("whole", &fed, &outputs), &weights)?;
+    let typed = base.graph.inputs.iter().zip(inputs).filter_map(|(id, name)| Some((name, base.graph.ty(*id)?.clone())));
+    Ok(Whole { path, inputs: typed.collect() })
 }
 
 /// All weights of the base, once, for every body and tail that is cut from it.

@@ -6,6 +6,7 @@ mod failures;
 mod help;
 mod interrupts;
 mod kinds;
+mod language;
 mod machine;
 mod models;
 

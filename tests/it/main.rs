@@ -9,6 +9,7 @@ mod delta;
 mod engine;
 mod grad_cases;
 mod grad_walk;
+mod language;
 mod onnx_files;
 mod optimizer;
 mod tidy;

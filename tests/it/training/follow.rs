@@ -6,7 +6,6 @@ use edgetune::adapter::Request;
 use edgetune::cut::Selection;
 use edgetune::engine::{Bound, Options, Session};
 use edgetune::graph::{DType, Tensor};
-use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::State;
 use edgetune::train::prepare::{Base, Bundle, prepare};
 use edgetune::train::step::{LABELS, LOSS, gradient_name};
@@ -35,8 +34,7 @@ fn losses(goldens: &Goldens, model: &Model, run: &Run) -> Vec<f64> {
     let bundle = bundle_of(&goldens.path(model), &model.learning(run), scratch.path());
     let options = Options { threads: 1, ..Options::default() };
     let mut body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
-    let loss = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
-    let step = bundle.step(&loss).unwrap_or_else(|error| panic!("{}: {error}", model.name));
+    let step = bundle.step(&run.loss()).unwrap_or_else(|error| panic!("{}: {error}", model.name));
     let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
     let mut bound = bound(&bundle, &step, &gradients, &options);
     let optimizer = run.optimizer();

@@ -1,6 +1,7 @@
 //! Reads goldens of whole runs; `tests/goldens/README.md` has their format.
 
 use edgetune::graph::{DType, Tensor};
+use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::Optimizer;
 use ndarray::{ArrayD, Axis, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadableElement};
@@ -48,6 +49,9 @@ pub struct Run {
     /// PyTorch's names of what learns.
     pub trains: Vec<String>,
     optimizer: serde_json::Value,
+    /// `next-token`; cross-entropy where nothing is said.
+    #[serde(default)]
+    loss: String,
     pub learning_rate: f64,
     /// Of every step, before its update.
     pub losses: Vec<f64>,
@@ -96,6 +100,14 @@ impl Model {
 }
 
 impl Run {
+    pub fn loss(&self) -> Loss {
+        match self.loss.as_str() {
+            "" => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
+            "next-token" => Loss::NextToken,
+            other => panic!("no loss {other:?}"),
+        }
+    }
+
     pub fn optimizer(&self) -> Optimizer {
         let spec = &self.optimizer;
         let number = |name: &str| spec[name].as_f64().unwrap_or_else(|| panic!("{name} in {spec}"));
