@@ -122,10 +122,15 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         | "InstanceNormalization"
         | "GroupNormalization"
         | "BatchNormalization"
-        | "RMSNormalization" => &[1, 2],
-        "MatMul" | "Add" | "Mul" | "Sub" | "Div" => &[0, 1],
-        "PRelu" | "SimplifiedLayerNormalization" => &[1],
-        "Gather" => &[0],
+        | "RMSNormalization"
+        | "Attention" => &[1, 2],
+        "MatMul" | "FusedMatMul" | "Add" | "Mul" | "Sub" | "Div" => &[0, 1],
+        "PRelu" | "SimplifiedLayerNormalization" | "BiasGelu" | "FastGelu" => &[1],
+        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => &[2, 3, 4],
+        "MultiHeadAttention" => &[3],
+        "EmbedLayerNormalization" => &[2, 3, 4, 5, 6],
+        // A class token is expanded to the batch.
+        "Gather" | "Expand" => &[0],
         _ => &[],
     };
     places

@@ -14,3 +14,4 @@ mod onnx_files;
 mod optimizer;
 mod tidy;
 mod training;
+mod transformers;

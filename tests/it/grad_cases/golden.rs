@@ -65,11 +65,14 @@ impl Array {
         }
     }
 
-    /// As the model takes it: floats narrowed to `dtype`.
+    /// As the model takes it: floats, and integers if it is `Int32`, narrowed to `dtype`.
     pub fn tensor(&self, dtype: DType) -> Tensor {
         let sizes = |shape: &[usize]| shape.iter().map(|size| *size as u64).collect::<Vec<u64>>();
         match self {
             Array::Float(array) => float_tensor(dtype, &sizes(array.shape()), &self.floats()),
+            Array::Int(array) if dtype == DType::Int32 => {
+                Tensor::from_vec(&sizes(array.shape()), array.iter().map(|index| *index as i32).collect())
+            }
             Array::Int(array) => Tensor::from_i64(&sizes(array.shape()), &array.iter().copied().collect::<Vec<i64>>()),
             Array::Bool(array) => {
                 let data = array.iter().map(|flag| u8::from(*flag)).collect();
