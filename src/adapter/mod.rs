@@ -50,6 +50,10 @@ pub struct Adapted {
     pub head: Option<AppendedHead>,
     /// What was done to the head, for the report.
     pub head_note: String,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// What decided the first values of LoRA's `A`.
+    pub seed: u64,
 }
 
 /// What the user asked for.
@@ -149,7 +153,9 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
         let more = changed(&mut graph, &typed, output, (&chosen, &placed.weights), method, request)?;
         chosen.extend(more);
     }
-    Ok(adapted(graph, placed.output, &chosen, fresh, placed.appended, placed.note))
+    let (method, seed) = (request.method, request.seed);
+    let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
+    Ok(Adapted { head_note: placed.note, method, seed, ..adapted })
 }
 
 /// The weights that learn as a whole.
@@ -271,7 +277,10 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
     }
     match beside.first() {
         Some(tensor) => Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() }),
-        None => Ok(adapted(graph, output, &chosen, &[], change.head.cloned(), String::new())),
+        None => {
+            let adapted = adapted(graph, output, &chosen, &[], change.head.cloned());
+            Ok(Adapted { method: change.method, seed: change.seed, ..adapted })
+        }
     }
 }
 
@@ -340,14 +349,13 @@ fn adapted(
     chosen: &[ValueId],
     fresh: &[ValueId],
     head: Option<AppendedHead>,
-    head_note: String,
 ) -> Adapted {
     let parameters = chosen.iter().map(|id| parameter(&graph, *id, fresh.contains(id))).collect();
     for id in chosen {
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
-    Adapted { graph, output, parameters, head, head_note }
+    Adapted { graph, output, parameters, head, head_note: String::new(), method: None, seed: 0 }
 }
 
 fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {

@@ -75,8 +75,8 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
         if !dtype.is_float() {
             continue;
         }
-        let biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
-        let base = module_name(graph.value_name(weight), biases.last(), &node.name);
+        let mut biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
+        let base = module_name(graph.value_name(weight), biases.next_back(), &node.name);
         let mut module = base.clone();
         let mut suffix = 2;
         while !modules.insert(module.clone()) {

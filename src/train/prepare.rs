@@ -123,8 +123,7 @@ pub struct Bundle {
 /// # Errors
 /// A request that does not fit the base, or files that cannot be written.
 pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bundle, Error> {
-    let adapted = adapter::install(base.graph.clone(), request)?;
-    write_bundle(base, adapted, request.method, request.seed, bundles)
+    write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
 }
 
 /// Writes the bundle that a delta was learned in.
@@ -132,17 +131,10 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
 /// # Errors
 /// A delta that does not fit the base, or files that cannot be written.
 pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Result<Bundle, Error> {
-    let adapted = adapter::from_delta(base.graph.clone(), change)?;
-    write_bundle(base, adapted, change.method, change.seed, bundles)
+    write_bundle(base, adapter::from_delta(base.graph.clone(), change)?, bundles)
 }
 
-fn write_bundle(
-    base: &Base,
-    mut adapted: Adapted,
-    method: Option<Method>,
-    seed: u64,
-    bundles: &Path,
-) -> Result<Bundle, Error> {
+fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
     let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
@@ -177,8 +169,8 @@ fn write_bundle(
         width,
         head: adapted.head,
         head_note: adapted.head_note,
-        method,
-        seed,
+        method: adapted.method,
+        seed: adapted.seed,
         base_hash: base.hash,
         graph: adapted.graph,
         tail_graph: tail,
