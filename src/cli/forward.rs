@@ -47,6 +47,9 @@ pub struct Answers<T> {
 /// Parameters as the tail's inputs.
 type Set = Vec<(String, Tensor)>;
 
+/// What is done with the tail, a chunk of samples whose features are there, and a set by its number.
+type Each<'e> = dyn FnMut(&mut Session, &mut Features, &[usize], usize, &Set) -> Result<()> + 'e;
+
 impl Forward<'_> {
     /// The tail's output for some samples row by row, `[samples, width]`, once for each set of parameter values; `None` if
     /// it was stopped.
@@ -92,7 +95,7 @@ impl Forward<'_> {
         dataset: &Arc<Dataset>,
         samples: &[usize],
         sets: &[&[Vec<f32>]],
-        each: &mut dyn FnMut(&mut Session, &mut Features, &[usize], usize, &Set) -> Result<()>,
+        each: &mut Each<'_>,
         printer: &Printer,
     ) -> Result<Option<(Pass, Vec<String>)>> {
         let sets: Vec<Set> = sets.iter().map(|values| evaluate::shipped(&self.bundle.parameters, values)).collect();

@@ -8,7 +8,7 @@ use super::samples::{self, Reading};
 use super::settings;
 use crate::data::{Language, Preprocessing, prompts};
 use crate::train::artifact::Adapter;
-use crate::train::generate::{Generator, Sampling};
+use crate::train::generate::{Continued, Generator, Sampling};
 use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -84,10 +84,15 @@ pub fn generate(
             !stop.load(Ordering::Relaxed)
         };
         let ends = |token| language.ends_at(token);
-        let tokens = generator.generate(&tokens, generating.max_new_tokens, &sampling, &ends, tell)?;
+        let Continued { tokens, refused } =
+            generator.generate(&tokens, generating.max_new_tokens, &sampling, &ends, tell)?;
         let completion = language.text(&tokens)?;
         printer.piece(completion.get(shown.bytes..).unwrap_or_default());
         printer.text("");
+        if let Some((length, words)) = refused {
+            let most = length - 1;
+            printer.warn(format!("the model takes no more than {most} tokens; lower --max-new-tokens ({words})"));
+        }
         if stop.load(Ordering::Relaxed) {
             return Ok(Done::Interrupted);
         }

@@ -72,6 +72,16 @@ impl Sampling {
     }
 }
 
+/// What follows a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continued {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Where the model would not take a sequence of so many tokens, though it took one less: that number, and ONNX
+    /// Runtime's words.
+    pub refused: Option<(usize, String)>,
+}
+
 /// A model ready to go on from tokens.
 #[derive(Debug)]
 pub struct Generator {
@@ -120,7 +130,7 @@ impl Generator {
     /// `false` to stop.
     ///
     /// # Errors
-    /// A sequence that is too long for the model; ONNX Runtime's refusal.
+    /// A prompt that the model does not take: it is too long, or ONNX Runtime has another reason.
     pub fn generate(
         &mut self,
         prompt: &[u32],
@@ -128,24 +138,25 @@ impl Generator {
         sampling: &Sampling,
         ends: &dyn Fn(u32) -> bool,
         tell: &mut dyn FnMut(u32) -> bool,
-    ) -> Result<Vec<u32>, Error> {
+    ) -> Result<Continued, Error> {
         let mut random = fastrand::Rng::with_seed(sampling.seed);
         let mut sequence = prompt.to_vec();
         let mut past = Past::default();
         for _ in 0..count {
             let length = sequence.len();
             let unread = &sequence[past.read..];
-            let logits = self.read(unread, &mut past).map_err(|error| match (error, length == prompt.len()) {
-                (Error::Engine(error), true) => Error::Setting {
-                    setting: "--prompt",
-                    problem: format!("{length} tokens are not taken; is it too long for the model? ({error})"),
-                },
-                (Error::Engine(error), false) => Error::Setting {
-                    setting: "--max-new-tokens",
-                    problem: format!("the model takes no more than {} tokens; lower it ({error})", length - 1),
-                },
-                (other, _) => other,
-            })?;
+            let logits = match self.read(unread, &mut past) {
+                Ok(logits) => logits,
+                Err(Error::Engine(error)) if length == prompt.len() => {
+                    let problem = format!("{length} tokens are not taken; is it too long for the model? ({error})");
+                    return Err(Error::Setting { setting: "--prompt", problem });
+                }
+                Err(Error::Engine(error)) => {
+                    let tokens = sequence.split_off(prompt.len());
+                    return Ok(Continued { tokens, refused: Some((length, error.to_string())) });
+                }
+                Err(other) => return Err(other),
+            };
             let token = sampling.choose(&logits, &mut random);
             if ends(token) {
                 break;
@@ -155,7 +166,7 @@ impl Generator {
                 break;
             }
         }
-        Ok(sequence.split_off(prompt.len()))
+        Ok(Continued { tokens: sequence.split_off(prompt.len()), refused: None })
     }
 
     /// Reads tokens behind those of `past`; gives the logits of what follows the last.

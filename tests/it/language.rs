@@ -51,12 +51,14 @@ fn the_likeliest_tokens_are_pytorchs_with_and_without_a_cache() {
             told.push(token);
             true
         };
-        let found = generator.generate(&prompt, expected.len(), &greedy, &|_| false, &mut tell).unwrap();
+        let found = generator.generate(&prompt, expected.len(), &greedy, &|_| false, &mut tell).unwrap().tokens;
         assert_eq!(found, expected, "{model}");
         assert_eq!(told, expected, "{model}");
-        let ended = generator.generate(&prompt, 24, &greedy, &|token| token == expected[5], &mut |_| true).unwrap();
+        let ended =
+            generator.generate(&prompt, 24, &greedy, &|token| token == expected[5], &mut |_| true).unwrap().tokens;
         assert_eq!(ended, expected[..5], "{model}: the end is not part of the text");
-        let stopped = generator.generate(&prompt, 24, &greedy, &|_| false, &mut |token| token != expected[2]).unwrap();
+        let stopped =
+            generator.generate(&prompt, 24, &greedy, &|_| false, &mut |token| token != expected[2]).unwrap().tokens;
         assert_eq!(stopped, expected[..3], "{model}");
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::summary;
 use crate::data::Labels;
 use crate::engine;
 use crate::train::prepare::Base;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Split a model into body and tail and write their graphs, with the step graph, beside one weights file
@@ -24,9 +24,9 @@ pub struct Args {
     /// What learns: head, last:N, or a pattern over node and initializer names; repeatable
     #[arg(long, value_name = "SPEC")]
     train: Vec<String>,
-    /// The number of classes, or a file with one class name a line
-    #[arg(long, value_name = "N|FILE")]
-    classes: String,
+    /// The number of classes, or a file with one class name a line; a language model has none
+    #[arg(long, value_name = "N|FILE", required_unless_present = "loss")]
+    classes: Option<String>,
     /// What to minimise [default: cross-entropy]
     #[arg(long, value_enum)]
     loss: Option<LossName>,
@@ -43,11 +43,14 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
-    let names = samples::class_names(&args.classes)?;
+    let labels = match (args.classes.as_deref(), args.loss) {
+        (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
+        (Some(classes), _) => Labels::Classes { names: samples::class_names(classes)?, index: vec![] },
+        (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
+    };
     args.change.check()?;
     let (train, output, change) = (args.train.clone(), args.output.clone(), args.change.clone());
     let recipe = Recipe { train, output, change, ..Recipe::default() };
-    let labels = Labels::Classes { names, index: vec![] };
     let bundle = run::bundle(&base, &recipe, &labels, &args.out)?;
     let step = bundle.step(&settings::loss(args.loss, None))?;
     let weights = bundle.folder.join("weights.bin");
