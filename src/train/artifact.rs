@@ -146,9 +146,20 @@ impl Adapter {
     /// A file that cannot be read, or that the format refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
+        Self::from_bytes(path, &bytes)
+    }
+
+    /// Verifies a delta that has been read; `path` names it in errors.
+    ///
+    /// # Errors
+    /// What the format refuses, and a difference to another delta.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let refuse = |source| Error::Delta { path: path.into(), source };
-        let delta = Delta::parse(&bytes).map_err(refuse)?;
+        let delta = Delta::parse(bytes).map_err(refuse)?;
         let header = delta.header();
+        if header.parent.is_some() {
+            return Err(refuse(delta::Error::IsDifference));
+        }
         let mut tensors = Vec::new();
         for view in delta.tensors() {
             let values = delta::owned(&view).map_err(refuse)?;
@@ -203,15 +214,20 @@ impl Adapter {
             });
         }
         let bundle = prepare_for_delta(base, &self.change(), bundles)?;
-        let values = bundle
+        let values = self.values_for(&bundle);
+        Ok((bundle, values))
+    }
+
+    /// The values in the order of the parameters of this adapter's bundle.
+    pub fn values_for(&self, bundle: &Bundle) -> Vec<Vec<f32>> {
+        bundle
             .parameters
             .iter()
             .map(|parameter| {
                 let found = self.tensors.iter().find(|(name, _, _)| *name == parameter.name);
                 found.expect("the bundle's parameters are the delta's tensors").2.clone()
             })
-            .collect();
-        Ok((bundle, values))
+            .collect()
     }
 }
 
