@@ -41,8 +41,12 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
     };
     let header = delta::Header {
         base: bundle.base_hash,
+        parent: None,
         tool: env!("CARGO_PKG_VERSION"),
         created_unix_s: None,
+        device: "",
+        round: None,
+        recipe: None,
         task: match about.labels {
             Labels::MultiLabel { .. } => delta::Task::MultiLabel,
             Labels::Values(_) => delta::Task::Regression,
@@ -59,25 +63,30 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
         method: bundle.method.map(method_to_wire),
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
+        gate: None,
         seed: bundle.seed,
         samples: about.train.len() as u64,
+        licence: "",
+        notes: "",
     };
     let counts = label_counts(about.labels, about.train);
     let labels: Vec<delta::Label> =
         about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
-    let tensors: Vec<(Vec<u32>, Vec<half::f16>)> = bundle
-        .parameters
-        .iter()
-        .zip(values)
-        .map(|(parameter, values)| (parameter.shape.iter().map(|size| *size as u32).collect(), fp16::to_rest(values)))
-        .collect();
+    let refused = |source| Error::Delta { path: PathBuf::from("(new)"), source };
+    let payload = |values: &[f32]| {
+        let rested: Vec<f32> = fp16::to_rest(values).into_iter().map(half::f16::to_f32).collect();
+        delta::encode(&rested, delta::Encoding::Fp16)
+    };
+    let payloads = values.iter().map(|values| payload(values)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+    let shapes: Vec<Vec<u32>> =
+        bundle.parameters.iter().map(|parameter| parameter.shape.iter().map(|size| *size as u32).collect()).collect();
     let entries: Vec<delta::TensorValues> = bundle
         .parameters
         .iter()
-        .zip(&tensors)
-        .map(|(parameter, (shape, values))| delta::TensorValues { name: &parameter.name, shape, values })
+        .zip(shapes.iter().zip(&payloads))
+        .map(|(parameter, (shape, payload))| delta::TensorValues { name: &parameter.name, shape, payload })
         .collect();
-    delta::write(&header, &labels, &entries).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+    delta::write(&header, &labels, &entries).map_err(refused)
 }
 
 fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
@@ -138,14 +147,28 @@ impl Adapter {
     /// A file that cannot be read, or that the format refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
+        Self::from_bytes(path, &bytes)
+    }
+
+    /// Verifies a delta that has been read; `path` names it in errors.
+    ///
+    /// # Errors
+    /// What the format refuses, and a difference to another delta.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let refuse = |source| Error::Delta { path: path.into(), source };
-        let delta = Delta::parse(&bytes).map_err(refuse)?;
+        let delta = Delta::parse(bytes).map_err(refuse)?;
         let header = delta.header();
+        if header.parent.is_some() {
+            return Err(refuse(delta::Error::IsDifference));
+        }
         let mut tensors = Vec::new();
         for view in delta.tensors() {
-            let mut values = vec![0.0; view.len()];
-            delta::apply(&view, &mut values).map_err(refuse)?;
-            tensors.push((view.name.to_string(), view.shape.iter().map(|size| u64::from(*size)).collect(), values));
+            let values = delta::owned(&view).map_err(refuse)?;
+            tensors.push((
+                view.entry.name.to_string(),
+                view.entry.shape.iter().map(|size| u64::from(*size)).collect(),
+                values,
+            ));
         }
         Ok(Self {
             path: path.into(),
@@ -192,15 +215,20 @@ impl Adapter {
             });
         }
         let bundle = prepare_for_delta(base, &self.change(), bundles)?;
-        let values = bundle
+        let values = self.values_for(&bundle);
+        Ok((bundle, values))
+    }
+
+    /// The values in the order of the parameters of this adapter's bundle.
+    pub fn values_for(&self, bundle: &Bundle) -> Vec<Vec<f32>> {
+        bundle
             .parameters
             .iter()
             .map(|parameter| {
                 let found = self.tensors.iter().find(|(name, _, _)| *name == parameter.name);
                 found.expect("the bundle's parameters are the delta's tensors").2.clone()
             })
-            .collect();
-        Ok((bundle, values))
+            .collect()
     }
 }
 

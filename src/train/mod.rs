@@ -9,6 +9,7 @@ pub mod check;
 pub mod checkpoint;
 mod error;
 pub mod evaluate;
+pub mod export;
 pub mod features;
 pub mod fit;
 pub mod generate;
