@@ -10,7 +10,6 @@ use super::stop::flag_on_signals;
 use crate::delta::{self, Choice, Delta};
 use crate::engine;
 use crate::train::artifact::{self, Adapter};
-use crate::train::evaluate;
 use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
@@ -113,12 +112,10 @@ impl Bound<'_> {
         };
         let all: Vec<usize> = (0..dataset.len()).collect();
         let sets: Vec<&[Vec<f32>]> = sets.iter().map(Vec::as_slice).collect();
-        let Some(answers) = forward.run("measuring", &dataset, &all, &sets, printer)? else {
+        let Some(answers) = forward.measure("measuring", &dataset, &all, (&sets, &adapter.loss), printer)? else {
             bail!("stopped; nothing was written")
         };
-        let measure = |rows: &Vec<Vec<f32>>| evaluate::metrics(rows, &all, dataset.labels(), &adapter.loss);
-        let measured: Vec<_> = answers.rows.iter().map(measure).collect();
-        let (before, after) = measured.split_first().context("nothing was measured")?;
+        let (before, after) = answers.found.split_first().context("nothing was measured")?;
         for ((choice, recoded), metrics) in choices.iter().zip(&recoded).zip(after) {
             let accuracy = metrics.accuracy.map_or(String::new(), |accuracy| format!(", accuracy {accuracy:.4}"));
             let (size, loss) = (recoded.len(), metrics.loss);
