@@ -97,7 +97,7 @@ impl Bound<'_> {
             sets.push(Adapter::from_bytes(&file.path, bytes)?.values_for(&bundle));
         }
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
-        let preprocessing = samples::of_adapter(adapter.preprocessing.clone(), self.data, printer);
+        let preprocessing = samples::of_adapter(adapter.preprocessing, self.data, printer);
         let target = settings::target_of(adapter.task);
         let options = samples::options(preprocessing, self.reading.clone(), &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
