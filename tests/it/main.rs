@@ -4,6 +4,7 @@ mod adapter;
 mod cache;
 mod check;
 mod cli;
+mod control_flow;
 mod data;
 mod delta;
 mod engine;
