@@ -90,12 +90,17 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
         if !node.writes().any(|id| needed.contains(&id)) {
             continue;
         }
-        let weights = learnable(graph, &producers, node);
+        // `MatMul` + `Add` of a vector is one linear layer.
+        let below = node.inputs.iter().flatten().find_map(|id| layer_of_node.get(producers.get(id)?).copied());
+        let single = below.is_some_and(|layer: usize| gives_one(graph, &graph.nodes[layers[layer].node]));
+        let mut weights = learnable(graph, &producers, node);
+        if node.domain.is_empty() && ELEMENTWISE.contains(&node.op.as_str()) {
+            // A lone number is a setting of the model (a scale, an ε), unless it is the bias of a single output.
+            weights.retain(|id| graph.initializers[id].len() > 1 || (node.op == "Add" && single));
+        }
         if weights.is_empty() {
             continue;
         }
-        // `MatMul` + `Add` of a vector is one linear layer.
-        let below = node.inputs.iter().flatten().find_map(|id| layer_of_node.get(producers.get(id)?).copied());
         match below {
             Some(layer) if node.op == "Add" && is_vector(graph, weights[0]) => layers[layer].weights.extend(weights),
             _ => {
@@ -107,12 +112,21 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
     layers
 }
 
+/// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.
+const ELEMENTWISE: [&str; 4] = ["Add", "Mul", "Sub", "Div"];
+
+/// Whether a `MatMul` has a weight of one column.
+fn gives_one(graph: &Graph, node: &Node) -> bool {
+    let weight = node.inputs.get(1).copied().flatten().and_then(|id| graph.initializers.get(&id));
+    node.op == "MatMul" && weight.is_some_and(|tensor| tensor.shape.last() == Some(&1))
+}
+
 /// A bias: one dimension that is not 1.
 fn is_vector(graph: &Graph, id: ValueId) -> bool {
     graph.initializers.get(&id).is_some_and(|tensor| tensor.shape.iter().filter(|size| **size > 1).count() <= 1)
 }
 
-/// The initializers that a node learns with: floats of more than one element in a weight's place.
+/// The initializers that a node learns with: floats in a weight's place.
 fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Vec<ValueId> {
     let places: &[usize] = match node.op.as_str() {
         "Gemm"
@@ -126,13 +140,15 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "MatMul" | "Add" | "Mul" | "Sub" | "Div" => &[0, 1],
         "PRelu" | "SimplifiedLayerNormalization" => &[1],
         "Gather" => &[0],
+        // Named by selections, so that the refusal of their gradient is met and not a silent gap.
+        "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
     places
         .iter()
         .filter_map(|place| node.inputs.get(*place).copied().flatten())
         .filter_map(|id| constant_source(graph, producers, id))
-        .filter(|id| graph.initializers[id].dtype.is_float() && graph.initializers[id].len() > 1)
+        .filter(|id| graph.initializers[id].dtype.is_float())
         .collect()
 }
 

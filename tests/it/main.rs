@@ -6,6 +6,7 @@ mod cli;
 mod data;
 mod delta;
 mod engine;
+mod families;
 mod grad_cases;
 mod grad_walk;
 mod onnx_files;

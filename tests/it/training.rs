@@ -32,11 +32,12 @@ fn golden(model: &str) -> Value {
 }
 
 /// The arrays of a batch, by the names in the archive without the batch's number.
-struct Arrays(NpzReader<File>);
+pub struct Arrays(NpzReader<File>);
 
 impl Arrays {
-    fn open(file: &str) -> Self {
-        Self(NpzReader::new(File::open(folder().join(file)).expect("the archive")).expect("an archive"))
+    /// An archive of batches.
+    pub fn open(file: &Path) -> Self {
+        Self(NpzReader::new(File::open(file).expect("the archive")).expect("an archive"))
     }
 
     fn array<T: ndarray_npy::ReadableElement + Clone>(&mut self, name: &str, batch: usize) -> Option<ArrayD<T>> {
@@ -51,7 +52,7 @@ impl Arrays {
     }
 
     /// A batch of an input or feature, in the element type that the model wants.
-    fn tensor(&mut self, name: &str, batch: usize, dtype: DType) -> Tensor {
+    pub fn tensor(&mut self, name: &str, batch: usize, dtype: DType) -> Tensor {
         match dtype {
             DType::Int64 => {
                 let array = self.array::<i64>(name, batch).unwrap_or_else(|| panic!("{name} of batch {batch}"));
@@ -67,7 +68,8 @@ impl Arrays {
     }
 }
 
-fn optimizer(spec: &Value) -> Optimizer {
+/// The optimiser that a golden tells.
+pub fn optimizer(spec: &Value) -> Optimizer {
     let number = |name: &str| spec[name].as_f64().unwrap_or_else(|| panic!("{name} in {spec}"));
     match spec["kind"].as_str().unwrap() {
         "sgd" => Optimizer::Sgd {
@@ -118,46 +120,71 @@ fn features(bundle: &Bundle, body: Option<&mut Session>, inputs: &[(String, Tens
     bundle.features.iter().map(|(name, _)| (name.clone(), known.remove(name).expect("a feature"))).collect()
 }
 
+/// A bundle in training: what a run does with it, without data, cache and schedule.
+pub struct Trainer<'a> {
+    bundle: &'a Bundle,
+    body: Option<Session>,
+    bound: Bound,
+    gradients: Vec<String>,
+    optimizer: Optimizer,
+    states: Vec<State>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Before the first step.
+    pub fn new(bundle: &'a Bundle, loss: &Loss, optimizer: Optimizer) -> Self {
+        let options = Options { threads: 1, ..Options::default() };
+        let body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
+        let step = bundle.step(loss).unwrap_or_else(|error| panic!("{error}"));
+        let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+        let inputs: Vec<(&str, &[u64])> =
+            bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+        let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
+        outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
+        let mut bound = Bound::new(Session::from_file(&step, &options).unwrap(), &inputs, &outputs).unwrap();
+        for parameter in &bundle.parameters {
+            bound.input_mut::<f32>(&parameter.name).unwrap().copy_from_slice(&parameter.initial);
+        }
+        let states = bundle.parameters.iter().map(|p| State::new(&optimizer, p.initial.len())).collect();
+        Self { bundle, body, bound, gradients, optimizer, states }
+    }
+
+    /// One step on a batch of the model's inputs; gives the loss before it.
+    pub fn step(&mut self, inputs: &[(String, Tensor)], labels: &Tensor, rate: f64) -> f64 {
+        for (name, tensor) in features(self.bundle, self.body.as_mut(), inputs) {
+            self.bound.set_input(&name, &tensor).unwrap();
+        }
+        self.bound.set_input(LABELS, labels).unwrap();
+        self.bound.run().unwrap_or_else(|error| panic!("{error}"));
+        let loss = f64::from(self.bound.output::<f32>(LOSS).unwrap()[0]);
+        for ((parameter, gradient), state) in self.bundle.parameters.iter().zip(&self.gradients).zip(&mut self.states) {
+            let (values, gradient) = self.bound.update::<f32>(&parameter.name, gradient).unwrap();
+            self.optimizer.update(values, gradient, 1.0, rate, state);
+        }
+        loss
+    }
+}
+
 fn follows_pytorch(model: &str, run: &str) {
     let golden = golden(model);
     let run = golden["runs"].as_array().unwrap().iter().find(|entry| entry["name"] == run).expect("a run of that name");
     let scratch = tempfile::tempdir().unwrap();
     let bundle = bundle_of(&golden, run, scratch.path());
-    let options = Options { threads: 1, ..Options::default() };
-    let mut body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
     let loss = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
-    let step = bundle.step(&loss).unwrap_or_else(|error| panic!("{error}"));
-    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-    let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-    let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
-    outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-    let mut bound = Bound::new(Session::from_file(&step, &options).unwrap(), &inputs, &outputs).unwrap();
-    let optimizer = optimizer(&run["optimizer"]);
-    let mut states: Vec<State> = bundle.parameters.iter().map(|p| State::new(&optimizer, p.initial.len())).collect();
-    for parameter in &bundle.parameters {
-        bound.input_mut::<f32>(&parameter.name).unwrap().copy_from_slice(&parameter.initial);
-    }
-    let mut arrays = Arrays::open(golden["arrays"].as_str().unwrap());
+    let mut trainer = Trainer::new(&bundle, &loss, optimizer(&run["optimizer"]));
+    let mut arrays = Arrays::open(&folder().join(golden["arrays"].as_str().unwrap()));
     let rate = run["learning_rate"].as_f64().unwrap();
     for (index, expected) in run["losses"].as_array().unwrap().iter().enumerate() {
         let batch = index % 8;
         let given: Vec<(String, Tensor)> =
             bundle.inputs.iter().map(|(name, ty)| (name.clone(), arrays.tensor(name, batch, ty.dtype))).collect();
-        for (name, tensor) in features(&bundle, body.as_mut(), &given) {
-            bound.set_input(&name, &tensor).unwrap();
-        }
-        bound.set_input(LABELS, &arrays.tensor("labels", batch, DType::Int64)).unwrap();
-        bound.run().unwrap_or_else(|error| panic!("{error}"));
-        let (found, expected) = (f64::from(bound.output::<f32>(LOSS).unwrap()[0]), expected.as_f64().unwrap());
+        let found = trainer.step(&given, &arrays.tensor("labels", batch, DType::Int64), rate);
+        let expected = expected.as_f64().unwrap();
         let difference = (found - expected).abs() / expected.abs();
         assert!(
             difference <= TOLERANCE,
             "{model}, step {index}: loss {found}, PyTorch {expected}, off by {difference:e}"
         );
-        for ((parameter, gradient), state) in bundle.parameters.iter().zip(&gradients).zip(&mut states) {
-            let (values, gradient) = bound.update::<f32>(&parameter.name, gradient).unwrap();
-            optimizer.update(values, gradient, 1.0, rate, state);
-        }
     }
 }
 
