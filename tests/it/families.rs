@@ -6,8 +6,8 @@ use crate::training::{Arrays, Trainer, optimizer};
 use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::graph::DType;
-use edgetune::train::loss::Loss;
 use edgetune::train::Error;
+use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,10 @@ fn follows_pytorch(name: &str) {
     let trains: Vec<&str> = golden["trains"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(learned, trains, "what learns");
     let losses: Vec<f64> = golden["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
-    assert!(losses[losses.len() - 1] < 0.9 * losses[0], "nothing is learned that a zero gradient would not: {losses:?}");
+    assert!(
+        losses[losses.len() - 1] < 0.9 * losses[0],
+        "nothing is learned that a zero gradient would not: {losses:?}"
+    );
     let mut arrays = Arrays::open(&folder().join("families.npz"));
     let loss = loss(golden["loss"].as_str().unwrap());
     let labels_type = if loss.takes_classes() { DType::Int64 } else { DType::Float };
@@ -67,7 +70,10 @@ fn follows_pytorch(name: &str) {
         let labels = arrays.tensor(&format!("{data}/labels"), batch, labels_type);
         let found = trainer.step(&given, &labels, rate);
         let difference = (found - expected).abs() / expected.abs();
-        assert!(difference <= TOLERANCE, "{name}, step {index}: loss {found}, PyTorch {expected}, off by {difference:e}");
+        assert!(
+            difference <= TOLERANCE,
+            "{name}, step {index}: loss {found}, PyTorch {expected}, off by {difference:e}"
+        );
     }
 }
 
@@ -107,7 +113,7 @@ fn refusal(model: &str, selection: &str) -> String {
 
 #[test]
 fn recurrent_layers_are_refused_with_the_remedy() {
-    for (model, op, inside) in [("lstm", "LSTM", "*LSTM*"), ("gru", "GRU", "*GRU*")] {
+    for (model, op, inside) in [("lstm", "LSTM", "*LSTM*"), ("gru", "GRU", "*gru*")] {
         for selection in ["last:4", inside, "words*", "*"] {
             let message = refusal(model, selection);
             let (node, remedy) = (format!("({op}, opset "), "train only what comes after the recurrent layers");
