@@ -53,10 +53,17 @@ pub enum Error {
         pattern: String,
     },
     /// Nothing in the model can learn.
-    #[error("the model holds no layer with weights that a gradient could change before output `{output}`")]
+    #[error(
+        "{made_by} makes output `{output}`, and below it the model holds no layer with weights that a gradient could \
+         change; {remedy}"
+    )]
     NoLayers {
         /// The output's name.
         output: String,
+        /// The node that holds what was learned elsewhere, or else the last one.
+        made_by: String,
+        /// What to do instead.
+        remedy: &'static str,
     },
     /// A value crosses the cut that is not one row a sample.
     #[error(
@@ -90,12 +97,18 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
         if !node.writes().any(|id| needed.contains(&id)) {
             continue;
         }
-        let weights = learnable(graph, &producers, node);
+        // `MatMul` + `Add` of a vector is one linear layer.
+        let below = node.inputs.iter().flatten().find_map(|id| layer_of_node.get(producers.get(id)?).copied());
+        let single = below.is_some_and(|layer: usize| gives_one(graph, &graph.nodes[layers[layer].node]));
+        let mut weights = learnable(graph, &producers, node);
+        if node.domain.is_empty() && ELEMENTWISE.contains(&node.op.as_str()) {
+            // A lone number is a setting of the model (a scale, an ε), unless it is the bias of a single output.
+            weights.retain(|id| graph.initializers[id].len() > 1 || (node.op == "Add" && single));
+            weights.retain(|id| is_vector(graph, *id) || !whole_numbers(&graph.initializers[id]));
+        }
         if weights.is_empty() {
             continue;
         }
-        // `MatMul` + `Add` of a vector is one linear layer.
-        let below = node.inputs.iter().flatten().find_map(|id| layer_of_node.get(producers.get(id)?).copied());
         match below {
             Some(layer) if node.op == "Add" && is_vector(graph, weights[0]) => layers[layer].weights.extend(weights),
             _ => {
@@ -107,12 +120,26 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
     layers
 }
 
+/// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.
+const ELEMENTWISE: [&str; 4] = ["Add", "Mul", "Sub", "Div"];
+
+/// Whether a `MatMul` has a weight of one column.
+fn gives_one(graph: &Graph, node: &Node) -> bool {
+    let weight = node.inputs.get(1).copied().flatten().and_then(|id| graph.initializers.get(&id));
+    node.op == "MatMul" && weight.is_some_and(|tensor| tensor.shape.last() == Some(&1))
+}
+
+/// A grid of positions or a mask, as detectors add to what they decode: nobody learned that.
+fn whole_numbers(tensor: &Tensor) -> bool {
+    tensor.to_f32().is_some_and(|values| values.iter().all(|value| value.fract() == 0.0))
+}
+
 /// A bias: one dimension that is not 1.
 pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
     graph.initializers.get(&id).is_some_and(|tensor| tensor.shape.iter().filter(|size| **size > 1).count() <= 1)
 }
 
-/// The initializers that a node learns with: floats of more than one element in a weight's place.
+/// The initializers that a node learns with: floats in a weight's place.
 fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Vec<ValueId> {
     let places: &[usize] = match node.op.as_str() {
         "Gemm"
@@ -131,13 +158,15 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "EmbedLayerNormalization" => &[2, 3, 4, 5, 6],
         // A class token is expanded to the batch.
         "Gather" | "Expand" => &[0],
+        // Named by selections, so that the refusal of their gradient is met and not a silent gap.
+        "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
     places
         .iter()
         .filter_map(|place| node.inputs.get(*place).copied().flatten())
         .filter_map(|id| constant_source(graph, producers, id))
-        .filter(|id| graph.initializers[id].dtype.is_float() && graph.initializers[id].len() > 1)
+        .filter(|id| graph.initializers[id].dtype.is_float())
         .collect()
 }
 
@@ -166,7 +195,7 @@ pub fn select(
 ) -> Result<Vec<ValueId>, Error> {
     let layers = layers(graph, output);
     if layers.is_empty() {
-        return Err(Error::NoLayers { output: graph.value_name(output).into() });
+        return Err(no_layers(graph, output));
     }
     let mut chosen: BTreeSet<ValueId> = head.iter().copied().collect();
     for selection in selections {
@@ -182,6 +211,28 @@ pub fn select(
     let order = layers.iter().flat_map(|layer| layer.weights.iter().copied());
     let mut seen = HashSet::new();
     Ok(order.filter(|id| chosen.contains(id) && seen.insert(*id)).collect())
+}
+
+/// Classical models keep what they learned in attributes of `ai.onnx.ml` nodes, which nothing can be fed into.
+fn no_layers(graph: &Graph, output: ValueId) -> Error {
+    let needed = graph.ancestors([output]);
+    let mut below = graph.nodes.iter().filter(|node| node.writes().any(|id| needed.contains(&id)));
+    let classical = |node: &&Node| {
+        node.domain == "ai.onnx.ml" && ["Linear", "SVM", "Tree"].iter().any(|kind| node.op.starts_with(kind))
+    };
+    let named = |node: &Node| format!("node `{}` ({})", node.name, node.op);
+    let (made_by, remedy) = match below.clone().find(classical) {
+        Some(node) => (
+            named(node),
+            "its weights are attributes: export the model with weights as tensors (from scikit-learn an MLPClassifier or \
+             MLPRegressor instead), or append a head with --classes N to one of its float inputs with --output",
+        ),
+        None => (
+            below.next_back().map_or("nothing".into(), named),
+            "choose another output with --output, or append a head with --classes N and --head append",
+        ),
+    };
+    Error::NoLayers { output: graph.value_name(output).into(), made_by, remedy }
 }
 
 fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueId>, Error> {

@@ -52,13 +52,14 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A model exported for a batch of one takes any batch where no node insists on the one: inputs get a named first
-/// dimension, and constant shapes that begin with 1 copy the batch instead.
+/// dimension, and constant shapes that begin with 1 copy the batch instead. So do inputs whose batch has no name.
 fn dynamic_batch(graph: &mut Graph) {
-    let first_is_one = |graph: &Graph, id| {
-        graph.ty(id).and_then(|ty: &TensorType| ty.shape.as_ref()).and_then(|shape| shape.first())
-            == Some(&Dim::Fixed(1))
+    let all_begin_with = |graph: &Graph, dim: Dim| {
+        let first = |id: &ValueId| graph.ty(*id)?.shape.as_ref()?.first();
+        !graph.inputs.is_empty() && graph.inputs.iter().all(|id| first(id) == Some(&dim))
     };
-    if graph.inputs.is_empty() || !graph.inputs.iter().all(|id| first_is_one(graph, *id)) {
+    let of_one = all_begin_with(graph, Dim::Fixed(1));
+    if !of_one && !all_begin_with(graph, Dim::Unknown) {
         return;
     }
     for id in graph.inputs.clone() {
@@ -67,7 +68,7 @@ fn dynamic_batch(graph: &mut Graph) {
         }
     }
     let mut shapes = Vec::new();
-    for node in graph.nodes.iter().filter(|node| node.op == "Reshape" && node.int("allowzero", 0) == 0) {
+    for node in graph.nodes.iter().filter(|node| of_one && node.op == "Reshape" && node.int("allowzero", 0) == 0) {
         let Some(Some(shape)) = node.inputs.get(1) else { continue };
         let sizes = graph.initializers.get(shape).and_then(|tensor| tensor.to_i64());
         if let Some([1, rest @ ..]) = sizes.as_deref() {

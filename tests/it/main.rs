@@ -8,6 +8,7 @@ mod control_flow;
 mod data;
 mod delta;
 mod engine;
+mod families;
 mod grad_cases;
 mod grad_walk;
 mod language;

@@ -6,7 +6,8 @@ use edgetune::adapter::Request;
 use edgetune::cut::Selection;
 use edgetune::engine::{Bound, Options, Session};
 use edgetune::graph::{DType, Tensor};
-use edgetune::train::optimizer::State;
+use edgetune::train::loss::Loss;
+use edgetune::train::optimizer::{Optimizer, State};
 use edgetune::train::prepare::{Base, Bundle, prepare};
 use edgetune::train::step::{LABELS, LOSS, gradient_name};
 use std::collections::HashMap;
@@ -32,30 +33,52 @@ pub fn follows_pytorch(goldens: &Goldens, model: &str, run: &str, tolerance: f64
 fn losses(goldens: &Goldens, model: &Model, run: &Run) -> Vec<f64> {
     let scratch = tempfile::tempdir().unwrap();
     let bundle = bundle_of(&goldens.path(model), &model.learning(run), scratch.path());
-    let options = Options { threads: 1, ..Options::default() };
-    let mut body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
-    let step = bundle.step(&run.loss()).unwrap_or_else(|error| panic!("{}: {error}", model.name));
-    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-    let mut bound = bound(&bundle, &step, &gradients, &options);
-    let optimizer = run.optimizer();
-    let mut states: Vec<State> = bundle.parameters.iter().map(|p| State::new(&optimizer, p.initial.len())).collect();
+    let mut trainer = Trainer::new(&bundle, &run.loss(), run.optimizer());
     let mut arrays = goldens.arrays(model);
-    let mut losses = Vec::new();
-    for batch in (0..model.batches).cycle().take(run.losses.len()) {
+    let step = |batch| {
         let given: Vec<(String, Tensor)> =
             bundle.inputs.iter().map(|(name, ty)| (name.clone(), arrays.tensor(name, batch, ty.dtype))).collect();
-        for (name, tensor) in features(&bundle, body.as_mut(), &given) {
-            bound.set_input(&name, &tensor).unwrap();
-        }
-        bound.set_input(LABELS, &arrays.tensor("labels", batch, DType::Int64)).unwrap();
-        bound.run().unwrap_or_else(|error| panic!("{}: {error}", model.name));
-        losses.push(f64::from(bound.output::<f32>(LOSS).unwrap()[0]));
-        for ((parameter, gradient), state) in bundle.parameters.iter().zip(&gradients).zip(&mut states) {
-            let (values, gradient) = bound.update::<f32>(&parameter.name, gradient).unwrap();
-            optimizer.update(values, gradient, 1.0, run.learning_rate, state);
-        }
+        trainer.step(&given, &arrays.tensor("labels", batch, DType::Int64), run.learning_rate)
+    };
+    (0..model.batches).cycle().take(run.losses.len()).map(step).collect()
+}
+
+/// A bundle in training: what a run does with it, without data, cache and schedule.
+pub struct Trainer<'a> {
+    bundle: &'a Bundle,
+    body: Option<Session>,
+    bound: Bound,
+    gradients: Vec<String>,
+    optimizer: Optimizer,
+    states: Vec<State>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Before the first step.
+    pub fn new(bundle: &'a Bundle, loss: &Loss, optimizer: Optimizer) -> Self {
+        let options = Options { threads: 1, ..Options::default() };
+        let body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
+        let step = bundle.step(loss).unwrap_or_else(|error| panic!("{error}"));
+        let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+        let bound = bound(bundle, &step, &gradients, &options);
+        let states = bundle.parameters.iter().map(|p| State::new(&optimizer, p.initial.len())).collect();
+        Self { bundle, body, bound, gradients, optimizer, states }
     }
-    losses
+
+    /// One step on a batch of the model's inputs; gives the loss before it.
+    pub fn step(&mut self, inputs: &[(String, Tensor)], labels: &Tensor, rate: f64) -> f64 {
+        for (name, tensor) in features(self.bundle, self.body.as_mut(), inputs) {
+            self.bound.set_input(&name, &tensor).unwrap();
+        }
+        self.bound.set_input(LABELS, labels).unwrap();
+        self.bound.run().unwrap_or_else(|error| panic!("{error}"));
+        let loss = f64::from(self.bound.output::<f32>(LOSS).unwrap()[0]);
+        for ((parameter, gradient), state) in self.bundle.parameters.iter().zip(&self.gradients).zip(&mut self.states) {
+            let (values, gradient) = self.bound.update::<f32>(&parameter.name, gradient).unwrap();
+            self.optimizer.update(values, gradient, 1.0, rate, state);
+        }
+        loss
+    }
 }
 
 /// The bundle that trains just these initializers.

@@ -78,8 +78,7 @@ impl Goldens {
 
     /// The model's batches.
     pub fn arrays(&self, model: &Model) -> Arrays {
-        let file = File::open(self.folder.join(&model.arrays)).expect("the archive is in the project");
-        Arrays(NpzReader::new(file).expect("an archive of arrays"))
+        Arrays::open(&self.folder.join(&model.arrays))
     }
 }
 
@@ -109,22 +108,26 @@ impl Run {
     }
 
     pub fn optimizer(&self) -> Optimizer {
-        let spec = &self.optimizer;
-        let number = |name: &str| spec[name].as_f64().unwrap_or_else(|| panic!("{name} in {spec}"));
-        match spec["kind"].as_str() {
-            Some("sgd") => Optimizer::Sgd {
-                momentum: number("momentum"),
-                nesterov: spec["nesterov"].as_bool().expect("true or false"),
-                weight_decay: number("weight_decay"),
-            },
-            Some("adamw") => Optimizer::AdamW {
-                beta1: number("beta1"),
-                beta2: number("beta2"),
-                epsilon: number("epsilon"),
-                weight_decay: number("weight_decay"),
-            },
-            other => panic!("no optimiser {other:?}"),
-        }
+        optimizer(&self.optimizer)
+    }
+}
+
+/// The optimiser that a golden tells.
+pub fn optimizer(spec: &serde_json::Value) -> Optimizer {
+    let number = |name: &str| spec[name].as_f64().unwrap_or_else(|| panic!("{name} in {spec}"));
+    match spec["kind"].as_str() {
+        Some("sgd") => Optimizer::Sgd {
+            momentum: number("momentum"),
+            nesterov: spec["nesterov"].as_bool().expect("true or false"),
+            weight_decay: number("weight_decay"),
+        },
+        Some("adamw") => Optimizer::AdamW {
+            beta1: number("beta1"),
+            beta2: number("beta2"),
+            epsilon: number("epsilon"),
+            weight_decay: number("weight_decay"),
+        },
+        other => panic!("no optimiser {other:?}"),
     }
 }
 
@@ -132,6 +135,12 @@ impl Run {
 pub struct Arrays(NpzReader<File>);
 
 impl Arrays {
+    /// An archive of batches.
+    pub fn open(path: &Path) -> Self {
+        let file = File::open(path).expect("the archive is in the project");
+        Self(NpzReader::new(file).expect("an archive of arrays"))
+    }
+
     fn array<T: ReadableElement + Clone>(&mut self, name: &str, batch: usize) -> ArrayD<T> {
         let names = self.0.names().expect("names");
         let numbered = format!("{name}/{batch}");
