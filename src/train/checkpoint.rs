@@ -42,7 +42,7 @@ pub struct Checkpoint {
 /// The parameters of the best epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The epoch, from 0.
+    /// The epoch, from 1; 0 for the first values.
     pub epoch: u32,
     /// Its validation loss.
     pub loss: f64,

@@ -126,6 +126,14 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
     write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
 }
 
+/// Writes the bundle for what [`adapter::install`] gave for that base.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    write_bundle(base, adapted, bundles)
+}
+
 /// Writes the bundle that a delta was learned in.
 ///
 /// # Errors
