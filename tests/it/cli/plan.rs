@@ -61,8 +61,8 @@ fn the_choice_can_be_made_again_without_a_plan_and_is_no_worse_than_the_head() {
 #[test]
 fn a_delta_budget_bounds_the_delta() {
     let place = ready();
-    let report = place.run(&format!("{AUTO} --budget-delta 6KiB")).json();
-    assert!(place.read("a.edelta").len() <= 6 << 10, "{}", chosen(&report));
+    let report = place.run(&format!("{AUTO} --budget-delta 12KiB")).json();
+    assert!(place.read("a.edelta").len() <= 12 << 10, "{}", chosen(&report));
     assert!(rows(&report).iter().any(|row| row["verdict"] == "too-large-delta"), "{report}");
 }
 
