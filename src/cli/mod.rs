@@ -4,6 +4,7 @@
 //! with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod args;
+mod budget;
 mod change;
 mod commands;
 mod delta_report;

@@ -68,9 +68,19 @@ pub struct Recipe {
     /// More labelled data that nothing is learned or chosen by
     #[arg(long, value_name = "PATH")]
     pub test: Option<PathBuf>,
-    /// What learns: head, last:N, or a pattern over node and initializer names; repeatable [default: head]
+    /// What learns: head, last:N, a pattern over node and initializer names; repeatable; or auto, which measures and chooses
+    /// within the budgets [default: head]
     #[arg(long, value_name = "SPEC")]
     pub train: Vec<String>,
+    /// Private memory that --train auto may use, such as 256MiB [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub budget_memory: Option<String>,
+    /// Time that a run of --train auto may take, such as 10min or 90s [default: no limit]
+    #[arg(long, value_name = "TIME")]
+    pub budget_time: Option<String>,
+    /// Size that the delta of --train auto may have, such as 64KiB [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub budget_delta: Option<String>,
     /// Which of the model's outputs to train on [default: printed]
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
@@ -167,6 +177,9 @@ impl Recipe {
             data: self.data.or(other.data),
             test: self.test.or(other.test),
             train: if self.train.is_empty() { other.train } else { self.train },
+            budget_memory: self.budget_memory.or(other.budget_memory),
+            budget_time: self.budget_time.or(other.budget_time),
+            budget_delta: self.budget_delta.or(other.budget_delta),
             output: self.output.or(other.output),
             head: self.head.or(other.head),
             loss: self.loss.or(other.loss),

@@ -5,6 +5,7 @@ use crate::data::{self, Finding, Severity, Split};
 use crate::train::evaluate::Metrics;
 use crate::train::features::Pass;
 use crate::train::fit::{EpochRecord, Outcome};
+use crate::train::plan::Plan;
 use crate::train::prepare::{Bundle, hex};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// What `--train auto` compared and chose.
+    pub plan: Option<Plan>,
     pub seed: u64,
     pub base_hash: String,
     pub versions: Versions,
@@ -111,6 +114,7 @@ pub struct Parts<'a> {
     pub delta_bytes: u64,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    pub plan: Option<Plan>,
     pub seed: u64,
     pub onnxruntime: &'a str,
     pub seconds: f64,
@@ -157,6 +161,7 @@ impl Report {
                 .collect(),
             validation: parts.validation,
             test: parts.test,
+            plan: parts.plan,
             seed: parts.seed,
             base_hash: hex(&bundle.base_hash),
             versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: parts.onnxruntime.into() },

@@ -1,8 +1,9 @@
 //! From a recipe to a delta on disk: what `train` and `demo` share.
 
 use super::args::{Compute, Global};
+use super::budget;
 use super::forward::Forward;
-use super::measure::MemoryWatch;
+use super::measure::{MemoryWatch, private_bytes};
 use super::print::{Printer, percent};
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
@@ -18,6 +19,8 @@ use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
 use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
+use crate::train::plan::candidates::Target;
+use crate::train::plan::{self, Situation};
 use crate::train::prepare::{self, Base, Bundle};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -51,8 +54,8 @@ pub struct Trained {
     pub measured: Option<(Metrics, Metrics)>,
 }
 
-/// Trains by a recipe and writes the delta.
-pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBool) -> Result<Trained> {
+/// Trains by a recipe and writes the delta; `None` if it was stopped before there was anything to go on with.
+pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBool) -> Result<Option<Trained>> {
     let watch = MemoryWatch::start();
     let began = job.began;
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
@@ -62,22 +65,61 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
-    let recipe = settings::with_loss(job.recipe.clone(), &base)?;
+    let mut recipe = settings::with_loss(job.recipe.clone(), &base)?;
     let mut settings = settings(&recipe)?;
     let data = Data::open(&recipe, &base, printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
-    let bundle = bundle(&base, &recipe, data.labels(), &global.bundles()?)?;
-    describe(&bundle, &data.split, printer);
-
     let options = job.compute.options(&base);
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let plan = match budget::budgets(&recipe)? {
+        None => None,
+        Some(budgets) => {
+            if job.resume {
+                bail!(
+                    "--resume: a plan may choose differently now; give the --train and --batch that the first run printed"
+                );
+            }
+            let situation = Situation {
+                base: &base,
+                target: target(&recipe, data.labels()),
+                bundles: &global.bundles()?,
+                dataset: &data.train,
+                split: &data.split,
+                preprocessing: &wire,
+                store,
+                options: &options,
+                settings: &settings,
+                batch_is_free: recipe.batch.is_none() && recipe.accumulate.is_none(),
+                budgets,
+                process_bytes: private_bytes(),
+                stop,
+                clock: clock.clone(),
+                tell: &|line| printer.note(line),
+            };
+            let Some(plan) = plan::plan(&situation)? else { return Ok(None) };
+            budget::print(&plan, printer);
+            let chosen = plan.chosen();
+            recipe.train.clone_from(&chosen.train);
+            settings.accumulate *= settings.batch.div_ceil(chosen.batch);
+            settings.batch = chosen.batch;
+            Some(plan)
+        }
+    };
+    let mut bundle = bundle(&base, &recipe, data.labels(), &global.bundles()?)?;
+    // The head alone is a run like any other; what learns below it starts from the trained head and has to beat it.
+    let keep_start = plan.as_ref().is_some_and(|plan| !plan.rows[0].chosen);
+    if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
+        plan::start_from(&mut bundle, &plan.head);
+    }
+    describe(&bundle, &data.split, printer);
+
     let mut order = fit::order(&data.split.train, settings.seed, 0);
     order.extend(&data.split.validation);
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
-    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, stop };
+    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
     let outcome = learn.fit(&mut features, &*clock, printer)?;
     let mut interrupted = outcome.end == End::Interrupted;
     let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
@@ -113,12 +155,13 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         delta_bytes,
         validation,
         test,
+        plan,
         seed: settings.seed,
         onnxruntime: &library.version,
         seconds: clock(),
         watch: &watch,
     });
-    Ok(Trained { interrupted, report, measured })
+    Ok(Some(Trained { interrupted, report, measured }))
 }
 
 /// A run must not find out at its end that its result has no place.
@@ -195,6 +238,8 @@ struct Learn<'a> {
     data: &'a Data,
     settings: &'a Settings,
     options: &'a engine::Options,
+    /// Whether the first values, of a head that was trained before, are a result already.
+    keep_start: bool,
     stop: &'a AtomicBool,
 }
 
@@ -210,6 +255,7 @@ impl Learn<'_> {
         let mut around = Around {
             checkpoint: Some(&checkpoint),
             resume: self.job.resume,
+            keep_start: self.keep_start,
             stop: self.stop,
             clock,
             tell: &mut |event| tell(&progress, self.settings.epochs, event),
@@ -282,22 +328,28 @@ pub fn inputs_of(base: &Base) -> Vec<(String, TensorType)> {
     graph.inputs.iter().filter_map(|id| Some((graph.value_name(*id).to_string(), graph.ty(*id)?.clone()))).collect()
 }
 
-/// The bundle for a recipe and the data's labels.
-pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle> {
+/// Output, width and head that a recipe and the data's labels ask for.
+fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
     let width = match labels {
         Labels::Values(rows) => Some(rows.ncols() as u64),
         // A language model keeps its vocabulary.
         Labels::NextTokens(_) => None,
         labels => Some(labels.names().len() as u64),
     };
+    Target { output: recipe.output.as_deref(), width, head: settings::head(recipe.head) }
+}
+
+/// The bundle for a recipe and the data's labels.
+pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle> {
+    let Target { output, width, head } = target(recipe, labels);
     let request = Request {
-        output: recipe.output.as_deref(),
+        output,
         selections: &settings::selections(recipe)?,
         method: recipe.change.method(),
         places: recipe.change.places()?,
         seed: recipe.seed.unwrap_or(0),
         width,
-        head: settings::head(recipe.head),
+        head,
     };
     Ok(prepare::prepare(base, &request, bundles)?)
 }

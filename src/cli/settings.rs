@@ -53,7 +53,9 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
     if recipe.per_class == Some(0) {
         bail!("--per-class: 0 of them would learn nothing; give 1 or more");
     }
-    selections(recipe)?;
+    if super::budget::budgets(recipe)?.is_none() {
+        selections(recipe)?;
+    }
     recipe.change.check()?;
     Ok(settings)
 }

@@ -33,6 +33,8 @@ pub struct Features {
     body: Body,
     /// Chunks decoded ahead; `None` once all are computed.
     decoded: Option<Receiver<Decoded>>,
+    /// Samples that are still to be decoded and computed.
+    missing: usize,
     clock: Arc<dyn Fn() -> f64>,
     pass: Pass,
 }
@@ -114,8 +116,9 @@ impl Features {
             .filter(|sample| !cache.contains(&dataset.key(*sample)) && asked.insert(dataset.key(*sample)))
             .collect();
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
+        let to_compute = missing.len();
         let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing));
-        Ok(Self { cache, body_key, layout, dataset, body, decoded, clock, pass })
+        Ok(Self { cache, body_key, layout, dataset, body, decoded, missing: to_compute, clock, pass })
     }
 
     /// Computes what these samples lack, chunk by chunk; `false` if the stop flag was raised before all were there.
@@ -129,6 +132,9 @@ impl Features {
                 return Ok(false);
             }
             self.advance()?;
+        }
+        if self.missing == 0 {
+            self.end_pass();
         }
         Ok(!stop.load(Ordering::Relaxed))
     }
@@ -170,18 +176,23 @@ impl Features {
         Ok(stacked)
     }
 
-    /// Runs the body over the next decoded chunk; gives its memory back after the last.
+    /// Gives the body's memory back: no sample is left that it would have to run for.
+    fn end_pass(&mut self) {
+        if self.decoded.take().is_some() {
+            self.body.session = None;
+            self.cache.flush();
+        }
+    }
+
+    /// Runs the body over the next decoded chunk.
     fn advance(&mut self) -> Result<(), Error> {
         let began = (self.clock)();
         match self.decoded.as_ref().and_then(|decoded| decoded.recv().ok()) {
             Some((chunk, batch)) => {
+                self.missing -= chunk.len();
                 self.compute(&chunk, batch?)?;
             }
-            None => {
-                self.decoded = None;
-                self.body.session = None;
-                self.cache.flush();
-            }
+            None => self.end_pass(),
         }
         self.pass.seconds += (self.clock)() - began;
         Ok(())

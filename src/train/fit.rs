@@ -159,7 +159,7 @@ pub struct Outcome {
     pub parameters: Vec<Vec<f32>>,
     /// All finished epochs.
     pub history: Vec<EpochRecord>,
-    /// The epoch the parameters are from, from 1.
+    /// The epoch the parameters are from, from 1; 0 for the first values.
     pub best_epoch: u32,
     /// How it ended.
     pub end: End,
@@ -188,6 +188,8 @@ pub struct Around<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Whether to go on from it.
     pub resume: bool,
+    /// Whether the first values count as a result: they are validated, and kept where no epoch is better.
+    pub keep_start: bool,
     /// Raised to end the run after the step in progress.
     pub stop: &'a AtomicBool,
     /// Seconds since some fixed moment.
@@ -212,6 +214,14 @@ pub fn fit(
     validate(settings, labels, split, bundle)?;
     let mut run = Run::start(bundle, features, labels, split, settings, options, around)?;
     let steps = settings.steps_per_epoch(split.train.len());
+    if around.keep_start && run.state.steps_total == 0 {
+        if !run.features.ready(&split.validation, around.stop)? {
+            return run.interrupted(around);
+        }
+        if let Some(metrics) = run.validate()? {
+            run.keep_if_best(&metrics);
+        }
+    }
     while run.state.epoch < settings.epochs && !run.out_of_patience() {
         let order = order(&split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
@@ -323,15 +333,7 @@ impl<'a> Run<'a> {
         };
         let state = known.unwrap_or_else(|| fresh(bundle, settings, fingerprint));
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-        let inputs: Vec<(&str, &[u64])> =
-            bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-        let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
-        outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-        let step = bundle.step(&settings.loss)?;
-        let mut bound = Bound::new(Session::from_file(&step, options)?, &inputs, &outputs)?;
-        for (parameter, values) in bundle.parameters.iter().zip(&state.parameters) {
-            bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
-        }
+        let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
         let several = settings.accumulate > 1;
         let sums = state.parameters.iter().map(|values| vec![0.0; if several { values.len() } else { 0 }]).collect();
         Ok(Self {
@@ -451,21 +453,26 @@ impl<'a> Run<'a> {
             validation_perplexity: measured.as_ref().and_then(|metrics| metrics.perplexity),
             seconds: (around.clock)() - began,
         };
-        if let Some(metrics) = &measured
-            && self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss)
-        {
-            let parameters = self.state.parameters.clone();
-            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
-        }
         self.state.epoch += 1;
         self.state.step = 0;
         self.state.loss_sum = 0.0;
+        if let Some(metrics) = &measured {
+            self.keep_if_best(metrics);
+        }
         (around.tell)(Event::Epoch { epoch: self.state.epoch, record: &record });
         self.state.history.push(record);
         if let Some(path) = around.checkpoint {
             checkpoint::write(path, &self.state)?;
         }
         Ok(())
+    }
+
+    /// Copies the parameters where their validation loss is the lowest so far.
+    fn keep_if_best(&mut self, metrics: &Metrics) {
+        if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
+            let parameters = self.state.parameters.clone();
+            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
+        }
     }
 
     /// What has grown beyond fp16 would be another value in the delta.
@@ -494,7 +501,7 @@ impl<'a> Run<'a> {
     }
 
     fn out_of_patience(&self) -> bool {
-        let since_best = |best: &Best| self.state.epoch - best.epoch - 1;
+        let since_best = |best: &Best| self.state.epoch - best.epoch;
         match (self.settings.patience, &self.state.best) {
             (Some(patience), Some(best)) => since_best(best) >= patience,
             _ => false,
@@ -512,7 +519,7 @@ impl<'a> Run<'a> {
     fn outcome(self, end: End) -> Outcome {
         let state = self.state;
         let (parameters, best_epoch) = match state.best {
-            Some(best) => (best.parameters, best.epoch + 1),
+            Some(best) => (best.parameters, best.epoch),
             None => (state.parameters, state.epoch),
         };
         Outcome {
@@ -525,6 +532,27 @@ impl<'a> Run<'a> {
             first_step_at_s: self.first_step_at_s,
         }
     }
+}
+
+/// The step graph's session with its parameters and gradients in place, the parameters at `values`.
+///
+/// # Errors
+/// No step graph, ONNX Runtime's refusal.
+pub fn step_session(
+    bundle: &Bundle,
+    loss: &Loss,
+    options: &engine::Options,
+    values: &[Vec<f32>],
+) -> Result<Bound, Error> {
+    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+    let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
+    outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
+    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, options)?, &inputs, &outputs)?;
+    for (parameter, values) in bundle.parameters.iter().zip(values) {
+        bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
+    }
+    Ok(bound)
 }
 
 fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {

@@ -15,6 +15,7 @@ pub mod fit;
 pub mod generate;
 pub mod loss;
 pub mod optimizer;
+pub mod plan;
 pub mod prepare;
 pub mod schedule;
 pub mod step;

@@ -127,6 +127,14 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
     write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
 }
 
+/// Writes the bundle for what [`adapter::install`] gave for that base.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    write_bundle(base, adapted, bundles)
+}
+
 /// Writes the bundle that a delta was learned in.
 ///
 /// # Errors
@@ -135,20 +143,62 @@ pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Re
     write_bundle(base, adapter::from_delta(base.graph.clone(), change)?, bundles)
 }
 
-fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+/// A base divided for a request; nothing of it is written yet.
+#[derive(Debug)]
+pub struct Divided {
+    /// The base with its head changed where needed, and what learns.
+    pub adapted: Adapted,
+    /// The typed tail: features and parameters → output.
+    pub tail: Graph,
+    /// Model inputs → features.
+    pub body: Graph,
+    /// What crosses the cut, batch dimension included.
+    pub features: Vec<(String, TensorType)>,
+    /// Columns of the output.
+    pub width: u64,
+}
+
+/// Cuts an adapted base below what learns.
+///
+/// # Errors
+/// A base that cannot be cut there, or whose output has no fixed width.
+pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
     let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
     engine::infer_types(&mut tail)?;
-    let typed = |graph: &Graph, names: &[String]| -> Vec<(String, TensorType)> {
-        let ty = |name: &String| graph.find(name).and_then(|id| graph.ty(id)).cloned();
-        names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
-    };
     let output_ty = tail.ty(tail.outputs[0]).cloned();
     let width = output_ty.as_ref().and_then(|ty| ty.shape.as_ref()?.last()?.fixed()).ok_or_else(|| Error::Width {
         output: tail.value_name(tail.outputs[0]).into(),
         ty: output_ty.as_ref().map_or("type unknown".into(), ToString::to_string),
     })?;
+    let features = typed(&tail, &features);
+    Ok(Divided { adapted, tail, body, features, width })
+}
+
+impl Divided {
+    /// The step graph for a loss.
+    ///
+    /// # Errors
+    /// No gradient, or an output that the loss cannot take.
+    pub fn step(&self, loss: &Loss) -> Result<Graph, Error> {
+        step_graph(&self.tail, loss, self.width, &self.adapted.parameters)
+    }
+}
+
+fn step_graph(tail: &Graph, loss: &Loss, width: u64, parameters: &[Parameter]) -> Result<Graph, Error> {
+    let mut graph = step::with_loss(tail, loss, width)?;
+    engine::infer_types(&mut graph)?;
+    Ok(step::with_gradients(graph, parameters)?)
+}
+
+fn typed(graph: &Graph, names: &[String]) -> Vec<(String, TensorType)> {
+    let ty = |name: &String| graph.find(name).and_then(|id| graph.ty(id)).cloned();
+    names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
+}
+
+fn write_bundle(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    let Divided { adapted, tail, body, features, width } = divide(adapted)?;
     let folder = bundles.join(base.short_hash());
     std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
     let weights = weights_of(base, &folder)?;
@@ -164,7 +214,7 @@ fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bun
         body: body_path,
         tail: tail_path,
         inputs: typed(&base.graph, &inputs),
-        features: typed(&tail, &features),
+        features,
         parameters: adapted.parameters,
         output,
         width,
@@ -185,9 +235,7 @@ impl Bundle {
     /// # Errors
     /// No gradient, an output that the loss cannot take, or a file that cannot be written.
     pub fn step(&self, loss: &Loss) -> Result<PathBuf, Error> {
-        let mut graph = step::with_loss(&self.tail_graph, loss, self.width)?;
-        engine::infer_types(&mut graph)?;
-        let graph = step::with_gradients(graph, &self.parameters)?;
+        let graph = step_graph(&self.tail_graph, loss, self.width, &self.parameters)?;
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 

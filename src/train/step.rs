@@ -5,7 +5,7 @@
 use super::loss::Loss;
 use crate::adapter::Parameter;
 use crate::grad;
-use crate::graph::{Builder, Dim, Graph, ValueId};
+use crate::graph::{Builder, Dim, Graph, Node, ValueId};
 
 /// Name of the labels' input.
 pub const LABELS: &str = "edgetune.labels";
@@ -85,5 +85,24 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
     }
     let mut graph = grad::with_faster_nodes(builder.finish());
     graph.prune();
+    gradients_as_early_as_possible(&mut graph);
     Ok(graph)
+}
+
+/// ONNX Runtime runs a graph depth first from the last node that nobody reads. The nodes that give the gradients become
+/// the last, the head's the very last: its gradient then comes first, and what it needs is given back before the layers
+/// below are visited. In the order of writing the lowest layer's gradient would come first, and all others would wait with
+/// everything they read: 104 MB instead of 60 for EfficientNet-Lite0's last eight layers.
+fn gradients_as_early_as_possible(graph: &mut Graph) {
+    let (producers, readers) = (graph.producers(), graph.consumers());
+    let mut last = Vec::new();
+    for output in &graph.outputs {
+        let Some(identity) = producers.get(output).copied() else { continue };
+        let gives = graph.nodes[identity].reads().next().filter(|id| readers.get(id).is_some_and(|all| all.len() == 1));
+        last.extend(gives.and_then(|id| producers.get(&id)).copied().filter(|index| !last.contains(index)));
+        last.push(identity);
+    }
+    let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
+    let last: Vec<Node> = last.into_iter().filter_map(|index| nodes[index].take()).collect();
+    graph.nodes = nodes.into_iter().flatten().chain(last).collect();
 }

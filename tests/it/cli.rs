@@ -9,6 +9,7 @@ mod kinds;
 mod language;
 mod machine;
 mod models;
+mod plan;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;
