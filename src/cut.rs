@@ -239,6 +239,7 @@ pub struct Cut {
 /// [`Error::NotPerSample`] if a value would cross that is neither one row a sample nor cheap to compute again.
 pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cut, Error> {
     let batch = batch_names(graph);
+    let other = other_names(graph, &batch);
     let learns = graph.descendants(trainable.iter().copied());
     let mut whole = graph.clone();
     whole.outputs = vec![output];
@@ -256,7 +257,7 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
         if !seen.insert(id) || whole.initializers.contains_key(&id) {
             continue;
         }
-        if per_sample(&whole, id, &batch) {
+        if per_sample(&whole, id, &batch, &other) {
             features.insert(id);
             continue;
         }
@@ -366,12 +367,22 @@ pub fn batch_names(graph: &Graph) -> HashSet<String> {
         .collect()
 }
 
+/// The names that the model's inputs give to other dimensions than their first, such as a sequence.
+fn other_names(graph: &Graph, batch: &HashSet<String>) -> HashSet<String> {
+    let dims =
+        graph.inputs.iter().filter_map(|id| graph.ty(*id)?.shape.as_deref()).flat_map(|shape| shape.iter().skip(1));
+    let names = dims.filter_map(|dim| if let Dim::Named(name) = dim { Some(name.clone()) } else { None });
+    names.filter(|name| !batch.contains(name)).collect()
+}
+
 /// Whether the value has one row a sample: its first dimension is the batch. Where inference has lost the batch's name,
-/// a float tensor of two or more dimensions whose first is not fixed is taken for it (and checked when it is computed).
-fn per_sample(graph: &Graph, id: ValueId, batch: &HashSet<String>) -> bool {
+/// a float tensor of two or more dimensions whose first is not fixed is taken for it (and checked when it is computed),
+/// unless that is a dimension of another name: a row for each position (`[seq, 64]`) is no row a sample.
+fn per_sample(graph: &Graph, id: ValueId, batch: &HashSet<String>, other: &HashSet<String>) -> bool {
     let Some(ty) = graph.ty(id) else { return false };
     match ty.shape.as_deref() {
         Some([Dim::Named(name), ..]) if batch.contains(name) => true,
+        Some([Dim::Named(name), ..]) if other.contains(name) => false,
         Some([Dim::Named(_) | Dim::Unknown, _, ..]) => ty.dtype.is_float(),
         _ => false,
     }
@@ -462,6 +473,28 @@ fn write_shape(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{Builder, TensorType};
+
+    #[test]
+    fn a_row_for_each_position_is_computed_again_and_not_handed_over() {
+        let named = |names: &[&str]| names.iter().map(|name| Dim::Named((*name).into())).collect::<Vec<_>>();
+        let b = Builder::new(Graph::new("rotary", 17), "");
+        let x = b.input("x", TensorType::new(DType::Float, named(&["batch", "seq", "hidden"])));
+        let sequence = b.op("Shape", &[x], &[("start", Attr::Int(1)), ("end", Attr::Int(2))]);
+        let table = b.constant(Tensor::from_f32(&[4, 2], &[0.5; 8]));
+        let angles = b.op("Slice", &[table, b.ints(&[0]), sequence, b.ints(&[0])], &[]);
+        let weight = b.constant(Tensor::from_f32(&[2], &[1.0, 2.0]));
+        let frozen = x.unary("Relu");
+        let y = frozen * weight * angles;
+        let (angles, weight, frozen, y) = (angles.id(), weight.id(), frozen.id(), y.id());
+        let mut graph = b.finish();
+        graph.values[angles.index()].ty = Some(TensorType::new(DType::Float, named(&["seq", "size"])));
+        graph.values[frozen.index()].ty = Some(TensorType::new(DType::Float, named(&["batch", "seq", "hidden"])));
+        let cut = split(&graph, &[weight], y).unwrap();
+        let handed = |id: ValueId| cut.features.iter().any(|feature| feature == graph.value_name(id));
+        assert!(handed(frozen) && !handed(angles), "{:?}", cut.features);
+        assert!(cut.tail.nodes.iter().any(|node| node.op == "Slice"), "the table is cut in the tail");
+    }
 
     #[test]
     fn selections_are_read_or_refused() {
