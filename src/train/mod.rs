@@ -19,5 +19,6 @@ pub mod plan;
 pub mod prepare;
 pub mod schedule;
 pub mod step;
+pub mod step_session;
 
 pub use error::Error;
