@@ -370,7 +370,7 @@ fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {
 }
 
 /// Parameters are fp32. Where the base computes in another float type, a `Cast` behind the parameter keeps its readers
-/// as they are.
+/// as they are; where it only stores it and casts it to fp32 itself, nothing rounds what is learned.
 fn learn_in_fp32(graph: &mut Graph, id: ValueId) {
     let dtype = graph.initializers[&id].dtype;
     if dtype == DType::Float {
@@ -379,7 +379,8 @@ fn learn_in_fp32(graph: &mut Graph, id: ValueId) {
     let mut ty = graph.initializers[&id].ty();
     let name = graph.value_name(id).to_string();
     let cast = graph.add_value(&format!("{name}/cast"), Some(ty.clone()));
-    for node in &mut graph.nodes {
+    let widens = |node: &Node| node.op == "Cast" && node.int("to", 0) == i64::from(DType::Float.onnx());
+    for node in graph.nodes.iter_mut().filter(|node| !widens(node)) {
         node.inputs.iter_mut().filter(|input| **input == Some(id)).for_each(|input| *input = Some(cast));
     }
     graph.nodes.insert(

@@ -23,6 +23,10 @@ const TOLERANCE: f64 = 0.02;
 /// Step lengths h that are tried, as a share of the parameter's own length: rounding spoils short ones, curvature long
 /// ones.
 const LENGTHS: [f64; 5] = [0.1, 0.03, 0.01, 0.003, 0.001];
+/// Further step lengths, as the share of the loss that the gradient says they move: of a table of embeddings only the rows
+/// that the samples pick move it, and a share of the whole table would be far too long for them. They are
+/// never longer than the longest of [`LENGTHS`].
+const LOSS_SHARES: [f64; 2] = [0.01, 0.003];
 
 /// What the check says of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +94,10 @@ fn checked(bound: &mut Bound, parameter: &str, gradient: &str, random: &mut fast
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(0.1);
     let mut best: Option<f64> = None;
     let mut heard = false;
-    for share in LENGTHS {
+    let by_parameter = LENGTHS.map(|share| share * length);
+    let by_loss = LOSS_SHARES.map(|share| share * at_rest.abs() / expected.abs());
+    for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LENGTHS[0] * length) {
         let mut losses = [0.0; 2];
-        let h = share * length;
         for (loss, sign) in losses.iter_mut().zip([1.0, -1.0]) {
             let moved = bound.input_mut::<f32>(parameter)?;
             for ((to, from), along) in moved.iter_mut().zip(&values).zip(&direction) {
