@@ -56,8 +56,8 @@ pub struct Checked {
 /// No step graph, or samples of the model's declared types that ONNX Runtime refuses.
 pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Result<Vec<Checked>, Error> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let features = random_features(bundle, options, &mut random)?;
-    let labels = labels_tensor(&random_labels(bundle, loss, &mut random), &[0, 1, 2, 3]);
+    let (features, open) = random_features(bundle, options, &mut random)?;
+    let labels = labels_tensor(&random_labels(bundle, loss, open, &mut random), &[0, 1, 2, 3]);
     let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|p| moving(&p.initial, &mut random)).collect();
     let ready = |path: PathBuf, gradients: &[String]| -> Result<Bound, Error> {
         let parameters = || bundle.parameters.iter();
@@ -156,12 +156,12 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
     ((-2.0 * radius.ln()).sqrt() * (2.0 * std::f64::consts::PI * angle).cos()) as f32
 }
 
-/// Features of random samples: what the body makes of random inputs.
+/// Features of random samples: what the body makes of random inputs. And the size of open dimensions that it took.
 fn random_features(
     bundle: &Bundle,
     options: &Options,
     random: &mut fastrand::Rng,
-) -> Result<HashMap<String, Tensor>, Error> {
+) -> Result<(HashMap<String, Tensor>, u64), Error> {
     let mut body = bundle.body.as_deref().map(|path| Session::from_file(path, options)).transpose()?;
     let mut refused = None;
     for open in OPEN_SIZES {
@@ -181,7 +181,7 @@ fn random_features(
             }
         }
         known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
-        return Ok(known);
+        return Ok((known, open));
     }
     Err(refused.expect("a size was tried").into())
 }
@@ -220,10 +220,10 @@ fn random_input(name: &str, ty: &TensorType, open: u64, random: &mut fastrand::R
     }
 }
 
-fn random_labels(bundle: &Bundle, loss: &Loss, random: &mut fastrand::Rng) -> Labels {
+fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand::Rng) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
     if *loss == Loss::NextToken {
-        let sequence = bundle.sequence().unwrap_or(OPEN_SIZE) as usize;
+        let sequence = bundle.sequence().unwrap_or(open) as usize;
         return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));
     }
     if loss.takes_classes() {
