@@ -13,16 +13,20 @@ use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// Samples that the gradient is taken over.
 const BATCH: u64 = 4;
-/// The size that is given to a dimension that the model leaves open, such as a sequence.
-const OPEN_SIZE: u64 = 16;
+/// The sizes that are tried for a dimension that the model leaves open, such as a sequence: the first that its body takes.
+/// Sound needs more than one window, text has few positions.
+const OPEN_SIZES: [u64; 4] = [16, 128, 2048, 16384];
 /// Largest relative difference of the two derivatives.
 const TOLERANCE: f64 = 0.02;
-/// Step lengths h that are tried, as a share of the parameter's own length: rounding spoils short ones, curvature long
-/// ones.
-const LENGTHS: [f64; 5] = [0.1, 0.03, 0.01, 0.003, 0.001];
+/// Step lengths h that are tried until one agrees, as a share of the parameter's own length: rounding spoils short ones,
+/// curvature and the kinks of activations long ones.
+const LENGTHS: [f64; 8] = [0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5, 0.03, LONGEST];
+/// The longest of them.
+const LONGEST: f64 = 0.1;
 /// Further step lengths, as the share of the loss that the gradient says they move: of a table of embeddings only the rows
 /// that the samples pick move it, and a share of the whole table would be far too long for them. They are
 /// never longer than the longest of [`LENGTHS`].
@@ -58,65 +62,87 @@ pub struct Checked {
 /// No step graph, or samples of the model's declared types that ONNX Runtime refuses.
 pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Result<Vec<Checked>, Error> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let features = random_features(bundle, options, &mut random)?;
-    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-    let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-    let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
-    outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-    let session = Session::from_file(&bundle.step(loss)?, options)?;
-    let mut bound = Bound::new(session, &inputs, &outputs)?;
-    for (name, tensor) in &features {
-        bound.set_input(name, tensor)?;
-    }
-    bound.set_input(LABELS, &labels_tensor(&random_labels(bundle, loss, &mut random), &[0, 1, 2, 3]))?;
-    for parameter in &bundle.parameters {
-        let values = bound.input_mut::<f32>(&parameter.name)?;
-        values.copy_from_slice(&parameter.initial);
-        // A fresh head of zeros would hide every gradient below it.
-        if values.iter().all(|value| *value == 0.0) {
-            values.iter_mut().for_each(|value| *value = 0.05 * normal(&mut random));
+    let (features, open) = random_features(bundle, options, &mut random)?;
+    let labels = labels_tensor(&random_labels(bundle, loss, open, &mut random), &[0, 1, 2, 3]);
+    let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|p| moving(&p.initial, &mut random)).collect();
+    let ready = |path: PathBuf, gradients: &[String]| -> Result<Bound, Error> {
+        let parameters = || bundle.parameters.iter();
+        let inputs: Vec<(&str, &[u64])> = parameters().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+        let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
+        outputs.extend(gradients.iter().zip(parameters()).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
+        let mut bound = Bound::new(Session::from_file(&path, options)?, &inputs, &outputs)?;
+        for (name, tensor) in &features {
+            bound.set_input(name, tensor)?;
         }
-    }
-    let names = bundle.parameters.iter().zip(&gradients);
-    names.map(|(parameter, gradient)| checked(&mut bound, &parameter.name, gradient, &mut random)).collect()
+        bound.set_input(LABELS, &labels)?;
+        for (parameter, values) in parameters().zip(&values) {
+            bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
+        }
+        Ok(bound)
+    };
+    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+    let slopes: Vec<Vec<f64>> = {
+        let mut step = ready(bundle.step(loss)?, &gradients)?;
+        step.run()?;
+        let slope = |name: &String| Ok(step.output::<f32>(name)?.iter().map(|value| f64::from(*value)).collect());
+        gradients.iter().map(slope).collect::<Result<_, Error>>()?
+    };
+    let mut forward = ready(bundle.forward(loss)?, &[])?;
+    let names = bundle.parameters.iter().map(|parameter| parameter.name.as_str());
+    names
+        .zip(slopes.iter().zip(&values))
+        .map(|(name, (slope, values))| checked(&mut forward, name, slope, values, &mut random))
+        .collect()
 }
 
-fn checked(bound: &mut Bound, parameter: &str, gradient: &str, random: &mut fastrand::Rng) -> Result<Checked, Error> {
-    bound.run()?;
-    let at_rest = f64::from(bound.output::<f32>(LOSS)?[0]);
-    let slope: Vec<f64> = bound.output::<f32>(gradient)?.iter().map(|value| f64::from(*value)).collect();
-    let values = bound.input::<f32>(parameter)?.to_vec();
+/// First values. A fresh head of zeros would hide every gradient below it.
+fn moving(initial: &[f32], random: &mut fastrand::Rng) -> Vec<f32> {
+    let zeros = initial.iter().all(|value| *value == 0.0);
+    if zeros { initial.iter().map(|_| 0.05 * normal(random)).collect() } else { initial.to_vec() }
+}
+
+/// Two runs of `forward` for each length of the step along one direction from `values`, where the gradient is `slope`.
+fn checked(
+    forward: &mut Bound,
+    parameter: &str,
+    slope: &[f64],
+    values: &[f32],
+    random: &mut fastrand::Rng,
+) -> Result<Checked, Error> {
     // Half along the gradient, where the loss moves most, and half anywhere, so that no part of it goes unseen.
     let anywhere = unit((0..slope.len()).map(|_| f64::from(normal(random))).collect());
-    let along = unit(slope.clone());
+    let along = unit(slope.to_vec());
     let direction = unit(along.iter().zip(&anywhere).map(|(a, b)| a + b).collect());
     let expected: f64 = slope.iter().zip(&direction).map(|(a, b)| a * b).sum();
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(0.1);
-    let mut best: Option<f64> = None;
-    let mut heard = false;
+    forward.run()?;
+    let at_rest = f64::from(forward.output::<f32>(LOSS)?[0]);
     let by_parameter = LENGTHS.map(|share| share * length);
     let by_loss = LOSS_SHARES.map(|share| share * at_rest.abs() / expected.abs());
-    for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LENGTHS[0] * length) {
-        let mut losses = [0.0; 2];
-        for (loss, sign) in losses.iter_mut().zip([1.0, -1.0]) {
-            let moved = bound.input_mut::<f32>(parameter)?;
-            for ((to, from), along) in moved.iter_mut().zip(&values).zip(&direction) {
-                *to = (f64::from(*from) + sign * h * along) as f32;
+    let (mut best, mut heard) = (f64::NAN, false);
+    for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LONGEST * length) {
+        let mut moved = |h: f64| -> Result<f64, Error> {
+            let to = forward.input_mut::<f32>(parameter)?;
+            for ((to, from), along) in to.iter_mut().zip(values).zip(&direction) {
+                *to = (f64::from(*from) + h * along) as f32;
             }
-            bound.run()?;
-            *loss = f64::from(bound.output::<f32>(LOSS)?[0]);
-        }
+            forward.run()?;
+            Ok(f64::from(forward.output::<f32>(LOSS)?[0]))
+        };
+        let losses = [moved(h)?, moved(-h)?];
         // Well above the rounding of a loss in f32.
         heard |= (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs();
         let numeric = (losses[0] - losses[1]) / (2.0 * h);
-        if best.is_none_or(|best| (numeric - expected).abs() < (best - expected).abs()) {
-            best = Some(numeric);
+        if best.is_nan() || (numeric - expected).abs() < (best - expected).abs() {
+            best = numeric;
+        }
+        if verdict(expected, best, heard) == Verdict::Agrees {
+            break;
         }
     }
-    bound.input_mut::<f32>(parameter)?.copy_from_slice(&values);
-    let numeric = best.unwrap_or(f64::NAN);
-    let verdict = verdict(expected, numeric, heard);
-    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric, verdict })
+    forward.input_mut::<f32>(parameter)?.copy_from_slice(values);
+    let verdict = verdict(expected, best, heard);
+    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict })
 }
 
 fn verdict(gradient: f64, numeric: f64, heard: bool) -> Verdict {
@@ -139,29 +165,38 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
     ((-2.0 * radius.ln()).sqrt() * (2.0 * std::f64::consts::PI * angle).cos()) as f32
 }
 
-/// Features of random samples: what the body makes of random inputs.
+/// Features of random samples: what the body makes of random inputs. And the size of open dimensions that it took.
 fn random_features(
     bundle: &Bundle,
     options: &Options,
     random: &mut fastrand::Rng,
-) -> Result<HashMap<String, Tensor>, Error> {
-    let mut known: HashMap<String, Tensor> = HashMap::new();
-    for (name, ty) in &bundle.inputs {
-        known.insert(name.clone(), random_input(name, ty, random)?);
+) -> Result<(HashMap<String, Tensor>, u64), Error> {
+    let mut body = bundle.body.as_deref().map(|path| Session::from_file(path, options)).transpose()?;
+    let mut refused = None;
+    for open in OPEN_SIZES {
+        let mut known: HashMap<String, Tensor> = HashMap::new();
+        for (name, ty) in &bundle.inputs {
+            known.insert(name.clone(), random_input(name, ty, open, random)?);
+        }
+        if let Some(body) = &mut body {
+            let names: Vec<String> = body.inputs().iter().map(|(name, _)| name.clone()).collect();
+            let fed: Vec<(&str, &Tensor)> = names.iter().map(|name| (name.as_str(), &known[name])).collect();
+            match body.run(&fed) {
+                Ok(outputs) => known.extend(body.outputs().iter().map(|(name, _)| name.clone()).zip(outputs)),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            }
+        }
+        known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
+        return Ok((known, open));
     }
-    if let Some(path) = &bundle.body {
-        let mut body = Session::from_file(path, options)?;
-        let names: Vec<String> = body.inputs().iter().map(|(name, _)| name.clone()).collect();
-        let fed: Vec<(&str, &Tensor)> = names.iter().map(|name| (name.as_str(), &known[name])).collect();
-        let outputs = body.run(&fed)?;
-        known.extend(body.outputs().iter().map(|(name, _)| name.clone()).zip(outputs));
-    }
-    known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
-    Ok(known)
+    Err(refused.expect("a size was tried").into())
 }
 
 /// Floats are normal; of integers, masks are ones and everything else is a small number.
-fn random_input(name: &str, ty: &TensorType, random: &mut fastrand::Rng) -> Result<Tensor, Error> {
+fn random_input(name: &str, ty: &TensorType, open: u64, random: &mut fastrand::Rng) -> Result<Tensor, Error> {
     let refuse = |problem: &str| Error::Sample {
         sample: "the random samples of the check".into(),
         input: name.into(),
@@ -170,7 +205,7 @@ fn random_input(name: &str, ty: &TensorType, random: &mut fastrand::Rng) -> Resu
     let dims =
         ty.shape.as_deref().ok_or_else(|| refuse("has no known rank; export the model with its input's shape"))?;
     // Nothing was read before: the sequences of past keys and values are empty.
-    let open = if data::text_role(name, ty) == Some(TextRole::Past) { 0 } else { OPEN_SIZE };
+    let open = if data::text_role(name, ty) == Some(TextRole::Past) { 0 } else { open };
     let size = |(axis, dim): (usize, &Dim)| if axis == 0 { BATCH } else { dim.fixed().unwrap_or(open) };
     let shape: Vec<u64> = dims.iter().enumerate().map(size).collect();
     let count = shape.iter().product::<u64>() as usize;
@@ -194,10 +229,10 @@ fn random_input(name: &str, ty: &TensorType, random: &mut fastrand::Rng) -> Resu
     }
 }
 
-fn random_labels(bundle: &Bundle, loss: &Loss, random: &mut fastrand::Rng) -> Labels {
+fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand::Rng) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
     if *loss == Loss::NextToken {
-        let sequence = bundle.sequence().unwrap_or(OPEN_SIZE) as usize;
+        let sequence = bundle.sequence().unwrap_or(open) as usize;
         return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));
     }
     if loss.takes_classes() {

@@ -247,6 +247,15 @@ impl Bundle {
         }
     }
 
+    /// As [`Bundle::step`], without the gradients: what the loss is for given parameters.
+    ///
+    /// # Errors
+    /// An output that the loss cannot take, or a file that cannot be written.
+    pub fn forward(&self, loss: &Loss) -> Result<PathBuf, Error> {
+        let graph = step::with_loss(&self.tail_graph, loss, self.width)?;
+        write_graph(&self.folder, "loss", &graph, &self.weights)
+    }
+
     /// The number of learned values.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(|parameter| parameter.shape.iter().product::<u64>()).sum()

@@ -24,7 +24,10 @@ pub enum Error {
     #[error(transparent)]
     Grad(#[from] grad::Error),
     /// The output has another shape.
-    #[error("output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with --output, or another --loss")]
+    #[error(
+        "output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with --output, or another --loss, or append a \
+         head with --classes N"
+    )]
     Output {
         /// The output's name.
         name: String,

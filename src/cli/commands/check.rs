@@ -1,15 +1,15 @@
 //! `edgetune check`: proof of a tail's gradient on this machine.
 
-use crate::adapter::{HeadChoice, Request};
+use crate::adapter::{self, HeadChoice, Request};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
 use crate::cli::recipe::LossName;
 use crate::cli::settings;
-use crate::cut::Selection;
+use crate::cut::{self, Selection};
 use crate::engine;
-use crate::train::check::{self, Verdict};
+use crate::train::check::{self, Checked, Verdict};
 use crate::train::prepare::{Base, prepare};
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -80,10 +80,21 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         ));
     }
     if let Some(wrong) = checked.iter().find(|row| row.verdict == Verdict::Differs) {
-        bail!(
-            "the gradient of `{}` is not how the loss moves; train only layers above it (a smaller --train last:N), and report the model",
-            wrong.parameter
-        );
+        let remedy = match agreeing(&base, output, &checked)? {
+            0 => "train a new head alone (--train head --classes N)".to_string(),
+            count => format!("train only the layers above it, --train last:{count}"),
+        };
+        bail!("the gradient of `{}` is not how the loss moves; {remedy}, and report the model", wrong.parameter);
     }
     Ok(Done::Fully)
+}
+
+/// The number of layers above the topmost one whose gradient differs.
+fn agreeing(base: &Base, output: Option<&str>, checked: &[Checked]) -> Result<usize> {
+    let layers = cut::layers(&base.graph, adapter::output(&base.graph, output)?);
+    let differs = |name: &str| checked.iter().any(|row| row.parameter == name && row.verdict == Verdict::Differs);
+    let right = |layer: &&cut::Layer| !layer.weights.iter().any(|id| differs(base.graph.value_name(*id)));
+    let count = layers.iter().rev().take_while(right).count();
+    // A head of the check's own is no layer of the base: if it differs, nothing below is sure.
+    Ok(if count == layers.len() { 0 } else { count })
 }
