@@ -109,7 +109,7 @@ fn an_encoding_is_asked_for_or_found_by_measurement() {
         assert!(loss("c.edelta") <= before + bound_max + 1e-6);
         assert!(place.read("c.edelta").len() <= place.read("b.edelta").len());
     }
-    place.run(&format!("delta convert b.edelta --max-loss-increase -9 {bound}")).fails(&["raise the bound"]);
+    place.run(&format!("delta convert b.edelta --max-loss-increase=-9 {bound}")).fails(&["raise the bound"]);
     place.run("delta convert b.edelta --out c.edelta").fails(&["--encoding"]);
 }
 
@@ -196,4 +196,13 @@ fn a_full_disk_leaves_the_old_file() {
     finished(limited).fails(&["out.edelta"]);
     assert_eq!(place.read("out.edelta"), b"old");
     assert_eq!(place.names(), ["K.pem", "K.pub.pem", "a.edelta", "out.edelta"]);
+}
+
+#[test]
+fn an_export_is_the_model_or_says_what_else_to_do() {
+    let place = place();
+    place.run("export --adapter a.edelta --to safetensors --out p").fails(&["whole layers", "--to onnx"]);
+    place.run("export --adapter a.edelta --to onnx --model base.onnx --out merged.onnx").done();
+    place.run("delta apply base.onnx a.edelta --out applied.onnx").done();
+    assert_eq!(place.read("merged.onnx"), place.read("applied.onnx"));
 }
