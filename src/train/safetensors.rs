@@ -1,7 +1,8 @@
 //! An adapter in the layout of the PEFT library: `adapter_model.safetensors` beside `adapter_config.json`.
 //!
 //! Takes an adapter of low rank whose module names are those of the PyTorch model that the base was exported from; gives
-//! the two files. Never looks at the base: a name that PyTorch cannot have is refused.
+//! the two files. Never looks at the base: a name that PyTorch cannot have is refused. A head that was appended to
+//! the base is no module of it and is left out.
 
 use super::artifact::Adapter;
 use super::error::Error;
@@ -18,9 +19,7 @@ use std::path::Path;
 /// An adapter that PEFT has no layout for, or files that cannot be written.
 pub fn write_peft(folder: &Path, learned: &Adapter) -> Result<(), Error> {
     let config = config(learned)?;
-    let tensors: Vec<_> = learned
-        .tensors
-        .iter()
+    let tensors: Vec<_> = exported(learned)
         .map(|(name, shape, values)| (format!("base_model.model.{name}"), shape.as_slice(), values.as_slice()))
         .collect();
     std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
@@ -30,6 +29,12 @@ pub fn write_peft(folder: &Path, learned: &Adapter) -> Result<(), Error> {
         write_atomically(&path, |writer| writer.write_all(&bytes)).map_err(|source| Error::io(&path, source))?;
     }
     Ok(())
+}
+
+/// All tensors but those of a head that was appended: the PyTorch model has no such module.
+fn exported(learned: &Adapter) -> impl Iterator<Item = &(String, Vec<u64>, Vec<f32>)> {
+    let appended = learned.head.is_some();
+    learned.tensors.iter().filter(move |(name, _, _)| !appended || !name.starts_with("edgetune.head."))
 }
 
 /// What PEFT's `LoraConfig` has to know to load the tensors.
@@ -42,7 +47,7 @@ fn config(learned: &Adapter) -> Result<Value, Error> {
         return Err(refuse(format!("{kind} has no layout that stands without the base; export with --to onnx")));
     }
     let (mut targets, mut saved) = (BTreeSet::new(), BTreeSet::new());
-    for (name, _, _) in &learned.tensors {
+    for (name, _, _) in exported(learned) {
         let factor = [".lora_A.weight", ".lora_B.weight"].iter().find_map(|suffix| name.strip_suffix(suffix));
         let parameter = [".weight", ".bias"].iter().find_map(|suffix| name.strip_suffix(suffix));
         let module = factor.or(parameter).filter(|module| is_module(module));
