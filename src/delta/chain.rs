@@ -19,18 +19,18 @@ use std::vec::Vec;
 pub enum Choice {
     /// [`Encoding::Fp16`].
     Fp16,
-    /// [`Encoding::Int8`], a scale for each 64 values.
+    /// [`Encoding::Int8`], a scale for each 128 values.
     Int8,
-    /// [`Encoding::Int4`], a scale for each 64 values.
+    /// [`Encoding::Int4`], a scale for each 128 values.
     Int4,
-    /// [`Encoding::Sign`], a scale for each 64 values.
+    /// [`Encoding::Sign`], a scale for each 128 values.
     Sign,
     /// [`Encoding::Sparse`]: this part (0…1) of the values, the largest.
     Sparse(f32),
 }
 
-/// Values that share a scale where a [`Choice`] does not say otherwise: a scale then costs a quarter of a bit a value.
-const BLOCK: u32 = 64;
+/// Values that share a scale where a [`Choice`] does not say otherwise: a scale then costs an eighth of a bit a value.
+const BLOCK: u32 = 128;
 /// A tensor of fewer values than this stays fp16: biases and scales weigh little and matter much.
 const SMALL: usize = 64;
 

@@ -3,7 +3,7 @@
 
 use super::{Error, KEY_BYTES, SIGNATURE_BYTES};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use std::string::{String, ToString};
 
@@ -29,7 +29,9 @@ impl KeyPair {
     /// # Errors
     /// [`Error::Key`], which a valid pair never gives.
     pub fn to_pem(&self) -> Result<String, Error> {
-        self.0.to_pkcs8_pem(LineEnding::LF).map(|text| text.to_string()).map_err(|_| Error::Key)
+        // Without the public key, which version 2 of the document has room for: OpenSSL reads version 1 only.
+        let document = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        document.to_pkcs8_pem(LineEnding::LF).map(|text| text.to_string()).map_err(|_| Error::Key)
     }
 
     /// The public key in PEM.

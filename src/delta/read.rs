@@ -391,7 +391,7 @@ pub struct TensorView<'a> {
     /// What the header says of it.
     pub entry: Entry<'a>,
     /// The values as stored.
-    pub bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> TensorView<'a> {

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod contract;
+mod deltas;
 mod failures;
 mod help;
 mod interrupts;

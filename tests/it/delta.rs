@@ -316,7 +316,7 @@ fn every_flipped_bit_is_refused() {
 /// With the hashes made right again, a flipped bit is refused or changes only what the delta says; it never panics.
 #[test]
 fn resealed_flips_never_panic() {
-    for (_, bytes) in goldens().into_iter().filter(|(name, _)| *name != "signed") {
+    for (_, bytes) in goldens().into_iter().filter(|(name, _)| ["int4", "sparse"].contains(name)) {
         let header_bits = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize * 8;
         for bit in 0..header_bits + 96 {
             let flipped = resealed(&bytes, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));

@@ -5,6 +5,7 @@ pub mod delta;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod inspect;
 pub mod ops;
 pub mod predict;

@@ -22,6 +22,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("delta apply", "delta-apply"),
     ("delta merge", "delta-merge"),
     ("delta convert", "delta-convert"),
+    ("export", "export"),
     ("runtime", "runtime"),
     ("runtime which", "runtime-which"),
     ("runtime install", "runtime-install"),

@@ -1,0 +1,59 @@
+//! `edgetune export`: an adapter for other programs.
+
+use crate::cli::Done;
+use crate::cli::args::Global;
+use crate::cli::print::Printer;
+use crate::engine;
+use crate::train::artifact::Adapter;
+use crate::train::prepare::Base;
+use crate::train::{export, safetensors};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use std::path::PathBuf;
+
+/// Write an adapter in a form that other programs read
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  edgetune export --adapter A.edelta --model model.onnx --to onnx --out merged.onnx\n  \
+                        edgetune export --adapter A.edelta --to safetensors --out folder/"
+)]
+pub struct Args {
+    /// The adapter
+    #[arg(long, value_name = "FILE")]
+    adapter: PathBuf,
+    /// The model that it was trained on; for onnx
+    #[arg(long, value_name = "FILE", required_if_eq("to", "onnx"))]
+    model: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum)]
+    to: Form,
+    /// Where it goes: a file, or a folder for safetensors
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Put the weights of a model into a file beside it
+    #[arg(long)]
+    external_weights: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    /// The model with the adapter folded into its weights
+    Onnx,
+    /// PEFT's adapter_model.safetensors and adapter_config.json (LoRA, rsLoRA)
+    Safetensors,
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    let adapter = Adapter::read(&args.adapter)?;
+    match args.to {
+        Form::Onnx => {
+            engine::load(&global.choice())?;
+            let base = Base::read(args.model.as_deref().context("--model: name the model")?)?;
+            export::model(&args.out, &export::merged(&base, &adapter)?, args.external_weights)?;
+        }
+        Form::Safetensors => safetensors::write_peft(&args.out, &adapter)?,
+    }
+    printer.document(&serde_json::json!({ "written": args.out }));
+    printer.text(format!("{}: written", args.out.display()));
+    Ok(Done::Fully)
+}
