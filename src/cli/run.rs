@@ -13,12 +13,13 @@ use crate::atomic;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::engine;
 use crate::graph::TensorType;
-use crate::train::artifact::{self, About};
+use crate::train::artifact::{self, About, Adapter};
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
 use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
 use crate::train::prepare::{self, Base, Bundle};
+use crate::train::solve::{self, Solved};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,9 +63,14 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
-    let data = Data::open(&job.recipe, &base, printer)?;
+    let known = job.recipe.from.as_deref().map(Adapter::read).transpose()?;
+    let data = Data::open(&job.recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &job.recipe, data.labels(), &data.split)?;
-    let bundle = bundle(&base, &job.recipe, data.labels(), &global.bundles()?)?;
+    let bundle = match &known {
+        Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
+        None => bundle(&base, &job.recipe, data.labels(), &global.bundles()?)?,
+    };
+    let solver = settings::solver(&job.recipe, &settings.loss, known.map_or(0, |adapter| adapter.labels.len()))?;
     describe(&bundle, &data.split, printer);
 
     let options = job.compute.options(&base);
@@ -76,7 +82,10 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
     let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, stop };
-    let outcome = learn.fit(&mut features, &*clock, printer)?;
+    let (outcome, solved) = match &solver {
+        Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
+        None => (learn.fit(&mut features, &*clock, printer)?, None),
+    };
     let mut interrupted = outcome.end == End::Interrupted;
     let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
     let mut warnings = features.take_warnings();
@@ -102,6 +111,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let report = Report::new(Parts {
         bundle: &bundle,
         outcome: &outcome,
+        solved,
         interrupted,
         split: &data.split,
         findings: &data.findings,
@@ -151,14 +161,21 @@ struct Data {
 }
 
 impl Data {
-    fn open(recipe: &Recipe, base: &Base, printer: &Printer) -> Result<Self> {
+    /// `known`: the adapter whose classes come first, if classes are added to one.
+    fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, printer: &Printer) -> Result<Self> {
         let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
         let inputs = inputs_of(base);
-        let preprocessing = recipe.samples.preprocessing(&inputs, path)?;
+        let preprocessing = match known {
+            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
+            None => recipe.samples.preprocessing(&inputs, path)?,
+        };
         let target = settings::target(recipe.loss);
-        let options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        if let Some(adapter) = known {
+            options.classes = Some(samples::more_classes(adapter, path, &options)?);
+        }
         let (train, mut skipped) = samples::open(path, &options, printer)?;
-        let findings = samples::check(&train, printer)?;
+        let findings = samples::check(&train, known.is_some(), printer)?;
         let seed = recipe.seed.unwrap_or(0);
         let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
@@ -216,6 +233,34 @@ impl Learn<'_> {
         let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);
         progress.end();
         Ok(outcome?)
+    }
+
+    /// The values that a solver finds, in the form of a run without epochs.
+    fn solve(
+        &self,
+        settings: &solve::Settings,
+        features: &mut Features,
+        clock: &dyn Fn() -> f64,
+        printer: &Printer,
+    ) -> Result<(Outcome, Option<Solved>)> {
+        let settings = solve::Settings { loss: self.settings.loss.clone(), ..settings.clone() };
+        let progress = printer.progress("features", self.data.split.train.len() as u64, "samples");
+        let tell = &mut |read: usize| progress.at(read as u64, String::new());
+        let mut around = solve::Around { stop: self.stop, clock, tell };
+        let (labels, split) = (self.data.labels(), &self.data.split);
+        let solved = solve::solve(self.bundle, features, labels, split, &settings, self.options, &mut around);
+        progress.end();
+        let solved = solved?;
+        let outcome = Outcome {
+            parameters: solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone()),
+            history: Vec::new(),
+            best_epoch: 0,
+            end: if solved.is_some() { End::Finished } else { End::Interrupted },
+            steps: 0,
+            step_seconds: Vec::new(),
+            first_step_at_s: None,
+        };
+        Ok((outcome, solved))
     }
 
     /// The values before training, and those that are kept.

@@ -17,15 +17,22 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
         }
         printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
         if after.loss >= before.loss {
-            printer.warn("held-out samples are no better off: try a lower --lr, more data, or another --train");
+            let remedy = if trained.report.solved.is_some() { "another --solver" } else { "a lower --lr" };
+            printer.warn(format!("held-out samples are no better off: try {remedy}, more data, or another --train"));
         }
     }
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
+    let size = bytes(report.delta_bytes);
+    if let Some(solved) = &report.solved {
+        let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {l2:.4}"));
+        printer.text(format!("time      {:.1} s, of it {:.3} s to solve{l2}", report.seconds, solved.seconds));
+        printer.text(format!("delta     {} ({size})", out.display()));
+        return;
+    }
     printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
-    let (size, best) = (bytes(report.delta_bytes), report.best_epoch);
-    printer.text(format!("delta     {} ({size}), best epoch {best}", out.display()));
+    printer.text(format!("delta     {} ({size}), best epoch {}", out.display(), report.best_epoch));
 }
 
 /// What `eval` measured: the document that scripts parse, or text.

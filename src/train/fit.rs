@@ -229,15 +229,23 @@ pub fn fit(
 }
 
 fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
-    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
     settings.check()?;
+    check_labels(&settings.loss, labels, split, bundle)
+}
+
+/// Whether there are samples to learn from, and their labels are what the loss and the output take.
+///
+/// # Errors
+/// [`Error::Setting`] with the option and the remedy.
+pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
+    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
     if split.train.is_empty() {
         return refuse("--data", "no sample is left to train on; lower --val-fraction or add data".into());
     }
     let fits = match labels {
-        Labels::Classes { .. } => settings.loss.takes_classes(),
-        Labels::MultiLabel { .. } => settings.loss == Loss::BinaryCrossEntropy,
-        Labels::Values(_) => matches!(settings.loss, Loss::MeanSquaredError | Loss::Huber { .. }),
+        Labels::Classes { .. } => loss.takes_classes(),
+        Labels::MultiLabel { .. } => *loss == Loss::BinaryCrossEntropy,
+        Labels::Values(_) => matches!(loss, Loss::MeanSquaredError | Loss::Huber { .. }),
         Labels::Unlabelled(_) => false,
     };
     if !fits {
@@ -247,7 +255,7 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
             Labels::Values(_) => "numbers: choose mean-squared-error or huber",
             Labels::Unlabelled(_) => "no labels",
         };
-        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", settings.loss.name()));
+        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
     }
     if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
         && rows.ncols() as u64 != bundle.width

@@ -15,6 +15,7 @@ pub mod loss;
 pub mod optimizer;
 pub mod prepare;
 pub mod schedule;
+pub mod solve;
 pub mod step;
 
 pub use error::Error;

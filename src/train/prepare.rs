@@ -186,6 +186,11 @@ impl Bundle {
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
+    /// The typed tail: features and parameters in, the output out.
+    pub fn tail_graph(&self) -> &Graph {
+        &self.tail_graph
+    }
+
     /// The number of learned values.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(|parameter| parameter.shape.iter().product::<u64>()).sum()

@@ -7,6 +7,7 @@ mod interrupts;
 mod kinds;
 mod machine;
 mod models;
+mod solve;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;

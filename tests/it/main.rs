@@ -10,5 +10,6 @@ mod grad_cases;
 mod grad_walk;
 mod onnx_files;
 mod optimizer;
+mod solve;
 mod tidy;
 mod training;
