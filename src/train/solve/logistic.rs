@@ -113,7 +113,9 @@ impl<'a> Problem<'a> {
             let mut rows = self.rows.slice(s![start..end, ..]).mapv(f64::from);
             rows -= &self.means;
             rows /= self.scale;
-            let mut z = rows.dot(&w.t()) + &ArrayView1::from(b);
+            // Row by row in memory, which `dot` does not promise.
+            let mut z = Array2::zeros((end - start, outputs)) + &ArrayView1::from(b);
+            ndarray::linalg::general_mat_mul(1.0, &rows, &w.t(), 1.0, &mut z);
             for (place, mut z) in (start..end).zip(z.rows_mut()) {
                 let (target, weight) = (self.targets.row(place), self.weights[place]);
                 sum += weight * self.loss.row(z.as_slice_mut().expect("a row is contiguous"), target);

@@ -70,13 +70,18 @@ impl Moments {
             self.targets_squared -= y.dot(y) / n;
         }
         let shift = self.shift.unwrap_or_else(|| Array1::zeros(self.features.len()));
+        let (feature_means, target_means) = if self.intercept {
+            (shift + self.features / n, self.targets / n)
+        } else {
+            (shift, Array1::zeros(self.targets.len()))
+        };
         let scale = self.products.diag().sum() / self.products.nrows().max(1) as f64;
         let reduced = Tridiagonal::of(self.products);
         Ridge {
             count: self.count,
             intercept: self.intercept,
-            feature_means: shift + self.features / n,
-            target_means: self.targets / n,
+            feature_means,
+            target_means,
             scale,
             right: reduced.into_basis(self.mixed),
             reduced,

@@ -101,3 +101,20 @@ fn the_machine_and_its_library_are_described() {
         assert_eq!(names(finding), ["fine", "found", "remedy", "what"]);
     }
 }
+
+/// `UPDATE=1 cargo test readme_lists` writes the table anew.
+#[test]
+fn the_readme_lists_the_operators_that_the_program_knows() {
+    const MARKS: (&str, &str) = ("<!-- ops: begin -->\n", "<!-- ops: end -->");
+    let table = Place::new().run("ops --markdown").done().out;
+    assert!(table.lines().count() > 50 && table.contains("| `MatMul` |"), "{table}");
+    let path = super::project("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(MARKS.0).expect("the first mark");
+    let (found, after) = rest.split_once(MARKS.1).expect("the second mark");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1)).unwrap();
+        return;
+    }
+    assert!(found == table, "the rules changed: UPDATE=1 cargo test readme_lists");
+}
