@@ -108,7 +108,8 @@ fn search(
         return None;
     }
     // (length, value, slope) of the bracket's better end, and of its other end once there is one.
-    let (mut low, mut high): ((f64, f64, f64), Option<(f64, f64, f64)>) = ((0.0, from.value, slope), None);
+    let mut low = (0.0, from.value, slope);
+    let mut high: Option<(f64, f64, f64)> = None;
     let mut best: Option<Point> = None;
     let mut length = first;
     for _ in 0..TRIALS_MAX {

@@ -114,7 +114,7 @@ impl<'a> Problem<'a> {
             rows -= &self.means;
             rows /= self.scale;
             // Row by row in memory, which `dot` does not promise.
-            let mut z = Array2::zeros((end - start, outputs)) + &ArrayView1::from(b);
+            let mut z = Array2::zeros((end - start, outputs)) + ArrayView1::from(b);
             ndarray::linalg::general_mat_mul(1.0, &rows, &w.t(), 1.0, &mut z);
             for (place, mut z) in (start..end).zip(z.rows_mut()) {
                 let (target, weight) = (self.targets.row(place), self.weights[place]);

@@ -359,7 +359,7 @@ impl Work<'_> {
 
 /// What is beyond fp16 would be another value in the delta.
 fn refuse_too_large(parameters: &[Vec<f32>]) -> Result<(), Error> {
-    let worst = parameters.iter().flatten().find(|value| !(value.abs() <= fp16::LARGEST));
+    let worst = parameters.iter().flatten().find(|value| value.is_nan() || value.abs() > fp16::LARGEST);
     worst.map_or(Ok(()), |value| {
         Err(refuse(format!(
             "a value of {value} would be learned, which fp16 does not hold (its features are too small)"
