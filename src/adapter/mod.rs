@@ -1,16 +1,26 @@
 //! Stage 3: what learns is put into the graph and named.
 //!
 //! Takes a typed graph and what the user asked for; gives the graph with its classifier replaced or appended where the
-//! classes demand it, and the list of parameters with their first values. Parameters are fp32 while they learn and fp16
+//! classes demand it, the nodes of a method such as LoRA beside its layers, and the list of parameters with their first
+//! values. Parameters are fp32 while they learn and fp16
 //! at rest ([`fp16`]). Never runs anything.
 
+mod attach;
 pub mod fp16;
 mod head;
+mod merge;
+mod method;
+mod select;
+mod target;
 
 pub use head::{AppendedHead, HeadChoice};
+pub use merge::merge;
+pub use method::{Kind, Method, Places, first_values};
+pub use target::Target;
 
 use crate::cut::{self, Selection};
 use crate::graph::{Attr, DType, Graph, Node, Tensor, ValueId};
+use std::collections::HashSet;
 
 /// A tensor that learns. Its values live outside the graph; in the tail it is an input.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,15 +50,25 @@ pub struct Adapted {
     pub head: Option<AppendedHead>,
     /// What was done to the head, for the report.
     pub head_note: String,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// What decided the first values of LoRA's `A`.
+    pub seed: u64,
 }
 
 /// What the user asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
     /// Which of several outputs to train on; `None` takes the default.
     pub output: Option<&'a str>,
-    /// `--train`, one or more.
+    /// `--train`, one or more; none takes the head, or, beside a method, only a head that is fresh.
     pub selections: &'a [Selection],
+    /// `--adapter`: how the base is changed besides.
+    pub method: Option<Method>,
+    /// Where `method` is put.
+    pub places: Places<'a>,
+    /// Decides the first values of LoRA's `A`.
+    pub seed: u64,
     /// The number of classes or regression values of the data; `None` keeps the model's own.
     pub width: Option<u64>,
     /// Whether to replace the model's classifier or append one.
@@ -79,6 +99,26 @@ pub enum Error {
         /// What does not fit, and the remedy.
         reason: String,
     },
+    /// `--targets` or `--feedforward` names nothing.
+    #[error(
+        "--{option} `{pattern}`: no layer that {method} can be put on has such a name there; `edgetune inspect` lists them"
+    )]
+    NoTarget {
+        /// `targets` or `feedforward`.
+        option: &'static str,
+        /// What was asked for.
+        pattern: String,
+        /// The method's name.
+        method: String,
+    },
+    /// Nothing for a method to be put on.
+    #[error("--adapter {method}: the model has no {wanted} there; raise --layers, or choose another --adapter")]
+    NoPlace {
+        /// The method's name.
+        method: String,
+        /// What it needs.
+        wanted: &'static str,
+    },
     /// A delta does not fit the model.
     #[error("the delta's tensor `{name}` {reason}; is this the base that it was trained on?")]
     Delta {
@@ -98,68 +138,209 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
     Ok(head::logits(graph, head::choose_output(graph, name)?))
 }
 
-/// Picks the output, replaces or appends the head, and lists the parameters.
+/// Picks the output, replaces or appends the head, attaches the method, and lists the parameters.
 ///
 /// # Errors
-/// An output or selection that the model does not have; a head that cannot be changed to the wanted width.
+/// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
     let output = output(&graph, request.output)?;
+    // A replaced head makes types unknown, which tell the targets.
+    let typed = request.method.is_some().then(|| graph.clone());
     let placed = head::place(&mut graph, output, request.width, request.head)?;
     let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
+    let mut chosen = whole(&graph, &placed, request)?;
+    if let (Some(method), Some(typed)) = (&request.method, typed) {
+        let more = changed(&mut graph, &typed, output, (&chosen, &placed.weights), method, request)?;
+        chosen.extend(more);
+    }
+    let (method, seed) = (request.method, request.seed);
+    let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
+    Ok(Adapted { head_note: placed.note, method, seed, ..adapted })
+}
+
+/// The weights that learn as a whole.
+fn whole(graph: &Graph, placed: &head::Placed, request: &Request<'_>) -> Result<Vec<ValueId>, Error> {
+    let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
     let mut selections = request.selections.to_vec();
+    if selections.is_empty() && request.method.is_some() {
+        return Ok(fresh.to_vec());
+    }
     if selections.is_empty() {
         selections.push(Selection::Head);
     }
-    let mut chosen = cut::select(&graph, placed.output, &selections, fresh)?;
+    let mut chosen = cut::select(graph, placed.output, &selections, fresh)?;
     if selections.contains(&Selection::Head) && !placed.weights.is_empty() {
         let missing: Vec<ValueId> = placed.weights.iter().filter(|id| !chosen.contains(id)).copied().collect();
         chosen.extend(missing);
     }
-    Ok(adapted(graph, placed.output, &chosen, fresh, placed.appended, placed.note))
+    Ok(chosen)
+}
+
+/// Puts the method where the request asks for it; gives what learns besides `whole`.
+fn changed(
+    graph: &mut Graph,
+    typed: &Graph,
+    output: ValueId,
+    (whole, head): (&[ValueId], &[ValueId]),
+    method: &Method,
+    request: &Request<'_>,
+) -> Result<Vec<ValueId>, Error> {
+    let places = &request.places;
+    let nowhere = |wanted| Error::NoPlace { method: method.kind.to_string(), wanted };
+    let found = match method.kind {
+        Kind::BitFit => select::biases(typed, output, places.last),
+        Kind::Norm => select::normalisations(typed, output, places.last),
+        _ => {
+            let whole: HashSet<ValueId> = whole.iter().copied().collect();
+            let missed = |option| {
+                let method = method.kind.to_string();
+                move |pattern| Error::NoTarget { option, pattern, method }
+            };
+            let mut targets = target::chosen(typed, output, places, &whole, head).map_err(missed("targets"))?;
+            let inner = Places { targets: places.feedforward, ..*places };
+            if method.kind == Kind::Ia3 && !places.feedforward.is_empty() {
+                let more = target::chosen(typed, output, &inner, &whole, head).map_err(missed("feedforward"))?;
+                targets.extend(more.into_iter().filter(|more| !targets.contains(more)).collect::<Vec<_>>());
+            }
+            if targets.is_empty() {
+                return Err(nowhere("linear layer or convolution of one group"));
+            }
+            let inner = |target: &Target| target::any_names(typed, target, places.feedforward);
+            let each = targets.iter().map(|target| (target, inner(target)));
+            let learns = each.flat_map(|(target, inner)| attach::attach(graph, target, method, inner, request.seed));
+            let learns = learns.collect();
+            graph.sort().expect("attached nodes make no cycle");
+            return Ok(learns);
+        }
+    };
+    let found: Vec<ValueId> = found.into_iter().filter(|id| !whole.contains(id)).collect();
+    match (found.is_empty(), method.kind) {
+        (false, _) => Ok(found),
+        (true, Kind::BitFit) => Err(nowhere("layer with a bias")),
+        (true, _) => Err(nowhere("normalisation with weights")),
+    }
 }
 
 /// What a delta says of one of its tensors, enough to rebuild the tail that it was learned in.
 #[derive(Debug, Clone)]
 pub struct Learned<'a> {
-    /// The initializer's name.
+    /// The initializer's name, or the module's with PEFT's suffix.
     pub name: &'a str,
     /// Sizes, outermost first.
     pub shape: Vec<u64>,
+}
+
+/// What a delta says of the change to its base.
+#[derive(Debug, Clone, Default)]
+pub struct Change<'a> {
+    /// The output that was trained, before an appended head.
+    pub output: &'a str,
+    /// The appended head, if there is one.
+    pub head: Option<&'a AppendedHead>,
+    /// The method, if there was one besides whole tensors.
+    pub method: Option<Method>,
+    /// The run's seed.
+    pub seed: u64,
+    /// The learned tensors.
+    pub learned: Vec<Learned<'a>>,
 }
 
 /// Rebuilds the adapted graph from what a delta names, instead of from a selection.
 ///
 /// # Errors
 /// A tensor that the model does not have, or in another shape where the shape is not the head's width.
-pub fn from_delta(
-    mut graph: Graph,
-    output: &str,
-    appended: Option<&AppendedHead>,
-    learned: &[Learned<'_>],
-) -> Result<Adapted, Error> {
-    let mut output = graph.find(output).ok_or_else(|| Error::Output {
-        name: output.into(),
-        known: "others; the delta belongs to another model".into(),
-    })?;
-    if let Some(appended) = appended {
+pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Error> {
+    let base_output = found_output(&graph, change.output)?;
+    let targets = change.method.map(|_| target::all(&graph, base_output)).unwrap_or_default();
+    let mut output = base_output;
+    if let Some(appended) = change.head {
         output = head::append(&mut graph, output, appended.classes)?.0;
     }
     let mut chosen = Vec::new();
-    for tensor in learned {
-        let delta = |reason: String| Error::Delta { name: tensor.name.into(), reason };
-        let id = graph.find(tensor.name).ok_or_else(|| delta("is not in the model".into()))?;
-        let known = graph.initializers.get(&id).ok_or_else(|| delta("is not an initializer of the model".into()))?;
-        if known.shape != tensor.shape {
-            let differing = known.shape.iter().zip(&tensor.shape).filter(|(a, b)| a != b).count();
-            if known.shape.len() != tensor.shape.len() || differing != 1 {
-                return Err(delta(format!("has shape {:?}, the model's has {:?}", tensor.shape, known.shape)));
+    let mut beside: Vec<&Learned> = Vec::new();
+    for tensor in &change.learned {
+        match graph.find(tensor.name) {
+            Some(id) => {
+                fit_shape(&mut graph, id, tensor)?;
+                chosen.push(id);
             }
-            head::resize(&mut graph, id, &tensor.shape);
+            None => beside.push(tensor),
         }
-        chosen.push(id);
     }
     head::forget_widths(&mut graph, output);
-    Ok(adapted(graph, output, &chosen, &[], appended.cloned(), String::new()))
+    if let Some(method) = change.method {
+        for (_, target) in &targets {
+            let Some(inner) = rebuilt(target, &method, &mut beside)? else { continue };
+            chosen.extend(attach::attach(&mut graph, target, &method, inner, change.seed));
+        }
+        graph.sort().expect("attached nodes make no cycle");
+    }
+    match beside.first() {
+        Some(tensor) => Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() }),
+        None => {
+            let adapted = adapted(graph, output, &chosen, &[], change.head.cloned());
+            Ok(Adapted { method: change.method, seed: change.seed, ..adapted })
+        }
+    }
+}
+
+fn found_output(graph: &Graph, name: &str) -> Result<ValueId, Error> {
+    let known = "others; the delta belongs to another model".to_string();
+    graph.find(name).ok_or_else(|| Error::Output { name: name.into(), known })
+}
+
+/// Whether the tensors of a target are among `left`, from which they are taken; then whether its input is scaled.
+fn rebuilt(target: &Target, method: &Method, left: &mut Vec<&Learned>) -> Result<Option<bool>, Error> {
+    let rank = method.rank.into();
+    let mut inner = false;
+    let wanted: Vec<(&str, Vec<u64>)> = match method.kind {
+        Kind::Lora | Kind::RsLora => {
+            vec![(attach::LORA_A, attach::shape_a(target, rank)), (attach::LORA_B, attach::shape_b(target, rank))]
+        }
+        Kind::LoraFa => vec![(attach::LORA_B, attach::shape_b(target, rank))],
+        Kind::Dora => vec![
+            (attach::LORA_A, attach::shape_a(target, rank)),
+            (attach::LORA_B, attach::shape_b(target, rank)),
+            (attach::MAGNITUDE, vec![target.outputs()]),
+        ],
+        Kind::Ia3 => {
+            let name = format!("{}{}", target.module, attach::IA3);
+            let shape = attach::shape_ia3(target, true);
+            inner = left.iter().any(|tensor| tensor.name == name && tensor.shape == shape);
+            vec![(attach::IA3, attach::shape_ia3(target, inner))]
+        }
+        Kind::BitFit | Kind::Norm => return Ok(None),
+    };
+    let mut taken = 0;
+    for (suffix, shape) in &wanted {
+        let name = format!("{}{suffix}", target.module);
+        let Some(place) = left.iter().position(|tensor| tensor.name == name) else { continue };
+        let tensor = left.swap_remove(place);
+        if tensor.shape != *shape {
+            let reason = format!("has shape {:?}, {} of rank {} there has {shape:?}", tensor.shape, method.kind, rank);
+            return Err(Error::Delta { name, reason });
+        }
+        taken += 1;
+    }
+    match taken {
+        0 => Ok(None),
+        taken if taken == wanted.len() => Ok(Some(inner)),
+        _ => Err(Error::Delta { name: target.module.clone(), reason: "lacks one of its factors".into() }),
+    }
+}
+
+/// Gives an initializer the learned tensor's shape, which may differ in one size: the head's width.
+fn fit_shape(graph: &mut Graph, id: ValueId, tensor: &Learned<'_>) -> Result<(), Error> {
+    let delta = |reason: String| Error::Delta { name: tensor.name.into(), reason };
+    let known = graph.initializers.get(&id).ok_or_else(|| delta("is not an initializer of the model".into()))?;
+    if known.shape != tensor.shape {
+        let differing = known.shape.iter().zip(&tensor.shape).filter(|(a, b)| a != b).count();
+        if known.shape.len() != tensor.shape.len() || differing != 1 {
+            return Err(delta(format!("has shape {:?}, the model's has {:?}", tensor.shape, known.shape)));
+        }
+        head::resize(graph, id, &tensor.shape);
+    }
+    Ok(())
 }
 
 fn adapted(
@@ -168,14 +349,13 @@ fn adapted(
     chosen: &[ValueId],
     fresh: &[ValueId],
     head: Option<AppendedHead>,
-    head_note: String,
 ) -> Adapted {
     let parameters = chosen.iter().map(|id| parameter(&graph, *id, fresh.contains(id))).collect();
     for id in chosen {
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
-    Adapted { graph, output, parameters, head, head_note }
+    Adapted { graph, output, parameters, head, head_note: String::new(), method: None, seed: 0 }
 }
 
 fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {

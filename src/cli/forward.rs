@@ -1,10 +1,12 @@
 //! Body and tail over samples, block by block: what `eval`, `predict` and a run's test have in common.
 
 use super::print::Printer;
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::engine::{Options, Session};
-use crate::train::evaluate;
+use crate::graph::Tensor;
+use crate::train::evaluate::{self, Metrics, Tally};
 use crate::train::features::{Features, Pass, Store};
+use crate::train::loss::Loss;
 use crate::train::prepare::Bundle;
 use anyhow::Result;
 use std::sync::Arc;
@@ -31,19 +33,26 @@ pub struct Forward<'a> {
     pub clock: Arc<dyn Fn() -> f64>,
 }
 
-/// What came out.
-#[derive(Debug, Default)]
-pub struct Answers {
-    /// For each set of parameters the tail's output, row by row: `[samples, width]`.
-    pub rows: Vec<Vec<Vec<f32>>>,
+/// What came out, for each set of parameter values.
+#[derive(Debug)]
+pub struct Answers<T> {
+    /// What was found.
+    pub found: Vec<T>,
     /// What the body did.
     pub pass: Pass,
     /// What is wrong with the cache.
     pub warnings: Vec<String>,
 }
 
+/// Parameters as the tail's inputs.
+type Set = Vec<(String, Tensor)>;
+
+/// What is done with the tail, a chunk of samples whose features are there, and a set by its number.
+type Each<'e> = dyn FnMut(&mut Session, &mut Features, &[usize], usize, &Set) -> Result<()> + 'e;
+
 impl Forward<'_> {
-    /// The tail's output for some samples, once for each set of parameter values; `None` if it was stopped.
+    /// The tail's output for some samples row by row, `[samples, width]`, once for each set of parameter values; `None` if
+    /// it was stopped.
     pub fn run(
         &self,
         what: &'static str,
@@ -51,12 +60,51 @@ impl Forward<'_> {
         samples: &[usize],
         sets: &[&[Vec<f32>]],
         printer: &Printer,
-    ) -> Result<Option<Answers>> {
-        let sets: Vec<_> = sets.iter().map(|values| evaluate::shipped(&self.bundle.parameters, values)).collect();
+    ) -> Result<Option<Answers<Vec<Vec<f32>>>>> {
+        let mut rows = vec![Vec::new(); sets.len()];
+        let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], set: usize, values: &Set| {
+            rows[set].extend(evaluate::outputs(tail, features, chunk, values)?);
+            Ok(())
+        };
+        let ran = self.each(what, dataset, samples, sets, each, printer)?;
+        Ok(ran.map(|(pass, warnings)| Answers { found: rows, pass, warnings }))
+    }
+
+    /// Loss and accuracy on some samples, once for each set of parameter values; `None` if it was stopped.
+    pub fn measure(
+        &self,
+        what: &'static str,
+        dataset: &Arc<Dataset>,
+        samples: &[usize],
+        (sets, loss): (&[&[Vec<f32>]], &Loss),
+        printer: &Printer,
+    ) -> Result<Option<Answers<Metrics>>> {
+        let mut tallies = vec![Tally::new(dataset.labels(), loss); sets.len()];
+        let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], set: usize, values: &Set| {
+            Ok(tallies[set].measure(tail, features, chunk, values)?)
+        };
+        let ran = self.each(what, dataset, samples, sets, each, printer)?;
+        let found = tallies.iter().map(Tally::metrics).collect();
+        Ok(ran.map(|(pass, warnings)| Answers { found, pass, warnings }))
+    }
+
+    /// Calls back with each chunk of samples, whose features are there, and each set; `None` if it was stopped.
+    fn each(
+        &self,
+        what: &'static str,
+        dataset: &Arc<Dataset>,
+        samples: &[usize],
+        sets: &[&[Vec<f32>]],
+        each: &mut Each<'_>,
+        printer: &Printer,
+    ) -> Result<Option<(Pass, Vec<String>)>> {
+        let sets: Vec<Set> = sets.iter().map(|values| evaluate::shipped(&self.bundle.parameters, values)).collect();
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
-        let mut answers = Answers { rows: vec![Vec::new(); sets.len()], ..Answers::default() };
+        let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
         let progress = printer.progress(what, samples.len() as u64, "samples");
-        for block in samples.chunks(BLOCK) {
+        // Features of a token each are many times those of a sample.
+        let block = if matches!(dataset.labels(), Labels::NextTokens(_)) { CHUNK } else { BLOCK };
+        for block in samples.chunks(block) {
             let (dataset, clock) = (dataset.clone(), self.clock.clone());
             let mut features =
                 Features::open(self.bundle, dataset, block, self.preprocessing, self.store, self.options, clock)?;
@@ -64,15 +112,16 @@ impl Forward<'_> {
                 if !features.ready(chunk, self.stop)? {
                     return Ok(None);
                 }
-                for (rows, parameters) in answers.rows.iter_mut().zip(&sets) {
-                    rows.extend(evaluate::outputs(&mut tail, &mut features, chunk, parameters)?);
+                for (set, values) in sets.iter().enumerate() {
+                    each(&mut tail, &mut features, chunk, set, values)?;
                 }
-                progress.at(answers.rows.first().map_or(0, |rows| rows.len() as u64), String::new());
+                done += chunk.len() as u64;
+                progress.at(done, String::new());
             }
-            answers.pass = answers.pass.plus(features.pass());
-            answers.warnings.extend(features.take_warnings());
+            pass = pass.plus(features.pass());
+            warnings.extend(features.take_warnings());
         }
         progress.end();
-        Ok(Some(answers))
+        Ok(Some((pass, warnings)))
     }
 }

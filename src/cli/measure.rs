@@ -52,6 +52,11 @@ impl Drop for MemoryWatch {
     }
 }
 
+/// Anonymous resident memory of the process now, in bytes; 0 where the system does not tell.
+pub fn private_bytes() -> u64 {
+    field("RssAnon:").unwrap_or(0)
+}
+
 /// A field of `/proc/self/status`, in bytes; the kernel gives kibibytes.
 fn field(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;

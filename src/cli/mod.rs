@@ -4,8 +4,13 @@
 //! with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod args;
+mod budget;
+mod change;
 mod commands;
+mod delta_report;
+mod deltas;
 mod forward;
+mod generation;
 mod health;
 mod inspection;
 mod measure;
@@ -53,6 +58,7 @@ enum Command {
     Train(Box<commands::train::Args>),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
+    Delta(Box<commands::delta::Args>),
     Runtime(commands::runtime::Args),
     Ops(commands::ops::Args),
     Doctor(commands::doctor::Args),
@@ -106,6 +112,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Train(args) => commands::train::run(&args, &global, printer),
         Command::Eval(args) => commands::eval::run(&args, &global, printer),
         Command::Predict(args) => commands::predict::run(&args, &global, printer),
+        Command::Delta(args) => commands::delta::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),

@@ -70,7 +70,7 @@ pub fn predict(
         classes: if regression { vec![] } else { scored(adapter, &logits, top) },
         values: if regression { logits } else { vec![] },
     };
-    Ok(Some(answers.rows.remove(0).into_iter().enumerate().map(answer).collect()))
+    Ok(Some(answers.found.remove(0).into_iter().enumerate().map(answer).collect()))
 }
 
 fn scored(adapter: &Adapter, logits: &[f32], top: usize) -> Vec<Scored> {

@@ -34,6 +34,14 @@ impl Printer {
         }
     }
 
+    /// A part of a text that is still being made, for a person, shown at once.
+    pub fn piece(&self, text: &str) {
+        if !self.json {
+            let mut stdout = std::io::stdout().lock();
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        }
+    }
+
     /// A document that is neither text nor JSON, as it is.
     pub fn raw(&self, bytes: &[u8]) {
         // As in `out`: a reader that has gone away is no failure.

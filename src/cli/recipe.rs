@@ -1,5 +1,6 @@
 //! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
 
+use super::change::ChangeArgs;
 use super::samples::Samples;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -16,6 +17,8 @@ pub enum LossName {
     BinaryCrossEntropy,
     /// Mean squared error: numbers
     MeanSquaredError,
+    /// Cross-entropy of the next token: text, for a language model
+    NextToken,
     /// Huber loss, linear beyond an error of 1: numbers with outliers
     Huber,
 }
@@ -71,22 +74,32 @@ pub struct Recipe {
     /// The model; only in a recipe file
     #[arg(skip)]
     pub model: Option<PathBuf>,
-    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file
+    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file; for a language model, text
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// More labelled data that nothing is learned or chosen by
     #[arg(long, value_name = "PATH")]
     pub test: Option<PathBuf>,
-    /// What learns: head, last:N, or a pattern over node and initializer names; repeatable [default: head]
+    /// What learns: head, last:N, a pattern over node and initializer names; repeatable; or auto, which measures and chooses
+    /// within the budgets [default: head]
     #[arg(long, value_name = "SPEC")]
     pub train: Vec<String>,
+    /// Private memory that --train auto may use, such as 256MiB [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub budget_memory: Option<String>,
+    /// Time that a run of --train auto may take, such as 10min or 90s [default: no limit]
+    #[arg(long, value_name = "TIME")]
+    pub budget_time: Option<String>,
+    /// Size that the delta of --train auto may have, such as 64KiB [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub budget_delta: Option<String>,
     /// Which of the model's outputs to train on [default: printed]
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
     /// What to do with the classifier [default: auto]
     #[arg(long, value_enum)]
     pub head: Option<HeadName>,
-    /// What to minimise [default: cross-entropy]
+    /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
     #[arg(long, value_enum)]
     pub loss: Option<LossName>,
     /// Share of the target spread over all classes [default: 0]
@@ -105,10 +118,10 @@ pub struct Recipe {
     /// Delta that --solver imprint adds classes to; its other classes stay as they are
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// Passes over the training data [default: 10]
+    /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
-    /// Samples in one run of the step graph [default: 32]
+    /// Samples in one run of the step graph [default: 32, 4 for a language model]
     #[arg(long, value_name = "N")]
     pub batch: Option<u32>,
     /// Runs averaged for one optimiser step [default: 1]
@@ -150,6 +163,10 @@ pub struct Recipe {
     /// Decides the split and the order of samples [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// How the base is changed besides `train`
+    #[command(flatten)]
+    #[serde(rename = "adapter")]
+    pub change: ChangeArgs,
     /// Preprocessing
     #[command(flatten)]
     pub samples: Samples,
@@ -183,6 +200,9 @@ impl Recipe {
             data: self.data.or(other.data),
             test: self.test.or(other.test),
             train: if self.train.is_empty() { other.train } else { self.train },
+            budget_memory: self.budget_memory.or(other.budget_memory),
+            budget_time: self.budget_time.or(other.budget_time),
+            budget_delta: self.budget_delta.or(other.budget_delta),
             output: self.output.or(other.output),
             head: self.head.or(other.head),
             loss: self.loss.or(other.loss),
@@ -206,6 +226,7 @@ impl Recipe {
             val_fraction: self.val_fraction.or(other.val_fraction),
             per_class: self.per_class.or(other.per_class),
             seed: self.seed.or(other.seed),
+            change: self.change.or(other.change),
             samples: self.samples.or(other.samples),
         }
     }

@@ -5,6 +5,7 @@ use crate::data::{self, Finding, Severity, Split};
 use crate::train::evaluate::Metrics;
 use crate::train::features::Pass;
 use crate::train::fit::{EpochRecord, Outcome};
+use crate::train::plan::Plan;
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::Solved;
 use serde::Serialize;
@@ -33,6 +34,7 @@ pub struct Report {
     pub cache_bytes: u64,
     pub parameters: u64,
     pub trained: Vec<String>,
+    pub adapter: Option<Change>,
     pub head: String,
     pub output: String,
     pub train_samples: usize,
@@ -41,6 +43,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// What `--train auto` compared and chose.
+    pub plan: Option<Plan>,
     pub seed: u64,
     pub base_hash: String,
     pub versions: Versions,
@@ -52,6 +56,15 @@ pub struct Report {
 pub struct BeforeAfter {
     pub before: Metrics,
     pub after: Metrics,
+}
+
+/// `--adapter` with its numbers; both are 0 where the method has none.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Change {
+    pub method: String,
+    pub rank: u32,
+    pub alpha: f32,
 }
 
 /// Step times in milliseconds.
@@ -104,6 +117,7 @@ pub struct Parts<'a> {
     pub delta_bytes: u64,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    pub plan: Option<Plan>,
     pub seed: u64,
     pub onnxruntime: &'a str,
     pub seconds: f64,
@@ -133,6 +147,11 @@ impl Report {
             cache_bytes: parts.cache_bytes,
             parameters: bundle.parameter_count(),
             trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
+            adapter: bundle.method.map(|method| Change {
+                method: method.kind.to_string(),
+                rank: method.rank,
+                alpha: method.alpha,
+            }),
             head: bundle.head_note.clone(),
             output: bundle.output.clone(),
             train_samples: split.train.len(),
@@ -146,6 +165,7 @@ impl Report {
                 .collect(),
             validation: parts.validation,
             test: parts.test,
+            plan: parts.plan,
             seed: parts.seed,
             base_hash: hex(&bundle.base_hash),
             versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: parts.onnxruntime.into() },

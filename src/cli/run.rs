@@ -1,8 +1,9 @@
 //! From a recipe to a delta on disk: what `train` and `demo` share.
 
 use super::args::{Compute, Global};
+use super::budget;
 use super::forward::Forward;
-use super::measure::MemoryWatch;
+use super::measure::{MemoryWatch, private_bytes};
 use super::print::{Printer, percent};
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
@@ -18,6 +19,8 @@ use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
 use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
+use crate::train::plan::candidates::Target;
+use crate::train::plan::{self, Situation};
 use crate::train::prepare::{self, Base, Bundle};
 use crate::train::solve::{self, Solved};
 use anyhow::{Context, Result, bail};
@@ -52,36 +55,80 @@ pub struct Trained {
     pub measured: Option<(Metrics, Metrics)>,
 }
 
-/// Trains by a recipe and writes the delta.
-pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBool) -> Result<Trained> {
+/// Trains by a recipe and writes the delta; `None` if it was stopped before there was anything to go on with.
+pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBool) -> Result<Option<Trained>> {
     let watch = MemoryWatch::start();
     let began = job.began;
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
-    let mut settings = settings(&job.recipe)?;
+    settings(&job.recipe)?;
     let model = job.recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
+    if job.resume && job.recipe.solver.is_some() {
+        bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
+    }
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
-    let known = job.recipe.from.as_deref().map(Adapter::read).transpose()?;
-    let data = Data::open(&job.recipe, &base, known.as_ref(), printer)?;
-    settings::weigh(&mut settings, &job.recipe, data.labels(), &data.split)?;
-    let bundle = match &known {
-        Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
-        None => bundle(&base, &job.recipe, data.labels(), &global.bundles()?)?,
-    };
-    let solver = settings::solver(&job.recipe, &settings.loss, known.map_or(0, |adapter| adapter.labels.len()))?;
-    describe(&bundle, &data.split, printer);
-
+    let mut recipe = settings::with_loss(job.recipe.clone(), &base)?;
+    let mut settings = settings(&recipe)?;
+    let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
+    let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
+    settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
+    let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
     let options = job.compute.options(&base);
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let plan = match budget::budgets(&recipe)? {
+        None => None,
+        Some(budgets) => {
+            if job.resume {
+                bail!(
+                    "--resume: a plan may choose differently now; give the --train and --batch that the first run printed"
+                );
+            }
+            let situation = Situation {
+                base: &base,
+                target: target(&recipe, data.labels()),
+                bundles: &global.bundles()?,
+                dataset: &data.train,
+                split: &data.split,
+                preprocessing: &wire,
+                store,
+                options: &options,
+                settings: &settings,
+                batch_is_free: recipe.batch.is_none() && recipe.accumulate.is_none(),
+                budgets,
+                process_bytes: private_bytes(),
+                stop,
+                clock: clock.clone(),
+                tell: &|line| printer.note(line),
+            };
+            let Some(plan) = plan::plan(&situation)? else { return Ok(None) };
+            budget::print(&plan, printer);
+            let chosen = plan.chosen();
+            recipe.train.clone_from(&chosen.train);
+            settings.accumulate *= settings.batch.div_ceil(chosen.batch);
+            settings.batch = chosen.batch;
+            Some(plan)
+        }
+    };
+    let mut bundle = match &known {
+        Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
+        None => bundle(&base, &recipe, data.labels(), &global.bundles()?)?,
+    };
+    // The head alone is a run like any other; what learns below it starts from the trained head and has to beat it.
+    let keep_start = plan.as_ref().is_some_and(|plan| !plan.rows[0].chosen);
+    if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
+        plan::start_from(&mut bundle, &plan.head);
+    }
+    describe(&bundle, &data.split, printer);
+
     let mut order = fit::order(&data.split.train, settings.seed, 0);
     order.extend(&data.split.validation);
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
-    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, stop };
+    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
     let (outcome, solved) = match &solver {
         Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
         None => (learn.fit(&mut features, &*clock, printer)?, None),
@@ -121,12 +168,13 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         delta_bytes,
         validation,
         test,
+        plan,
         seed: settings.seed,
         onnxruntime: &library.version,
         seconds: clock(),
         watch: &watch,
     });
-    Ok(Trained { interrupted, report, measured })
+    Ok(Some(Trained { interrupted, report, measured }))
 }
 
 /// A run must not find out at its end that its result has no place.
@@ -210,6 +258,8 @@ struct Learn<'a> {
     data: &'a Data,
     settings: &'a Settings,
     options: &'a engine::Options,
+    /// Whether the first values, of a head that was trained before, are a result already.
+    keep_start: bool,
     stop: &'a AtomicBool,
 }
 
@@ -225,6 +275,7 @@ impl Learn<'_> {
         let mut around = Around {
             checkpoint: Some(&checkpoint),
             resume: self.job.resume,
+            keep_start: self.keep_start,
             stop: self.stop,
             clock,
             tell: &mut |event| tell(&progress, self.settings.epochs, event),
@@ -293,11 +344,12 @@ impl Learn<'_> {
         printer: &Printer,
     ) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>> {
         let (before, after) = self.values(outcome);
-        let Some(answers) = forward.run("testing", test, samples, &[&before, after], printer)? else {
+        let loss = &self.settings.loss;
+        let Some(measured) = forward.measure("testing", test, samples, (&[&before, after], loss), printer)? else {
             return Ok(None);
         };
-        let metrics = |set: usize| evaluate::metrics(&answers.rows[set], samples, test.labels(), &self.settings.loss);
-        Ok(Some((BeforeAfter { before: metrics(0), after: metrics(1) }, answers.pass, answers.warnings)))
+        let [before, after] = measured.found.try_into().expect("as many as sets of values");
+        Ok(Some((BeforeAfter { before, after }, measured.pass, measured.warnings)))
     }
 
     /// Writes the delta and gives its size. Only then is the checkpoint of no more use.
@@ -309,7 +361,6 @@ impl Learn<'_> {
             train: &self.data.split.train,
             validation: validation.map(|measured| (&measured.before, &measured.after)),
             test: test.map(|measured| (&measured.before, &measured.after)),
-            seed: self.settings.seed,
         };
         let bytes = artifact::encode(self.bundle, &outcome.parameters, &about)?;
         artifact::save(self.job.out, &bytes)?;
@@ -325,17 +376,28 @@ pub fn inputs_of(base: &Base) -> Vec<(String, TensorType)> {
     graph.inputs.iter().filter_map(|id| Some((graph.value_name(*id).to_string(), graph.ty(*id)?.clone()))).collect()
 }
 
+/// Output, width and head that a recipe and the data's labels ask for.
+fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
+    let width = match labels {
+        Labels::Values(rows) => Some(rows.ncols() as u64),
+        // A language model keeps its vocabulary.
+        Labels::NextTokens(_) => None,
+        labels => Some(labels.names().len() as u64),
+    };
+    Target { output: recipe.output.as_deref(), width, head: settings::head(recipe.head) }
+}
+
 /// The bundle for a recipe and the data's labels.
 pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle> {
-    let width = match labels {
-        Labels::Values(rows) => rows.ncols() as u64,
-        labels => labels.names().len() as u64,
-    };
+    let Target { output, width, head } = target(recipe, labels);
     let request = Request {
-        output: recipe.output.as_deref(),
+        output,
         selections: &settings::selections(recipe)?,
-        width: Some(width),
-        head: settings::head(recipe.head),
+        method: recipe.change.method(),
+        places: recipe.change.places()?,
+        seed: recipe.seed.unwrap_or(0),
+        width,
+        head,
     };
     Ok(prepare::prepare(base, &request, bundles)?)
 }
@@ -343,7 +405,14 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
 fn describe(bundle: &Bundle, split: &Split, printer: &Printer) {
     let cut: Vec<String> = bundle.features.iter().map(|(name, ty)| format!("{name} {ty}")).collect();
     printer.note(format!("output    {} (head {})", bundle.output, bundle.head_note));
-    printer.note(format!("learns    {} values in {} tensors", bundle.parameter_count(), bundle.parameters.len()));
+    let how = match bundle.method {
+        Some(method) if method.kind.low_rank() => {
+            format!(" ({}, rank {}, alpha {})", method.kind, method.rank, method.alpha)
+        }
+        Some(method) => format!(" ({})", method.kind),
+        None => String::new(),
+    };
+    printer.note(format!("learns    {} values in {} tensors{how}", bundle.parameter_count(), bundle.parameters.len()));
     printer.note(format!("features  {}", cut.join(", ")));
     printer.note(format!("samples   {} to train, {} to validate", split.train.len(), split.validation.len()));
 }
@@ -357,7 +426,10 @@ fn tell(progress: &super::print::Progress, epochs: u32, event: Event<'_>) {
         Event::Epoch { epoch, record } => {
             let validation = match (record.validation_loss, record.validation_accuracy) {
                 (Some(loss), Some(accuracy)) => format!(", validation loss {loss:.4}, accuracy {}", percent(accuracy)),
-                (Some(loss), None) => format!(", validation loss {loss:.4}"),
+                (Some(loss), None) => match record.validation_perplexity {
+                    Some(perplexity) => format!(", validation loss {loss:.4}, perplexity {perplexity:.1}"),
+                    None => format!(", validation loss {loss:.4}"),
+                },
                 _ => String::new(),
             };
             let line =

@@ -4,6 +4,7 @@ use super::print::Printer;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::graph::{DType, Dim, TensorType};
 use crate::train::artifact::Adapter;
+use crate::train::fit;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
@@ -36,9 +37,18 @@ pub struct Samples {
     /// The model's tokenizer.json, for text
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Tokens of a text, at most [default: what tokenizer.json says, or 512]
+    /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
     #[arg(long, value_name = "N")]
     pub max_length: Option<u32>,
+    /// The token that a language model's sequences begin with [default: what the tokenizer says]
+    #[arg(long, value_name = "TOKEN")]
+    pub bos_token: Option<String>,
+    /// The token that a language model's texts end with [default: what the tokenizer says]
+    #[arg(long, value_name = "TOKEN")]
+    pub eos_token: Option<String>,
+    /// Put rows of text one behind the other into full sequences, for a language model
+    #[arg(long)]
+    pub packing: bool,
     /// Label column of a table, repeatable [default: `label`, or the last]
     #[arg(long, value_name = "COLUMN")]
     pub label: Vec<String>,
@@ -50,6 +60,15 @@ pub struct Reading {
     /// The model's tokenizer.json, for text
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
+    /// The token that a language model's sequences begin with [default: what the tokenizer says]
+    #[arg(long, value_name = "TOKEN")]
+    pub bos_token: Option<String>,
+    /// The token that a language model's texts end with [default: what the tokenizer says]
+    #[arg(long, value_name = "TOKEN")]
+    pub eos_token: Option<String>,
+    /// Rows one behind the other in full sequences; only where they are learned or measured
+    #[arg(skip)]
+    pub packing: bool,
     /// Label column of a table, repeatable [default: `label`, or the last]
     #[arg(long, value_name = "COLUMN")]
     pub label: Vec<String>,
@@ -67,13 +86,22 @@ impl Samples {
             layout: self.layout.or(other.layout),
             tokenizer: self.tokenizer.or(other.tokenizer),
             max_length: self.max_length.or(other.max_length),
+            bos_token: self.bos_token.or(other.bos_token),
+            eos_token: self.eos_token.or(other.eos_token),
+            packing: self.packing || other.packing,
             label: if self.label.is_empty() { other.label } else { self.label },
         }
     }
 
     /// What a delta would not carry of these settings.
     pub fn reading(&self) -> Reading {
-        Reading { tokenizer: self.tokenizer.clone(), label: self.label.clone() }
+        Reading {
+            tokenizer: self.tokenizer.clone(),
+            bos_token: self.bos_token.clone(),
+            eos_token: self.eos_token.clone(),
+            packing: self.packing,
+            label: self.label.clone(),
+        }
     }
 
     /// Preprocessing of the data at `path` for a model's inputs: none for arrays, tokens where the model takes token
@@ -178,6 +206,9 @@ pub fn options(
         label: reading.label,
         classes,
         tokenizer: reading.tokenizer,
+        bos_token: reading.bos_token,
+        eos_token: reading.eos_token,
+        packing: reading.packing,
         ..data::Options::default()
     }
 }
@@ -218,6 +249,7 @@ pub fn refuse_other_width(dataset: &Dataset, width: u64) -> Result<()> {
             let columns = rows.ncols();
             bail!("--data: {columns} label columns, but the adapter gives {width}; name its columns with --label")
         }
+        Labels::NextTokens(rows) => Ok(fit::refuse_unknown_tokens(rows, width)?),
         _ => Ok(()),
     }
 }

@@ -1,13 +1,15 @@
 //! From a recipe to the settings of the loop: defaults, and what does not go together.
 
 use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
-use crate::adapter::HeadChoice;
+use crate::adapter::{self, HeadChoice};
 use crate::cut::Selection;
-use crate::data::{Labels, Split, Target};
+use crate::data::{self, Labels, Split, Target};
 use crate::delta::Task;
+use crate::graph::{DType, TensorType, ValueId};
 use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
+use crate::train::prepare::Base;
 use crate::train::solve::{self, Solver};
 use anyhow::{Context, Result, bail};
 
@@ -20,9 +22,10 @@ const VAL_FRACTION: f64 = 0.2;
 /// A value out of its range, or an option that the others leave without effect; each with its name and the remedy.
 pub fn settings(recipe: &Recipe) -> Result<Settings> {
     refuse_without_effect(recipe)?;
+    let language = recipe.loss == Some(LossName::NextToken);
     let settings = Settings {
-        epochs: recipe.epochs.unwrap_or(10),
-        batch: recipe.batch.unwrap_or(32),
+        epochs: recipe.epochs.unwrap_or(if language { 3 } else { 10 }),
+        batch: recipe.batch.unwrap_or(if language { 4 } else { 32 }),
         accumulate: recipe.accumulate.unwrap_or(1),
         learning_rate: recipe.lr.unwrap_or(match recipe.optimizer {
             Some(OptimizerName::Sgd) => 0.01,
@@ -51,7 +54,10 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
     if recipe.per_class == Some(0) {
         bail!("--per-class: 0 of them would learn nothing; give 1 or more");
     }
-    selections(recipe)?;
+    if super::budget::budgets(recipe)?.is_none() {
+        selections(recipe)?;
+    }
+    recipe.change.check()?;
     Ok(settings)
 }
 
@@ -103,6 +109,15 @@ fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
     ];
     if let Some((flag, _)) = of_steps.into_iter().find(|(_, given)| *given) {
         bail!("{flag}: --solver makes no gradient steps; remove one of them");
+    }
+    if recipe.change.adapter.is_some() {
+        bail!("--adapter: --solver fits a whole linear head; remove one of them");
+    }
+    if recipe.loss == Some(LossName::NextToken) {
+        bail!("--solver: a language model has no closed form; remove it to train by gradient steps");
+    }
+    if recipe.train.iter().any(|text| text == super::budget::AUTO) {
+        bail!("--train auto: --solver fits the head and nothing else; remove one of them");
     }
     let of_lbfgs =
         [("--label-smoothing", recipe.label_smoothing.is_some()), ("--class-weights", recipe.class_weights.is_some())];
@@ -160,7 +175,38 @@ pub fn loss(name: Option<LossName>, label_smoothing: Option<f32>) -> Loss {
         LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
         LossName::MeanSquaredError => Loss::MeanSquaredError,
         LossName::Huber => Loss::Huber { delta: 1.0 },
+        LossName::NextToken => Loss::NextToken,
     }
+}
+
+/// The recipe with the loss that base and data call for where it leaves that open: the next token's, where the output is
+/// `[batch, sequence, vocabulary]` and the data are text without labels.
+///
+/// # Errors
+/// An output that the base does not have; an option that the loss leaves without effect.
+pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe> {
+    let output = adapter::output(&base.graph, recipe.output.as_deref())?;
+    let rank = base.graph.ty(output).and_then(TensorType::rank);
+    let unlabelled = recipe.samples.label.is_empty() && recipe.data.as_deref().is_some_and(data::is_unlabelled_text);
+    if recipe.loss.is_none() && rank == Some(3) && data::takes_text(&input_types(base)) && unlabelled {
+        recipe.loss = Some(LossName::NextToken);
+    }
+    if recipe.loss != Some(LossName::NextToken) {
+        let only_text = [
+            ("--packing", recipe.samples.packing),
+            ("--bos-token", recipe.samples.bos_token.is_some()),
+            ("--eos-token", recipe.samples.eos_token.is_some()),
+        ];
+        if let Some((flag, _)) = only_text.into_iter().find(|(_, given)| *given) {
+            bail!("{flag}: only a language model has use for it; remove it, or choose --loss next-token");
+        }
+    }
+    Ok(recipe)
+}
+
+fn input_types(base: &Base) -> Vec<(String, DType)> {
+    let named = |id: &ValueId| Some((base.graph.value_name(*id).to_string(), base.graph.ty(*id)?.dtype));
+    base.graph.inputs.iter().filter_map(named).collect()
 }
 
 /// What labels are, for a loss.
@@ -169,6 +215,7 @@ pub fn target(loss: Option<LossName>) -> Target {
         None | Some(LossName::CrossEntropy) => Target::Classes,
         Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
         Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
+        Some(LossName::NextToken) => Target::NextTokens,
     }
 }
 
@@ -177,6 +224,7 @@ pub fn target_of(task: Task) -> Target {
     match task {
         Task::MultiLabel => Target::MultiLabel,
         Task::Regression => Target::Values,
+        Task::LanguageModel => Target::NextTokens,
         _ => Target::Classes,
     }
 }

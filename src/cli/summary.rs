@@ -15,6 +15,9 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
             let (before, right, samples) = (percent(before), percent(right), after.samples);
             printer.text(format!("accuracy  {before} → {right} on {samples} held-out samples"));
         }
+        if let (Some(before), Some(after), Some(tokens)) = (before.perplexity, after.perplexity, after.tokens) {
+            printer.text(format!("perplexity {before:.1} → {after:.1} on {tokens} held-out tokens"));
+        }
         printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
         if after.loss >= before.loss {
             let remedy = if trained.report.solved.is_some() { "another --solver" } else { "a lower --lr" };
@@ -42,9 +45,15 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
         .iter()
         .map(|class| (class.name.clone(), json!({ "accuracy": class.recall, "samples": class.samples })))
         .collect();
-    printer.document(&json!({
+    let mut document = json!({
         "accuracy": metrics.accuracy, "loss": metrics.loss, "samples": metrics.samples, "per_class": per_class,
-    }));
+    });
+    if let (Some(perplexity), Some(tokens)) = (metrics.perplexity, metrics.tokens) {
+        document["perplexity"] = perplexity.into();
+        document["tokens"] = tokens.into();
+        printer.text(format!("perplexity {perplexity:.1} on {tokens} tokens"));
+    }
+    printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
         printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
     }

@@ -16,7 +16,12 @@ pub enum Target {
     MultiLabel,
     /// Numbers to predict.
     Values,
+    /// The text itself: each token is to be foretold from those before it.
+    NextTokens,
 }
+
+/// The label of a position that does not count: padding, the prompt, a sequence's end. PyTorch's `ignore_index`.
+pub const IGNORED: i64 = -100;
 
 /// The labels of a data set, sample by sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +42,8 @@ pub enum Labels {
     },
     /// `[samples, targets]`, numbers to predict.
     Values(Array2<f32>),
+    /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
+    NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
     Unlabelled(usize),
 }
@@ -47,6 +54,7 @@ impl Labels {
         match self {
             Labels::Classes { index, .. } => index.len(),
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.nrows(),
+            Labels::NextTokens(rows) => rows.nrows(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -60,7 +68,7 @@ impl Labels {
     pub fn names(&self) -> &[String] {
         match self {
             Labels::Classes { names, .. } | Labels::MultiLabel { names, .. } => names,
-            Labels::Values(_) | Labels::Unlabelled(_) => &[],
+            Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
     }
 
@@ -69,6 +77,7 @@ impl Labels {
         match self {
             Labels::Classes { index, .. } => index[one] == index[other],
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.row(one) == rows.row(other),
+            Labels::NextTokens(rows) => rows.row(one) == rows.row(other),
             Labels::Unlabelled(_) => true,
         }
     }
@@ -88,6 +97,9 @@ pub(super) fn read(
     at: &dyn Fn(usize, String) -> Error,
 ) -> Result<Labels, Error> {
     match target {
+        Target::NextTokens => {
+            Err(at(0, "only text can be learned token by token; give the model's tokenizer.json".into()))
+        }
         Target::Values => values(cells, at),
         Target::Classes => {
             let rows = cells.iter().enumerate().map(|(row, cells)| Ok([one_class(cells).map_err(|p| at(row, p))?]));

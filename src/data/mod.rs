@@ -9,6 +9,7 @@ mod error;
 mod folder;
 mod image;
 mod labels;
+mod language;
 mod preprocessing;
 mod records;
 mod split;
@@ -18,13 +19,15 @@ mod text;
 pub use check::{Finding, Severity, check};
 pub use error::Error;
 pub use image::Limits;
-pub use labels::{Labels, Target};
+pub use labels::{IGNORED, Labels, Target};
+pub use language::{Language, prompts};
 pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
 pub use split::{Split, per_class, split};
+pub use text::Role as TextRole;
 
-use crate::graph::{DType, Tensor};
+use crate::graph::{DType, Tensor, TensorType};
 use folder::File;
 use std::path::{Path, PathBuf};
 use text::Tokens;
@@ -44,6 +47,12 @@ pub struct Options {
     pub classes: Option<Vec<String>>,
     /// The `tokenizer.json` of a text model.
     pub tokenizer: Option<PathBuf>,
+    /// The token that a language model's sequences begin with; `None` takes what the tokenizer says.
+    pub bos_token: Option<String>,
+    /// The token that a language model's texts end with; `None` takes what the tokenizer says.
+    pub eos_token: Option<String>,
+    /// For a language model: rows one behind the other in full sequences, instead of one a sequence.
+    pub packing: bool,
     /// What a single file may cost.
     pub limits: Limits,
 }
@@ -157,7 +166,10 @@ impl Dataset {
                     Preprocessing::Text { max_length } => max_length,
                     _ => 0,
                 };
-                let (tokens, labels, names) = text::open(path, format, max_length, options, labelled)?;
+                let (tokens, labels, names) = match options.target {
+                    Target::NextTokens => language::open(path, format, max_length, options)?,
+                    _ => text::open(path, format, max_length, options, labelled)?,
+                };
                 let keys = tokens.keys();
                 Ok((Self { samples: Samples::Tokens(tokens), labels, keys, names }, Report::default()))
             }
@@ -249,6 +261,18 @@ pub fn holds_arrays(path: &Path) -> bool {
 /// Whether each of a model's inputs can be made from text.
 pub fn takes_text(inputs: &[(String, DType)]) -> bool {
     !inputs.is_empty() && inputs.iter().all(|(name, dtype)| text::role(name, *dtype).is_some())
+}
+
+/// What a model's input is told of a tokenised text, by its name and type; `None` for one that text says nothing to.
+pub fn text_role(name: &str, ty: &TensorType) -> Option<TextRole> {
+    text::role(name, ty.dtype)
+}
+
+/// Whether the data are text without labels, which a language model learns by foretelling it.
+pub fn is_unlabelled_text(path: &Path) -> bool {
+    let Ok(Some(file)) = table::resolve(path, false) else { return false };
+    records::format(&file)
+        .is_some_and(|format| language::is_unlabelled(&file, format, Limits::default().table_bytes_max))
 }
 
 /// The name of the model's only input, or `""`.

@@ -86,7 +86,7 @@ fn memberships(labels: &Labels) -> Vec<Vec<usize>> {
             };
             rows.rows().into_iter().map(positive).collect()
         }
-        Labels::Values(_) | Labels::Unlabelled(_) => vec![vec![]; labels.len()],
+        Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => vec![vec![]; labels.len()],
     }
 }
 

@@ -21,25 +21,31 @@ const INPUTS: [(&str, Role); 3] =
 
 /// What a model's input is told about the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// Their numbers.
     Ids,
     /// 1 for each, 0 for padding.
     Mask,
     /// Which of two texts they belong to.
     Types,
+    /// Their places, from 0; 0 for padding.
+    Positions,
+    /// Keys and values of tokens that were read before: none, so it is not made here.
+    Past,
 }
 
 /// What an input of that name and type holds, if it can be made from text: `input_ids`, `attention_mask`,
-/// `token_type_ids`, or names of exporters that say the same (`ids`, `tokens`, `mask`, `segment_ids`).
+/// `token_type_ids`, `position_ids`, `past_key_values…`, or names of exporters that say the same (`ids`, `tokens`, `mask`,
+/// `segment_ids`).
 pub(super) fn role(name: &str, dtype: DType) -> Option<Role> {
     let name = name.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
     match dtype {
         DType::Int64 | DType::Int32 if has(&["mask"]) => Some(Role::Mask),
-        DType::Int64 | DType::Int32 if has(&["position"]) => None,
+        DType::Int64 | DType::Int32 if has(&["position"]) => Some(Role::Positions),
         DType::Int64 | DType::Int32 if has(&["type", "segment"]) => Some(Role::Types),
         DType::Int64 | DType::Int32 if has(&["ids", "token"]) => Some(Role::Ids),
+        dtype if dtype.is_float() && has(&["past"]) => Some(Role::Past),
         _ => None,
     }
 }
@@ -47,24 +53,26 @@ pub(super) fn role(name: &str, dtype: DType) -> Option<Role> {
 /// The tokens of a data set.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    samples: Vec<Encoded>,
+    pub samples: Vec<Encoded>,
     /// Tokens of the longest sample: what all are padded to.
-    width: usize,
-    pad: Pad,
-    inputs: Vec<(String, DType, Role)>,
+    pub width: usize,
+    pub pad: Pad,
+    pub inputs: Vec<(String, DType, Role)>,
 }
 
+/// One sample.
 #[derive(Debug)]
-struct Encoded {
-    ids: Box<[u32]>,
-    types: Box<[u32]>,
+pub(super) struct Encoded {
+    pub ids: Box<[u32]>,
+    pub types: Box<[u32]>,
 }
 
+/// What stands where a sample has no token.
 #[derive(Debug, Clone, Copy)]
-struct Pad {
-    id: u32,
-    type_id: u32,
-    left: bool,
+pub(super) struct Pad {
+    pub id: u32,
+    pub type_id: u32,
+    pub left: bool,
 }
 
 /// Reads and tokenises a file.
@@ -112,14 +120,15 @@ pub(super) fn open(
     Ok((Tokens { samples, width, pad, inputs }, labels, found.names()))
 }
 
-fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType, Role)>, Error> {
+/// The model's inputs with their roles.
+pub(super) fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType, Role)>, Error> {
     if options.inputs.is_empty() {
         return Ok(INPUTS.iter().map(|(name, role)| (name.to_string(), DType::Int64, *role)).collect());
     }
     let made = options.inputs.iter().map(|(name, dtype)| {
         let role = role(name, *dtype).ok_or_else(|| {
             let known = INPUTS.map(|(name, _)| name).join(", ");
-            let problem = format!("the model's input `{name}` ({dtype}) cannot be made from text; only {known} can");
+            let problem = format!("the model's input `{name}` ({dtype}) cannot be made from text; only {known}, position_ids and past_key_values can");
             Error::content(path, problem)
         })?;
         Ok((name.clone(), *dtype, role))
@@ -127,29 +136,30 @@ fn inputs(path: &Path, options: &Options) -> Result<Vec<(String, DType, Role)>, 
     made.collect()
 }
 
-fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
-    let file = options.tokenizer.as_deref().ok_or_else(|| {
+/// The `tokenizer.json` that was given.
+pub(super) fn tokenizer_file<'o>(path: &Path, options: &'o Options) -> Result<&'o Path, Error> {
+    options.tokenizer.as_deref().ok_or_else(|| {
         Error::content(
             path,
             "text needs the model's tokenizer; give the tokenizer.json that came with the model (--tokenizer FILE)",
         )
-    })?;
+    })
+}
+
+/// A tokenizer as its file has it.
+pub(super) fn read_tokenizer(file: &Path) -> Result<Tokenizer, Error> {
     let bytes = std::fs::read(file).map_err(|source| Error::io(file, source))?;
-    let fail = |problem: tokenizers::Error| {
+    Tokenizer::from_bytes(bytes).map_err(|problem| {
         Error::content(
             file,
             format!("no tokenizer of the Hugging Face kind ({problem}); take the model's tokenizer.json"),
         )
-    };
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(fail)?;
-    let truncation = tokenizer.get_truncation().cloned();
-    let length = match (max_length, &truncation) {
-        (0, None) => LENGTH_MAX,
-        (0, Some(stated)) => stated.max_length,
-        (asked, _) => asked as usize,
-    };
-    let truncation = TruncationParams { max_length: length, stride: 0, ..truncation.unwrap_or_default() };
-    let pad = match tokenizer.get_padding() {
+    })
+}
+
+/// What the tokenizer pads with.
+pub(super) fn pad(tokenizer: &Tokenizer) -> Pad {
+    match tokenizer.get_padding() {
         Some(stated) => {
             let left = matches!(stated.direction, PaddingDirection::Left);
             Pad { id: stated.pad_id, type_id: stated.pad_type_id, left }
@@ -158,7 +168,19 @@ fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokeniz
             let id = PADS.iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0);
             Pad { id, type_id: 0, left: false }
         }
+    }
+}
+
+fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
+    let mut tokenizer = read_tokenizer(tokenizer_file(path, options)?)?;
+    let truncation = tokenizer.get_truncation().cloned();
+    let length = match (max_length, &truncation) {
+        (0, None) => LENGTH_MAX,
+        (0, Some(stated)) => stated.max_length,
+        (asked, _) => asked as usize,
     };
+    let truncation = TruncationParams { max_length: length, stride: 0, ..truncation.unwrap_or_default() };
+    let pad = pad(&tokenizer);
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(Some(truncation))
@@ -192,19 +214,22 @@ impl Tokens {
         self.samples.iter().map(key).collect()
     }
 
-    /// Tensors `[tokens]`, one a model input.
+    /// Tensors `[tokens]`, one a model input but for past keys and values.
     pub(super) fn load(&self, sample: usize) -> Vec<(String, Tensor)> {
         let Encoded { ids, types } = &self.samples[sample];
         let ones = vec![1u32; ids.len()];
+        let places: Vec<u32> = (0..ids.len() as u32).collect();
         let tensor = |(name, dtype, role): &(String, DType, Role)| {
             let (values, pad) = match role {
                 Role::Ids => (&ids[..], self.pad.id),
                 Role::Types => (&types[..], self.pad.type_id),
                 Role::Mask => (&ones[..], 0),
+                Role::Positions => (&places[..], 0),
+                Role::Past => return None,
             };
-            (name.clone(), self.padded(values, pad, *dtype))
+            Some((name.clone(), self.padded(values, pad, *dtype)))
         };
-        self.inputs.iter().map(tensor).collect()
+        self.inputs.iter().filter_map(tensor).collect()
     }
 
     fn padded(&self, values: &[u32], pad: u32, dtype: DType) -> Tensor {

@@ -7,11 +7,16 @@ use core::fmt;
 #[allow(missing_docs)]
 pub enum Field {
     Tool,
+    Device,
+    GateReason,
+    Licence,
+    Notes,
     Loss,
     Output,
     HeadValue,
     HeadFeatures,
     HeadClasses,
+    Method,
     ImageSize,
     ImageResize,
     ImageScale,
@@ -24,11 +29,16 @@ impl Field {
     fn name(self) -> &'static str {
         match self {
             Field::Tool => "tool",
+            Field::Device => "device",
+            Field::GateReason => "gate.reason",
+            Field::Licence => "licence",
+            Field::Notes => "notes",
             Field::Loss => "loss",
             Field::Output => "output",
             Field::HeadValue => "head.value",
             Field::HeadFeatures => "head.features",
             Field::HeadClasses => "head.classes",
+            Field::Method => "method.alpha",
             Field::ImageSize => "preprocessing.width, height",
             Field::ImageResize => "preprocessing.resize",
             Field::ImageScale => "preprocessing.scale",
@@ -52,7 +62,7 @@ pub enum Error {
     Version(u16),
     /// A flag that this reader does not know.
     Flags(u16),
-    /// The hash at the end is not that of the bytes before it.
+    /// The hash behind the header is not that of the bytes before it.
     Checksum,
     /// The stated header length is over the limit or reaches over the end.
     HeaderLength(u32),
@@ -80,14 +90,36 @@ pub enum Error {
     TensorOrder(u32),
     /// A shape has too many dimensions, a size of zero, or does not make up the stated bytes.
     Shape(u32),
-    /// Values do not begin where the ones before end, or reach over the end of the payload.
-    Place(u32),
+    /// An encoding, packing or block that the tensor cannot have.
+    Encoding(u32),
+    /// The tensors have more values together than the limit.
+    ValueCount,
+    /// Other bytes than the hash in the header is of: damaged, cut off or exchanged.
+    Payload(u32),
+    /// Values do not decode, or leave something over.
+    Values(u32),
     /// A value is infinite or not a number.
     NotFinite(u32),
-    /// The byte that fills up to the payload is not zero.
-    Filling,
-    /// Bytes of the payload belong to no tensor.
+    /// Bytes follow that belong to no tensor.
     PayloadRest,
+    /// There is no signature, and one was demanded.
+    Unsigned,
+    /// The signature is not one of the key that stands beside it.
+    Signature,
+    /// Signed, but by another key than the one that was demanded.
+    OtherKey,
+    /// A key file is not what it should be, or a key is none.
+    Key,
+    /// A difference was to be applied to a value that is not finite, or the outcome is not.
+    Reference,
+    /// The delta is a difference, and something needs one that stands alone.
+    IsDifference,
+    /// The delta is a difference to another delta than the one given.
+    OtherParent,
+    /// Deltas that are to be merged are of different bases, outputs, labels or tensors.
+    Unlike,
+    /// Low-rank factors cannot be averaged one by one.
+    Factors,
     /// The buffer to apply a tensor to has another number of elements.
     ApplyLength,
 }
@@ -147,15 +179,42 @@ impl fmt::Display for Error {
                 "the shape of tensor {index} of the delta has over 8 dimensions, a size of 0, or does not fit its \
                  values; write it again"
             ),
-            Error::Place(index) => {
-                write!(f, "the values of tensor {index} of the delta are out of place; do not trust its source")
+            Error::Encoding(index) => {
+                write!(f, "tensor {index} of the delta has an encoding that it cannot have; do not trust its source")
             }
-            Error::NotFinite(index) => write!(
+            Error::ValueCount => f.write_str("the delta has over 2^27 values; train fewer layers"),
+            Error::Payload(index) => write!(
                 f,
-                "tensor {index} of the delta has an infinite value or NaN in fp16; train with a lower learning rate"
+                "the values of tensor {index} of the delta are damaged or cut off: their hash differs; fetch it again"
             ),
-            Error::Filling => f.write_str("a filling byte of the delta is not zero; do not trust its source"),
+            Error::Values(index) => {
+                write!(f, "the values of tensor {index} of the delta do not decode; do not trust its source")
+            }
+            Error::NotFinite(index) => {
+                write!(f, "tensor {index} of the delta has an infinite value or NaN; train with a lower learning rate")
+            }
             Error::PayloadRest => f.write_str("the delta has bytes that belong to no tensor; do not trust its source"),
+            Error::Unsigned => {
+                f.write_str("the delta is not signed; sign it with `edgetune delta sign`, or do not trust it")
+            }
+            Error::Signature => f.write_str("the delta's signature is wrong; do not trust it, fetch it again"),
+            Error::OtherKey => f.write_str("the delta is signed by another key; do not trust it, or give its key"),
+            Error::Key => f.write_str("not an Ed25519 key in PEM (PKCS#8); make one with `edgetune delta keygen`"),
+            Error::Reference => {
+                f.write_str("a value that the delta changes is not finite or too large; use the base it was made for")
+            }
+            Error::IsDifference => f.write_str(
+                "the delta is a difference to another; join them first: `edgetune delta apply PARENT DELTA --out FULL`",
+            ),
+            Error::OtherParent => {
+                f.write_str("the delta is a difference to another delta than this one; give the one that it names")
+            }
+            Error::Unlike => f.write_str(
+                "the deltas have different bases, outputs, labels, methods or tensors; merge those of one recipe",
+            ),
+            Error::Factors => f.write_str(
+                "low-rank factors cannot be averaged one by one; apply the deltas to their base and merge the models",
+            ),
             Error::ApplyLength => {
                 f.write_str("the tensor has another number of elements than its target; use the base it was made for")
             }

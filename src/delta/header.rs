@@ -1,18 +1,26 @@
 //! The header as it lies on the wire. The order of the fields and variants *is* the format: see `format.md`.
 
-use super::{Error, Field, NAME_BYTES_MAX, RANK_MAX, WORD_BYTES_MAX};
+use super::{Error, Field, LABEL_BYTES_MAX, NAME_BYTES_MAX, RANK_MAX, WORD_BYTES_MAX};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What an adapter belongs to, what it was learned from and how well it did. Texts are borrowed from the delta.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Header<'a> {
     /// Hash of the base that the adapter was learned on; it must not be applied to any other.
     pub base: [u8; 32],
+    /// Identity of the delta that this one is a difference to; `None` where it stands alone on the base.
+    pub parent: Option<[u8; 32]>,
     /// Version of the edgetune that wrote the delta.
     pub tool: &'a str,
     /// When it was written, in seconds since 1970; `None` keeps equal commands giving equal bytes.
     pub created_unix_s: Option<u64>,
+    /// What the device calls itself; may be empty.
+    pub device: &'a str,
+    /// The turn of the fleet that it belongs to.
+    pub round: Option<u32>,
+    /// Hash of the recipe that it was trained by.
+    pub recipe: Option<[u8; 32]>,
     /// What the output means.
     pub task: Task,
     /// Name of the loss; informs, readers need not know it.
@@ -22,19 +30,29 @@ pub struct Header<'a> {
     /// A head that the base does not have, if one was appended.
     #[serde(borrow)]
     pub head: Option<AppendedHead<'a>>,
+    /// How the base was changed, where the tensors do not replace those of the base as they are.
+    pub method: Option<Method>,
     /// What was done to samples before the model saw them.
     pub preprocessing: Preprocessing,
     /// What was measured before and after training.
     pub metrics: Metrics,
+    /// What the gates have said, if there were any.
+    #[serde(borrow)]
+    pub gate: Option<Verdict<'a>>,
     /// Seed of the run.
     pub seed: u64,
     /// Training samples that the adapter has learned from.
     pub samples: u64,
+    /// Under what terms it may be used, such as an SPDX expression; may be empty.
+    pub licence: &'a str,
+    /// Where the data came from and what else a reader should know; may be empty.
+    pub notes: &'a str,
 }
 
 /// What the trained output means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
+    #[default]
     /// One of the labels: `[batch, labels]` logits.
     Classification,
     /// Any number of the labels: `[batch, labels]` logits.
@@ -56,9 +74,40 @@ pub struct AppendedHead<'a> {
     pub classes: u32,
 }
 
+/// What the tensors are to the base, so that a reader knows what to do with them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// The family.
+    pub kind: MethodKind,
+    /// Rank of the factors; 0 where the kind has none.
+    pub rank: u32,
+    /// Numerator of the factors' scale; 0 where the kind has none.
+    pub alpha: f32,
+}
+
+/// Families of adapters, named as in the PEFT library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MethodKind {
+    /// `W + alpha / rank · B A` (arXiv 2106.09685).
+    Lora,
+    /// `W + alpha / √rank · B A` (arXiv 2312.03732).
+    RsLora,
+    /// Magnitude times the normalised direction of `W + alpha / rank · B A` (arXiv 2402.09353).
+    Dora,
+    /// [`MethodKind::Lora`] with `A` frozen at its first values (arXiv 2308.03303).
+    LoraFa,
+    /// Activations times learned vectors (arXiv 2205.05638).
+    Ia3,
+    /// Biases alone (arXiv 2106.10199).
+    BitFit,
+    /// Scales and shifts of normalisations alone.
+    Norm,
+}
+
 /// What was done to samples before the model saw them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Preprocessing {
+    #[default]
     /// The model was fed with the data as it was.
     Plain,
     /// Images.
@@ -153,6 +202,15 @@ pub struct Measured {
     pub accuracy: Option<[f32; 2]>,
 }
 
+/// The outcome of the gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict<'a> {
+    /// Whether the adapter may be used.
+    pub passed: bool,
+    /// Why, in a line; may be empty.
+    pub reason: &'a str,
+}
+
 /// A class (or an output of a regression) and how often it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label<'a> {
@@ -162,11 +220,43 @@ pub struct Label<'a> {
     pub samples: u32,
 }
 
-/// How values are stored.
+/// How values are stored. A block is a run of as many consecutive values (row-major) with a scale of its own: fp16, not
+/// negative. Where a block is as long as what lies behind the first dimension, it is a scale per channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encoding {
-    /// IEEE 754 binary16, little-endian, row-major.
+    /// IEEE 754 binary16.
     Fp16,
+    /// How many binary16 numbers the value is away from the one that it changes: exact, and small after a small change.
+    Steps,
+    /// −127…127 times the block's scale.
+    Int8 {
+        /// Values in a block.
+        block: u32,
+    },
+    /// −7…7 times the block's scale.
+    Int4 {
+        /// Values in a block.
+        block: u32,
+    },
+    /// The block's scale or its negative (BitDelta, arXiv 2402.10193).
+    Sign {
+        /// Values in a block.
+        block: u32,
+    },
+    /// Binary16 at the stored places, 0 elsewhere.
+    Sparse {
+        /// Stored values.
+        count: u32,
+    },
+}
+
+/// Whether values went through the entropy stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packing {
+    /// As they are.
+    Raw,
+    /// Through the adaptive range coder.
+    Coded,
 }
 
 /// How many labels and tensor entries follow. Not a part of [`Header`], whose callers have them as slices and iterators.
@@ -176,22 +266,38 @@ pub(super) struct Counts {
     pub tensors: u32,
 }
 
-/// A tensor's entry.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Entry<'a> {
+/// What the header says of a tensor, without its values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// Its name.
     pub name: &'a str,
+    /// Sizes, outermost first; none is 0.
     pub shape: Vec<u32, RANK_MAX>,
+    /// How the values are stored.
     pub encoding: Encoding,
-    pub offset: u32,
+    /// Whether they went through the entropy stage.
+    pub packing: Packing,
+    /// Whether the values are added to the tensor of the parent (of the base, where there is no parent) instead of being it.
+    pub difference: bool,
+    /// Bytes that the values take in the payload.
     pub length: u32,
+    /// BLAKE3 hash of those bytes.
+    pub hash: [u8; 32],
 }
 
 impl Header<'_> {
     /// Refuses what decodes but cannot be meant.
     pub(super) fn check(&self, labels: u32) -> Result<(), Error> {
-        let Header { tool, loss, output, head, preprocessing, metrics, .. } = self;
-        if tool.len() > WORD_BYTES_MAX || tool.contains(char::is_control) {
-            return Err(Error::Text(Field::Tool));
+        let Header { loss, output, head, method, preprocessing, metrics, gate, .. } = self;
+        let texts = [
+            (self.tool, WORD_BYTES_MAX, Field::Tool),
+            (self.device, WORD_BYTES_MAX, Field::Device),
+            (gate.map_or("", |gate| gate.reason), LABEL_BYTES_MAX, Field::GateReason),
+            (self.licence, WORD_BYTES_MAX, Field::Licence),
+            (self.notes, NAME_BYTES_MAX, Field::Notes),
+        ];
+        for (text, bytes_max, field) in texts {
+            ensure(text.is_empty() || is_name(text, bytes_max), Error::Text(field))?;
         }
         ensure(is_name(loss, WORD_BYTES_MAX), Error::Text(Field::Loss))?;
         ensure(is_name(output, NAME_BYTES_MAX), Error::Text(Field::Output))?;
@@ -201,6 +307,7 @@ impl Header<'_> {
             ensure(head.classes > 0, Error::Number(Field::HeadClasses))?;
             ensure(labels == 0 || labels == head.classes, Error::Number(Field::HeadClasses))?;
         }
+        ensure(method.is_none_or(|method| method.alpha.is_finite()), Error::Number(Field::Method))?;
         check_preprocessing(preprocessing)?;
         let measured = [metrics.validation, metrics.test].into_iter().flatten();
         for Measured { loss, accuracy } in measured {

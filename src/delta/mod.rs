@@ -6,18 +6,37 @@
 //! The reader needs neither the standard library nor an allocator: it borrows everything from the bytes, so what it
 //! holds is a few hundred bytes whatever the delta says. Nothing here ever touches a file, a clock or a network.
 
+#[cfg(feature = "std")]
+mod chain;
+#[cfg(feature = "std")]
+mod encode;
 mod error;
 mod header;
+#[cfg(feature = "std")]
+mod keys;
+mod range;
 mod read;
+mod signature;
+mod values;
 #[cfg(feature = "std")]
 mod write;
 
+#[cfg(feature = "std")]
+pub use chain::{Choice, change, convert, join, merge, owned};
+#[cfg(feature = "std")]
+pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
-    AppendedHead, Channels, Encoding, Header, ImagePreprocessing, Label, Layout, Measured, Metrics, Preprocessing, Task,
+    AppendedHead, Channels, Encoding, Entry, Header, ImagePreprocessing, Label, Layout, Measured, Method, MethodKind,
+    Metrics, Packing, Preprocessing, Task, Verdict,
 };
-pub use read::{Delta, Labels, TensorView, Tensors, apply};
+#[cfg(feature = "std")]
+pub use keys::{KeyPair, public_key};
+pub use read::{Delta, Entries, Head, Labels, Located, TensorView, apply, head_length};
+#[cfg(feature = "std")]
+pub use signature::sign;
+pub use values::Values;
 #[cfg(feature = "std")]
 pub use write::{TensorValues, write};
 
@@ -42,7 +61,18 @@ pub const LABEL_BYTES_MAX: usize = 256;
 /// Bytes of the tool's version and of the name of the loss, at most.
 pub const WORD_BYTES_MAX: usize = 64;
 
+/// Values of all tensors together, at most.
+pub const VALUES_MAX: usize = 1 << 27;
 /// Bytes before the header: magic, version, flags, header length.
-const PREAMBLE_BYTES: usize = 12;
-/// Bytes of the BLAKE3 hash that ends a delta.
-const CHECKSUM_BYTES: usize = 32;
+pub const PREAMBLE_BYTES: usize = 12;
+
+/// Bytes of the BLAKE3 hash behind the header.
+const IDENTITY_BYTES: usize = 32;
+/// Bytes of an Ed25519 public key.
+const KEY_BYTES: usize = 32;
+/// Bytes of an Ed25519 signature.
+const SIGNATURE_BYTES: usize = 64;
+/// Flag: key and signature stand between identity and payload.
+const SIGNED: u16 = 1;
+/// Values that a byte of a dense encoding stands for, at most: a small file cannot make a reader work for long.
+const VALUES_A_BYTE_MAX: usize = 64;

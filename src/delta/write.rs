@@ -1,7 +1,9 @@
 //! The writer. What it gives has been through the reader: nothing can be written that could not be read.
 
-use super::header::{Counts, Encoding, Entry, Header, Label, ensure};
-use super::{DELTA_BYTES_MAX, Delta, Error, HEADER_BYTES_MAX, LABELS_MAX, MAGIC, TENSORS_MAX, VERSION, f16};
+use super::encode::Payload;
+use super::header::{Counts, Entry, Header, Label, ensure};
+use super::read::identity_of;
+use super::{DELTA_BYTES_MAX, Delta, Error, HEADER_BYTES_MAX, LABELS_MAX, MAGIC, TENSORS_MAX, VERSION};
 use heapless::Vec as Bounded;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -14,23 +16,23 @@ pub struct TensorValues<'a> {
     pub name: &'a str,
     /// Sizes, outermost first.
     pub shape: &'a [u32],
-    /// The values, row-major.
-    pub values: &'a [f16],
+    /// The values, row-major, from [`super::encode`] or [`super::encode_difference`].
+    pub payload: &'a Payload,
 }
 
-/// Writes one delta. Equal arguments give equal bytes; the order of `tensors` does not matter.
+/// Writes one delta, unsigned. Equal arguments give equal bytes; the order of `tensors` does not matter.
 ///
 /// `labels` are in the order of the classes. The caller does the file: write it atomically.
 ///
 /// # Errors
-/// Whatever the format refuses: a value that is not finite, a name that is there twice, a shape that does not fit…
+/// Whatever the format refuses: a name that is there twice, a shape that does not fit its values…
 /// Positions in the error are those in `labels`, and those in `tensors` after sorting by name.
 pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Result<Vec<u8>, Error> {
     ensure(labels.len() <= LABELS_MAX, Error::LabelCount(count(labels.len())))?;
     ensure((1..=TENSORS_MAX).contains(&tensors.len()), Error::TensorCount(count(tensors.len())))?;
     let mut sorted = tensors.to_vec();
     sorted.sort_by_key(|tensor| tensor.name);
-    let payload_length: u64 = sorted.iter().map(|tensor| 2 * tensor.values.len() as u64).sum();
+    let payload_length: u64 = sorted.iter().map(|tensor| tensor.payload.bytes.len() as u64).sum();
     ensure(payload_length < DELTA_BYTES_MAX as u64, Error::TooLong)?;
 
     let mut bytes = Vec::with_capacity(payload_length as usize + 1024);
@@ -41,12 +43,8 @@ pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Res
     ensure(content.len() <= HEADER_BYTES_MAX, Error::HeaderLength(count(content.len())))?;
     bytes.extend(count(content.len()).to_le_bytes());
     bytes.extend(content);
-    bytes.resize(bytes.len().next_multiple_of(2), 0);
-    for tensor in &sorted {
-        bytes.extend(tensor.values.iter().flat_map(|value| value.to_le_bytes()));
-    }
-    let checksum = blake3::hash(&bytes);
-    bytes.extend(checksum.as_bytes());
+    bytes.extend(identity_of(&bytes));
+    sorted.iter().for_each(|tensor| bytes.extend(&tensor.payload.bytes));
     Delta::parse(&bytes)?;
     Ok(bytes)
 }
@@ -60,13 +58,18 @@ fn header_bytes(header: &Header, labels: &[Label], sorted: &[TensorValues]) -> R
         ensure(seen.insert(label.name), Error::LabelTwice(count(index)))?;
         bytes = append(bytes, label, Error::Label(count(index)))?;
     }
-    let mut offset = 0;
-    for (index, tensor) in sorted.iter().enumerate() {
-        let shape = Bounded::from_slice(tensor.shape).map_err(|_| Error::Shape(count(index)))?;
-        let length = count(2 * tensor.values.len());
-        let entry = Entry { name: tensor.name, shape, encoding: Encoding::Fp16, offset, length };
+    for (index, TensorValues { name, shape, payload }) in sorted.iter().enumerate() {
+        let Payload { encoding, packing, difference, bytes: values } = payload;
+        let entry = Entry {
+            name,
+            shape: Bounded::from_slice(shape).map_err(|_| Error::Shape(count(index)))?,
+            encoding: *encoding,
+            packing: *packing,
+            difference: *difference,
+            length: count(values.len()),
+            hash: blake3::hash(values).into(),
+        };
         bytes = append(bytes, &entry, Error::Entry(count(index)))?;
-        offset += length;
     }
     Ok(bytes)
 }

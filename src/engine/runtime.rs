@@ -168,6 +168,7 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
     }
     let Search { found, mut passed_over } = find(choice)?;
     forbid_telemetry();
+    give_large_blocks_back();
     for library in found {
         let named = matches!(library.origin, Origin::Explicit | Origin::Environment);
         match open(&library) {
@@ -191,6 +192,25 @@ fn forbid_telemetry() {
     // not loaded yet: this runs under `LOADING`, before `open`, and only until a library is loaded.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
+
+/// glibc keeps freed blocks of up to 32 MB for itself once one such block was freed, in the order of use, which leaves holes:
+/// a session's arena stayed resident after the session. Above a fixed threshold blocks are mapped one by one and go back
+/// to the system when they are freed (measured: 124 instead of 168 MB for a run that makes and drops many sessions).
+#[cfg(target_env = "gnu")]
+fn give_large_blocks_back() {
+    use std::ffi::c_int;
+    const M_MMAP_THRESHOLD: c_int = -3;
+    const LARGE_BYTES: c_int = 512 << 10;
+    unsafe extern "C" {
+        fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    }
+    // SAFETY: glibc's own setting, guarded by the allocator's lock; any threshold is valid.
+    unsafe { mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) };
+}
+
+/// Other C libraries give large blocks back by themselves.
+#[cfg(not(target_env = "gnu"))]
+fn give_large_blocks_back() {}
 
 /// The library that [`load`] has loaded.
 ///

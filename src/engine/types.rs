@@ -6,12 +6,19 @@
 
 use super::session::{Optimisation, Options, commit_bytes, encode, tensor_type};
 use super::{Error, Result};
-use crate::graph::{Dim, Graph, Node, TensorType, ValueId};
-use std::collections::HashMap;
+use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Initializers with more elements are replaced. Shapes, axes, scales and indices, whose numbers inference needs, are
 /// far smaller.
 const LARGEST_CONSTANT: usize = 1024;
+
+/// Batch sizes that are tried where inference by names loses a size, such as that of a `Reshape` to a computed shape. Far
+/// apart, so that no division rounds them to the same; small, because constants of that size may be made.
+const BATCHES: [u64; 2] = [7, 101];
+
+/// Operators of `ai.onnx.ml` that give a float for each number they take; ONNX Runtime infers no shape for them.
+const ELEMENTWISE: [&str; 4] = ["Binarizer", "Imputer", "Normalizer", "Scaler"];
 
 /// Fills in the type of every tensor value. What ONNX Runtime does not know (a dimension, or a rank) stays as declared;
 /// values that are no tensors keep no type.
@@ -23,7 +30,8 @@ pub fn infer_types(graph: &mut Graph) -> Result<()> {
         graph.values[id.index()].ty.get_or_insert_with(|| tensor.ty());
     }
     let skeleton = skeleton(graph);
-    let found = output_types(&skeleton)?;
+    let mut found = output_types(&skeleton, Optimisation::Off)?;
+    close(&skeleton, &mut found);
     let scalars = scalars(&skeleton, &found)?;
     for id in skeleton.outputs {
         let value = &mut graph.values[id.index()];
@@ -51,12 +59,65 @@ fn skeleton(graph: &Graph) -> Graph {
     for id in &skeleton.outputs {
         skeleton.values[id.index()].ty = None;
     }
+    for node in skeleton.nodes.iter_mut().filter(|node| node.domain == "ai.onnx.ml") {
+        if ELEMENTWISE.contains(&node.op.as_str()) {
+            let to = Attr::Int(DType::Float.onnx().into());
+            (node.op, node.domain, node.attributes) = ("Cast".into(), String::new(), [("to".into(), to)].into());
+        }
+    }
     skeleton
 }
 
+/// Finds sizes that inference by names has lost: it is repeated for two batch sizes, for which ONNX Runtime also folds
+/// what is computed from shapes. What is the same in both does not depend on the batch, and what is the batch size in
+/// both is the batch. Shapes that depend on the data are inferred in neither.
+fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
+    let dims = |id: &ValueId| skeleton.ty(*id).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    let name = |dim: &Dim| if let Dim::Named(name) = dim { Some(name.clone()) } else { None };
+    let known: HashSet<String> = skeleton.inputs.iter().flat_map(dims).filter_map(|dim| name(&dim)).collect();
+    let open = |dim: &Dim| dim.fixed().is_none() && name(dim).is_none_or(|name| !known.contains(&name));
+    if found.values().all(|ty| ty.shape.as_ref().is_some_and(|shape| !shape.iter().any(open))) {
+        return;
+    }
+    let batches: BTreeSet<String> = skeleton.inputs.iter().filter_map(|id| name(dims(id).first()?)).collect();
+    let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
+    // A model that refuses such a batch keeps what is known.
+    let with = |size| output_types(&with_batch(skeleton, batch, size), Optimisation::Basic).ok();
+    let (Some(first), Some(second)) = (with(BATCHES[0]), with(BATCHES[1])) else { return };
+    for (value, ty) in found {
+        let shape_of = |types: &HashMap<String, TensorType>| types.get(value).and_then(|ty| ty.shape.clone());
+        let (Some(first), Some(second)) = (shape_of(&first), shape_of(&second)) else { continue };
+        let rank = ty.shape.as_ref().map_or(first.len(), Vec::len);
+        if (first.len(), second.len()) != (rank, rank) {
+            continue;
+        }
+        for (axis, dim) in ty.shape.get_or_insert_with(|| vec![Dim::Unknown; rank]).iter_mut().enumerate() {
+            match (first[axis].fixed(), second[axis].fixed()) {
+                (Some(a), Some(b)) if open(dim) && [a, b] == BATCHES => *dim = Dim::Named(batch.clone()),
+                (Some(a), Some(b)) if open(dim) && a == b => *dim = Dim::Fixed(a),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The graph for one batch size.
+fn with_batch(graph: &Graph, batch: &str, size: u64) -> Graph {
+    let mut graph = graph.clone();
+    for id in graph.inputs.clone() {
+        let shape = graph.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_mut());
+        shape
+            .into_iter()
+            .flatten()
+            .filter(|dim| **dim == Dim::Named(batch.into()))
+            .for_each(|dim| *dim = Dim::Fixed(size));
+    }
+    graph
+}
+
 /// The types of a graph's outputs by name; those that are no tensors are left out.
-fn output_types(graph: &Graph) -> Result<HashMap<String, TensorType>> {
-    let options = Options { optimisation: Optimisation::Off, threads: 1, arena: false, ..Options::default() };
+fn output_types(graph: &Graph, optimisation: Optimisation) -> Result<HashMap<String, TensorType>> {
+    let options = Options { optimisation, threads: 1, arena: false, ..Options::default() };
     let session = commit_bytes(&encode(graph)?, None, &options).map_err(|error| match error {
         Error::Load { version, message, .. } => Error::Infer { graph: graph.name.clone(), version, message },
         other => other,
@@ -83,7 +144,7 @@ fn scalars(skeleton: &Graph, found: &HashMap<String, TensorType>) -> Result<Vec<
         graph.outputs.push(shape);
     }
     graph.prune();
-    let lengths = output_types(&graph)?;
+    let lengths = output_types(&graph, Optimisation::Off)?;
     let is_scalar = |shape: &ValueId| {
         lengths.get(graph.value_name(*shape)).and_then(TensorType::fixed_shape).is_some_and(|length| length == [0])
     };

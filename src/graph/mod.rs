@@ -81,6 +81,12 @@ impl TensorType {
         self.shape.as_ref().map(Vec::len)
     }
 
+    /// The shape of one row (without the first dimension) where what is left open is empty; `None` if nothing is open.
+    pub fn empty_row(&self) -> Option<Vec<u64>> {
+        let shape: Vec<u64> = self.shape.as_ref()?.iter().skip(1).map(|dim| dim.fixed().unwrap_or(0)).collect();
+        shape.contains(&0).then_some(shape)
+    }
+
     /// All sizes, where every one is known.
     pub fn fixed_shape(&self) -> Option<Vec<u64>> {
         self.shape.as_ref()?.iter().map(Dim::fixed).collect()

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::evaluate::Metrics;
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
-use crate::adapter::{AppendedHead, Learned, fp16};
+use crate::adapter::{AppendedHead, Change, Kind, Learned, Method, fp16};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Delta};
@@ -26,8 +26,6 @@ pub struct About<'a> {
     pub validation: Option<(&'a Metrics, &'a Metrics)>,
     /// Test before and after training.
     pub test: Option<(&'a Metrics, &'a Metrics)>,
-    /// The run's seed.
-    pub seed: u64,
 }
 
 /// Encodes learned values as a delta.
@@ -43,11 +41,16 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
     };
     let header = delta::Header {
         base: bundle.base_hash,
+        parent: None,
         tool: env!("CARGO_PKG_VERSION"),
         created_unix_s: None,
+        device: "",
+        round: None,
+        recipe: None,
         task: match about.labels {
             Labels::MultiLabel { .. } => delta::Task::MultiLabel,
             Labels::Values(_) => delta::Task::Regression,
+            Labels::NextTokens(_) => delta::Task::LanguageModel,
             _ => delta::Task::Classification,
         },
         loss: about.loss.name(),
@@ -57,27 +60,33 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
             features: head.features as u32,
             classes: head.classes as u32,
         }),
+        method: bundle.method.map(method_to_wire),
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
-        seed: about.seed,
+        gate: None,
+        seed: bundle.seed,
         samples: about.train.len() as u64,
+        licence: "",
+        notes: "",
     };
     let counts = label_counts(about.labels, about.train);
     let labels: Vec<delta::Label> =
         about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
-    let tensors: Vec<(Vec<u32>, Vec<half::f16>)> = bundle
-        .parameters
-        .iter()
-        .zip(values)
-        .map(|(parameter, values)| (parameter.shape.iter().map(|size| *size as u32).collect(), fp16::to_rest(values)))
-        .collect();
+    let refused = |source| Error::Delta { path: PathBuf::from("(new)"), source };
+    let payload = |values: &[f32]| {
+        let rested: Vec<f32> = fp16::to_rest(values).into_iter().map(half::f16::to_f32).collect();
+        delta::encode(&rested, delta::Encoding::Fp16)
+    };
+    let payloads = values.iter().map(|values| payload(values)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+    let shapes: Vec<Vec<u32>> =
+        bundle.parameters.iter().map(|parameter| parameter.shape.iter().map(|size| *size as u32).collect()).collect();
     let entries: Vec<delta::TensorValues> = bundle
         .parameters
         .iter()
-        .zip(&tensors)
-        .map(|(parameter, (shape, values))| delta::TensorValues { name: &parameter.name, shape, values })
+        .zip(shapes.iter().zip(&payloads))
+        .map(|(parameter, (shape, payload))| delta::TensorValues { name: &parameter.name, shape, payload })
         .collect();
-    delta::write(&header, &labels, &entries).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+    delta::write(&header, &labels, &entries).map_err(refused)
 }
 
 fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
@@ -119,6 +128,10 @@ pub struct Adapter {
     pub output: String,
     /// The appended head, if there is one.
     pub head: Option<AppendedHead>,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// The run's seed, which decides LoRA-FA's `A`.
+    pub seed: u64,
     /// What to do to samples.
     pub preprocessing: data::Preprocessing,
     /// Learned tensors: name, shape, values.
@@ -134,14 +147,28 @@ impl Adapter {
     /// A file that cannot be read, or that the format refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
+        Self::from_bytes(path, &bytes)
+    }
+
+    /// Verifies a delta that has been read; `path` names it in errors.
+    ///
+    /// # Errors
+    /// What the format refuses, and a difference to another delta.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let refuse = |source| Error::Delta { path: path.into(), source };
-        let delta = Delta::parse(&bytes).map_err(refuse)?;
+        let delta = Delta::parse(bytes).map_err(refuse)?;
         let header = delta.header();
+        if header.parent.is_some() {
+            return Err(refuse(delta::Error::IsDifference));
+        }
         let mut tensors = Vec::new();
         for view in delta.tensors() {
-            let mut values = vec![0.0; view.len()];
-            delta::apply(&view, &mut values).map_err(refuse)?;
-            tensors.push((view.name.to_string(), view.shape.iter().map(|size| u64::from(*size)).collect(), values));
+            let values = delta::owned(&view).map_err(refuse)?;
+            tensors.push((
+                view.entry.name.to_string(),
+                view.entry.shape.iter().map(|size| u64::from(*size)).collect(),
+                values,
+            ));
         }
         Ok(Self {
             path: path.into(),
@@ -155,10 +182,23 @@ impl Adapter {
                 features: head.features.into(),
                 classes: head.classes.into(),
             }),
+            method: header.method.map(method_from_wire),
+            seed: header.seed,
             preprocessing: preprocessing_from_wire(&header.preprocessing),
             tensors,
             bytes: bytes.len(),
         })
+    }
+
+    /// What the adapter changes, without the values.
+    pub fn change(&self) -> Change<'_> {
+        Change {
+            output: &self.output,
+            head: self.head.as_ref(),
+            method: self.method,
+            seed: self.seed,
+            learned: self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect(),
+        }
     }
 
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
@@ -174,18 +214,21 @@ impl Adapter {
                 found: base.short_hash(),
             });
         }
-        let learned: Vec<Learned> =
-            self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect();
-        let bundle = prepare_for_delta(base, &self.output, self.head.as_ref(), &learned, bundles)?;
-        let values = bundle
+        let bundle = prepare_for_delta(base, &self.change(), bundles)?;
+        let values = self.values_for(&bundle);
+        Ok((bundle, values))
+    }
+
+    /// The values in the order of the parameters of this adapter's bundle.
+    pub fn values_for(&self, bundle: &Bundle) -> Vec<Vec<f32>> {
+        bundle
             .parameters
             .iter()
             .map(|parameter| {
                 let found = self.tensors.iter().find(|(name, _, _)| *name == parameter.name);
                 found.expect("the bundle's parameters are the delta's tensors").2.clone()
             })
-            .collect();
-        Ok((bundle, values))
+            .collect()
     }
 }
 
@@ -203,6 +246,9 @@ impl Adapter {
         let (old, new) = (self.labels.len() as u64, classes.len() as u64);
         if self.task != delta::Task::Classification || classes[..self.labels.len()] != self.labels {
             return refuse("its outputs are not classes, one a sample");
+        }
+        if let Some(method) = self.method {
+            return refuse(&format!("it was trained with --adapter {}, not only a head", method.kind));
         }
         let mut wider = self.clone();
         for (name, shape, values) in &mut wider.tensors {
@@ -230,8 +276,35 @@ fn loss_of(header: &delta::Header<'_>) -> Loss {
         (delta::Task::MultiLabel, _) => Loss::BinaryCrossEntropy,
         (delta::Task::Regression, "huber") => Loss::Huber { delta: 1.0 },
         (delta::Task::Regression, _) => Loss::MeanSquaredError,
+        (delta::Task::LanguageModel, _) => Loss::NextToken,
         _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
     }
+}
+
+fn method_to_wire(method: Method) -> delta::Method {
+    let kind = match method.kind {
+        Kind::Lora => delta::MethodKind::Lora,
+        Kind::RsLora => delta::MethodKind::RsLora,
+        Kind::Dora => delta::MethodKind::Dora,
+        Kind::LoraFa => delta::MethodKind::LoraFa,
+        Kind::Ia3 => delta::MethodKind::Ia3,
+        Kind::BitFit => delta::MethodKind::BitFit,
+        Kind::Norm => delta::MethodKind::Norm,
+    };
+    delta::Method { kind, rank: method.rank, alpha: method.alpha }
+}
+
+fn method_from_wire(method: delta::Method) -> Method {
+    let kind = match method.kind {
+        delta::MethodKind::Lora => Kind::Lora,
+        delta::MethodKind::RsLora => Kind::RsLora,
+        delta::MethodKind::Dora => Kind::Dora,
+        delta::MethodKind::LoraFa => Kind::LoraFa,
+        delta::MethodKind::Ia3 => Kind::Ia3,
+        delta::MethodKind::BitFit => Kind::BitFit,
+        delta::MethodKind::Norm => Kind::Norm,
+    };
+    Method { kind, rank: method.rank, alpha: method.alpha }
 }
 
 fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {

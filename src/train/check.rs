@@ -9,7 +9,7 @@ use super::fit::labels_tensor;
 use super::loss::Loss;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
-use crate::data::Labels;
+use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use std::collections::HashMap;
@@ -164,31 +164,37 @@ fn random_input(name: &str, ty: &TensorType, random: &mut fastrand::Rng) -> Resu
     };
     let dims =
         ty.shape.as_deref().ok_or_else(|| refuse("has no known rank; export the model with its input's shape"))?;
-    let size = |(axis, dim): (usize, &Dim)| if axis == 0 { BATCH } else { dim.fixed().unwrap_or(OPEN_SIZE) };
+    // Nothing was read before: the sequences of past keys and values are empty.
+    let open = if data::text_role(name, ty) == Some(TextRole::Past) { 0 } else { OPEN_SIZE };
+    let size = |(axis, dim): (usize, &Dim)| if axis == 0 { BATCH } else { dim.fixed().unwrap_or(open) };
     let shape: Vec<u64> = dims.iter().enumerate().map(size).collect();
     let count = shape.iter().product::<u64>() as usize;
     match ty.dtype {
         DType::Float => Ok(Tensor::from_vec(&shape, (0..count).map(|_| normal(random)).collect())),
-        DType::Int64 => {
-            let mask = name.contains("mask");
-            let kind = name.contains("type");
-            let value = |random: &mut fastrand::Rng| {
-                if mask {
-                    1
-                } else if kind {
-                    0
-                } else {
-                    random.i64(1..10)
-                }
+        DType::Int64 | DType::Int32 => {
+            let last = *shape.last().unwrap_or(&1);
+            let value = |at: u64, random: &mut fastrand::Rng| match name {
+                _ if name.contains("mask") => 1,
+                _ if name.contains("type") => 0,
+                _ if name.contains("position") => (at % last.max(1)) as i64,
+                _ => random.i64(1..10),
             };
-            Ok(Tensor::from_vec(&shape, (0..count).map(|_| value(random)).collect()))
+            let values: Vec<i64> = (0..count as u64).map(|at| value(at, random)).collect();
+            Ok(match ty.dtype {
+                DType::Int32 => Tensor::from_vec(&shape, values.into_iter().map(|value| value as i32).collect()),
+                _ => Tensor::from_vec(&shape, values),
+            })
         }
-        _ => Err(refuse("is neither float nor int64, of which alone random samples are made")),
+        _ => Err(refuse("is neither float nor an integer of 32 or 64 bits, of which alone random samples are made")),
     }
 }
 
 fn random_labels(bundle: &Bundle, loss: &Loss, random: &mut fastrand::Rng) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
+    if *loss == Loss::NextToken {
+        let sequence = bundle.sequence().unwrap_or(OPEN_SIZE) as usize;
+        return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));
+    }
     if loss.takes_classes() {
         let names = (0..columns).map(|class| class.to_string()).collect();
         return Labels::Classes { names, index: (0..rows).map(|_| random.u32(0..columns as u32)).collect() };

@@ -11,7 +11,7 @@ use super::fit::EpochRecord;
 use super::optimizer::State;
 use crate::atomic::write_atomically;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"EDCKPT01";
@@ -42,7 +42,7 @@ pub struct Checkpoint {
 /// The parameters of the best epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The epoch, from 0.
+    /// The epoch, from 1; 0 for the first values.
     pub epoch: u32,
     /// Its validation loss.
     pub loss: f64,
@@ -55,11 +55,14 @@ pub struct Best {
 /// # Errors
 /// The system's, with the file's name.
 pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
-    let body = postcard::to_stdvec(checkpoint).expect("plain values always encode");
+    // Encoded twice, once for the hash: in memory it would be as large as parameters, moments and best values together.
+    let hashing = BufWriter::with_capacity(1 << 16, blake3::Hasher::new());
+    let hashing = postcard::to_io(checkpoint, hashing).expect("plain values always encode, and hashing cannot fail");
+    let hasher = hashing.into_inner().expect("hashing cannot fail");
     write_atomically(path, |writer| {
         writer.write_all(MAGIC)?;
-        writer.write_all(blake3::hash(&body).as_bytes())?;
-        writer.write_all(&body)
+        writer.write_all(hasher.finalize().as_bytes())?;
+        postcard::to_io(checkpoint, &mut *writer).map(|_| ()).map_err(std::io::Error::other)
     })
     .map_err(|source| Error::io(path, source))
 }

@@ -4,23 +4,30 @@ use super::error::Error;
 use super::features::Features;
 use super::loss::{Loss, Target};
 use crate::adapter::{Parameter, fp16};
-use crate::data::Labels;
+use crate::data::{IGNORED, Labels};
 use crate::engine::Session;
 use crate::graph::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Samples in one run of the tail.
-const BATCH: usize = 64;
+/// Samples in one run of the tail, at most. Every sample more holds its intermediate values in the tail's arena, next to
+/// the step's; larger batches were no faster.
+pub const BATCH: usize = 16;
+/// Bytes of a language model's logits in one run of the tail, where a sample alone does not take more.
+const LOGITS_BYTES: usize = 16 << 20;
 
 /// What a set of samples showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Mean loss a sample, unweighted and without label smoothing.
+    /// Mean loss a sample, unweighted and without label smoothing; for a language model, a token.
     pub loss: f64,
     /// The share of right answers: of samples for classes, of single decisions for label sets, none for values.
     pub accuracy: Option<f64>,
+    /// For a language model: e to the loss, the number of equally likely tokens that it chooses among.
+    pub perplexity: Option<f64>,
     /// The number of samples.
     pub samples: usize,
+    /// For a language model: the tokens that the loss is the mean of.
+    pub tokens: Option<usize>,
     /// For classes: each with its samples and the share of them that was recognised.
     pub per_class: Vec<ClassMetrics>,
 }
@@ -61,15 +68,24 @@ pub fn outputs(
 ) -> Result<Vec<Vec<f32>>, Error> {
     let mut rows = Vec::with_capacity(samples.len());
     for chunk in samples.chunks(BATCH) {
-        let batch = features.batch(chunk)?;
-        let mut fed: Vec<(&str, &Tensor)> = batch.iter().map(|(name, tensor)| (*name, tensor)).collect();
-        fed.extend(parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
-        let output = tail.run(&fed)?.remove(0);
-        let values = output.to_f32().expect("the tail's output is a float");
+        let values = output(tail, features, chunk, parameters)?;
         let width = values.len() / chunk.len();
         rows.extend(values.chunks_exact(width).map(<[f32]>::to_vec));
     }
     Ok(rows)
+}
+
+fn output(
+    tail: &mut Session,
+    features: &mut Features,
+    samples: &[usize],
+    parameters: &[(String, Tensor)],
+) -> Result<Vec<f32>, Error> {
+    let batch = features.batch(samples)?;
+    let mut fed: Vec<(&str, &Tensor)> = batch.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    fed.extend(parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+    let output = tail.run(&fed)?.remove(0);
+    Ok(output.to_f32().expect("the tail's output is a float"))
 }
 
 /// Loss and accuracy of the tail on some samples.
@@ -84,52 +100,123 @@ pub fn evaluate(
     labels: &Labels,
     loss: &Loss,
 ) -> Result<Metrics, Error> {
-    let rows = outputs(tail, features, samples, parameters)?;
-    Ok(metrics(&rows, samples, labels, loss))
+    let mut tally = Tally::new(labels, loss);
+    tally.measure(tail, features, samples, parameters)?;
+    Ok(tally.metrics())
 }
 
-/// Loss and accuracy of given outputs.
-pub fn metrics(rows: &[Vec<f32>], samples: &[usize], labels: &Labels, loss: &Loss) -> Metrics {
-    let mut sum = 0.0;
-    let (mut right, mut decisions) = (0usize, 0usize);
-    let mut classes = vec![(0usize, 0usize); labels.names().len()];
-    for (logits, sample) in rows.iter().zip(samples) {
-        match labels {
+/// Metrics of samples that come in pieces. Only sums are kept: the logits of a language model's data set would not fit
+/// into memory.
+#[derive(Debug, Clone)]
+pub struct Tally<'a> {
+    labels: &'a Labels,
+    loss: &'a Loss,
+    samples: usize,
+    /// Sum of the losses of samples, or tokens.
+    sum: f64,
+    /// Tokens of a language model that count.
+    tokens: usize,
+    /// Right ones among all decisions.
+    right: usize,
+    decisions: usize,
+    /// Samples and right ones of each class.
+    classes: Vec<(usize, usize)>,
+}
+
+impl<'a> Tally<'a> {
+    /// No sample yet.
+    pub fn new(labels: &'a Labels, loss: &'a Loss) -> Self {
+        let classes = vec![(0, 0); labels.names().len()];
+        Self { labels, loss, samples: 0, sum: 0.0, tokens: 0, right: 0, decisions: 0, classes }
+    }
+
+    /// Runs the tail over some samples and adds what it gives.
+    ///
+    /// # Errors
+    /// As [`outputs`].
+    pub fn measure(
+        &mut self,
+        tail: &mut Session,
+        features: &mut Features,
+        samples: &[usize],
+        parameters: &[(String, Tensor)],
+    ) -> Result<(), Error> {
+        let mut batch = if let Labels::NextTokens(_) = self.labels { 1 } else { BATCH };
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(batch.min(rest.len()));
+            let values = output(tail, features, chunk, parameters)?;
+            self.add(&values, chunk);
+            // The first sample has told how large the logits of one are.
+            batch = (LOGITS_BYTES / (4 * values.len() / chunk.len()).max(1)).clamp(1, BATCH);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Adds samples with their outputs, one after the other in `values`.
+    pub fn add(&mut self, values: &[f32], samples: &[usize]) {
+        let width = values.len() / samples.len().max(1);
+        for (logits, sample) in values.chunks_exact(width.max(1)).zip(samples) {
+            self.add_one(logits, *sample);
+        }
+    }
+
+    fn add_one(&mut self, logits: &[f32], sample: usize) {
+        self.samples += 1;
+        match self.labels {
             Labels::Classes { index, .. } => {
-                let class = index[*sample] as usize;
+                let class = index[sample] as usize;
                 let hit = largest(logits) == class;
-                sum += loss.of_row(logits, Target::Class(class));
-                classes[class].0 += 1;
-                classes[class].1 += usize::from(hit);
-                right += usize::from(hit);
-                decisions += 1;
+                self.sum += self.loss.of_row(logits, Target::Class(class));
+                self.classes[class].0 += 1;
+                self.classes[class].1 += usize::from(hit);
+                self.right += usize::from(hit);
+                self.decisions += 1;
             }
             Labels::MultiLabel { rows, .. } => {
-                let row = rows.row(*sample);
-                sum += loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
-                right += logits.iter().zip(row).filter(|(logit, target)| (**logit > 0.0) == (**target > 0.5)).count();
-                decisions += logits.len();
+                let row = rows.row(sample);
+                self.sum += self.loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
+                let same = |(logit, target): &(&f32, &f32)| (**logit > 0.0) == (**target > 0.5);
+                self.right += logits.iter().zip(row).filter(same).count();
+                self.decisions += logits.len();
             }
             Labels::Values(rows) => {
-                let row = rows.row(*sample);
-                sum += loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
+                let row = rows.row(sample);
+                self.sum += self.loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
+            }
+            Labels::NextTokens(rows) => {
+                let row = rows.row(sample);
+                let width = logits.len() / row.len().max(1);
+                for (logits, token) in logits.chunks_exact(width.max(1)).zip(row).filter(|(_, t)| **t != IGNORED) {
+                    self.sum += self.loss.of_row(logits, Target::Class(*token as usize));
+                    self.tokens += 1;
+                }
             }
             Labels::Unlabelled(_) => {}
         }
     }
-    let class = |(name, (samples, hits)): (&String, (usize, usize))| ClassMetrics {
-        name: name.clone(),
-        samples,
-        recall: if samples == 0 { 0.0 } else { hits as f64 / samples as f64 },
-    };
-    Metrics {
-        loss: sum / samples.len().max(1) as f64,
-        accuracy: (decisions > 0).then(|| right as f64 / decisions as f64),
-        samples: samples.len(),
-        per_class: match labels {
-            Labels::Classes { names, .. } => names.iter().zip(classes).map(class).collect(),
-            _ => Vec::new(),
-        },
+
+    /// What the samples so far have shown.
+    pub fn metrics(&self) -> Metrics {
+        let class = |(name, (samples, hits)): (&String, &(usize, usize))| ClassMetrics {
+            name: name.clone(),
+            samples: *samples,
+            recall: if *samples == 0 { 0.0 } else { *hits as f64 / *samples as f64 },
+        };
+        let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(self.tokens);
+        let loss = self.sum / tokens.unwrap_or(self.samples).max(1) as f64;
+        Metrics {
+            loss,
+            accuracy: (self.decisions > 0).then(|| self.right as f64 / self.decisions as f64),
+            perplexity: tokens.map(|_| loss.exp()),
+            samples: self.samples,
+            tokens,
+            per_class: match self.labels {
+                Labels::Classes { names, .. } => names.iter().zip(&self.classes).map(class).collect(),
+                _ => Vec::new(),
+            },
+        }
     }
 }
 

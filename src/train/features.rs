@@ -7,9 +7,10 @@
 use super::error::Error;
 use super::prepare::Bundle;
 use crate::cache::{self, Cache, Limits};
-use crate::data::Dataset;
+use crate::data::{self, Dataset, TextRole};
 use crate::engine::{Options, Session};
 use crate::graph::{Dim, Tensor, TensorType};
+use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Features {
     body: Body,
     /// Chunks decoded ahead; `None` once all are computed.
     decoded: Option<Receiver<Decoded>>,
+    /// Samples that are still to be decoded and computed.
+    missing: usize,
     clock: Arc<dyn Fn() -> f64>,
     pass: Pass,
 }
@@ -113,8 +116,9 @@ impl Features {
             .filter(|sample| !cache.contains(&dataset.key(*sample)) && asked.insert(dataset.key(*sample)))
             .collect();
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
+        let to_compute = missing.len();
         let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing));
-        Ok(Self { cache, body_key, layout, dataset, body, decoded, clock, pass })
+        Ok(Self { cache, body_key, layout, dataset, body, decoded, missing: to_compute, clock, pass })
     }
 
     /// Computes what these samples lack, chunk by chunk; `false` if the stop flag was raised before all were there.
@@ -128,6 +132,9 @@ impl Features {
                 return Ok(false);
             }
             self.advance()?;
+        }
+        if self.missing == 0 {
+            self.end_pass();
         }
         Ok(!stop.load(Ordering::Relaxed))
     }
@@ -169,18 +176,23 @@ impl Features {
         Ok(stacked)
     }
 
-    /// Runs the body over the next decoded chunk; gives its memory back after the last.
+    /// Gives the body's memory back: no sample is left that it would have to run for.
+    fn end_pass(&mut self) {
+        if self.decoded.take().is_some() {
+            self.body.session = None;
+            self.cache.flush();
+        }
+    }
+
+    /// Runs the body over the next decoded chunk.
     fn advance(&mut self) -> Result<(), Error> {
         let began = (self.clock)();
         match self.decoded.as_ref().and_then(|decoded| decoded.recv().ok()) {
             Some((chunk, batch)) => {
+                self.missing -= chunk.len();
                 self.compute(&chunk, batch?)?;
             }
-            None => {
-                self.decoded = None;
-                self.body.session = None;
-                self.cache.flush();
-            }
+            None => self.end_pass(),
         }
         self.pass.seconds += (self.clock)() - began;
         Ok(())
@@ -260,6 +272,10 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
     inputs
         .iter()
         .map(|(name, ty)| {
+            if data::text_role(name, ty) == Some(TextRole::Past) {
+                return no_past(ty)
+                    .ok_or_else(|| failed(name, format!("({ty}) needs a fixed number of heads and their size")));
+            }
             let alone = loaded.len() == 1 && loaded[0].0.is_empty();
             let found = loaded.iter().position(|(given, _)| given == name || alone);
             let missing = || failed(name, format!("({ty}) is not in the data; name it in the table or array file"));
@@ -268,6 +284,11 @@ fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) 
             Ok(tensor)
         })
         .collect()
+}
+
+/// Past keys or values of one sample that has none: `[heads, 0, size]`.
+fn no_past(ty: &TensorType) -> Option<Tensor> {
+    Some(Tensor { dtype: ty.dtype, shape: ty.empty_row()?, data: Bytes::new() })
 }
 
 /// Whether a sample fits what the model declares behind the batch dimension.

@@ -121,6 +121,8 @@ pub struct EpochRecord {
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation samples.
     pub validation_accuracy: Option<f64>,
+    /// For a language model: perplexity on the validation samples.
+    pub validation_perplexity: Option<f64>,
     /// Seconds for steps and validation.
     pub seconds: f64,
 }
@@ -157,7 +159,7 @@ pub struct Outcome {
     pub parameters: Vec<Vec<f32>>,
     /// All finished epochs.
     pub history: Vec<EpochRecord>,
-    /// The epoch the parameters are from, from 1.
+    /// The epoch the parameters are from, from 1; 0 for the first values.
     pub best_epoch: u32,
     /// How it ended.
     pub end: End,
@@ -186,6 +188,8 @@ pub struct Around<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Whether to go on from it.
     pub resume: bool,
+    /// Whether the first values count as a result: they are validated, and kept where no epoch is better.
+    pub keep_start: bool,
     /// Raised to end the run after the step in progress.
     pub stop: &'a AtomicBool,
     /// Seconds since some fixed moment.
@@ -210,6 +214,14 @@ pub fn fit(
     validate(settings, labels, split, bundle)?;
     let mut run = Run::start(bundle, features, labels, split, settings, options, around)?;
     let steps = settings.steps_per_epoch(split.train.len());
+    if around.keep_start && run.state.steps_total == 0 {
+        if !run.features.ready(&split.validation, around.stop)? {
+            return run.interrupted(around);
+        }
+        if let Some(metrics) = run.validate()? {
+            run.keep_if_best(&metrics);
+        }
+    }
     while run.state.epoch < settings.epochs && !run.out_of_patience() {
         let order = order(&split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
@@ -246,6 +258,7 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
         Labels::Classes { .. } => loss.takes_classes(),
         Labels::MultiLabel { .. } => *loss == Loss::BinaryCrossEntropy,
         Labels::Values(_) => matches!(loss, Loss::MeanSquaredError | Loss::Huber { .. }),
+        Labels::NextTokens(_) => *loss == Loss::NextToken,
         Labels::Unlabelled(_) => false,
     };
     if !fits {
@@ -253,6 +266,7 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
             Labels::Classes { .. } => "one class a sample: choose cross-entropy",
             Labels::MultiLabel { .. } => "sets of classes: choose binary-cross-entropy",
             Labels::Values(_) => "numbers: choose mean-squared-error or huber",
+            Labels::NextTokens(_) => "text: choose next-token",
             Labels::Unlabelled(_) => "no labels",
         };
         return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
@@ -262,7 +276,23 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
     {
         return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
     }
-    Ok(())
+    match labels {
+        Labels::NextTokens(rows) => refuse_unknown_tokens(rows, bundle.width),
+        _ => Ok(()),
+    }
+}
+
+/// A token beyond the model's vocabulary comes from another model's tokenizer.
+pub fn refuse_unknown_tokens(rows: &ndarray::Array2<i64>, vocabulary: u64) -> Result<(), Error> {
+    match rows.iter().find(|token| **token >= vocabulary as i64) {
+        None => Ok(()),
+        Some(token) => Err(Error::Setting {
+            setting: "--tokenizer",
+            problem: format!(
+                "gives token {token}, but the model knows {vocabulary}; take the model's own tokenizer.json"
+            ),
+        }),
+    }
 }
 
 /// The order of an epoch depends on seed and epoch alone, so a resumed run needs no generator state.
@@ -311,15 +341,7 @@ impl<'a> Run<'a> {
         };
         let state = known.unwrap_or_else(|| fresh(bundle, settings, fingerprint));
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-        let inputs: Vec<(&str, &[u64])> =
-            bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-        let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
-        outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-        let step = bundle.step(&settings.loss)?;
-        let mut bound = Bound::new(Session::from_file(&step, options)?, &inputs, &outputs)?;
-        for (parameter, values) in bundle.parameters.iter().zip(&state.parameters) {
-            bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
-        }
+        let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
         let several = settings.accumulate > 1;
         let sums = state.parameters.iter().map(|values| vec![0.0; if several { values.len() } else { 0 }]).collect();
         Ok(Self {
@@ -351,15 +373,18 @@ impl<'a> Run<'a> {
             return Ok(false);
         }
         let runs = samples.len().div_ceil(batch);
+        let whole = self.settings.loss.weight(self.labels, samples);
         let mut loss = 0.0;
         for chunk in samples.chunks(batch) {
+            // Each run gives a mean; together they must weigh as one run over all samples would.
+            let share = self.settings.loss.weight(self.labels, chunk) / whole.max(f64::MIN_POSITIVE);
             for (name, tensor) in self.features.batch(chunk)? {
                 self.bound.set_input(name, &tensor)?;
             }
             self.bound.set_input(LABELS, &labels_tensor(self.labels, chunk))?;
             self.bound.run()?;
-            loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) / runs as f64;
-            self.accumulate(runs)?;
+            loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) * share;
+            self.accumulate(runs, (share * runs as f64) as f32)?;
         }
         self.update(runs as u32, loss)?;
         self.state.step += 1;
@@ -374,12 +399,12 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Adds the gradients of one of several runs to the sums.
-    fn accumulate(&mut self, runs: usize) -> Result<(), Error> {
+    /// Adds the gradients of one of several runs to the sums, times its weight (1 where all runs weigh the same).
+    fn accumulate(&mut self, runs: usize, weight: f32) -> Result<(), Error> {
         if runs > 1 {
             for (sum, name) in self.sums.iter_mut().zip(&self.gradients) {
                 for (sum, gradient) in sum.iter_mut().zip(self.bound.output::<f32>(name)?) {
-                    *sum += gradient;
+                    *sum += weight * gradient;
                 }
             }
         }
@@ -433,23 +458,29 @@ impl<'a> Run<'a> {
             train_loss: self.state.loss_sum / f64::from(steps),
             validation_loss: measured.as_ref().map(|metrics| metrics.loss),
             validation_accuracy: measured.as_ref().and_then(|metrics| metrics.accuracy),
+            validation_perplexity: measured.as_ref().and_then(|metrics| metrics.perplexity),
             seconds: (around.clock)() - began,
         };
-        if let Some(metrics) = &measured
-            && self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss)
-        {
-            let parameters = self.state.parameters.clone();
-            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
-        }
         self.state.epoch += 1;
         self.state.step = 0;
         self.state.loss_sum = 0.0;
+        if let Some(metrics) = &measured {
+            self.keep_if_best(metrics);
+        }
         (around.tell)(Event::Epoch { epoch: self.state.epoch, record: &record });
         self.state.history.push(record);
         if let Some(path) = around.checkpoint {
             checkpoint::write(path, &self.state)?;
         }
         Ok(())
+    }
+
+    /// Copies the parameters where their validation loss is the lowest so far.
+    fn keep_if_best(&mut self, metrics: &Metrics) {
+        if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
+            let parameters = self.state.parameters.clone();
+            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
+        }
     }
 
     /// What has grown beyond fp16 would be another value in the delta.
@@ -478,7 +509,7 @@ impl<'a> Run<'a> {
     }
 
     fn out_of_patience(&self) -> bool {
-        let since_best = |best: &Best| self.state.epoch - best.epoch - 1;
+        let since_best = |best: &Best| self.state.epoch - best.epoch;
         match (self.settings.patience, &self.state.best) {
             (Some(patience), Some(best)) => since_best(best) >= patience,
             _ => false,
@@ -496,7 +527,7 @@ impl<'a> Run<'a> {
     fn outcome(self, end: End) -> Outcome {
         let state = self.state;
         let (parameters, best_epoch) = match state.best {
-            Some(best) => (best.parameters, best.epoch + 1),
+            Some(best) => (best.parameters, best.epoch),
             None => (state.parameters, state.epoch),
         };
         Outcome {
@@ -509,6 +540,27 @@ impl<'a> Run<'a> {
             first_step_at_s: self.first_step_at_s,
         }
     }
+}
+
+/// The step graph's session with its parameters and gradients in place, the parameters at `values`.
+///
+/// # Errors
+/// No step graph, ONNX Runtime's refusal.
+pub fn step_session(
+    bundle: &Bundle,
+    loss: &Loss,
+    options: &engine::Options,
+    values: &[Vec<f32>],
+) -> Result<Bound, Error> {
+    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
+    let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
+    outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
+    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, options)?, &inputs, &outputs)?;
+    for (parameter, values) in bundle.parameters.iter().zip(values) {
+        bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
+    }
+    Ok(bound)
 }
 
 fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {
@@ -531,6 +583,8 @@ fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Lab
     let mut hasher = blake3::Hasher::new();
     hasher.update(&bundle.base_hash);
     hasher.update(bundle.output.as_bytes());
+    // The tail's name is the hash of its content: a method's numbers are in it.
+    hasher.update(bundle.tail.file_name().unwrap_or_default().as_encoded_bytes());
     hasher.update(&features.fingerprint());
     for parameter in &bundle.parameters {
         hasher.update(format!("{}{:?}", parameter.name, parameter.shape).as_bytes());
@@ -549,6 +603,10 @@ pub fn labels_tensor(labels: &Labels, samples: &[usize]) -> Tensor {
         }
         Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
             let values: Vec<f32> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
+            Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
+        }
+        Labels::NextTokens(rows) => {
+            let values: Vec<i64> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
             Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
         }
         Labels::Unlabelled(_) => unreachable!("refused before the run"),

@@ -1,5 +1,6 @@
 //! Losses: written as ONNX nodes for the step graph, and computed in Rust for evaluation.
 
+use crate::data::{IGNORED, Labels};
 use crate::graph::{Attr, Builder, DType, Dim, Tensor, TensorType, Val};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ pub enum Loss {
         /// δ, in units of the label.
         delta: f32,
     },
+    /// Cross-entropy of the token that follows, at each position of `[batch, sequence, width]`, as
+    /// `torch.nn.CrossEntropyLoss` with its `ignore_index`; labels `[batch, sequence]` i64, [`IGNORED`] where none counts.
+    /// The mean is over the positions that count.
+    NextToken,
 }
 
 impl Loss {
@@ -33,7 +38,13 @@ impl Loss {
             Loss::BinaryCrossEntropy => "binary-cross-entropy",
             Loss::MeanSquaredError => "mean-squared-error",
             Loss::Huber { .. } => "huber",
+            Loss::NextToken => "next-token",
         }
+    }
+
+    /// The rank of the output that it is computed on.
+    pub fn rank(&self) -> usize {
+        if *self == Loss::NextToken { 3 } else { 2 }
     }
 
     /// Whether labels are class numbers rather than one value an output.
@@ -41,15 +52,32 @@ impl Loss {
         matches!(self, Loss::CrossEntropy { .. })
     }
 
-    /// The type of the step graph's `labels` input.
-    pub fn labels_type(&self, batch: Dim, width: u64) -> TensorType {
-        match self {
-            Loss::CrossEntropy { .. } => TensorType::new(DType::Int64, vec![batch]),
-            _ => TensorType::new(DType::Float, vec![batch, Dim::Fixed(width)]),
+    /// What the mean over these samples is divided by: their number, their classes' weights, or the tokens that count.
+    pub fn weight(&self, labels: &Labels, samples: &[usize]) -> f64 {
+        match (self, labels) {
+            (Loss::CrossEntropy { class_weights: Some(weights), .. }, Labels::Classes { index, .. }) => {
+                samples.iter().map(|sample| f64::from(weights[index[*sample] as usize])).sum()
+            }
+            (Loss::NextToken, Labels::NextTokens(rows)) => {
+                let counted = |sample: &usize| rows.row(*sample).iter().filter(|token| **token != IGNORED).count();
+                samples.iter().map(counted).sum::<usize>() as f64
+            }
+            _ => samples.len() as f64,
         }
     }
 
-    /// Appends the loss of `logits` `[batch, width]` against `labels`; gives a scalar, the mean over the batch.
+    /// The type of the step graph's `labels` input; `rows` are the output's dimensions but for the last.
+    pub fn labels_type(&self, mut rows: Vec<Dim>, width: u64) -> TensorType {
+        match self {
+            Loss::CrossEntropy { .. } | Loss::NextToken => TensorType::new(DType::Int64, rows),
+            _ => {
+                rows.push(Dim::Fixed(width));
+                TensorType::new(DType::Float, rows)
+            }
+        }
+    }
+
+    /// Appends the loss of `logits` `[batch, width]` (or `[batch, sequence, width]`) against `labels`; gives a scalar, the mean over the batch.
     pub fn append<'b>(&self, builder: &'b Builder, logits: Val<'b>, labels: Val<'b>, width: u64) -> Val<'b> {
         let logits = logits.cast(DType::Float);
         match self {
@@ -71,6 +99,7 @@ impl Loss {
                 let clipped = builder.op("Clip", &[error, low, high], &[]);
                 mean(clipped * (error - clipped * 0.5))
             }
+            Loss::NextToken => next_token(builder, logits, labels),
         }
     }
 
@@ -83,7 +112,7 @@ impl Loss {
             sum / logits.len() as f64
         };
         match (self, target) {
-            (Loss::CrossEntropy { .. }, Target::Class(class)) => {
+            (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => {
                 let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f64 = logits.iter().map(|x| f64::from(x - top).exp()).sum();
                 sum.ln() - f64::from(logits[class] - top)
@@ -141,4 +170,20 @@ fn cross_entropy<'b>(
     }
     let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
     -((targets * log).sum_all() / total)
+}
+
+/// −Σ log softmax(logits)\[label\] / n over the n positions that count. The label's logarithm is picked, so nothing of the
+/// vocabulary's width is made but the logarithms themselves.
+fn next_token<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
+    let ignored = builder.constant(Tensor::from_i64(&[], &[IGNORED]));
+    let first = builder.constant(Tensor::from_i64(&[], &[0]));
+    let one = builder.scalar(DType::Float, 1.0);
+    let ignores = labels.equal(ignored);
+    let counts = ignores.select(builder.scalar(DType::Float, 0.0), one);
+    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
+    // Any token will do where none counts: its weight is 0.
+    let tokens = ignores.select(first, labels).unsqueeze(&[-1]);
+    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(-1))]).squeeze(&[-1]);
+    let count = builder.op("Max", &[counts.sum_all(), one], &[]);
+    -((picked * counts).sum_all() / count)
 }

@@ -4,13 +4,14 @@
 //! what they were made from, written atomically, and reused by the next run.
 
 use super::error::Error;
+use super::generate::is_present_of;
 use super::loss::Loss;
 use super::step;
-use crate::adapter::{self, Adapted, AppendedHead, Learned, Parameter, Request};
+use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Request};
 use crate::atomic::write_atomically;
 use crate::cut::{self, Cut};
 use crate::engine;
-use crate::graph::{Dim, Graph, TensorType};
+use crate::graph::{Dim, Graph, TensorType, ValueId};
 use crate::onnx::{self, Weights, WeightsFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -51,13 +52,14 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A model exported for a batch of one takes any batch where no node insists on the one: inputs get a named first
-/// dimension, and constant shapes that begin with 1 copy the batch instead.
+/// dimension, and constant shapes that begin with 1 copy the batch instead. So do inputs whose batch has no name.
 fn dynamic_batch(graph: &mut Graph) {
-    let first_is_one = |graph: &Graph, id| {
-        graph.ty(id).and_then(|ty: &TensorType| ty.shape.as_ref()).and_then(|shape| shape.first())
-            == Some(&Dim::Fixed(1))
+    let all_begin_with = |graph: &Graph, dim: Dim| {
+        let first = |id: &ValueId| graph.ty(*id)?.shape.as_ref()?.first();
+        !graph.inputs.is_empty() && graph.inputs.iter().all(|id| first(id) == Some(&dim))
     };
-    if graph.inputs.is_empty() || !graph.inputs.iter().all(|id| first_is_one(graph, *id)) {
+    let of_one = all_begin_with(graph, Dim::Fixed(1));
+    if !of_one && !all_begin_with(graph, Dim::Unknown) {
         return;
     }
     for id in graph.inputs.clone() {
@@ -66,7 +68,7 @@ fn dynamic_batch(graph: &mut Graph) {
         }
     }
     let mut shapes = Vec::new();
-    for node in graph.nodes.iter().filter(|node| node.op == "Reshape" && node.int("allowzero", 0) == 0) {
+    for node in graph.nodes.iter().filter(|node| of_one && node.op == "Reshape" && node.int("allowzero", 0) == 0) {
         let Some(Some(shape)) = node.inputs.get(1) else { continue };
         let sizes = graph.initializers.get(shape).and_then(|tensor| tensor.to_i64());
         if let Some([1, rest @ ..]) = sizes.as_deref() {
@@ -104,8 +106,14 @@ pub struct Bundle {
     pub head: Option<AppendedHead>,
     /// What was done to the head, a phrase.
     pub head_note: String,
+    /// How the base is changed, besides whole tensors.
+    pub method: Option<Method>,
+    /// What decided the first values of LoRA's `A`.
+    pub seed: u64,
     /// The base's hash.
     pub base_hash: [u8; 32],
+    /// The base with what was changed in it.
+    graph: Graph,
     /// The typed tail, from which the step graph is made.
     tail_graph: Graph,
     weights: WeightsFile,
@@ -119,34 +127,78 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
     write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
 }
 
+/// Writes the bundle for what [`adapter::install`] gave for that base.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    write_bundle(base, adapted, bundles)
+}
+
 /// Writes the bundle that a delta was learned in.
 ///
 /// # Errors
 /// A delta that does not fit the base, or files that cannot be written.
-pub fn prepare_for_delta(
-    base: &Base,
-    output: &str,
-    head: Option<&AppendedHead>,
-    learned: &[Learned<'_>],
-    bundles: &Path,
-) -> Result<Bundle, Error> {
-    write_bundle(base, adapter::from_delta(base.graph.clone(), output, head, learned)?, bundles)
+pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Result<Bundle, Error> {
+    write_bundle(base, adapter::from_delta(base.graph.clone(), change)?, bundles)
 }
 
-fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+/// A base divided for a request; nothing of it is written yet.
+#[derive(Debug)]
+pub struct Divided {
+    /// The base with its head changed where needed, and what learns.
+    pub adapted: Adapted,
+    /// The typed tail: features and parameters → output.
+    pub tail: Graph,
+    /// Model inputs → features.
+    pub body: Graph,
+    /// What crosses the cut, batch dimension included.
+    pub features: Vec<(String, TensorType)>,
+    /// Columns of the output.
+    pub width: u64,
+}
+
+/// Cuts an adapted base below what learns.
+///
+/// # Errors
+/// A base that cannot be cut there, or whose output has no fixed width.
+pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
     let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
     engine::infer_types(&mut tail)?;
-    let typed = |graph: &Graph, names: &[String]| -> Vec<(String, TensorType)> {
-        let ty = |name: &String| graph.find(name).and_then(|id| graph.ty(id)).cloned();
-        names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
-    };
     let output_ty = tail.ty(tail.outputs[0]).cloned();
     let width = output_ty.as_ref().and_then(|ty| ty.shape.as_ref()?.last()?.fixed()).ok_or_else(|| Error::Width {
         output: tail.value_name(tail.outputs[0]).into(),
         ty: output_ty.as_ref().map_or("type unknown".into(), ToString::to_string),
     })?;
+    let features = typed(&tail, &features);
+    Ok(Divided { adapted, tail, body, features, width })
+}
+
+impl Divided {
+    /// The step graph for a loss.
+    ///
+    /// # Errors
+    /// No gradient, or an output that the loss cannot take.
+    pub fn step(&self, loss: &Loss) -> Result<Graph, Error> {
+        step_graph(&self.tail, loss, self.width, &self.adapted.parameters)
+    }
+}
+
+fn step_graph(tail: &Graph, loss: &Loss, width: u64, parameters: &[Parameter]) -> Result<Graph, Error> {
+    let mut graph = step::with_loss(tail, loss, width)?;
+    engine::infer_types(&mut graph)?;
+    Ok(step::with_gradients(graph, parameters)?)
+}
+
+fn typed(graph: &Graph, names: &[String]) -> Vec<(String, TensorType)> {
+    let ty = |name: &String| graph.find(name).and_then(|id| graph.ty(id)).cloned();
+    names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
+}
+
+fn write_bundle(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    let Divided { adapted, tail, body, features, width } = divide(adapted)?;
     let folder = bundles.join(base.short_hash());
     std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
     let weights = weights_of(base, &folder)?;
@@ -162,13 +214,16 @@ fn write_bundle(base: &Base, mut adapted: Adapted, bundles: &Path) -> Result<Bun
         body: body_path,
         tail: tail_path,
         inputs: typed(&base.graph, &inputs),
-        features: typed(&tail, &features),
+        features,
         parameters: adapted.parameters,
         output,
         width,
         head: adapted.head,
         head_note: adapted.head_note,
+        method: adapted.method,
+        seed: adapted.seed,
         base_hash: base.hash,
+        graph: adapted.graph,
         tail_graph: tail,
         weights,
     })
@@ -180,15 +235,21 @@ impl Bundle {
     /// # Errors
     /// No gradient, an output that the loss cannot take, or a file that cannot be written.
     pub fn step(&self, loss: &Loss) -> Result<PathBuf, Error> {
-        let mut graph = step::with_loss(&self.tail_graph, loss, self.width)?;
-        engine::infer_types(&mut graph)?;
-        let graph = step::with_gradients(graph, &self.parameters)?;
+        let graph = step_graph(&self.tail_graph, loss, self.width, &self.parameters)?;
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
     /// The typed tail: features and parameters in, the output out.
     pub fn tail_graph(&self) -> &Graph {
         &self.tail_graph
+    }
+
+    /// The output's sequence length where it is fixed: `[batch, sequence, width]`.
+    pub fn sequence(&self) -> Option<u64> {
+        match self.tail_graph.ty(self.tail_graph.outputs[0])?.shape.as_deref()? {
+            [_, sequence, _] => sequence.fixed(),
+            _ => None,
+        }
     }
 
     /// The number of learned values.
@@ -200,6 +261,50 @@ impl Bundle {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.body.iter().chain([&self.tail]).map(PathBuf::as_path)
     }
+}
+
+/// A whole model as a file.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its inputs, then a bundle's parameters → logits, then present keys and values.
+    pub path: PathBuf,
+    /// The model's inputs.
+    pub inputs: Vec<(String, TensorType)>,
+}
+
+/// Writes the whole base, with a bundle's changes and its parameters as inputs, to run in one session.
+///
+/// # Errors
+/// An output that is not `[batch, sequence, vocabulary]`, or files that cannot be written.
+pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Whole, Error> {
+    let graph = bundle.map_or(&base.graph, |bundle| &bundle.graph);
+    let output = match bundle {
+        Some(bundle) => bundle.graph.outputs[0],
+        None => adapter::output(graph, None)?,
+    };
+    let ty = graph.ty(output);
+    if ty.and_then(TensorType::rank) != Some(3) {
+        return Err(Error::Setting {
+            setting: "MODEL",
+            problem: format!(
+                "its output `{}` ({}) is not [batch, sequence, vocabulary]; give a language model",
+                graph.value_name(output),
+                ty.map_or("type unknown".into(), ToString::to_string)
+            ),
+        });
+    }
+    let folder = bundles.join(base.short_hash());
+    std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    let weights = weights_of(base, &folder)?;
+    let names = |ids: &[ValueId]| ids.iter().map(|id| base.graph.value_name(*id).to_string()).collect::<Vec<_>>();
+    let inputs = names(&base.graph.inputs);
+    let keeps = |id: &&ValueId| inputs.iter().any(|input| is_present_of(base.graph.value_name(**id), input));
+    let outputs: Vec<ValueId> = [output].iter().chain(base.graph.outputs.iter().filter(keeps)).copied().collect();
+    let learned = bundle.map(|bundle| bundle.parameters.iter().map(|p| p.id).collect::<Vec<_>>()).unwrap_or_default();
+    let fed: Vec<ValueId> = base.graph.inputs.iter().chain(&learned).copied().collect();
+    let path = write_graph(&folder, "whole", &graph.extract("whole", &fed, &outputs), &weights)?;
+    let typed = base.graph.inputs.iter().zip(inputs).filter_map(|(id, name)| Some((name, base.graph.ty(*id)?.clone())));
+    Ok(Whole { path, inputs: typed.collect() })
 }
 
 /// All weights of the base, once, for every body and tail that is cut from it.

@@ -5,7 +5,7 @@
 use super::loss::Loss;
 use crate::adapter::Parameter;
 use crate::grad;
-use crate::graph::{Builder, Dim, Graph, ValueId};
+use crate::graph::{Builder, Dim, Graph, Node, ValueId};
 
 /// Name of the labels' input.
 pub const LABELS: &str = "edgetune.labels";
@@ -23,8 +23,8 @@ pub enum Error {
     /// A gradient is missing.
     #[error(transparent)]
     Grad(#[from] grad::Error),
-    /// The output is not a matrix.
-    #[error("output `{name}` ({ty}): a {loss} loss needs [batch, {width}]; choose another with --output")]
+    /// The output has another shape.
+    #[error("output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with --output, or another --loss")]
     Output {
         /// The output's name.
         name: String,
@@ -32,8 +32,8 @@ pub enum Error {
         ty: String,
         /// The loss.
         loss: &'static str,
-        /// The wanted number of columns.
-        width: u64,
+        /// The wanted shape.
+        wanted: String,
     },
 }
 
@@ -41,27 +41,28 @@ pub enum Error {
 /// be inferred before [`with_gradients`].
 ///
 /// # Errors
-/// An output of another shape than `[batch, width]`.
+/// An output of another shape than `[batch, width]`, or `[batch, sequence, width]` for the next token.
 pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
     let output = tail.outputs[0];
     let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
-    if shape.len() != 2 || shape[1].fixed().is_some_and(|columns| columns != width) {
+    let columns = shape.last().and_then(Dim::fixed);
+    if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) {
+        let sequence = if loss.rank() == 3 { "sequence, " } else { "" };
         return Err(Error::Output {
             name: tail.value_name(output).into(),
             ty: tail.ty(output).map_or("type unknown".into(), ToString::to_string),
             loss: loss.name(),
-            width,
+            wanted: format!("[batch, {sequence}{width}]"),
         });
     }
-    let batch = match &shape[0] {
-        Dim::Named(name) => Dim::Named(name.clone()),
-        _ => Dim::Named("edgetune.batch".into()),
-    };
+    let unnamed = ["edgetune.batch", "edgetune.sequence"].map(|name| Dim::Named(name.into()));
+    let named = |(dim, unnamed): (&Dim, Dim)| if let Dim::Named(_) = dim { dim.clone() } else { unnamed };
+    let rows = shape[..shape.len() - 1].iter().zip(unnamed).map(named).collect();
     let mut graph = tail.clone();
     graph.name = "step".into();
     graph.outputs.clear();
     let builder = Builder::new(graph, "edgetune.step/");
-    let labels = builder.input(LABELS, loss.labels_type(batch, width));
+    let labels = builder.input(LABELS, loss.labels_type(rows, width));
     let value = loss.append(&builder, builder.val(output), labels, width);
     builder.output(LOSS, value);
     Ok(builder.finish())
@@ -84,5 +85,24 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
     }
     let mut graph = grad::with_faster_nodes(builder.finish());
     graph.prune();
+    gradients_as_early_as_possible(&mut graph);
     Ok(graph)
+}
+
+/// ONNX Runtime runs a graph depth first from the last node that nobody reads. The nodes that give the gradients become
+/// the last, the head's the very last: its gradient then comes first, and what it needs is given back before the layers
+/// below are visited. In the order of writing the lowest layer's gradient would come first, and all others would wait with
+/// everything they read: 104 MB instead of 60 for EfficientNet-Lite0's last eight layers.
+fn gradients_as_early_as_possible(graph: &mut Graph) {
+    let (producers, readers) = (graph.producers(), graph.consumers());
+    let mut last = Vec::new();
+    for output in &graph.outputs {
+        let Some(identity) = producers.get(output).copied() else { continue };
+        let gives = graph.nodes[identity].reads().next().filter(|id| readers.get(id).is_some_and(|all| all.len() == 1));
+        last.extend(gives.and_then(|id| producers.get(&id)).copied().filter(|index| !last.contains(index)));
+        last.push(identity);
+    }
+    let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
+    let last: Vec<Node> = last.into_iter().filter_map(|index| nodes[index].take()).collect();
+    graph.nodes = nodes.into_iter().flatten().chain(last).collect();
 }

@@ -1,12 +1,15 @@
 //! The command line as its users meet it: the real program on small real data, with the real ONNX Runtime.
 
+mod adapters;
 mod contract;
 mod failures;
 mod help;
 mod interrupts;
 mod kinds;
+mod language;
 mod machine;
 mod models;
+mod plan;
 mod solve;
 
 use crate::engine::runtime;

@@ -517,7 +517,7 @@ fn weights_beside_a_model_in_memory_are_found() {
 }
 
 /// The graph inside an encoded model: field 7 of `ModelProto`.
-fn graph_proto(model: &[u8]) -> Vec<u8> {
+pub fn graph_proto(model: &[u8]) -> Vec<u8> {
     let mut at = 0;
     let varint = |at: &mut usize| -> u64 {
         let mut value = 0;

@@ -1,4 +1,4 @@
-//! Every gradient rule against what is known to be right: one node a case, from `tests/goldens/grad.json`.
+//! Every gradient rule against what is known to be right: one node a case, from `tests/goldens/grad*.json`.
 //!
 //! A case passes if, with ONNX Runtime's graph optimisation off and on, its outputs and gradients are PyTorch's float64
 //! ones, and if the gradient predicts how the outputs really change along a direction.
@@ -40,6 +40,8 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("trigonometric", &["Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"]),
     ("attention", &["Attention", "MultiHeadAttention"]),
     ("rotary", &["RotaryEmbedding"]),
+    ("grouped", &["GroupQueryAttention"]),
+    ("embed", &["EmbedLayerNormalization"]),
     ("index", &["Gather", "GatherElements"]),
     ("scatter", &["GatherND", "ScatterND", "ScatterElements", "TopK"]),
     ("transposed", &["ConvTranspose"]),
@@ -84,6 +86,8 @@ families!(
     index,
     trigonometric,
     rotary,
+    grouped,
+    embed,
     attention,
     scatter,
     transposed,

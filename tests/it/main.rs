@@ -1,15 +1,21 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
+mod adapter;
 mod cache;
 mod check;
 mod cli;
+mod control_flow;
 mod data;
 mod delta;
 mod engine;
+mod families;
 mod grad_cases;
 mod grad_walk;
+mod language;
 mod onnx_files;
 mod optimizer;
+mod plan;
 mod solve;
 mod tidy;
 mod training;
+mod transformers;

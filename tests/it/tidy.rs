@@ -60,7 +60,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("csv", &["data"]),
+    ("ed25519_dalek", &["delta"]),
     ("fast_image_resize", &["data"]),
+    ("getrandom", &["cli"]),
     ("image", &["data"]),
     ("indicatif", &["cli"]),
     ("memmap2", &["cache", "onnx"]),
@@ -76,7 +78,8 @@ const OWNERS: &[(&str, &[&str])] = &[
 
 /// All that the delta module may name besides itself: it compiles without `std`, and then on a microcontroller.
 /// (`std` itself is under its feature; the build without features proves that.)
-const DELTA_CRATES: &[&str] = &["alloc", "blake3", "core", "half", "heapless", "postcard", "serde", "std", "thiserror"];
+const DELTA_CRATES: &[&str] =
+    &["alloc", "blake3", "core", "ed25519_dalek", "half", "heapless", "postcard", "serde", "std", "thiserror"];
 
 /// Macros that print, for the command line alone.
 const PRINTING: &[&str] = &["eprint", "eprintln", "print", "println"];

@@ -3,6 +3,7 @@
 use crate::adapter::{HeadChoice, Request};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
+use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
 use crate::cli::recipe::LossName;
 use crate::cli::settings;
@@ -36,6 +37,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -44,7 +47,16 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = Base::read(&args.model)?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
-    let request = Request { output, selections: &selections, width: args.classes, head: HeadChoice::Auto };
+    args.change.check()?;
+    let request = Request {
+        output,
+        selections: &selections,
+        method: args.change.method(),
+        places: args.change.places()?,
+        seed: args.seed,
+        width: args.classes,
+        head: HeadChoice::Auto,
+    };
     let bundle = prepare(&base, &request, &global.bundles()?)?;
     let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(&base), args.seed)?;
     let word = |verdict| match verdict {

@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;
     let job = Job { recipe, compute: &args.compute, out: &args.out, resume: false, no_cache: false, began };
-    let trained = run::train(&job, global, printer, &stop)?;
+    let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if trained.interrupted {
         checkpoint::remove(&run::checkpoint_path(&args.out))?;
         return Ok(Done::Interrupted);

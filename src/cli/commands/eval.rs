@@ -11,7 +11,6 @@ use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::engine;
 use crate::train::artifact::Adapter;
-use crate::train::evaluate;
 use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::Result;
@@ -31,6 +30,9 @@ pub struct Args {
     /// Labelled data, in any form that `train` takes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Put rows of text one behind the other into full sequences, for a language model
+    #[arg(long)]
+    packing: bool,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -47,7 +49,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
     let options = samples::options(
         preprocessing,
-        args.reading.clone(),
+        Reading { packing: args.packing, ..args.reading.clone() },
         &inputs_of(&base),
         settings::target_of(adapter.task),
         classes,
@@ -63,8 +65,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         clock: Arc::new(move || began.elapsed().as_secs_f64()),
     };
     let all: Vec<usize> = (0..dataset.len()).collect();
-    let found = forward.run("measuring", &dataset, &all, &[&values], printer)?;
+    let found = forward.measure("measuring", &dataset, &all, (&[&values], &adapter.loss), printer)?;
     let Some(answers) = found else { return Ok(Done::Interrupted) };
-    summary::measured(&evaluate::metrics(&answers.rows[0], &all, dataset.labels(), &adapter.loss), printer);
+    summary::measured(&answers.found[0], printer);
     Ok(Done::Fully)
 }

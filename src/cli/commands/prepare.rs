@@ -2,6 +2,7 @@
 
 use crate::cli::Done;
 use crate::cli::args::Global;
+use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
 use crate::cli::recipe::{LossName, Recipe};
 use crate::cli::run;
@@ -11,7 +12,7 @@ use crate::cli::summary;
 use crate::data::Labels;
 use crate::engine;
 use crate::train::prepare::Base;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Split a model into body and tail and write their graphs, with the step graph, beside one weights file
@@ -23,9 +24,9 @@ pub struct Args {
     /// What learns: head, last:N, or a pattern over node and initializer names; repeatable
     #[arg(long, value_name = "SPEC")]
     train: Vec<String>,
-    /// The number of classes, or a file with one class name a line
-    #[arg(long, value_name = "N|FILE")]
-    classes: String,
+    /// The number of classes, or a file with one class name a line; a language model has none
+    #[arg(long, value_name = "N|FILE", required_unless_present = "loss")]
+    classes: Option<String>,
     /// What to minimise [default: cross-entropy]
     #[arg(long, value_enum)]
     loss: Option<LossName>,
@@ -35,14 +36,21 @@ pub struct Args {
     /// The folder that is written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
-    let names = samples::class_names(&args.classes)?;
-    let recipe = Recipe { train: args.train.clone(), output: args.output.clone(), ..Recipe::default() };
-    let labels = Labels::Classes { names, index: vec![] };
+    let labels = match (args.classes.as_deref(), args.loss) {
+        (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
+        (Some(classes), _) => Labels::Classes { names: samples::class_names(classes)?, index: vec![] },
+        (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
+    };
+    args.change.check()?;
+    let (train, output, change) = (args.train.clone(), args.output.clone(), args.change.clone());
+    let recipe = Recipe { train, output, change, ..Recipe::default() };
     let bundle = run::bundle(&base, &recipe, &labels, &args.out)?;
     let step = bundle.step(&settings::loss(args.loss, None))?;
     let weights = bundle.folder.join("weights.bin");

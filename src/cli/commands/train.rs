@@ -52,7 +52,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, .. } = args;
     let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began };
-    let trained = run::train(&job, global, printer, &stop)?;
+    let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
         let text = serde_json::to_string_pretty(&trained.report)?;
         crate::train::artifact::save(path, text.as_bytes())?;

@@ -16,7 +16,7 @@ pub fn scattered<'b>(x: Val<'b>, at: Val<'b>, updates: Val<'b>) -> Val<'b> {
 }
 
 /// `zeros` + `updates` at `indices` along `axis`; duplicates add up.
-fn added<'b>(zeros: Val<'b>, indices: Val<'b>, updates: Val<'b>, axis: i64) -> Val<'b> {
+pub(super) fn added<'b>(zeros: Val<'b>, indices: Val<'b>, updates: Val<'b>, axis: i64) -> Val<'b> {
     let attributes = [("axis", Attr::Int(axis)), ("reduction", Attr::Str("add".into()))];
     zeros.builder().op("ScatterElements", &[zeros, indices, updates], &attributes)
 }

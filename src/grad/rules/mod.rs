@@ -8,6 +8,8 @@ mod attention;
 mod conv;
 mod depthwise;
 mod elementwise;
+mod embed;
+mod grouped;
 mod index;
 mod instance;
 mod linear;
@@ -86,7 +88,7 @@ static RULES: &[Rule] = &[
     rule("Atan", 7..=NEWEST, Flows(trigonometric::atan)),
     rule("Atanh", 9..=NEWEST, Flows(trigonometric::atanh)),
     rule("Attention", 23..=NEWEST, Flows(attention::attention)).note("with masks and grouped queries; without past keys and softcap"),
-    rule("Attention", 1..=NEWEST, Flows(attention::with_projection)).of("com.microsoft").note("without mask_index and past keys"),
+    rule("Attention", 1..=NEWEST, Flows(attention::with_projection)).of("com.microsoft").note("with masks of 1 to 3 dimensions; without past keys"),
     rule("AveragePool", 7..=NEWEST, Flows(pool::average_pool)),
     rule("BatchNormalization", 9..=NEWEST, Flows(norm::batch)).note("in inference mode; with training_mode it is refused"),
     rule("Bernoulli", 15..=NEWEST, Stops),
@@ -113,6 +115,7 @@ static RULES: &[Rule] = &[
     rule("DynamicQuantizeMatMul", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
     rule("Einsum", 12..=NEWEST, Flows(linear::einsum)).note("without repeated labels, `...` or a scalar output"),
     rule("Elu", 6..=NEWEST, Flows(activation::elu)),
+    rule("EmbedLayerNormalization", 1..=NEWEST, Flows(embed::layer)).of("com.microsoft"),
     rule("Equal", 1..=NEWEST, Stops),
     rule("Erf", 9..=NEWEST, Flows(elementwise::erf)),
     rule("Exp", 6..=NEWEST, Flows(elementwise::exp)),
@@ -135,6 +138,7 @@ static RULES: &[Rule] = &[
     rule("Greater", 1..=NEWEST, Stops),
     rule("GreaterOrEqual", 12..=NEWEST, Stops),
     rule("GroupNormalization", 21..=NEWEST, Flows(instance::group)),
+    rule("GroupQueryAttention", 1..=NEWEST, Flows(grouped::grouped_query)).of("com.microsoft").note("without past keys, local window and head sinks"),
     rule("HardSigmoid", 6..=NEWEST, Flows(activation::hard_sigmoid)),
     rule("HardSwish", 14..=NEWEST, Flows(activation::hard_swish)),
     rule("Hardmax", 1..=NEWEST, Stops),
@@ -164,7 +168,7 @@ static RULES: &[Rule] = &[
     rule("Mish", 18..=NEWEST, Flows(activation::mish)),
     broadcast("Mod", 10..=NEWEST, elementwise::modulo).note("of floats; the factor's steps count as flat"),
     broadcast("Mul", 7..=NEWEST, elementwise::mul),
-    rule("MultiHeadAttention", 1..=NEWEST, Flows(attention::multi_head)).of("com.microsoft").note("without key_padding_mask and past keys"),
+    rule("MultiHeadAttention", 1..=NEWEST, Flows(attention::multi_head)).of("com.microsoft").note("with masks of 1 to 3 dimensions; without past keys"),
     rule("Multinomial", 7..=NEWEST, Stops),
     rule("Neg", 6..=NEWEST, Flows(elementwise::neg)),
     rule("NonMaxSuppression", 10..=NEWEST, Refuses(DETECTION)),

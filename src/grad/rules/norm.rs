@@ -45,7 +45,7 @@ pub fn layer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         n.node().attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let (normal, inverse) = normalised(n, n.x(0), 1, &attributes);
     let axes: Vec<i64> = (axis..rank as i64).collect();
-    let dx = n.needs(0).then(|| centred(n, dy * n.x(1), normal, inverse, &axes));
+    let dx = n.needs(0).then(|| centred(dy * n.x(1), normal, inverse, |value| averaged(n, value, &axes)));
     let dscale = n.needs(1).then(|| dy * normal);
     Ok(vec![dx, dscale, dbias][..n.inputs()].to_vec())
 }
@@ -64,7 +64,7 @@ pub fn skip_layer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(n.node().float("epsilon", SKIP_EPSILON)))];
     let (normal, inverse) = normalised(n, skipped(n, 4), 2, &attributes);
     let ds = [0, 1, 4].into_iter().any(|i| n.needs(i)).then(|| {
-        let ds = centred(n, dy * n.x(2), normal, inverse, &[last]);
+        let ds = centred(dy * n.x(2), normal, inverse, |value| averaged(n, value, &[last]));
         n.dy_if(3).map_or(ds, |above| ds + above)
     });
     let dscale = n.needs(2).then(|| dy * normal);
@@ -109,23 +109,30 @@ fn no_gradient_of_statistics(n: &At<'_, '_>) -> Result<(), String> {
 }
 
 /// Input 0 + input 1 + input `bias`: output 3 where the node has it.
+///
+/// A `Sum`: ONNX Runtime up to 1.28 fuses an `Add` with the `LayerNormalization` behind it and loses what the latter's
+/// further outputs were read by.
 fn skipped<'b>(n: &At<'_, 'b>, bias: usize) -> Val<'b> {
     if n.node().outputs.get(3).is_some_and(Option::is_some) {
         return n.y(3);
     }
-    let sum = n.x(0) + n.x(1);
-    if n.has(bias) { sum + n.x(bias) } else { sum }
+    let parts: Vec<Val<'b>> = [0, 1, bias].into_iter().filter(|i| n.has(*i)).map(|i| n.x(i)).collect();
+    n.builder().op("Sum", &parts, &[])
 }
 
 /// x̂ = (x − μ) / σ and 1/σ; input `scale` says over which dimensions' shape.
-fn normalised<'b>(n: &At<'_, 'b>, x: Val<'b>, scale: usize, attributes: &[(&str, Attr)]) -> (Val<'b>, Val<'b>) {
+pub(super) fn normalised<'b>(
+    n: &At<'_, 'b>,
+    x: Val<'b>,
+    scale: usize,
+    attributes: &[(&str, Attr)],
+) -> (Val<'b>, Val<'b>) {
     let parts = n.builder().node("LayerNormalization", &[Some(x), Some(ones_like(n, scale))], 3, attributes);
     (parts[0], parts[2].cast(x.dtype()))
 }
 
 /// (g − mean(g) − x̂ · mean(g · x̂)) / σ
-fn centred<'b>(n: &At<'_, 'b>, g: Val<'b>, normal: Val<'b>, inverse: Val<'b>, axes: &[i64]) -> Val<'b> {
-    let mean = |value: Val<'b>| averaged(n, value, axes);
+pub(super) fn centred<'b>(g: Val<'b>, normal: Val<'b>, inverse: Val<'b>, mean: impl Fn(Val<'b>) -> Val<'b>) -> Val<'b> {
     (g - mean(g) - normal * mean(g * normal)) * inverse
 }
 

@@ -41,20 +41,31 @@ pub fn rotary<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     };
     let (cos, sin) = (angle(cos)?, angle(sin)?);
     let interleaved = n.node().int("interleaved", 0) != 0;
+    let part = n.node().int("rotary_embedding_dim", 0) != 0;
+    let dx = turned_back(dy, [cos, sin], half, interleaved, part);
+    Ok(vec![Some(if rank == 4 { dx } else { as_input(n, 0, dx) })])
+}
+
+/// `value`, of rank 4, with its last dimension turned by the negative angle, `half` pairs of it; `part`: there are more
+/// elements, which stay as they are. With −sin it is turned by the angle itself.
+pub(super) fn turned_back<'b>(
+    value: Val<'b>,
+    [cos, sin]: [Val<'b>; 2],
+    half: i64,
+    interleaved: bool,
+    part: bool,
+) -> Val<'b> {
     let (first, second) = match interleaved {
-        true => (every_second(dy, 0, 2 * half), every_second(dy, 1, 2 * half)),
-        false => (dy.slice(&[0], &[half], &[-1]), dy.slice(&[half], &[2 * half], &[-1])),
+        true => (every_second(value, 0, 2 * half), every_second(value, 1, 2 * half)),
+        false => (value.slice(&[0], &[half], &[-1]), value.slice(&[half], &[2 * half], &[-1])),
     };
     let turned = [first * cos + second * sin, second * cos - first * sin];
-    let join = |parts: &[Val<'b>]| n.builder().op("Concat", parts, &[("axis", Attr::Int(-1))]);
-    let mut dx = match interleaved {
+    let join = |parts: &[Val<'b>]| value.builder().op("Concat", parts, &[("axis", Attr::Int(-1))]);
+    let all = match interleaved {
         true => join(&turned.map(|part| part.unsqueeze(&[-1]))).reshape_to(&[0, 0, 0, 2 * half]),
         false => join(&turned),
     };
-    if n.node().int("rotary_embedding_dim", 0) != 0 {
-        dx = join(&[dx, dy.slice(&[2 * half], &[i32::MAX.into()], &[-1])]);
-    }
-    Ok(vec![Some(if rank == 4 { dx } else { as_input(n, 0, dx) })])
+    if part { join(&[all, value.slice(&[2 * half], &[i32::MAX.into()], &[-1])]) } else { all }
 }
 
 /// Elements `from`, `from` + 2, … before `to` of the last dimension.

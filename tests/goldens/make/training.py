@@ -177,7 +177,7 @@ def export(model, arguments, path, names, dynamo=False):
         warnings.simplefilter("ignore")
         if dynamo:
             dims = {"batch": torch.export.Dim("batch"), "sequence": torch.export.Dim("sequence", max=16)}
-            shapes = {name: {axis: dims[dim] for axis, dim in axes[name].items()} for name in names}
+            shapes = tuple({axis: dims[dim] for axis, dim in axes[name].items()} for name in names)
             torch.onnx.export(model, arguments, path, dynamo=True, opset_version=18, input_names=names,
                               output_names=["logits"], dynamic_shapes=shapes, external_data=False, verbose=False)
         else:
@@ -219,7 +219,7 @@ def value_of(path, feeds, wanted):
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def train(model, batches, trains, optimizer, learning_rate, dtype):
+def train(model, batches, trains, optimizer, learning_rate, dtype, loss_of=F.cross_entropy, count=STEPS):
     """The losses of every step (before its update), first gradients, and last values of what learns."""
     model = copy.deepcopy(model).to(dtype)
     parameters = dict(model.named_parameters())
@@ -232,10 +232,10 @@ def train(model, batches, trains, optimizer, learning_rate, dtype):
         steps = torch.optim.AdamW(learning, learning_rate, betas=(optimizer["beta1"], optimizer["beta2"]),
                                   eps=optimizer["epsilon"], weight_decay=optimizer["weight_decay"])
     losses, first = [], {}
-    for step in range(STEPS):
-        *inputs, labels = (torch.tensor(a) for a in batches[step % BATCHES])
-        inputs = [i.to(dtype) if i.is_floating_point() else i for i in inputs]
-        loss = F.cross_entropy(model(*inputs), labels)
+    for step in range(count):
+        tensors = (torch.tensor(a) for a in batches[step % len(batches)])
+        *inputs, labels = (t.to(dtype) if t.is_floating_point() else t for t in tensors)
+        loss = loss_of(model(*inputs), labels)
         steps.zero_grad()
         loss.backward()
         if step == 0:

@@ -110,6 +110,10 @@ fn what_has_no_closed_form_is_refused_with_what_helps() {
     let with = |more: &str| format!("train base.onnx --data train --out a.edelta {more}");
     for (arguments, parts) in [
         (with("--solver ridge --train last:2"), &["--solver", "--train head"][..]),
+        (with("--solver ridge --adapter lora"), &["--adapter", "--solver", "remove"]),
+        (with("--solver ridge --loss next-token"), &["--solver", "language model", "gradient steps"]),
+        (with("--solver ridge --train auto"), &["--train auto", "--solver", "remove"]),
+        (with("--solver ridge --resume"), &["--resume", "--solver", "remove"]),
         (with("--solver ridge --epochs 3"), &["--epochs", "no gradient steps", "remove"]),
         (with("--solver ridge --class-weights balanced"), &["--class-weights", "lbfgs"]),
         (with("--solver ridge --l2 0"), &["--l2", "positive"]),

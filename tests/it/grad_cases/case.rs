@@ -60,7 +60,8 @@ fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<OneNode, String>
     let mut inputs = Vec::new();
     for (index, input) in case.inputs.iter().enumerate() {
         let name = format!("x{index}");
-        let tensor = || arrays[&format!("{}/{name}", case.name)].tensor(DType::Float);
+        let dtype = if input.kind.ends_with("int32") { DType::Int32 } else { DType::Float };
+        let tensor = || arrays[&format!("{}/{name}", case.name)].tensor(dtype);
         inputs.push(match input.kind.as_str() {
             "none" => None,
             kind if kind.starts_with("const_") => Some(graph.add_initializer(&name, tensor())),
@@ -233,6 +234,7 @@ fn floats(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype {
         DType::Double => tensor.as_slice::<f64>().expect("aligned").to_vec(),
         DType::Int64 => tensor.as_slice::<i64>().expect("aligned").iter().map(|index| *index as f64).collect(),
+        DType::Int32 => tensor.as_slice::<i32>().expect("aligned").iter().map(|index| f64::from(*index)).collect(),
         _ => tensor.to_f32().expect("a float tensor").into_iter().map(f64::from).collect(),
     }
 }

@@ -6,6 +6,7 @@ use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// One row of `grad.json`.
@@ -64,11 +65,14 @@ impl Array {
         }
     }
 
-    /// As the model takes it: floats narrowed to `dtype`.
+    /// As the model takes it: floats, and integers if it is `Int32`, narrowed to `dtype`.
     pub fn tensor(&self, dtype: DType) -> Tensor {
         let sizes = |shape: &[usize]| shape.iter().map(|size| *size as u64).collect::<Vec<u64>>();
         match self {
             Array::Float(array) => float_tensor(dtype, &sizes(array.shape()), &self.floats()),
+            Array::Int(array) if dtype == DType::Int32 => {
+                Tensor::from_vec(&sizes(array.shape()), array.iter().map(|index| *index as i32).collect())
+            }
             Array::Int(array) => Tensor::from_i64(&sizes(array.shape()), &array.iter().copied().collect::<Vec<i64>>()),
             Array::Bool(array) => {
                 let data = array.iter().map(|flag| u8::from(*flag)).collect();
@@ -92,22 +96,38 @@ pub struct Golden {
     pub arrays: HashMap<String, Array>,
 }
 
-/// The committed goldens.
+/// The committed goldens: every `grad*.json` with the `.npz` beside it.
 pub fn golden() -> &'static Golden {
     static GOLDEN: OnceLock<Golden> = OnceLock::new();
     GOLDEN.get_or_init(|| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
-        let cases = serde_json::from_str(&std::fs::read_to_string(format!("{folder}/grad.json")).unwrap()).unwrap();
-        let mut npz = NpzReader::new(File::open(format!("{folder}/grad.npz")).unwrap()).unwrap();
-        let names = npz.names().unwrap();
-        let arrays = names.into_iter().map(|name| {
-            let array = read(&mut npz, &name).map(Array::Float);
-            let array = array.or_else(|_| read(&mut npz, &name).map(Array::Int));
-            let array = array.or_else(|_| read(&mut npz, &name).map(Array::Bool)).unwrap();
-            (name.trim_end_matches(".npy").to_owned(), array)
-        });
-        Golden { cases, arrays: arrays.collect() }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+        let entries =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> =
+            entries.filter(|name| name.starts_with("grad") && name.ends_with(".json")).collect();
+        names.sort_unstable();
+        let mut all = Golden { cases: vec![], arrays: HashMap::new() };
+        for name in names {
+            let table = folder.join(name);
+            let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(&table).unwrap()).unwrap();
+            all.cases.extend(cases);
+            all.arrays.extend(arrays(&table.with_extension("npz")));
+        }
+        all
     })
+}
+
+/// All arrays of an archive, by name.
+fn arrays(archive: &Path) -> HashMap<String, Array> {
+    let mut npz = NpzReader::new(File::open(archive).unwrap()).unwrap();
+    let names = npz.names().unwrap();
+    let array = |name: String| {
+        let array = read(&mut npz, &name).map(Array::Float);
+        let array = array.or_else(|_| read(&mut npz, &name).map(Array::Int));
+        let array = array.or_else(|_| read(&mut npz, &name).map(Array::Bool)).unwrap();
+        (name.trim_end_matches(".npy").to_owned(), array)
+    };
+    names.into_iter().map(array).collect()
 }
 
 fn read<T: ReadableElement>(npz: &mut NpzReader<File>, name: &str) -> Result<ArrayD<T>, ReadNpzError> {

@@ -1,0 +1,196 @@
+//! An adapter folded into its base: a model of the same nodes, for runtimes that know nothing of adapters.
+
+use super::method::{Kind, Method, first_values};
+use super::target::{self, Form, Target};
+use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
+use crate::cut;
+use crate::graph::{DType, Graph, Tensor, ValueId};
+use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use std::collections::HashMap;
+
+/// Folds what was learned into the base's weights. `values` are the learned tensors' by name, in the shapes that
+/// `change` gives them.
+///
+/// The graph computes the same as the base with the adapter beside it, up to rounding. It has the base's outputs; an
+/// appended head's is added.
+///
+/// # Errors
+/// As [`super::from_delta`].
+pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
+    let output = found_output(&graph, change.output)?;
+    let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
+    if let Some(appended) = change.head {
+        let logits = head::append(&mut graph, output, appended.classes)?.0;
+        graph.outputs.push(logits);
+    }
+    let mut beside: Vec<&Learned> = Vec::new();
+    for tensor in &change.learned {
+        let Some(id) = graph.find(tensor.name) else {
+            beside.push(tensor);
+            continue;
+        };
+        fit_shape(&mut graph, id, tensor)?;
+        let dtype = graph.initializers[&id].dtype;
+        graph.initializers.insert(id, tensor_of(dtype, &tensor.shape, values_of(values, tensor.name)?));
+    }
+    head::forget_widths(&mut graph, output);
+    if let Some(method) = &change.method {
+        for (_, target) in &targets {
+            let Some(inner) = rebuilt(target, method, &mut beside)? else { continue };
+            fold(&mut graph, target, method, inner, (change.seed, values))?;
+        }
+    }
+    if let Some(tensor) = beside.first() {
+        return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
+    }
+    graph.prune();
+    Ok(graph)
+}
+
+fn values_of<'v>(values: &HashMap<&str, &'v [f32]>, name: &str) -> Result<&'v [f32], Error> {
+    values.get(name).copied().ok_or_else(|| Error::Delta { name: name.into(), reason: "has no values".into() })
+}
+
+fn fold(
+    graph: &mut Graph,
+    target: &Target,
+    method: &Method,
+    inner: bool,
+    (seed, values): (u64, &HashMap<&str, &[f32]>),
+) -> Result<(), Error> {
+    let unreadable = || Error::Delta {
+        name: target.module.clone(),
+        reason: "belongs to a weight that is computed in a way that cannot be merged".into(),
+    };
+    let read = constant(graph, &graph.producers(), target.read).ok_or_else(unreadable)?;
+    let learned = |suffix: &str| values_of(values, &format!("{}{suffix}", target.module));
+    // [out, in·k…]
+    let mut weight = by_outputs(target, read);
+    if method.kind == Kind::Ia3 {
+        let factors: Array1<f32> = learned(attach::IA3)?.iter().map(|change| 1.0 + change).collect();
+        if inner {
+            weight *= &factors.insert_axis(Axis(0));
+        } else {
+            scale_bias(graph, target, &factors)?;
+            weight *= &factors.insert_axis(Axis(1));
+        }
+    } else {
+        let rank = method.rank as usize;
+        let shape = attach::shape_a(target, rank as u64);
+        let name = format!("{}{}", target.module, attach::LORA_A);
+        let a = match method.kind {
+            Kind::LoraFa => first_values(seed, &name, &shape),
+            _ => learned(attach::LORA_A)?.to_vec(),
+        };
+        let matrix = |rows: usize, values: Vec<f32>| {
+            Array2::from_shape_vec((rows, values.len() / rows), values).expect("the shape was compared")
+        };
+        let change = matrix(target.outputs() as usize, learned(attach::LORA_B)?.to_vec()).dot(&matrix(rank, a));
+        let norms = |weight: &Array2<f32>| weight.map_axis(Axis(1), |row| row.dot(&row).sqrt());
+        let before = norms(&weight);
+        weight.scaled_add(method.scale() as f32, &change);
+        if method.kind == Kind::Dora {
+            let magnitude = before + Array1::from_vec(learned(attach::MAGNITUDE)?.to_vec());
+            weight *= &(magnitude / norms(&weight)).insert_axis(Axis(1));
+        }
+    }
+    let weight = as_read(target, weight);
+    replace(
+        graph,
+        target.node,
+        1,
+        &format!("{}.weight", target.module),
+        tensor_of(target.dtype, &target.shape, &weight),
+    );
+    Ok(())
+}
+
+/// The weight as `[out, rest]`.
+fn by_outputs(target: &Target, read: ArrayD<f32>) -> Array2<f32> {
+    let rows = |count: u64, values: ArrayD<f32>| {
+        let values: Vec<f32> = values.iter().copied().collect();
+        Array2::from_shape_vec((count as usize, values.len() / count as usize), values).expect("a weight's size")
+    };
+    match target.form {
+        Form::Linear => rows(target.inputs(), read).reversed_axes(),
+        Form::LinearTransposed | Form::Conv => rows(target.outputs(), read),
+    }
+}
+
+/// The values in the order in which the node reads them.
+fn as_read(target: &Target, weight: Array2<f32>) -> Vec<f32> {
+    let weight = if target.form == Form::Linear { weight.reversed_axes() } else { weight };
+    weight.iter().copied().collect()
+}
+
+/// IA³ scales the whole output, its bias too.
+fn scale_bias(graph: &mut Graph, target: &Target, factors: &Array1<f32>) -> Result<(), Error> {
+    let producers = graph.producers();
+    let node = &graph.nodes[target.last];
+    let constant_at = |place: usize| {
+        let id = node.inputs.get(place).copied().flatten()?;
+        Some((place, constant(graph, &producers, id)?))
+    };
+    let places: &[usize] = if target.last == target.node { &[2] } else { &[0, 1] };
+    let Some((place, bias)) = places.iter().find_map(|place| constant_at(*place)) else { return Ok(()) };
+    let along = IxDyn(&[factors.len()]);
+    let refuse = || Error::Delta {
+        name: target.module.clone(),
+        reason: "belongs to a layer whose bias has another width".into(),
+    };
+    let bias: Vec<f32> = bias.iter().copied().collect();
+    let spread = ArrayD::from_shape_vec(IxDyn(&[bias.len()]), bias).expect("a vector");
+    let spread = spread.broadcast(along).ok_or_else(refuse)?.to_owned() * factors;
+    let values: Vec<f32> = spread.iter().copied().collect();
+    let shape = [values.len() as u64];
+    replace(graph, target.last, place, &format!("{}.bias", target.module), tensor_of(target.dtype, &shape, &values));
+    Ok(())
+}
+
+/// A value's numbers, through the views between it and its initializer.
+fn constant(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> Option<ArrayD<f32>> {
+    if let Some(tensor) = graph.initializers.get(&id) {
+        let shape: Vec<usize> = tensor.shape.iter().map(|size| *size as usize).collect();
+        return ArrayD::from_shape_vec(IxDyn(&shape), tensor.to_f32()?).ok();
+    }
+    cut::constant_source(graph, producers, id)?;
+    let node = &graph.nodes[*producers.get(&id)?];
+    let below = constant(graph, producers, node.inputs.first().copied().flatten()?)?;
+    match node.op.as_str() {
+        "Cast" | "Identity" => Some(below),
+        "Transpose" => match node.ints("perm") {
+            Some(perm) => Some(below.permuted_axes(perm.iter().map(|axis| *axis as usize).collect::<Vec<_>>())),
+            None => Some(below.reversed_axes()),
+        },
+        _ => {
+            let shape: Vec<usize> = graph.ty(id)?.fixed_shape()?.iter().map(|size| *size as usize).collect();
+            let values: Vec<f32> = below.iter().copied().collect();
+            ArrayD::from_shape_vec(IxDyn(&shape), values).ok()
+        }
+    }
+}
+
+/// Gives one input of one node a constant of its own: other readers of the old one keep it. The old name is kept where
+/// nobody else reads it.
+fn replace(graph: &mut Graph, node: usize, input: usize, name: &str, tensor: Tensor) {
+    let old = graph.nodes[node].inputs[input].expect("the input that was read");
+    let readers = graph.nodes.iter().flat_map(|node| node.reads()).filter(|id| *id == old).count();
+    if readers == 1 && graph.initializers.contains_key(&old) {
+        graph.values[old.index()].ty = Some(tensor.ty());
+        graph.initializers.insert(old, tensor);
+        return;
+    }
+    let id = graph.add_initializer(name, tensor);
+    graph.nodes[node].inputs[input] = Some(id);
+}
+
+/// A tensor of a float type from `f32` values.
+fn tensor_of(dtype: DType, shape: &[u64], values: &[f32]) -> Tensor {
+    let bytes: Vec<u8> = match dtype {
+        DType::Float16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+        DType::Bfloat16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+        DType::Double => values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
+        _ => return Tensor::from_f32(shape, values),
+    };
+    Tensor { dtype, shape: shape.to_vec(), data: bytes.into() }
+}

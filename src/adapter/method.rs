@@ -1,0 +1,116 @@
+//! How the base is changed: the methods' names, numbers and scales, as in PEFT.
+
+use std::fmt;
+
+/// A parameter-efficient method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `W + alpha / rank · B A` (LoRA, arXiv 2106.09685).
+    Lora,
+    /// `W + alpha / √rank · B A` (rank-stabilised LoRA, arXiv 2312.03732).
+    RsLora,
+    /// Magnitude times the normalised direction of `W + alpha / rank · B A` (DoRA, arXiv 2402.09353).
+    Dora,
+    /// LoRA whose `A` keeps its first values (LoRA-FA, arXiv 2308.03303).
+    LoraFa,
+    /// Outputs of layers, or inputs of feed-forward layers, times a learned vector (IA³, arXiv 2205.05638).
+    Ia3,
+    /// The biases alone (BitFit, arXiv 2106.10199).
+    BitFit,
+    /// Scales and shifts of normalisations alone (arXiv 2312.11420 tunes a language model so).
+    Norm,
+}
+
+impl Kind {
+    /// Whether the method learns factors of low rank.
+    pub fn low_rank(self) -> bool {
+        matches!(self, Kind::Lora | Kind::RsLora | Kind::Dora | Kind::LoraFa)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Lora => "lora",
+            Kind::RsLora => "rslora",
+            Kind::Dora => "dora",
+            Kind::LoraFa => "lora-fa",
+            Kind::Ia3 => "ia3",
+            Kind::BitFit => "bitfit",
+            Kind::Norm => "norm",
+        })
+    }
+}
+
+/// A method with its numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Method {
+    /// Which.
+    pub kind: Kind,
+    /// Rank of the factors; 0 where the kind has none.
+    pub rank: u32,
+    /// Numerator of the factors' scale; 0 where the kind has none.
+    pub alpha: f32,
+}
+
+impl Method {
+    /// The factor of `B A`.
+    pub fn scale(&self) -> f64 {
+        let rank = f64::from(self.rank.max(1));
+        f64::from(self.alpha) / if self.kind == Kind::RsLora { rank.sqrt() } else { rank }
+    }
+}
+
+/// Where a method is put. Every list of patterns means PEFT's module names: `q_proj` is every layer of that name
+/// wherever it stands; with `*` or `?` a pattern is compared with the whole of a layer's module, node or initializer name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Places<'a> {
+    /// `--targets`: the layers; none means every linear layer and ungrouped convolution but the model's last one.
+    pub targets: &'a [String],
+    /// `--layers last:N`: only among the N last layers that hold weights.
+    pub last: Option<usize>,
+    /// `--feedforward`: targets of IA³ whose input is scaled instead of their output.
+    pub feedforward: &'a [String],
+}
+
+/// First values of a factor `A`: uniform in ±1/√fan_in, which is PEFT's `kaiming_uniform_(a=√5)`. The generator is
+/// BLAKE3 over seed and name, and the arithmetic exact, so that every machine gets the same bits: LoRA-FA's `A` need not
+/// be sent.
+///
+/// Gives `[product of shape]` values for `shape`: `[rank, fan_in…]`.
+pub fn first_values(seed: u64, name: &str, shape: &[u64]) -> Vec<f32> {
+    let fan_in: u64 = shape[1..].iter().product();
+    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"edgetune lora_A").update(&seed.to_le_bytes()).update(name.as_bytes());
+    let mut bytes = vec![0; 4 * shape.iter().product::<u64>() as usize];
+    hasher.finalize_xof().fill(&mut bytes);
+    let value = |bytes: &[u8; 4]| {
+        // 24 bits are what an f32 of that size can tell apart.
+        let share = f64::from(u32::from_le_bytes(*bytes) >> 8) / f64::from(1u32 << 24);
+        ((2.0 * share - 1.0) * bound) as f32
+    };
+    bytes.as_chunks::<4>().0.iter().map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_values_are_uniform_and_belong_to_seed_and_name() {
+        let values = first_values(1, "a", &[100, 25]);
+        assert!(values.iter().all(|value| value.abs() <= 0.2));
+        let mean_square = values.iter().map(|value| f64::from(value * value)).sum::<f64>() / 2500.0;
+        assert!((mean_square - 0.04 / 3.0).abs() < 0.001, "{mean_square}");
+        assert_eq!(values, first_values(1, "a", &[100, 25]));
+        assert_ne!(values, first_values(2, "a", &[100, 25]));
+        assert_ne!(values, first_values(1, "b", &[100, 25]));
+    }
+
+    #[test]
+    fn the_scale_follows_the_method() {
+        let scale = |kind, rank| Method { kind, rank, alpha: 16.0 }.scale();
+        assert_eq!((scale(Kind::Lora, 4), scale(Kind::RsLora, 4)), (4.0, 8.0));
+    }
+}

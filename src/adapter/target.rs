@@ -1,0 +1,219 @@
+//! The layers that a method can be put on, with the module names that PEFT would give them.
+
+use super::method::Places;
+use crate::cut::{self, glob};
+use crate::graph::{DType, Graph, Node, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// What a layer computes with its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `x W` with `W: [in, out]` (`MatMul`, `Gemm`).
+    Linear,
+    /// `x Wᵀ` with `W: [out, in]` (`Gemm` with `transB`).
+    LinearTransposed,
+    /// A convolution of one group with `W: [out, in, k…]`.
+    Conv,
+}
+
+/// A linear layer or convolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Index of its node in [`Graph::nodes`].
+    pub node: usize,
+    /// Index of the node that gives the layer's output: the `Add` of a bias that an exporter wrote as its own node, or
+    /// [`Target::node`].
+    pub last: usize,
+    /// The module's name: `encoder.layer.0.attention.self.query`.
+    pub module: String,
+    /// The initializer behind the weight.
+    pub weight: ValueId,
+    /// The weight as the node reads it, which is behind a `Cast` or `Transpose` where the file has one.
+    pub read: ValueId,
+    /// How it is applied.
+    pub form: Form,
+    /// Sizes of the weight as the node reads it.
+    pub shape: Vec<u64>,
+    /// Element type of the layer's input and output.
+    pub dtype: DType,
+}
+
+impl Target {
+    /// Columns or channels that the layer reads.
+    pub fn inputs(&self) -> u64 {
+        if self.form == Form::Linear { self.shape[0] } else { self.shape[1] }
+    }
+
+    /// Columns or channels that the layer gives.
+    pub fn outputs(&self) -> u64 {
+        if self.form == Form::Linear { self.shape[1] } else { self.shape[0] }
+    }
+
+    /// Sizes of the kernel; none for a linear layer.
+    pub fn kernel(&self) -> &[u64] {
+        if self.form == Form::Conv { &self.shape[2..] } else { &[] }
+    }
+}
+
+/// All layers of a typed graph that `output` depends on and that a method can be put on, in topological order, each with
+/// the number of its layer among [`cut::layers`].
+pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
+    let layers = cut::layers(graph, output);
+    let consumers = graph.consumers();
+    let producers = graph.producers();
+    let mut modules = HashSet::new();
+    let mut found = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let node = &graph.nodes[layer.node];
+        let Some((form, read)) = form(graph, node) else { continue };
+        let Some(weight) = cut::constant_source(graph, &producers, read) else { continue };
+        let Some(shape) = shape_read(graph, &producers, read, weight) else { continue };
+        if shape.len() < 2 || (form != Form::Conv && shape.len() != 2) {
+            continue;
+        }
+        let dtype = node.inputs[0].and_then(|id| graph.ty(id)).map_or(DType::Float, |ty| ty.dtype);
+        if !dtype.is_float() {
+            continue;
+        }
+        let mut biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
+        let base = module_name(graph.value_name(weight), biases.next_back(), &node.name);
+        let mut module = base.clone();
+        let mut suffix = 2;
+        while !modules.insert(module.clone()) {
+            module = format!("{base}_{suffix}");
+            suffix += 1;
+        }
+        let last = bias_node(graph, &producers, &consumers, layer).unwrap_or(layer.node);
+        found.push((number, Target { node: layer.node, last, module, weight, read, form, shape, dtype }));
+    }
+    found
+}
+
+/// Those of [`all`] that the patterns name. `spared` are weights that learn as a whole, or make the model's output.
+///
+/// # Errors
+/// The first pattern that names no such layer.
+pub fn chosen(
+    graph: &Graph,
+    output: ValueId,
+    places: &Places<'_>,
+    whole: &HashSet<ValueId>,
+    head: &[ValueId],
+) -> Result<Vec<Target>, String> {
+    let count = cut::layers(graph, output).len();
+    let first = places.last.map_or(0, |last| count.saturating_sub(last));
+    let within: Vec<Target> = all(graph, output)
+        .into_iter()
+        .filter(|(number, target)| *number >= first && !whole.contains(&target.weight))
+        .map(|(_, target)| target)
+        .collect();
+    if places.targets.is_empty() {
+        return Ok(within.into_iter().filter(|target| !head.contains(&target.weight)).collect());
+    }
+    let hit = |pattern: &String| within.iter().any(|target| named(graph, target, pattern));
+    if let Some(missed) = places.targets.iter().find(|pattern| !hit(pattern)) {
+        return Err(missed.clone());
+    }
+    Ok(within.into_iter().filter(|target| any_names(graph, target, places.targets)).collect())
+}
+
+/// Whether one of the patterns names the layer.
+pub fn any_names(graph: &Graph, target: &Target, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| named(graph, target, pattern))
+}
+
+fn named(graph: &Graph, target: &Target, pattern: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return target.module == pattern || target.module.ends_with(&format!(".{pattern}"));
+    }
+    [&target.module, &graph.nodes[target.node].name, graph.value_name(target.weight)]
+        .into_iter()
+        .any(|name| glob(pattern, name))
+}
+
+fn form(graph: &Graph, node: &Node) -> Option<(Form, ValueId)> {
+    let read = node.inputs.get(1).copied().flatten()?;
+    // A weight in the first place would be no input of the layer.
+    if node.inputs[0].is_none_or(|id| graph.initializers.contains_key(&id)) || !node.domain.is_empty() {
+        return None;
+    }
+    match node.op.as_str() {
+        "MatMul" => Some((Form::Linear, read)),
+        "Gemm" if node.int("transA", 0) == 0 && node.float("alpha", 1.0) == 1.0 => {
+            Some((if node.int("transB", 0) == 1 { Form::LinearTransposed } else { Form::Linear }, read))
+        }
+        "Conv" if node.int("group", 1) == 1 => Some((Form::Conv, read)),
+        _ => None,
+    }
+}
+
+/// The weight's sizes as the node reads it: from its type, or through the views between it and the initializer.
+fn shape_read(graph: &Graph, producers: &HashMap<ValueId, usize>, read: ValueId, weight: ValueId) -> Option<Vec<u64>> {
+    if read == weight {
+        return Some(graph.initializers[&weight].shape.clone());
+    }
+    if let Some(shape) = graph.ty(read).and_then(|ty| ty.fixed_shape()) {
+        return Some(shape);
+    }
+    let node = &graph.nodes[*producers.get(&read)?];
+    let below = shape_read(graph, producers, node.inputs.first().copied().flatten()?, weight)?;
+    match node.op.as_str() {
+        "Cast" | "Identity" => Some(below),
+        "Transpose" if below.len() == 2 && node.ints("perm").is_none_or(|perm| perm == [1, 0]) => {
+            Some(vec![below[1], below[0]])
+        }
+        _ => None,
+    }
+}
+
+/// The `Add` behind a layer's node that holds its bias.
+fn bias_node(
+    graph: &Graph,
+    producers: &HashMap<ValueId, usize>,
+    consumers: &HashMap<ValueId, Vec<usize>>,
+    layer: &cut::Layer,
+) -> Option<usize> {
+    let output = graph.nodes[layer.node].outputs.first().copied().flatten()?;
+    let [reader] = consumers.get(&output)?.as_slice() else { return None };
+    let source = |id| cut::constant_source(graph, producers, id);
+    let holds = |id: ValueId| source(id).is_some_and(|weight| layer.weights[1..].contains(&weight));
+    (graph.nodes[*reader].op == "Add" && graph.nodes[*reader].reads().any(holds)).then_some(*reader)
+}
+
+/// The module's name: the initializer's without `.weight`, or, where an exporter has numbered it (`onnx::MatMul_12`,
+/// `val_3`), the one that the bias's name begins with, or the path that the node's carries
+/// (`/encoder/layer.0/query/MatMul`).
+fn module_name(weight: &str, bias: Option<&str>, node: &str) -> String {
+    let numbered = ["onnx::", "val_", "_val_"].iter().any(|prefix| weight.starts_with(prefix));
+    if !numbered && let Some(module) = weight.strip_suffix(".weight") {
+        return module.into();
+    }
+    if let (true, Some(module)) = (numbered, bias) {
+        return module.into();
+    }
+    let parts: Vec<&str> = node.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        [path @ .., _] if !path.is_empty() && node.starts_with('/') => path.join("."),
+        _ if !numbered => weight.into(),
+        _ => node.trim_matches('/').replace('/', "."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_named_as_pytorch_names_them() {
+        for (weight, node, module) in [
+            ("encoder.0.query.weight", "/encoder.0/query/MatMul", "encoder.0.query"),
+            ("onnx::MatMul_12", "/encoder/layer.0/query/MatMul", "encoder.layer.0.query"),
+            ("val_3", "node_linear_7", "node_linear_7"),
+            ("W", "dense", "W"),
+            ("w/ReadVariableOp:0", "model/dense/MatMul", "w/ReadVariableOp:0"),
+        ] {
+            assert_eq!(module_name(weight, None, node), module);
+        }
+        assert_eq!(module_name("val_3", Some("encoder.0.query"), "node_MatMul_7"), "encoder.0.query");
+    }
+}

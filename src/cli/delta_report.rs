@@ -1,0 +1,225 @@
+//! What a delta says of itself, for a program and for a person.
+
+use super::print::{Printer, bytes};
+use crate::delta::{Delta, Measured, owned};
+use crate::train::prepare::hex;
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// A delta without its values.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    bytes: usize,
+    identity: String,
+    signer: Option<String>,
+    base: String,
+    parent: Option<String>,
+    tool: String,
+    created_unix_s: Option<u64>,
+    device: String,
+    round: Option<u32>,
+    recipe: Option<String>,
+    task: String,
+    loss: String,
+    output: String,
+    head: Option<Head>,
+    method: Option<Method>,
+    preprocessing: serde_json::Value,
+    validation: Option<BeforeAfter>,
+    test: Option<BeforeAfter>,
+    gate: Option<Gate>,
+    seed: u64,
+    samples: u64,
+    licence: String,
+    notes: String,
+    labels: Vec<Label>,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Debug, Serialize)]
+struct Head {
+    value: String,
+    features: u32,
+    classes: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Method {
+    kind: String,
+    rank: u32,
+    alpha: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct BeforeAfter {
+    loss: [f32; 2],
+    accuracy: Option<[f32; 2]>,
+}
+
+#[derive(Debug, Serialize)]
+struct Gate {
+    passed: bool,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Label {
+    name: String,
+    samples: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<u32>,
+    encoding: String,
+    coded: bool,
+    difference: bool,
+    bytes: u32,
+}
+
+/// What a delta says of itself; `size` is the file's.
+pub fn of(delta: &Delta<'_>, size: usize) -> Report {
+    let header = delta.header();
+    let measured = |measured: Measured| BeforeAfter { loss: measured.loss, accuracy: measured.accuracy };
+    let tensors = delta.tensors().map(|tensor| Tensor {
+        name: tensor.entry.name.into(),
+        shape: tensor.entry.shape.to_vec(),
+        encoding: format!("{:?}", tensor.entry.encoding).to_lowercase(),
+        coded: tensor.entry.packing == crate::delta::Packing::Coded,
+        difference: tensor.entry.difference,
+        bytes: tensor.entry.length,
+    });
+    Report {
+        bytes: size,
+        identity: hex(delta.identity()),
+        signer: delta.head().signer().map(|key| hex(key)),
+        base: hex(&header.base),
+        parent: header.parent.map(|parent| hex(&parent)),
+        tool: header.tool.into(),
+        created_unix_s: header.created_unix_s,
+        device: header.device.into(),
+        round: header.round,
+        recipe: header.recipe.map(|recipe| hex(&recipe)),
+        task: format!("{:?}", header.task),
+        loss: header.loss.into(),
+        output: header.output.into(),
+        head: header.head.map(|head| Head { value: head.value.into(), features: head.features, classes: head.classes }),
+        method: header.method.map(|method| Method {
+            kind: format!("{:?}", method.kind),
+            rank: method.rank,
+            alpha: method.alpha,
+        }),
+        preprocessing: serde_json::to_value(&header.preprocessing).unwrap_or_default(),
+        validation: header.metrics.validation.map(measured),
+        test: header.metrics.test.map(measured),
+        gate: header.gate.map(|gate| Gate { passed: gate.passed, reason: gate.reason.into() }),
+        seed: header.seed,
+        samples: header.samples,
+        licence: header.licence.into(),
+        notes: header.notes.into(),
+        labels: delta.labels().map(|label| Label { name: label.name.into(), samples: label.samples }).collect(),
+        tensors: tensors.collect(),
+    }
+}
+
+/// The report for a person.
+pub fn print(report: &Report, printer: &Printer) {
+    let line = |name: &str, value: String| {
+        if !value.is_empty() {
+            printer.text(format!("{name:<14} {value}"));
+        }
+    };
+    let optional = |value: &Option<String>| value.clone().unwrap_or_default();
+    line("identity", report.identity.clone());
+    line("signed by", report.signer.clone().unwrap_or("nobody".into()));
+    line("base", report.base.clone());
+    line("difference to", optional(&report.parent));
+    line("written by", format!("edgetune {}", report.tool));
+    line("at", report.created_unix_s.map_or(String::new(), |seconds| format!("{seconds} s after 1970")));
+    line("device", report.device.clone());
+    line("round", report.round.map_or(String::new(), |round| round.to_string()));
+    line("recipe", optional(&report.recipe));
+    line("task", format!("{}, loss {}, output `{}`", report.task, report.loss, report.output));
+    let head = report.head.as_ref();
+    line(
+        "head",
+        head.map_or(String::new(), |head| format!("{} → {} on `{}`", head.features, head.classes, head.value)),
+    );
+    let method = report.method.as_ref();
+    line("method", method.map_or(String::new(), |m| format!("{}, rank {}, alpha {}", m.kind, m.rank, m.alpha)));
+    for (name, measured) in [("validation", &report.validation), ("test", &report.test)] {
+        let text = |measured: &BeforeAfter| {
+            let accuracy = measured.accuracy.map_or(String::new(), |[a, b]| format!(", accuracy {a:.4} → {b:.4}"));
+            format!("loss {:.4} → {:.4}{accuracy}", measured.loss[0], measured.loss[1])
+        };
+        line(name, measured.as_ref().map_or(String::new(), text));
+    }
+    let said = |gate: &Gate| format!("{} {}", if gate.passed { "passed" } else { "failed" }, gate.reason);
+    line("gate", report.gate.as_ref().map_or(String::new(), said));
+    line("learned from", format!("{} samples, seed {}", report.samples, report.seed));
+    line("licence", report.licence.clone());
+    line("notes", report.notes.clone());
+    let labels: Vec<String> = report.labels.iter().map(|label| format!("{} {}", label.name, label.samples)).collect();
+    line("labels", labels.join(", "));
+    line("size", bytes(report.bytes as u64));
+    for tensor in &report.tensors {
+        let difference = if tensor.difference { ", added" } else { "" };
+        let packing = if tensor.coded { ", coded" } else { "" };
+        let (name, shape) = (&tensor.name, &tensor.shape);
+        printer.text(format!("  {name} {shape:?} {}{packing}{difference}: {} B", tensor.encoding, tensor.bytes));
+    }
+}
+
+/// How far a tensor has moved.
+#[derive(Debug, Serialize)]
+pub struct Moved {
+    name: String,
+    /// `same`, `changed`, `added` or `removed`.
+    what: &'static str,
+    /// Largest change of a value.
+    change_max: Option<f32>,
+    /// Euclidean norm of the change over that of the older values.
+    change_relative: Option<f64>,
+}
+
+/// What differs between two deltas.
+pub fn compared(old: &Delta<'_>, new: &Delta<'_>) -> Result<Vec<Moved>> {
+    let mut moved = Vec::new();
+    for tensor in new.tensors() {
+        let name = tensor.entry.name.to_string();
+        let known = old.tensor(&name).filter(|known| known.entry.shape == tensor.entry.shape);
+        let Some(known) = known else {
+            moved.push(Moved { name, what: "added", change_max: None, change_relative: None });
+            continue;
+        };
+        let before = owned(&known).context("the older delta")?;
+        let after = owned(&tensor).context("the newer delta")?;
+        let pairs = || before.iter().zip(&after);
+        let change_max = pairs().fold(0f32, |most, (before, after)| most.max((after - before).abs()));
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let (change, size) = (norm(&mut pairs().map(|(b, a)| a - b)), norm(&mut before.iter().copied()));
+        let what = if change_max == 0.0 { "same" } else { "changed" };
+        let change_relative = Some(change / size.max(f64::MIN_POSITIVE));
+        moved.push(Moved { name, what, change_max: Some(change_max), change_relative });
+    }
+    let gone = old.tensors().filter(|tensor| new.tensor(tensor.entry.name).is_none());
+    moved.extend(gone.map(|tensor| Moved {
+        name: tensor.entry.name.into(),
+        what: "removed",
+        change_max: None,
+        change_relative: None,
+    }));
+    Ok(moved)
+}
+
+/// [`compared`] for a person.
+pub fn print_compared(report: &[Moved], printer: &Printer) {
+    for moved in report {
+        let numbers = match (moved.change_max, moved.change_relative) {
+            (Some(most), Some(relative)) => format!(", at most {most:.6}, {:.2} % of the norm", 100.0 * relative),
+            _ => String::new(),
+        };
+        printer.text(format!("{}: {}{numbers}", moved.name, moved.what));
+    }
+}

@@ -1,0 +1,235 @@
+//! From deltas to deltas: another encoding, a difference to a parent, parent and difference joined, several averaged.
+//!
+//! Takes parsed deltas; gives the bytes of a new one, which is unsigned: who signs it answers for it.
+
+use super::Error;
+use super::encode::{Payload, encode, encode_difference};
+use super::header::{Encoding, Header, Label, MethodKind, ensure};
+use super::read::{Delta, TensorView, apply};
+use super::write::{TensorValues, write};
+use core::fmt;
+use core::str::FromStr;
+use std::borrow::ToOwned;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// An encoding as a person asks for it, whatever the sizes of the tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Choice {
+    /// [`Encoding::Fp16`].
+    Fp16,
+    /// [`Encoding::Int8`], a scale for each 64 values.
+    Int8,
+    /// [`Encoding::Int4`], a scale for each 64 values.
+    Int4,
+    /// [`Encoding::Sign`], a scale for each 64 values.
+    Sign,
+    /// [`Encoding::Sparse`]: this part (0…1) of the values, the largest.
+    Sparse(f32),
+}
+
+/// Values that share a scale where a [`Choice`] does not say otherwise: a scale then costs a quarter of a bit a value.
+const BLOCK: u32 = 64;
+/// A tensor of fewer values than this stays fp16: biases and scales weigh little and matter much.
+const SMALL: usize = 64;
+
+impl Choice {
+    /// The encoding of a tensor of `len` values.
+    pub fn of(self, len: usize) -> Encoding {
+        let block = BLOCK.min(len as u32);
+        match self {
+            _ if len < SMALL => Encoding::Fp16,
+            Choice::Fp16 => Encoding::Fp16,
+            Choice::Int8 => Encoding::Int8 { block },
+            Choice::Int4 => Encoding::Int4 { block },
+            Choice::Sign => Encoding::Sign { block },
+            Choice::Sparse(part) => Encoding::Sparse { count: (len as f32 * part).ceil().min(len as f32) as u32 },
+        }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let percent = |text: &str| text.parse().ok().filter(|percent: &f32| *percent > 0.0 && *percent <= 100.0);
+        match (text, text.strip_prefix("sparse:").and_then(percent)) {
+            ("fp16", _) => Ok(Choice::Fp16),
+            ("int8", _) => Ok(Choice::Int8),
+            ("int4", _) => Ok(Choice::Int4),
+            ("sign", _) => Ok(Choice::Sign),
+            (_, Some(percent)) => Ok(Choice::Sparse(percent / 100.0)),
+            _ => Err("no encoding; there are fp16, int8, int4, sign and sparse:PERCENT, such as sparse:10"),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Fp16 => f.write_str("fp16"),
+            Choice::Int8 => f.write_str("int8"),
+            Choice::Int4 => f.write_str("int4"),
+            Choice::Sign => f.write_str("sign"),
+            Choice::Sparse(part) => write!(f, "sparse:{}", part * 100.0),
+        }
+    }
+}
+
+/// The values of a tensor that is no difference.
+///
+/// # Errors
+/// [`Error::IsDifference`].
+pub fn owned(tensor: &TensorView) -> Result<Vec<f32>, Error> {
+    ensure(!tensor.entry.difference, Error::IsDifference)?;
+    Ok(tensor.values().collect())
+}
+
+/// A tensor on its way into a new delta.
+struct Made {
+    name: String,
+    shape: Vec<u32>,
+    payload: Payload,
+}
+
+impl Made {
+    fn like(tensor: &TensorView, payload: Payload) -> Self {
+        Self { name: tensor.entry.name.to_owned(), shape: tensor.entry.shape.to_vec(), payload }
+    }
+
+    fn kept(tensor: &TensorView) -> Self {
+        let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
+        let payload = Payload { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes };
+        Self::like(tensor, payload)
+    }
+}
+
+fn written(header: &Header, labels: &[Label], made: &[Made]) -> Result<Vec<u8>, Error> {
+    let tensors: Vec<TensorValues> =
+        made.iter().map(|made| TensorValues { name: &made.name, shape: &made.shape, payload: &made.payload }).collect();
+    write(header, labels, &tensors)
+}
+
+/// The delta with its values stored in another way. Its metrics stay those of the values before.
+///
+/// # Errors
+/// [`Error::IsDifference`] if it does not stand alone.
+pub fn convert(delta: &Delta, choice: Choice) -> Result<Vec<u8>, Error> {
+    let recoded = |tensor: TensorView| {
+        let values = owned(&tensor)?;
+        Ok(Made::like(&tensor, encode(&values, choice.of(values.len()))?))
+    };
+    let made = delta.tensors().map(recoded).collect::<Result<Vec<_>, Error>>()?;
+    written(delta.header(), &delta.labels().collect::<Vec<_>>(), &made)
+}
+
+/// `delta` as a difference to `parent`, both of which stand alone: lossless with no `choice`, so that [`join`] gives every
+/// value back. Tensors that are equal in both are left out; but for one, where all are.
+///
+/// # Errors
+/// [`Error::Unlike`] if they are not of one base, or a tensor has another shape in the parent.
+pub fn change(parent: &Delta, delta: &Delta, choice: Option<Choice>) -> Result<Vec<u8>, Error> {
+    ensure(parent.header().base == delta.header().base, Error::Unlike)?;
+    let mut made = Vec::new();
+    for tensor in delta.tensors() {
+        let values = owned(&tensor)?;
+        let Some(known) = parent.tensor(tensor.entry.name) else {
+            made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));
+            continue;
+        };
+        ensure(known.entry.shape == tensor.entry.shape, Error::Unlike)?;
+        let before = owned(&known)?;
+        if values.iter().map(|value| value.to_bits()).ne(before.iter().map(|value| value.to_bits())) {
+            let encoding = choice.map_or(Encoding::Steps, |choice| choice.of(values.len()));
+            made.push(Made::like(&tensor, encode_difference(&values, &before, encoding)?));
+        }
+    }
+    let gone = parent.tensors().any(|tensor| delta.tensor(tensor.entry.name).is_none());
+    ensure(!gone, Error::Unlike)?;
+    if let (true, Some(tensor)) = (made.is_empty(), delta.tensors().next()) {
+        made.push(Made::like(&tensor, encode(&owned(&tensor)?, Encoding::Fp16)?));
+    }
+    let header = Header { parent: Some(*parent.identity()), ..delta.header().clone() };
+    written(&header, &delta.labels().collect::<Vec<_>>(), &made)
+}
+
+/// A delta that stands alone, from a parent that does and a difference to it.
+///
+/// # Errors
+/// [`Error::OtherParent`] if `difference` names another parent; [`Error::Unlike`] for other shapes.
+pub fn join(parent: &Delta, difference: &Delta) -> Result<Vec<u8>, Error> {
+    ensure(difference.header().parent.as_ref() == Some(parent.identity()), Error::OtherParent)?;
+    let mut made = Vec::new();
+    for tensor in difference.tensors() {
+        let mut values = match (tensor.entry.difference, parent.tensor(tensor.entry.name)) {
+            (true, Some(known)) if known.entry.shape == tensor.entry.shape => owned(&known)?,
+            (true, _) => return Err(Error::Unlike),
+            (false, _) => vec![0.0; tensor.len()],
+        };
+        apply(&tensor, &mut values)?;
+        made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));
+    }
+    for tensor in parent.tensors().filter(|tensor| difference.tensor(tensor.entry.name).is_none()) {
+        owned(&tensor)?;
+        made.push(Made::kept(&tensor));
+    }
+    let header = Header { parent: None, ..difference.header().clone() };
+    written(&header, &difference.labels().collect::<Vec<_>>(), &made)
+}
+
+/// The weighted mean of deltas that stand alone, value by value, in fp16. Header and labels are the first one's, with the
+/// samples summed, and without what was measured: nobody has measured the mean.
+///
+/// # Errors
+/// [`Error::Unlike`] for other bases, outputs, labels, methods, tensors, or weights that are not positive;
+/// [`Error::Factors`] for low-rank factors, whose product is not averaged by averaging them.
+pub fn merge(deltas: &[Delta], weights: &[f32]) -> Result<Vec<u8>, Error> {
+    let [first, others @ ..] = deltas else { return Err(Error::TensorCount(0)) };
+    let total: f32 = weights.iter().sum();
+    let positive = weights.iter().all(|weight| *weight > 0.0) && total.is_finite();
+    ensure(positive && weights.len() == deltas.len(), Error::Unlike)?;
+    let factors = [MethodKind::Lora, MethodKind::RsLora, MethodKind::Dora];
+    ensure(first.header().method.is_none_or(|method| !factors.contains(&method.kind)), Error::Factors)?;
+    ensure(others.iter().all(|other| alike(first, other)), Error::Unlike)?;
+    let mut made = Vec::new();
+    for tensor in first.tensors() {
+        let mut mean = vec![0f32; tensor.len()];
+        for (delta, weight) in deltas.iter().zip(weights) {
+            let values = owned(&delta.tensor(tensor.entry.name).ok_or(Error::Unlike)?)?;
+            mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += value * (weight / total));
+        }
+        made.push(Made::like(&tensor, encode(&mean, Encoding::Fp16)?));
+    }
+    let samples = deltas.iter().fold(0u64, |sum, delta| sum.saturating_add(delta.header().samples));
+    let header = Header {
+        created_unix_s: None,
+        device: "",
+        metrics: Default::default(),
+        gate: None,
+        samples,
+        ..first.header().clone()
+    };
+    let summed = |(index, label): (usize, Label<'_>)| {
+        let others = others.iter().filter_map(|other| other.labels().nth(index));
+        others.fold(label.samples, |sum, other| sum.saturating_add(other.samples))
+    };
+    let counts: Vec<u32> = first.labels().enumerate().map(summed).collect();
+    let labels: Vec<Label> = first.labels().zip(counts).map(|(label, samples)| Label { samples, ..label }).collect();
+    written(&header, &labels, &made)
+}
+
+fn alike(a: &Delta, b: &Delta) -> bool {
+    let (first, second) = (a.header(), b.header());
+    first.base == second.base
+        && first.output == second.output
+        && first.head == second.head
+        && first.method == second.method
+        // The frozen factors of LoRA-FA are made from the seed.
+        && (first.method.is_none_or(|method| method.kind != MethodKind::LoraFa) || first.seed == second.seed)
+        && a.labels().map(|label| label.name).eq(b.labels().map(|label| label.name))
+        && a.tensors()
+            .map(|t| t.entry)
+            .map(|e| (e.name, e.shape))
+            .eq(b.tensors().map(|t| t.entry).map(|e| (e.name, e.shape)))
+}

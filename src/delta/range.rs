@@ -1,0 +1,152 @@
+//! Entropy stage: an adaptive binary range coder, order 0, bit by bit through binary trees.
+//!
+//! Takes symbols of up to 8 bits and gives as many bits as they carry information, or back. It learns the probabilities as
+//! it goes, so there are no tables in the file and no buffer: a decoder holds its trees and gives one symbol at a time,
+//! and never more of them than it is asked for. (Carry-less range coder after G. N. N. Martin, 1979, in the form of
+//! M. Mahoney's lpaq; bit trees as in LZMA.)
+
+/// Adaptive probabilities of one symbol: a node for each prefix of its bits, most significant first.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    /// Probability that the next bit is 1, in 1/65,536.
+    one: [u16; 256],
+    /// How often the node was seen, up to [`SEEN_MAX`].
+    seen: [u8; 256],
+}
+
+/// From here on a node follows an average over about this many of its last bits.
+const SEEN_MAX: u8 = 60;
+/// No bit is ever certain, so that both remain codable.
+const CERTAIN: u16 = 32;
+
+impl Tree {
+    pub(super) const NEW: Self = Self { one: [1 << 15; 256], seen: [0; 256] };
+
+    fn learn(&mut self, node: usize, bit: bool) {
+        let seen = self.seen[node];
+        let step = u32::from(seen) + 2;
+        let one = u32::from(self.one[node]);
+        let moved = if bit { one + (65_536 - one) / step } else { one - one / step };
+        self.one[node] = (moved.min(65_535) as u16).clamp(CERTAIN, u16::MAX - CERTAIN);
+        self.seen[node] = (seen + 1).min(SEEN_MAX);
+    }
+}
+
+/// Where the range is divided for a bit that is 1 with `one` / 65,536; always inside of it.
+fn middle(low: u32, high: u32, one: u16) -> u32 {
+    low + ((u64::from(high - low) * u64::from(one)) >> 16) as u32
+}
+
+/// Whether low and high agree in their first byte, which can then be written.
+fn settled(low: u32, high: u32) -> bool {
+    (low ^ high) >> 24 == 0
+}
+
+/// Bytes that end a coded stream.
+const TAIL_BYTES: usize = 4;
+
+#[derive(Debug, Clone)]
+pub(super) struct Decoder<'a> {
+    bytes: &'a [u8],
+    low: u32,
+    high: u32,
+    code: u32,
+}
+
+impl<'a> Decoder<'a> {
+    /// `None` where there are fewer bytes than any stream has.
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (code, bytes) = bytes.split_first_chunk::<TAIL_BYTES>()?;
+        Some(Self { bytes, low: 0, high: u32::MAX, code: u32::from_be_bytes(*code) })
+    }
+
+    /// The next symbol of `bits` (1…8) bits; `None` behind the end.
+    pub(super) fn symbol(&mut self, bits: u32, tree: &mut Tree) -> Option<u8> {
+        let mut node = 1;
+        for _ in 0..bits {
+            let bit = self.bit(tree.one[node])?;
+            tree.learn(node, bit);
+            node = node * 2 + usize::from(bit);
+        }
+        Some((node - (1 << bits)) as u8)
+    }
+
+    /// The next symbol of `bits` bits, of which nothing was known.
+    pub(super) fn plain(&mut self, bits: u32) -> Option<u8> {
+        let mut value = 0u16;
+        for _ in 0..bits {
+            value = value * 2 + u16::from(self.bit(1 << 15)?);
+        }
+        Some(value as u8)
+    }
+
+    fn bit(&mut self, one: u16) -> Option<bool> {
+        let middle = middle(self.low, self.high, one);
+        let bit = self.code <= middle;
+        if bit {
+            self.high = middle
+        } else {
+            self.low = middle + 1
+        }
+        while settled(self.low, self.high) {
+            let (next, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xff;
+            self.code = self.code << 8 | u32::from(*next);
+        }
+        Some(bit)
+    }
+
+    /// Whether all bytes are used and the last are those that a writer ends with, so that nothing hides there.
+    pub(super) fn finished(&self) -> bool {
+        self.bytes.is_empty() && self.code == self.low
+    }
+}
+
+#[cfg(feature = "std")]
+pub(super) struct Encoder {
+    bytes: std::vec::Vec<u8>,
+    low: u32,
+    high: u32,
+}
+
+#[cfg(feature = "std")]
+impl Encoder {
+    pub(super) fn new() -> Self {
+        Self { bytes: std::vec::Vec::new(), low: 0, high: u32::MAX }
+    }
+
+    pub(super) fn symbol(&mut self, symbol: u8, bits: u32, tree: &mut Tree) {
+        let mut node = 1;
+        for place in (0..bits).rev() {
+            let bit = symbol >> place & 1 == 1;
+            self.bit(bit, tree.one[node]);
+            tree.learn(node, bit);
+            node = node * 2 + usize::from(bit);
+        }
+    }
+
+    pub(super) fn plain(&mut self, symbol: u8, bits: u32) {
+        (0..bits).rev().for_each(|place| self.bit(symbol >> place & 1 == 1, 1 << 15));
+    }
+
+    fn bit(&mut self, bit: bool, one: u16) {
+        let middle = middle(self.low, self.high, one);
+        if bit {
+            self.high = middle
+        } else {
+            self.low = middle + 1
+        }
+        while settled(self.low, self.high) {
+            self.bytes.push((self.high >> 24) as u8);
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xff;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> std::vec::Vec<u8> {
+        self.bytes.extend(self.low.to_be_bytes());
+        self.bytes
+    }
+}

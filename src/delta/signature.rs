@@ -1,0 +1,42 @@
+//! Ed25519 over a delta's identity. The identity covers the header and the header the hash of every tensor, so a signature
+//! that was checked before the first value is read covers the last one too.
+
+use super::{Error, IDENTITY_BYTES, KEY_BYTES, SIGNATURE_BYTES};
+use ed25519_dalek::{Signature, VerifyingKey};
+
+/// What is signed is this and the identity: a signature made for anything else can never be taken for one of a delta.
+const CONTEXT: &[u8; 16] = b"edgetune delta 1";
+
+fn message(identity: &[u8; IDENTITY_BYTES]) -> [u8; CONTEXT.len() + IDENTITY_BYTES] {
+    let mut message = [0; CONTEXT.len() + IDENTITY_BYTES];
+    message[..CONTEXT.len()].copy_from_slice(CONTEXT);
+    message[CONTEXT.len()..].copy_from_slice(identity);
+    message
+}
+
+/// Strict: one encoding for each signature, no key or commitment of small order (RFC 8032 leaves that open).
+pub(super) fn check(
+    identity: &[u8; IDENTITY_BYTES],
+    key: &[u8; KEY_BYTES],
+    signature: &[u8; SIGNATURE_BYTES],
+) -> Result<(), Error> {
+    let key = VerifyingKey::from_bytes(key).map_err(|_| Error::Signature)?;
+    key.verify_strict(&message(identity), &Signature::from_bytes(signature)).map_err(|_| Error::Signature)
+}
+
+/// The delta with a signature of `key`; one that it had is replaced. Its identity stays the same.
+///
+/// # Errors
+/// Bytes that are no delta.
+#[cfg(feature = "std")]
+pub fn sign(bytes: &[u8], key: &super::KeyPair) -> Result<std::vec::Vec<u8>, Error> {
+    let delta = super::Delta::parse(bytes)?;
+    let (before, payload) = delta.parts(bytes);
+    let mut signed = before.to_vec();
+    signed[6..8].copy_from_slice(&super::SIGNED.to_le_bytes());
+    signed.extend(key.public());
+    signed.extend(key.sign(&message(delta.identity())));
+    signed.extend(payload);
+    super::Delta::parse(&signed)?;
+    Ok(signed)
+}

@@ -1,0 +1,375 @@
+//! Stage 7, before the run: what each cut would cost, and what is worth learning within a budget.
+//!
+//! Takes a base, a request, the run's settings and, for the choice, the user's own data on the user's own device; gives an
+//! estimate of memory and time for each candidate, and the candidate that fits and promises most. The head is trained
+//! first: its values are what the choice starts from and has to beat. Time and memory in use arrive as arguments.
+
+pub mod arena;
+pub mod candidates;
+pub mod choice;
+pub mod liveness;
+pub mod memory;
+pub mod usefulness;
+
+use super::error::Error;
+use super::features::{Features, Pass, Store};
+use super::fit::{self, Around, End, Settings};
+use super::prepare::{self, Base, Bundle};
+use crate::data::{Dataset, Split};
+use crate::engine;
+use crate::graph::Dim;
+use candidates::{Candidate, Target};
+use choice::{Budgets, Row, Verdict, best, within_delta};
+use memory::Demand;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Samples that usefulness is measured on, at most: enough for a gradient's direction, seconds of the body.
+const CALIBRATION_SAMPLES: usize = 128;
+/// The batch is not halved below this to save memory.
+const BATCH_MIN: u32 = 4;
+/// Seconds that an optimiser's update takes for each value, on a slow ARM core.
+const UPDATE_S: f64 = 5e-9;
+/// A forward run's share of a step's time.
+const FORWARD_SHARE: f64 = 0.4;
+/// Samples that the body is timed with before anything long is begun.
+const TIMED_SAMPLES: usize = 16;
+/// Bytes of a delta besides its values: header and provenance, and what each tensor's entry takes besides its name.
+const DELTA_HEADER_BYTES: u64 = 600;
+const DELTA_TENSOR_BYTES: u64 = 48;
+
+/// Everything a plan is made from.
+pub struct Situation<'a> {
+    /// The base.
+    pub base: &'a Base,
+    /// Output, width and head of every candidate.
+    pub target: Target<'a>,
+    /// Where bundles are written.
+    pub bundles: &'a Path,
+    /// The training data.
+    pub dataset: &'a Arc<Dataset>,
+    /// Which of them train and validate.
+    pub split: &'a Split,
+    /// The preprocessing's bytes, which features are kept under.
+    pub preprocessing: &'a [u8],
+    /// Where features are kept.
+    pub store: Store<'a>,
+    /// How ONNX Runtime computes.
+    pub options: &'a engine::Options,
+    /// How the run will train.
+    pub settings: &'a Settings,
+    /// Whether the batch may be reduced (and accumulated) to save memory.
+    pub batch_is_free: bool,
+    /// What the run may take.
+    pub budgets: Budgets,
+    /// Private memory of the process before the first session.
+    pub process_bytes: u64,
+    /// Raised to stop.
+    pub stop: &'a AtomicBool,
+    /// Seconds since the process began.
+    pub clock: Arc<dyn Fn() -> f64>,
+    /// Told what is being done.
+    pub tell: &'a dyn Fn(&str),
+}
+
+/// Learned values by their parameter's name.
+type HeadValues = HashMap<String, Vec<f32>>;
+
+/// What was found and chosen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// All candidates, from the cheapest.
+    pub rows: Vec<Row>,
+    /// Milliseconds of the body for one sample, decoding included; null where all features were cached.
+    pub body_ms: Option<f64>,
+    /// Samples that gains were measured on.
+    pub calibration_samples: usize,
+    /// Seconds that planning took, the head's training included.
+    pub seconds: f64,
+    /// The trained head, by parameter: where the choice starts.
+    #[serde(skip)]
+    pub head: HashMap<String, Vec<f32>>,
+}
+
+impl Plan {
+    /// The chosen row.
+    pub fn chosen(&self) -> &Row {
+        self.rows.iter().find(|row| row.chosen).expect("a plan without a fitting row is an error")
+    }
+}
+
+/// Measures and chooses; `None` if the stop flag was raised.
+///
+/// # Errors
+/// A budget that not even the head fits into; data or a base that cannot be trained on.
+pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
+    let began = (situation.clock)();
+    let dims = dims(situation)?;
+    let mut rows = situation.affordable(&dims)?;
+    (situation.tell)("planning: training the head, which the choice starts from");
+    let Some((head, pass)) = situation.train_head(&mut rows[0], &dims)? else { return Ok(None) };
+    let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
+    (situation.tell)("planning: timing a step of each candidate");
+    for row in rows.iter_mut().skip(1).filter(|row| row.verdict != Verdict::TooMuchMemory) {
+        situation.time(row, body_s, &dims)?;
+    }
+    (situation.tell)("planning: measuring what each layer's gradient promises");
+    let calibration: Vec<usize> =
+        fit::order(&situation.split.train, situation.settings.seed, 0).into_iter().take(CALIBRATION_SAMPLES).collect();
+    if !situation.promise(&mut rows, &head, &calibration, body_s, &dims)? {
+        return Ok(None);
+    }
+    let chosen = best(&rows).expect("the head fits, or there was an error");
+    rows[chosen].chosen = true;
+    Ok(Some(Plan {
+        rows,
+        body_ms: body_s.map(|seconds| seconds * 1e3),
+        calibration_samples: calibration.len(),
+        seconds: (situation.clock)() - began,
+        head,
+    }))
+}
+
+/// Sizes of the inputs' named dimensions but the batch, from the first sample.
+fn dims(situation: &Situation<'_>) -> Result<BTreeMap<String, u64>, Error> {
+    let sample = situation.split.train.first().copied().unwrap_or(0);
+    let loaded = situation.dataset.load(sample)?;
+    let graph = &situation.base.graph;
+    let mut dims = BTreeMap::new();
+    for id in &graph.inputs {
+        let given = loaded.iter().find(|(name, _)| name == graph.value_name(*id) || loaded.len() == 1);
+        let shape = graph.ty(*id).and_then(|ty| ty.shape.as_deref()).unwrap_or_default();
+        for (dim, size) in shape.iter().skip(1).zip(given.iter().flat_map(|(_, tensor)| &tensor.shape)) {
+            if let Dim::Named(name) = dim {
+                dims.insert(name.clone(), *size);
+            }
+        }
+    }
+    Ok(dims)
+}
+
+impl Situation<'_> {
+    /// All candidates with their memory and size, the head first; it has to fit.
+    fn affordable(&self, dims: &BTreeMap<String, u64>) -> Result<Vec<Row>, Error> {
+        let full = candidates::full(self.base, self.target)?;
+        let mut rows = vec![self.row(&full[0], dims)?];
+        self.refuse(&rows[0])?;
+        let mut depths = vec![1];
+        for candidate in &full[1..] {
+            // A cut in a place where values cannot cross is no candidate.
+            if let Ok(row) = self.row(candidate, dims) {
+                rows.push(row);
+                depths.push(candidate.depth);
+            }
+        }
+        let Some(broken) = rows.iter().position(|row| row.verdict == Verdict::TooMuchMemory) else { return Ok(rows) };
+        // Where the next layers do not fit, their biases may.
+        for depth in [depths[broken - 1], depths[broken.div_ceil(2).max(1) - 1]] {
+            for below in depths[broken..].iter().rev() {
+                let Some(candidate) = candidates::with_biases(self.base, self.target, depth, *below)? else { continue };
+                let Ok(row) = self.row(&candidate, dims) else { continue };
+                if row.verdict != Verdict::TooMuchMemory {
+                    if !rows.iter().any(|known| known.name == row.name) {
+                        rows.push(row);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What a candidate takes, at the largest allowed batch that fits.
+    fn row(&self, candidate: &Candidate, dims: &BTreeMap<String, u64>) -> Result<Row, Error> {
+        let divided = prepare::divide(candidates::install(self.base, self.target, &candidate.train)?)?;
+        let parameters = &divided.adapted.parameters;
+        let values: u64 = parameters.iter().map(|parameter| parameter.initial.len() as u64).sum();
+        let names: u64 = parameters.iter().map(|parameter| parameter.name.len() as u64 + DELTA_TENSOR_BYTES).sum();
+        let mut batch = self.settings.batch;
+        loop {
+            let demand = Demand {
+                batch: batch.into(),
+                accumulate: if batch == self.settings.batch { self.settings.accumulate } else { 2 },
+                loss: &self.settings.loss,
+                optimizer: &self.settings.optimizer,
+                prepacking: self.options.prepacking,
+                dims,
+            };
+            let memory = memory::estimate(&divided, &demand)?;
+            let mut row = Row {
+                name: candidate.name.clone(),
+                train: candidate.train.clone(),
+                parameters: values,
+                delta_bytes: 2 * values + names + DELTA_HEADER_BYTES,
+                batch,
+                memory_bytes: self.process_bytes + memory.peak_bytes(),
+                step_ms: None,
+                run_s: None,
+                gain: None,
+                verdict: Verdict::Fits,
+                chosen: false,
+            };
+            row.verdict = row.judge(&self.budgets, 0.0);
+            if row.verdict != Verdict::TooMuchMemory || !self.batch_is_free || batch / 2 < BATCH_MIN {
+                return Ok(row);
+            }
+            batch /= 2;
+        }
+    }
+
+    fn refuse(&self, head: &Row) -> Result<(), Error> {
+        let refusal = |setting, problem| Err(Error::Setting { setting, problem });
+        match head.verdict {
+            Verdict::Fits => Ok(()),
+            Verdict::TooMuchMemory => {
+                let needed = head.memory_bytes.div_ceil(1 << 20);
+                refusal("--budget-memory", format!("training the head alone takes about {needed} MiB; allow as much"))
+            }
+            Verdict::TooLargeDelta => {
+                let needed = head.delta_bytes.div_ceil(1 << 10);
+                refusal("--budget-delta", format!("a delta of the head alone takes about {needed} KiB; allow as much"))
+            }
+            Verdict::TooSlow => {
+                let needed = (self.clock)() + head.run_s.unwrap_or(0.0);
+                let remedy = "allow as much, or use fewer samples (--per-class N) or --epochs";
+                refusal("--budget-time", format!("training the head alone takes about {needed:.0} s; {remedy}"))
+            }
+        }
+    }
+
+    fn bundle(&self, train: &[String]) -> Result<Bundle, Error> {
+        prepare::prepare_adapted(self.base, candidates::install(self.base, self.target, train)?, self.bundles)
+    }
+
+    fn features(&self, bundle: &Bundle, order: &[usize]) -> Result<Features, Error> {
+        let (dataset, clock) = (self.dataset.clone(), self.clock.clone());
+        Features::open(bundle, dataset, order, self.preprocessing, self.store, self.options, clock)
+    }
+
+    /// Trains the head as a run of its own would; gives its values and what the body did. `None` if stopped.
+    fn train_head(&self, row: &mut Row, dims: &BTreeMap<String, u64>) -> Result<Option<(HeadValues, Pass)>, Error> {
+        let bundle = self.bundle(&row.train)?;
+        let mut order = fit::order(&self.split.train, self.settings.seed, 0);
+        order.extend(&self.split.validation);
+        let mut features = self.features(&bundle, &order)?;
+        // What is too slow is found out with a few samples.
+        if !features.ready(&order[..order.len().min(TIMED_SAMPLES)], self.stop)? {
+            return Ok(None);
+        }
+        let pass = features.pass();
+        let missing = order.len() - pass.found;
+        let body_s =
+            (pass.computed > 0).then(|| pass.seconds / pass.computed as f64 * missing as f64 / order.len() as f64);
+        self.time(row, body_s, dims)?;
+        self.refuse(row)?;
+        let mut around = Around {
+            checkpoint: None,
+            resume: false,
+            keep_start: false,
+            stop: self.stop,
+            clock: &*self.clock,
+            tell: &mut |_| {},
+        };
+        let settings = Settings { batch: row.batch, ..self.settings.clone() };
+        let labels = self.dataset.labels();
+        let outcome = fit::fit(&bundle, &mut features, labels, self.split, &settings, self.options, &mut around)?;
+        if outcome.end == End::Interrupted {
+            return Ok(None);
+        }
+        let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
+        Ok(Some((names.zip(outcome.parameters).collect(), features.pass())))
+    }
+
+    /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
+    fn time(&self, row: &mut Row, body_s: Option<f64>, dims: &BTreeMap<String, u64>) -> Result<(), Error> {
+        let bundle = self.bundle(&row.train)?;
+        let (loss, batch) = (&self.settings.loss, u64::from(row.batch));
+        let step_s = usefulness::step_seconds(&bundle, loss, batch, dims, self.options, &*self.clock)?;
+        let (train, validation) = (self.split.train.len() as f64, self.split.validation.len() as f64);
+        let sample_s = step_s / batch as f64;
+        let updates =
+            f64::from(self.settings.steps_per_epoch(self.split.train.len())) * row.parameters as f64 * UPDATE_S;
+        let epoch_s = train * sample_s + updates + validation * sample_s * FORWARD_SHARE;
+        row.step_ms = Some(step_s * 1e3);
+        row.run_s = Some((train + validation) * body_s.unwrap_or(0.0) + f64::from(self.settings.epochs) * epoch_s);
+        row.verdict = row.judge(&self.budgets, (self.clock)());
+        Ok(())
+    }
+
+    /// Measures gains with the deepest rows that memory and time allow, and gives each row the sum of its parameters'.
+    /// Where deltas are limited, adds what of the deepest is worth its bytes. `false` if stopped.
+    fn promise(
+        &self,
+        rows: &mut Vec<Row>,
+        head: &HashMap<String, Vec<f32>>,
+        calibration: &[usize],
+        body_s: Option<f64>,
+        dims: &BTreeMap<String, u64>,
+    ) -> Result<bool, Error> {
+        let runs = |row: &Row| matches!(row.verdict, Verdict::Fits | Verdict::TooLargeDelta);
+        let is_full = |row: &Row| !row.name.contains('+');
+        let deepest = rows.iter().rposition(|row| runs(row) && is_full(row)).unwrap_or(0);
+        let measured: Vec<usize> = (0..rows.len())
+            .filter(|index| *index == deepest || (runs(&rows[*index]) && !is_full(&rows[*index])))
+            .collect();
+        let mut gains: HashMap<String, f64> = HashMap::new();
+        for index in measured.into_iter().rev() {
+            let mut bundle = self.bundle(&rows[index].train)?;
+            start_from(&mut bundle, head);
+            let mut features = self.features(&bundle, calibration)?;
+            let settings = Settings { batch: rows[index].batch, ..self.settings.clone() };
+            let labels = self.dataset.labels();
+            let found =
+                usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)?;
+            let Some(found) = found else { return Ok(false) };
+            gains.extend(bundle.parameters.iter().map(|parameter| parameter.name.clone()).zip(found));
+        }
+        for row in rows.iter_mut().filter(|row| runs(row)) {
+            let adapted = candidates::install(self.base, self.target, &row.train)?;
+            row.gain = Some(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum());
+        }
+        if let (Some(budget), Verdict::TooLargeDelta) = (self.budgets.delta_bytes, rows[deepest].verdict) {
+            let worth = self.worth_its_bytes(&rows[deepest], head, &gains, budget)?;
+            let mut row = self.row(&worth, dims)?;
+            self.time(&mut row, body_s, dims)?;
+            let adapted = candidates::install(self.base, self.target, &row.train)?;
+            row.gain = Some(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum());
+            rows.push(row);
+        }
+        Ok(true)
+    }
+
+    /// What of a row's tensors gains most within a delta of that size, the head included.
+    fn worth_its_bytes(
+        &self,
+        row: &Row,
+        head: &HashMap<String, Vec<f32>>,
+        gains: &HashMap<String, f64>,
+        budget_bytes: u64,
+    ) -> Result<Candidate, Error> {
+        let adapted = candidates::install(self.base, self.target, &row.train)?;
+        let sizes = adapted.parameters.iter().map(|parameter| {
+            let bytes = 2 * parameter.initial.len() as u64 + parameter.name.len() as u64 + DELTA_TENSOR_BYTES;
+            (bytes, gains.get(&parameter.name).copied().unwrap_or(0.0))
+        });
+        let tensors: Vec<(u64, f64)> = sizes.collect();
+        let always: Vec<bool> = adapted.parameters.iter().map(|parameter| head.contains_key(&parameter.name)).collect();
+        let taken = within_delta(&tensors, &always, budget_bytes.saturating_sub(DELTA_HEADER_BYTES));
+        let mut train = vec!["head".to_string()];
+        let names = adapted.parameters.iter().zip(taken).zip(always);
+        train.extend(names.filter(|((_, taken), always)| *taken && !*always).map(|((p, _), _)| p.name.clone()));
+        Ok(Candidate { name: format!("{} + head of {}", train.len() - 1, row.name), train, depth: 1 })
+    }
+}
+
+/// Lets a bundle's parameters begin with these values where they have them.
+pub fn start_from(bundle: &mut Bundle, values: &HashMap<String, Vec<f32>>) {
+    for parameter in &mut bundle.parameters {
+        if let Some(values) = values.get(&parameter.name) {
+            parameter.initial.clone_from(values);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `--train auto` through the program: budgets kept, choices told, what does not fit refused.
+
+use super::Place;
+use serde_json::Value;
+
+fn ready() -> Place {
+    let place = Place::with_model("mobilenet_folded");
+    place.photographs("train", &["cat", "dog", "ship"], 16);
+    place
+}
+
+const AUTO: &str = "train base.onnx --data train --epochs 3 --out a.edelta --json --train auto";
+
+fn rows(report: &Value) -> &Vec<Value> {
+    report["plan"]["rows"].as_array().unwrap_or_else(|| panic!("{report}"))
+}
+
+fn chosen(report: &Value) -> &Value {
+    rows(report).iter().find(|row| row["chosen"] == true).unwrap()
+}
+
+#[test]
+fn the_measured_memory_stays_within_the_budget() {
+    let place = ready();
+    let free = place.run(AUTO).json();
+    let cheapest = rows(&free)[0]["memory_bytes"].as_u64().unwrap();
+    let dearest = rows(&free).iter().map(|row| row["memory_bytes"].as_u64().unwrap()).max().unwrap();
+    assert!(dearest > cheapest, "{free}");
+    let mut gain = f64::NEG_INFINITY;
+    for share in [0.05, 0.5, 1.0] {
+        let budget = cheapest + ((dearest - cheapest) as f64 * share) as u64 + (1 << 20);
+        let report = place.run(&format!("{AUTO} --budget-memory {budget}B")).json();
+        let (measured, row) = (report["peak_private_bytes"].as_u64().unwrap(), chosen(&report));
+        assert!(measured as f64 <= budget as f64 * 1.1, "{measured} of {budget}: {row}");
+        assert!(row["memory_bytes"].as_u64().unwrap() <= budget);
+        gain = gain.max(row["gain"].as_f64().unwrap());
+        assert!(row["gain"].as_f64().unwrap() >= rows(&report)[0]["gain"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn the_choice_can_be_made_again_without_a_plan_and_is_no_worse_than_the_head() {
+    let place = ready();
+    let auto = place.run(&format!("{AUTO} --budget-memory 4GiB")).json();
+    let row = chosen(&auto);
+    let train: Vec<String> =
+        row["train"].as_array().unwrap().iter().map(|text| format!("--train {}", text.as_str().unwrap())).collect();
+    let again = place
+        .run(&format!(
+            "train base.onnx --data train --epochs 3 --out b.edelta --json {} --batch {}",
+            train.join(" "),
+            row["batch"]
+        ))
+        .json();
+    assert_eq!(again["trained"], auto["trained"]);
+    let head = place.run("train base.onnx --data train --epochs 3 --out h.edelta --json --train head").json();
+    let loss = |report: &Value| report["validation"]["after"]["loss"].as_f64().unwrap();
+    assert!(loss(&auto) <= loss(&head) + 1e-6, "{} > {}", loss(&auto), loss(&head));
+}
+
+#[test]
+fn a_delta_budget_bounds_the_delta() {
+    let place = ready();
+    let report = place.run(&format!("{AUTO} --budget-delta 12KiB")).json();
+    assert!(place.read("a.edelta").len() <= 12 << 10, "{}", chosen(&report));
+    assert!(rows(&report).iter().any(|row| row["verdict"] == "too-large-delta"), "{report}");
+}
+
+#[test]
+fn budgets_that_nothing_fits_are_refused_with_what_would() {
+    let place = ready();
+    let auto = AUTO.replace(" --json", "");
+    place.run(&format!("{auto} --budget-memory 1MiB")).fails(&["--budget-memory", "the head alone", "MiB"]);
+    place.run(&format!("{auto} --budget-delta 100B")).fails(&["--budget-delta", "the head alone", "KiB"]);
+    place.run(&format!("{auto} --budget-time 0.001s")).fails(&["--budget-time", "the head alone", "--per-class"]);
+    place.run(&format!("{auto} --budget-memory 256")).fails(&["--budget-memory `256`", "unit", "256MiB"]);
+    place.run(&format!("{auto} --resume")).fails(&["--resume", "--train"]);
+    let head = auto.replace("auto", "head");
+    place.run(&format!("{head} --budget-memory 1MiB")).fails(&["--budget-memory", "--train auto"]);
+    assert!(!place.names().contains(&"a.edelta".to_string()));
+}
+
+#[test]
+fn the_plan_is_a_table() {
+    let place = ready();
+    let ran = place.run(&AUTO.replace(" --json", "")).done();
+    for part in ["candidate", "ms/step", "gain", "chosen", "the same without a plan: --train "] {
+        assert!(ran.err.contains(part) || ran.out.contains(part), "`{part}` is not in {}{}", ran.out, ran.err);
+    }
+}
