@@ -9,6 +9,7 @@ use super::optimizer::{Optimizer, State, global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 use super::step::{LABELS, LOSS, gradient_name};
+use super::step_session::step_session;
 use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
@@ -540,27 +541,6 @@ impl<'a> Run<'a> {
             first_step_at_s: self.first_step_at_s,
         }
     }
-}
-
-/// The step graph's session with its parameters and gradients in place, the parameters at `values`.
-///
-/// # Errors
-/// No step graph, ONNX Runtime's refusal.
-pub fn step_session(
-    bundle: &Bundle,
-    loss: &Loss,
-    options: &engine::Options,
-    values: &[Vec<f32>],
-) -> Result<Bound, Error> {
-    let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-    let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-    let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
-    outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, options)?, &inputs, &outputs)?;
-    for (parameter, values) in bundle.parameters.iter().zip(values) {
-        bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
-    }
-    Ok(bound)
 }
 
 fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {

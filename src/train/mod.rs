@@ -20,5 +20,6 @@ pub mod prepare;
 pub mod schedule;
 pub mod solve;
 pub mod step;
+pub mod step_session;
 
 pub use error::Error;

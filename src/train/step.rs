@@ -92,7 +92,7 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
 /// ONNX Runtime runs a graph depth first from the last node that nobody reads. The nodes that give the gradients become
 /// the last, the head's the very last: its gradient then comes first, and what it needs is given back before the layers
 /// below are visited. In the order of writing the lowest layer's gradient would come first, and all others would wait with
-/// everything they read: 104 MB instead of 60 for EfficientNet-Lite0's last eight layers.
+/// everything they read: 174 MiB instead of 119 for EfficientNet-Lite0's last fourteen layers at batch 32.
 fn gradients_as_early_as_possible(graph: &mut Graph) {
     let (producers, readers) = (graph.producers(), graph.consumers());
     let mut last = Vec::new();

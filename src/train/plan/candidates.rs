@@ -119,6 +119,6 @@ mod tests {
         assert!(depths(1).is_empty());
         assert_eq!(depths(2), [2]);
         assert_eq!(depths(12), [2, 3, 4, 5, 6, 8, 10, 12]);
-        assert_eq!(depths(50).len(), 14);
+        assert_eq!(depths(50).len(), 13);
     }
 }

@@ -5,11 +5,12 @@ use crate::engine::{self, Bound};
 use crate::graph::{Dim, Element, Tensor, TensorType};
 use crate::train::error::Error;
 use crate::train::features::Features;
-use crate::train::fit::{self, Settings, labels_tensor};
+use crate::train::fit::{Settings, labels_tensor};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Bundle;
 use crate::train::step::{LABELS, gradient_name};
+use crate::train::step_session::step_session;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -33,7 +34,7 @@ pub fn gains(
     stop: &AtomicBool,
 ) -> Result<Option<Vec<f64>>, Error> {
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    let mut bound = fit::step_session(bundle, &settings.loss, options, &initial)?;
+    let mut bound = step_session(bundle, &settings.loss, options, &initial)?;
     let (first, second) = samples.split_at(samples.len() / 2);
     let mut halves = Vec::with_capacity(2);
     for half in [first, second] {
@@ -100,7 +101,7 @@ pub fn step_seconds(
     clock: &dyn Fn() -> f64,
 ) -> Result<f64, Error> {
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    let mut bound = fit::step_session(bundle, loss, options, &initial)?;
+    let mut bound = step_session(bundle, loss, options, &initial)?;
     for (name, ty) in &bundle.features {
         bound.set_input(name, &made_up(ty, batch, dims))?;
     }
