@@ -36,11 +36,11 @@ fn the_deepest_cut_is_one_that_prepare_takes() {
 fn nothing_below_an_lstm_can_learn() {
     let place = Place::with_sequences();
     let found = place.run("inspect recurrent.onnx --json").json();
-    assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 3));
-    let below = &found["layers"][0];
+    assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 4));
+    let below = &found["layers"][1];
     assert_eq!((&below["trainable"], &below["last"]), (&false.into(), &3.into()));
     assert!(below["blocked_by"].as_str().unwrap().contains("LSTM"), "{below}");
-    assert_eq!(found["layers"][1]["feature_bytes"], 3 * 4);
+    assert_eq!(found["layers"][2]["feature_bytes"], 3 * 4);
     let text = place.run("inspect recurrent.onnx").done().out;
     assert!(text.contains("deepest cut: --train last:2; below it, node `LSTM_"), "{text}");
     place.run("prepare recurrent.onnx --train last:2 --classes 2 --out bundle").done();
