@@ -133,8 +133,8 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
     printer.text(format!("trains on {}", found.trains_on));
     printer.text(format!(
-        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  node",
-        "last:N", "operator", "values", "learns", "bytes/sample"
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  {:<24} node",
+        "last:N", "operator", "values", "learns", "bytes/sample", "gives"
     ));
     for layer in found.layers.iter().rev().take(shown) {
         let learns = if layer.trainable { "yes" } else { "no" };
@@ -144,7 +144,8 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
             (Some(_), Some(size)) => bytes(size),
         };
         let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
-        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {node}"));
+        let gives = &layer.output_type;
+        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {gives:<24} {node}"));
     }
     if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
         printer.text(format!("        … {more} more (--all)"));
@@ -156,4 +157,10 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
         Some(reason) if deepest == 0 => format!("no layer can learn: {reason}"),
         Some(reason) => format!("deepest cut: --train last:{deepest}; below it, {reason}"),
     });
+    let told = below.and_then(|layer| layer.blocked_by.as_ref());
+    let others = || found.blocking.iter().filter(|blocking| Some(&blocking.reason) != told);
+    others().take(shown).for_each(|blocking| printer.text(format!("also in the way: {}", blocking.reason)));
+    if let Some(more) = others().count().checked_sub(shown).filter(|more| *more > 0) {
+        printer.text(format!("        … {more} more (--all)"));
+    }
 }

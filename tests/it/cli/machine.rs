@@ -48,6 +48,29 @@ fn nothing_below_an_lstm_can_learn() {
 }
 
 #[test]
+fn every_node_in_the_gradients_way_is_named() {
+    let place = Place::with_model("mobilenet_folded");
+    place.write("twice.onnx", models::twice_recurrent());
+    let found = place.run("inspect twice.onnx --json").json();
+    let named = |index: usize| (&found["blocking"][index]["node"], &found["blocking"][index]["op"]);
+    assert_eq!(named(0), (&"upper".into(), &"LSTM".into()), "{found}");
+    assert_eq!(named(1), (&"lower".into(), &"GRU".into()), "{found}");
+    for blocking in found["blocking"].as_array().unwrap() {
+        assert_eq!(blocking["opset"], 17, "{blocking}");
+        assert!(blocking["remedy"].as_str().unwrap().contains("smaller --train last:N"), "{blocking}");
+    }
+    assert_eq!((&found["deepest"], found["blocking"].as_array().unwrap().len()), (&1.into(), 2));
+    let first = |layer: usize| found["layers"][layer]["blocked_by"].as_str().unwrap();
+    assert!(first(0).contains("upper"), "the nearest to the output: {}", first(0));
+    let text = place.run("inspect twice.onnx").done().out;
+    assert!(text.contains("below it, node `upper` (LSTM, opset 17): no gradient; "), "{text}");
+    assert!(text.contains("also in the way: node `lower` (GRU, opset 17): no gradient; "), "{text}");
+    assert_eq!(text.matches("`upper`").count(), 1, "{text}");
+    assert!(text.contains("float[batch,2]"), "what the last layer gives: {text}");
+    assert_eq!(place.run("inspect base.onnx --json").json()["blocking"], serde_json::json!([]));
+}
+
+#[test]
 fn nothing_below_a_choice_can_learn() {
     let place = Place::new();
     place.write("choice.onnx", models::choice());

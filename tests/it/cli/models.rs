@@ -53,6 +53,28 @@ pub fn recurrent() -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, 5, 4] → matrix product → GRU → matrix product → LSTM → dense 2, the recurrent ones named `lower` and `upper`.
+pub fn twice_recurrent() -> Vec<u8> {
+    let b = Builder::new(Graph::new("twice", 17), "");
+    let steps = input(&b, "x", DType::Float, &[5, 4]).matmul(weight(&b, 1, &[4, 4])).transpose(&[1, 0, 2]);
+    let hidden = [("hidden_size", Attr::Int(3))];
+    let (w, r) = (weight(&b, 2, &[1, 9, 4]), weight(&b, 3, &[1, 9, 3]));
+    let lower = b.node("GRU", &[Some(steps), Some(w), Some(r)], 1, &hidden)[0].squeeze(&[1]);
+    let (w, r) = (weight(&b, 4, &[1, 12, 3]), weight(&b, 5, &[1, 12, 3]));
+    let between = lower.matmul(weight(&b, 6, &[3, 3]));
+    let last = b.node("LSTM", &[Some(between), Some(w), Some(r)], 2, &hidden)[1].squeeze(&[0]);
+    b.output("logits", dense(&b, last, 7, 3, 2));
+    let mut graph = b.finish();
+    for node in &mut graph.nodes {
+        match node.op.as_str() {
+            "GRU" => node.name = "lower".into(),
+            "LSTM" => node.name = "upper".into(),
+            _ => {}
+        }
+    }
+    onnx::encode(&graph, &Weights::Embedded)
+}
+
 /// `x` [batch, 4] → matrix product → the place of its largest value → rows of a table → dense 3.
 pub fn choice() -> Vec<u8> {
     let b = Builder::new(Graph::new("choice", 17), "");
