@@ -1,6 +1,6 @@
 //! `--solver`: closed forms through the program, on every kind of data and head.
 
-use super::Place;
+use super::{Place, models};
 use serde_json::Value;
 
 fn solved(place: &Place, arguments: &str) -> Value {
@@ -100,6 +100,55 @@ fn a_class_is_added_and_the_others_stay_as_they_are() {
     }
     let again = "train base.onnx --data train --solver imprint --from a.edelta --out b.edelta";
     place.run(again).fails(&["--data train", "knows all its classes", "--from"]);
+}
+
+#[test]
+fn a_head_without_a_bias_is_solved() {
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "a".into() } else { "b".into() });
+    place.write("base.onnx", models::without_bias());
+    let train = "train base.onnx --data table.csv --out a.edelta --solver";
+    for solver in ["ridge", "lbfgs"] {
+        let report = solved(&place, &format!("{train} {solver}"));
+        assert_eq!(report["parameters"], 8 * 2, "{report}");
+        let (before, after) = losses(&report);
+        assert!(after < 0.8 * before, "{solver}: {before} → {after}");
+    }
+    solved(&place, &format!("{train} imprint"));
+    place.write("more.csv", "a,b,c,d,label\n1,0,0,0,c\n0.9,0,0,0,c\n");
+    let add = "train base.onnx --data more.csv --solver imprint --from a.edelta --val-fraction 0 --out b.edelta";
+    place.run(add).fails(&["--solver", "no bias", "gradient steps"]);
+}
+
+#[test]
+fn a_pointwise_convolution_is_solved_and_one_that_sees_more_is_not() {
+    let place = Place::new();
+    place.write("base.onnx", models::convolutional(1));
+    place.write("wide.onnx", models::convolutional(3));
+    let pixels = models::noise(9, 60 * 18);
+    let brighter = |image: &[f32]| i64::from(image[..9].iter().sum::<f32>() > image[9..].iter().sum());
+    place.write("data/x.npy", models::npy(&[60, 2, 3, 3], &pixels));
+    place.write("data/y.npy", models::npy_i64(&[60], &pixels.chunks(18).map(brighter).collect::<Vec<_>>()));
+    for solver in ["ridge", "lbfgs"] {
+        let (before, after) = losses(&solved(&place, &format!("train base.onnx --data data --solver {solver}")));
+        assert!(after < 0.75 * before, "{solver}: {before} → {after}");
+    }
+    solved(&place, "train base.onnx --data data --solver imprint");
+    place.run("train wide.onnx --data data --solver ridge --out a.edelta").fails(&[
+        "--solver",
+        "constant_2",
+        "not linear",
+    ]);
+}
+
+#[test]
+fn what_only_looks_linear_is_found_out() {
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "a".into() } else { "b".into() });
+    place.write("base.onnx", models::rounded());
+    for solver in ["ridge", "lbfgs", "imprint"] {
+        let train = format!("train base.onnx --data table.csv --out a.edelta --solver {solver}");
+        place.run(&train).fails(&["--solver", "changes more than its shape", "gradient steps"]);
+        assert!(!place.path("a.edelta").exists());
+    }
 }
 
 #[test]
