@@ -27,8 +27,37 @@ pub struct Inspection {
     pub trains_on: String,
     /// The largest N for which `--train last:N` has a gradient; 0 if there is none.
     pub deepest: usize,
+    /// Every node that refuses a gradient on its way to the layers, from the output down.
+    pub blocking: Vec<Blocking>,
     /// Layers with weights, from the bottom to the top.
     pub layers: Vec<Layer>,
+}
+
+/// A node without a gradient.
+#[derive(Debug, Serialize)]
+pub struct Blocking {
+    /// Its name.
+    pub node: String,
+    /// Its operator, with the domain unless it is `ai.onnx`.
+    pub op: String,
+    /// The version of its operator set.
+    pub opset: i64,
+    /// What to do instead.
+    pub remedy: String,
+    /// All of that as a sentence.
+    #[serde(skip)]
+    pub reason: String,
+}
+
+impl Blocking {
+    /// `None` for what is no node's fault.
+    fn new(error: grad::Error) -> Option<Self> {
+        let reason = error.to_string();
+        match error {
+            grad::Error::Refused { node, op, opset, remedy } => Some(Self { node, op, opset, remedy, reason }),
+            grad::Error::Rule { .. } | grad::Error::Unreached { .. } => None,
+        }
+    }
 }
 
 /// A layer that holds weights.
@@ -42,6 +71,9 @@ pub struct Layer {
     pub op: String,
     /// Name and type of what it gives.
     pub output: String,
+    /// The type alone.
+    #[serde(skip)]
+    pub output_type: String,
     /// Learnable values in it.
     pub parameters: u64,
     /// Whether a gradient reaches it.
@@ -77,6 +109,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
             node: node.name.clone(),
             op: node.op.clone(),
             output: node.writes().next().map_or(String::new(), |id| describe(graph, id)),
+            output_type: node.writes().next().map_or(String::new(), |id| type_of(graph, id)),
             parameters: layer.weights.iter().map(|id| graph.initializers[id].len() as u64).sum(),
             trainable: blocked_by.is_none(),
             blocked_by,
@@ -86,6 +119,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
     }
     let deepest = found.iter().take_while(|layer| layer.trainable).count();
     found.reverse();
+    let blocking = grad::obstacles(graph, output, &weights).into_iter().filter_map(Blocking::new).collect();
     Ok(Inspection {
         hash: hex(&base.hash),
         opset: graph.opset,
@@ -95,6 +129,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         outputs: graph.outputs.iter().map(|id| describe(graph, *id)).collect(),
         trains_on: describe(graph, output),
         deepest,
+        blocking,
         layers: found,
     })
 }
@@ -115,6 +150,9 @@ fn sample_bytes(graph: &Graph, id: ValueId) -> Option<u64> {
 }
 
 fn describe(graph: &Graph, id: ValueId) -> String {
-    let ty = graph.ty(id).map_or("type unknown".into(), ToString::to_string);
-    format!("{} {ty}", graph.value_name(id))
+    format!("{} {}", graph.value_name(id), type_of(graph, id))
+}
+
+fn type_of(graph: &Graph, id: ValueId) -> String {
+    graph.ty(id).map_or("type unknown".into(), ToString::to_string)
 }

@@ -33,6 +33,18 @@ pub enum OptimizerName {
     Sgd,
 }
 
+/// Solvers by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SolverName {
+    /// Least squares with a penalty, exactly
+    Ridge,
+    /// Logistic regression, to convergence; also for sets of classes and huber
+    Lbfgs,
+    /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
+    Imprint,
+}
+
 /// Schedules by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -96,6 +108,16 @@ pub struct Recipe {
     /// `balanced` (by frequency), or one weight a class
     #[arg(long, value_name = "balanced|W,W,…")]
     pub class_weights: Option<String>,
+    /// Fit a linear head on frozen features at once instead of by gradient steps [default: gradient steps]
+    #[arg(long, value_enum)]
+    pub solver: Option<SolverName>,
+    /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
+    /// lbfgs by the validation samples]
+    #[arg(long, value_name = "X")]
+    pub l2: Option<f64>,
+    /// Delta that --solver imprint adds classes to; its other classes stay as they are
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
@@ -163,7 +185,8 @@ impl Recipe {
             format!("the recipe {}: correct the line (`edgetune train --help` has the fields)", path.display())
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let paths = [&mut recipe.model, &mut recipe.data, &mut recipe.test, &mut recipe.samples.tokenizer];
+        let Self { model, data, test, from, samples, .. } = &mut recipe;
+        let paths = [model, data, test, from, &mut samples.tokenizer];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
@@ -185,6 +208,9 @@ impl Recipe {
             loss: self.loss.or(other.loss),
             label_smoothing: self.label_smoothing.or(other.label_smoothing),
             class_weights: self.class_weights.or(other.class_weights),
+            solver: self.solver.or(other.solver),
+            l2: self.l2.or(other.l2),
+            from: self.from.or(other.from),
             epochs: self.epochs.or(other.epochs),
             batch: self.batch.or(other.batch),
             accumulate: self.accumulate.or(other.accumulate),

@@ -7,6 +7,7 @@ use crate::train::features::Pass;
 use crate::train::fit::{EpochRecord, Outcome};
 use crate::train::plan::Plan;
 use crate::train::prepare::{Bundle, hex};
+use crate::train::solve::Solved;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub struct Report {
     pub epochs: Vec<EpochRecord>,
     pub best_epoch: u32,
     pub interrupted: bool,
+    pub solved: Option<Solved>,
     pub first_step_s: Option<f64>,
     pub steps: u64,
     pub steps_per_s: f64,
@@ -105,6 +107,7 @@ pub struct Versions {
 pub struct Parts<'a> {
     pub bundle: &'a Bundle,
     pub outcome: &'a Outcome,
+    pub solved: Option<Solved>,
     pub interrupted: bool,
     pub split: &'a Split,
     pub findings: &'a [Finding],
@@ -128,6 +131,7 @@ impl Report {
         Self {
             best_epoch: outcome.best_epoch,
             interrupted: parts.interrupted,
+            solved: parts.solved,
             first_step_s: outcome.first_step_at_s,
             steps: outcome.steps,
             steps_per_s: per_second(outcome.steps as f64, outcome.step_seconds.iter().sum()),

@@ -14,7 +14,7 @@ use crate::atomic;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::engine;
 use crate::graph::TensorType;
-use crate::train::artifact::{self, About};
+use crate::train::artifact::{self, About, Adapter};
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
@@ -22,6 +22,7 @@ use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
 use crate::train::plan::candidates::Target;
 use crate::train::plan::{self, Situation};
 use crate::train::prepare::{self, Base, Bundle};
+use crate::train::solve::{self, Solved};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,13 +63,18 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     settings(&job.recipe)?;
     let model = job.recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
+    if job.resume && job.recipe.solver.is_some() {
+        bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
+    }
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
     let mut recipe = settings::with_loss(job.recipe.clone(), &base)?;
     let mut settings = settings(&recipe)?;
-    let data = Data::open(&recipe, &base, printer)?;
+    let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
+    let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
+    let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
     let options = job.compute.options(&base);
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
@@ -107,7 +113,10 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             Some(plan)
         }
     };
-    let mut bundle = bundle(&base, &recipe, data.labels(), &global.bundles()?)?;
+    let mut bundle = match &known {
+        Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
+        None => bundle(&base, &recipe, data.labels(), &global.bundles()?)?,
+    };
     // The head alone is a run like any other; what learns below it starts from the trained head and has to beat it.
     let keep_start = plan.as_ref().is_some_and(|plan| !plan.rows[0].chosen);
     if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
@@ -120,7 +129,10 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
     let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
-    let outcome = learn.fit(&mut features, &*clock, printer)?;
+    let (outcome, solved) = match &solver {
+        Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
+        None => (learn.fit(&mut features, &*clock, printer)?, None),
+    };
     let mut interrupted = outcome.end == End::Interrupted;
     let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
     let mut warnings = features.take_warnings();
@@ -146,6 +158,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let report = Report::new(Parts {
         bundle: &bundle,
         outcome: &outcome,
+        solved,
         interrupted,
         split: &data.split,
         findings: &data.findings,
@@ -196,14 +209,21 @@ struct Data {
 }
 
 impl Data {
-    fn open(recipe: &Recipe, base: &Base, printer: &Printer) -> Result<Self> {
+    /// `known`: the adapter whose classes come first, if classes are added to one.
+    fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, printer: &Printer) -> Result<Self> {
         let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
         let inputs = inputs_of(base);
-        let preprocessing = recipe.samples.preprocessing(&inputs, path)?;
+        let preprocessing = match known {
+            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
+            None => recipe.samples.preprocessing(&inputs, path)?,
+        };
         let target = settings::target(recipe.loss);
-        let options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        if let Some(adapter) = known {
+            options.classes = Some(samples::more_classes(adapter, path, &options)?);
+        }
         let (train, mut skipped) = samples::open(path, &options, printer)?;
-        let findings = samples::check(&train, printer)?;
+        let findings = samples::check(&train, known.is_some(), printer)?;
         let seed = recipe.seed.unwrap_or(0);
         let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
@@ -264,6 +284,34 @@ impl Learn<'_> {
         let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);
         progress.end();
         Ok(outcome?)
+    }
+
+    /// The values that a solver finds, in the form of a run without epochs.
+    fn solve(
+        &self,
+        settings: &solve::Settings,
+        features: &mut Features,
+        clock: &dyn Fn() -> f64,
+        printer: &Printer,
+    ) -> Result<(Outcome, Option<Solved>)> {
+        let settings = solve::Settings { loss: self.settings.loss.clone(), ..settings.clone() };
+        let progress = printer.progress("features", self.data.split.train.len() as u64, "samples");
+        let tell = &mut |read: usize| progress.at(read as u64, String::new());
+        let mut around = solve::Around { stop: self.stop, clock, tell };
+        let (labels, split) = (self.data.labels(), &self.data.split);
+        let solved = solve::solve(self.bundle, features, labels, split, &settings, self.options, &mut around);
+        progress.end();
+        let solved = solved?;
+        let outcome = Outcome {
+            parameters: solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone()),
+            history: Vec::new(),
+            best_epoch: 0,
+            end: if solved.is_some() { End::Finished } else { End::Interrupted },
+            steps: 0,
+            step_seconds: Vec::new(),
+            first_step_at_s: None,
+        };
+        Ok((outcome, solved))
     }
 
     /// The values before training, and those that are kept.

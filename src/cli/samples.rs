@@ -3,6 +3,7 @@
 use super::print::Printer;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::graph::{DType, Dim, TensorType};
+use crate::train::artifact::Adapter;
 use crate::train::fit;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -223,6 +224,21 @@ pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(
     Ok((Arc::new(dataset), report))
 }
 
+/// An adapter's classes, followed by those that only the data have.
+///
+/// # Errors
+/// Data that cannot be opened, or that hold no class that is new.
+pub fn more_classes(adapter: &Adapter, path: &Path, options: &data::Options) -> Result<Vec<String>> {
+    let (dataset, _) = Dataset::open(path, options)?;
+    let mut classes = adapter.labels.clone();
+    classes.extend(dataset.labels().names().iter().filter(|name| !adapter.labels.contains(name)).cloned());
+    if classes.len() == adapter.labels.len() {
+        let (path, delta) = (path.display(), adapter.path.display());
+        bail!("--data {path}: {delta} knows all its classes; add samples of a new one, or remove --from");
+    }
+    Ok(classes)
+}
+
 /// Numbers to predict must be as many as the adapter gives.
 ///
 /// # Errors
@@ -256,10 +272,15 @@ pub fn tell_skipped(report: &data::Report, printer: &Printer) {
 
 /// Looks the data over and tells what a person should know before training on them.
 ///
+/// `added`: whether the classes are added to known ones, of which no sample need be there, nor of a second class.
+///
 /// # Errors
 /// A finding that makes training or its measurement meaningless.
-pub fn check(dataset: &Dataset, printer: &Printer) -> Result<Vec<data::Finding>> {
-    let findings = data::check(dataset.labels(), dataset.keys());
+pub fn check(dataset: &Dataset, added: bool, printer: &Printer) -> Result<Vec<data::Finding>> {
+    let mut findings = data::check(dataset.labels(), dataset.keys());
+    if added {
+        findings.retain(|finding| !finding.samples.is_empty());
+    }
     for finding in &findings {
         let line = format!("{}{}; {}", finding.problem, examples(dataset, &finding.samples), finding.remedy);
         match finding.severity {

@@ -1,6 +1,6 @@
 //! From a recipe to the settings of the loop: defaults, and what does not go together.
 
-use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName};
+use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
 use crate::adapter::{self, HeadChoice};
 use crate::cut::Selection;
 use crate::data::{self, Labels, Split, Target};
@@ -10,6 +10,7 @@ use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Base;
+use crate::train::solve::{self, Solver};
 use anyhow::{Context, Result, bail};
 
 /// The share of the data that validates, where nothing else is asked for.
@@ -65,7 +66,75 @@ pub fn val_fraction(recipe: &Recipe) -> f64 {
     recipe.val_fraction.unwrap_or(VAL_FRACTION)
 }
 
+/// What to solve by, if not by gradient steps. `known` is the number of classes that are kept.
+///
+/// # Errors
+/// A solver that the loss does not go with, or options without effect.
+pub fn solver(recipe: &Recipe, loss: &Loss, known: usize) -> Result<Option<solve::Settings>> {
+    let solver = match recipe.solver {
+        Some(SolverName::Ridge) => Solver::Ridge,
+        Some(SolverName::Lbfgs) => Solver::Lbfgs,
+        Some(SolverName::Imprint) => Solver::Imprint,
+        None => return Ok(None),
+    };
+    let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known };
+    settings.check()?;
+    Ok(Some(settings))
+}
+
+/// Options that one solver or the other leaves without effect.
+fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
+    let Some(solver) = recipe.solver else {
+        return match (recipe.l2, &recipe.from) {
+            (Some(_), _) => {
+                bail!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs")
+            }
+            (_, Some(_)) => bail!("--from: only --solver imprint adds to a delta; choose it, or remove --from"),
+            _ => Ok(()),
+        };
+    };
+    let of_steps = [
+        ("--epochs", recipe.epochs.is_some()),
+        ("--batch", recipe.batch.is_some()),
+        ("--accumulate", recipe.accumulate.is_some()),
+        ("--lr", recipe.lr.is_some()),
+        ("--head-rate", recipe.head_rate.is_some()),
+        ("--optimizer", recipe.optimizer.is_some()),
+        ("--weight-decay", recipe.weight_decay.is_some()),
+        ("--momentum", recipe.momentum.is_some()),
+        ("--schedule", recipe.schedule.is_some()),
+        ("--warmup", recipe.warmup.is_some()),
+        ("--clip-norm", recipe.clip_norm.is_some()),
+        ("--patience", recipe.patience.is_some()),
+    ];
+    if let Some((flag, _)) = of_steps.into_iter().find(|(_, given)| *given) {
+        bail!("{flag}: --solver makes no gradient steps; remove one of them");
+    }
+    if recipe.change.adapter.is_some() {
+        bail!("--adapter: --solver fits a whole linear head; remove one of them");
+    }
+    if recipe.loss == Some(LossName::NextToken) {
+        bail!("--solver: a language model has no closed form; remove it to train by gradient steps");
+    }
+    if recipe.train.iter().any(|text| text == super::budget::AUTO) {
+        bail!("--train auto: --solver fits the head and nothing else; remove one of them");
+    }
+    let of_lbfgs =
+        [("--label-smoothing", recipe.label_smoothing.is_some()), ("--class-weights", recipe.class_weights.is_some())];
+    if let Some((flag, _)) = of_lbfgs.into_iter().find(|(_, given)| *given && solver != SolverName::Lbfgs) {
+        bail!("{flag}: only --solver lbfgs and gradient steps know it; choose lbfgs, or remove {flag}");
+    }
+    if recipe.from.is_some() && solver != SolverName::Imprint {
+        bail!("--from: only --solver imprint adds to a delta; choose it, or remove --from");
+    }
+    if recipe.from.is_some() && (!recipe.train.is_empty() || recipe.head.is_some() || recipe.output.is_some()) {
+        bail!("--from: the delta says what was trained; remove --train, --head and --output");
+    }
+    Ok(())
+}
+
 fn refuse_without_effect(recipe: &Recipe) -> Result<()> {
+    refuse_beside_solver(recipe)?;
     let classes = matches!(recipe.loss, None | Some(LossName::CrossEntropy));
     let sgd = recipe.optimizer == Some(OptimizerName::Sgd);
     if recipe.momentum.is_some() && !sgd {

@@ -20,15 +20,22 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
         }
         printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
         if after.loss >= before.loss {
-            printer.warn("held-out samples are no better off: try a lower --lr, more data, or another --train");
+            let remedy = if trained.report.solved.is_some() { "another --solver" } else { "a lower --lr" };
+            printer.warn(format!("held-out samples are no better off: try {remedy}, more data, or another --train"));
         }
     }
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
+    let size = bytes(report.delta_bytes);
+    if let Some(solved) = &report.solved {
+        let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {l2:.4}"));
+        printer.text(format!("time      {:.1} s, of it {:.3} s to solve{l2}", report.seconds, solved.seconds));
+        printer.text(format!("delta     {} ({size})", out.display()));
+        return;
+    }
     printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
-    let (size, best) = (bytes(report.delta_bytes), report.best_epoch);
-    printer.text(format!("delta     {} ({size}), best epoch {best}", out.display()));
+    printer.text(format!("delta     {} ({size}), best epoch {}", out.display(), report.best_epoch));
 }
 
 /// What `eval` measured: the document that scripts parse, or text.
@@ -126,8 +133,8 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
     printer.text(format!("trains on {}", found.trains_on));
     printer.text(format!(
-        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  node",
-        "last:N", "operator", "values", "learns", "bytes/sample"
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  {:<24} node",
+        "last:N", "operator", "values", "learns", "bytes/sample", "gives"
     ));
     for layer in found.layers.iter().rev().take(shown) {
         let learns = if layer.trainable { "yes" } else { "no" };
@@ -137,7 +144,8 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
             (Some(_), Some(size)) => bytes(size),
         };
         let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
-        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {node}"));
+        let gives = &layer.output_type;
+        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {gives:<24} {node}"));
     }
     if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
         printer.text(format!("        … {more} more (--all)"));
@@ -149,4 +157,10 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
         Some(reason) if deepest == 0 => format!("no layer can learn: {reason}"),
         Some(reason) => format!("deepest cut: --train last:{deepest}; below it, {reason}"),
     });
+    let told = below.and_then(|layer| layer.blocked_by.as_ref());
+    let others = || found.blocking.iter().filter(|blocking| Some(&blocking.reason) != told);
+    others().take(shown).for_each(|blocking| printer.text(format!("also in the way: {}", blocking.reason)));
+    if let Some(more) = others().count().checked_sub(shown).filter(|more| *more > 0) {
+        printer.text(format!("        … {more} more (--all)"));
+    }
 }

@@ -113,24 +113,30 @@ pub fn blocked(graph: &Graph, node: &Node) -> Option<Error> {
     Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy: remedy.into() })
 }
 
-/// What a gradient from `output` to all of `wanted` would meet, without writing it: `None` where it arrives. A rule may
-/// still find that the graph says too little for it.
+/// The first of the [`obstacles`]: `None` where a gradient arrives. A rule may still find that the graph says too little for
+/// it.
 pub fn obstacle(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Option<Error> {
+    obstacles(graph, output, wanted).into_iter().next()
+}
+
+/// Everything that a gradient from `output` to `wanted` would meet, without writing it: each node that refuses it, from the
+/// output down and as if those above let it pass, then each wanted value that it could not reach even so.
+pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Error> {
     let needed = needs_gradient(graph, &[output], wanted);
     let mut reached = HashSet::from([output]);
+    let mut found = Vec::new();
     for node in graph.nodes.iter().rev() {
         if !node.writes().any(|id| reached.contains(&id)) || !node.reads().any(|id| needed.contains(&id)) {
             continue;
         }
-        if let Some(error) = blocked(graph, node) {
-            return Some(error);
-        }
+        found.extend(blocked(graph, node));
         if !stops(graph, node) {
             reached.extend(node.reads().filter(|id| needed.contains(id)));
         }
     }
-    let missed = wanted.iter().find(|id| !reached.contains(id))?;
-    Some(Error::Unreached { value: graph.value_name(*missed).into() })
+    let missed = wanted.iter().filter(|id| !reached.contains(id));
+    found.extend(missed.map(|id| Error::Unreached { value: graph.value_name(*id).into() }));
+    found
 }
 
 fn stops(graph: &Graph, node: &Node) -> bool {

@@ -232,6 +232,45 @@ impl Adapter {
     }
 }
 
+impl Adapter {
+    /// The bundle that learns this adapter's head with more classes: `classes` are its own in their order, followed by new
+    /// ones. What is known is in the parameters' initial values; rows of new classes are zero.
+    ///
+    /// # Errors
+    /// Another base, or an adapter that learned more than a head of classes.
+    pub fn with_classes(&self, classes: &[String], base: &Base, bundles: &Path) -> Result<Bundle, Error> {
+        let refuse = |problem: &str| {
+            let remedy = "train anew with the samples of all classes";
+            Err(Error::Setting { setting: "--from", problem: format!("{}: {problem}; {remedy}", self.path.display()) })
+        };
+        let (old, new) = (self.labels.len() as u64, classes.len() as u64);
+        if self.task != delta::Task::Classification || classes[..self.labels.len()] != self.labels {
+            return refuse("its outputs are not classes, one a sample");
+        }
+        if let Some(method) = self.method {
+            return refuse(&format!("it was trained with --adapter {}, not only a head", method.kind));
+        }
+        let mut wider = self.clone();
+        for (name, shape, values) in &mut wider.tensors {
+            let Some(axis) = shape.iter().take(2).position(|size| *size == old) else {
+                return refuse(&format!("it learned `{name}`, which is not a head of {old} classes"));
+            };
+            let inner: usize = shape[axis + 1..].iter().product::<u64>() as usize;
+            let zeros = vec![0.0; (new - old) as usize * inner];
+            let rows = values.chunks_exact(old as usize * inner);
+            *values = rows.flat_map(|row| row.iter().chain(&zeros).copied()).collect();
+            shape[axis] = new;
+        }
+        if let Some(head) = &mut wider.head {
+            head.classes = new;
+        }
+        let (mut bundle, values) = wider.bundle(base, bundles)?;
+        bundle.parameters.iter_mut().zip(values).for_each(|(parameter, values)| parameter.initial = values);
+        bundle.head_note = format!("of {}: {old} → {new} outputs", self.path.display());
+        Ok(bundle)
+    }
+}
+
 fn loss_of(header: &delta::Header<'_>) -> Loss {
     match (header.task, header.loss) {
         (delta::Task::MultiLabel, _) => Loss::BinaryCrossEntropy,

@@ -242,16 +242,24 @@ pub fn fit(
 }
 
 fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
-    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
     settings.check()?;
+    check_labels(&settings.loss, labels, split, bundle)
+}
+
+/// Whether there are samples to learn from, and their labels are what the loss and the output take.
+///
+/// # Errors
+/// [`Error::Setting`] with the option and the remedy.
+pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
+    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
     if split.train.is_empty() {
         return refuse("--data", "no sample is left to train on; lower --val-fraction or add data".into());
     }
     let fits = match labels {
-        Labels::Classes { .. } => settings.loss.takes_classes(),
-        Labels::MultiLabel { .. } => settings.loss == Loss::BinaryCrossEntropy,
-        Labels::Values(_) => matches!(settings.loss, Loss::MeanSquaredError | Loss::Huber { .. }),
-        Labels::NextTokens(_) => settings.loss == Loss::NextToken,
+        Labels::Classes { .. } => loss.takes_classes(),
+        Labels::MultiLabel { .. } => *loss == Loss::BinaryCrossEntropy,
+        Labels::Values(_) => matches!(loss, Loss::MeanSquaredError | Loss::Huber { .. }),
+        Labels::NextTokens(_) => *loss == Loss::NextToken,
         Labels::Unlabelled(_) => false,
     };
     if !fits {
@@ -262,7 +270,7 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
             Labels::NextTokens(_) => "text: choose next-token",
             Labels::Unlabelled(_) => "no labels",
         };
-        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", settings.loss.name()));
+        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
     }
     if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
         && rows.ncols() as u64 != bundle.width

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod prepare;
 pub mod schedule;
 pub mod safetensors;
+pub mod solve;
 pub mod step;
 pub mod step_session;
 

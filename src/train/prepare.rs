@@ -239,6 +239,11 @@ impl Bundle {
         write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
+    /// The typed tail: features and parameters in, the output out.
+    pub fn tail_graph(&self) -> &Graph {
+        &self.tail_graph
+    }
+
     /// The output's sequence length where it is fixed: `[batch, sequence, width]`.
     pub fn sequence(&self) -> Option<u64> {
         match self.tail_graph.ty(self.tail_graph.outputs[0])?.shape.as_deref()? {

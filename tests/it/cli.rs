@@ -11,6 +11,7 @@ mod language;
 mod machine;
 mod models;
 mod plan;
+mod solve;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;

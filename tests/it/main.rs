@@ -15,6 +15,7 @@ mod language;
 mod onnx_files;
 mod optimizer;
 mod plan;
+mod solve;
 mod tidy;
 mod training;
 mod transformers;

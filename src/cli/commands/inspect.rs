@@ -14,9 +14,11 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune inspect model.onnx\n  edgetune inspect model.onnx --json | jq .deepest\n\n\
-    --json prints {hash, opset, nodes, weights_bytes, inputs, outputs, trains_on, deepest, layers: [{last, node, op, \
-    output, parameters, trainable, blocked_by, cut, feature_bytes}]}, layers from the bottom to the top; `cut` is what \
-    --train last:N would hand from the frozen body to the tail, `feature_bytes` its size for one sample."
+    --json prints {hash, opset, nodes, weights_bytes, inputs, outputs, trains_on, deepest, blocking: [{node, \
+    op, opset, remedy}], layers: [{last, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes}]}. \
+    `blocking` names every node without a gradient that is in the way to a layer, from the output down; layers go from \
+    the bottom to the top; `cut` is what --train last:N would hand from the frozen body to the tail, `feature_bytes` its \
+    size for one sample."
 )]
 pub struct Args {
     /// The model

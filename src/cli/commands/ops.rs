@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Args {
     /// Show only operators whose name contains this
     filter: Option<String>,
+    /// Print the table of README.md
+    #[arg(long, conflicts_with = "filter")]
+    markdown: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,15 +40,39 @@ impl From<&Rule> for Row {
     }
 }
 
+impl Row {
+    /// The operator, with its domain unless it is `ai.onnx`.
+    fn name(&self) -> String {
+        if self.domain.is_empty() { self.op.to_string() } else { format!("{}.{}", self.domain, self.op) }
+    }
+
+    fn opsets(&self) -> String {
+        format!("{}–{}", self.opset_min, self.opset_max)
+    }
+}
+
+/// A Markdown table, one line a rule.
+fn markdown(rows: &[Row]) -> Vec<String> {
+    let mut lines = vec!["| operator | opsets | gradient | note |".to_string(), "|---|---|---|---|".to_string()];
+    lines.extend(rows.iter().map(|row| {
+        let note = row.note.replace('|', "\\|");
+        format!("| `{}` | {} | {} | {note} |", row.name(), row.opsets(), row.gradient)
+    }));
+    lines
+}
+
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let wanted = args.filter.as_deref().unwrap_or_default().to_lowercase();
     let rows: Vec<Row> =
         rules::all().iter().filter(|rule| rule.op.to_lowercase().contains(&wanted)).map(Row::from).collect();
     printer.document(&rows);
+    if args.markdown {
+        markdown(&rows).iter().for_each(|line| printer.text(line));
+        return Ok(Done::Fully);
+    }
     printer.text(format!("{:<28} {:<8} {:<9} note", "operator", "opsets", "gradient"));
     for row in &rows {
-        let op = if row.domain.is_empty() { row.op.to_string() } else { format!("{}.{}", row.domain, row.op) };
-        let opsets = format!("{}–{}", row.opset_min, row.opset_max);
+        let (op, opsets) = (row.name(), row.opsets());
         printer.text(format!("{op:<28} {opsets:<8} {:<9} {}", row.gradient, row.note).trim_end());
     }
     Ok(Done::Fully)

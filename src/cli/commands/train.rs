@@ -16,7 +16,9 @@ use std::time::Instant;
 #[command(
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ --train last:2 --epochs 10 --out A.edelta\n  \
                   edgetune train recipe.toml --out A.edelta --report R.json\n  edgetune train model.onnx --data \
-                  texts.jsonl --tokenizer tokenizer.json --out A.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
+                  texts.jsonl --tokenizer tokenizer.json --out A.edelta\n  edgetune train model.onnx --data photos/ --solver \
+                  ridge --out A.edelta\n  edgetune train model.onnx --data more/ --solver imprint --from A.edelta \
+                  --out B.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
                   beside the delta; the same command with --resume goes on from it."
 )]
 pub struct Args {
@@ -57,6 +59,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }
     printer.document(&trained.report);
     if trained.interrupted {
+        if job.recipe.solver.is_some() {
+            printer.note("stopped; the same command goes on with the features that are in the cache");
+            return Ok(Done::Interrupted);
+        }
         let checkpoint = run::checkpoint_path(out);
         printer.note(format!("stopped; the checkpoint is {}, go on with --resume", checkpoint.display()));
         return Ok(Done::Interrupted);

@@ -75,6 +75,9 @@ pub struct Situation<'a> {
     pub tell: &'a dyn Fn(&str),
 }
 
+/// Learned values by their parameter's name.
+type HeadValues = HashMap<String, Vec<f32>>;
+
 /// What was found and chosen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
@@ -247,11 +250,7 @@ impl Situation<'_> {
     }
 
     /// Trains the head as a run of its own would; gives its values and what the body did. `None` if stopped.
-    fn train_head(
-        &self,
-        row: &mut Row,
-        dims: &BTreeMap<String, u64>,
-    ) -> Result<Option<(HashMap<String, Vec<f32>>, Pass)>, Error> {
+    fn train_head(&self, row: &mut Row, dims: &BTreeMap<String, u64>) -> Result<Option<(HeadValues, Pass)>, Error> {
         let bundle = self.bundle(&row.train)?;
         let mut order = fit::order(&self.split.train, self.settings.seed, 0);
         order.extend(&self.split.validation);

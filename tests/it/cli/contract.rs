@@ -38,7 +38,8 @@ fn train_reports_what_the_contract_names() {
     }
     let epochs = report["epochs"].as_array().unwrap();
     assert_eq!(epochs.len(), 2);
-    assert_eq!(names(&epochs[0]), ["seconds", "train_loss", "validation_accuracy", "validation_loss"]);
+    let epoch = ["seconds", "train_loss", "validation_accuracy", "validation_loss", "validation_perplexity"];
+    assert_eq!(names(&epochs[0]), epoch);
     assert_eq!(names(&report["versions"]), ["edgetune", "onnxruntime"]);
     assert_eq!(report["delta_bytes"], place.read("a.edelta").len());
     assert_eq!(report["base_hash"].as_str().unwrap().len(), 64);
@@ -100,4 +101,21 @@ fn the_machine_and_its_library_are_described() {
     for finding in place.run("doctor --json").json().as_array().unwrap() {
         assert_eq!(names(finding), ["fine", "found", "remedy", "what"]);
     }
+}
+
+/// `UPDATE=1 cargo test readme_lists` writes the table anew.
+#[test]
+fn the_readme_lists_the_operators_that_the_program_knows() {
+    const MARKS: (&str, &str) = ("<!-- ops: begin -->\n", "<!-- ops: end -->");
+    let table = Place::new().run("ops --markdown").done().out;
+    assert!(table.lines().count() > 50 && table.contains("| `MatMul` |"), "{table}");
+    let path = super::project("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(MARKS.0).expect("the first mark");
+    let (found, after) = rest.split_once(MARKS.1).expect("the second mark");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1)).unwrap();
+        return;
+    }
+    assert!(found == table, "the rules changed: UPDATE=1 cargo test readme_lists");
 }

@@ -166,6 +166,43 @@ fn the_body_is_stopped_within_a_second_and_gone_on_with() {
 }
 
 #[test]
+fn a_solver_that_is_stopped_goes_on_with_the_features_it_has() {
+    let place = Place::new();
+    place.link("models/efficientnet_lite0/model.onnx", "large.onnx");
+    place.photographs("train", &["cat", "dog", "ship"], 60);
+    let train = "train large.onnx --data train --size 224 --scale 1 --mean 127 --std 128 --solver ridge --threads 1 \
+                 --cache cache --out a.edelta";
+    let (child, lines) = started(&place, train, 0);
+    wait_for_features(&place);
+    send(&child, "INT");
+    let sent = Instant::now();
+    let (status, said) = end(child, lines);
+    let took = sent.elapsed();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(said.contains("the same command goes on") && !said.contains("--resume"), "{said}");
+    assert!(!place.path("a.edelta.checkpoint").exists() && !place.path("a.edelta").exists());
+    let report = place.run(&format!("{train} --json")).json();
+    let [cached, computed] =
+        ["body_samples_cached", "body_samples_computed"].map(|name| report[name].as_u64().unwrap());
+    assert!(cached > 0 && computed > 0 && cached + computed == 180, "{cached} were kept, {computed} computed");
+    let delta = place.read("a.edelta");
+    place.run(&train.replace("--cache cache", "--no-cache")).done();
+    assert!(delta == place.read("a.edelta"), "another delta after an interruption");
+}
+
+/// Waits until the cache `cache` holds features.
+fn wait_for_features(place: &Place) {
+    let began = Instant::now();
+    let folders = || std::fs::read_dir(place.path("cache/features")).into_iter().flatten().flatten();
+    let holds = || folders().any(|folder| folder.path().join("records").metadata().is_ok_and(|file| file.len() > 0));
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no features came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_stopped_test_goes_on_with_what_was_learned() {
     let place = Place::new();
     place.link("models/efficientnet_lite0/model.onnx", "large.onnx");

@@ -36,15 +36,38 @@ fn the_deepest_cut_is_one_that_prepare_takes() {
 fn nothing_below_an_lstm_can_learn() {
     let place = Place::with_sequences();
     let found = place.run("inspect recurrent.onnx --json").json();
-    assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 3));
-    let below = &found["layers"][0];
+    assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 4));
+    let below = &found["layers"][1];
     assert_eq!((&below["trainable"], &below["last"]), (&false.into(), &3.into()));
     assert!(below["blocked_by"].as_str().unwrap().contains("LSTM"), "{below}");
-    assert_eq!(found["layers"][1]["feature_bytes"], 3 * 4);
+    assert_eq!(found["layers"][2]["feature_bytes"], 3 * 4);
     let text = place.run("inspect recurrent.onnx").done().out;
     assert!(text.contains("deepest cut: --train last:2; below it, node `LSTM_"), "{text}");
     place.run("prepare recurrent.onnx --train last:2 --classes 2 --out bundle").done();
     place.run("prepare recurrent.onnx --train last:3 --classes 2 --out bundle").fails(&["LSTM", "no gradient"]);
+}
+
+#[test]
+fn every_node_in_the_gradients_way_is_named() {
+    let place = Place::with_model("mobilenet_folded");
+    place.write("twice.onnx", models::twice_recurrent());
+    let found = place.run("inspect twice.onnx --json").json();
+    let named = |index: usize| (&found["blocking"][index]["node"], &found["blocking"][index]["op"]);
+    assert_eq!(named(0), (&"upper".into(), &"LSTM".into()), "{found}");
+    assert_eq!(named(1), (&"lower".into(), &"GRU".into()), "{found}");
+    for blocking in found["blocking"].as_array().unwrap() {
+        assert_eq!(blocking["opset"], 17, "{blocking}");
+        assert!(blocking["remedy"].as_str().unwrap().contains("smaller --train last:N"), "{blocking}");
+    }
+    assert_eq!((&found["deepest"], found["blocking"].as_array().unwrap().len()), (&1.into(), 2));
+    let first = |layer: usize| found["layers"][layer]["blocked_by"].as_str().unwrap();
+    assert!(first(0).contains("upper"), "the nearest to the output: {}", first(0));
+    let text = place.run("inspect twice.onnx").done().out;
+    assert!(text.contains("below it, node `upper` (LSTM, opset 17): no gradient; "), "{text}");
+    assert!(text.contains("also in the way: node `lower` (GRU, opset 17): no gradient; "), "{text}");
+    assert_eq!(text.matches("`upper`").count(), 1, "{text}");
+    assert!(text.contains("float[batch,2]"), "what the last layer gives: {text}");
+    assert_eq!(place.run("inspect base.onnx --json").json()["blocking"], serde_json::json!([]));
 }
 
 #[test]

@@ -53,6 +53,54 @@ pub fn recurrent() -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, 5, 4] → matrix product → GRU → matrix product → LSTM → dense 2, the recurrent ones named `lower` and `upper`.
+pub fn twice_recurrent() -> Vec<u8> {
+    let b = Builder::new(Graph::new("twice", 17), "");
+    let steps = input(&b, "x", DType::Float, &[5, 4]).matmul(weight(&b, 1, &[4, 4])).transpose(&[1, 0, 2]);
+    let hidden = [("hidden_size", Attr::Int(3))];
+    let (w, r) = (weight(&b, 2, &[1, 9, 4]), weight(&b, 3, &[1, 9, 3]));
+    let lower = b.node("GRU", &[Some(steps), Some(w), Some(r)], 1, &hidden)[0].squeeze(&[1]);
+    let (w, r) = (weight(&b, 4, &[1, 12, 3]), weight(&b, 5, &[1, 12, 3]));
+    let between = lower.matmul(weight(&b, 6, &[3, 3]));
+    let last = b.node("LSTM", &[Some(between), Some(w), Some(r)], 2, &hidden)[1].squeeze(&[0]);
+    b.output("logits", dense(&b, last, 7, 3, 2));
+    let mut graph = b.finish();
+    for node in &mut graph.nodes {
+        match node.op.as_str() {
+            "GRU" => node.name = "lower".into(),
+            "LSTM" => node.name = "upper".into(),
+            _ => {}
+        }
+    }
+    onnx::encode(&graph, &Weights::Embedded)
+}
+
+/// `x` [batch, 4] → dense 8 → ReLU → matrix product 3 without a bias → `y`.
+pub fn without_bias() -> Vec<u8> {
+    let b = Builder::new(Graph::new("without_bias", 17), "");
+    let hidden = dense(&b, input(&b, "x", DType::Float, &[4]), 1, 4, 8).unary("Relu");
+    b.output("y", hidden.matmul(weight(&b, 3, &[8, 3])));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// `x` [batch, 4] → dense 8 → ReLU → dense 3 → whole numbers → `y`: looks linear above its last layer, and is not.
+pub fn rounded() -> Vec<u8> {
+    let b = Builder::new(Graph::new("rounded", 17), "");
+    let hidden = dense(&b, input(&b, "x", DType::Float, &[4]), 1, 4, 8).unary("Relu");
+    b.output("y", dense(&b, hidden, 3, 8, 3).cast(DType::Int32).cast(DType::Float));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// `x` [batch, 2, 3, 3] → convolution 8 → ReLU → convolution 3 of that kernel, its mean over the image → `y`.
+pub fn convolutional(kernel: u64) -> Vec<u8> {
+    let b = Builder::new(Graph::new("convolutional", 17), "");
+    let image = input(&b, "x", DType::Float, &[2, 3, 3]);
+    let hidden = b.op("Conv", &[image, weight(&b, 1, &[8, 2, 1, 1]), weight(&b, 2, &[8])], &[]).unary("Relu");
+    let maps = b.op("Conv", &[hidden, weight(&b, 3, &[3, 8, kernel, kernel]), weight(&b, 4, &[3])], &[]);
+    b.output("y", maps.unary("GlobalAveragePool").unary("Flatten"));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
 /// `x` [batch, 4] → matrix product → the place of its largest value → rows of a table → dense 3.
 pub fn choice() -> Vec<u8> {
     let b = Builder::new(Graph::new("choice", 17), "");

@@ -1,0 +1,230 @@
+//! Whether all that a bundle learns is one linear layer that reads the features themselves, and where its numbers go.
+
+use super::ridge::Layer;
+use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
+use crate::train::error::Error;
+use crate::train::prepare::Bundle;
+use ndarray::{Array2, ArrayView2};
+
+/// A linear layer in the tail: output = α·x·Wᵀ + β·b.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// Place of the weight among the bundle's parameters.
+    weight: usize,
+    /// The weight's axis of the classes.
+    axis: usize,
+    /// Place of the bias, if there is one.
+    bias: Option<usize>,
+    alpha: f64,
+    beta: f64,
+    /// Whether the layer is a 1×1 convolution whose output is averaged over the image's places.
+    convolution: bool,
+    /// Classes or values.
+    pub outputs: usize,
+    /// What it reads of a sample.
+    pub inputs: usize,
+}
+
+impl Linear {
+    /// Finds the layer in a bundle's tail.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for `--solver` with what the tail has besides one linear layer.
+    pub fn find(bundle: &Bundle) -> Result<Self, Error> {
+        let graph = bundle.tail_graph();
+        let names: Vec<&str> = bundle.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        let mut found = walk(graph, &names)?;
+        let feature = bundle.features.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        let learned = 1 + usize::from(found.bias.is_some());
+        if names.len() != learned || feature.len() != 1 {
+            return Err(refuse(format!(
+                "{} tensors learn ({}) over {} features, but only one linear layer has a closed form",
+                names.len(),
+                names.join(", "),
+                feature.len()
+            )));
+        }
+        let weight = &bundle.parameters[found.weight];
+        if weight.shape.iter().skip(2).any(|size| *size != 1) {
+            return Err(refuse(format!(
+                "the convolution with `{}` {:?} is not linear in one place",
+                weight.name, weight.shape
+            )));
+        }
+        let sizes: Vec<u64> = weight.shape.iter().copied().take(2).collect();
+        let [Some(outputs), Some(inputs)] = [sizes.get(found.axis), sizes.get(1 - found.axis)] else {
+            return Err(refuse(format!("the weight `{}` has shape {:?}, but a matrix is needed", weight.name, sizes)));
+        };
+        (found.outputs, found.inputs) = (*outputs as usize, *inputs as usize);
+        if let Some(bias) = found.bias.map(|bias| &bundle.parameters[bias])
+            && bias.initial.len() != found.outputs
+        {
+            return Err(refuse(format!("the bias `{}` has {} values", bias.name, bias.initial.len())));
+        }
+        Ok(found)
+    }
+
+    /// Whether the layer has a bias.
+    pub fn has_bias(&self) -> bool {
+        self.bias.is_some()
+    }
+
+    /// What the layer reads, from the feature that crosses the cut: `[samples, inputs]`.
+    ///
+    /// # Errors
+    /// A feature of another shape.
+    pub fn rows(&self, feature: &Tensor) -> Result<Array2<f32>, Error> {
+        let samples = feature.shape.first().copied().unwrap_or(0) as usize;
+        let values = feature.to_f32().unwrap_or_default();
+        let places = values.len() / (samples * self.inputs).max(1);
+        if values.len() != samples * self.inputs * places || (places != 1 && !self.convolution) {
+            return Err(refuse(format!(
+                "the layer reads {} numbers a sample, but the cut hands over {:?}",
+                self.inputs, feature.shape
+            )));
+        }
+        if places == 1 {
+            return Ok(Array2::from_shape_vec((samples, self.inputs), values).expect("the sizes were compared"));
+        }
+        let mean = |place: &[f32]| place.iter().sum::<f32>() / places as f32;
+        let means = values.chunks_exact(places).map(mean).collect();
+        Ok(Array2::from_shape_vec((samples, self.inputs), means).expect("the sizes were compared"))
+    }
+
+    /// Weights and biases as the bundle's parameters hold them.
+    pub fn place(&self, layer: &Layer) -> Vec<Vec<f32>> {
+        let weights = layer.weights.mapv(|w| (w / self.alpha) as f32);
+        let weights = if self.axis == 0 { weights } else { weights.reversed_axes() };
+        let bias = layer.bias.mapv(|b| (b / self.beta) as f32).to_vec();
+        self.in_order(weights.iter().copied().collect(), bias)
+    }
+
+    /// The weights `[outputs, inputs]` and biases as they are stored in parameters, α and β left aside.
+    pub fn stored(&self, values: &[Vec<f32>]) -> (Array2<f32>, Vec<f32>) {
+        let weight = &values[self.weight];
+        let shape = if self.axis == 0 { (self.outputs, self.inputs) } else { (self.inputs, self.outputs) };
+        let weight = ArrayView2::from_shape(shape, weight).expect("the weight has the bundle's shape");
+        let weight = if self.axis == 0 { weight } else { weight.reversed_axes() };
+        (weight.to_owned(), self.bias.map_or_else(Vec::new, |bias| values[bias].clone()))
+    }
+
+    /// The opposite of [`Linear::stored`].
+    pub fn store(&self, weights: &Array2<f32>, bias: Vec<f32>) -> Vec<Vec<f32>> {
+        let weights = if self.axis == 0 { weights.view() } else { weights.t() };
+        self.in_order(weights.iter().copied().collect(), bias)
+    }
+
+    /// α and β, by which stored weights and biases are multiplied.
+    pub fn factors(&self) -> (f64, f64) {
+        (self.alpha, self.beta)
+    }
+
+    fn in_order(&self, weights: Vec<f32>, bias: Vec<f32>) -> Vec<Vec<f32>> {
+        match self.bias {
+            None => vec![weights],
+            Some(place) if place < self.weight => vec![bias, weights],
+            Some(_) => vec![weights, bias],
+        }
+    }
+}
+
+/// The refusal that every tail without a closed form gets.
+pub fn refuse(problem: String) -> Error {
+    let remedy = "choose --train head, or leave --solver out to train by gradient steps";
+    Error::Setting { setting: "--solver", problem: format!("{problem}; {remedy}") }
+}
+
+/// Follows the output back to the layer.
+fn walk(graph: &Graph, names: &[&str]) -> Result<Linear, Error> {
+    let producers = graph.producers();
+    let learned = |id: Option<ValueId>| learned(graph, names, id);
+    let (mut value, mut bias) = (graph.outputs[0], None);
+    loop {
+        let Some(node) = producers.get(&value).map(|index| &graph.nodes[*index]) else {
+            return Err(refuse(format!("no layer that learns makes `{}`", graph.value_name(value))));
+        };
+        let input = |place: usize| node.inputs.get(place).copied().flatten();
+        let linear = |axis: usize, from: Option<(usize, bool)>, bias| {
+            let (weight, turned) = from?;
+            let axis = if turned { 1 - axis } else { axis };
+            let (alpha, beta) = (1.0, 1.0);
+            Some(Linear { weight, axis, bias, alpha, beta, convolution: false, outputs: 0, inputs: 0 })
+        };
+        let found = match node.op.as_str() {
+            "Gemm" if node.int("transA", 0) == 0 => {
+                let own = learned(input(2)).map(|(bias, _)| bias);
+                let axis = if node.int("transB", 0) == 1 { 0 } else { 1 };
+                let (alpha, beta) = (node.float("alpha", 1.0).into(), node.float("beta", 1.0).into());
+                if input(2).is_some() == own.is_some() {
+                    linear(axis, learned(input(1)), own.or(bias)).map(|found| Linear {
+                        alpha,
+                        beta: if own.is_some() { beta } else { 1.0 },
+                        ..found
+                    })
+                } else {
+                    None
+                }
+            }
+            "MatMul" => linear(1, learned(input(1)), bias),
+            "Conv" if pointwise(node) => {
+                let own = learned(input(2)).map(|(bias, _)| bias);
+                let whole = input(2).is_some() == own.is_some();
+                let found = linear(0, learned(input(1)).filter(|_| whole), own.or(bias));
+                found.map(|found| Linear { convolution: true, ..found })
+            }
+            "Add" if bias.is_none() => {
+                let (a, b) = (input(0), input(1));
+                let (constant, rest) = if learned(b).is_some() { (b, a) } else { (a, b) };
+                match (learned(constant), rest) {
+                    (Some((place, _)), Some(rest)) => {
+                        bias = Some(place);
+                        value = rest;
+                        continue;
+                    }
+                    _ => None,
+                }
+            }
+            "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "ReduceMean"
+            | "Reshape" => match input(0) {
+                Some(below) => {
+                    value = below;
+                    continue;
+                }
+                None => None,
+            },
+            _ => None,
+        };
+        return found.ok_or_else(|| {
+            refuse(format!(
+                "between what learns and the output is node `{}` ({}), which is not linear in it",
+                node.name, node.op
+            ))
+        });
+    }
+}
+
+/// The parameter behind a value, through nodes that only turn or convert it, and whether it is transposed.
+fn learned(graph: &Graph, names: &[&str], id: Option<ValueId>) -> Option<(usize, bool)> {
+    let mut id = id?;
+    let producers = graph.producers();
+    let mut turned = false;
+    loop {
+        if let Some(place) = names.iter().position(|name| *name == graph.value_name(id)) {
+            return Some((place, turned));
+        }
+        let node = &graph.nodes[*producers.get(&id)?];
+        match node.op.as_str() {
+            "Cast" | "Identity" => {}
+            "Transpose" if node.ints("perm").is_none_or(|perm| perm == [1, 0]) => turned = !turned,
+            _ => return None,
+        }
+        id = node.inputs.first().copied().flatten()?;
+    }
+}
+
+/// A convolution that sees one place at a time.
+fn pointwise(node: &Node) -> bool {
+    let all = |name: &str, value: i64| node.ints(name).is_none_or(|values| values.iter().all(|v| *v == value));
+    let padded = matches!(node.attributes.get("auto_pad"), Some(Attr::Str(pad)) if pad != "NOTSET" && pad != "VALID");
+    all("kernel_shape", 1) && all("strides", 1) && all("pads", 0) && node.int("group", 1) == 1 && !padded
+}
