@@ -18,6 +18,7 @@ pub mod optimizer;
 pub mod plan;
 pub mod prepare;
 pub mod schedule;
+mod settings;
 pub mod step;
 pub mod step_session;
 
