@@ -121,6 +121,9 @@ pub struct Recipe {
     /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
+    /// Optimiser steps after which the run ends, in place of --epochs
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u32>,
     /// Samples in one run of the step graph [default: 32, 4 for a language model]
     #[arg(long, value_name = "N")]
     pub batch: Option<u32>,
@@ -212,6 +215,7 @@ impl Recipe {
             l2: self.l2.or(other.l2),
             from: self.from.or(other.from),
             epochs: self.epochs.or(other.epochs),
+            max_steps: self.max_steps.or(other.max_steps),
             batch: self.batch.or(other.batch),
             accumulate: self.accumulate.or(other.accumulate),
             lr: self.lr.or(other.lr),

@@ -270,15 +270,16 @@ impl Learn<'_> {
             let path = checkpoint.display();
             printer.note(format!("beginning anew; {path} is of an interrupted run that --resume would go on with"));
         }
-        let steps = u64::from(self.settings.steps_per_epoch(self.data.split.train.len()));
-        let progress = printer.progress("training", steps * u64::from(self.settings.epochs), "steps");
+        let samples = self.data.split.train.len();
+        let epochs = self.settings.epochs_begun(samples);
+        let progress = printer.progress("training", self.settings.total_steps(samples), "steps");
         let mut around = Around {
             checkpoint: Some(&checkpoint),
             resume: self.job.resume,
             keep_start: self.keep_start,
             stop: self.stop,
             clock,
-            tell: &mut |event| tell(&progress, self.settings.epochs, event),
+            tell: &mut |event| tell(&progress, epochs, event),
         };
         let (data, settings) = (self.data, self.settings);
         let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);

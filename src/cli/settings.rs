@@ -25,6 +25,7 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
     let language = recipe.loss == Some(LossName::NextToken);
     let settings = Settings {
         epochs: recipe.epochs.unwrap_or(if language { 3 } else { 10 }),
+        max_steps: recipe.max_steps,
         batch: recipe.batch.unwrap_or(if language { 4 } else { 32 }),
         accumulate: recipe.accumulate.unwrap_or(1),
         learning_rate: recipe.lr.unwrap_or(match recipe.optimizer {

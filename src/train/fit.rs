@@ -5,9 +5,10 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::features::Features;
 use super::loss::Loss;
-use super::optimizer::{Optimizer, State, global_norm, gradient_scale};
+use super::optimizer::{State, global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
+pub use super::settings::{ScheduleKind, Settings};
 use super::step::{LABELS, LOSS, gradient_name};
 use super::step_session::step_session;
 use crate::adapter::fp16;
@@ -17,101 +18,6 @@ use crate::graph::Tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-/// How to train. Two runs with equal settings, base and data give the same bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Passes over the training samples.
-    pub epochs: u32,
-    /// Samples in one run of the step graph.
-    pub batch: u32,
-    /// Runs whose gradients are averaged for one optimiser step.
-    pub accumulate: u32,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// How it moves.
-    pub schedule: ScheduleKind,
-    /// Share of all steps that warm up, 0 to 1.
-    pub warmup_share: f64,
-    /// Factor of the learning rate for a fresh head: it starts from nothing, the layers below it from the base.
-    pub head_rate: f64,
-    /// The update.
-    pub optimizer: Optimizer,
-    /// Limit on the norm of all gradients together.
-    pub clip_norm: Option<f64>,
-    /// Epochs without a better validation loss before the run ends.
-    pub patience: Option<u32>,
-    /// Decides the order of the samples and the split.
-    pub seed: u64,
-    /// What is minimised.
-    pub loss: Loss,
-}
-
-/// The shape of the learning rate over the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// The same after the warm-up.
-    Constant,
-    /// Half a cosine down to zero after the warm-up.
-    Cosine,
-}
-
-impl Settings {
-    /// Optimiser steps in one epoch of `samples`.
-    pub fn steps_per_epoch(&self, samples: usize) -> u32 {
-        samples.div_ceil(self.batch.max(1) as usize * self.accumulate.max(1) as usize) as u32
-    }
-
-    /// Whether each value is in its range.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] with the first that is not.
-    pub fn check(&self) -> Result<(), Error> {
-        let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
-        let counts = [("--epochs", self.epochs), ("--batch", self.batch), ("--accumulate", self.accumulate)];
-        if let Some((setting, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
-            return refuse(setting, "0 of them would learn nothing; give 1 or more".into());
-        }
-        if self.patience == Some(0) {
-            return refuse("--patience", "0 epochs would end every run after its first; give 1 or more".into());
-        }
-        let rate = self.learning_rate;
-        if !(rate > 0.0 && rate.is_finite()) {
-            return refuse("--lr", format!("{rate} is not a positive number; 0.001 is a good start"));
-        }
-        if !(0.0..=1.0).contains(&self.warmup_share) {
-            return refuse("--warmup", format!("{} is no share; give 0 to 1, such as 0.1", self.warmup_share));
-        }
-        if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
-            return refuse("--clip-norm", "must be a positive number, such as 1; leave it out for no limit".into());
-        }
-        let (Optimizer::AdamW { weight_decay, .. } | Optimizer::Sgd { weight_decay, .. }) = self.optimizer;
-        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-            return refuse("--weight-decay", format!("{weight_decay} is not 0 or more; 0.01 is usual for adamw"));
-        }
-        if let Optimizer::Sgd { momentum, .. } = self.optimizer
-            && !(0.0..1.0).contains(&momentum)
-        {
-            return refuse("--momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
-        }
-        match self.loss {
-            Loss::CrossEntropy { label_smoothing, .. } if !(0.0..1.0).contains(&label_smoothing) => {
-                refuse("--label-smoothing", format!("{label_smoothing} is not from 0 to below 1; 0.1 is usual"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn schedule(&self, steps_per_epoch: u32) -> Schedule {
-        let total_steps = u64::from(steps_per_epoch) * u64::from(self.epochs);
-        let warmup_steps = (self.warmup_share * total_steps as f64).round() as u64;
-        match self.schedule {
-            ScheduleKind::Constant => Schedule::Constant { warmup_steps },
-            ScheduleKind::Cosine => Schedule::Cosine { warmup_steps, total_steps, end_share: 0.0 },
-        }
-    }
-}
 
 /// One finished epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -223,10 +129,13 @@ pub fn fit(
             run.keep_if_best(&metrics);
         }
     }
-    while run.state.epoch < settings.epochs && !run.out_of_patience() {
+    let epochs = settings.epochs_begun(split.train.len());
+    while run.state.epoch < epochs && !run.out_of_patience() {
+        let left = settings.total_steps(split.train.len()) - u64::from(run.state.epoch) * u64::from(steps);
+        let due = left.min(steps.into()) as u32;
         let order = order(&split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
-        while run.state.step < steps {
+        while run.state.step < due {
             if !run.step(&order, steps, around)? {
                 return run.interrupted(around);
             }
@@ -235,9 +144,9 @@ pub fn fit(
         if !run.features.ready(&split.validation, around.stop)? {
             return run.interrupted(around);
         }
-        run.end_epoch(steps, began, around)?;
+        run.end_epoch(due, began, around)?;
     }
-    let end = if run.state.epoch < settings.epochs { End::Early } else { End::Finished };
+    let end = if run.state.epoch < epochs { End::Early } else { End::Finished };
     Ok(run.outcome(end))
 }
 
@@ -351,7 +260,7 @@ impl<'a> Run<'a> {
             labels,
             split,
             settings,
-            schedule: settings.schedule(settings.steps_per_epoch(split.train.len())),
+            schedule: settings.schedule(split.train.len()),
             bound,
             tail: Session::from_file(&bundle.tail, options)?,
             state,

@@ -20,6 +20,7 @@ pub mod prepare;
 pub mod schedule;
 pub mod safetensors;
 pub mod solve;
+mod settings;
 pub mod step;
 pub mod step_session;
 

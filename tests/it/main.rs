@@ -14,6 +14,7 @@ mod grad_walk;
 mod language;
 mod onnx_files;
 mod optimizer;
+mod peft;
 mod plan;
 mod solve;
 mod tidy;

@@ -294,7 +294,10 @@ impl Situation<'_> {
             f64::from(self.settings.steps_per_epoch(self.split.train.len())) * row.parameters as f64 * UPDATE_S;
         let epoch_s = train * sample_s + updates + validation * sample_s * FORWARD_SHARE;
         row.step_ms = Some(step_s * 1e3);
-        row.run_s = Some((train + validation) * body_s.unwrap_or(0.0) + f64::from(self.settings.epochs) * epoch_s);
+        row.run_s = Some(
+            (train + validation) * body_s.unwrap_or(0.0)
+                + f64::from(self.settings.epochs_begun(self.split.train.len())) * epoch_s,
+        );
         row.verdict = row.judge(&self.budgets, (self.clock)());
         Ok(())
     }

@@ -102,6 +102,7 @@ fn settings_that_make_no_sense() {
         &place,
         &[
             (&with("--epochs 0"), &["--epochs", "1 or more"]),
+            (&with("--max-steps 0"), &["--max-steps", "1 or more"]),
             (&with("--batch 0"), &["--batch", "1 or more"]),
             (&with("--accumulate 0"), &["--accumulate", "1 or more"]),
             (&with("--patience 0"), &["--patience", "1 or more"]),

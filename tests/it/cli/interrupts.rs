@@ -50,6 +50,29 @@ fn end(mut child: Child, mut lines: impl BufRead) -> (ExitStatus, String) {
 }
 
 #[test]
+fn a_run_of_so_many_steps_ends_there_and_can_be_gone_on_with() {
+    let place = ready();
+    let train =
+        |steps: &str, out: &str| TRAIN.replace("--epochs 100", &format!("--schedule cosine {steps} --out {out}"));
+    // 10 steps of 4 are an epoch of the 38 samples: the schedule, too, knows where the run ends.
+    place.run(&train("--epochs 2", "epochs.edelta")).done();
+    place.run(&train("--max-steps 20 --epochs 5", "steps.edelta")).done();
+    assert_eq!(place.read("steps.edelta"), place.read("epochs.edelta"));
+    place.run(&train("--max-steps 17", "fewer.edelta")).done();
+    assert_ne!(place.read("fewer.edelta"), place.read("epochs.edelta"));
+
+    place.run(&train("--max-steps 497", "whole.edelta")).done();
+    let again = train("--max-steps 497", "a.edelta");
+    let (child, lines) = started(&place, &again, 1);
+    send(&child, "INT");
+    let (_, told) = end(child, lines);
+    assert!(!told.contains("epoch 50/50"), "it was not stopped: {told}");
+    let resumed = place.run(&format!("{again} --resume")).done();
+    assert!(resumed.err.contains("epoch 50/50"), "{}", resumed.err);
+    assert_eq!(place.read("a.edelta"), place.read("whole.edelta"));
+}
+
+#[test]
 fn stopped_runs_go_on_to_the_same_bytes() {
     let place = ready();
     place.run(&format!("{TRAIN} --out whole.edelta")).done();

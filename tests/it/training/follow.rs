@@ -1,8 +1,8 @@
 //! Trains a golden's model through the bundle, the step graph and the optimiser.
 
-use super::golden::{Goldens, Model, Run};
+use super::golden::{Adapter, Goldens, Model, Run};
 use crate::engine::runtime;
-use edgetune::adapter::Request;
+use edgetune::adapter::{Places, Request};
 use edgetune::cut::Selection;
 use edgetune::engine::{Bound, Options, Session};
 use edgetune::graph::{DType, Tensor};
@@ -32,7 +32,7 @@ pub fn follows_pytorch(goldens: &Goldens, model: &str, run: &str, tolerance: f64
 /// The loss of every step, before its update.
 fn losses(goldens: &Goldens, model: &Model, run: &Run) -> Vec<f64> {
     let scratch = tempfile::tempdir().unwrap();
-    let bundle = bundle_of(&goldens.path(model), &model.learning(run), scratch.path());
+    let bundle = bundle_of(&goldens.path(model), &model.learning(run), run.adapter.as_ref(), scratch.path());
     let mut trainer = Trainer::new(&bundle, &run.loss(), run.optimizer());
     let mut arrays = goldens.arrays(model);
     let step = |batch| {
@@ -81,12 +81,20 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The bundle that trains just these initializers.
-fn bundle_of(path: &Path, initializers: &[&str], bundles: &Path) -> Bundle {
+/// The bundle that trains just these initializers, which are a method's where there is one.
+fn bundle_of(path: &Path, initializers: &[&str], adapter: Option<&Adapter>, bundles: &Path) -> Bundle {
     runtime();
     let base = Base::read(path).unwrap_or_else(|error| panic!("{error}"));
     let selections: Vec<Selection> = initializers.iter().map(|name| Selection::Names((*name).into())).collect();
-    let request = Request { selections: &selections, ..Request::default() };
+    let request = match adapter {
+        None => Request { selections: &selections, ..Request::default() },
+        Some(adapter) => Request {
+            method: Some(adapter.method()),
+            places: Places { targets: &adapter.targets, feedforward: &adapter.feedforward, last: None },
+            seed: adapter.seed,
+            ..Request::default()
+        },
+    };
     let bundle = prepare(&base, &request, bundles).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut learned: Vec<&str> = bundle.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     learned.sort_unstable();

@@ -1,5 +1,6 @@
 //! Reads goldens of whole runs; `tests/goldens/README.md` has their format.
 
+use edgetune::adapter::{Kind, Method};
 use edgetune::graph::{DType, Tensor};
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::Optimizer;
@@ -23,6 +24,9 @@ pub struct Model {
     model: String,
     /// The archive with the batches.
     arrays: String,
+    /// What the names of the model's arrays begin with in an archive of several models.
+    #[serde(default)]
+    prefix: String,
     /// How many batches there are; step *s* takes batch *s* mod that number.
     #[serde(default = "eight")]
     pub batches: usize,
@@ -48,6 +52,8 @@ pub struct Run {
     pub name: String,
     /// PyTorch's names of what learns.
     pub trains: Vec<String>,
+    /// The method that was put into the model; none where `trains` are weights of the model's own.
+    pub adapter: Option<Adapter>,
     optimizer: serde_json::Value,
     /// `next-token`; cross-entropy where nothing is said.
     #[serde(default)]
@@ -55,6 +61,33 @@ pub struct Run {
     pub learning_rate: f64,
     /// Of every step, before its update.
     pub losses: Vec<f64>,
+}
+
+/// A method of `edgetune::adapter`, and where it was put.
+#[derive(Deserialize)]
+pub struct Adapter {
+    method: String,
+    rank: u32,
+    alpha: f32,
+    pub seed: u64,
+    pub targets: Vec<String>,
+    pub feedforward: Vec<String>,
+}
+
+impl Adapter {
+    pub fn method(&self) -> Method {
+        let kind = match self.method.as_str() {
+            "lora" => Kind::Lora,
+            "rslora" => Kind::RsLora,
+            "dora" => Kind::Dora,
+            "lora-fa" => Kind::LoraFa,
+            "ia3" => Kind::Ia3,
+            "bitfit" => Kind::BitFit,
+            "norm" => Kind::Norm,
+            other => panic!("no method {other:?}"),
+        };
+        Method { kind, rank: self.rank, alpha: self.alpha }
+    }
 }
 
 impl Goldens {
@@ -78,7 +111,7 @@ impl Goldens {
 
     /// The model's batches.
     pub fn arrays(&self, model: &Model) -> Arrays {
-        Arrays::open(&self.folder.join(&model.arrays))
+        Arrays { prefix: model.prefix.clone(), ..Arrays::open(&self.folder.join(&model.arrays)) }
     }
 }
 
@@ -132,22 +165,26 @@ pub fn optimizer(spec: &serde_json::Value) -> Optimizer {
 }
 
 /// The arrays of all batches: `NAME/BATCH`, or `NAME` with the batch as its first axis.
-pub struct Arrays(NpzReader<File>);
+pub struct Arrays {
+    archive: NpzReader<File>,
+    prefix: String,
+}
 
 impl Arrays {
     /// An archive of batches.
     pub fn open(path: &Path) -> Self {
         let file = File::open(path).expect("the archive is in the project");
-        Self(NpzReader::new(file).expect("an archive of arrays"))
+        Self { archive: NpzReader::new(file).expect("an archive of arrays"), prefix: String::new() }
     }
 
     fn array<T: ReadableElement + Clone>(&mut self, name: &str, batch: usize) -> ArrayD<T> {
-        let names = self.0.names().expect("names");
+        let names = self.archive.names().expect("names");
+        let name = format!("{}{name}", self.prefix);
         let numbered = format!("{name}/{batch}");
         if names.iter().any(|known| known.trim_end_matches(".npy") == numbered) {
-            return self.0.by_name::<OwnedRepr<T>, _>(&numbered).expect("an array of that type");
+            return self.archive.by_name::<OwnedRepr<T>, _>(&numbered).expect("an array of that type");
         }
-        let all = self.0.by_name::<OwnedRepr<T>, _>(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let all = self.archive.by_name::<OwnedRepr<T>, _>(&name).unwrap_or_else(|error| panic!("{name}: {error}"));
         let all: ArrayD<T> = all;
         all.index_axis(Axis(0), batch).to_owned()
     }
