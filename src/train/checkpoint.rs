@@ -7,6 +7,7 @@
 //! ```
 
 use super::error::Error;
+use super::evaluate::Metrics;
 use super::fit::EpochRecord;
 use super::optimizer::State;
 use crate::atomic::write_atomically;
@@ -35,6 +36,8 @@ pub struct Checkpoint {
     pub states: Vec<State>,
     /// Finished epochs.
     pub history: Vec<EpochRecord>,
+    /// What the first values measured, where they count as a result.
+    pub start: Option<Metrics>,
     /// The best epoch so far, by validation loss.
     pub best: Option<Best>,
 }

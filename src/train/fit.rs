@@ -10,7 +10,7 @@ use super::prepare::Bundle;
 use super::schedule::Schedule;
 use super::step::{LABELS, LOSS, gradient_name};
 use super::step_session::step_session;
-use crate::adapter::fp16;
+use crate::adapter::{Parameter, fp16};
 use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
@@ -103,6 +103,15 @@ impl Settings {
         }
     }
 
+    /// The largest learning rate that a parameter sees: a fresh head's is [`Settings::head_rate`] times that of the others.
+    pub fn peak_rate(&self, parameter: &Parameter) -> f64 {
+        self.rate(self.learning_rate, parameter)
+    }
+
+    fn rate(&self, learning_rate: f64, parameter: &Parameter) -> f64 {
+        if parameter.fresh { learning_rate * self.head_rate } else { learning_rate }
+    }
+
     fn schedule(&self, steps_per_epoch: u32) -> Schedule {
         let total_steps = u64::from(steps_per_epoch) * u64::from(self.epochs);
         let warmup_steps = (self.warmup_share * total_steps as f64).round() as u64;
@@ -158,6 +167,8 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// The learned values in fp32, of the best epoch where there is validation, else of the last.
     pub parameters: Vec<Vec<f32>>,
+    /// What the first values measured on the validation samples, where they count as a result.
+    pub start: Option<Metrics>,
     /// All finished epochs.
     pub history: Vec<EpochRecord>,
     /// The epoch the parameters are from, from 1; 0 for the first values.
@@ -189,7 +200,8 @@ pub struct Around<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Whether to go on from it.
     pub resume: bool,
-    /// Whether the first values count as a result: they are validated, and kept where no epoch is better.
+    /// Whether the first values count as a result: they are validated, and kept where no epoch is
+    /// better beyond chance ([`Metrics::better_beyond_chance`]).
     pub keep_start: bool,
     /// Raised to end the run after the step in progress.
     pub stop: &'a AtomicBool,
@@ -219,8 +231,9 @@ pub fn fit(
         if !run.features.ready(&split.validation, around.stop)? {
             return run.interrupted(around);
         }
-        if let Some(metrics) = run.validate()? {
-            run.keep_if_best(&metrics);
+        run.state.start = run.validate()?;
+        if let Some(metrics) = run.state.start.clone() {
+            run.keep(&metrics);
         }
     }
     while run.state.epoch < settings.epochs && !run.out_of_patience() {
@@ -424,7 +437,7 @@ impl<'a> Run<'a> {
         for (index, parameter) in self.bundle.parameters.iter().enumerate() {
             let (values, gradient) = self.bound.update::<f32>(&parameter.name, &self.gradients[index])?;
             let state = &mut self.state.states[index];
-            let rate = if parameter.fresh { learning_rate * self.settings.head_rate } else { learning_rate };
+            let rate = self.settings.rate(learning_rate, parameter);
             if runs > 1 {
                 optimizer.update(values, &self.sums[index], scale, rate, state);
                 self.sums[index].fill(0.0);
@@ -468,12 +481,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Copies the parameters where their validation loss is the lowest so far.
+    /// Copies the parameters where their validation loss is the lowest so far and, where the first values are a result
+    /// already, they are better than those by more than chance.
     fn keep_if_best(&mut self, metrics: &Metrics) {
-        if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
-            let parameters = self.state.parameters.clone();
-            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
+        let lowest = self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss);
+        if lowest && self.state.start.as_ref().is_none_or(|start| metrics.better_beyond_chance(start)) {
+            self.keep(metrics);
         }
+    }
+
+    fn keep(&mut self, metrics: &Metrics) {
+        let parameters = self.state.parameters.clone();
+        self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
     }
 
     /// What has grown beyond fp16 would be another value in the delta.
@@ -525,6 +544,7 @@ impl<'a> Run<'a> {
         };
         Outcome {
             parameters,
+            start: state.start,
             history: state.history,
             best_epoch,
             end,
@@ -546,6 +566,7 @@ fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpo
         states: parameters.iter().map(|values| State::new(&settings.optimizer, values.len())).collect(),
         parameters,
         history: Vec::new(),
+        start: None,
         best: None,
     }
 }

@@ -52,10 +52,33 @@ fn the_choice_can_be_made_again_without_a_plan_and_is_no_worse_than_the_head() {
             row["batch"]
         ))
         .json();
-    assert_eq!(again["trained"], auto["trained"]);
     let head = place.run("train base.onnx --data train --epochs 3 --out h.edelta --json --train head").json();
     let loss = |report: &Value| report["validation"]["after"]["loss"].as_f64().unwrap();
     assert!(loss(&auto) <= loss(&head) + 1e-6, "{} > {}", loss(&auto), loss(&head));
+    let accuracy = |report: &Value| report["validation"]["after"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy(&auto) >= accuracy(&head), "{} < {}", accuracy(&auto), accuracy(&head));
+    // What did not beat the head beyond chance is not in the delta.
+    let head_kept = auto["best_epoch"] == 0;
+    assert_eq!(auto["trained"], if head_kept { &head } else { &again }["trained"]);
+    if head_kept {
+        assert_eq!(loss(&auto), loss(&head));
+        assert_eq!(place.read("a.edelta").len(), place.read("h.edelta").len());
+    }
+}
+
+#[test]
+fn without_validation_only_the_head_is_trained() {
+    let place = ready();
+    let report = place.run(&format!("{AUTO} --val-fraction 0")).json();
+    assert_eq!(chosen(&report)["name"], "head", "{report}");
+}
+
+#[test]
+fn the_head_is_kept_with_the_rule_told() {
+    let place = ready();
+    // At this rate nothing below the head gets better.
+    let ran = place.run(&format!("{} --lr 0.5 --head-rate 0.002", AUTO.replace(" --json", ""))).done();
+    assert!(ran.err.contains("the head alone is kept") && ran.err.contains("standard error"), "{}", ran.err);
 }
 
 #[test]
