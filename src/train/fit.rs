@@ -5,7 +5,7 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::features::Features;
 use super::loss::Loss;
-use super::optimizer::{Optimizer, State, global_norm, gradient_scale};
+use super::optimizer::{Optimizer, global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 use super::step::{LABELS, LOSS, gradient_name};
@@ -345,7 +345,7 @@ impl<'a> Run<'a> {
             Some(path) if around.resume => checkpoint::read(path, &fingerprint)?,
             _ => None,
         };
-        let state = known.unwrap_or_else(|| fresh(bundle, settings, fingerprint));
+        let state = known.unwrap_or_else(|| checkpoint::fresh(bundle, &settings.optimizer, fingerprint));
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
         let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
         let several = settings.accumulate > 1;
@@ -552,22 +552,6 @@ impl<'a> Run<'a> {
             step_seconds: self.step_seconds,
             first_step_at_s: self.first_step_at_s,
         }
-    }
-}
-
-fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {
-    let parameters: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    Checkpoint {
-        fingerprint,
-        epoch: 0,
-        step: 0,
-        steps_total: 0,
-        loss_sum: 0.0,
-        states: parameters.iter().map(|values| State::new(&settings.optimizer, values.len())).collect(),
-        parameters,
-        history: Vec::new(),
-        start: None,
-        best: None,
     }
 }
 
