@@ -1,7 +1,8 @@
 //! `--train auto` and its budgets: amounts with units, and the plan as a table.
 
-use super::print::{Printer, bytes};
+use super::print::{Printer, bytes, percent};
 use super::recipe::Recipe;
+use crate::train::fit::{Outcome, Settings};
 use crate::train::plan::Plan;
 use crate::train::plan::choice::{Budgets, Verdict};
 use anyhow::{Result, bail};
@@ -66,8 +67,24 @@ fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result
     }
 }
 
-/// Every candidate with its costs, and the choice.
-pub fn print(plan: &Plan, printer: &Printer) {
+/// A run that would be killed for its memory is refused before it begins.
+///
+/// # Errors
+/// More bytes needed than available, with what would need less; nothing where it is unknown how many are available.
+pub fn refuse_beyond(needed_bytes: u64, available_bytes: Option<u64>) -> Result<()> {
+    match available_bytes {
+        Some(available) if needed_bytes > available => bail!(
+            "this run takes about {} of memory, but {} are available: stop other programs, give a smaller --batch or \
+             fewer layers with --train, or let --train auto choose what fits",
+            bytes(needed_bytes),
+            bytes(available)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Every candidate with its costs, and the choice. `settings` are those of the run that follows.
+pub fn print(plan: &Plan, settings: &Settings, printer: &Printer) {
     printer.note(format!(
         "{:<30} {:>10} {:>10} {:>5} {:>10} {:>9} {:>8} {:>9}",
         "candidate", "values", "delta", "batch", "memory", "ms/step", "run", "gain"
@@ -88,7 +105,7 @@ pub fn print(plan: &Plan, printer: &Printer) {
             match row.verdict {
                 _ if row.chosen => "chosen",
                 Verdict::Fits => "fits",
-                Verdict::TooMuchMemory => "over --budget-memory",
+                Verdict::TooMuchMemory => "too much memory",
                 Verdict::TooSlow => "over --budget-time",
                 Verdict::TooLargeDelta => "over --budget-delta",
             }
@@ -96,7 +113,29 @@ pub fn print(plan: &Plan, printer: &Printer) {
     }
     let chosen = plan.chosen();
     let train: Vec<String> = chosen.train.iter().map(|text| format!("--train {}", quoted(text))).collect();
-    printer.note(format!("the same without a plan: {} --batch {}", train.join(" "), chosen.batch));
+    let rates = match plan.rows[0].chosen {
+        true => String::new(),
+        false => format!(" --lr {} --head-rate {}", settings.learning_rate, settings.head_rate),
+    };
+    printer.note(format!("the same without a plan: {} --batch {}{rates}", train.join(" "), chosen.batch));
+}
+
+/// Whether what learned below the trained head is kept, and by which numbers.
+pub fn print_verdict(outcome: &Outcome, printer: &Printer) {
+    let Some(head) = &outcome.start else { return };
+    let margin = head.accuracy.map(|accuracy| (accuracy, percent(head.accuracy_error(accuracy)), head.samples));
+    let rule = match margin {
+        Some((accuracy, error, samples)) => format!(
+            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {samples} samples",
+            head.loss,
+            percent(accuracy)
+        ),
+        None => format!("a validation loss below {:.4}", head.loss),
+    };
+    printer.note(match outcome.best_epoch {
+        0 => format!("the head alone is kept: no epoch of what learned below it had {rule}"),
+        epoch => format!("epoch {epoch} is kept: it is better than the head alone, with {rule}"),
+    });
 }
 
 /// A word as a shell takes it.
@@ -136,6 +175,16 @@ mod tests {
         assert_eq!(budgets(&recipe(&["auto"], None)).unwrap(), Some(Budgets::default()));
         assert!(budgets(&recipe(&["last:2"], Some("1KiB"))).unwrap_err().to_string().contains("add --train auto"));
         assert!(budgets(&recipe(&["auto", "head"], None)).unwrap_err().to_string().contains("remove the other"));
+    }
+
+    #[test]
+    fn a_run_beyond_the_available_memory_is_refused_with_what_needs_less() {
+        refuse_beyond(1 << 30, Some(1 << 30)).unwrap();
+        refuse_beyond(1 << 30, None).unwrap();
+        let error = refuse_beyond(900_000_000, Some(300_000_000)).unwrap_err().to_string();
+        for part in ["900.0 MB", "300.0 MB", "--batch", "--train auto"] {
+            assert!(error.contains(part), "`{part}`: {error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What `doctor` looks at: whether this machine is ready, and what would stand in the way.
 
 use super::args::Global;
+use super::measure::available_bytes;
 use super::print::bytes;
 use crate::cache::free_bytes;
 use crate::engine;
@@ -78,11 +79,7 @@ fn processor() -> Finding {
 }
 
 fn memory() -> Finding {
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-    });
-    match available {
+    match available_bytes(Path::new("/")) {
         Some(available) if available < MEMORY_WANTED_BYTES => {
             let remedy = "stop other programs, or train with a smaller --batch";
             wrong("memory", format!("{} available", bytes(available)), remedy)

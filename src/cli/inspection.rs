@@ -85,6 +85,10 @@ pub struct Layer {
     pub cut: Option<Vec<String>>,
     /// Bytes of that for one sample; null where a size is open.
     pub feature_bytes: Option<u64>,
+    /// Estimated private memory of training from here to the top; null where the layer cannot learn or a size is open.
+    pub memory_bytes: Option<u64>,
+    /// Measured milliseconds of one step of that; null where it was not asked for.
+    pub step_ms: Option<f64>,
 }
 
 /// Looks at all layers; the cuts, which take longer, only of the last `cuts` ones.
@@ -115,6 +119,8 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
             blocked_by,
             cut,
             feature_bytes,
+            memory_bytes: None,
+            step_ms: None,
         });
     }
     let deepest = found.iter().take_while(|layer| layer.trainable).count();

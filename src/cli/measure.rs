@@ -1,6 +1,7 @@
-//! The process's memory, read from `/proc/self/status`.
+//! The process's memory, read from `/proc/self/status`, and what the system has left for it.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -57,16 +58,94 @@ pub fn private_bytes() -> u64 {
     field("RssAnon:").unwrap_or(0)
 }
 
-/// A field of `/proc/self/status`, in bytes; the kernel gives kibibytes.
+/// A field of `/proc/self/status`, in bytes.
 fn field(name: &str) -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with(name))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, name)
+}
+
+/// The number behind a name, in bytes; the kernel gives kibibytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Bytes that a process may still take before the system or its control group kills something, swap included; `None` where
+/// neither tells. `root` is the root of the file system. Read from `/proc/meminfo` and, for each group that the process is
+/// in, from the limits of version 2 (`memory.max`) or 1 (`memory.limit_in_bytes`) of the kernel's control groups
+/// (Documentation/admin-guide/cgroup-v2.rst); files that a group has cached do not count as taken.
+pub fn available_bytes(root: &Path) -> Option<u64> {
+    let system = fs::read_to_string(root.join("proc/meminfo"))
+        .ok()
+        .and_then(|text| Some(kibibytes(&text, "MemAvailable:")? + kibibytes(&text, "SwapFree:").unwrap_or(0)));
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let mut left = system;
+    for group in groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
+        for (mount, limit, usage) in [
+            ("sys/fs/cgroup", "memory.max", "memory.current"),
+            ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ] {
+            let mount = root.join(mount);
+            let own: PathBuf = mount.join(group.trim_start_matches('/'));
+            let folders = own.ancestors().take_while(|folder| folder.starts_with(&mount));
+            left = left.into_iter().chain(folders.filter_map(|folder| group_left(folder, limit, usage))).min();
+        }
+    }
+    left
+}
+
+/// What a control group's limit leaves; `None` where there is no group or no limit.
+fn group_left(folder: &Path, limit: &str, usage: &str) -> Option<u64> {
+    let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    let (limit, used) = (number(limit)?, number(usage)?);
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let cached = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    Some(limit.saturating_sub(used.saturating_sub(cached("inactive_file") + cached("active_file"))))
 }
 
 /// Bytes that this process has asked the system to write so far, from `/proc/self/io`.
 pub fn written_bytes() -> Option<u64> {
     let io = fs::read_to_string("/proc/self/io").ok()?;
     io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(root: &Path, name: &str, text: &str) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn the_tightest_limit_counts_and_cached_files_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert_eq!(available_bytes(root), None);
+        file(root, "proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    3000 kB\nSwapFree: 100 kB\n");
+        assert_eq!(available_bytes(root), Some(3100 * 1024));
+        file(root, "proc/self/cgroup", "0::/a/b\n");
+        file(root, "sys/fs/cgroup/a/b/memory.max", "max\n");
+        file(root, "sys/fs/cgroup/a/b/memory.current", "50000\n");
+        assert_eq!(available_bytes(root), Some(3100 * 1024), "no limit");
+        file(root, "sys/fs/cgroup/a/memory.max", "1000000\n");
+        file(root, "sys/fs/cgroup/a/memory.current", "600000\n");
+        assert_eq!(available_bytes(root), Some(400_000), "the group above has one");
+        file(root, "sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 100000\nactive_file 50000\n");
+        assert_eq!(available_bytes(root), Some(550_000));
+    }
+
+    #[test]
+    fn version_1_groups_have_limits_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        file(root, "proc/self/cgroup", "4:memory:/job\n3:cpu:/job\n");
+        file(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", "700\n");
+        file(root, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", "900\n");
+        assert_eq!(available_bytes(root), Some(0));
+    }
 }

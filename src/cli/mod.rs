@@ -6,6 +6,7 @@
 mod args;
 mod budget;
 mod change;
+mod costs;
 mod commands;
 mod delta_report;
 mod deltas;

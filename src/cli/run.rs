@@ -3,13 +3,13 @@
 use super::args::{Compute, Global};
 use super::budget;
 use super::forward::Forward;
-use super::measure::{MemoryWatch, private_bytes};
+use super::measure::{MemoryWatch, available_bytes, private_bytes};
 use super::print::{Printer, percent};
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
 use super::samples;
 use super::settings::{self, settings};
-use crate::adapter::Request;
+use crate::adapter::{self, Request};
 use crate::atomic;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::engine;
@@ -20,8 +20,9 @@ use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
 use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
 use crate::train::plan::candidates::Target;
+use crate::train::plan::memory::{self, Demand};
 use crate::train::plan::{self, Situation};
-use crate::train::prepare::{self, Base, Bundle};
+use crate::train::prepare::{self, Base, Bundle, Divided};
 use crate::train::solve::{self, Solved};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -79,9 +80,12 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let available = available_bytes(Path::new("/"));
     let plan = match budget::budgets(&recipe)? {
         None => None,
-        Some(budgets) => {
+        Some(mut budgets) => {
+            // Without a budget the limit is what there is.
+            budgets.memory_bytes = budgets.memory_bytes.or(available.map(|bytes| private_bytes() + bytes));
             if job.resume {
                 bail!(
                     "--resume: a plan may choose differently now; give the --train and --batch that the first run printed"
@@ -98,6 +102,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 options: &options,
                 settings: &settings,
                 batch_is_free: recipe.batch.is_none() && recipe.accumulate.is_none(),
+                rate_is_free: recipe.head_rate.is_none(),
                 budgets,
                 process_bytes: private_bytes(),
                 stop,
@@ -105,17 +110,39 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 tell: &|line| printer.note(line),
             };
             let Some(plan) = plan::plan(&situation)? else { return Ok(None) };
-            budget::print(&plan, printer);
             let chosen = plan.chosen();
             recipe.train.clone_from(&chosen.train);
             settings.accumulate *= settings.batch.div_ceil(chosen.batch);
             settings.batch = chosen.batch;
+            if recipe.head_rate.is_none() && !plan.rows[0].chosen {
+                settings = plan::below_a_trained_head(settings);
+            }
+            budget::print(&plan, &settings, printer);
             Some(plan)
         }
     };
     let mut bundle = match &known {
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
-        None => bundle(&base, &recipe, data.labels(), &global.bundles()?)?,
+        None => {
+            let divided = divided(&base, &recipe, data.labels())?;
+            if plan.is_none() {
+                let demand = Demand {
+                    batch: settings.batch.into(),
+                    accumulate: settings.accumulate,
+                    loss: &settings.loss,
+                    optimizer: &settings.optimizer,
+                    prepacking: options.prepacking,
+                    kept_samples: if job.no_cache {
+                        (data.split.train.len() + data.split.validation.len()) as u64
+                    } else {
+                        0
+                    },
+                    dims: &plan::dims(&base, &data.train, &data.split)?,
+                };
+                budget::refuse_beyond(memory::estimate(&divided, &demand)?.peak_bytes(), available)?;
+            }
+            prepare::write(&base, divided, &global.bundles()?)?
+        }
     };
     // The head alone is a run like any other; what learns below it starts from the trained head and has to beat it.
     let keep_start = plan.as_ref().is_some_and(|plan| !plan.rows[0].chosen);
@@ -128,21 +155,51 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     order.extend(&data.split.validation);
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
-    let learn = Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
-    let (outcome, solved) = match &solver {
+    let head;
+    let mut learn =
+        Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
+    let (mut outcome, solved) = match &solver {
         Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
         None => (learn.fit(&mut features, &*clock, printer)?, None),
     };
+    let (mut earlier, mut warnings) = (Pass::default(), Vec::new());
+    if let Some(plan) = plan.as_ref().filter(|_| keep_start && outcome.end != End::Interrupted) {
+        budget::print_verdict(&outcome, printer);
+        if outcome.best_epoch == 0 {
+            // A delta of the head alone: what did not learn has no place in it.
+            (earlier, warnings) = (features.pass(), features.take_warnings());
+            drop(features);
+            recipe.train.clone_from(&plan.rows[0].train);
+            head = self::bundle(&base, &recipe, data.labels(), &global.bundles()?)?;
+            outcome.parameters = head.parameters.iter().map(|parameter| plan.head[&parameter.name].clone()).collect();
+            features = Features::open(
+                &head,
+                data.train.clone(),
+                &data.split.validation,
+                &wire,
+                store,
+                &options,
+                clock.clone(),
+            )?;
+            learn = Learn { bundle: &head, ..learn };
+        }
+    }
     let mut interrupted = outcome.end == End::Interrupted;
     let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
-    let mut warnings = features.take_warnings();
-    let (mut pass, cache_bytes) = (features.pass(), features.bytes());
+    warnings.extend(features.take_warnings());
+    let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
     drop(features);
 
     let mut test = None;
     if let (Some((set, samples)), false) = (&data.test, interrupted) {
-        let forward =
-            Forward { bundle: &bundle, options: &options, store, preprocessing: &wire, stop, clock: clock.clone() };
+        let forward = Forward {
+            bundle: learn.bundle,
+            options: &options,
+            store,
+            preprocessing: &wire,
+            stop,
+            clock: clock.clone(),
+        };
         match learn.test(&forward, set, samples, &outcome, printer)? {
             Some((measured, tested, told)) => {
                 test = Some(measured);
@@ -156,7 +213,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let delta_bytes = if interrupted { 0 } else { learn.save(&outcome, validation.as_ref(), test.as_ref())? };
     let measured = test.clone().or(validation.clone()).map(|m| (m.before, m.after));
     let report = Report::new(Parts {
-        bundle: &bundle,
+        bundle: learn.bundle,
         outcome: &outcome,
         solved,
         interrupted,
@@ -305,6 +362,7 @@ impl Learn<'_> {
         let solved = solved?;
         let outcome = Outcome {
             parameters: solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone()),
+            start: None,
             history: Vec::new(),
             best_epoch: 0,
             end: if solved.is_some() { End::Finished } else { End::Interrupted },
@@ -390,6 +448,11 @@ fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
 
 /// The bundle for a recipe and the data's labels.
 pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle> {
+    Ok(prepare::write(base, divided(base, recipe, labels)?, bundles)?)
+}
+
+/// The base divided for a recipe and the data's labels.
+fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided> {
     let Target { output, width, head } = target(recipe, labels);
     let request = Request {
         output,
@@ -400,7 +463,7 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
         width,
         head,
     };
-    Ok(prepare::prepare(base, &request, bundles)?)
+    Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)
 }
 
 fn describe(bundle: &Bundle, split: &Split, printer: &Printer) {

@@ -151,7 +151,8 @@ fn refuse_without_effect(recipe: &Recipe) -> Result<()> {
     }
 }
 
-fn optimizer(recipe: &Recipe) -> Optimizer {
+/// The update that a recipe asks for.
+pub fn optimizer(recipe: &Recipe) -> Optimizer {
     match recipe.optimizer.unwrap_or(OptimizerName::Adamw) {
         OptimizerName::Adamw => Optimizer::AdamW {
             beta1: 0.9,

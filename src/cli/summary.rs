@@ -133,8 +133,8 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
     printer.text(format!("trains on {}", found.trains_on));
     printer.text(format!(
-        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13}  {:<24} node",
-        "last:N", "operator", "values", "learns", "bytes/sample", "gives"
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13} {:>10} {:>8}  {:<24} node",
+        "last:N", "operator", "values", "learns", "bytes/sample", "memory", "ms/step", "gives"
     ));
     for layer in found.layers.iter().rev().take(shown) {
         let learns = if layer.trainable { "yes" } else { "no" };
@@ -143,9 +143,13 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
             (Some(_), None) => "varies".into(),
             (Some(_), Some(size)) => bytes(size),
         };
+        let memory = layer.memory_bytes.map_or("-".into(), bytes);
+        let step = layer.step_ms.map_or("-".into(), |step| format!("{step:.1}"));
         let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
         let gives = &layer.output_type;
-        printer.text(format!("{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13}  {gives:<24} {node}"));
+        printer.text(format!(
+            "{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13} {memory:>10} {step:>8}  {gives:<24} {node}"
+        ));
     }
     if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
         printer.text(format!("        … {more} more (--all)"));

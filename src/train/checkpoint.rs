@@ -7,8 +7,10 @@
 //! ```
 
 use super::error::Error;
+use super::evaluate::Metrics;
 use super::fit::EpochRecord;
-use super::optimizer::State;
+use super::optimizer::{Optimizer, State};
+use super::prepare::Bundle;
 use crate::atomic::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write};
@@ -35,6 +37,8 @@ pub struct Checkpoint {
     pub states: Vec<State>,
     /// Finished epochs.
     pub history: Vec<EpochRecord>,
+    /// What the first values measured, where they count as a result.
+    pub start: Option<Metrics>,
     /// The best epoch so far, by validation loss.
     pub best: Option<Best>,
 }
@@ -48,6 +52,23 @@ pub struct Best {
     pub loss: f64,
     /// Parameters, in the bundle's order.
     pub parameters: Vec<Vec<f32>>,
+}
+
+/// A run before its first step.
+pub fn fresh(bundle: &Bundle, optimizer: &Optimizer, fingerprint: [u8; 32]) -> Checkpoint {
+    let parameters: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+    Checkpoint {
+        fingerprint,
+        epoch: 0,
+        step: 0,
+        steps_total: 0,
+        loss_sum: 0.0,
+        states: parameters.iter().map(|values| State::new(optimizer, values.len())).collect(),
+        parameters,
+        history: Vec::new(),
+        start: None,
+        best: None,
+    }
 }
 
 /// Writes a checkpoint over the previous one.

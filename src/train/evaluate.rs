@@ -32,6 +32,27 @@ pub struct Metrics {
     pub per_class: Vec<ClassMetrics>,
 }
 
+impl Metrics {
+    /// Whether these are better than what a simpler choice showed on the same samples by more than chance: the loss is
+    /// lower and the accuracy, where there is one, higher by more than one standard error of the simpler's (the rule of
+    /// Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
+    pub fn better_beyond_chance(&self, simpler: &Self) -> bool {
+        let surely = match (self.accuracy, simpler.accuracy) {
+            (Some(accuracy), Some(known)) => accuracy > known + simpler.accuracy_error(known),
+            _ => true,
+        };
+        self.loss < simpler.loss && surely
+    }
+
+    /// Standard error of an accuracy on these samples: √(a (1 − a) / n), with `a` by the rule of succession
+    /// ((n·accuracy + 1) / (n + 2)), so that a few samples that are all right do not look certain.
+    pub fn accuracy_error(&self, accuracy: f64) -> f64 {
+        let samples = self.samples.max(1) as f64;
+        let expected = (accuracy * samples + 1.0) / (samples + 2.0);
+        (expected * (1.0 - expected) / samples).sqrt()
+    }
+}
+
 /// One class's share of [`Metrics`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
@@ -232,4 +253,33 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let powers: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
     let sum: f32 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    fn metrics(loss: f64, accuracy: Option<f64>, samples: usize) -> Metrics {
+        Metrics { loss, accuracy, perplexity: None, samples, tokens: None, per_class: Vec::new() }
+    }
+
+    #[test]
+    fn better_is_a_lower_loss_and_an_accuracy_beyond_its_error() {
+        let head = metrics(0.8, Some(0.79), 100);
+        let better = |loss, accuracy| metrics(loss, Some(accuracy), 100).better_beyond_chance(&head);
+        assert!(better(0.6, 0.84));
+        assert!(!better(0.6, 0.83), "four of a hundred are within the error of 4.1");
+        assert!(!better(0.9, 0.95), "the loss is higher");
+        assert!(!better(0.6, 0.79));
+        assert!(metrics(0.6, Some(0.83), 400).better_beyond_chance(&metrics(0.8, Some(0.79), 400)));
+    }
+
+    #[test]
+    fn few_samples_prove_little_and_values_have_only_a_loss() {
+        assert!(!metrics(0.1, Some(1.0), 2).better_beyond_chance(&metrics(0.9, Some(1.0), 2)));
+        assert!(!metrics(0.1, Some(0.5), 2).better_beyond_chance(&metrics(0.9, Some(0.5), 2)));
+        assert!(metrics(0.1, Some(0.1), 1).accuracy_error(1.0) > 0.1);
+        assert!(metrics(0.5, None, 3).better_beyond_chance(&metrics(0.6, None, 3)));
+        assert!(!metrics(0.6, None, 3).better_beyond_chance(&metrics(0.6, None, 3)));
+    }
 }

@@ -5,7 +5,7 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::features::Features;
 use super::loss::Loss;
-use super::optimizer::{State, global_norm, gradient_scale};
+use super::optimizer::{global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 pub use super::settings::{ScheduleKind, Settings};
@@ -64,6 +64,8 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// The learned values in fp32, of the best epoch where there is validation, else of the last.
     pub parameters: Vec<Vec<f32>>,
+    /// What the first values measured on the validation samples, where they count as a result.
+    pub start: Option<Metrics>,
     /// All finished epochs.
     pub history: Vec<EpochRecord>,
     /// The epoch the parameters are from, from 1; 0 for the first values.
@@ -95,7 +97,8 @@ pub struct Around<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Whether to go on from it.
     pub resume: bool,
-    /// Whether the first values count as a result: they are validated, and kept where no epoch is better.
+    /// Whether the first values count as a result: they are validated, and kept where no epoch is
+    /// better beyond chance ([`Metrics::better_beyond_chance`]).
     pub keep_start: bool,
     /// Raised to end the run after the step in progress.
     pub stop: &'a AtomicBool,
@@ -125,8 +128,9 @@ pub fn fit(
         if !run.features.ready(&split.validation, around.stop)? {
             return run.interrupted(around);
         }
-        if let Some(metrics) = run.validate()? {
-            run.keep_if_best(&metrics);
+        run.state.start = run.validate()?;
+        if let Some(metrics) = run.state.start.clone() {
+            run.keep(&metrics);
         }
     }
     let epochs = settings.epochs_begun(split.train.len());
@@ -249,7 +253,7 @@ impl<'a> Run<'a> {
             Some(path) if around.resume => checkpoint::read(path, &fingerprint)?,
             _ => None,
         };
-        let state = known.unwrap_or_else(|| fresh(bundle, settings, fingerprint));
+        let state = known.unwrap_or_else(|| checkpoint::fresh(bundle, &settings.optimizer, fingerprint));
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
         let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
         let several = settings.accumulate > 1;
@@ -341,7 +345,7 @@ impl<'a> Run<'a> {
         for (index, parameter) in self.bundle.parameters.iter().enumerate() {
             let (values, gradient) = self.bound.update::<f32>(&parameter.name, &self.gradients[index])?;
             let state = &mut self.state.states[index];
-            let rate = if parameter.fresh { learning_rate * self.settings.head_rate } else { learning_rate };
+            let rate = self.settings.rate(learning_rate, parameter);
             if runs > 1 {
                 optimizer.update(values, &self.sums[index], scale, rate, state);
                 self.sums[index].fill(0.0);
@@ -385,12 +389,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Copies the parameters where their validation loss is the lowest so far.
+    /// Copies the parameters where their validation loss is the lowest so far and, where the first values are a result
+    /// already, they are better than those by more than chance.
     fn keep_if_best(&mut self, metrics: &Metrics) {
-        if self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss) {
-            let parameters = self.state.parameters.clone();
-            self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
+        let lowest = self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss);
+        if lowest && self.state.start.as_ref().is_none_or(|start| metrics.better_beyond_chance(start)) {
+            self.keep(metrics);
         }
+    }
+
+    fn keep(&mut self, metrics: &Metrics) {
+        let parameters = self.state.parameters.clone();
+        self.state.best = Some(Best { epoch: self.state.epoch, loss: metrics.loss, parameters });
     }
 
     /// What has grown beyond fp16 would be another value in the delta.
@@ -442,6 +452,7 @@ impl<'a> Run<'a> {
         };
         Outcome {
             parameters,
+            start: state.start,
             history: state.history,
             best_epoch,
             end,
@@ -449,21 +460,6 @@ impl<'a> Run<'a> {
             step_seconds: self.step_seconds,
             first_step_at_s: self.first_step_at_s,
         }
-    }
-}
-
-fn fresh(bundle: &Bundle, settings: &Settings, fingerprint: [u8; 32]) -> Checkpoint {
-    let parameters: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    Checkpoint {
-        fingerprint,
-        epoch: 0,
-        step: 0,
-        steps_total: 0,
-        loss_sum: 0.0,
-        states: parameters.iter().map(|values| State::new(&settings.optimizer, values.len())).collect(),
-        parameters,
-        history: Vec::new(),
-        best: None,
     }
 }
 

@@ -124,7 +124,7 @@ pub struct Bundle {
 /// # Errors
 /// A request that does not fit the base, or files that cannot be written.
 pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bundle, Error> {
-    write_bundle(base, adapter::install(base.graph.clone(), request)?, bundles)
+    write(base, divide(adapter::install(base.graph.clone(), request)?)?, bundles)
 }
 
 /// Writes the bundle for what [`adapter::install`] gave for that base.
@@ -132,7 +132,7 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
-    write_bundle(base, adapted, bundles)
+    write(base, divide(adapted)?, bundles)
 }
 
 /// Writes the bundle that a delta was learned in.
@@ -140,7 +140,7 @@ pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<
 /// # Errors
 /// A delta that does not fit the base, or files that cannot be written.
 pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Result<Bundle, Error> {
-    write_bundle(base, adapter::from_delta(base.graph.clone(), change)?, bundles)
+    write(base, divide(adapter::from_delta(base.graph.clone(), change)?)?, bundles)
 }
 
 /// A base divided for a request; nothing of it is written yet.
@@ -197,8 +197,12 @@ fn typed(graph: &Graph, names: &[String]) -> Vec<(String, TensorType)> {
     names.iter().filter_map(|name| Some((name.clone(), ty(name)?))).collect()
 }
 
-fn write_bundle(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
-    let Divided { adapted, tail, body, features, width } = divide(adapted)?;
+/// Writes the bundle for what [`divide`] gave for that base.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Error> {
+    let Divided { adapted, tail, body, features, width } = divided;
     let folder = bundles.join(base.short_hash());
     std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
     let weights = weights_of(base, &folder)?;

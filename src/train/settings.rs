@@ -6,6 +6,7 @@ use super::error::Error;
 use super::loss::Loss;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
+use crate::adapter::Parameter;
 use serde::{Deserialize, Serialize};
 
 /// How to train. Two runs with equal settings, base and data give the same bytes.
@@ -64,6 +65,15 @@ impl Settings {
     /// Passes over the training samples that are begun; `max_steps` may end the last of them early.
     pub fn epochs_begun(&self, samples: usize) -> u32 {
         self.max_steps.map_or(self.epochs, |steps| steps.div_ceil(self.steps_per_epoch(samples).max(1)))
+    }
+
+    /// The largest learning rate that a parameter sees: a fresh head's is [`Settings::head_rate`] times that of the others.
+    pub fn peak_rate(&self, parameter: &Parameter) -> f64 {
+        self.rate(self.learning_rate, parameter)
+    }
+
+    pub(super) fn rate(&self, learning_rate: f64, parameter: &Parameter) -> f64 {
+        if parameter.fresh { learning_rate * self.head_rate } else { learning_rate }
     }
 
     /// Whether each value is in its range.

@@ -1,24 +1,28 @@
 //! `edgetune inspect`: what a model is made of, and how much of it can learn.
 
 use crate::cli::Done;
-use crate::cli::args::Global;
+use crate::cli::args::{Compute, Global};
+use crate::cli::costs;
 use crate::cli::inspection::inspect;
+use crate::cli::measure::private_bytes;
 use crate::cli::print::Printer;
 use crate::cli::summary;
 use crate::engine;
 use crate::train::prepare::Base;
 use anyhow::Result;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Show a model's inputs, outputs and layers, and how far down a gradient reaches
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune inspect model.onnx\n  edgetune inspect model.onnx --json | jq .deepest\n\n\
     --json prints {hash, opset, nodes, weights_bytes, inputs, outputs, trains_on, deepest, blocking: [{node, \
-    op, opset, remedy}], layers: [{last, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes}]}. \
-    `blocking` names every node without a gradient that is in the way to a layer, from the output down; layers go from \
-    the bottom to the top; `cut` is what --train last:N would hand from the frozen body to the tail, `feature_bytes` its \
-    size for one sample."
+    op, opset, remedy}], layers: [{last, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes, \
+    memory_bytes, step_ms}]}. `blocking` names every node without a gradient that is in the way to a layer, from the \
+    output down; layers go from the bottom to the top; `cut` is what --train last:N would hand from the frozen body to \
+    the tail, `feature_bytes` its size for one sample, `memory_bytes` an estimate of the private memory that training \
+    it takes at --batch, `step_ms` what --time measures with made-up features."
 )]
 pub struct Args {
     /// The model
@@ -29,6 +33,14 @@ pub struct Args {
     /// Show all layers instead of the last twelve
     #[arg(long)]
     all: bool,
+    /// Samples in one run of the step graph, for memory and time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    batch: u64,
+    /// Time a step of each cut on this machine
+    #[arg(long)]
+    time: bool,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// Layers that are shown where not all are asked for.
@@ -38,7 +50,17 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
     let shown = if args.all || global.json { usize::MAX } else { SHOWN };
-    let found = inspect(&base, args.output.as_deref(), shown)?;
+    let mut found = inspect(&base, args.output.as_deref(), shown)?;
+    let (began, bundles) = (Instant::now(), global.bundles()?);
+    let run = costs::Run {
+        output: args.output.as_deref(),
+        batch: args.batch,
+        bundles: args.time.then_some(bundles.as_path()),
+        options: &args.compute.options(&base),
+        clock: &|| began.elapsed().as_secs_f64(),
+        process_bytes: private_bytes(),
+    };
+    costs::fill(&mut found, &base, &run)?;
     printer.document(&found);
     summary::inspected(&found, shown, printer);
     Ok(Done::Fully)

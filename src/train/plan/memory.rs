@@ -4,7 +4,7 @@ use super::liveness;
 use crate::graph::{Graph, TensorType};
 use crate::train::error::Error;
 use crate::train::evaluate;
-use crate::train::features::CHUNK;
+use crate::train::features::{CHUNK, LIMITS};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Divided;
@@ -23,6 +23,8 @@ pub struct Demand<'a> {
     pub optimizer: &'a Optimizer,
     /// Whether ONNX Runtime copies weights into the layout of its kernels.
     pub prepacking: bool,
+    /// Samples whose features stay in memory: all of a run without a cache on disk, else none.
+    pub kept_samples: u64,
     /// Sizes of the named dimensions but the batch (a text's length).
     pub dims: &'a BTreeMap<String, u64>,
 }
@@ -38,6 +40,8 @@ pub struct Memory {
     pub tail: u64,
     /// Parameters, gradients, the optimiser's state and the best values.
     pub parameters: u64,
+    /// Features that are kept in memory for want of a disk.
+    pub features: u64,
 }
 
 /// Chunks of decoded samples besides the one in the body: two that wait and one in the making.
@@ -49,7 +53,7 @@ const SESSION_BYTES: u64 = 2 << 20;
 impl Memory {
     /// The peak of the run. The body is given back before the first evaluation.
     pub fn peak_bytes(&self) -> u64 {
-        self.step + self.parameters + self.body.max(self.tail)
+        self.features + self.step + self.parameters + self.body.max(self.tail)
     }
 }
 
@@ -72,6 +76,7 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
     };
     let values: u64 = divided.adapted.parameters.iter().map(|parameter| parameter.initial.len() as u64).sum();
     // First values, the bound inputs, their gradients, the copy that is saved and the best; in sums where several runs are averaged.
+    let feature: u64 = divided.features.iter().filter_map(|(_, ty)| row_bytes(ty, demand.dims)).sum();
     let copies = 5 + u64::from(demand.accumulate > 1);
     let state = demand.optimizer.state_bytes_per_element() as u64;
     let body = if divided.body.nodes.is_empty() {
@@ -89,6 +94,7 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
         step: SESSION_BYTES + weights(&step) + arena(&step, demand.batch)? - values * 4,
         tail: SESSION_BYTES + weights(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
         parameters: values * (4 * copies + state),
+        features: demand.kept_samples.saturating_mul(feature).min(LIMITS.memory_bytes),
     })
 }
 

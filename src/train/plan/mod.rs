@@ -41,6 +41,16 @@ const TIMED_SAMPLES: usize = 16;
 const DELTA_HEADER_BYTES: u64 = 600;
 const DELTA_TENSOR_BYTES: u64 = 48;
 
+/// What layers below a trained head learn at, as a share of the rate that the head was trained with: they start from the
+/// base's good values and pass on small errors only, which the full rate of a fresh head would overrun.
+const RATE_BELOW_HEAD: f64 = 0.1;
+
+/// A trained head's values by parameter, and what the body did for it.
+struct TrainedHead {
+    values: HashMap<String, Vec<f32>>,
+    pass: Pass,
+}
+
 /// Everything a plan is made from.
 pub struct Situation<'a> {
     /// The base.
@@ -65,6 +75,8 @@ pub struct Situation<'a> {
     pub batch_is_free: bool,
     /// What the run may take.
     pub budgets: Budgets,
+    /// Whether the layers below a trained head may learn more slowly than the settings say ([`below_a_trained_head`]).
+    pub rate_is_free: bool,
     /// Private memory of the process before the first session.
     pub process_bytes: u64,
     /// Raised to stop.
@@ -107,10 +119,10 @@ impl Plan {
 /// A budget that not even the head fits into; data or a base that cannot be trained on.
 pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     let began = (situation.clock)();
-    let dims = dims(situation)?;
+    let dims = dims(situation.base, situation.dataset, situation.split)?;
     let mut rows = situation.affordable(&dims)?;
     (situation.tell)("planning: training the head, which the choice starts from");
-    let Some((head, pass)) = situation.train_head(&mut rows[0], &dims)? else { return Ok(None) };
+    let Some(TrainedHead { values: head, pass }) = situation.train_head(&mut rows[0], &dims)? else { return Ok(None) };
     let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
     (situation.tell)("planning: timing a step of each candidate");
     for row in rows.iter_mut().skip(1).filter(|row| row.verdict != Verdict::TooMuchMemory) {
@@ -122,7 +134,9 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     if !situation.promise(&mut rows, &head, &calibration, body_s, &dims)? {
         return Ok(None);
     }
-    let chosen = best(&rows).expect("the head fits, or there was an error");
+    // Without validation nothing could show that more than the head helps.
+    let comparable = if situation.split.validation.is_empty() { 1 } else { rows.len() };
+    let chosen = best(&rows[..comparable]).expect("the head fits, or there was an error");
     rows[chosen].chosen = true;
     Ok(Some(Plan {
         rows,
@@ -134,10 +148,13 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
 }
 
 /// Sizes of the inputs' named dimensions but the batch, from the first sample.
-fn dims(situation: &Situation<'_>) -> Result<BTreeMap<String, u64>, Error> {
-    let sample = situation.split.train.first().copied().unwrap_or(0);
-    let loaded = situation.dataset.load(sample)?;
-    let graph = &situation.base.graph;
+///
+/// # Errors
+/// A sample that cannot be loaded.
+pub fn dims(base: &Base, dataset: &Dataset, split: &Split) -> Result<BTreeMap<String, u64>, Error> {
+    let sample = split.train.first().copied().unwrap_or(0);
+    let loaded = dataset.load(sample)?;
+    let graph = &base.graph;
     let mut dims = BTreeMap::new();
     for id in &graph.inputs {
         let given = loaded.iter().find(|(name, _)| name == graph.value_name(*id) || loaded.len() == 1);
@@ -196,6 +213,10 @@ impl Situation<'_> {
                 loss: &self.settings.loss,
                 optimizer: &self.settings.optimizer,
                 prepacking: self.options.prepacking,
+                kept_samples: match self.store {
+                    Store::Memory => (self.split.train.len() + self.split.validation.len()) as u64,
+                    Store::Disk(_) => 0,
+                },
                 dims,
             };
             let memory = memory::estimate(&divided, &demand)?;
@@ -250,7 +271,7 @@ impl Situation<'_> {
     }
 
     /// Trains the head as a run of its own would; gives its values and what the body did. `None` if stopped.
-    fn train_head(&self, row: &mut Row, dims: &BTreeMap<String, u64>) -> Result<Option<(HeadValues, Pass)>, Error> {
+    fn train_head(&self, row: &mut Row, dims: &BTreeMap<String, u64>) -> Result<Option<TrainedHead>, Error> {
         let bundle = self.bundle(&row.train)?;
         let mut order = fit::order(&self.split.train, self.settings.seed, 0);
         order.extend(&self.split.validation);
@@ -280,7 +301,7 @@ impl Situation<'_> {
             return Ok(None);
         }
         let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
-        Ok(Some((names.zip(outcome.parameters).collect(), features.pass())))
+        Ok(Some(TrainedHead { values: names.zip(outcome.parameters).collect(), pass: features.pass() }))
     }
 
     /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
@@ -323,7 +344,10 @@ impl Situation<'_> {
             let mut bundle = self.bundle(&rows[index].train)?;
             start_from(&mut bundle, head);
             let mut features = self.features(&bundle, calibration)?;
-            let settings = Settings { batch: rows[index].batch, ..self.settings.clone() };
+            let mut settings = Settings { batch: rows[index].batch, ..self.settings.clone() };
+            if self.rate_is_free {
+                settings = below_a_trained_head(settings);
+            }
             let labels = self.dataset.labels();
             let found =
                 usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)?;
@@ -365,6 +389,15 @@ impl Situation<'_> {
         let names = adapted.parameters.iter().zip(taken).zip(always);
         train.extend(names.filter(|((_, taken), always)| *taken && !*always).map(|((p, _), _)| p.name.clone()));
         Ok(Candidate { name: format!("{} + head of {}", train.len() - 1, row.name), train, depth: 1 })
+    }
+}
+
+/// The settings for layers below a head that was trained with `settings`: a tenth of its rate for them, its own for it.
+pub fn below_a_trained_head(settings: Settings) -> Settings {
+    Settings {
+        learning_rate: settings.learning_rate * RATE_BELOW_HEAD,
+        head_rate: settings.head_rate / RATE_BELOW_HEAD,
+        ..settings
     }
 }
 

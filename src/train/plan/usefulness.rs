@@ -1,5 +1,6 @@
 //! How much each parameter is expected to help, and how long a step takes, measured with the step graph itself.
 
+use crate::adapter::Parameter;
 use crate::data::Labels;
 use crate::engine::{self, Bound};
 use crate::graph::{Dim, Element, Tensor, TensorType};
@@ -33,21 +34,21 @@ pub fn gains(
     options: &engine::Options,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<f64>>, Error> {
+    // All of the body before the step's session: the run itself never holds more than the two together, often less.
+    if !features.ready(samples, stop)? {
+        return Ok(None);
+    }
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
     let mut bound = step_session(bundle, &settings.loss, options, &initial)?;
     let (first, second) = samples.split_at(samples.len() / 2);
-    let mut halves = Vec::with_capacity(2);
-    for half in [first, second] {
-        if !features.ready(half, stop)? {
-            return Ok(None);
-        }
-        halves.push(gradient(bundle, &mut bound, features, labels, half, settings.batch as usize)?);
-    }
-    let gain = |(first, second): (&Vec<f32>, &Vec<f32>)| {
-        let promised: f64 = first.iter().zip(second).map(|(a, b)| agreement(&settings.optimizer, *a, *b)).sum();
-        settings.learning_rate * promised
+    let mut gradients = |half| gradient(bundle, &mut bound, features, labels, half, settings.batch as usize);
+    let (first, second) = (gradients(first)?, gradients(second)?);
+    let gain = |(index, parameter): (usize, &Parameter)| {
+        let halves = first[index].iter().zip(&second[index]);
+        let promised: f64 = halves.map(|(a, b)| agreement(&settings.optimizer, *a, *b)).sum();
+        settings.peak_rate(parameter) * promised
     };
-    Ok(Some(halves[0].iter().zip(&halves[1]).map(gain).collect()))
+    Ok(Some(bundle.parameters.iter().enumerate().map(gain).collect()))
 }
 
 /// `½ (d(a)·b + d(b)·a)`.

@@ -33,6 +33,24 @@ fn the_deepest_cut_is_one_that_prepare_takes() {
 }
 
 #[test]
+fn costs_grow_with_depth_and_batch_and_time_is_measured_where_asked_for() {
+    let place = Place::with_model("mobilenet_folded");
+    let costs = |more: &str, name: &str| -> Vec<Option<f64>> {
+        let found = place.run(&format!("inspect base.onnx --json {more}")).json();
+        // From the top down.
+        found["layers"].as_array().unwrap().iter().rev().map(|layer| layer[name].as_f64()).collect()
+    };
+    let known = |costs: Vec<Option<f64>>| -> Vec<f64> { costs.into_iter().map(Option::unwrap).collect() };
+    let memory = known(costs("", "memory_bytes"));
+    assert!(memory.last().unwrap() > &memory[0], "{memory:?}");
+    assert!(known(costs("--batch 256", "memory_bytes")).last().unwrap() > memory.last().unwrap());
+    assert!(costs("", "step_ms").iter().all(Option::is_none));
+    assert!(known(costs("--time --batch 4", "step_ms")).iter().all(|step_ms| *step_ms > 0.0));
+    let text = place.run("inspect base.onnx").done().out;
+    assert!(text.contains("memory") && text.contains("ms/step"), "{text}");
+}
+
+#[test]
 fn nothing_below_an_lstm_can_learn() {
     let place = Place::with_sequences();
     let found = place.run("inspect recurrent.onnx --json").json();

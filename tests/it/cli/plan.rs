@@ -52,10 +52,25 @@ fn the_choice_can_be_made_again_without_a_plan_and_is_no_worse_than_the_head() {
             row["batch"]
         ))
         .json();
-    assert_eq!(again["trained"], auto["trained"]);
     let head = place.run("train base.onnx --data train --epochs 3 --out h.edelta --json --train head").json();
     let loss = |report: &Value| report["validation"]["after"]["loss"].as_f64().unwrap();
     assert!(loss(&auto) <= loss(&head) + 1e-6, "{} > {}", loss(&auto), loss(&head));
+    let accuracy = |report: &Value| report["validation"]["after"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy(&auto) >= accuracy(&head), "{} < {}", accuracy(&auto), accuracy(&head));
+    // What did not beat the head beyond chance is not in the delta.
+    let head_kept = auto["best_epoch"] == 0;
+    assert_eq!(auto["trained"], if head_kept { &head } else { &again }["trained"]);
+    if head_kept {
+        assert_eq!(loss(&auto), loss(&head));
+        assert_eq!(place.read("a.edelta").len(), place.read("h.edelta").len());
+    }
+}
+
+#[test]
+fn without_validation_only_the_head_is_trained() {
+    let place = ready();
+    let report = place.run(&format!("{AUTO} --val-fraction 0")).json();
+    assert_eq!(chosen(&report)["name"], "head", "{report}");
 }
 
 #[test]
@@ -84,7 +99,9 @@ fn budgets_that_nothing_fits_are_refused_with_what_would() {
 fn the_plan_is_a_table() {
     let place = ready();
     let ran = place.run(&AUTO.replace(" --json", "")).done();
-    for part in ["candidate", "ms/step", "gain", "chosen", "the same without a plan: --train "] {
+    for part in
+        ["candidate", "ms/step", "gain", "chosen", "the same without a plan: --train ", " is kept", "standard error"]
+    {
         assert!(ran.err.contains(part) || ran.out.contains(part), "`{part}` is not in {}{}", ran.out, ran.err);
     }
 }
