@@ -87,9 +87,6 @@ pub struct Situation<'a> {
     pub tell: &'a dyn Fn(&str),
 }
 
-/// Learned values by their parameter's name.
-type HeadValues = HashMap<String, Vec<f32>>;
-
 /// What was found and chosen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
