@@ -125,7 +125,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
         None => {
             let divided = divided(&base, &recipe, data.labels())?;
-            if plan.is_none() {
+            if plan.is_none() && solver.is_none() {
                 let demand = Demand {
                     batch: settings.batch.into(),
                     accumulate: settings.accumulate,
@@ -139,7 +139,10 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     },
                     dims: &plan::dims(&base, &data.train, &data.split)?,
                 };
-                budget::refuse_beyond(memory::estimate(&divided, &demand)?.peak_bytes(), available)?;
+                // What cannot be estimated is told below, by what it is that does not fit.
+                if let Ok(memory) = memory::estimate(&divided, &demand) {
+                    budget::refuse_beyond(memory.peak_bytes(), available)?;
+                }
             }
             prepare::write(&base, divided, &global.bundles()?)?
         }
