@@ -132,7 +132,12 @@ fn scale_bias(graph: &mut Graph, target: &Target, factors: &Array1<f32>) -> Resu
         Some((place, constant(graph, &producers, id)?))
     };
     let places: &[usize] = if target.last == target.node { &[2] } else { &[0, 1] };
-    let Some((place, bias)) = places.iter().find_map(|place| constant_at(*place)) else { return Ok(()) };
+    let Some((place, bias)) = places.iter().find_map(|place| constant_at(*place)) else {
+        // A bias that is computed would stay as it was, and the merged model would not be the adapter's.
+        let computed = places.iter().any(|place| node.inputs.get(*place).copied().flatten().is_some());
+        let reason = "belongs to a layer whose bias is computed, so it cannot be merged; use it as a delta".into();
+        return if computed { Err(Error::Delta { name: target.module.clone(), reason }) } else { Ok(()) };
+    };
     let along = IxDyn(&[factors.len()]);
     let refuse = || Error::Delta {
         name: target.module.clone(),
