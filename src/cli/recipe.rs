@@ -87,7 +87,8 @@ pub struct Recipe {
     /// Private memory that --train auto may use, such as 256MiB [default: no limit]
     #[arg(long, value_name = "BYTES")]
     pub budget_memory: Option<String>,
-    /// Time that a run of --train auto may take, such as 10min or 90s [default: no limit]
+    /// Time from the start to the end of training that --train auto may take, such as 10min or 90s; what was best by then is
+    /// kept [default: no limit]
     #[arg(long, value_name = "TIME")]
     pub budget_time: Option<String>,
     /// Size that the delta of --train auto may have, such as 64KiB [default: no limit]

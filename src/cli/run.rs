@@ -81,7 +81,9 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
     let available = available_bytes(Path::new("/"));
-    let plan = match budget::budgets(&recipe)? {
+    let budgets = budget::budgets(&recipe)?;
+    let until_s = budgets.and_then(|budgets| budgets.time_s);
+    let plan = match budgets {
         None => None,
         Some(mut budgets) => {
             // Without a budget the limit is what there is.
@@ -160,12 +162,15 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
     let head;
     let mut learn =
-        Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, stop };
+        Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, until_s, stop };
     let (mut outcome, solved) = match &solver {
         Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
         None => (learn.fit(&mut features, &*clock, printer)?, None),
     };
     let (mut earlier, mut warnings) = (Pass::default(), Vec::new());
+    if outcome.end == End::OutOfTime {
+        printer.note(format!("--budget-time is over: ended in epoch {}", outcome.history.len().max(1)));
+    }
     if let Some(plan) = plan.as_ref().filter(|_| keep_start && outcome.end != End::Interrupted) {
         budget::print_verdict(&outcome, printer);
         if outcome.best_epoch == 0 {
@@ -320,6 +325,8 @@ struct Learn<'a> {
     options: &'a engine::Options,
     /// Whether the first values, of a head that was trained before, are a result already.
     keep_start: bool,
+    /// When `--budget-time` is over.
+    until_s: Option<f64>,
     stop: &'a AtomicBool,
 }
 
@@ -337,6 +344,7 @@ impl Learn<'_> {
             checkpoint: Some(&checkpoint),
             resume: self.job.resume,
             keep_start: self.keep_start,
+            until_s: self.until_s,
             stop: self.stop,
             clock,
             tell: &mut |event| tell(&progress, epochs, event),

@@ -87,6 +87,8 @@ pub enum End {
     Finished,
     /// Validation loss had not improved for as long as the settings allow.
     Early,
+    /// The time that the run may take was over.
+    OutOfTime,
     /// The stop flag was raised; a checkpoint is written.
     Interrupted,
 }
@@ -100,6 +102,8 @@ pub struct Around<'a> {
     /// Whether the first values count as a result: they are validated, and kept where no epoch is
     /// better beyond chance ([`Metrics::better_beyond_chance`]).
     pub keep_start: bool,
+    /// The clock's time that the run may not pass: it ends with the step and the validation that still fit.
+    pub until_s: Option<f64>,
     /// Raised to end the run after the step in progress.
     pub stop: &'a AtomicBool,
     /// Seconds since some fixed moment.
@@ -128,7 +132,7 @@ pub fn fit(
         if !run.features.ready(&split.validation, around.stop)? {
             return run.interrupted(around);
         }
-        run.state.start = run.validate()?;
+        run.state.start = run.validate(around.clock)?;
         if let Some(metrics) = run.state.start.clone() {
             run.keep(&metrics);
         }
@@ -139,16 +143,23 @@ pub fn fit(
         let due = left.min(steps.into()) as u32;
         let order = order(&split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
-        while run.state.step < due {
+        while run.state.step < due && !run.out_of_time(around) {
             if !run.step(&order, steps, around)? {
                 return run.interrupted(around);
             }
+        }
+        let late = run.state.step < due;
+        if run.state.step == 0 {
+            return Ok(run.outcome(End::OutOfTime));
         }
         // Validation samples may have to go through the body first.
         if !run.features.ready(&split.validation, around.stop)? {
             return run.interrupted(around);
         }
-        run.end_epoch(due, began, around)?;
+        run.end_epoch(run.state.step, began, around)?;
+        if late {
+            return Ok(run.outcome(End::OutOfTime));
+        }
     }
     let end = if run.state.epoch < epochs { End::Early } else { End::Finished };
     Ok(run.outcome(end))
@@ -233,6 +244,8 @@ struct Run<'a> {
     /// Sums of gradients over the runs of one step, where there is more than one.
     sums: Vec<Vec<f32>>,
     gradients: Vec<String>,
+    /// Seconds of the last validation.
+    validation_s: f64,
     steps: u64,
     step_seconds: Vec<f64>,
     first_step_at_s: Option<f64>,
@@ -270,6 +283,7 @@ impl<'a> Run<'a> {
             state,
             sums,
             gradients,
+            validation_s: 0.0,
             steps: 0,
             step_seconds: Vec::new(),
             first_step_at_s: None,
@@ -367,7 +381,7 @@ impl<'a> Run<'a> {
     fn end_epoch(&mut self, steps: u32, began: f64, around: &mut Around<'_>) -> Result<(), Error> {
         self.fetch()?;
         self.refuse_too_large(steps)?;
-        let measured = self.validate()?;
+        let measured = self.validate(around.clock)?;
         let record = EpochRecord {
             train_loss: self.state.loss_sum / f64::from(steps),
             validation_loss: measured.as_ref().map(|metrics| metrics.loss),
@@ -418,14 +432,25 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn validate(&mut self) -> Result<Option<Metrics>, Error> {
+    fn validate(&mut self, clock: &dyn Fn() -> f64) -> Result<Option<Metrics>, Error> {
         if self.split.validation.is_empty() {
             return Ok(None);
         }
+        let began = clock();
         let parameters = evaluate::shipped(&self.bundle.parameters, &self.state.parameters);
         let samples = &self.split.validation;
         let loss = &self.settings.loss;
-        evaluate::evaluate(&mut self.tail, self.features, samples, &parameters, self.labels, loss).map(Some)
+        let metrics = evaluate::evaluate(&mut self.tail, self.features, samples, &parameters, self.labels, loss)?;
+        self.validation_s = clock() - began;
+        Ok(Some(metrics))
+    }
+
+    /// Whether another step, as long as the last, and a validation would end after the time that is allowed. A run that
+    /// has nothing to give yet takes one step.
+    fn out_of_time(&self, around: &Around<'_>) -> bool {
+        let something = self.state.steps_total > 0 || self.state.start.is_some();
+        let ahead_s = self.step_seconds.last().unwrap_or(&0.0) + self.validation_s;
+        something && around.until_s.is_some_and(|until_s| (around.clock)() + ahead_s > until_s)
     }
 
     fn out_of_patience(&self) -> bool {

@@ -9,6 +9,7 @@ mod data;
 mod delta;
 mod engine;
 mod families;
+mod fit;
 mod grad_cases;
 mod grad_walk;
 mod language;

@@ -287,6 +287,7 @@ impl Situation<'_> {
             checkpoint: None,
             resume: false,
             keep_start: false,
+            until_s: self.budgets.time_s,
             stop: self.stop,
             clock: &*self.clock,
             tell: &mut |_| {},
