@@ -1,6 +1,6 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
-use super::Error;
+use super::{Error, pooling};
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
 /// What to do when the data's classes are not the model's.
@@ -202,7 +202,7 @@ pub(super) fn forget_widths(graph: &mut Graph, output: ValueId) {
     }
 }
 
-/// Appends `Gemm(features, weight, bias)`, after mean pooling where the value has a rank above 2.
+/// Appends `Gemm(features, weight, bias)`, after the mean of [`pooling::mean`] where the value has a rank above 2.
 pub(super) fn append(
     graph: &mut Graph,
     value: ValueId,
@@ -226,30 +226,25 @@ pub(super) fn append(
     let features =
         features.ok_or_else(|| refuse("a head needs [batch, …, features] with a fixed number of features"))?;
     let batch = shape[0].clone();
-    let flat_ty = TensorType::new(DType::Float, vec![batch.clone(), Dim::Fixed(features)]);
-    let mut read = value;
-    if shape.len() > 2 {
-        let axes: Vec<i64> = (1..shape.len()).filter(|i| *i != axis).map(|i| i as i64).collect();
-        let axes_value = graph.add_initializer("edgetune.head.axes", Tensor::from_i64(&[axes.len() as u64], &axes));
-        read = push(graph, "ReduceSum", &[value, axes_value], &[("keepdims", 0)], flat_ty.clone());
-        let sizes = axes.iter().map(|axis| shape[*axis as usize].fixed()).collect::<Option<Vec<u64>>>();
-        let sizes = sizes
-            .ok_or_else(|| refuse("pooling over a dimension that is not fixed; pick a pooled output with --output"))?;
-        let scale = Tensor::from_f32(&[], &[1.0 / sizes.iter().product::<u64>() as f32]);
-        let scale = graph.add_initializer("edgetune.head.scale", scale);
-        read = push(graph, "Mul", &[read, scale], &[], flat_ty);
-    }
+    let read = if shape.len() > 2 { pooling::mean(graph, value, &shape, axis) } else { value };
     let zeros = |shape: &[u64]| Tensor::from_vec(shape, vec![0.0f32; shape.iter().product::<u64>() as usize]);
     let weight = graph.add_initializer(APPENDED_WEIGHT, zeros(&[features, classes]));
     let bias = graph.add_initializer(APPENDED_BIAS, zeros(&[classes]));
     let ty = TensorType::new(DType::Float, vec![batch, Dim::Fixed(classes)]);
-    let output = push(graph, "Gemm", &[read, weight, bias], &[], ty);
+    let output = push(graph, "Gemm", "Gemm", &[read, weight, bias], &[], Some(ty));
     Ok((output, AppendedHead { value: name, features, classes }, vec![weight, bias]))
 }
 
-fn push(graph: &mut Graph, op: &str, inputs: &[ValueId], attributes: &[(&str, i64)], ty: TensorType) -> ValueId {
-    let name = format!("edgetune.head/{op}");
-    let output = graph.add_value(&name, Some(ty));
+pub(super) fn push(
+    graph: &mut Graph,
+    name: &str,
+    op: &str,
+    inputs: &[ValueId],
+    attributes: &[(&str, i64)],
+    ty: Option<TensorType>,
+) -> ValueId {
+    let name = format!("edgetune.head/{name}");
+    let output = graph.add_value(&name, ty);
     graph.nodes.push(Node {
         name,
         op: op.into(),

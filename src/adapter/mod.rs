@@ -10,6 +10,7 @@ pub mod fp16;
 mod head;
 mod merge;
 mod method;
+mod pooling;
 mod select;
 mod target;
 

@@ -17,6 +17,7 @@ mod onnx_files;
 mod optimizer;
 mod peft;
 mod plan;
+mod pooling;
 mod solve;
 mod tidy;
 mod training;

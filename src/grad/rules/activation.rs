@@ -45,19 +45,20 @@ pub fn thresholded_relu<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(kept(above, n.dy(0)))])
 }
 
-/// y = min(max(x, l), h)  ⇒  dx = dy where l < y < h, else 0
+/// y = min(max(x, l), h)  ⇒  dx = dy where l < y < h, else 0; dl = Σ dy where x < l; dh = Σ dy where x > h
 pub fn clip<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    if n.needs(1) || n.needs(2) {
-        return Err("its bounds cannot learn; leave what they are computed from out of --train".into());
-    }
-    let above = n.has(1).then(|| n.y(0).greater(n.x(1)));
-    let below = n.has(2).then(|| n.y(0).less(n.x(2)));
-    let inside = match (above, below) {
-        (Some(above), Some(below)) => above.binary("And", below),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return Ok(vec![Some(n.dy(0))]),
-    };
-    Ok(vec![Some(kept(inside, n.dy(0)))])
+    let dx = n.needs(0).then(|| {
+        let above = n.has(1).then(|| n.y(0).greater(n.x(1)));
+        let below = n.has(2).then(|| n.y(0).less(n.x(2)));
+        let inside = match (above, below) {
+            (Some(above), Some(below)) => Some(above.binary("And", below)),
+            (one, other) => one.or(other),
+        };
+        inside.map_or(n.dy(0), |inside| kept(inside, n.dy(0)))
+    });
+    let dl = n.needs(1).then(|| kept(n.x(0).less(n.x(1)), n.dy(0)).sum_all());
+    let dh = n.needs(2).then(|| kept(n.x(0).greater(n.x(2)), n.dy(0)).sum_all());
+    Ok(vec![dx, dl, dh])
 }
 
 /// y = σ(x)  ⇒  dx = dy · y · (1 − y)

@@ -130,7 +130,8 @@ impl Linear {
 
 /// The refusal that every tail without a closed form gets.
 pub fn refuse(problem: String) -> Error {
-    let remedy = "choose --train head, or leave --solver out to train by gradient steps";
+    let remedy =
+        "give --head append for a linear head on that output, or leave --solver out to train by gradient steps";
     Error::Setting { setting: "--solver", problem: format!("{problem}; {remedy}") }
 }
 

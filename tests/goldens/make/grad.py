@@ -280,6 +280,8 @@ def activation():
     case("Clip_relu6", [away(3, 4, kinks=(0.0, 6.0)).dyn(0), const(0.0), const(6.0)], lambda a, lo, hi: F.relu6(a))
     case("Clip_min", [away(3, 4, kinks=(-0.5,)).dyn(0), const(-0.5)], lambda a, lo: torch.clamp(a, min=-0.5))
     case("Clip_max", [away(3, 4, kinks=(0.75,)).dyn(0), NONE, const(0.75)], lambda a, lo, hi: torch.clamp(a, max=0.75))
+    case("Clip_computed_bounds", [away(6, 5, kinks=(-1.0, 1.5)).dyn(0), floats(-1.0), floats(1.5)], torch.clamp)
+    case("Clip_computed_low", [away(3, 4, kinks=(-0.5,)).dyn(0).frozen(), floats(-0.5)], lambda a, lo: torch.clamp(a, min=lo))
     case("Clip_none", [x(3, 4).dyn(0)], torch.clone)
     case("Sigmoid", [x(3, 4).dyn(0)], torch.sigmoid)
     case("HardSigmoid", [away(3, 4, kinks=(-2.5, 2.5)).dyn(0)], lambda a: torch.clamp(0.2 * a + 0.5, 0.0, 1.0))
