@@ -3,8 +3,8 @@
 
 A mutant is the project with one change in one line of src/grad/rules/*.rs: a sign turned, an operand or an operator
 exchanged, a comparison or a flag reversed, a number changed. The test of that file's cases (`grad_cases::reduce` for
-reduce.rs; all cases where a file has none of its own) must then fail: the mutant is killed. A survivor is either a
-change that changes nothing (a guard that cannot be reached, another way to write the same) or a case that is missing.
+reduce.rs), or else that of all cases, must then fail: the mutant is killed. A survivor is either a change that changes
+nothing (a guard that cannot be reached, another way to write the same) or a case that is missing.
 
     tests/mutate.py                        every mutant (half an hour on two cores)
     tests/mutate.py --pick 40 --seed 1     forty mutants drawn by chance
@@ -198,16 +198,20 @@ def test_of(path):
     return f"grad_cases::{path.stem}" if f'("{path.stem}", &[' in families else "grad_cases"
 
 
-def run(program, path, number):
-    """(exit status, output) of the tests of a file's cases with one mutant; 0 is none."""
+def run(program, test, number):
+    """(exit status, output) of a test with one mutant; 0 is none."""
     environment = dict(os.environ, MUTANT=str(number), RUST_BACKTRACE="0")
     try:
         done = subprocess.run(
-            [program, test_of(path)], cwd=TREE, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+            [program, test], cwd=TREE, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         return 1, "the tests did not end"
     return done.returncode, done.stdout + done.stderr
+
+
+def survives(program, path, number):
+    return all(run(program, test, number)[0] == 0 for test in (test_of(path), "grad_cases"))
 
 
 def main():
@@ -231,14 +235,14 @@ def main():
     program, built = build(candidates)
     print(f"{len(built)} of {len(candidates)} mutants compile", flush=True)
     for path in sorted({mutant[0] for _, mutant in built}):
-        status, output = run(program, path, 0)
+        status, output = run(program, test_of(path), 0)
         if status != 0:
             sys.exit(f"{test_of(path)} fails before anything is changed:\n{output[-2000:]}")
     survived = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        verdicts = pool.map(lambda one: run(program, one[1][0], one[0])[0], built)
-        for done, ((_, (path, number, before, after)), status) in enumerate(zip(built, verdicts), 1):
-            if status == 0:
+        verdicts = pool.map(lambda one: survives(program, one[1][0], one[0]), built)
+        for done, ((_, (path, number, before, after)), survivor) in enumerate(zip(built, verdicts), 1):
+            if survivor:
                 survived += 1
                 print(f"survived: {path}:{number + 1}\n    {before.strip()}\n  → {after.strip()}", flush=True)
             if done % 50 == 0:

@@ -220,15 +220,14 @@ pub fn multi_head<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         return Err(no_gradient("queries, keys and values packed or split by head"));
     }
     let widths = [n.fixed(0, 2)?, n.fixed(1, 2)?, n.fixed(2, 2)?];
-    let starts = [0, widths[0], widths[0] + widths[1]];
+    let starts = [0, widths[0]];
     let with_bias = |i: usize| match n.has(3) {
         true => n.x(i) + n.x(3).slice(&[starts[i]], &[starts[i] + widths[i]], &[0]),
         false => n.x(i),
     };
     let needed = [0, 1, 2].map(|i| n.needs(i) || n.needs(3));
-    // Values that no gradient needs would be added in vain.
-    let v = if needed[0] || needed[1] { with_bias(2) } else { n.x(2) };
-    let [dq, dk, dv] = flat(n, [with_bias(0), with_bias(1), v], needed, widths, 4)?;
+    // The values' bias adds the same to all of a query's dP, which the softmax takes away again.
+    let [dq, dk, dv] = flat(n, [with_bias(0), with_bias(1), n.x(2)], needed, widths, 4)?;
     let summed = |dx: Val<'b>| dx.reduce_sum(&[0, 1], false);
     let dbias = n.needs(3).then(|| {
         let parts: Vec<Val<'b>> = [dq, dk, dv].into_iter().flatten().map(summed).collect();

@@ -82,6 +82,9 @@ def any_heads():
     case("Attention_heads", [q, k, v], attend, opset=23)
     case("Attention_heads_same", [q, x(2, 4, 5, 2).dyn(0, 1), x(2, 4, 5, 2).dyn(0, 1)], attend, opset=23)
     case("Attention_heads_only_values", [q.frozen(), k.frozen(), v], attend, opset=23)
+    flat = lambda q, k, v: join(attend(split(q, 4), split(k, 2), split(v, 2)))
+    case("Attention_grouped_only_values", [x(2, 3, 8).frozen(), x(2, 5, 4).frozen(), x(2, 5, 6)], flat, opset=23,
+         q_num_heads=4, kv_num_heads=2)
     anything = [x(2, 4, 3, 2).dyn(0, 1, 2, 3), x(2, 2, 5, 2).dyn(0, 1, 2, 3), x(2, 2, 5, 3).dyn(0, 1, 2, 3)]
     case("Attention_anything", anything, lambda q, k, v: attend(q, k, v, 0.5), opset=23, scale=0.5)
 
@@ -128,6 +131,7 @@ def grouped():
     form("_rotary_interleaved", [q, k, v], 2, 1, node(2, 1, True, True), 8, rotary_interleaved=1)
     form("_rotary_only_queries", [q, k.frozen(), v.frozen()], 2, 1, node(2, 1, True), 8)
     form("_packed", [x(1, 3, 64).dyn(0, 1), NONE, NONE], 2, 1, node(2, 1, True), 8)
+    form("_packed_two", [x(1, 3, 64).dyn(0, 1), NONE, NONE], 4, 2, node(4, 2))
     form("_packed_not_turned", [x(1, 3, 32).dyn(0, 1), NONE, NONE], 2, 1, node(2, 1))
 
 
