@@ -93,6 +93,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     "--resume: a plan may choose differently now; give the --train and --batch that the first run printed"
                 );
             }
+            let progress = printer.progress("head", settings.total_steps(data.split.train.len()), "steps");
+            let epochs = settings.epochs_begun(data.split.train.len());
             let situation = Situation {
                 base: &base,
                 target: target(&recipe, data.labels()),
@@ -109,9 +111,12 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 process_bytes: private_bytes(),
                 stop,
                 clock: clock.clone(),
-                tell: &|line| printer.note(line),
+                tell: &|line| progress.line(line),
+                head_tell: &|event| tell(&progress, epochs, event),
             };
-            let Some(plan) = plan::plan(&situation)? else { return Ok(None) };
+            let plan = plan::plan(&situation);
+            progress.end();
+            let Some(plan) = plan? else { return Ok(None) };
             let chosen = plan.chosen();
             recipe.train.clone_from(&chosen.train);
             settings.accumulate *= settings.batch.div_ceil(chosen.batch);
@@ -149,7 +154,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             prepare::write(&base, divided, &global.bundles()?)?
         }
     };
-    // The head alone is a run like any other; what learns below it starts from the trained head and has to beat it.
+    // What learns below the head starts from the trained head and has to beat it.
     let keep_start = plan.as_ref().is_some_and(|plan| !plan.rows[0].chosen);
     if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
         plan::start_from(&mut bundle, &plan.head);
@@ -163,9 +168,11 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let head;
     let mut learn =
         Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, until_s, stop };
-    let (mut outcome, solved) = match &solver {
-        Some(solver) => learn.solve(solver, &mut features, &*clock, printer)?,
-        None => (learn.fit(&mut features, &*clock, printer)?, None),
+    let (mut outcome, solved) = match (&solver, &plan) {
+        (Some(solver), _) => learn.solve(solver, &mut features, &*clock, printer)?,
+        // The plan has trained the head already.
+        (None, Some(plan)) if !keep_start => (plan.head_outcome.clone(), None),
+        _ => (learn.fit(&mut features, &*clock, printer)?, None),
     };
     let (mut earlier, mut warnings) = (Pass::default(), Vec::new());
     if outcome.end == End::OutOfTime {

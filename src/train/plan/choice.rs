@@ -55,6 +55,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it could be trained in the memory and the time that there are.
+    pub fn may_run(&self) -> bool {
+        matches!(self.verdict, Verdict::Fits | Verdict::TooLargeDelta)
+    }
+
     /// Whether the row fits, as far as its numbers are known. `elapsed_s` is what has passed already.
     pub fn judge(&self, budgets: &Budgets, elapsed_s: f64) -> Verdict {
         if budgets.memory_bytes.is_some_and(|budget| self.memory_bytes > budget) {

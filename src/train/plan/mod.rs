@@ -13,7 +13,7 @@ pub mod usefulness;
 
 use super::error::Error;
 use super::features::{Features, Pass, Store};
-use super::fit::{self, Around, End, Settings};
+use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
 use crate::data::{Dataset, Split};
 use crate::engine;
@@ -45,9 +45,10 @@ const DELTA_TENSOR_BYTES: u64 = 48;
 /// base's good values and pass on small errors only, which the full rate of a fresh head would overrun.
 const RATE_BELOW_HEAD: f64 = 0.1;
 
-/// A trained head's values by parameter, and what the body did for it.
+/// A trained head: its values by parameter, its whole run, and what the body did for it.
 struct TrainedHead {
     values: HashMap<String, Vec<f32>>,
+    outcome: Outcome,
     pass: Pass,
 }
 
@@ -85,6 +86,8 @@ pub struct Situation<'a> {
     pub clock: Arc<dyn Fn() -> f64>,
     /// Told what is being done.
     pub tell: &'a dyn Fn(&str),
+    /// Told of the head's steps and epochs.
+    pub head_tell: &'a dyn Fn(Event<'_>),
 }
 
 /// What was found and chosen.
@@ -101,6 +104,9 @@ pub struct Plan {
     /// The trained head, by parameter: where the choice starts.
     #[serde(skip)]
     pub head: HashMap<String, Vec<f32>>,
+    /// The head's run: the result where the head is the choice.
+    #[serde(skip)]
+    pub head_outcome: Outcome,
 }
 
 impl Plan {
@@ -119,17 +125,25 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     let dims = dims(situation.base, situation.dataset, situation.split)?;
     let mut rows = situation.affordable(&dims)?;
     (situation.tell)("planning: training the head, which the choice starts from");
-    let Some(TrainedHead { values: head, pass }) = situation.train_head(&mut rows[0], &dims)? else { return Ok(None) };
+    let Some(TrainedHead { values: head, outcome, pass }) = situation.train_head(&mut rows[0], &dims)? else {
+        return Ok(None);
+    };
     let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
     (situation.tell)("planning: timing a step of each candidate");
     for row in rows.iter_mut().skip(1).filter(|row| row.verdict != Verdict::TooMuchMemory) {
-        situation.time(row, body_s, &dims)?;
+        if situation.out_of_time() {
+            row.verdict = Verdict::TooSlow;
+        } else {
+            situation.time(row, body_s, &dims)?;
+        }
     }
-    (situation.tell)("planning: measuring what each layer's gradient promises");
     let calibration: Vec<usize> =
         fit::order(&situation.split.train, situation.settings.seed, 0).into_iter().take(CALIBRATION_SAMPLES).collect();
-    if !situation.promise(&mut rows, &head, &calibration, body_s, &dims)? {
-        return Ok(None);
+    if rows[1..].iter().any(Row::may_run) {
+        (situation.tell)("planning: measuring what each layer's gradient promises");
+        if !situation.promise(&mut rows, &head, &calibration, body_s, &dims)? {
+            return Ok(None);
+        }
     }
     // Without validation nothing could show that more than the head helps.
     let comparable = if situation.split.validation.is_empty() { 1 } else { rows.len() };
@@ -141,6 +155,7 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
         calibration_samples: calibration.len(),
         seconds: (situation.clock)() - began,
         head,
+        head_outcome: outcome,
     }))
 }
 
@@ -238,6 +253,10 @@ impl Situation<'_> {
         }
     }
 
+    fn out_of_time(&self) -> bool {
+        self.budgets.time_s.is_some_and(|budget| (self.clock)() > budget)
+    }
+
     fn refuse(&self, head: &Row) -> Result<(), Error> {
         let refusal = |setting, problem| Err(Error::Setting { setting, problem });
         match head.verdict {
@@ -290,7 +309,7 @@ impl Situation<'_> {
             until_s: self.budgets.time_s,
             stop: self.stop,
             clock: &*self.clock,
-            tell: &mut |_| {},
+            tell: &mut |event| (self.head_tell)(event),
         };
         let settings = Settings { batch: row.batch, ..self.settings.clone() };
         let labels = self.dataset.labels();
@@ -299,7 +318,8 @@ impl Situation<'_> {
             return Ok(None);
         }
         let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
-        Ok(Some(TrainedHead { values: names.zip(outcome.parameters).collect(), pass: features.pass() }))
+        let values = names.zip(outcome.parameters.iter().cloned()).collect();
+        Ok(Some(TrainedHead { values, outcome, pass: features.pass() }))
     }
 
     /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
@@ -331,7 +351,7 @@ impl Situation<'_> {
         body_s: Option<f64>,
         dims: &BTreeMap<String, u64>,
     ) -> Result<bool, Error> {
-        let runs = |row: &Row| matches!(row.verdict, Verdict::Fits | Verdict::TooLargeDelta);
+        let runs = Row::may_run;
         let is_full = |row: &Row| !row.name.contains('+');
         let deepest = rows.iter().rposition(|row| runs(row) && is_full(row)).unwrap_or(0);
         let measured: Vec<usize> = (0..rows.len())
