@@ -26,4 +26,6 @@ pub mod delta;
 #[cfg(feature = "device")]
 pub mod atomic;
 #[cfg(feature = "device")]
+pub mod agent;
+#[cfg(feature = "device")]
 pub mod cli;

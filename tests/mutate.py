@@ -9,6 +9,7 @@ nothing (a guard that cannot be reached, another way to write the same) or a cas
     tests/mutate.py                        every mutant (half an hour on two cores)
     tests/mutate.py --pick 40 --seed 1     forty mutants drawn by chance
     tests/mutate.py --only reduce          those of src/grad/rules/reduce.rs
+    tests/mutate.py --from LOG             those that survived in an earlier run, whose output LOG is
     tests/mutate.py --list                 what would be changed, without building
 
 All mutants are built at once, as one program: beside each function lies a copy of it for each of its mutants, and the
@@ -159,6 +160,17 @@ def write_schemata(path, chosen):
     return owners
 
 
+def survivors_of(log, candidates):
+    """Those of the candidates that an earlier run's output names as survivors, wherever their lines have moved to."""
+    lines = log.read_text().splitlines()
+    named = {
+        (pathlib.Path(line.split()[1].rsplit(":", 1)[0]), lines[i + 1].strip(), lines[i + 2].strip().removeprefix("→ "))
+        for i, line in enumerate(lines)
+        if line.startswith("survived: ")
+    }
+    return [one for one in candidates if (one[1][0], one[1][2].strip(), one[1][3].strip()) in named]
+
+
 def copy_tree():
     shutil.rmtree(TREE, ignore_errors=True)
     ignored = shutil.ignore_patterns("target", ".git", "shared")
@@ -219,10 +231,13 @@ def main():
     parser.add_argument("--pick", type=int, metavar="N", help="try N mutants drawn by chance")
     parser.add_argument("--seed", type=int, default=1, help="which ones --pick draws (default 1)")
     parser.add_argument("--only", metavar="FAMILY", help="only this file of the rules, such as `reduce`")
+    parser.add_argument("--from", type=pathlib.Path, metavar="LOG", dest="log", help="only an earlier run's survivors")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many to try at once (default: each core)")
     options = parser.parse_args()
     candidates = list(enumerate(mutants(options.only), 1))
+    if options.log:
+        candidates = survivors_of(options.log, candidates)
     if options.pick:
         random.Random(options.seed).shuffle(candidates)
         candidates = candidates[: options.pick]

@@ -63,6 +63,7 @@ enum Command {
     Export(commands::export::Args),
     Runtime(commands::runtime::Args),
     Ops(commands::ops::Args),
+    Agent(commands::agent::Args),
     Doctor(commands::doctor::Args),
     Completions(commands::shell::Completions),
     Man(commands::shell::Man),
@@ -80,8 +81,12 @@ enum Done {
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" });
     let printer = Printer::new(cli.global.json);
+    if let Some(Err(error)) = std::env::var("EDGETUNE_PARENT").ok().map(|parent| stop::end_with(&parent)) {
+        printer.failed(&error);
+        return ExitCode::FAILURE;
+    }
     match dispatch(cli, &printer) {
         Ok(Done::Fully) => ExitCode::SUCCESS,
         Ok(Done::Interrupted) => ExitCode::from(stop::INTERRUPTED),
@@ -92,11 +97,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`); warnings without it. ONNX Runtime's own messages
+/// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`), else at `level`. ONNX Runtime's own messages
 /// below a warning come only where `ort` is named: there are several for each session.
-fn log_to_stderr() {
+fn log_to_stderr(level: &str) {
     let asked = std::env::var("EDGETUNE_LOG").unwrap_or_default();
-    let asked = if asked.is_empty() { "warn".into() } else { asked };
+    let asked = if asked.is_empty() { level.into() } else { asked };
     let filter =
         if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=warn,{asked}")) };
     let colours = std::io::stderr().is_terminal();
@@ -118,6 +123,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Export(args) => commands::export::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
+        Command::Agent(args) => commands::agent::run(&args, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Completions(args) => commands::shell::completions(&args, printer),
         Command::Man(args) => commands::shell::man(&args, printer),

@@ -1,7 +1,8 @@
 //! Ctrl-C and SIGTERM as a flag.
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Pid, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,4 +20,28 @@ pub fn flag_on_signals() -> Result<Arc<AtomicBool>> {
         flag::register(signal, stop.clone()).context("cannot watch for signals")?;
     }
     Ok(stop)
+}
+
+/// Sets the flag on each SIGHUP.
+pub fn flag_on_hangup() -> Result<Arc<AtomicBool>> {
+    let reload = Arc::new(AtomicBool::new(false));
+    flag::register(SIGHUP, reload.clone()).context("cannot watch for signals")?;
+    Ok(reload)
+}
+
+/// Asks a process to end. One that has ended already needs no asking.
+pub fn terminate(process: u32) {
+    if let Some(process) = Pid::from_raw(process as i32) {
+        let _ = rustix::process::kill_process(process, Signal::TERM);
+    }
+}
+
+/// Ends this process when `parent` does: a trainer whose agent was killed would write into another agent's state.
+///
+/// # Errors
+/// A parent that has ended already, or none.
+pub fn end_with(parent: &str) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    let lives = rustix::process::getppid().is_some_and(|id| id.as_raw_nonzero().to_string() == parent);
+    lives.then_some(()).with_context(|| format!("the process {parent}, which started this one, has ended"))
 }

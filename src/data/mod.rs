@@ -18,7 +18,7 @@ mod text;
 
 pub use check::{Finding, Severity, check};
 pub use error::Error;
-pub use image::Limits;
+pub use image::{Limits, probe as photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use preprocessing::{

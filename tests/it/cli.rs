@@ -1,6 +1,7 @@
 //! The command line as its users meet it: the real program on small real data, with the real ONNX Runtime.
 
 mod adapters;
+mod agent;
 mod contract;
 mod deltas;
 mod failures;

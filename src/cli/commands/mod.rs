@@ -1,5 +1,6 @@
 //! One file per command: its arguments and what it does, by calling the library.
 
+pub mod agent;
 pub mod check;
 pub mod delta;
 pub mod demo;

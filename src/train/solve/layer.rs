@@ -130,8 +130,8 @@ impl Linear {
 
 /// The refusal that every tail without a closed form gets.
 pub fn refuse(problem: String) -> Error {
-    let remedy =
-        "give --head append for a linear head on that output, or leave --solver out to train by gradient steps";
+    let remedy = "choose --train head, with --head append where the model's own is not one linear layer, or leave --solver out to \
+                  train by gradient steps";
     Error::Setting { setting: "--solver", problem: format!("{problem}; {remedy}") }
 }
 

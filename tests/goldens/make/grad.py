@@ -1012,6 +1012,17 @@ def resize():
          nearest_mode="ceil")
     case("Resize_nearest_sizes", [x(2, 1, 2, 3), *to_size(2, 1, 4, 5)], interpolated(size=(4, 5), mode="nearest"),
          mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    # Three elements at 0, ¾, 1½ and 2¼: what lies between two of them is rounded up or down.
+    for rounding, picked in (("round_prefer_ceil", [0, 1, 2, 2]), ("round_prefer_floor", [0, 1, 1, 2])):
+        case(f"Resize_nearest_{rounding}", [x(2, 1, 3), *to_size(2, 1, 4)], rest(lambda a, p=picked: a[..., p]),
+             mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode=rounding)
+    case("Resize_nearest_align_corners", [x(2, 1, 3), *to_size(2, 1, 6)], rest(lambda a: a[..., [0, 0, 1, 1, 2, 2]]),
+         mode="nearest", coordinate_transformation_mode="align_corners")
+    case("Resize_linear_to_one", [x(2, 2, 3), *to_size(2, 2, 1)], rest(lambda a: a[..., :1]), mode="linear",
+         coordinate_transformation_mode="align_corners")
+    case("Resize_linear_symmetric", [x(2, 1, 3), *scaled(1, 1, 1.5)],
+         rest(lambda a: linear(a, 2, 4, lambda i: 1.5 * (1 - 4 / 4.5) + (i + 0.5) / 1.5 - 0.5)), mode="linear", opset=19,
+         coordinate_transformation_mode="half_pixel_symmetric")
     case("Resize_linear2", [x(2, 2, 2, 3).dyn(0), *scaled(1, 1, 2, 2)],
          interpolated(mode="bilinear", align_corners=False, **up2), mode="linear")
     case("Resize_linear_pytorch", [x(2, 1, 2, 3).dyn(0), *scaled(1, 1, 2, 3)],

@@ -28,6 +28,11 @@ const COMMANDS: &[(&str, &str)] = &[
     ("runtime install", "runtime-install"),
     ("ops", "ops"),
     ("doctor", "doctor"),
+    ("agent", "agent"),
+    ("agent run", "agent-run"),
+    ("agent status", "agent-status"),
+    ("agent history", "agent-history"),
+    ("agent rollback", "agent-rollback"),
     ("completions", "completions"),
     ("man", "man"),
 ];

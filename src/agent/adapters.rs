@@ -1,0 +1,246 @@
+//! Adapters of a device and what happened to them: which one is in use, which were, and why.
+//!
+//! `STATE/adapters/<BLAKE3>.edelta` are the adapters, `STATE/active.edelta` is a link to the one in use, replaced by
+//! rename, so that whoever opens it sees the old one or the new one. `STATE/history.jsonl` has a line for each event,
+//! only ever appended; a line that a lost power cut off is taken away before the next.
+
+use super::gate::Verdict;
+use super::samples::with;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Hexadecimal digits of an adapter's hash in its name.
+const NAME_DIGITS: usize = 16;
+const ACTIVE: &str = "active.edelta";
+
+/// What happened, and when (seconds since 1970).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A process trained for some time: to its end, or until it had to pause.
+    Trained {
+        /// When it ended.
+        at: i64,
+        /// How long it ran.
+        seconds: u64,
+    },
+    /// A new adapter was compared with what was in use.
+    Judged {
+        /// When.
+        at: i64,
+        /// The new adapter.
+        adapter: String,
+        /// What it had to beat: an adapter, or the commonest class.
+        against: String,
+        /// Samples it learned from.
+        samples: u64,
+        /// What was found.
+        verdict: Verdict,
+    },
+    /// An adapter was put to use.
+    Activated {
+        /// When.
+        at: i64,
+        /// The adapter.
+        adapter: String,
+        /// The one before.
+        before: Option<String>,
+        /// By whom: the gate, or a person's rollback.
+        by: String,
+    },
+    /// A training or its comparison failed.
+    Failed {
+        /// When.
+        at: i64,
+        /// Samples it was to learn from.
+        samples: u64,
+        /// The last of what it said.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// When it happened.
+    pub fn at(&self) -> i64 {
+        match self {
+            Event::Trained { at, .. }
+            | Event::Judged { at, .. }
+            | Event::Activated { at, .. }
+            | Event::Failed { at, .. } => *at,
+        }
+    }
+}
+
+/// All events, from the first. A last line without its end is no event.
+///
+/// # Errors
+/// The system's; a line that is no event, with its number.
+pub fn history(state: &Path) -> io::Result<Vec<Event>> {
+    let path = state.join("history.jsonl");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(with(&path, error)),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let problem = format!("{}: line {}: {error}; take the line away", path.display(), number + 1);
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })
+    };
+    whole.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(parse).collect()
+}
+
+/// Appends an event and brings it to the disk.
+///
+/// # Errors
+/// The system's.
+pub fn record(state: &Path, event: &Event) -> io::Result<()> {
+    let path = state.join("history.jsonl");
+    let new = !path.exists();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| with(&path, e))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(whole as u64)?;
+    file.seek(io::SeekFrom::End(0))?;
+    let mut line = serde_json::to_vec(event).expect("events are JSON");
+    line.push(b'\n');
+    file.write_all(&line)?;
+    file.sync_data()?;
+    if new {
+        File::open(state)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The name of the adapter in use; `None` before there is one.
+///
+/// # Errors
+/// A link that cannot be read, or to something that is no adapter of the state.
+pub fn active(state: &Path) -> io::Result<Option<String>> {
+    let link = state.join(ACTIVE);
+    match fs::read_link(&link) {
+        Ok(target) => Ok(target.file_stem().map(|name| name.to_string_lossy().into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(with(&link, error)),
+    }
+}
+
+/// Where an adapter lies.
+pub fn path(state: &Path, adapter: &str) -> PathBuf {
+    state.join("adapters").join(format!("{adapter}.edelta"))
+}
+
+/// The name that a file's content gives it.
+///
+/// # Errors
+/// The system's.
+pub fn name_of(file: &Path) -> io::Result<String> {
+    let content = fs::read(file).map_err(|error| with(file, error))?;
+    Ok(blake3::hash(&content).to_hex()[..NAME_DIGITS].to_string())
+}
+
+/// Moves a finished adapter to its place. Doing it again does nothing.
+///
+/// # Errors
+/// The system's.
+pub fn keep(state: &Path, file: &Path, adapter: &str) -> io::Result<()> {
+    let target = path(state, adapter);
+    if !target.exists() {
+        fs::create_dir_all(state.join("adapters"))?;
+        fs::rename(file, &target).map_err(|error| with(file, error))?;
+        File::open(state.join("adapters"))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Puts an adapter to use and says so in the history; gives the one before.
+///
+/// # Errors
+/// An adapter that is not there, or the system's.
+pub fn activate(state: &Path, adapter: &str, by: &str, at: i64) -> io::Result<Option<String>> {
+    let target = path(state, adapter);
+    target.metadata().map_err(|error| with(&target, error))?;
+    let before = active(state)?;
+    if before.as_deref() == Some(adapter) {
+        return Ok(before);
+    }
+    // What was done is said before it is done: a line without the switch is repeated, a switch without the line is lost.
+    let event = Event::Activated { at, adapter: adapter.into(), before: before.clone(), by: by.into() };
+    record(state, &event)?;
+    let new = state.join(".active.tmp");
+    let _ = fs::remove_file(&new);
+    std::os::unix::fs::symlink(Path::new("adapters").join(format!("{adapter}.edelta")), &new)?;
+    fs::rename(&new, state.join(ACTIVE))?;
+    File::open(state)?.sync_all()?;
+    Ok(before)
+}
+
+/// The adapter that was in use before the present one, which a rollback takes back.
+///
+/// # Errors
+/// The history's.
+pub fn previous(state: &Path) -> io::Result<Option<String>> {
+    let Some(now) = active(state)? else { return Ok(None) };
+    let events = history(state)?;
+    Ok(events.into_iter().rev().find_map(|event| match event {
+        Event::Activated { adapter, before, .. } if adapter == now => before,
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    fn adapter(state: &Path, content: &str) -> String {
+        let file = state.join("candidate.edelta");
+        fs::write(&file, content).unwrap();
+        let name = name_of(&file).unwrap();
+        keep(state, &file, &name).unwrap();
+        name
+    }
+
+    #[test]
+    fn an_adapter_is_put_to_use_and_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        assert_eq!((active(state).unwrap(), previous(state).unwrap()), (None, None));
+        let (one, other) = (adapter(state, "one"), adapter(state, "other"));
+        assert_eq!(activate(state, &one, "gate", 1).unwrap(), None);
+        assert_eq!(activate(state, &other, "gate", 2).unwrap(), Some(one.clone()));
+        assert_eq!(activate(state, &other, "gate", 3).unwrap(), Some(other.clone()), "again does nothing");
+        assert_eq!(fs::read_to_string(state.join(ACTIVE)).unwrap(), "other");
+        assert_eq!(previous(state).unwrap(), Some(one.clone()));
+        activate(state, &one, "rollback", 4).unwrap();
+        assert_eq!(fs::read_to_string(state.join(ACTIVE)).unwrap(), "one");
+        assert_eq!(history(state).unwrap().len(), 3);
+        assert_eq!(activate(state, "0123", "gate", 5).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_line_cut_off_anywhere_is_no_event_and_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let event = |at| Event::Trained { at, seconds: 7 };
+        record(state, &event(1)).unwrap();
+        let path = state.join("history.jsonl");
+        let first = fs::read(&path).unwrap();
+        record(state, &event(2)).unwrap();
+        let both = fs::read(&path).unwrap();
+        for cut in first.len()..both.len() {
+            fs::write(&path, &both[..cut]).unwrap();
+            assert_eq!(history(state).unwrap(), [event(1)], "cut at {cut}");
+            record(state, &event(3)).unwrap();
+            assert_eq!(history(state).unwrap(), [event(1), event(3)], "cut at {cut}");
+        }
+        fs::write(&path, b"{}\n").unwrap();
+        let error = history(state).unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("history.jsonl"), "{error}");
+    }
+}

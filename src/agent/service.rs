@@ -1,0 +1,347 @@
+//! The service: a loop that looks about once a second, takes in samples, trains when the policy allows, compares what was
+//! learned with what is in use, and puts the better to use.
+//!
+//! It holds no state of its own that matters: all of it lies in files, so it may be killed at any moment and goes on where
+//! it was. Clock, processes' end and free space arrive in [`World`].
+
+use super::adapters::{self, Event};
+use super::conditions::{Processors, memory_pressure, on_battery, temperature_c};
+use super::config::Config;
+use super::notify::Notifier;
+use super::policy::{Conditions, Reason, hinders_start, hinders_training};
+use super::samples::{self, SIDES};
+use super::training::{self, Next, Run};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often the service looks about.
+const TICK: Duration = Duration::from_millis(500);
+/// Parts of the rest between two looks, after each of which it may end.
+const SLICES: u32 = 10;
+/// How long a trainer may take to write its checkpoint when the service ends.
+const GRACE: Duration = Duration::from_millis(1400);
+/// The exit code of a trainer that was asked to stop and wrote a checkpoint.
+const PAUSED: i32 = 130;
+const DAY_S: i64 = 24 * 3600;
+
+/// A moment, by three clocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub unix_s: i64,
+    /// Minute of the local day.
+    pub minute_of_day: u16,
+    /// Seconds of the clock that nobody sets.
+    pub steady_s: f64,
+}
+
+/// The outside world.
+pub struct World<'a> {
+    /// edgetune's own program, which trains and predicts.
+    pub program: PathBuf,
+    /// The root of the file system, for the kernel's files.
+    pub root: PathBuf,
+    /// The clocks.
+    pub now: &'a dyn Fn() -> Moment,
+    /// Bytes of memory that may be taken.
+    pub memory_free: &'a dyn Fn() -> Option<u64>,
+    /// Bytes that a folder's file system has left.
+    pub disk_free: &'a dyn Fn(&Path) -> Option<u64>,
+    /// Asks a process to end (SIGTERM).
+    pub terminate: &'a dyn Fn(u32),
+    /// Raised to end the service.
+    pub stop: &'a AtomicBool,
+    /// Raised to read the configuration again.
+    pub reload: &'a AtomicBool,
+    /// The service manager.
+    pub notifier: Notifier,
+}
+
+/// Serves until it is stopped.
+///
+/// # Errors
+/// A configuration or a state that cannot be used; another agent on the same state.
+pub fn serve(file: &Path, world: &World<'_>) -> Result<()> {
+    let config = Config::read(file)?;
+    fs::create_dir_all(&config.state).with_context(|| config.state.display().to_string())?;
+    fs::create_dir_all(&config.spool).with_context(|| config.spool.display().to_string())?;
+    let lock = File::create(config.state.join("agent.lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("{}: another agent works on this state; stop it, or name another `state`", config.state.display());
+    }
+    let mut service = Service::new(config, world)?;
+    world.notifier.ready();
+    tracing::info!(state = %service.config.state.display(), spool = %service.config.spool.display(), "serving");
+    while !world.stop.load(Ordering::Relaxed) {
+        if world.reload.swap(false, Ordering::Relaxed) {
+            service.reload(file);
+        }
+        service.look()?;
+        world.notifier.watchdog();
+        rest(world.stop);
+    }
+    world.notifier.stopping();
+    service.end()
+}
+
+/// Until the next look, or until the service is to end.
+fn rest(stop: &AtomicBool) {
+    for _ in 0..SLICES {
+        if !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK / SLICES);
+        }
+    }
+}
+
+/// A process of the run, and what it is for.
+struct Work {
+    child: Child,
+    next: Next,
+    began_s: f64,
+    asked_to_pause: bool,
+}
+
+struct Service<'a> {
+    config: Config,
+    world: &'a World<'a>,
+    processors: Processors,
+    history: Vec<Event>,
+    /// Samples of the two sides.
+    counts: [u64; 2],
+    classes: usize,
+    stored_bytes: u64,
+    work: Option<Work>,
+    status: String,
+}
+
+impl<'a> Service<'a> {
+    fn new(config: Config, world: &'a World<'a>) -> Result<Self> {
+        let history = adapters::history(&config.state)?;
+        let mut service = Self {
+            config,
+            world,
+            processors: Processors::default(),
+            history,
+            counts: [0; 2],
+            classes: 0,
+            stored_bytes: 0,
+            work: None,
+            status: String::new(),
+        };
+        service.count()?;
+        Ok(service)
+    }
+
+    fn count(&mut self) -> Result<()> {
+        let state = &self.config.state;
+        let [train, held_out] = SIDES.map(|side| samples::count(state, side));
+        let (train, classes) = train?;
+        (self.counts, self.classes) = ([train, held_out?.0], classes.len());
+        self.stored_bytes = samples::stored_bytes(state)?;
+        Ok(())
+    }
+
+    /// A configuration that cannot be used leaves the old one.
+    fn reload(&mut self, file: &Path) {
+        self.world.notifier.reloading((((self.world.now)().steady_s) * 1e6) as u64);
+        match Config::read(file) {
+            Ok(new) if new.state != self.config.state => {
+                tracing::error!("the new configuration has another `state`; restart the service to use it");
+            }
+            Ok(new) => {
+                self.config = new;
+                tracing::info!("read the configuration again");
+            }
+            Err(error) => tracing::error!(%error, "the old configuration stays"),
+        }
+        self.world.notifier.ready();
+    }
+
+    /// One look about.
+    fn look(&mut self) -> Result<()> {
+        self.take_in();
+        let now = (self.world.now)();
+        let conditions = self.conditions(now);
+        if let Some(ended) = self.poll()? {
+            self.ended(ended, now)?;
+        }
+        let line = match (&mut self.work, training::current(&self.config.state)?) {
+            (Some(work), run) => {
+                let reason = hinders_training(&self.config.policy, &conditions, false);
+                if let (Next::Train, Some(reason), false) = (&work.next, reason, work.asked_to_pause) {
+                    work.asked_to_pause = true;
+                    (self.world.terminate)(work.child.id());
+                    tracing::info!(reason = reason.text(), "pausing the training");
+                }
+                let samples = run.map_or(0, |run| run.samples);
+                match work.next {
+                    Next::Train => format!("training on {samples} samples"),
+                    _ => "comparing the new adapter".to_string(),
+                }
+            }
+            (None, Some(run)) => self.go_on(&run, &conditions, now)?,
+            (None, None) => match self.hinders_start(&conditions) {
+                None => {
+                    let run = training::begin(&self.config.state, now.unix_s)?;
+                    tracing::info!(samples = run.samples, "a training begins");
+                    format!("training on {} samples", run.samples)
+                }
+                Some(reason) => reason.text().to_string(),
+            },
+        };
+        self.tell(&line);
+        Ok(())
+    }
+
+    fn tell(&mut self, line: &str) {
+        let line = format!("{line}; {} samples, {} held out", self.counts[0], self.counts[1]);
+        if line != self.status {
+            self.world.notifier.status(&line);
+            tracing::info!(status = line);
+            self.status = line;
+        }
+    }
+
+    /// A spool that cannot be read now may be later: it is said, and nothing else suffers.
+    fn take_in(&mut self) {
+        let (limits, held_out) = (&self.config.samples, self.config.gate.held_out);
+        let room = (limits.total_max_mb * 1_000_000).saturating_sub(self.stored_bytes);
+        match samples::take_in(&self.config.spool, &self.config.state, limits, held_out, room) {
+            Ok(found) => {
+                for (file, reason) in &found.refused {
+                    tracing::warn!(file = %file.display(), reason, "refused a sample");
+                }
+                if found.full && found.taken > 0 {
+                    tracing::warn!("samples.total-max-mb is reached; what comes now waits in the spool");
+                }
+                if found.taken > 0
+                    && let Err(error) = self.count()
+                {
+                    tracing::error!(%error, "cannot count the samples");
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot take in samples"),
+        }
+    }
+
+    fn conditions(&mut self, now: Moment) -> Conditions {
+        let (root, state) = (&self.world.root, &self.config.state);
+        let ours = self.work.as_ref().map(|work| work.child.id());
+        let learned = |event: &Event| match event {
+            Event::Judged { samples, .. } | Event::Failed { samples, .. } => Some(*samples),
+            _ => None,
+        };
+        let seen = self.history.iter().rev().find_map(learned).unwrap_or(0);
+        let trained = |event: &Event| match event {
+            Event::Trained { at, seconds } if *at > now.unix_s - DAY_S && *at <= now.unix_s => *seconds,
+            _ => 0,
+        };
+        let running = self.work.as_ref().map_or(0.0, |work| now.steady_s - work.began_s);
+        let ended = |event: &&Event| matches!(event, Event::Judged { .. } | Event::Failed { .. });
+        Conditions {
+            now_unix_s: now.unix_s,
+            minute_of_day: now.minute_of_day,
+            new_samples: self.counts[0].saturating_sub(seen),
+            load: self.processors.others(root, ours, now.steady_s),
+            temperature_c: temperature_c(root),
+            on_battery: on_battery(root),
+            memory_free_bytes: (self.world.memory_free)(),
+            memory_pressure: memory_pressure(root),
+            disk_free_bytes: (self.world.disk_free)(state),
+            last_ended_unix_s: self.history.iter().rev().find(ended).map(Event::at),
+            trained_s: self.history.iter().map(trained).sum::<u64>() + running as u64,
+        }
+    }
+
+    /// Without enough to compare on, or with one class, nothing could be learned or shown.
+    fn hinders_start(&self, conditions: &Conditions) -> Option<Reason> {
+        if self.counts[1] < self.config.gate.held_out_min || self.classes < 2 {
+            return Some(Reason::Samples);
+        }
+        hinders_start(&self.config.policy, conditions)
+    }
+
+    /// The next step of a run without a process.
+    fn go_on(&mut self, run: &Run, conditions: &Conditions, now: Moment) -> Result<String> {
+        let next = training::next(&self.config.state)?;
+        let program = &self.world.program;
+        let child = match &next {
+            Next::Train => match hinders_training(&self.config.policy, conditions, true) {
+                Some(reason) => return Ok(format!("training paused: {}", reason.text())),
+                None => training::train(program, &self.config)?,
+            },
+            Next::Predict { adapter, .. } => training::predict(program, &self.config, adapter)?,
+            Next::Judge => {
+                let (adapter, verdict) = training::conclude(&self.config, run, now.unix_s)?;
+                self.history = adapters::history(&self.config.state)?;
+                let counted = verdict.counted;
+                tracing::info!(adapter, better = verdict.better, p = verdict.p, ?counted, "judged");
+                let outcome = if verdict.better { "put to use" } else { "not better than what is in use" };
+                return Ok(format!("adapter {adapter} {outcome}"));
+            }
+        };
+        let line =
+            if next == Next::Train { format!("training on {} samples", run.samples) } else { "comparing".into() };
+        self.work = Some(Work { child, next, began_s: now.steady_s, asked_to_pause: false });
+        Ok(line)
+    }
+
+    fn poll(&mut self) -> Result<Option<(Work, ExitStatus)>> {
+        let Some(work) = &mut self.work else { return Ok(None) };
+        let status = work.child.try_wait()?;
+        Ok(status.and_then(|status| Some((self.work.take()?, status))))
+    }
+
+    fn ended(&mut self, (work, status): (Work, ExitStatus), now: Moment) -> Result<()> {
+        let state = self.config.state.clone();
+        if work.next == Next::Train {
+            let seconds = (now.steady_s - work.began_s).ceil() as u64;
+            self.record(Event::Trained { at: now.unix_s, seconds })?;
+        }
+        match (&work.next, status.code()) {
+            (Next::Predict { answers, .. }, Some(0)) => training::answered(&state, answers)?,
+            (_, Some(0)) => {}
+            (Next::Train, Some(PAUSED)) => {}
+            // Killed from outside, as by the kernel for its memory: the next look goes on from the checkpoint, if it was us.
+            (Next::Train, None) if work.asked_to_pause => {}
+            _ => {
+                let reason = format!("{status}: {}", training::last_words(&state));
+                tracing::error!(reason, "a training failed");
+                let samples = training::current(&state)?.map_or(0, |run| run.samples);
+                self.record(Event::Failed { at: now.unix_s, samples, reason })?;
+                training::end(&state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, event: Event) -> Result<()> {
+        adapters::record(&self.config.state, &event)?;
+        self.history.push(event);
+        Ok(())
+    }
+
+    /// Lets a process write its checkpoint, but not for long.
+    fn end(&mut self) -> Result<()> {
+        let Some(mut work) = self.work.take() else { return Ok(()) };
+        (self.world.terminate)(work.child.id());
+        let began = (self.world.now)().steady_s;
+        while work.child.try_wait()?.is_none() {
+            if (self.world.now)().steady_s - began > GRACE.as_secs_f64() {
+                work.child.kill()?;
+                work.child.wait()?;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if work.next == Next::Train {
+            let now = (self.world.now)();
+            self.record(Event::Trained { at: now.unix_s, seconds: (now.steady_s - work.began_s).ceil() as u64 })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! One training from its snapshot of the samples to its verdict, as files: whatever moment the power goes, what lies in
+//! `STATE/run` says what is to be done next.
+//!
+//! `run/` appears by rename, with `run.json` and `data/`, hard links to the samples of that moment, so that a paused
+//! training goes on with the same samples. The trainer and the comparison are processes of edgetune's own: their memory
+//! is given back, and what kills them does not kill the service.
+
+use super::adapters::{self, Event};
+use super::config::Config;
+use super::gate::{Comparison, Verdict, judge};
+use super::samples::{self, with};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What a training is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Samples it learns from.
+    pub samples: u64,
+    /// Seconds since 1970 when the snapshot was taken.
+    pub began: i64,
+}
+
+/// What is to be done next for the run in `STATE/run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Train, or go on with it.
+    Train,
+    /// Predict the held-out samples with an adapter, into a file.
+    Predict {
+        /// The adapter's file.
+        adapter: PathBuf,
+        /// Where the answers go.
+        answers: PathBuf,
+    },
+    /// Compare the answers.
+    Judge,
+}
+
+fn folder(state: &Path) -> PathBuf {
+    state.join("run")
+}
+
+/// Takes a snapshot of the samples to learn from.
+///
+/// # Errors
+/// The system's.
+pub fn begin(state: &Path, at: i64) -> Result<Run> {
+    let draft = state.join(".run.tmp");
+    remove(&draft)?;
+    let mut samples = 0;
+    for class in samples::visible(&state.join("samples/train"))? {
+        let target = draft.join("data").join(class.file_name().unwrap_or_default());
+        fs::create_dir_all(&target)?;
+        for file in samples::visible(&class)? {
+            fs::hard_link(&file, target.join(file.file_name().unwrap_or_default())).map_err(|e| with(&file, e))?;
+            samples += 1;
+        }
+    }
+    let run = Run { samples, began: at };
+    fs::write(draft.join("run.json"), serde_json::to_vec(&run)?)?;
+    File::open(draft.join("run.json"))?.sync_all()?;
+    fs::rename(&draft, folder(state))?;
+    File::open(state)?.sync_all()?;
+    Ok(run)
+}
+
+/// The run that is not finished.
+///
+/// # Errors
+/// A run whose description cannot be read.
+pub fn current(state: &Path) -> Result<Option<Run>> {
+    let path = folder(state).join("run.json");
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(with(&path, error).into()),
+    }
+}
+
+/// Ends the run, whatever it has reached.
+///
+/// # Errors
+/// The system's.
+pub fn end(state: &Path) -> Result<()> {
+    // The description goes first: without it there is no run.
+    let description = folder(state).join("run.json");
+    if description.exists() {
+        fs::remove_file(description)?;
+    }
+    Ok(remove(&folder(state))?)
+}
+
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(with(folder, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The adapter that the run has made, once it has.
+pub fn candidate(state: &Path) -> PathBuf {
+    folder(state).join("candidate.edelta")
+}
+
+/// What is to be done next.
+///
+/// # Errors
+/// The system's.
+pub fn next(state: &Path) -> Result<Next> {
+    let candidate = candidate(state);
+    if !candidate.exists() {
+        return Ok(Next::Train);
+    }
+    let mut adapters = vec![(candidate.clone(), adapters::name_of(&candidate)?)];
+    if let Some(active) = adapters::active(state)? {
+        adapters.push((adapters::path(state, &active), active));
+    }
+    for (adapter, name) in adapters {
+        let answers = answers(state, &name);
+        if !answers.exists() {
+            return Ok(Next::Predict { adapter, answers });
+        }
+    }
+    Ok(Next::Judge)
+}
+
+fn answers(state: &Path, adapter: &str) -> PathBuf {
+    folder(state).join(format!("answers-{adapter}.json"))
+}
+
+/// The trainer's process.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn train(program: &Path, config: &Config) -> Result<Child> {
+    let run = folder(&config.state);
+    let out = candidate(&config.state);
+    let mut command = edgetune(program, config);
+    command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
+    if run.join("candidate.edelta.checkpoint").exists() {
+        command.arg("--resume");
+    }
+    spawn(command, &run)
+}
+
+/// The process that predicts the held-out samples.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
+    let run = folder(&config.state);
+    let mut command = edgetune(program, config);
+    command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
+    command.arg(config.state.join("samples/held-out"));
+    spawn(command, &run)
+}
+
+fn edgetune(program: &Path, config: &Config) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--cache").arg(config.state.join("cache"));
+    command.env("EDGETUNE_PARENT", std::process::id().to_string());
+    command
+}
+
+/// What a process prints goes to files: a pipe that nobody reads would stop it.
+fn spawn(mut command: Command, run: &Path) -> Result<Child> {
+    let (out, err) = (File::create(run.join("out"))?, File::create(run.join("err"))?);
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().with_context(|| format!("cannot start {program}"))
+}
+
+/// The last line that the run's process printed to standard error: its reason, where it failed.
+pub fn last_words(state: &Path) -> String {
+    let text = fs::read(folder(state).join("err")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_string()
+}
+
+/// The answers of a finished prediction, in their place.
+///
+/// # Errors
+/// The system's.
+pub fn answered(state: &Path, answers: &Path) -> Result<()> {
+    let out = folder(state).join("out");
+    File::open(&out)?.sync_all()?;
+    Ok(fs::rename(out, answers)?)
+}
+
+/// The model that a recipe names.
+fn model(recipe: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Named {
+        model: Option<PathBuf>,
+    }
+    let text = fs::read_to_string(recipe).map_err(|error| with(recipe, error))?;
+    let named: Named = toml::from_str(&text).with_context(|| recipe.display().to_string())?;
+    match named.model {
+        Some(model) => Ok(recipe.parent().unwrap_or(Path::new("")).join(model)),
+        None => bail!("{}: it names no model; write `model = \"model.onnx\"`", recipe.display()),
+    }
+}
+
+/// Compares the answers, says in the history what came of it, puts a better adapter to use and ends the run. Gives the
+/// verdict and the adapter.
+///
+/// # Errors
+/// Answers that cannot be read, the system's.
+pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)> {
+    let state = &config.state;
+    let candidate = candidate(state);
+    let name = adapters::name_of(&candidate)?;
+    let new = right(&answers(state, &name))?;
+    let active = adapters::active(state)?;
+    let old = match &active {
+        Some(active) => right(&answers(state, active))?,
+        None => commonest(state, new.keys())?,
+    };
+    let mut counted = Comparison::default();
+    for (sample, new) in &new {
+        match (*new, old.get(sample).copied().unwrap_or(false)) {
+            (true, false) => counted.wins += 1,
+            (false, true) => counted.losses += 1,
+            _ => counted.ties += 1,
+        }
+    }
+    let verdict = judge(counted, config.gate.confidence);
+    let judged = Event::Judged {
+        at,
+        adapter: name.clone(),
+        against: active.unwrap_or_else(|| "the commonest class".into()),
+        samples: run.samples,
+        verdict,
+    };
+    // After a lost power the same verdict is found again; it is said once.
+    let same =
+        |event: &Event| matches!(event, Event::Judged { at, adapter, .. } if *adapter == name && *at >= run.began);
+    if !adapters::history(state)?.iter().any(same) {
+        adapters::record(state, &judged)?;
+    }
+    if verdict.better {
+        fs::copy(&candidate, candidate.with_extension("kept"))?;
+        let kept = candidate.with_extension("kept");
+        File::open(&kept)?.sync_all()?;
+        adapters::keep(state, &kept, &name)?;
+        adapters::activate(state, &name, "gate", at)?;
+    }
+    end(state)?;
+    Ok((name, verdict))
+}
+
+/// Whether each answer is the class in whose folder the sample lies.
+fn right(answers: &Path) -> Result<HashMap<String, bool>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        input: String,
+        classes: Vec<Class>,
+    }
+    #[derive(Deserialize)]
+    struct Class {
+        name: String,
+    }
+    let text = fs::read(answers).map_err(|error| with(answers, error))?;
+    let found: Vec<Answer> = serde_json::from_slice(&text).with_context(|| answers.display().to_string())?;
+    let right = |answer: &Answer| answer.classes.first().is_some_and(|class| *class.name == class_of(&answer.input));
+    Ok(found.iter().map(|answer| (answer.input.clone(), right(answer))).collect())
+}
+
+/// What always answering the commonest class of the training samples gets right: a model without a head for these classes
+/// knows no better.
+fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Result<HashMap<String, bool>> {
+    let mut largest = (0, String::new());
+    for class in samples::visible(&folder(state).join("data"))? {
+        let count = samples::visible(&class)?.len();
+        if count > largest.0 {
+            largest = (count, class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    Ok(inputs.map(|input| (input.clone(), class_of(input) == largest.1)).collect())
+}
+
+fn class_of(input: &str) -> String {
+    let folder = Path::new(input).parent().and_then(Path::file_name);
+    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

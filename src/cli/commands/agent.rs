@@ -1,0 +1,148 @@
+//! `edgetune agent`: the service, and what a person asks about it.
+
+use crate::agent::adapters::{self, Event};
+use crate::agent::config::Config;
+use crate::agent::notify::Notifier;
+use crate::agent::samples::{SIDES, count};
+use crate::agent::service::{Moment, World, serve};
+use crate::agent::training;
+use crate::cache;
+use crate::cli::Done;
+use crate::cli::measure::available_bytes;
+use crate::cli::print::{Printer, percent};
+use crate::cli::stop::{flag_on_hangup, flag_on_signals, terminate};
+use anyhow::{Result, bail};
+use clap::{Args as ClapArgs, Subcommand};
+use jiff::{Timestamp, Zoned};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Collect samples, train when the device has time, and use what is better
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  edgetune agent run --config edgetune.toml\n  edgetune agent status\n  edgetune agent rollback\n\nA \
+                  sample is a photograph that appears by rename as SPOOL/<class>/<file>; it is durable once it is gone \
+                  from there. Applications use STATE/active.edelta."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/edgetune/edgetune.toml", global = true)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Serve until SIGTERM; SIGHUP reads the configuration again
+    #[command(after_help = "Example:\n  edgetune agent run --config edgetune.toml")]
+    Run,
+    /// Samples, the adapter in use, and a training in progress
+    #[command(after_help = "Example:\n  edgetune agent status --json")]
+    Status,
+    /// What was trained, judged and put to use, from the first
+    #[command(after_help = "Example:\n  edgetune agent history --config edgetune.toml")]
+    History,
+    /// Put the adapter to use that was in use before
+    #[command(after_help = "Example:\n  edgetune agent rollback")]
+    Rollback,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
+    match args.action {
+        Action::Run => run_service(&args.config),
+        Action::Status => status(&Config::read(&args.config)?, printer),
+        Action::History => history(&Config::read(&args.config)?, printer),
+        Action::Rollback => rollback(&Config::read(&args.config)?, printer),
+    }
+}
+
+fn run_service(config: &Path) -> Result<Done> {
+    let began = Instant::now();
+    let world = World {
+        program: std::env::current_exe()?,
+        root: PathBuf::from("/"),
+        now: &|| {
+            let now = Zoned::now();
+            Moment {
+                unix_s: now.timestamp().as_second(),
+                minute_of_day: now.hour() as u16 * 60 + now.minute() as u16,
+                steady_s: began.elapsed().as_secs_f64(),
+            }
+        },
+        memory_free: &|| available_bytes(Path::new("/")),
+        disk_free: &|folder| cache::free_bytes(folder).ok(),
+        terminate: &terminate,
+        stop: &*flag_on_signals()?,
+        reload: &*flag_on_hangup()?,
+        notifier: Notifier::new(std::env::var("NOTIFY_SOCKET").ok().as_deref())?,
+    };
+    serve(config, &world)?;
+    Ok(Done::Fully)
+}
+
+fn status(config: &Config, printer: &Printer) -> Result<Done> {
+    let state = &config.state;
+    let [(train, classes), (held_out, _)] = [count(state, SIDES[0])?, count(state, SIDES[1])?];
+    let (active, run) = (adapters::active(state)?, training::current(state)?);
+    printer.document(&json!({
+        "samples": { "train": train, "held_out": held_out, "classes": classes },
+        "active": active, "training": run, "last": adapters::history(state)?.last(),
+    }));
+    printer.text(format!("samples   {train} to train, {held_out} held out, {} classes", classes.len()));
+    printer.text(format!("adapter   {}", active.as_deref().unwrap_or("none yet")));
+    if let Some(run) = run {
+        printer.text(format!("training  on {} samples, since {}", run.samples, time(run.began)));
+    }
+    if let Some(event) = adapters::history(state)?.last() {
+        printer.text(format!("last      {}", line(event)));
+    }
+    Ok(Done::Fully)
+}
+
+fn history(config: &Config, printer: &Printer) -> Result<Done> {
+    let events = adapters::history(&config.state)?;
+    printer.document(&events);
+    events.iter().for_each(|event| printer.text(line(event)));
+    Ok(Done::Fully)
+}
+
+fn rollback(config: &Config, printer: &Printer) -> Result<Done> {
+    let state = &config.state;
+    let Some(previous) = adapters::previous(state)? else {
+        bail!("{}: no adapter was in use before; `edgetune agent history` tells what was", state.display());
+    };
+    let before = adapters::activate(state, &previous, "rollback", Timestamp::now().as_second())?;
+    printer.document(&json!({ "active": previous, "before": before }));
+    printer.text(format!("adapter {previous} is in use again, in place of {}", before.unwrap_or_default()));
+    Ok(Done::Fully)
+}
+
+fn time(unix_s: i64) -> String {
+    Timestamp::from_second(unix_s).map_or_else(|_| unix_s.to_string(), |time| time.to_string())
+}
+
+fn line(event: &Event) -> String {
+    let what = match event {
+        Event::Trained { seconds, .. } => format!("trained for {seconds} s"),
+        Event::Judged { adapter, against, samples, verdict, .. } => {
+            let (counted, outcome) = (verdict.counted, if verdict.better { "better" } else { "not better" });
+            format!(
+                "adapter {adapter}, of {samples} samples, is {outcome} than {against}: right alone on {}, wrong alone on {} \
+                 of {} held-out samples ({} more, chance {:.4})",
+                counted.wins,
+                counted.losses,
+                counted.samples(),
+                percent(counted.gain()),
+                verdict.p
+            )
+        }
+        Event::Activated { adapter, before, by, .. } => {
+            let instead = before.as_ref().map_or(String::new(), |before| format!(" in place of {before}"));
+            format!("adapter {adapter} in use{instead}, by {by}")
+        }
+        Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
+    };
+    format!("{}  {what}", time(event.at()))
+}
