@@ -201,19 +201,28 @@ impl Adapter {
         }
     }
 
+    /// Whether the base is the one that it was learned on.
+    ///
+    /// # Errors
+    /// [`Error::OtherBase`].
+    pub fn refuse_other(&self, base: &Base) -> Result<(), Error> {
+        if base.hash == self.base {
+            return Ok(());
+        }
+        Err(Error::OtherBase {
+            delta: self.path.clone(),
+            wanted: hex(&self.base[..8]),
+            base: base.path.clone(),
+            found: base.short_hash(),
+        })
+    }
+
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
     ///
     /// # Errors
     /// Another base, or one that the tensors do not fit.
     pub fn bundle(&self, base: &Base, bundles: &Path) -> Result<(Bundle, Vec<Vec<f32>>), Error> {
-        if base.hash != self.base {
-            return Err(Error::OtherBase {
-                delta: self.path.clone(),
-                wanted: hex(&self.base[..8]),
-                base: base.path.clone(),
-                found: base.short_hash(),
-            });
-        }
+        self.refuse_other(base)?;
         let bundle = prepare_for_delta(base, &self.change(), bundles)?;
         let values = self.values_for(&bundle);
         Ok((bundle, values))

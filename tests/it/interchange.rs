@@ -1,0 +1,5 @@
+//! Adapters in and out of other programs: what is written is loaded by the program that it is for, which gives the same answers.
+
+mod flatbuffer;
+mod onnx_runtime;
+mod python;
