@@ -69,6 +69,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ort", &["engine"]),
     ("prost", &["onnx"]),
     ("rustix", &["cache"]),
+    ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),
     ("sqlx", &["fleet/db"]),
     ("tokenizers", &["data"]),

@@ -6,7 +6,7 @@ use crate::cli::print::Printer;
 use crate::engine;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
-use crate::train::{export, safetensors};
+use crate::train::{export, peft};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     match args.to {
         Form::Onnx => export::model(&args.out, &export::merged(&base()?, &adapter)?, args.external_weights)?,
         Form::OnnxAdapter => export::onnx_adapter(&args.out, &base()?, &adapter, args.external_weights)?,
-        Form::Safetensors => safetensors::write_peft(&args.out, &adapter)?,
+        Form::Safetensors => peft::write(&args.out, &adapter)?,
     }
     printer.document(&serde_json::json!({ "written": args.out }));
     printer.text(format!("{}: written", args.out.display()));

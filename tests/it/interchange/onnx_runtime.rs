@@ -1,21 +1,19 @@
 //! `export --to onnx-adapter`: ONNX Runtime itself activates the adapter on the model, through its Python wheel and, with the
 //! tensors fed by hand, through its C API.
 
+use super::arrays::{close, load, save};
 use super::python::{self, python};
 use crate::adapter::{LORA, MODELS, answer, answer_of, base, everywhere, moved, samples};
 use crate::cli::Place;
 use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::data::{Labels, Preprocessing};
-use edgetune::graph::{DType, Dim, Tensor};
+use edgetune::graph::Dim;
 use edgetune::train::artifact::{About, Adapter, encode};
 use edgetune::train::export;
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare};
-use ndarray::{ArrayD, IxDyn};
-use ndarray_npy::{NpzReader, NpzWriter};
-use std::collections::HashMap;
-use std::fs::{File, create_dir_all};
+use std::fs::create_dir_all;
 use std::path::{Path, PathBuf};
 
 /// A bundle's values as the delta that training would have written.
@@ -25,41 +23,6 @@ pub fn adapter_of(bundle: &Bundle, values: &[Vec<f32>]) -> Adapter {
     let about =
         About { loss: &loss, preprocessing: &preprocessing, labels: &labels, train: &[], validation: None, test: None };
     Adapter::from_bytes(Path::new("a.edelta"), &encode(bundle, values, &about).unwrap()).unwrap()
-}
-
-fn save(path: &Path, tensors: &[(String, Tensor)]) {
-    let mut archive = NpzWriter::new(File::create(path).unwrap());
-    for (name, tensor) in tensors {
-        let shape: Vec<usize> = tensor.shape.iter().map(|size| *size as usize).collect();
-        match tensor.dtype {
-            DType::Int64 => {
-                let values = ArrayD::from_shape_vec(IxDyn(&shape), tensor.to_i64().unwrap()).unwrap();
-                archive.add_array(name.as_str(), &values).unwrap();
-            }
-            _ => {
-                let values = ArrayD::from_shape_vec(IxDyn(&shape), tensor.to_f32().unwrap()).unwrap();
-                archive.add_array(name.as_str(), &values).unwrap();
-            }
-        }
-    }
-    archive.finish().unwrap();
-}
-
-fn load(path: &Path) -> HashMap<String, Vec<f32>> {
-    let mut archive = NpzReader::new(File::open(path).unwrap()).unwrap();
-    let names = archive.names().unwrap();
-    let read = |name: String| {
-        let values: ArrayD<f32> = archive.by_name(&name).unwrap();
-        (name.trim_end_matches(".npy").to_string(), values.iter().copied().collect())
-    };
-    names.into_iter().map(read).collect()
-}
-
-fn close(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{what}: {found} {expected}");
-    }
 }
 
 /// A folder as `active_adapter.py` takes it, and what is expected of it.
