@@ -2,6 +2,7 @@
 
 mod arrays;
 mod flatbuffer;
+mod merged;
 mod onnx_runtime;
 mod peft;
 mod python;
