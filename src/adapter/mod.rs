@@ -139,6 +139,11 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
     Ok(head::logits(graph, head::choose_output(graph, name)?))
 }
 
+/// The layers that `output` depends on and that a method of low rank can be put on, in topological order.
+pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
+    target::all(graph, output).into_iter().map(|(_, target)| target).collect()
+}
+
 /// Picks the output, replaces or appends the head, attaches the method, and lists the parameters.
 ///
 /// # Errors

@@ -49,6 +49,17 @@ impl Target {
         if self.form == Form::Linear { self.shape[1] } else { self.shape[0] }
     }
 
+    /// Whether the initializer behind the weight is PyTorch's, `[out, in]`, transposed.
+    pub fn is_transposed(&self, graph: &Graph) -> bool {
+        let producers = graph.producers();
+        let (mut id, mut transposed) = (self.read, self.form == Form::Linear);
+        while let Some(node) = producers.get(&id).map(|index| &graph.nodes[*index]) {
+            transposed ^= node.op == "Transpose";
+            id = node.inputs[0].expect("a view reads something");
+        }
+        transposed
+    }
+
     /// Sizes of the kernel; none for a linear layer.
     pub fn kernel(&self) -> &[u64] {
         if self.form == Form::Conv { &self.shape[2..] } else { &[] }

@@ -307,7 +307,7 @@ mod tests {
                 minute_of_day: of_day,
                 new_samples: since,
                 load: Some(if busy { 0.95 } else { 0.2 }),
-                temperature_c: Some(if of_day % 97 == 0 { 80.0 } else { 55.0 }),
+                temperature_c: Some(if of_day.is_multiple_of(97) { 80.0 } else { 55.0 }),
                 last_ended_unix_s: ended,
                 trained_s: trained.len() as u64 * 60,
                 ..fine()
@@ -323,7 +323,10 @@ mod tests {
                     ended = Some(minute * 60);
                     finished += 1;
                 }
-                assert!(night().hours.unwrap().contain(of_day) && !busy && of_day % 97 != 0, "minute {minute}");
+                assert!(
+                    night().hours.unwrap().contain(of_day) && !busy && !of_day.is_multiple_of(97),
+                    "minute {minute}"
+                );
             }
             assert!(trained.len() <= 100, "minute {minute}: the day's budget");
         }

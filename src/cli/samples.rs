@@ -74,6 +74,40 @@ pub struct Reading {
     pub label: Vec<String>,
 }
 
+/// What a delta carries of how samples become the model's inputs, where no data are at hand.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Preprocessing")]
+pub struct Pixels {
+    /// Image size, S or WxH [default: what the model declares]
+    #[arg(long, value_name = "S|WxH")]
+    pub size: Option<String>,
+    /// Shortest side before the centre crop, in pixels [default: --size]
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<u32>,
+    /// Factor for pixels, a number or a fraction [default: 1/255]
+    #[arg(long)]
+    pub scale: Option<String>,
+    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    #[arg(long, value_name = "M[,M,M]", allow_hyphen_values = true)]
+    pub mean: Option<String>,
+    /// Divides at last, one or three numbers [default: 1]
+    #[arg(long, value_name = "S[,S,S]")]
+    pub std: Option<String>,
+    /// Order of an image's axes [default: what the model declares]
+    #[arg(long, value_name = "nchw|nhwc")]
+    pub layout: Option<String>,
+    /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<u32>,
+}
+
+impl From<&Pixels> for Samples {
+    fn from(pixels: &Pixels) -> Self {
+        let Pixels { size, resize, scale, mean, std, layout, max_length } = pixels.clone();
+        Self { size, resize, scale, mean, std, layout, max_length, ..Self::default() }
+    }
+}
+
 impl Samples {
     /// What these settings leave open is taken from `other` (a recipe's).
     pub fn or(self, other: Self) -> Self {
@@ -213,7 +247,8 @@ pub fn options(
     }
 }
 
-fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
+/// Names and element types.
+pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
     inputs.iter().map(|(name, ty)| (name.clone(), ty.dtype)).collect()
 }
 

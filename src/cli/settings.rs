@@ -221,6 +221,16 @@ pub fn target(loss: Option<LossName>) -> Target {
     }
 }
 
+/// What the output means, for a loss.
+pub fn task(loss: LossName) -> Task {
+    match loss {
+        LossName::CrossEntropy => Task::Classification,
+        LossName::BinaryCrossEntropy => Task::MultiLabel,
+        LossName::MeanSquaredError | LossName::Huber => Task::Regression,
+        LossName::NextToken => Task::LanguageModel,
+    }
+}
+
 /// What labels are, for the task of a delta.
 pub fn target_of(task: Task) -> Target {
     match task {

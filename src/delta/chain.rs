@@ -1,10 +1,10 @@
-//! From deltas to deltas: another encoding, a difference to a parent, parent and difference joined, several averaged.
+//! From deltas to deltas: another encoding, a difference to a parent, parent and difference joined.
 //!
 //! Takes parsed deltas; gives the bytes of a new one, which is unsigned: who signs it answers for it.
 
 use super::Error;
 use super::encode::{Payload, encode, encode_difference};
-use super::header::{Encoding, Header, Label, MethodKind, ensure};
+use super::header::{Encoding, Header, Label, ensure};
 use super::read::{Delta, TensorView, apply};
 use super::write::{TensorValues, write};
 use core::fmt;
@@ -87,14 +87,14 @@ pub fn owned(tensor: &TensorView) -> Result<Vec<f32>, Error> {
 }
 
 /// A tensor on its way into a new delta.
-struct Made {
-    name: String,
-    shape: Vec<u32>,
-    payload: Payload,
+pub(super) struct Made {
+    pub name: String,
+    pub shape: Vec<u32>,
+    pub payload: Payload,
 }
 
 impl Made {
-    fn like(tensor: &TensorView, payload: Payload) -> Self {
+    pub fn like(tensor: &TensorView, payload: Payload) -> Self {
         Self { name: tensor.entry.name.to_owned(), shape: tensor.entry.shape.to_vec(), payload }
     }
 
@@ -105,7 +105,8 @@ impl Made {
     }
 }
 
-fn written(header: &Header, labels: &[Label], made: &[Made]) -> Result<Vec<u8>, Error> {
+/// The delta that they make.
+pub(super) fn written(header: &Header, labels: &[Label], made: &[Made]) -> Result<Vec<u8>, Error> {
     let tensors: Vec<TensorValues> =
         made.iter().map(|made| TensorValues { name: &made.name, shape: &made.shape, payload: &made.payload }).collect();
     write(header, labels, &tensors)
@@ -176,60 +177,4 @@ pub fn join(parent: &Delta, difference: &Delta) -> Result<Vec<u8>, Error> {
     }
     let header = Header { parent: None, ..difference.header().clone() };
     written(&header, &difference.labels().collect::<Vec<_>>(), &made)
-}
-
-/// The weighted mean of deltas that stand alone, value by value, in fp16. Header and labels are the first one's, with the
-/// samples summed, and without what was measured: nobody has measured the mean.
-///
-/// # Errors
-/// [`Error::Unlike`] for other bases, outputs, labels, methods, tensors, or weights that are not positive;
-/// [`Error::Factors`] for low-rank factors, whose product is not averaged by averaging them.
-pub fn merge(deltas: &[Delta], weights: &[f32]) -> Result<Vec<u8>, Error> {
-    let [first, others @ ..] = deltas else { return Err(Error::TensorCount(0)) };
-    let total: f32 = weights.iter().sum();
-    let positive = weights.iter().all(|weight| *weight > 0.0) && total.is_finite();
-    ensure(positive && weights.len() == deltas.len(), Error::Unlike)?;
-    let factors = [MethodKind::Lora, MethodKind::RsLora, MethodKind::Dora];
-    ensure(first.header().method.is_none_or(|method| !factors.contains(&method.kind)), Error::Factors)?;
-    ensure(others.iter().all(|other| alike(first, other)), Error::Unlike)?;
-    let mut made = Vec::new();
-    for tensor in first.tensors() {
-        let mut mean = vec![0f32; tensor.len()];
-        for (delta, weight) in deltas.iter().zip(weights) {
-            let values = owned(&delta.tensor(tensor.entry.name).ok_or(Error::Unlike)?)?;
-            mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += value * (weight / total));
-        }
-        made.push(Made::like(&tensor, encode(&mean, Encoding::Fp16)?));
-    }
-    let samples = deltas.iter().fold(0u64, |sum, delta| sum.saturating_add(delta.header().samples));
-    let header = Header {
-        created_unix_s: None,
-        device: "",
-        metrics: Default::default(),
-        gate: None,
-        samples,
-        ..first.header().clone()
-    };
-    let summed = |(index, label): (usize, Label<'_>)| {
-        let others = others.iter().filter_map(|other| other.labels().nth(index));
-        others.fold(label.samples, |sum, other| sum.saturating_add(other.samples))
-    };
-    let counts: Vec<u32> = first.labels().enumerate().map(summed).collect();
-    let labels: Vec<Label> = first.labels().zip(counts).map(|(label, samples)| Label { samples, ..label }).collect();
-    written(&header, &labels, &made)
-}
-
-fn alike(a: &Delta, b: &Delta) -> bool {
-    let (first, second) = (a.header(), b.header());
-    first.base == second.base
-        && first.output == second.output
-        && first.head == second.head
-        && first.method == second.method
-        // The frozen factors of LoRA-FA are made from the seed.
-        && (first.method.is_none_or(|method| method.kind != MethodKind::LoraFa) || first.seed == second.seed)
-        && a.labels().map(|label| label.name).eq(b.labels().map(|label| label.name))
-        && a.tensors()
-            .map(|t| t.entry)
-            .map(|e| (e.name, e.shape))
-            .eq(b.tensors().map(|t| t.entry).map(|e| (e.name, e.shape)))
 }

@@ -118,7 +118,7 @@ pub enum Error {
     OtherParent,
     /// Deltas that are to be merged are of different bases, outputs, labels or tensors.
     Unlike,
-    /// Low-rank factors cannot be averaged one by one.
+    /// DoRA's magnitudes and factors have no exact mean.
     Factors,
     /// The buffer to apply a tensor to has another number of elements.
     ApplyLength,
@@ -213,7 +213,7 @@ impl fmt::Display for Error {
                 "the deltas have different bases, outputs, labels, methods or tensors; merge those of one recipe",
             ),
             Error::Factors => f.write_str(
-                "low-rank factors cannot be averaged one by one; apply the deltas to their base and merge the models",
+                "DoRA divides by a norm of its factors, so there is no exact mean; train with --adapter lora or rslora to merge",
             ),
             Error::ApplyLength => {
                 f.write_str("the tensor has another number of elements than its target; use the base it was made for")

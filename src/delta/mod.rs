@@ -14,6 +14,8 @@ mod error;
 mod header;
 #[cfg(feature = "std")]
 mod keys;
+#[cfg(feature = "std")]
+mod merge;
 mod range;
 mod read;
 mod signature;
@@ -22,7 +24,7 @@ mod values;
 mod write;
 
 #[cfg(feature = "std")]
-pub use chain::{Choice, change, convert, join, merge, owned};
+pub use chain::{Choice, change, convert, join, owned};
 #[cfg(feature = "std")]
 pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};
@@ -33,6 +35,8 @@ pub use header::{
 };
 #[cfg(feature = "std")]
 pub use keys::{KeyPair, public_key};
+#[cfg(feature = "std")]
+pub use merge::merge;
 pub use read::{Delta, Entries, Head, Labels, Located, TensorView, apply, head_length};
 #[cfg(feature = "std")]
 pub use signature::sign;

@@ -217,7 +217,8 @@ pub struct Graph {
     pub domains: BTreeMap<String, i64>,
     /// All values; a [`ValueId`] is an index into it.
     pub values: Vec<Value>,
-    /// What a caller feeds. Initializers are not listed here.
+    /// What a caller feeds. An initializer is listed here only in a graph that is about to be written, where it is the
+    /// default of an input that need not be fed; a reader takes it for a constant.
     pub inputs: Vec<ValueId>,
     /// What a caller gets.
     pub outputs: Vec<ValueId>,

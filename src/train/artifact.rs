@@ -55,11 +55,7 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
         },
         loss: about.loss.name(),
         output: &bundle.output,
-        head: bundle.head.as_ref().map(|head| delta::AppendedHead {
-            value: &head.value,
-            features: head.features as u32,
-            classes: head.classes as u32,
-        }),
+        head: bundle.head.as_ref().map(head_to_wire),
         method: bundle.method.map(method_to_wire),
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
@@ -72,21 +68,26 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
     let counts = label_counts(about.labels, about.train);
     let labels: Vec<delta::Label> =
         about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
-    let refused = |source| Error::Delta { path: PathBuf::from("(new)"), source };
-    let payload = |values: &[f32]| {
-        let rested: Vec<f32> = fp16::to_rest(values).into_iter().map(half::f16::to_f32).collect();
-        delta::encode(&rested, delta::Encoding::Fp16)
+    let tensors = bundle.parameters.iter().zip(values);
+    let tensors = tensors.map(|(parameter, values)| (parameter.name.as_str(), &parameter.shape[..], &values[..]));
+    written(&header, &labels, tensors).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+}
+
+/// A delta of names, shapes and values, which become fp16.
+fn written<'t>(
+    header: &delta::Header<'_>,
+    labels: &[delta::Label<'_>],
+    tensors: impl Iterator<Item = (&'t str, &'t [u64], &'t [f32])>,
+) -> Result<Vec<u8>, delta::Error> {
+    let rested = |(name, shape, values): (&'t str, &[u64], &[f32])| {
+        let values: Vec<f32> = fp16::to_rest(values).into_iter().map(half::f16::to_f32).collect();
+        let shape: Vec<u32> = shape.iter().map(|size| *size as u32).collect();
+        Ok((name, shape, delta::encode(&values, delta::Encoding::Fp16)?))
     };
-    let payloads = values.iter().map(|values| payload(values)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
-    let shapes: Vec<Vec<u32>> =
-        bundle.parameters.iter().map(|parameter| parameter.shape.iter().map(|size| *size as u32).collect()).collect();
-    let entries: Vec<delta::TensorValues> = bundle
-        .parameters
-        .iter()
-        .zip(shapes.iter().zip(&payloads))
-        .map(|(parameter, (shape, payload))| delta::TensorValues { name: &parameter.name, shape, payload })
-        .collect();
-    delta::write(&header, &labels, &entries).map_err(refused)
+    let tensors = tensors.map(rested).collect::<Result<Vec<_>, delta::Error>>()?;
+    let tensors: Vec<delta::TensorValues> =
+        tensors.iter().map(|(name, shape, payload)| delta::TensorValues { name, shape, payload }).collect();
+    delta::write(header, labels, &tensors)
 }
 
 fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
@@ -111,6 +112,9 @@ pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_atomically(path, |writer| writer.write_all(bytes)).map_err(|source| Error::io(path, source))
 }
 
+/// A learned tensor: name, sizes with the outermost first, values in row-major order.
+pub type LearnedTensor = (String, Vec<u64>, Vec<f32>);
+
 /// A delta that has been read and checked.
 #[derive(Debug, Clone)]
 pub struct Adapter {
@@ -134,8 +138,8 @@ pub struct Adapter {
     pub seed: u64,
     /// What to do to samples.
     pub preprocessing: data::Preprocessing,
-    /// Learned tensors: name, shape, values.
-    pub tensors: Vec<(String, Vec<u64>, Vec<f32>)>,
+    /// What was learned.
+    pub tensors: Vec<LearnedTensor>,
     /// The file's size.
     pub bytes: usize,
 }
@@ -190,6 +194,28 @@ impl Adapter {
         })
     }
 
+    /// The adapter as a delta, for one that was learned elsewhere: without samples and measurements.
+    ///
+    /// # Errors
+    /// Values that are not finite, names too long for the format.
+    pub fn encoded(&self) -> Result<Vec<u8>, Error> {
+        let header = delta::Header {
+            base: self.base,
+            tool: env!("CARGO_PKG_VERSION"),
+            task: self.task,
+            loss: self.loss.name(),
+            output: &self.output,
+            head: self.head.as_ref().map(head_to_wire),
+            method: self.method.map(method_to_wire),
+            preprocessing: preprocessing_to_wire(&self.preprocessing),
+            seed: self.seed,
+            ..delta::Header::default()
+        };
+        let labels: Vec<delta::Label> = self.labels.iter().map(|name| delta::Label { name, samples: 0 }).collect();
+        let tensors = self.tensors.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], &values[..]));
+        written(&header, &labels, tensors).map_err(|source| Error::Delta { path: self.path.clone(), source })
+    }
+
     /// What the adapter changes, without the values.
     pub fn change(&self) -> Change<'_> {
         Change {
@@ -201,19 +227,28 @@ impl Adapter {
         }
     }
 
+    /// Whether the base is the one that it was learned on.
+    ///
+    /// # Errors
+    /// [`Error::OtherBase`].
+    pub fn refuse_other(&self, base: &Base) -> Result<(), Error> {
+        if base.hash == self.base {
+            return Ok(());
+        }
+        Err(Error::OtherBase {
+            delta: self.path.clone(),
+            wanted: hex(&self.base[..8]),
+            base: base.path.clone(),
+            found: base.short_hash(),
+        })
+    }
+
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
     ///
     /// # Errors
     /// Another base, or one that the tensors do not fit.
     pub fn bundle(&self, base: &Base, bundles: &Path) -> Result<(Bundle, Vec<Vec<f32>>), Error> {
-        if base.hash != self.base {
-            return Err(Error::OtherBase {
-                delta: self.path.clone(),
-                wanted: hex(&self.base[..8]),
-                base: base.path.clone(),
-                found: base.short_hash(),
-            });
-        }
+        self.refuse_other(base)?;
         let bundle = prepare_for_delta(base, &self.change(), bundles)?;
         let values = self.values_for(&bundle);
         Ok((bundle, values))
@@ -279,6 +314,10 @@ fn loss_of(header: &delta::Header<'_>) -> Loss {
         (delta::Task::LanguageModel, _) => Loss::NextToken,
         _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
     }
+}
+
+fn head_to_wire(head: &AppendedHead) -> delta::AppendedHead<'_> {
+    delta::AppendedHead { value: &head.value, features: head.features as u32, classes: head.classes as u32 }
 }
 
 fn method_to_wire(method: Method) -> delta::Method {

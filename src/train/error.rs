@@ -108,6 +108,14 @@ pub enum Error {
         /// What the format refuses.
         source: delta::Error,
     },
+    /// A file of PEFT that cannot be imported.
+    #[error("{}: {problem}", path.display())]
+    Peft {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the remedy.
+        problem: String,
+    },
     /// A delta of another base.
     #[error(
         "{} was learned on base {wanted}…, but {} is {found}…: give the model that it was trained on",

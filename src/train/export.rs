@@ -5,10 +5,12 @@
 
 use super::artifact::Adapter;
 use super::error::Error;
-use super::prepare::{Base, hex};
-use crate::adapter;
+use super::onnx_adapter;
+use super::prepare::Base;
+use crate::adapter::{self, Adapted};
 use crate::atomic::write_atomically;
-use crate::graph::Graph;
+use crate::engine;
+use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,17 +22,67 @@ use std::path::Path;
 /// # Errors
 /// Another base, or one that the tensors do not fit.
 pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
-    if base.hash != learned.base {
-        return Err(Error::OtherBase {
-            delta: learned.path.clone(),
-            wanted: hex(&learned.base[..8]),
-            base: base.path.clone(),
-            found: base.short_hash(),
-        });
-    }
+    learned.refuse_other(base)?;
     let values: HashMap<&str, &[f32]> =
         learned.tensors.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
-    Ok(adapter::merge(base.graph.clone(), &learned.change(), &values)?)
+    let mut graph = adapter::merge(base.graph.clone(), &learned.change(), &values)?;
+    // Programs other than ONNX Runtime want the outputs' types to be declared.
+    engine::infer_types(&mut graph)?;
+    Ok(graph)
+}
+
+/// The base whose learned tensors are optional inputs, under their names in the delta: fp32, with what the base itself
+/// holds as their defaults, and zeros for what it lacks. So it gives the base's outputs where nothing is fed, and the
+/// adapter's where its tensors are, be it by hand or as ONNX Runtime's active adapter. It is the same model for all adapters of
+/// one base, method, rank, scale, head and places (LoRA-FA: also seed).
+///
+/// A head of another width than the base's leaves its width open. The output of an appended head is added to the base's
+/// outputs, and is zero where nothing is fed.
+///
+/// # Errors
+/// As [`merged`].
+pub fn with_optional_inputs(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
+    learned.refuse_other(base)?;
+    let Adapted { mut graph, output, parameters, head, .. } =
+        adapter::from_delta(base.graph.clone(), &learned.change())?;
+    // What is appended to a graph leaves the ids of the base's values as they are.
+    graph.outputs = base.graph.outputs.clone();
+    graph.outputs.extend(head.map(|_| output));
+    let mut defaults = Vec::new();
+    for parameter in &parameters {
+        let default = match base.graph.initializers.get(&parameter.id) {
+            Some(known) => Tensor::from_vec(&known.shape, known.to_f32().expect("only float tensors are learned")),
+            None => zeros(&parameter.shape),
+        };
+        let same = |(wanted, held): (&u64, &u64)| if wanted == held { Dim::Fixed(*held) } else { Dim::Unknown };
+        let shape = parameter.shape.iter().zip(&default.shape).map(same).collect();
+        graph.values[parameter.id.index()].ty = Some(TensorType::new(default.dtype, shape));
+        graph.initializers.remove(&parameter.id);
+        graph.inputs.push(parameter.id);
+        defaults.push((parameter.id, default));
+    }
+    engine::infer_types(&mut graph)?;
+    graph.initializers.extend(defaults);
+    Ok(graph)
+}
+
+fn zeros(shape: &[u64]) -> Tensor {
+    Tensor::from_vec(shape, vec![0.0f32; shape.iter().product::<u64>() as usize])
+}
+
+/// Writes `adapter.onnx_adapter`, the learned tensors, beside `model.onnx`, the base that takes them, into a folder, which
+/// is made if it is not there.
+///
+/// # Errors
+/// As [`merged`], and files that cannot be written.
+pub fn onnx_adapter(folder: &Path, base: &Base, learned: &Adapter, external: bool) -> Result<(), Error> {
+    let graph = with_optional_inputs(base, learned)?;
+    std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
+    let tensors = learned.tensors.iter();
+    let tensors = tensors.map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+    let (bytes, path) = (onnx_adapter::encode(tensors), folder.join("adapter.onnx_adapter"));
+    write_atomically(&path, |writer| writer.write_all(&bytes)).map_err(|source| Error::io(&path, source))?;
+    model(&folder.join("model.onnx"), &graph, external)
 }
 
 /// Writes a graph with its weights in it, or in a file beside it that is called as the model with `.data` behind.

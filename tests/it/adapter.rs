@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Convolutions with a kernel and without, `Gemm`, `MatMul` + `Add` in two exporters' forms.
-const MODELS: [&str; 4] =
+pub const MODELS: [&str; 4] =
     ["mobilenet_bn.onnx", "mobilenet_folded.onnx", "encoder_torchscript.onnx", "encoder_dynamo.onnx"];
 
 const METHODS: [Method; 7] = [
@@ -26,16 +26,16 @@ const METHODS: [Method; 7] = [
     Method { kind: Kind::Norm, rank: 0, alpha: 0.0 },
 ];
 
-const LORA: Method = METHODS[0];
+pub const LORA: Method = METHODS[0];
 
-fn base(model: &str) -> Base {
+pub fn base(model: &str) -> Base {
     runtime();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training").join(model);
     Base::read(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Random values of the model's inputs, three samples.
-fn samples(graph: &Graph) -> Vec<(String, Tensor)> {
+pub fn samples(graph: &Graph) -> Vec<(String, Tensor)> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut tensor = |name: &str, ty: &TensorType| {
         let size = |(axis, dim): (usize, &Dim)| if axis == 0 { 3 } else { dim.fixed().unwrap_or(7) };
@@ -71,7 +71,7 @@ fn run(session: &mut Session, known: &HashMap<String, Tensor>) -> Vec<(String, T
 }
 
 /// The output of body and tail with these parameter values.
-fn answer(bundle: &Bundle, values: &[Vec<f32>], samples: &[(String, Tensor)]) -> Vec<f32> {
+pub fn answer(bundle: &Bundle, values: &[Vec<f32>], samples: &[(String, Tensor)]) -> Vec<f32> {
     let mut known: HashMap<String, Tensor> = samples.iter().cloned().collect();
     if let Some(body) = &bundle.body {
         let features = run(&mut Session::from_file(body, &plain()).unwrap(), &known);
@@ -84,7 +84,7 @@ fn answer(bundle: &Bundle, values: &[Vec<f32>], samples: &[(String, Tensor)]) ->
     run(&mut tail, &known).remove(0).1.to_f32().unwrap()
 }
 
-fn answer_of(graph: &Graph, output: &str, samples: &[(String, Tensor)]) -> Vec<f32> {
+pub fn answer_of(graph: &Graph, output: &str, samples: &[(String, Tensor)]) -> Vec<f32> {
     let mut session = Session::from_graph(graph, &plain()).unwrap_or_else(|error| panic!("{error}"));
     let outputs = run(&mut session, &samples.iter().cloned().collect());
     outputs.into_iter().find(|(name, _)| name == output).unwrap().1.to_f32().unwrap()
@@ -95,14 +95,14 @@ fn initial(bundle: &Bundle) -> Vec<Vec<f32>> {
 }
 
 /// The first values, each moved a little: what some training might have given.
-fn moved(bundle: &Bundle) -> Vec<Vec<f32>> {
+pub fn moved(bundle: &Bundle) -> Vec<Vec<f32>> {
     let mut random = fastrand::Rng::with_seed(9);
     let mut values = initial(bundle);
     values.iter_mut().flatten().for_each(|value| *value += 0.2 * (random.f32() - 0.5));
     values
 }
 
-fn change<'a>(bundle: &'a Bundle) -> Change<'a> {
+pub fn change<'a>(bundle: &'a Bundle) -> Change<'a> {
     let learned = |p: &'a adapter::Parameter| Learned { name: &p.name, shape: p.shape.clone() };
     Change {
         output: &bundle.output,
@@ -114,7 +114,7 @@ fn change<'a>(bundle: &'a Bundle) -> Change<'a> {
 }
 
 /// Calls `each` with a bundle of every method on every model that has a place for it.
-fn everywhere(models: &[&str], request: &Request<'_>, mut each: impl FnMut(&Base, &Bundle, &str)) {
+pub fn everywhere(models: &[&str], request: &Request<'_>, mut each: impl FnMut(&Base, &Bundle, &str)) {
     let scratch = tempfile::tempdir().unwrap();
     let mut tried = 0;
     for model in models {

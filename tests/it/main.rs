@@ -12,6 +12,7 @@ mod families;
 mod fit;
 mod grad_cases;
 mod grad_walk;
+mod interchange;
 mod language;
 mod onnx_files;
 mod optimizer;

@@ -70,6 +70,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ort", &["engine"]),
     ("prost", &["onnx"]),
     ("rustix", &["cache", "cli"]),
+    ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),
     ("sqlx", &["fleet/db"]),
     ("tokenizers", &["data"]),

@@ -6,7 +6,7 @@ use crate::cli::print::Printer;
 use crate::engine;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
-use crate::train::{export, safetensors};
+use crate::train::{export, peft};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -15,19 +15,20 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune export --adapter A.edelta --model model.onnx --to onnx --out merged.onnx\n  \
+                        edgetune export --adapter A.edelta --model model.onnx --to onnx-adapter --out folder/\n  \
                         edgetune export --adapter A.edelta --to safetensors --out folder/"
 )]
 pub struct Args {
     /// The adapter
     #[arg(long, value_name = "FILE")]
     adapter: PathBuf,
-    /// The model that it was trained on; for onnx
-    #[arg(long, value_name = "FILE", required_if_eq("to", "onnx"))]
+    /// The model that it was trained on; for onnx and onnx-adapter
+    #[arg(long, value_name = "FILE", required_if_eq_any([("to", "onnx"), ("to", "onnx-adapter")]))]
     model: Option<PathBuf>,
     /// What to write
     #[arg(long, value_enum)]
     to: Form,
-    /// Where it goes: a file, or a folder for safetensors
+    /// Where it goes: a file for onnx, else a folder
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Put the weights of a model into a file beside it
@@ -39,19 +40,22 @@ pub struct Args {
 enum Form {
     /// The model with the adapter folded into its weights
     Onnx,
+    /// ONNX Runtime's adapter.onnx_adapter, and model.onnx: the model that gives its own answers or those of an active adapter
+    OnnxAdapter,
     /// PEFT's adapter_model.safetensors and adapter_config.json (LoRA, rsLoRA)
     Safetensors,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = Adapter::read(&args.adapter)?;
+    let base = || {
+        engine::load(&global.choice())?;
+        Ok::<_, anyhow::Error>(Base::read(args.model.as_deref().context("--model: name the model")?)?)
+    };
     match args.to {
-        Form::Onnx => {
-            engine::load(&global.choice())?;
-            let base = Base::read(args.model.as_deref().context("--model: name the model")?)?;
-            export::model(&args.out, &export::merged(&base, &adapter)?, args.external_weights)?;
-        }
-        Form::Safetensors => safetensors::write_peft(&args.out, &adapter)?,
+        Form::Onnx => export::model(&args.out, &export::merged(&base()?, &adapter)?, args.external_weights)?,
+        Form::OnnxAdapter => export::onnx_adapter(&args.out, &base()?, &adapter, args.external_weights)?,
+        Form::Safetensors => peft::write(&args.out, &adapter)?,
     }
     printer.document(&serde_json::json!({ "written": args.out }));
     printer.text(format!("{}: written", args.out.display()));

@@ -25,6 +25,34 @@ fn every_method_learns_and_its_delta_is_used_again() {
     assert!(place.read("lora-fa.edelta").len() < place.read("lora.edelta").len());
 }
 
+/// Merged factors change the weights by the mean of the changes, whatever the ranks; DoRA has no such mean.
+#[test]
+fn adapters_of_different_ranks_merge_exactly() {
+    let place = place();
+    let train = |name: &str, options: &str| {
+        let options = format!("--epochs 4 --batch 8 --lr 0.02 --val-fraction 0 {options} --out {name}.edelta");
+        place.run(&format!("train base.onnx --data table.csv {options}")).done();
+    };
+    train("a", "--adapter lora --rank 2");
+    train("b", "--adapter rslora --rank 3 --alpha 5");
+    train("dora", "--adapter dora");
+    place.run("delta merge a.edelta b.edelta --weights 3,1 --out m.edelta").done();
+    assert_eq!(place.run("delta show m.edelta --json").json()["method"]["rank"], 5);
+    let weights = |name: &str| {
+        place.run(&format!("delta apply base.onnx {name}.edelta --out {name}.onnx")).done();
+        let graph = edgetune::onnx::read(&place.path(format!("{name}.onnx"))).unwrap().graph;
+        graph.initializers.values().flat_map(|tensor| tensor.to_f32().unwrap_or_default()).collect::<Vec<f32>>()
+    };
+    let [a, b, m] = ["a", "b", "m"].map(weights);
+    assert!(a.len() == b.len() && a.len() == m.len());
+    for ((a, b), m) in a.iter().zip(&b).zip(&m) {
+        assert!((0.75 * a + 0.25 * b - m).abs() < 1e-3, "{a} {b} {m}");
+    }
+    place.run("eval base.onnx --adapter m.edelta --data table.csv").done();
+    place.run("delta merge dora.edelta dora.edelta --out x.edelta").fails(&["DoRA", "--adapter lora"]);
+    place.run("delta merge a.edelta dora.edelta --out x.edelta").fails(&["DoRA", "--adapter lora"]);
+}
+
 #[test]
 fn a_recipe_has_the_same_words() {
     let place = place();

@@ -205,4 +205,6 @@ fn an_export_is_the_model_or_says_what_else_to_do() {
     place.run("export --adapter a.edelta --to onnx --model base.onnx --out merged.onnx").done();
     place.run("delta apply base.onnx a.edelta --out applied.onnx").done();
     assert_eq!(place.read("merged.onnx"), place.read("applied.onnx"));
+    let merged = edgetune::onnx::read(&place.path("merged.onnx")).unwrap().graph;
+    assert!(merged.outputs.iter().all(|id| merged.ty(*id).is_some()), "an output without a type");
 }

@@ -23,6 +23,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("delta merge", "delta-merge"),
     ("delta convert", "delta-convert"),
     ("export", "export"),
+    ("import", "import"),
     ("runtime", "runtime"),
     ("runtime which", "runtime-which"),
     ("runtime install", "runtime-install"),

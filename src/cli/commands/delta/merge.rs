@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 /// Average deltas of one base and one recipe
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  edgetune delta merge A.edelta B.edelta --weights 3,1 --out M.edelta")]
+#[command(
+    after_help = "Example:\n  edgetune delta merge A.edelta B.edelta --weights 3,1 --out M.edelta\n\nLoRA's factors are put \
+                  beside each other, which is exact: the rank is the sum of the ranks. Ranks, alphas and layers may differ."
+)]
 pub struct Args {
     /// The deltas
     #[arg(required = true, num_args = 2..)]

@@ -1,14 +1,16 @@
-//! An adapter in the layout of the PEFT library: `adapter_model.safetensors` beside `adapter_config.json`.
+//! An adapter → a folder of PEFT.
 //!
 //! Takes an adapter of low rank whose module names are those of the PyTorch model that the base was exported from; gives
 //! the two files. Never looks at the base: a name that PyTorch cannot have is refused. A head that was appended to
 //! the base is no module of it and is left out.
 
-use super::artifact::Adapter;
-use super::error::Error;
+use super::{CONFIG, LORA_A, LORA_B, PREFIX, TENSORS};
 use crate::adapter::{Kind, Method};
 use crate::atomic::write_atomically;
-use serde_json::{Map, Value, json};
+use crate::train::artifact::{Adapter, LearnedTensor};
+use crate::train::error::Error;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
@@ -17,14 +19,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// An adapter that PEFT has no layout for, or files that cannot be written.
-pub fn write_peft(folder: &Path, learned: &Adapter) -> Result<(), Error> {
+pub fn write(folder: &Path, learned: &Adapter) -> Result<(), Error> {
     let config = config(learned)?;
-    let tensors: Vec<_> = exported(learned)
-        .map(|(name, shape, values)| (format!("base_model.model.{name}"), shape.as_slice(), values.as_slice()))
-        .collect();
     std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
     let text = serde_json::to_vec_pretty(&config).expect("plain values always encode");
-    for (name, bytes) in [("adapter_config.json", text), ("adapter_model.safetensors", encode(&tensors))] {
+    for (name, bytes) in [(CONFIG, text), (TENSORS, encode(learned))] {
         let path = folder.join(name);
         write_atomically(&path, |writer| writer.write_all(&bytes)).map_err(|source| Error::io(&path, source))?;
     }
@@ -32,7 +31,7 @@ pub fn write_peft(folder: &Path, learned: &Adapter) -> Result<(), Error> {
 }
 
 /// All tensors but those of a head that was appended: the PyTorch model has no such module.
-fn exported(learned: &Adapter) -> impl Iterator<Item = &(String, Vec<u64>, Vec<f32>)> {
+fn exported(learned: &Adapter) -> impl Iterator<Item = &LearnedTensor> {
     let appended = learned.head.is_some();
     learned.tensors.iter().filter(move |(name, _, _)| !appended || !name.starts_with("edgetune.head."))
 }
@@ -48,7 +47,7 @@ fn config(learned: &Adapter) -> Result<Value, Error> {
     }
     let (mut targets, mut saved) = (BTreeSet::new(), BTreeSet::new());
     for (name, _, _) in exported(learned) {
-        let factor = [".lora_A.weight", ".lora_B.weight"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let factor = [LORA_A, LORA_B].iter().find_map(|suffix| name.strip_suffix(suffix));
         let parameter = [".weight", ".bias"].iter().find_map(|suffix| name.strip_suffix(suffix));
         let module = factor.or(parameter).filter(|module| is_module(module));
         let module = module
@@ -82,22 +81,20 @@ fn is_module(name: &str) -> bool {
     name.split('.').all(is_part)
 }
 
-/// The bytes of a safetensors file: the header's length in 8 bytes, the header as JSON filled up with spaces to a multiple
-/// of 8, then the values, little-endian float32.
-fn encode(tensors: &[(String, &[u64], &[f32])]) -> Vec<u8> {
-    let mut header = Map::new();
-    let mut end = 0;
-    for (name, shape, values) in tensors {
-        let start = end;
-        end += 4 * values.len();
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
-    }
-    let mut text = Value::Object(header).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text);
-    bytes.extend(tensors.iter().flat_map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes())));
-    bytes
+/// The bytes of a safetensors file of float32.
+fn encode(learned: &Adapter) -> Vec<u8> {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = exported(learned)
+        .map(|(name, shape, values)| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (format!("{PREFIX}{name}"), shape.iter().map(|size| *size as usize).collect(), bytes)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a delta's tensors have their shape's size"))
+    });
+    // Loaders of transformers ask whose layout it is.
+    let metadata = [("format".to_string(), "pt".to_string())].into_iter().collect();
+    serialize(views, Some(metadata)).expect("a delta's names fit into the header")
 }
 
 #[cfg(test)]
@@ -127,7 +124,7 @@ mod tests {
     #[test]
     fn files_are_those_that_peft_writes() {
         let folder = tempfile::tempdir().unwrap();
-        write_peft(folder.path(), &adapter(["layer.0.query.lora_A.weight", "layer.0.query.lora_B.weight"])).unwrap();
+        write(folder.path(), &adapter(["layer.0.query.lora_A.weight", "layer.0.query.lora_B.weight"])).unwrap();
         let config = std::fs::read(folder.path().join("adapter_config.json")).unwrap();
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["target_modules"], json!(["layer.0.query"]));
@@ -140,6 +137,7 @@ mod tests {
         assert_eq!(length % 8, 0);
         let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
         let b = json!({ "dtype": "F32", "shape": [2, 1], "data_offsets": [8, 16] });
+        assert_eq!(header["__metadata__"]["format"], "pt");
         assert_eq!(header["base_model.model.layer.0.query.lora_B.weight"], b);
         assert_eq!(bytes[8 + length..], [0.5f32, -1.0, 0.5, -1.0].map(f32::to_le_bytes).concat());
     }
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn names_that_no_module_has_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let refused = write_peft(folder.path(), &adapter(["onnx::MatMul_12", "layer.0.query.lora_B.weight"]));
+        let refused = write(folder.path(), &adapter(["onnx::MatMul_12", "layer.0.query.lora_B.weight"]));
         assert!(refused.unwrap_err().to_string().contains("onnx::MatMul_12"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
