@@ -17,6 +17,10 @@ const EMBEDDED_WEIGHTS_BYTES_MAX: usize = (2 << 30) - (64 << 20);
 /// The first version that looks for weights beside a model in memory anywhere but in the current folder.
 const FIRST_WITH_WEIGHTS_FOLDER: Version = Version(1, 21, 0);
 
+/// Lets products of signed 8-bit weights be exact where they would saturate, on x86 without VNNI: a language model in
+/// 8 bits had a loss of 10.8 without it and of 7.3 with it, and a feature would not be what an ARM device computes.
+const EXACT_INTEGERS: &str = "session.x64quantprecision";
+
 /// How much ONNX Runtime may rewrite a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Optimisation {
@@ -313,6 +317,7 @@ fn builder(options: &Options) -> Result<SessionBuilder> {
     builder = builder.with_memory_pattern(false).map_err(words)?;
     // The arena doubles what it asks for; weights are allocated once and would only waste that room.
     builder = builder.with_device_allocated_initializers().map_err(words)?;
+    builder = builder.with_config_entry(EXACT_INTEGERS, "1").map_err(words)?;
     for (key, value) in &options.entries {
         builder = builder.with_config_entry(key, value).map_err(words)?;
     }

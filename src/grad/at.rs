@@ -43,6 +43,11 @@ impl<'a, 'b> At<'a, 'b> {
         self.opset
     }
 
+    /// The version of `ai.onnx` that new nodes are written in.
+    pub fn opset_of_onnx(&self) -> i64 {
+        self.graph.opset
+    }
+
     /// The number of inputs, omitted optional ones in the middle included.
     pub fn inputs(&self) -> usize {
         self.node.inputs.len()

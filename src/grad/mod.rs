@@ -48,6 +48,9 @@ pub struct Rule {
     /// Whether the inputs broadcast: the rule's gradients then have the output's shape, and the walk sums each back to its
     /// input's.
     pub broadcasts: bool,
+    /// Whether the first output, though of an integer type, stands for a real number that a gradient passes: a step of
+    /// quantised arithmetic. Further outputs (a scale, a zero point) count as constants.
+    pub quantises: bool,
     /// What a user should know about it; shown by `edgetune ops`.
     pub note: &'static str,
 }
@@ -139,6 +142,10 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
+fn quantises(graph: &Graph, node: &Node) -> bool {
+    find(&node.op, &node.domain, opset_of(graph, node)).is_some_and(|rule| rule.quantises)
+}
+
 fn stops(graph: &Graph, node: &Node) -> bool {
     let rule = find(&node.op, &node.domain, opset_of(graph, node));
     matches!(rule.map(|rule| rule.action), Some(Action::Stops))
@@ -196,7 +203,11 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
     for node in &graph.nodes {
         if !stops(graph, node) && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
-            below.extend(node.writes().filter(smooth));
+            if quantises(graph, node) {
+                below.extend(node.writes().take(1));
+            } else {
+                below.extend(node.writes().filter(smooth));
+            }
         }
     }
     let above = graph.ancestors(outputs.iter().copied());
