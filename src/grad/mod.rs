@@ -142,6 +142,21 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
+/// Operators that round what passes them.
+const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
+
+/// Whether a gradient from `output` to `wanted` passes a node that rounds: it is then the straight-through estimate of
+/// [`rules`], not the slope of a loss that moves in steps.
+pub fn estimates(graph: &Graph, output: ValueId, wanted: ValueId) -> bool {
+    let needed = needs_gradient(graph, &[output], &[wanted]);
+    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str());
+    graph
+        .nodes
+        .iter()
+        .filter(rounding)
+        .any(|node| node.reads().any(|id| needed.contains(&id)) && node.writes().any(|id| needed.contains(&id)))
+}
+
 fn quantises(graph: &Graph, node: &Node) -> bool {
     find(&node.op, &node.domain, opset_of(graph, node)).is_some_and(|rule| rule.quantises)
 }
