@@ -64,15 +64,22 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
 }
 
-/// The value before a final activation: losses are computed on logits.
+/// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range
+/// of the old ones would clip new ones.
 pub(super) fn logits(graph: &Graph, output: ValueId) -> ValueId {
     let producer = graph.nodes.iter().find(|node| node.writes().any(|id| id == output));
     match producer {
-        Some(node) if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") => {
+        Some(node)
+            if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") || quantises(node) =>
+        {
             logits(graph, node.inputs[0].expect("a unary operator has an input"))
         }
         _ => output,
     }
+}
+
+fn quantises(node: &Node) -> bool {
+    matches!(node.op.as_str(), "QuantizeLinear" | "DequantizeLinear")
 }
 
 /// The classifier that `output` comes from: its weight, the axis of the classes in it, and its bias.
@@ -115,6 +122,7 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
             "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "Reshape" => {
                 value = input(0)?
             }
+            _ if quantises(node) => value = input(0)?,
             "ReduceMean" if graph.ty(value)?.rank() == Some(2) => value = input(0)?,
             _ => return None,
         }

@@ -4,10 +4,12 @@
 //! (whose outputs, the *features*, are computed once per sample) and the tail that holds everything that learns. Never
 //! reads a file, never runs anything.
 
+mod apart;
 mod packed;
 mod split;
 mod stored;
 
+pub use apart::take_apart;
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};

@@ -142,6 +142,9 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
+/// Operators that only move elements, also those that are quantised: what is below them is not an index or a shape.
+const MOVING: [&str; 7] = ["Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+
 /// Operators that round what passes them.
 const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
 
@@ -220,6 +223,8 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
             if quantises(graph, node) {
                 below.extend(node.writes().take(1));
+            } else if MOVING.contains(&node.op.as_str()) {
+                below.extend(node.writes());
             } else {
                 below.extend(node.writes().filter(smooth));
             }

@@ -149,13 +149,7 @@ pub fn conv_integer<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 
 /// Input `i`, a zero point, where it is there.
 fn zero_point<'b>(n: &At<'_, 'b>, i: usize) -> Option<Val<'b>> {
-    n.has(i).then(|| again(n, i))
-}
-
-/// Input `i`, under another name where it is a constant. ONNX Runtime rewrites signed weights and their zero points for x86
-/// by their names, and fails where two nodes read the same. It costs nothing: the bytes are the same.
-fn again<'b>(n: &At<'_, 'b>, i: usize) -> Val<'b> {
-    n.constant(i).map_or_else(|| n.x(i), |tensor| n.builder().weight(tensor.clone()))
+    n.has(i).then(|| n.x_again(i))
 }
 
 /// scale·(input `i` − zero): `scale` and `zero` are numbers or have one for each index along `axis`.
@@ -168,10 +162,10 @@ fn factors<'b>(n: &At<'_, 'b>, i: usize, scale: Val<'b>, zero: Option<Val<'b>>, 
         _ => value.reshape_to(&[]),
     };
     match zero {
-        None if single(scale) => Ok(dequantised(b, "", again(n, i), number(scale), None, axis)),
-        None => Ok(dequantised(b, "", again(n, i), scale, None, axis)),
+        None if single(scale) => Ok(dequantised(b, "", n.x_again(i), number(scale), None, axis)),
+        None => Ok(dequantised(b, "", n.x_again(i), scale, None, axis)),
         Some(zero) if single(zero) && single(scale) => {
-            Ok(dequantised(b, "", again(n, i), number(scale), Some(number(zero)), axis))
+            Ok(dequantised(b, "", n.x_again(i), number(scale), Some(number(zero)), axis))
         }
         // `DequantizeLinear` wants both of one shape.
         Some(zero) => {
@@ -180,7 +174,7 @@ fn factors<'b>(n: &At<'_, 'b>, i: usize, scale: Val<'b>, zero: Option<Val<'b>>, 
                 true => number(value).expand(b.ints(&[count])),
                 false => value,
             };
-            Ok(dequantised(b, "", again(n, i), each(scale), Some(each(zero)), axis))
+            Ok(dequantised(b, "", n.x_again(i), each(scale), Some(each(zero)), axis))
         }
     }
 }
