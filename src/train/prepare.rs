@@ -91,6 +91,8 @@ pub struct Bundle {
     pub folder: PathBuf,
     /// Model inputs → features; `None` if every feature is an input of the model.
     pub body: Option<PathBuf>,
+    /// Whether the body quantises by the values at hand, all samples of a run together.
+    pub body_quantises: bool,
     /// Features and parameters → output.
     pub tail: PathBuf,
     /// The model's inputs.
@@ -217,6 +219,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
     Ok(Bundle {
         folder,
         body: body_path,
+        body_quantises: body.nodes.iter().any(|node| node.op.starts_with("DynamicQuantize")),
         tail: tail_path,
         inputs: typed(&base.graph, &inputs),
         features,
