@@ -4,7 +4,7 @@ use super::method::{Kind, Method, first_values};
 use super::target::{self, Form, Target};
 use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
 use crate::cut;
-use crate::graph::{Graph, Tensor, ValueId};
+use crate::graph::{Graph, Node, Tensor, ValueId};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use std::collections::HashMap;
 
@@ -43,8 +43,28 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
     if let Some(tensor) = beside.first() {
         return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
     }
+    without_last_quantisation(&mut graph, output);
     graph.prune();
     Ok(graph)
+}
+
+/// What was learned may give other numbers than the last quantisation has room for: the output is taken from before it.
+fn without_last_quantisation(graph: &mut Graph, logits: ValueId) {
+    let reads = |node: &Node, id| node.inputs.first() == Some(&Some(id));
+    let quantised = graph.nodes.iter().find(|node| node.op == "QuantizeLinear" && reads(node, logits));
+    let Some(Some(quantised)) = quantised.map(|node| node.outputs[0]) else { return };
+    let last = |node: &&mut Node| {
+        node.op == "DequantizeLinear" && reads(node, quantised) && node.writes().all(|id| graph.outputs.contains(&id))
+    };
+    if let Some(node) = graph.nodes.iter_mut().find(last) {
+        *node = Node {
+            name: node.name.clone(),
+            op: "Identity".into(),
+            inputs: vec![Some(logits)],
+            outputs: node.outputs.clone(),
+            ..Node::default()
+        };
+    }
 }
 
 fn values_of<'v>(values: &HashMap<&str, &'v [f32]>, name: &str) -> Result<&'v [f32], Error> {

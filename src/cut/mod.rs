@@ -190,6 +190,13 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
+    // The factor of a scale that is computed from the values is a scale, too.
+    let scale = |id: &ValueId| {
+        producers.get(id).map(|index| &graph.nodes[*index]).is_some_and(|node| node.op == "DynamicQuantizeLinear")
+    };
+    if node.op == "Mul" && node.inputs.iter().flatten().any(scale) {
+        return Vec::new();
+    }
     places
         .iter()
         .filter_map(|place| node.inputs.get(*place).copied().flatten())

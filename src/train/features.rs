@@ -119,7 +119,8 @@ impl Features {
             .collect();
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
         let to_compute = missing.len();
-        let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing, body.chunk));
+        let decoded =
+            (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing, body.chunk));
         Ok(Self { cache, body_key, layout, dataset, body, decoded, missing: to_compute, clock, pass })
     }
 
@@ -163,7 +164,8 @@ impl Features {
         // What neither disk nor memory could keep, or was damaged, is computed again.
         for chunk in lost.chunks(self.body.chunk) {
             let numbers: Vec<usize> = chunk.iter().map(|(_, sample)| *sample).collect();
-            let features = self.compute(&numbers, batch_of(&self.body.inputs, &self.dataset, &numbers, self.body.chunk)?)?;
+            let features =
+                self.compute(&numbers, batch_of(&self.body.inputs, &self.dataset, &numbers, self.body.chunk)?)?;
             for (from, (row, _)) in chunk.iter().enumerate() {
                 for ((buffer, stride), tensor) in buffers.iter_mut().zip(&strides).zip(&features) {
                     buffer[row * stride..(row + 1) * stride].copy_from_slice(row_of(tensor, from));

@@ -77,8 +77,8 @@ pub fn all() -> &'static [Rule] {
 const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller --train last:N";
 const CONTROL: &str =
     "train only what comes after it with a smaller --train last:N, or export the model without control flow";
-const QUANTIZED: &str =
-    "train only what comes after the quantized layers with --train last:1, or start from the float model";
+const QUANTIZED: &str = "train only what comes after it, with a smaller --train last:N or --layers last:N or an appended \
+                         head (--classes N --head append), or quantise the model in the format QDQ";
 const DETECTION: &str = "it picks positions; put the loss on the scores and boxes before it";
 
 #[rustfmt::skip]
