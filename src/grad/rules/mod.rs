@@ -79,6 +79,8 @@ const CONTROL: &str =
     "train only what comes after it with a smaller --train last:N, or export the model without control flow";
 const QUANTIZED: &str = "train only what comes after it, with a smaller --train last:N or --layers last:N or an appended \
                          head (--classes N --head append), or quantise the model in the format QDQ";
+const APART: &str = "where its scales are constants it is taken apart when the model is read, and a gradient passes; quantise the \
+                     model with constant scales, or in the format QDQ";
 const DETECTION: &str = "it picks positions; put the loss on the scores and boxes before it";
 
 #[rustfmt::skip]
@@ -187,15 +189,15 @@ static RULES: &[Rule] = &[
     rule("Pad", 11..=NEWEST, Flows(shape::pad)),
     broadcast("Pow", 7..=NEWEST, elementwise::pow),
     rule("QAttention", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QGemm", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearAdd", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearAveragePool", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearConv", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("QLinearGlobalAveragePool", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearLeakyRelu", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearMatMul", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("QLinearMul", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearSigmoid", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
+    rule("QGemm", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearAdd", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearAveragePool", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearConv", 10..=NEWEST, Refuses(APART)),
+    rule("QLinearGlobalAveragePool", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearLeakyRelu", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearMatMul", 10..=NEWEST, Refuses(APART)),
+    rule("QLinearMul", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearSigmoid", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
     quantised("QuantizeLinear", 10..=NEWEST, quant::quantize).note("straight-through estimator (arXiv 1308.3432), zero where clipped; not block by block"),
     quantised("QuantizeLinear", 1..=NEWEST, quant::quantize).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432), zero where clipped"),
     rule("QuickGelu", 1..=NEWEST, Flows(activation::quick_gelu)).of("com.microsoft"),
