@@ -141,8 +141,8 @@ impl<'a> Blocks<'a> {
             return Ok(points.data.slice(bytes(start)..bytes(start + count)));
         }
         let nibble = |index: usize| {
-            let byte = points.data[index / blocks * row + index % blocks / 2];
-            if index % blocks % 2 == 0 { byte & 15 } else { byte >> 4 }
+            let (block, byte) = (index % blocks, points.data[index / blocks * row + index % blocks / 2]);
+            if block.is_multiple_of(2) { byte & 15 } else { byte >> 4 }
         };
         let pair = |at: usize| nibble(at) | if at + 1 < start + count { nibble(at + 1) << 4 } else { 0 };
         Ok((start..start + count).step_by(2).map(pair).collect())
