@@ -48,8 +48,7 @@ fn low_rank(graph: &mut Graph, target: &Target, method: &Method, seed: u64) -> V
     let a = graph.add_initializer(&a_name, Tensor::from_vec(&shape, values));
     let b = graph.add_initializer(&named(LORA_B), zeros(&shape_b(target, rank)));
     let m = (method.kind == Kind::Dora).then(|| graph.add_initializer(&named(MAGNITUDE), zeros(&[target.outputs()])));
-    let read = graph.nodes[target.node].inputs[0].expect("a layer reads something");
-    let bias = graph.nodes[target.node].inputs.get(2).copied().flatten();
+    let (read, bias) = (target.input, target.bias);
     let attributes = graph.nodes[target.node].attributes.clone();
     rewired(graph, target.node, |builder, base| {
         let (a, b) = (builder.val(a), builder.val(b));
@@ -118,7 +117,7 @@ fn scaled(graph: &mut Graph, target: &Target, feedforward: bool) -> ValueId {
         rewired(graph, target.last, |builder, base| base * factor(builder, target, scale));
         return scale;
     }
-    let read = graph.nodes[target.node].inputs[0].expect("a layer reads something");
+    let read = target.input;
     let builder = Builder::new(std::mem::take(graph), "edgetune.adapter/");
     let x = (builder.val(read) * factor(&builder, target, scale)).id();
     *graph = builder.finish();

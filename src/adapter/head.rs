@@ -1,6 +1,7 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
 use super::{Error, pooling};
+use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
 /// What to do when the data's classes are not the model's.
@@ -63,15 +64,22 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
 }
 
-/// The value before a final activation: losses are computed on logits.
+/// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range
+/// of the old ones would clip new ones.
 pub(super) fn logits(graph: &Graph, output: ValueId) -> ValueId {
     let producer = graph.nodes.iter().find(|node| node.writes().any(|id| id == output));
     match producer {
-        Some(node) if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") => {
+        Some(node)
+            if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") || quantises(node) =>
+        {
             logits(graph, node.inputs[0].expect("a unary operator has an input"))
         }
         _ => output,
     }
+}
+
+fn quantises(node: &Node) -> bool {
+    matches!(node.op.as_str(), "QuantizeLinear" | "DequantizeLinear")
 }
 
 /// The classifier that `output` comes from: its weight, the axis of the classes in it, and its bias.
@@ -85,7 +93,7 @@ struct Classifier {
 /// Walks back from the output through nodes that keep the classes apart, to the layer that makes them.
 fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
     let producers = graph.producers();
-    let is_weight = |id: ValueId| graph.initializers.get(&id).is_some_and(|tensor| tensor.dtype.is_float());
+    let is_weight = |id: ValueId| cut::weight_type(graph, id).is_some_and(|(dtype, _)| dtype.is_float());
     let (mut value, mut bias) = (output, None);
     loop {
         let node = &graph.nodes[*producers.get(&value)?];
@@ -114,6 +122,7 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
             "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "Reshape" => {
                 value = input(0)?
             }
+            _ if quantises(node) => value = input(0)?,
             "ReduceMean" if graph.ty(value)?.rank() == Some(2) => value = input(0)?,
             _ => return None,
         }
@@ -135,7 +144,7 @@ pub(super) fn place(
         choice == HeadChoice::Auto && ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word));
     match (found, width) {
         (Some(found), Some(width)) if !embedding => {
-            let had = graph.initializers[&found.weight].shape[found.axis];
+            let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
             let weights: Vec<ValueId> = [Some(found.weight), found.bias].into_iter().flatten().collect();
             if had == width {
                 return Ok(Placed {
@@ -171,11 +180,12 @@ pub(super) fn place(
 
 /// A fresh classifier of another width starts at zero: all classes equally likely, whatever the seed.
 fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
-    let mut shape = graph.initializers[&found.weight].shape.clone();
+    let shape_of = |graph: &Graph, id| cut::weight_type(graph, id).expect("a weight").1.to_vec();
+    let mut shape = shape_of(graph, found.weight);
     shape[found.axis] = width;
     resize(graph, found.weight, &shape);
     if let Some(bias) = found.bias {
-        let mut shape = graph.initializers[&bias].shape.clone();
+        let mut shape = shape_of(graph, bias);
         if let Some(last) = shape.iter_mut().rev().find(|size| **size > 1) {
             *last = width;
         }
@@ -185,6 +195,7 @@ fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
 
 /// Gives an initializer another shape, all zeros.
 pub(super) fn resize(graph: &mut Graph, id: ValueId, shape: &[u64]) {
+    cut::store_as_floats(graph, id);
     let count = shape.iter().product::<u64>() as usize;
     let tensor = Tensor::from_vec(shape, vec![0.0f32; count]);
     graph.values[id.index()].ty = Some(tensor.ty());

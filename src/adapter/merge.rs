@@ -4,7 +4,7 @@ use super::method::{Kind, Method, first_values};
 use super::target::{self, Form, Target};
 use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
 use crate::cut;
-use crate::graph::{DType, Graph, Tensor, ValueId};
+use crate::graph::{Graph, Node, Tensor, ValueId};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
         };
         fit_shape(&mut graph, id, tensor)?;
         let dtype = graph.initializers[&id].dtype;
-        graph.initializers.insert(id, tensor_of(dtype, &tensor.shape, values_of(values, tensor.name)?));
+        graph.initializers.insert(id, Tensor::from_floats(dtype, &tensor.shape, values_of(values, tensor.name)?));
     }
     head::forget_widths(&mut graph, output);
     if let Some(method) = &change.method {
@@ -43,8 +43,28 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
     if let Some(tensor) = beside.first() {
         return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
     }
+    without_last_quantisation(&mut graph, output);
     graph.prune();
     Ok(graph)
+}
+
+/// What was learned may give other numbers than the last quantisation has room for: the output is taken from before it.
+fn without_last_quantisation(graph: &mut Graph, logits: ValueId) {
+    let reads = |node: &Node, id| node.inputs.first() == Some(&Some(id));
+    let quantised = graph.nodes.iter().find(|node| node.op == "QuantizeLinear" && reads(node, logits));
+    let Some(Some(quantised)) = quantised.map(|node| node.outputs[0]) else { return };
+    let last = |node: &&mut Node| {
+        node.op == "DequantizeLinear" && reads(node, quantised) && node.writes().all(|id| graph.outputs.contains(&id))
+    };
+    if let Some(node) = graph.nodes.iter_mut().find(last) {
+        *node = Node {
+            name: node.name.clone(),
+            op: "Identity".into(),
+            inputs: vec![Some(logits)],
+            outputs: node.outputs.clone(),
+            ..Node::default()
+        };
+    }
 }
 
 fn values_of<'v>(values: &HashMap<&str, &'v [f32]>, name: &str) -> Result<&'v [f32], Error> {
@@ -58,6 +78,11 @@ fn fold(
     inner: bool,
     (seed, values): (u64, &HashMap<&str, &[f32]>),
 ) -> Result<(), Error> {
+    if target.packed {
+        let reason =
+            "belongs to a weight that is multiplied as it is quantised, so it cannot be merged; use it as a delta";
+        return Err(Error::Delta { name: target.module.clone(), reason: reason.into() });
+    }
     let unreadable = || Error::Delta {
         name: target.module.clone(),
         reason: "belongs to a weight that is computed in a way that cannot be merged".into(),
@@ -100,7 +125,7 @@ fn fold(
         target.node,
         1,
         &format!("{}.weight", target.module),
-        tensor_of(target.dtype, &target.shape, &weight),
+        Tensor::from_floats(target.dtype, &target.shape, &weight),
     );
     Ok(())
 }
@@ -148,13 +173,19 @@ fn scale_bias(graph: &mut Graph, target: &Target, factors: &Array1<f32>) -> Resu
     let spread = spread.broadcast(along).ok_or_else(refuse)?.to_owned() * factors;
     let values: Vec<f32> = spread.iter().copied().collect();
     let shape = [values.len() as u64];
-    replace(graph, target.last, place, &format!("{}.bias", target.module), tensor_of(target.dtype, &shape, &values));
+    replace(
+        graph,
+        target.last,
+        place,
+        &format!("{}.bias", target.module),
+        Tensor::from_floats(target.dtype, &shape, &values),
+    );
     Ok(())
 }
 
 /// A value's numbers, through the views between it and its initializer.
 fn constant(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> Option<ArrayD<f32>> {
-    if let Some(tensor) = graph.initializers.get(&id) {
+    if let Some(tensor) = cut::weight_floats(graph, id) {
         let shape: Vec<usize> = tensor.shape.iter().map(|size| *size as usize).collect();
         return ArrayD::from_shape_vec(IxDyn(&shape), tensor.to_f32()?).ok();
     }
@@ -187,15 +218,4 @@ fn replace(graph: &mut Graph, node: usize, input: usize, name: &str, tensor: Ten
     }
     let id = graph.add_initializer(name, tensor);
     graph.nodes[node].inputs[input] = Some(id);
-}
-
-/// A tensor of a float type from `f32` values.
-fn tensor_of(dtype: DType, shape: &[u64], values: &[f32]) -> Tensor {
-    let bytes: Vec<u8> = match dtype {
-        DType::Float16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
-        DType::Bfloat16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
-        DType::Double => values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
-        _ => return Tensor::from_f32(shape, values),
-    };
-    Tensor { dtype, shape: shape.to_vec(), data: bytes.into() }
 }

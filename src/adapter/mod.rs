@@ -112,6 +112,17 @@ pub enum Error {
         /// The method's name.
         method: String,
     },
+    /// A method that needs a weight's numbers, on one that is multiplied as it is quantised.
+    #[error(
+        "--adapter {method}: `{module}` multiplies with its weight as it is quantised, which {method} there would have to \
+         change; use --adapter lora, or leave it out of --targets and --feedforward"
+    )]
+    Packed {
+        /// The method's name.
+        method: String,
+        /// The layer's module.
+        module: String,
+    },
     /// Nothing for a method to be put on.
     #[error("--adapter {method}: the model has no {wanted} there; raise --layers, or choose another --adapter")]
     NoPlace {
@@ -212,6 +223,10 @@ fn changed(
                 return Err(nowhere("linear layer or convolution of one group"));
             }
             let inner = |target: &Target| target::any_names(typed, target, places.feedforward);
+            let unfit = |target: &&Target| target.packed && (method.kind == Kind::Dora || inner(target));
+            if let Some(target) = targets.iter().find(unfit) {
+                return Err(Error::Packed { method: method.kind.to_string(), module: target.module.clone() });
+            }
             let each = targets.iter().map(|target| (target, inner(target)));
             let learns = each.flat_map(|(target, inner)| attach::attach(graph, target, method, inner, request.seed));
             let learns = learns.collect();
@@ -338,6 +353,7 @@ fn rebuilt(target: &Target, method: &Method, left: &mut Vec<&Learned>) -> Result
 /// Gives an initializer the learned tensor's shape, which may differ in one size: the head's width.
 fn fit_shape(graph: &mut Graph, id: ValueId, tensor: &Learned<'_>) -> Result<(), Error> {
     let delta = |reason: String| Error::Delta { name: tensor.name.into(), reason };
+    cut::store_as_floats(graph, id);
     let known = graph.initializers.get(&id).ok_or_else(|| delta("is not an initializer of the model".into()))?;
     if known.shape != tensor.shape {
         let differing = known.shape.iter().zip(&tensor.shape).filter(|(a, b)| a != b).count();
@@ -356,6 +372,9 @@ fn adapted(
     fresh: &[ValueId],
     head: Option<AppendedHead>,
 ) -> Adapted {
+    for id in chosen {
+        cut::store_as_floats(&mut graph, *id);
+    }
     let parameters = chosen.iter().map(|id| parameter(&graph, *id, fresh.contains(id))).collect();
     for id in chosen {
         learn_in_fp32(&mut graph, *id);

@@ -26,14 +26,20 @@ pub struct Target {
     pub last: usize,
     /// The module's name: `encoder.layer.0.attention.self.query`.
     pub module: String,
-    /// The initializer behind the weight.
+    /// What the layer reads.
+    pub input: ValueId,
+    /// The bias that its node adds itself.
+    pub bias: Option<ValueId>,
+    /// The weight: an initializer, or what a `DequantizeLinear` makes of one.
     pub weight: ValueId,
     /// The weight as the node reads it, which is behind a `Cast` or `Transpose` where the file has one.
     pub read: ValueId,
     /// How it is applied.
     pub form: Form,
-    /// Sizes of the weight as the node reads it.
+    /// Sizes of the weight as the node reads it; `[in, out]` where it is packed.
     pub shape: Vec<u64>,
+    /// Whether the weight is multiplied as it is quantised: no value of the graph is its floats.
+    pub packed: bool,
     /// Element type of the layer's input and output.
     pub dtype: DType,
 }
@@ -75,29 +81,66 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
     let mut modules = HashSet::new();
     let mut found = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
-        let node = &graph.nodes[layer.node];
-        let Some((form, read)) = form(graph, node) else { continue };
-        let Some(weight) = cut::constant_source(graph, &producers, read) else { continue };
-        let Some(shape) = shape_read(graph, &producers, read, weight) else { continue };
-        if shape.len() < 2 || (form != Form::Conv && shape.len() != 2) {
-            continue;
-        }
-        let dtype = node.inputs[0].and_then(|id| graph.ty(id)).map_or(DType::Float, |ty| ty.dtype);
+        let Some(mut target) = plain(graph, &producers, layer).or_else(|| packed(layer)) else { continue };
+        let dtype = graph.ty(target.input).map_or(DType::Float, |ty| ty.dtype);
         if !dtype.is_float() {
             continue;
         }
         let mut biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
-        let base = module_name(graph.value_name(weight), biases.next_back(), &node.name);
+        let multiplies = layer.packed.map_or(layer.node, |packed| packed.node);
+        let weight = cut::weight_name(graph, target.weight);
+        let base = module_name(weight, biases.next_back(), &graph.nodes[multiplies].name);
         let mut module = base.clone();
         let mut suffix = 2;
         while !modules.insert(module.clone()) {
             module = format!("{base}_{suffix}");
             suffix += 1;
         }
-        let last = bias_node(graph, &producers, &consumers, layer).unwrap_or(layer.node);
-        found.push((number, Target { node: layer.node, last, module, weight, read, form, shape, dtype }));
+        target.last = bias_node(graph, &producers, &consumers, layer, target.weight).unwrap_or(layer.node);
+        (target.module, target.dtype) = (module, dtype);
+        found.push((number, target));
     }
     found
+}
+
+/// A layer whose weight is a value of the graph. Module, last node and element type are to be filled in.
+fn plain(graph: &Graph, producers: &HashMap<ValueId, usize>, layer: &cut::Layer) -> Option<Target> {
+    let node = &graph.nodes[layer.node];
+    let (form, read) = form(graph, node)?;
+    let weight = cut::constant_source(graph, producers, read)?;
+    let shape = shape_read(graph, producers, read, weight)?;
+    let fits = shape.len() == 2 || (form == Form::Conv && shape.len() > 2);
+    fits.then(|| Target {
+        node: layer.node,
+        last: layer.node,
+        module: String::new(),
+        input: node.inputs[0].expect("a layer reads something"),
+        bias: node.inputs.get(2).copied().flatten(),
+        weight,
+        read,
+        form,
+        shape,
+        packed: false,
+        dtype: DType::Float,
+    })
+}
+
+/// As [`plain`] for a packed weight.
+fn packed(layer: &cut::Layer) -> Option<Target> {
+    let packed = layer.packed?;
+    Some(Target {
+        node: layer.node,
+        last: layer.node,
+        module: String::new(),
+        input: packed.input,
+        bias: packed.bias,
+        weight: packed.weight,
+        read: packed.weight,
+        form: Form::Linear,
+        shape: vec![packed.columns.0, packed.columns.1],
+        packed: true,
+        dtype: DType::Float,
+    })
 }
 
 /// Those of [`all`] that the patterns name. `spared` are weights that learn as a whole, or make the model's output.
@@ -161,7 +204,7 @@ fn form(graph: &Graph, node: &Node) -> Option<(Form, ValueId)> {
 /// The weight's sizes as the node reads it: from its type, or through the views between it and the initializer.
 fn shape_read(graph: &Graph, producers: &HashMap<ValueId, usize>, read: ValueId, weight: ValueId) -> Option<Vec<u64>> {
     if read == weight {
-        return Some(graph.initializers[&weight].shape.clone());
+        return cut::weight_type(graph, weight).map(|(_, shape)| shape.to_vec());
     }
     if let Some(shape) = graph.ty(read).and_then(|ty| ty.fixed_shape()) {
         return Some(shape);
@@ -183,11 +226,12 @@ fn bias_node(
     producers: &HashMap<ValueId, usize>,
     consumers: &HashMap<ValueId, Vec<usize>>,
     layer: &cut::Layer,
+    weight: ValueId,
 ) -> Option<usize> {
     let output = graph.nodes[layer.node].outputs.first().copied().flatten()?;
     let [reader] = consumers.get(&output)?.as_slice() else { return None };
     let source = |id| cut::constant_source(graph, producers, id);
-    let holds = |id: ValueId| source(id).is_some_and(|weight| layer.weights[1..].contains(&weight));
+    let holds = |id: ValueId| source(id).is_some_and(|bias| bias != weight && layer.weights.contains(&bias));
     (graph.nodes[*reader].op == "Add" && graph.nodes[*reader].reads().any(holds)).then_some(*reader)
 }
 

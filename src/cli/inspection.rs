@@ -76,8 +76,10 @@ pub struct Layer {
     pub output_type: String,
     /// Learnable values in it.
     pub parameters: u64,
-    /// Whether a gradient reaches it.
+    /// Whether a gradient reaches something that can learn.
     pub trainable: bool,
+    /// Whether it multiplies with a weight as that is quantised: factors beside it can learn (`--adapter lora`), it cannot.
+    pub packed: bool,
     /// What stands in the gradient's way, with the remedy.
     pub blocked_by: Option<String>,
     /// What `--train last:N` would hand from the body to the tail; null where the model cannot be cut there, or where
@@ -106,16 +108,25 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         weights.extend(&layer.weights);
         let last = count - index;
         let node = &graph.nodes[layer.node];
-        let blocked_by = grad::obstacle(graph, output, &layer.weights).map(|error| error.to_string());
+        let multiplies = layer.packed.map_or(node, |packed| &graph.nodes[packed.node]);
+        // Where nothing of the layer can learn, what stands beside it needs the gradient of its output.
+        let reached: Vec<ValueId> =
+            if layer.weights.is_empty() { node.writes().take(1).collect() } else { layer.weights.clone() };
+        let blocked_by = grad::obstacle(graph, output, &reached).map(|error| error.to_string());
         let (cut, feature_bytes) = if last <= cuts { cut_at(graph, &weights, output) } else { (None, None) };
         found.push(Layer {
             last,
-            node: node.name.clone(),
-            op: node.op.clone(),
+            node: multiplies.name.clone(),
+            op: multiplies.op.clone(),
             output: node.writes().next().map_or(String::new(), |id| describe(graph, id)),
             output_type: node.writes().next().map_or(String::new(), |id| type_of(graph, id)),
-            parameters: layer.weights.iter().map(|id| graph.initializers[id].len() as u64).sum(),
-            trainable: blocked_by.is_none(),
+            parameters: layer
+                .weights
+                .iter()
+                .map(|id| cut::weight_type(graph, *id).map_or(0, |(_, shape)| shape.iter().product()))
+                .sum(),
+            trainable: blocked_by.is_none() && !layer.weights.is_empty(),
+            packed: layer.packed.is_some(),
             blocked_by,
             cut,
             feature_bytes,
@@ -123,7 +134,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
             step_ms: None,
         });
     }
-    let deepest = found.iter().take_while(|layer| layer.trainable).count();
+    let deepest = found.iter().take_while(|layer| layer.blocked_by.is_none()).count();
     found.reverse();
     let blocking = grad::obstacles(graph, output, &weights).into_iter().filter_map(Blocking::new).collect();
     Ok(Inspection {

@@ -137,7 +137,11 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
         "last:N", "operator", "values", "learns", "bytes/sample", "memory", "ms/step", "gives"
     ));
     for layer in found.layers.iter().rev().take(shown) {
-        let learns = if layer.trainable { "yes" } else { "no" };
+        let learns = match (layer.trainable, layer.packed && layer.blocked_by.is_none()) {
+            (true, _) => "yes",
+            (_, true) => "lora",
+            _ => "no",
+        };
         let size = match (&layer.cut, layer.feature_bytes) {
             (None, _) => "no cut".into(),
             (Some(_), None) => "varies".into(),
@@ -157,6 +161,9 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     let (deepest, below) = (found.deepest, found.layers.iter().rev().nth(found.deepest));
     printer.text(match below.and_then(|layer| layer.blocked_by.as_deref()) {
         _ if found.layers.is_empty() => "no layer holds weights: nothing can learn but an appended head".into(),
+        None if found.layers.iter().any(|layer| layer.packed) => format!(
+            "a gradient reaches every layer: --train last:1 to last:{deepest}, and --adapter lora beside quantised weights"
+        ),
         None => format!("every layer can learn: --train last:1 to last:{deepest}"),
         Some(reason) if deepest == 0 => format!("no layer can learn: {reason}"),
         Some(reason) => format!("deepest cut: --train last:{deepest}; below it, {reason}"),

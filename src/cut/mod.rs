@@ -4,11 +4,17 @@
 //! (whose outputs, the *features*, are computed once per sample) and the tail that holds everything that learns. Never
 //! reads a file, never runs anything.
 
+mod apart;
+mod packed;
 mod split;
+mod stored;
 
+pub use apart::take_apart;
+pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
+pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
 
-use crate::graph::{Graph, Node, Tensor, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a user asks to train.
@@ -56,6 +62,17 @@ pub enum Error {
         /// The pattern.
         pattern: String,
     },
+    /// What was named is a weight that cannot be taken apart from its quantisation.
+    #[error(
+        "node `{node}` multiplies with `{weight}` as it is quantised, so that weight cannot learn; put factors beside it with \
+         --adapter lora, or append a head with --classes N and --head append"
+    )]
+    Packed {
+        /// The node's name.
+        node: String,
+        /// The weight's name.
+        weight: String,
+    },
     /// Nothing in the model can learn.
     #[error(
         "{made_by} makes output `{output}`, and below it the model holds no layer with weights that a gradient could \
@@ -87,8 +104,10 @@ pub enum Error {
 pub struct Layer {
     /// Index of the node in [`Graph::nodes`].
     pub node: usize,
-    /// The learnable initializers: weight, bias, scale.
+    /// What can learn: weight, bias, scale. Initializers, or integers behind a `DequantizeLinear`, known by its output.
     pub weights: Vec<ValueId>,
+    /// A weight that is multiplied as it is packed, and so cannot learn itself.
+    pub packed: Option<Packed>,
 }
 
 /// The layers that hold weights and that `output` depends on, in topological order.
@@ -107,17 +126,20 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
         let mut weights = learnable(graph, &producers, node);
         if node.domain.is_empty() && ELEMENTWISE.contains(&node.op.as_str()) {
             // A lone number is a setting of the model (a scale, an ε), unless it is the bias of a single output.
-            weights.retain(|id| graph.initializers[id].len() > 1 || (node.op == "Add" && single));
-            weights.retain(|id| is_vector(graph, *id) || !whole_numbers(&graph.initializers[id]));
+            let lone =
+                |id: &ValueId| weight_type(graph, *id).is_none_or(|(_, shape)| shape.iter().product::<u64>() == 1);
+            weights.retain(|id| !lone(id) || (node.op == "Add" && single));
+            weights.retain(|id| is_vector(graph, *id) || !whole_numbers(graph, *id));
         }
-        if weights.is_empty() {
+        let packed = Packed::of(graph, &producers, node);
+        if weights.is_empty() && packed.is_none() {
             continue;
         }
         match below {
             Some(layer) if node.op == "Add" && is_vector(graph, weights[0]) => layers[layer].weights.extend(weights),
             _ => {
                 layer_of_node.insert(index, layers.len());
-                layers.push(Layer { node: index, weights });
+                layers.push(Layer { node: index, weights, packed });
             }
         }
     }
@@ -129,18 +151,20 @@ const ELEMENTWISE: [&str; 4] = ["Add", "Mul", "Sub", "Div"];
 
 /// Whether a `MatMul` has a weight of one column.
 fn gives_one(graph: &Graph, node: &Node) -> bool {
-    let weight = node.inputs.get(1).copied().flatten().and_then(|id| graph.initializers.get(&id));
-    node.op == "MatMul" && weight.is_some_and(|tensor| tensor.shape.last() == Some(&1))
+    let weight = node.inputs.get(1).copied().flatten().and_then(|id| weight_type(graph, id));
+    node.op == "MatMul" && weight.is_some_and(|(_, shape)| shape.last() == Some(&1))
 }
 
 /// A grid of positions or a mask, as detectors add to what they decode: nobody learned that.
-fn whole_numbers(tensor: &Tensor) -> bool {
-    tensor.to_f32().is_some_and(|values| values.iter().all(|value| value.fract() == 0.0))
+fn whole_numbers(graph: &Graph, id: ValueId) -> bool {
+    weight_floats(graph, id)
+        .and_then(|tensor| tensor.to_f32())
+        .is_some_and(|values| values.iter().all(|value| value.fract() == 0.0))
 }
 
 /// A bias: one dimension that is not 1.
 pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
-    graph.initializers.get(&id).is_some_and(|tensor| tensor.shape.iter().filter(|size| **size > 1).count() <= 1)
+    weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().filter(|size| **size > 1).count() <= 1)
 }
 
 /// The initializers that a node learns with: floats in a weight's place.
@@ -166,18 +190,29 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
+    // The factor of a scale that is computed from the values is a scale, too.
+    let scale = |id: &ValueId| {
+        producers.get(id).map(|index| &graph.nodes[*index]).is_some_and(|node| node.op == "DynamicQuantizeLinear")
+    };
+    if node.op == "Mul" && node.inputs.iter().flatten().any(scale) {
+        return Vec::new();
+    }
     places
         .iter()
         .filter_map(|place| node.inputs.get(*place).copied().flatten())
         .filter_map(|id| constant_source(graph, producers, id))
-        .filter(|id| graph.initializers[id].dtype.is_float())
+        .filter(|id| weight_type(graph, *id).is_some_and(|(dtype, _)| dtype.is_float()))
         .collect()
 }
 
-/// The initializer behind a value, through nodes that only view or convert it.
+/// The weight behind a value, through nodes that only view or convert it: an initializer, or what a `DequantizeLinear`
+/// makes of constants.
 pub fn constant_source(graph: &Graph, producers: &HashMap<ValueId, usize>, mut id: ValueId) -> Option<ValueId> {
     while !graph.initializers.contains_key(&id) {
         let node = &graph.nodes[*producers.get(&id)?];
+        if gives_weight(graph, node) {
+            return Some(id);
+        }
         if !matches!(node.op.as_str(), "Cast" | "Identity" | "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze") {
             return None;
         }
@@ -186,11 +221,11 @@ pub fn constant_source(graph: &Graph, producers: &HashMap<ValueId, usize>, mut i
     Some(id)
 }
 
-/// The initializers that the selections name, each once, in the graph's order. `head` gives the classifier's weights
+/// The weights that the selections name, each once, in the graph's order. `head` gives the classifier's weights
 /// where the model has one.
 ///
 /// # Errors
-/// A pattern that matches nothing; a model without weights.
+/// A pattern that matches nothing; a model without weights; nothing named but weights that are packed.
 pub fn select(
     graph: &Graph,
     output: ValueId,
@@ -211,6 +246,12 @@ pub fn select(
             }
             Selection::Names(pattern) => chosen.extend(matching(graph, &layers, pattern)?),
         }
+    }
+    if chosen.is_empty()
+        && let Some((layer, packed)) = layers.iter().rev().find_map(|layer| Some((layer, layer.packed.as_ref()?)))
+    {
+        let node = &graph.nodes[layer.node];
+        return Err(Error::Packed { node: node.name.clone(), weight: graph.value_name(packed.weight).into() });
     }
     let order = layers.iter().flat_map(|layer| layer.weights.iter().copied());
     let mut seen = HashSet::new();
@@ -241,11 +282,22 @@ fn no_layers(graph: &Graph, output: ValueId) -> Error {
 
 fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueId>, Error> {
     let mut found = Vec::new();
+    let mut packed = None;
     for layer in layers {
         let whole = glob(pattern, &graph.nodes[layer.node].name);
+        packed = packed.or(layer.packed.as_ref().filter(|packed| {
+            whole || glob(pattern, graph.value_name(packed.weight)) || glob(pattern, &graph.nodes[packed.node].name)
+        }));
         found.extend(layer.weights.iter().filter(|id| whole || glob(pattern, graph.value_name(**id))));
     }
-    if found.is_empty() { Err(Error::NoMatch { pattern: pattern.into() }) } else { Ok(found) }
+    match packed {
+        _ if !found.is_empty() => Ok(found),
+        Some(packed) => Err(Error::Packed {
+            node: graph.nodes[packed.node].name.clone(),
+            weight: graph.value_name(packed.weight).into(),
+        }),
+        None => Err(Error::NoMatch { pattern: pattern.into() }),
+    }
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.

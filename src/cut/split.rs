@@ -137,8 +137,11 @@ fn derived(graph: &Graph, producers: &HashMap<ValueId, usize>, kept: &BTreeSet<V
             pending.extend(node.reads());
         }
     }
-    let plain = |index: &usize| graph.nodes[*index].domain.is_empty() && !graph.nodes[*index].op.starts_with("Conv");
-    let product = |index: &&usize| matches!(graph.nodes[**index].op.as_str(), "MatMul" | "Gemm");
+    let plain = |index: &usize| {
+        let node = &graph.nodes[*index];
+        (node.domain.is_empty() || node.op == "MatMulNBits") && !node.op.starts_with("Conv")
+    };
+    let product = |index: &&usize| matches!(graph.nodes[**index].op.as_str(), "MatMul" | "Gemm" | "MatMulNBits");
     let smallest = sources.iter().map(|id| elements(graph, *id)).min();
     let floats =
         |index: &&usize| graph.nodes[**index].writes().all(|id| graph.ty(id).is_none_or(|ty| ty.dtype.is_float()));

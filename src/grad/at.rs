@@ -2,6 +2,7 @@
 
 use super::unbroadcast;
 use crate::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val, ValueId};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// A node during the reverse walk: its inputs, outputs, attributes, types, and the gradients of its outputs.
@@ -14,6 +15,7 @@ pub struct At<'a, 'b> {
     gradients: &'a HashMap<ValueId, Val<'b>>,
     needed: &'a HashSet<ValueId>,
     opset: i64,
+    again: RefCell<HashMap<usize, Val<'b>>>,
 }
 
 impl<'a, 'b> At<'a, 'b> {
@@ -25,7 +27,7 @@ impl<'a, 'b> At<'a, 'b> {
         needed: &'a HashSet<ValueId>,
         opset: i64,
     ) -> Self {
-        Self { builder, graph, node, gradients, needed, opset }
+        Self { builder, graph, node, gradients, needed, opset, again: RefCell::default() }
     }
 
     /// Where new nodes are written.
@@ -43,6 +45,11 @@ impl<'a, 'b> At<'a, 'b> {
         self.opset
     }
 
+    /// The version of `ai.onnx` that new nodes are written in.
+    pub fn opset_of_onnx(&self) -> i64 {
+        self.graph.opset
+    }
+
     /// The number of inputs, omitted optional ones in the middle included.
     pub fn inputs(&self) -> usize {
         self.node.inputs.len()
@@ -54,9 +61,42 @@ impl<'a, 'b> At<'a, 'b> {
     }
 
     /// Input `i`. Panics if it was omitted: ask [`At::has`] for optional ones.
+    ///
+    /// A frozen weight that a `DequantizeLinear` gives is dequantised again, so that its floats do not live from the
+    /// forward pass until the gradient's.
     pub fn x(&self, i: usize) -> Val<'b> {
         let id = self.node.inputs.get(i).copied().flatten();
-        self.builder.val(id.unwrap_or_else(|| panic!("{} has no input {i}", self.node.op)))
+        let id = id.unwrap_or_else(|| panic!("{} has no input {i}", self.node.op));
+        let Some(giver) = self.dequantised_weight(i) else { return self.builder.val(id) };
+        *self.again.borrow_mut().entry(i).or_insert_with(|| {
+            let constants: Vec<Option<Val<'b>>> =
+                giver.inputs.iter().map(|id| id.map(|id| self.constant_again(id))).collect();
+            let attributes: Vec<(&str, Attr)> =
+                giver.attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+            self.builder.node_of(&giver.domain, &giver.op, &constants, 1, &attributes)[0]
+        })
+    }
+
+    /// Input `i` as it is, or under another name where it is a constant. ONNX Runtime rewrites signed weights and their zero
+    /// points for x86 by their names, and fails where two nodes read the same. It costs nothing: the bytes are the same.
+    pub fn x_again(&self, i: usize) -> Val<'b> {
+        let id = self.node.inputs.get(i).copied().flatten();
+        self.constant_again(id.unwrap_or_else(|| panic!("{} has no input {i}", self.node.op)))
+    }
+
+    fn constant_again(&self, id: ValueId) -> Val<'b> {
+        match self.graph.initializers.get(&id) {
+            Some(tensor) => self.builder.weight(tensor.clone()),
+            None => self.builder.val(id),
+        }
+    }
+
+    /// The `DequantizeLinear` of constants that gives input `i`.
+    pub fn dequantised_weight(&self, i: usize) -> Option<&'a Node> {
+        let id = self.node.inputs.get(i).copied().flatten()?;
+        let constants = |node: &&Node| node.inputs.iter().flatten().all(|id| self.graph.initializers.contains_key(id));
+        let gives = |node: &&Node| node.op == "DequantizeLinear" && node.outputs.first() == Some(&Some(id));
+        self.graph.nodes.iter().find(gives).filter(constants)
     }
 
     /// Output `i`, reused from the forward pass.

@@ -48,6 +48,9 @@ pub struct Rule {
     /// Whether the inputs broadcast: the rule's gradients then have the output's shape, and the walk sums each back to its
     /// input's.
     pub broadcasts: bool,
+    /// Whether the first output, though of an integer type, stands for a real number that a gradient passes: a step of
+    /// quantised arithmetic. Further outputs (a scale, a zero point) count as constants.
+    pub quantises: bool,
     /// What a user should know about it; shown by `edgetune ops`.
     pub note: &'static str,
 }
@@ -139,6 +142,28 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
+/// Operators that only move elements, also those that are quantised: what is below them is not an index or a shape.
+const MOVING: [&str; 7] = ["Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+
+/// Operators that round what passes them.
+const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
+
+/// Whether a gradient from `output` to `wanted` passes a node that rounds: it is then the straight-through estimate of
+/// [`rules`], not the slope of a loss that moves in steps.
+pub fn estimates(graph: &Graph, output: ValueId, wanted: ValueId) -> bool {
+    let needed = needs_gradient(graph, &[output], &[wanted]);
+    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str());
+    graph
+        .nodes
+        .iter()
+        .filter(rounding)
+        .any(|node| node.reads().any(|id| needed.contains(&id)) && node.writes().any(|id| needed.contains(&id)))
+}
+
+fn quantises(graph: &Graph, node: &Node) -> bool {
+    find(&node.op, &node.domain, opset_of(graph, node)).is_some_and(|rule| rule.quantises)
+}
+
 fn stops(graph: &Graph, node: &Node) -> bool {
     let rule = find(&node.op, &node.domain, opset_of(graph, node));
     matches!(rule.map(|rule| rule.action), Some(Action::Stops))
@@ -196,7 +221,13 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
     for node in &graph.nodes {
         if !stops(graph, node) && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
-            below.extend(node.writes().filter(smooth));
+            if quantises(graph, node) {
+                below.extend(node.writes().take(1));
+            } else if MOVING.contains(&node.op.as_str()) {
+                below.extend(node.writes());
+            } else {
+                below.extend(node.writes().filter(smooth));
+            }
         }
     }
     let above = graph.ancestors(outputs.iter().copied());

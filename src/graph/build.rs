@@ -78,6 +78,12 @@ impl Builder {
         self.val(id)
     }
 
+    /// A constant of many bytes, such as a part of a weight: it is not compared with others, and its bytes are not copied.
+    pub fn weight(&self, tensor: Tensor) -> Val<'_> {
+        let id = self.graph.borrow_mut().add_initializer(&format!("{}weight", self.prefix), tensor);
+        self.val(id)
+    }
+
     /// A constant vector of `i64` (axes, shapes).
     pub fn ints(&self, values: &[i64]) -> Val<'_> {
         self.constant(Tensor::from_i64(&[values.len() as u64], values))
@@ -102,10 +108,25 @@ impl Builder {
         outputs: usize,
         attributes: &[(&str, Attr)],
     ) -> Vec<Val<'b>> {
+        self.node_of("", op, inputs, outputs, attributes)
+    }
+
+    /// Appends a node of the first version of another domain's operator set, or of the version that the graph has.
+    pub fn node_of<'b>(
+        &'b self,
+        domain: &str,
+        op: &str,
+        inputs: &[Option<Val<'b>>],
+        outputs: usize,
+        attributes: &[(&str, Attr)],
+    ) -> Vec<Val<'b>> {
         let mut graph = self.graph.borrow_mut();
+        if !domain.is_empty() {
+            graph.domains.entry(domain.into()).or_insert(1);
+        }
         let attributes = attributes.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         let name = format!("{}{op}_{}", self.prefix, graph.nodes.len());
-        let mut node = Node { op: op.into(), attributes, ..Node::default() };
+        let mut node = Node { op: op.into(), domain: domain.into(), attributes, ..Node::default() };
         node.inputs = inputs.iter().map(|value| value.map(|value| value.id)).collect();
         let ids: Vec<ValueId> = (0..outputs)
             .map(|index| {
@@ -137,7 +158,7 @@ fn output_dtype(graph: &Graph, node: &Node, output: usize) -> Option<DType> {
             Some(Attr::Tensor(tensor)) => Some(tensor.dtype),
             _ => Some(DType::Float),
         },
-        "Where" => of_input(1),
+        "Where" | "DequantizeLinear" => of_input(1),
         "OneHot" => of_input(2),
         _ => of_input(0),
     }

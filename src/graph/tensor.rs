@@ -124,6 +124,17 @@ impl Tensor {
         Self { dtype: DType::Float, shape: shape.to_vec(), data }
     }
 
+    /// A tensor of a float type, rounded from `f32`.
+    pub fn from_floats(dtype: DType, shape: &[u64], values: &[f32]) -> Self {
+        let data: Vec<u8> = match dtype {
+            DType::Float16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+            DType::Bfloat16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+            DType::Double => values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
+            _ => return Self::from_f32(shape, values),
+        };
+        Self { dtype, shape: shape.to_vec(), data: data.into() }
+    }
+
     /// A tensor of `i64`.
     pub fn from_i64(shape: &[u64], values: &[i64]) -> Self {
         debug_assert_eq!(shape.iter().product::<u64>(), values.len() as u64);

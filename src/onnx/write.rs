@@ -4,6 +4,7 @@ use super::proto::{
     DATA_LOCATION_EXTERNAL, Dimension, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+use super::weights::EMBEDDED_BYTES_MAX;
 use super::{Weights, node, tensor};
 use crate::graph::{Dim, Graph, Tensor, TensorType, ValueId};
 use prost::Message;
@@ -23,11 +24,7 @@ pub fn encode(graph: &Graph, weights: &Weights) -> Vec<u8> {
         graph: Some(GraphProto {
             name: Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() }),
             node: graph.nodes.iter().map(|node| node::write(graph, node)).collect(),
-            initializer: graph
-                .initializers
-                .iter()
-                .map(|(id, tensor)| constant(graph.value_name(*id), tensor, weights))
-                .collect(),
+            initializer: initializers(graph, weights),
             input: graph.inputs.iter().map(|id| declared(graph, *id)).collect(),
             output: graph.outputs.iter().map(|id| declared(graph, *id)).collect(),
             ..GraphProto::default()
@@ -50,22 +47,44 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
-fn constant(name: &str, tensor: &Tensor, weights: &Weights) -> TensorProto {
+fn initializers(graph: &Graph, weights: &Weights) -> Vec<TensorProto> {
+    let named = || graph.initializers.iter().map(|(id, tensor)| (graph.value_name(*id), tensor));
     let Weights::External(file) = weights else {
-        return tensor::embedded(name, tensor);
+        return named().map(|(name, tensor)| tensor::embedded(name, tensor)).collect();
     };
-    let bytes = tensor.data.len() as u64;
     // A tensor that was exchanged for one of another size since the file was written is not in the file.
-    let Some(place) = file.tensors.get(name).filter(|place| place.end - place.start == bytes) else {
-        return tensor::embedded(name, tensor);
+    let place = |name: &str, tensor: &Tensor| {
+        file.tensors.get(name).filter(|place| place.end - place.start == tensor.data.len() as u64).map(|at| at.start)
     };
+    // Where in memory the bytes lie that the file has, so that a part of them under another name and type is found.
+    let mut known: Vec<(usize, usize, u64)> = named()
+        .filter_map(|(name, tensor)| Some((tensor.data.as_ptr().addr(), tensor.data.len(), place(name, tensor)?)))
+        .collect();
+    known.sort_unstable();
+    let part = |tensor: &Tensor| {
+        let (address, length) = (tensor.data.as_ptr().addr(), tensor.data.len());
+        let below = known.partition_point(|(start, ..)| *start <= address);
+        let (start, whole, place) = *known.get(below.checked_sub(1)?)?;
+        let large = length >= EMBEDDED_BYTES_MAX;
+        (large && address + length <= start + whole).then(|| place + (address - start) as u64)
+    };
+    named()
+        .map(|(name, tensor)| match place(name, tensor).or_else(|| part(tensor)) {
+            Some(start) => external(name, tensor, &file.file, start),
+            None => tensor::embedded(name, tensor),
+        })
+        .collect()
+}
+
+/// A tensor whose bytes begin at `start` of a file.
+fn external(name: &str, tensor: &Tensor, file: &str, start: u64) -> TensorProto {
     let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
     TensorProto {
         data_location: Some(DATA_LOCATION_EXTERNAL),
         external_data: vec![
-            entry("location", file.file.clone()),
-            entry("offset", place.start.to_string()),
-            entry("length", bytes.to_string()),
+            entry("location", file.into()),
+            entry("offset", start.to_string()),
+            entry("length", tensor.data.len().to_string()),
         ],
         ..tensor::header(name, tensor)
     }

@@ -2,7 +2,8 @@
 //!
 //! A second thread decodes ahead of the body with bounded memory, in the order in which the run will ask, so the first
 //! step begins after its own samples and not after all. The body always runs over a full chunk, so that a sample's
-//! features do not depend on which others were in the cache already.
+//! features do not depend on which others were in the cache already. Where the body quantises by the values at hand, a
+//! chunk is one sample, or its features would depend on its neighbours.
 
 use super::error::Error;
 use super::prepare::Bundle;
@@ -45,6 +46,7 @@ type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
 /// The body, loaded only while it is needed.
 struct Body {
     path: Option<PathBuf>,
+    chunk: usize,
     options: Options,
     session: Option<Session>,
     inputs: Arc<Vec<(String, TensorType)>>,
@@ -117,7 +119,8 @@ impl Features {
             .collect();
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
         let to_compute = missing.len();
-        let decoded = (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing));
+        let decoded =
+            (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing, body.chunk));
         Ok(Self { cache, body_key, layout, dataset, body, decoded, missing: to_compute, clock, pass })
     }
 
@@ -159,9 +162,10 @@ impl Features {
             }
         }
         // What neither disk nor memory could keep, or was damaged, is computed again.
-        for chunk in lost.chunks(CHUNK) {
+        for chunk in lost.chunks(self.body.chunk) {
             let numbers: Vec<usize> = chunk.iter().map(|(_, sample)| *sample).collect();
-            let features = self.compute(&numbers, batch_of(&self.body.inputs, &self.dataset, &numbers)?)?;
+            let features =
+                self.compute(&numbers, batch_of(&self.body.inputs, &self.dataset, &numbers, self.body.chunk)?)?;
             for (from, (row, _)) in chunk.iter().enumerate() {
                 for ((buffer, stride), tensor) in buffers.iter_mut().zip(&strides).zip(&features) {
                     buffer[row * stride..(row + 1) * stride].copy_from_slice(row_of(tensor, from));
@@ -199,7 +203,7 @@ impl Features {
     }
 
     fn compute(&mut self, chunk: &[usize], batch: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
-        let features = self.body.run(batch, CHUNK as u64)?;
+        let features = self.body.run(batch, self.body.chunk as u64)?;
         for (row, sample) in chunk.iter().enumerate() {
             let rows: Vec<&[u8]> = features.iter().map(|tensor| row_of(tensor, row)).collect();
             self.cache.append(&self.dataset.key(*sample), &rows)?;
@@ -239,11 +243,12 @@ fn decode_ahead(
     inputs: Arc<Vec<(String, TensorType)>>,
     dataset: Arc<Dataset>,
     missing: Vec<usize>,
+    size: usize,
 ) -> Receiver<Decoded> {
     let (sender, receiver) = sync_channel(AHEAD);
     std::thread::spawn(move || {
-        for chunk in missing.chunks(CHUNK) {
-            let batch = batch_of(&inputs, &dataset, chunk);
+        for chunk in missing.chunks(size) {
+            let batch = batch_of(&inputs, &dataset, chunk, size);
             let failed = batch.is_err();
             if sender.send((chunk.to_vec(), batch)).is_err() || failed {
                 return;
@@ -306,14 +311,19 @@ fn check(ty: &TensorType, tensor: &Tensor) -> Result<(), String> {
     Err(format!("has shape {:?}, but the model wants {ty} (set --size and --layout to fit)", tensor.shape))
 }
 
-/// A chunk of samples stacked to one tensor an input; a short chunk is filled up with its last sample.
-fn batch_of(inputs: &[(String, TensorType)], dataset: &Dataset, chunk: &[usize]) -> Result<Vec<Tensor>, Error> {
+/// A chunk of samples stacked to one tensor an input; a short chunk is filled up to `size` with its last sample.
+fn batch_of(
+    inputs: &[(String, TensorType)],
+    dataset: &Dataset,
+    chunk: &[usize],
+    size: usize,
+) -> Result<Vec<Tensor>, Error> {
     let mut samples = Vec::with_capacity(chunk.len());
     for sample in chunk {
         samples.push(inputs_of(inputs, dataset, *sample)?);
     }
     let last = samples.last().expect("a chunk is not empty");
-    let filled: Vec<&Vec<Tensor>> = samples.iter().chain(std::iter::repeat(last)).take(CHUNK).collect();
+    let filled: Vec<&Vec<Tensor>> = samples.iter().chain(std::iter::repeat(last)).take(size).collect();
     let mut stacked = Vec::with_capacity(inputs.len());
     for (index, (input, _)) in inputs.iter().enumerate() {
         let first = &filled[0][index];
@@ -325,9 +335,9 @@ fn batch_of(inputs: &[(String, TensorType)], dataset: &Dataset, chunk: &[usize])
                 problem: format!("has shape {shape:?}, the samples before it {others:?}; all must be alike"),
             });
         }
-        let mut bytes = Vec::with_capacity(CHUNK * first.data.len());
+        let mut bytes = Vec::with_capacity(size * first.data.len());
         filled.iter().for_each(|sample| bytes.extend_from_slice(&sample[index].data));
-        let shape = std::iter::once(CHUNK as u64).chain(first.shape.iter().copied()).collect();
+        let shape = std::iter::once(size as u64).chain(first.shape.iter().copied()).collect();
         stacked.push(Tensor { dtype: first.dtype, shape, data: bytes.into() });
     }
     Ok(stacked)
@@ -337,6 +347,7 @@ impl Body {
     fn new(bundle: &Bundle, options: &Options) -> Self {
         Self {
             path: bundle.body.clone(),
+            chunk: if bundle.body_quantises { 1 } else { CHUNK },
             options: options.clone(),
             session: None,
             inputs: Arc::new(bundle.inputs.clone()),

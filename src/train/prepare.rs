@@ -35,6 +35,7 @@ impl Base {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut graph = onnx::read(path)?.graph;
         let hash = onnx::hash(&graph);
+        cut::take_apart(&mut graph);
         dynamic_batch(&mut graph);
         engine::infer_types(&mut graph)?;
         Ok(Self { path: path.into(), graph, hash })
@@ -90,6 +91,8 @@ pub struct Bundle {
     pub folder: PathBuf,
     /// Model inputs → features; `None` if every feature is an input of the model.
     pub body: Option<PathBuf>,
+    /// Whether the body quantises by the values at hand, all samples of a run together.
+    pub body_quantises: bool,
     /// Features and parameters → output.
     pub tail: PathBuf,
     /// The model's inputs.
@@ -216,6 +219,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
     Ok(Bundle {
         folder,
         body: body_path,
+        body_quantises: body.nodes.iter().any(|node| node.op.starts_with("DynamicQuantize")),
         tail: tail_path,
         inputs: typed(&base.graph, &inputs),
         features,

@@ -189,6 +189,69 @@ fn merging_and_rebuilding_give_the_same_outputs() {
     });
 }
 
+/// Of each format: with packed weights a layer has factors beside it, and a delta, but no other weight.
+#[test]
+fn a_quantised_base_begins_as_it_is_is_rebuilt_and_merged_where_it_has_weights() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (model, packed) in [
+        ("mobilenet_qdq", false),
+        ("mobilenet_qoperator", false),
+        ("encoder_dynamic", true),
+        ("decoder_4_bits", true),
+        ("decoder_8_bits", true),
+    ] {
+        let base = base(&format!("../quantised/{model}.onnx"));
+        let samples = samples(&base.graph);
+        for method in METHODS {
+            let what = format!("{model} {}", method.kind);
+            let request = Request { method: Some(method), seed: 5, ..Request::default() };
+            let bundle = match prepare(&base, &request, scratch.path()) {
+                Ok(bundle) => bundle,
+                Err(error) if method.kind == Kind::Dora && packed => {
+                    assert!(error.to_string().contains("use --adapter lora"), "{what}: {error}");
+                    continue;
+                }
+                Err(error) => {
+                    assert!(matches!(method.kind, Kind::Norm | Kind::BitFit), "{what}: {error}");
+                    continue;
+                }
+            };
+            let expected = answer_of(&giving(&base.graph, &bundle.output), &bundle.output, &samples);
+            assert_eq!(answer(&bundle, &initial(&bundle), &samples), expected, "{what}");
+            let values = moved(&bundle);
+            let expected = answer(&bundle, &values, &samples);
+            let change = change(&bundle);
+            let again =
+                prepare_for_delta(&base, &change, scratch.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let by_name: HashMap<&str, &[f32]> =
+                bundle.parameters.iter().zip(&values).map(|(p, values)| (p.name.as_str(), values.as_slice())).collect();
+            let in_order: Vec<Vec<f32>> = again.parameters.iter().map(|p| by_name[p.name.as_str()].to_vec()).collect();
+            assert_eq!(answer(&again, &in_order, &samples), expected, "{what}");
+            match adapter::merge(base.graph.clone(), &change, &by_name) {
+                Ok(merged) => {
+                    let found = answer_of(&giving(&merged, &bundle.output), &bundle.output, &samples);
+                    let most = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                    for (found, expected) in found.iter().zip(&expected) {
+                        // What rounding moves over a step of the quantisation behind it is that step.
+                        assert!((found - expected).abs() <= 0.05 * most, "{what}: {found} {expected}");
+                    }
+                }
+                Err(error) => assert!(packed && error.to_string().contains("use it as a delta"), "{what}: {error}"),
+            }
+        }
+    }
+}
+
+/// The graph with that value as an output: what is trained may lie below a last quantisation.
+fn giving(graph: &Graph, value: &str) -> Graph {
+    let mut graph = graph.clone();
+    let id = graph.find(value).unwrap();
+    if !graph.outputs.contains(&id) {
+        graph.outputs.push(id);
+    }
+    graph
+}
+
 fn needed(graph: &Graph, name: &str) -> bool {
     graph.nodes.iter().any(|node| node.name == name)
 }

@@ -47,6 +47,11 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("transposed", &["ConvTranspose"]),
     ("instance", &["InstanceNormalization", "GroupNormalization", "LpNormalization", "GlobalLpPool"]),
     ("resize", &["Resize"]),
+    ("quant", &[
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger",
+        "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+    ]),
+    ("blockwise", &["MatMulNBits"]),
 ];
 
 /// Runs the cases of one family; one message tells all that failed.
@@ -92,7 +97,9 @@ families!(
     scatter,
     transposed,
     instance,
-    resize
+    resize,
+    quant,
+    blockwise
 );
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for

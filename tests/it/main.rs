@@ -19,6 +19,7 @@ mod optimizer;
 mod peft;
 mod plan;
 mod pooling;
+mod quantised;
 mod solve;
 mod tidy;
 mod training;

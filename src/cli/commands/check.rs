@@ -61,6 +61,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(&base), args.seed)?;
     let word = |verdict| match verdict {
         Verdict::Agrees => "agrees",
+        Verdict::Estimates => "estimates",
         Verdict::Flat => "flat",
         Verdict::Differs => "DIFFERS",
     };

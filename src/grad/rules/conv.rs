@@ -62,7 +62,8 @@ pub fn conv<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 pub fn faster_output<'b>(n: &At<'_, 'b>) -> Option<Val<'b>> {
     let shape = fixed_shape(n, 1).ok()?;
     let group = n.node().int("group", 1);
-    if n.constant(1).is_some() || shape.len() < 3 || shape[0] != group || shape[1] != 1 || group == 1 {
+    let learns = n.constant(1).is_none() && n.dequantised_weight(1).is_none();
+    if !learns || shape.len() < 3 || shape[0] != group || shape[1] != 1 || group == 1 {
         return None;
     }
     let joins = depthwise::joins(&windows(n, &shape[2..]).ok()?)?;

@@ -126,9 +126,11 @@ pub fn identity<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0))])
 }
 
-/// y = x in another element type  ⇒  dx = dy in the type of x
+/// y = x in another element type  ⇒  dx = dy in the type of x, or as it is where x is an integer that stands for a real
+/// number: a sum of quantised products
 pub fn cast<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0).cast(n.dtype(0)))])
+    let dy = n.dy(0);
+    Ok(vec![Some(if n.dtype(0).is_float() { dy.cast(n.dtype(0)) } else { dy })])
 }
 
 /// y = x: in a model for inference nothing drops out  ⇒  dx = dy

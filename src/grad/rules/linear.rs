@@ -4,14 +4,14 @@ use crate::grad::{At, Grads};
 use crate::graph::{Attr, Val};
 
 /// The last two dimensions swapped.
-fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
+pub(super) fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
     let mut perm: Vec<i64> = (0..rank as i64).collect();
     perm.swap(rank - 2, rank - 1);
     value.transpose(&perm)
 }
 
 /// α·left′·right′ of two matrices, ′: transposed where it says so, which `Gemm` does without a copy.
-fn product<'b>(left: Val<'b>, trans_left: bool, right: Val<'b>, trans_right: bool, alpha: f32) -> Val<'b> {
+pub(super) fn product<'b>(left: Val<'b>, trans_left: bool, right: Val<'b>, trans_right: bool, alpha: f32) -> Val<'b> {
     let transposed = |on: bool| Attr::Int(on.into());
     let attributes =
         [("alpha", Attr::Float(alpha)), ("transA", transposed(trans_left)), ("transB", transposed(trans_right))];

@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod blockwise;
 mod conv;
 mod depthwise;
 mod elementwise;
@@ -15,6 +16,7 @@ mod instance;
 mod linear;
 mod norm;
 mod pool;
+mod quant;
 mod reduce;
 mod resize;
 mod rotary;
@@ -32,12 +34,17 @@ use std::ops::RangeInclusive;
 
 /// A row whose gradients have the inputs' shapes already.
 const fn rule(op: &'static str, opsets: RangeInclusive<i64>, action: Action) -> Rule {
-    Rule { op, domain: "", opsets, action, broadcasts: false, note: "" }
+    Rule { op, domain: "", opsets, action, broadcasts: false, quantises: false, note: "" }
 }
 
 /// A row whose gradients have the broadcast shape.
 const fn broadcast(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, note: "" }
+    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, quantises: false, note: "" }
+}
+
+/// A row of a step of quantised arithmetic.
+const fn quantised(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
+    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: false, quantises: true, note: "" }
 }
 
 impl Rule {
@@ -70,8 +77,10 @@ pub fn all() -> &'static [Rule] {
 const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller --train last:N";
 const CONTROL: &str =
     "train only what comes after it with a smaller --train last:N, or export the model without control flow";
-const QUANTIZED: &str =
-    "train only what comes after the quantized layers with --train last:1, or start from the float model";
+const QUANTIZED: &str = "train only what comes after it, with a smaller --train last:N or --layers last:N or an appended \
+                         head (--classes N --head append), or quantise the model in the format QDQ";
+const APART: &str = "where its scales are constants it is taken apart when the model is read, and a gradient passes; quantise the \
+                     model with constant scales, or in the format QDQ";
 const DETECTION: &str = "it picks positions; put the loss on the scores and boxes before it";
 
 #[rustfmt::skip]
@@ -101,18 +110,18 @@ static RULES: &[Rule] = &[
     rule("Constant", 1..=NEWEST, Stops),
     rule("ConstantOfShape", 9..=NEWEST, Stops),
     rule("Conv", 1..=NEWEST, Flows(conv::conv)),
-    rule("ConvInteger", 10..=NEWEST, Refuses(QUANTIZED)),
+    quantised("ConvInteger", 10..=NEWEST, quant::conv_integer).note("for an input that was quantised in the model; the weight is frozen"),
     rule("ConvTranspose", 1..=NEWEST, Flows(transposed::conv_transpose)).note("with pads written out"),
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
     rule("Cosh", 9..=NEWEST, Flows(trigonometric::cosh)),
     rule("CumSum", 11..=NEWEST, Flows(reduce::cumulative)),
     rule("DepthToSpace", 1..=NEWEST, Flows(shape::depth_to_space)),
-    rule("DequantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("DequantizeLinear", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
+    rule("DequantizeLinear", 10..=NEWEST, Flows(quant::dequantize)).note("for what was quantised in the model, not block by block; a weight behind it learns as floats"),
+    rule("DequantizeLinear", 1..=NEWEST, Flows(quant::dequantize)).of("com.microsoft").note("for what was quantised in the model"),
     broadcast("Div", 7..=NEWEST, elementwise::div),
     rule("Dropout", 7..=NEWEST, Flows(elementwise::dropout)).note("the identity, as in inference; with training_mode it is refused"),
-    rule("DynamicQuantizeLinear", 11..=NEWEST, Refuses(QUANTIZED)),
-    rule("DynamicQuantizeMatMul", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
+    quantised("DynamicQuantizeLinear", 11..=NEWEST, quant::dynamic).note("straight-through estimator (arXiv 1308.3432); scale and zero point count as constants"),
+    rule("DynamicQuantizeMatMul", 1..=NEWEST, Flows(quant::dynamic_matmul)).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432); the weight is frozen"),
     rule("Einsum", 12..=NEWEST, Flows(linear::einsum)).note("without repeated labels, `...` or a scalar output"),
     rule("Elu", 6..=NEWEST, Flows(activation::elu)),
     rule("EmbedLayerNormalization", 1..=NEWEST, Flows(embed::layer)).of("com.microsoft"),
@@ -157,9 +166,9 @@ static RULES: &[Rule] = &[
     rule("Loop", 1..=NEWEST, Refuses(CONTROL)),
     rule("LpNormalization", 1..=NEWEST, Flows(instance::lp)),
     rule("MatMul", 1..=NEWEST, Flows(linear::matmul)),
-    rule("MatMulInteger", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("MatMulIntegerToFloat", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("MatMulNBits", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
+    quantised("MatMulInteger", 10..=NEWEST, quant::matmul_integer).note("for operands that were quantised in the model"),
+    rule("MatMulIntegerToFloat", 1..=NEWEST, Flows(quant::matmul_integer_to_float)).of("com.microsoft").note("for the first operand, quantised in the model"),
+    rule("MatMulNBits", 1..=NEWEST, Flows(blockwise::product)).of("com.microsoft").note("4 and 8 bits, without g_idx; the weight is frozen"),
     broadcast("Max", 8..=NEWEST, elementwise::extremum).note("inputs that tie share the gradient evenly"),
     rule("MaxPool", 8..=NEWEST, Flows(pool::max_pool)).note("the first of several largest takes it all"),
     rule("MaxRoiPool", 1..=NEWEST, Refuses(DETECTION)),
@@ -180,17 +189,17 @@ static RULES: &[Rule] = &[
     rule("Pad", 11..=NEWEST, Flows(shape::pad)),
     broadcast("Pow", 7..=NEWEST, elementwise::pow),
     rule("QAttention", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QGemm", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearAdd", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearAveragePool", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearConv", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("QLinearGlobalAveragePool", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearLeakyRelu", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearMatMul", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("QLinearMul", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QLinearSigmoid", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
-    rule("QuantizeLinear", 10..=NEWEST, Refuses(QUANTIZED)),
-    rule("QuantizeLinear", 1..=NEWEST, Refuses(QUANTIZED)).of("com.microsoft"),
+    rule("QGemm", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearAdd", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearAveragePool", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearConv", 10..=NEWEST, Refuses(APART)),
+    rule("QLinearGlobalAveragePool", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearLeakyRelu", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearMatMul", 10..=NEWEST, Refuses(APART)),
+    rule("QLinearMul", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    rule("QLinearSigmoid", 1..=NEWEST, Refuses(APART)).of("com.microsoft"),
+    quantised("QuantizeLinear", 10..=NEWEST, quant::quantize).note("straight-through estimator (arXiv 1308.3432), zero where clipped; not block by block"),
+    quantised("QuantizeLinear", 1..=NEWEST, quant::quantize).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432), zero where clipped"),
     rule("QuickGelu", 1..=NEWEST, Flows(activation::quick_gelu)).of("com.microsoft"),
     broadcast("RMSNormalization", 23..=NEWEST, norm::root_mean_square),
     rule("RNN", 1..=NEWEST, Refuses(RECURRENT)),

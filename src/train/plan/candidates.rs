@@ -88,7 +88,7 @@ pub fn with_biases(base: &Base, target: Target<'_>, depth: usize, below: usize) 
 }
 
 fn is_bias(graph: &Graph, id: ValueId) -> bool {
-    graph.initializers.get(&id).is_some_and(|tensor| tensor.shape.iter().filter(|size| **size > 1).count() <= 1)
+    cut::is_vector(graph, id)
 }
 
 /// The base with a candidate's parameters named.

@@ -1075,10 +1075,12 @@ def scatter():
 # ------------------------------------------------------------------------------------------------- running the table
 
 PROTO = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "int32": TensorProto.INT32,
-         "bool": TensorProto.BOOL}
+         "bool": TensorProto.BOOL, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 
 
 def output_kinds(c, ys):
+    if isinstance(c["out"], list):
+        return c["out"]
     return [c["out"] if y.is_floating_point() else str(y.dtype).removeprefix("torch.") for y in ys]
 
 
@@ -1091,7 +1093,8 @@ def onnx_outputs(c, arrays, ys):
         if not name:
             continue
         base = spec.kind.removeprefix("const_")
-        array = np.asarray(array, {"float": np.float32, "int32": np.int32}.get(base))
+        array = np.asarray(array, {"float": np.float32, "int32": np.int32, "uint8": np.uint8,
+                                    "int8": np.int8}.get(base))
         if spec.kind.startswith("const_"):
             initializers.append(onnx.numpy_helper.from_array(np.asarray(array), name))
             continue

@@ -60,7 +60,12 @@ fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<OneNode, String>
     let mut inputs = Vec::new();
     for (index, input) in case.inputs.iter().enumerate() {
         let name = format!("x{index}");
-        let dtype = if input.kind.ends_with("int32") { DType::Int32 } else { DType::Float };
+        let dtype = match input.kind.trim_start_matches("const_") {
+            "int32" => DType::Int32,
+            "uint8" => DType::Uint8,
+            "int8" => DType::Int8,
+            _ => DType::Float,
+        };
         let tensor = || arrays[&format!("{}/{name}", case.name)].tensor(dtype);
         inputs.push(match input.kind.as_str() {
             "none" => None,
@@ -98,7 +103,11 @@ fn with_gradient(case: &Case, arrays: &Arrays, forward: OneNode) -> Result<Graph
     let cotangents: Vec<(ValueId, Val<'_>)> = (0..outputs.len())
         .filter(with_cotangent)
         .map(|index| {
-            let ty = builder.val(outputs[index]).ty().expect("ONNX Runtime knows the output's type");
+            let mut ty = builder.val(outputs[index]).ty().expect("ONNX Runtime knows the output's type");
+            if !ty.dtype.is_float() {
+                // A quantised number stands for a real one.
+                ty.dtype = DType::Float;
+            }
             (outputs[index], builder.input(&format!("w{index}"), ty))
         })
         .collect();
@@ -235,6 +244,8 @@ fn floats(tensor: &Tensor) -> Vec<f64> {
         DType::Double => tensor.as_slice::<f64>().expect("aligned").to_vec(),
         DType::Int64 => tensor.as_slice::<i64>().expect("aligned").iter().map(|index| *index as f64).collect(),
         DType::Int32 => tensor.as_slice::<i32>().expect("aligned").iter().map(|index| f64::from(*index)).collect(),
+        DType::Uint8 => tensor.data.iter().map(|byte| f64::from(*byte)).collect(),
+        DType::Int8 => tensor.data.iter().map(|byte| f64::from(*byte as i8)).collect(),
         _ => tensor.to_f32().expect("a float tensor").into_iter().map(f64::from).collect(),
     }
 }

@@ -82,10 +82,12 @@ impl Array {
     }
 }
 
-/// A float tensor of that type.
+/// A tensor of that type: of floats, or of what is quantised.
 pub fn float_tensor(dtype: DType, shape: &[u64], values: &[f64]) -> Tensor {
     match dtype {
         DType::Double => Tensor::from_vec(shape, values.to_vec()),
+        DType::Uint8 => Tensor::from_vec(shape, values.iter().map(|value| *value as u8).collect::<Vec<u8>>()),
+        DType::Int8 => Tensor::from_vec(shape, values.iter().map(|value| *value as i8).collect::<Vec<i8>>()),
         _ => Tensor::from_vec(shape, values.iter().map(|value| *value as f32).collect::<Vec<f32>>()),
     }
 }
