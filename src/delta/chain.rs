@@ -35,6 +35,10 @@ const BLOCK: u32 = 128;
 const SMALL: usize = 64;
 
 impl Choice {
+    /// Those that are tried where the smallest is wanted that does no harm.
+    pub const TRIED: [Self; 6] =
+        [Self::Fp16, Self::Int8, Self::Int4, Self::Sparse(0.25), Self::Sparse(0.1), Self::Sign];
+
     /// The encoding of a tensor of `len` values.
     pub fn of(self, len: usize) -> Encoding {
         let block = BLOCK.min(len as u32);

@@ -2,9 +2,10 @@
 
 use crate::cli::args::{Compute, Global};
 use crate::cli::deltas::{Bound, File, write};
+use crate::cli::encoding::EncodingName;
 use crate::cli::print::Printer;
 use crate::cli::samples::Reading;
-use crate::delta::{self, Choice};
+use crate::delta;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune delta convert A.edelta --encoding int4 --out B.edelta\n  edgetune delta convert \
-                  A.edelta --max-loss-increase 0.01 --model model.onnx --data photos/val --out B.edelta"
+                  A.edelta --encoding auto --model model.onnx --data photos/val --out B.edelta"
 )]
 pub struct Args {
     /// The delta
@@ -20,10 +21,10 @@ pub struct Args {
     /// Where the other delta goes
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// fp16, int8, int4, sign or sparse:PERCENT
-    #[arg(long, value_name = "ENCODING", conflicts_with = "max_loss_increase")]
-    encoding: Option<Choice>,
-    /// Take the encoding that gives the smallest file while the loss on --data grows by no more than this
+    /// fp16, int8, int4, sign, sparse:PERCENT, or auto, the smallest file that --max-loss-increase allows
+    #[arg(long, value_name = "ENCODING")]
+    encoding: Option<EncodingName>,
+    /// By how much the loss on --data may grow with auto [default: 0.01, for numbers 1 % of the loss]
     #[arg(long, value_name = "LOSS", requires = "model", requires = "data")]
     max_loss_increase: Option<f64>,
     /// The model that the delta was trained on
@@ -40,15 +41,20 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let file = File::read(&args.delta)?;
-    let converted = match (args.encoding, args.max_loss_increase, &args.model, &args.data) {
-        (Some(choice), ..) => {
+    let bound = args.max_loss_increase;
+    let wanted = args.encoding.or(bound.map(|_| EncodingName::Auto));
+    let converted = match (wanted, &args.model, &args.data) {
+        (Some(EncodingName::Of(choice)), ..) if bound.is_some() => {
+            bail!("--max-loss-increase: --encoding {choice} is stored whatever it costs; write --encoding auto")
+        }
+        (Some(EncodingName::Of(choice)), ..) => {
             delta::convert(&file.parsed()?, choice).with_context(|| args.delta.display().to_string())?
         }
-        (None, Some(increase_max), Some(model), Some(data)) => {
+        (Some(EncodingName::Auto), Some(model), Some(data)) => {
             let Args { reading, compute, .. } = args;
-            Bound { model, data, reading, compute, increase_max }.smallest(&file, global, printer)?
+            Bound { model, data, reading, compute, increase_max: bound }.smallest(&file, global, printer)?
         }
-        _ => bail!("say how: --encoding ENCODING, or --max-loss-increase LOSS with --model and --data"),
+        _ => bail!("say how: --encoding ENCODING, or --encoding auto with --model and --data"),
     };
     write(&args.out, &converted, printer)
 }
