@@ -136,7 +136,7 @@ pub fn print(report: &Report, printer: &Printer) {
     line("base", report.base.clone());
     line("difference to", optional(&report.parent));
     line("written by", format!("edgetune {}", report.tool));
-    line("at", report.created_unix_s.map_or(String::new(), |seconds| utc(seconds)));
+    line("at", report.created_unix_s.map_or(String::new(), utc));
     line("device", report.device.clone());
     line("round", report.round.map_or(String::new(), |round| round.to_string()));
     line("recipe", optional(&report.recipe));

@@ -122,6 +122,9 @@ impl Encoded {
     }
 }
 
+/// What values show on the validation samples; nothing where there are none.
+pub type Measure<'m> = dyn FnMut(&[Vec<f32>]) -> Result<Option<Metrics>> + 'm;
+
 /// Encodes learned values as asked for. `measure` tells what values show on the validation samples, if there are any;
 /// [`EncodingName::Auto`] takes the smallest whose loss is above that of fp16 by at most `bound`, or [`increase_max`].
 ///
@@ -130,7 +133,7 @@ impl Encoded {
 pub fn encode(
     parameters: &[Vec<f32>],
     (wanted, bound, loss): (EncodingName, Option<f64>, &Loss),
-    measure: &mut dyn FnMut(&[Vec<f32>]) -> Result<Option<Metrics>>,
+    measure: &mut Measure<'_>,
     printer: &Printer,
 ) -> Result<Encoded> {
     let mut tried = Vec::new();

@@ -130,7 +130,8 @@ pub fn convert(delta: &Delta, choice: Choice) -> Result<Vec<u8>, Error> {
 }
 
 /// `delta` as a difference to `parent`, both of which stand alone: lossless with no `choice`, so that [`join`] gives every
-/// value back. Tensors that are equal in both are left out; but for one, where all are.
+/// value back to the last bit: fp16 tensors as steps from the parent's, others as they are, for their values are no fp16
+/// numbers. Tensors that are equal in both are left out; but for one, where all are.
 ///
 /// # Errors
 /// [`Error::Unlike`] if they are not of one base, or a tensor has another shape in the parent.
@@ -140,20 +141,23 @@ pub fn change(parent: &Delta, delta: &Delta, choice: Option<Choice>) -> Result<V
     for tensor in delta.tensors() {
         let values = owned(&tensor)?;
         let Some(known) = parent.tensor(tensor.entry.name) else {
-            made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));
+            made.push(Made::kept(&tensor));
             continue;
         };
         ensure(known.entry.shape == tensor.entry.shape, Error::Unlike)?;
         let before = owned(&known)?;
         if values.iter().map(|value| value.to_bits()).ne(before.iter().map(|value| value.to_bits())) {
-            let encoding = choice.map_or(Encoding::Steps, |choice| choice.of(values.len()));
-            made.push(Made::like(&tensor, encode_difference(&values, &before, encoding)?));
+            made.push(match (choice, tensor.entry.encoding) {
+                (Some(choice), _) => Made::like(&tensor, encode_difference(&values, &before, choice.of(values.len()))?),
+                (None, Encoding::Fp16) => Made::like(&tensor, encode_difference(&values, &before, Encoding::Steps)?),
+                (None, _) => Made::kept(&tensor),
+            });
         }
     }
     let gone = parent.tensors().any(|tensor| delta.tensor(tensor.entry.name).is_none());
     ensure(!gone, Error::Unlike)?;
     if let (true, Some(tensor)) = (made.is_empty(), delta.tensors().next()) {
-        made.push(Made::like(&tensor, encode(&owned(&tensor)?, Encoding::Fp16)?));
+        made.push(Made::kept(&tensor));
     }
     let header = Header { parent: Some(*parent.identity()), ..delta.header().clone() };
     written(&header, &delta.labels().collect::<Vec<_>>(), &made)
@@ -170,7 +174,10 @@ pub fn join(parent: &Delta, difference: &Delta) -> Result<Vec<u8>, Error> {
         let mut values = match (tensor.entry.difference, parent.tensor(tensor.entry.name)) {
             (true, Some(known)) if known.entry.shape == tensor.entry.shape => owned(&known)?,
             (true, _) => return Err(Error::Unlike),
-            (false, _) => vec![0.0; tensor.len()],
+            (false, _) => {
+                made.push(Made::kept(&tensor));
+                continue;
+            }
         };
         apply(&tensor, &mut values)?;
         made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));
