@@ -103,9 +103,7 @@ impl Made {
     }
 
     fn kept(tensor: &TensorView) -> Self {
-        let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
-        let payload = Payload { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes };
-        Self::like(tensor, payload)
+        Self::like(tensor, Payload::of(tensor))
     }
 }
 

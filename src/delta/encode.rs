@@ -3,7 +3,7 @@
 
 use super::header::{Encoding, Packing};
 use super::range::{Encoder, Tree};
-use super::read::order;
+use super::read::{TensorView, order};
 use super::values::{Values, scale_count};
 use super::{Error, VALUES_A_BYTE_MAX, f16};
 use std::vec::Vec;
@@ -22,6 +22,12 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// A tensor's, as it is.
+    pub fn of(tensor: &TensorView) -> Self {
+        let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
+        Self { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes }
+    }
+
     /// The `len` values that a reader of the delta will find; `None` where the payload is not of so many, or stands for
     /// what has to be added to a reference.
     pub fn values(&self, len: usize) -> Option<Vec<f32>> {

@@ -8,6 +8,7 @@ use crate::adapter::{AppendedHead, Change, Kind, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +109,7 @@ pub fn encode(bundle: &Bundle, payloads: &[Payload], about: &About<'_>) -> Resul
 }
 
 /// A delta of names, shapes and payloads.
-pub(super) fn written(
+fn written(
     header: &delta::Header<'_>,
     labels: &[delta::Label<'_>],
     tensors: Vec<(&str, &[u64], Payload)>,
@@ -279,6 +280,11 @@ impl Adapter {
         })
     }
 
+    /// The learned tensors' values by name.
+    pub fn values(&self) -> HashMap<&str, &[f32]> {
+        self.tensors.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect()
+    }
+
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
     ///
     /// # Errors
@@ -356,7 +362,7 @@ fn head_to_wire(head: &AppendedHead) -> delta::AppendedHead<'_> {
     delta::AppendedHead { value: &head.value, features: head.features as u32, classes: head.classes as u32 }
 }
 
-fn method_to_wire(method: Method) -> delta::Method {
+pub(super) fn method_to_wire(method: Method) -> delta::Method {
     let kind = match method.kind {
         Kind::Lora => delta::MethodKind::Lora,
         Kind::RsLora => delta::MethodKind::RsLora,

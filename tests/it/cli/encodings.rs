@@ -148,3 +148,38 @@ fn time_and_verdict_are_those_of_the_run() {
     assert!(last > first, "the rate was to do harm: {delta}");
     assert_eq!(delta["gate"]["passed"], false);
 }
+
+/// A whole layer's change as LoRA factors: near the top rank nothing is lost, a low one costs what it says, and every command
+/// takes the delta as any other.
+#[test]
+fn a_whole_layer_becomes_factors() {
+    let place = place();
+    place.run(&format!("{TRAIN} --train last:2 --out whole.edelta")).done();
+    let convert =
+        |more: &str| place.run(&format!("delta convert whole.edelta --model base.onnx --out low.edelta {more}"));
+    let loss = |name: &str| {
+        let eval = place.run(&format!("eval base.onnx --adapter {name} --data photos --json")).json();
+        eval["loss"].as_f64().unwrap()
+    };
+    // 1,280 channels from 24: the largest rank whose factors are smaller than the layer is 23.
+    convert("--encoding low-rank:23").done();
+    let whole = loss("whole.edelta");
+    assert!((loss("low.edelta") - whole).abs() < 0.01 * whole, "{} {whole}", loss("low.edelta"));
+    let delta = shown(&place, "low.edelta");
+    assert_eq!((&delta["method"]["kind"], &delta["method"]["rank"]), (&"Lora".into(), &23.into()));
+    let names: Vec<_> = delta["tensors"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+    assert_eq!(names.iter().filter(|name| name.contains(".lora_")).count(), 2, "{names:?}");
+    let told = convert("--encoding low-rank:4").done().err;
+    assert!(told.contains("rank 4 loses"), "{told}");
+    assert!(place.read("low.edelta").len() < place.read("whole.edelta").len() / 2);
+    assert!(loss("low.edelta") < loss("whole.edelta") + 0.5);
+    place.run("delta apply base.onnx low.edelta --out merged.onnx").done();
+    place.run("delta convert low.edelta --encoding int4 --out low4.edelta").done();
+
+    convert("--encoding low-rank:24").fails(&["--encoding low-rank", "whole.edelta", "lower it"]);
+    place
+        .run("delta convert low.edelta --encoding low-rank:2 --model base.onnx --out x.edelta")
+        .fails(&["low.edelta", "lora"]);
+    place.run("delta convert whole.edelta --encoding low-rank:2 --out x.edelta").fails(&["--model"]);
+    assert_eq!(convert("--encoding low-rank:0").code, Some(2));
+}
