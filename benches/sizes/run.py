@@ -89,12 +89,14 @@ def measure(edgetune, model, data, test, options, folder):
     half = folder / "fp16.edelta"
     report = train("fp16", half)
     rows = [("before", None, report["test"]["before"]), ("fp16", half.stat().st_size, report["test"]["after"])]
-    reading = []
-    for flag in ("--tokenizer", "--bos-token"):
-        if flag in options:
-            reading += [flag, options[options.index(flag) + 1]]
+    reading = options[:2] if "--tokenizer" in options else []
     for encoding in ("int8", "int4"):
         out = folder / f"{encoding}.edelta"
+        if "--bos-token" in options:
+            # A language model: the same training once more, whose test metrics are of the encoded values.
+            metrics = train(encoding, out)["test"]["after"]
+            rows.append((encoding, out.stat().st_size, metrics))
+            continue
         edgetune("delta", "convert", half, "--encoding", encoding, "--out", out)
         rows.append((encoding, out.stat().st_size, edgetune("eval", model, "--adapter", out, "--data", test, *reading)))
     auto = train("auto", folder / "auto.edelta")

@@ -18,6 +18,7 @@ mod solve;
 use crate::engine::runtime;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -149,6 +150,11 @@ impl Ran {
         }
         message
     }
+}
+
+/// Tells past the test harness, which shows nothing of tests that pass, what this machine cannot test.
+pub fn not_tested(what: &str) {
+    writeln!(std::io::stderr(), "\nNOT TESTED: {what}\n").unwrap();
 }
 
 /// Waits for the end.
