@@ -11,7 +11,6 @@ use core::fmt;
 use core::str::FromStr;
 use std::borrow::ToOwned;
 use std::string::String;
-use std::vec;
 use std::vec::Vec;
 
 /// An encoding as a person asks for it, whatever the sizes of the tensors.
