@@ -10,12 +10,21 @@ use crate::adapter::{self, Kind, Method};
 use crate::delta::{self, Delta, Payload, TensorValues};
 use std::path::Path;
 
-/// The delta with each whole layer's change to its base as factors of this rank, where they are smaller than the layer; and the
-/// layers with the part of their change (a norm, 0…1) that is lost. Other tensors stay as they are. Unsigned.
+/// A delta of factors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refactored {
+    /// The delta, unsigned.
+    pub bytes: Vec<u8>,
+    /// The layers that became factors, each with the part of its change (a norm, 0…1) that is lost.
+    pub lost: Vec<(String, f64)>,
+}
+
+/// The delta with each whole layer's change to its base as factors of this rank, where they are smaller than the layer. Other
+/// tensors stay as they are.
 ///
 /// # Errors
 /// Another base; a delta that has a method already, for it can have one only; no layer that would become smaller.
-pub fn refactor(base: &Base, path: &Path, bytes: &[u8], rank: u32) -> Result<(Vec<u8>, Vec<(String, f64)>), Error> {
+pub fn refactor(base: &Base, path: &Path, bytes: &[u8], rank: u32) -> Result<Refactored, Error> {
     let learned = Adapter::from_bytes(path, bytes)?;
     let refuse = |problem: String| Error::Setting { setting: "--encoding low-rank", problem };
     learned.refuse_other(base)?;
@@ -47,5 +56,5 @@ pub fn refactor(base: &Base, path: &Path, bytes: &[u8], rank: u32) -> Result<(Ve
     let method = Some(method_to_wire(Method { kind: Kind::Lora, rank, alpha: rank as f32 }));
     let header = delta::Header { method, ..delta.header().clone() };
     let bytes = delta::write(&header, &delta.labels().collect::<Vec<_>>(), &tensors).map_err(refused)?;
-    Ok((bytes, factored.into_iter().map(|layer| (layer.weight, layer.error)).collect()))
+    Ok(Refactored { bytes, lost: factored.into_iter().map(|layer| (layer.weight, layer.error)).collect() })
 }

@@ -93,9 +93,9 @@ fn low_rank(args: &Args, rank: u32, global: &Global, printer: &Printer) -> Resul
     let model = args.model.as_deref().context("--encoding low-rank: name the delta's base with --model FILE")?;
     engine::load(&global.choice())?;
     let (file, base) = (File::read(&args.delta)?, Base::read(model)?);
-    let (converted, layers) = low_rank::refactor(&base, &args.delta, &file.bytes, rank)?;
-    for (name, lost) in layers {
+    let made = low_rank::refactor(&base, &args.delta, &file.bytes, rank)?;
+    for (name, lost) in &made.lost {
         printer.note(format!("{name}: rank {rank} loses {:.2} % of the change", 100.0 * lost));
     }
-    write(&args.out, &converted, printer)
+    write(&args.out, &made.bytes, printer)
 }
