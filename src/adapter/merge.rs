@@ -131,7 +131,7 @@ fn fold(
 }
 
 /// The weight as `[out, rest]`.
-fn by_outputs(target: &Target, read: ArrayD<f32>) -> Array2<f32> {
+pub(super) fn by_outputs(target: &Target, read: ArrayD<f32>) -> Array2<f32> {
     let rows = |count: u64, values: ArrayD<f32>| {
         let values: Vec<f32> = values.iter().copied().collect();
         Array2::from_shape_vec((count as usize, values.len() / count as usize), values).expect("a weight's size")
@@ -184,7 +184,7 @@ fn scale_bias(graph: &mut Graph, target: &Target, factors: &Array1<f32>) -> Resu
 }
 
 /// A value's numbers, through the views between it and its initializer.
-fn constant(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> Option<ArrayD<f32>> {
+pub(super) fn constant(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> Option<ArrayD<f32>> {
     if let Some(tensor) = cut::weight_floats(graph, id) {
         let shape: Vec<usize> = tensor.shape.iter().map(|size| *size as usize).collect();
         return ArrayD::from_shape_vec(IxDyn(&shape), tensor.to_f32()?).ok();

@@ -8,6 +8,7 @@
 mod attach;
 pub mod fp16;
 mod head;
+mod low_rank;
 mod merge;
 mod method;
 mod pooling;
@@ -15,6 +16,7 @@ mod select;
 mod target;
 
 pub use head::{AppendedHead, HeadChoice};
+pub use low_rank::{Factored, factored};
 pub use merge::merge;
 pub use method::{Kind, Method, Places, first_values};
 pub use target::Target;

@@ -4,10 +4,10 @@ use crate::adapter::{Kind, Method, Places};
 use crate::cut::Selection;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Methods by the names that PEFT gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MethodName {
     /// Low-rank factors: W + alpha/rank · B A
@@ -29,7 +29,7 @@ pub enum MethodName {
 const RANK: u32 = 8;
 
 /// How the base is changed besides what --train selects.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[command(next_help_heading = "Adapter")]
 pub struct ChangeArgs {

@@ -136,7 +136,7 @@ pub fn print(report: &Report, printer: &Printer) {
     line("base", report.base.clone());
     line("difference to", optional(&report.parent));
     line("written by", format!("edgetune {}", report.tool));
-    line("at", report.created_unix_s.map_or(String::new(), |seconds| format!("{seconds} s after 1970")));
+    line("at", report.created_unix_s.map_or(String::new(), utc));
     line("device", report.device.clone());
     line("round", report.round.map_or(String::new(), |round| round.to_string()));
     line("recipe", optional(&report.recipe));
@@ -169,6 +169,19 @@ pub fn print(report: &Report, printer: &Printer) {
         let (name, shape) = (&tensor.name, &tensor.shape);
         printer.text(format!("  {name} {shape:?} {}{packing}{difference}: {} B", tensor.encoding, tensor.bytes));
     }
+}
+
+/// Seconds since 1970 as a date and time, `2023-11-14 22:13:20 UTC`. The calendar is Howard Hinnant's `civil_from_days`
+/// (howardhinnant.github.io/date_algorithms.html): years of 400-year eras that begin on 1 March 0000.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// How far a tensor has moved.
@@ -221,5 +234,21 @@ pub fn print_compared(report: &[Moved], printer: &Printer) {
             _ => String::new(),
         };
         printer.text(format!("{}: {}{numbers}", moved.name, moved.what));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn seconds_are_dates() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_700_000_000), "2023-11-14 22:13:20 UTC");
+        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00 UTC");
+        // What a hostile delta may say.
+        assert!(utc(u64::MAX).ends_with("UTC"));
     }
 }

@@ -1,6 +1,7 @@
 //! Delta files as the commands handle them: reading, writing, keys, and the choice of an encoding by measurement.
 
 use super::args::{Compute, Global};
+use super::encoding::increase_max;
 use super::forward::Forward;
 use super::print::{Printer, bytes};
 use super::run::inputs_of;
@@ -75,8 +76,8 @@ pub struct Bound<'a> {
     pub reading: &'a Reading,
     /// How ONNX Runtime computes.
     pub compute: &'a Compute,
-    /// By how much the loss may grow.
-    pub increase_max: f64,
+    /// By how much the loss may grow, if not by [`increase_max`].
+    pub increase_max: Option<f64>,
 }
 
 impl Bound<'_> {
@@ -84,8 +85,7 @@ impl Bound<'_> {
     pub fn smallest(&self, file: &File, global: &Global, printer: &Printer) -> Result<Vec<u8>> {
         let began = Instant::now();
         let delta = file.parsed()?;
-        let choices =
-            [Choice::Fp16, Choice::Int8, Choice::Int4, Choice::Sparse(0.25), Choice::Sparse(0.1), Choice::Sign];
+        let choices = Choice::TRIED;
         let recoded = choices.iter().map(|choice| delta::convert(&delta, *choice)).collect::<Result<Vec<_>, _>>();
         let recoded = recoded.with_context(|| file.path.display().to_string())?;
         let adapter = Adapter::from_bytes(&file.path, &file.bytes)?;
@@ -121,8 +121,9 @@ impl Bound<'_> {
             let (size, loss) = (recoded.len(), metrics.loss);
             printer.note(format!("{choice}: {size} bytes, loss {loss:.4} ({:+.4}){accuracy}", loss - before.loss));
         }
-        let within = recoded.into_iter().zip(after).filter(|(_, after)| after.loss - before.loss <= self.increase_max);
+        let bound = self.increase_max.unwrap_or_else(|| increase_max(&adapter.loss, before.loss));
+        let within = recoded.into_iter().zip(after).filter(|(_, after)| after.loss - before.loss <= bound);
         let smallest = within.map(|(recoded, _)| recoded).min_by_key(Vec::len);
-        smallest.with_context(|| format!("no encoding keeps the loss within +{}; raise the bound", self.increase_max))
+        smallest.with_context(|| format!("no encoding keeps the loss within +{bound}; raise the bound"))
     }
 }

@@ -98,7 +98,7 @@ impl Forward<'_> {
         each: &mut Each<'_>,
         printer: &Printer,
     ) -> Result<Option<(Pass, Vec<String>)>> {
-        let sets: Vec<Set> = sets.iter().map(|values| evaluate::shipped(&self.bundle.parameters, values)).collect();
+        let sets: Vec<Set> = sets.iter().map(|values| evaluate::fed(&self.bundle.parameters, values)).collect();
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
         let progress = printer.progress(what, samples.len() as u64, "samples");

@@ -1,14 +1,15 @@
 //! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
 
 use super::change::ChangeArgs;
+use super::delta_args::DeltaArgs;
 use super::samples::Samples;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Losses by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossName {
     /// Softmax cross-entropy: one class a sample
@@ -24,7 +25,7 @@ pub enum LossName {
 }
 
 /// Optimisers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerName {
     /// Adam with decoupled weight decay
@@ -34,7 +35,7 @@ pub enum OptimizerName {
 }
 
 /// Solvers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SolverName {
     /// Least squares with a penalty, exactly
@@ -46,7 +47,7 @@ pub enum SolverName {
 }
 
 /// Schedules by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleName {
     /// The same rate throughout
@@ -56,7 +57,7 @@ pub enum ScheduleName {
 }
 
 /// What to do with the classifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadName {
     /// Replace a classifier, append one to an embedding
@@ -68,17 +69,20 @@ pub enum HeadName {
 }
 
 /// Everything a run is decided by.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Recipe {
     /// The model; only in a recipe file
     #[arg(skip)]
+    #[serde(skip_serializing)]
     pub model: Option<PathBuf>,
     /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file; for a language model, text
     #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing)]
     pub data: Option<PathBuf>,
     /// More labelled data that nothing is learned or chosen by
     #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing)]
     pub test: Option<PathBuf>,
     /// What learns: head, last:N, a pattern over node and initializer names; repeatable; or auto, which measures and chooses
     /// within the budgets [default: head]
@@ -118,6 +122,7 @@ pub struct Recipe {
     pub l2: Option<f64>,
     /// Delta that --solver imprint adds classes to; its other classes stay as they are
     #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, value_name = "N")]
@@ -174,6 +179,9 @@ pub struct Recipe {
     /// Preprocessing
     #[command(flatten)]
     pub samples: Samples,
+    /// How the delta is stored, and what it says of itself
+    #[command(flatten)]
+    pub delta: DeltaArgs,
 }
 
 impl Recipe {
@@ -233,7 +241,17 @@ impl Recipe {
             seed: self.seed.or(other.seed),
             change: self.change.or(other.change),
             samples: self.samples.or(other.samples),
+            delta: self.delta.or(other.delta),
         }
+    }
+
+    /// The recipe as it is used, as TOML: what is learned and how, without the places of files and without what differs from
+    /// device to device. Equal on all devices that train by one recipe; its BLAKE3 is in the delta.
+    ///
+    /// # Errors
+    /// None that a recipe can cause.
+    pub fn text(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
     }
 
     /// Reads `MODEL|RECIPE.toml`: a recipe below these settings, or a model.

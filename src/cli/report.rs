@@ -1,5 +1,6 @@
 //! What `train --report` writes: everything that a run measured, for people who compare runs.
 
+use super::encoding::{Encoded, Tried};
 use super::measure::{MemoryWatch, written_bytes};
 use crate::data::{self, Finding, Severity, Split};
 use crate::train::evaluate::Metrics;
@@ -31,6 +32,12 @@ pub struct Report {
     pub peak_private_bytes: u64,
     pub written_bytes: Option<u64>,
     pub delta_bytes: u64,
+    /// How the delta's values are stored, and what was tried.
+    pub encoding: Option<String>,
+    pub encodings: Vec<Tried>,
+    /// The recipe as it was used, in TOML, and the BLAKE3 of this text.
+    pub recipe: String,
+    pub recipe_hash: String,
     pub cache_bytes: u64,
     pub parameters: u64,
     pub trained: Vec<String>,
@@ -115,6 +122,9 @@ pub struct Parts<'a> {
     pub pass: Pass,
     pub cache_bytes: u64,
     pub delta_bytes: u64,
+    pub encoded: Option<&'a Encoded>,
+    pub recipe: String,
+    pub recipe_hash: [u8; 32],
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
     pub plan: Option<Plan>,
@@ -144,6 +154,10 @@ impl Report {
             peak_private_bytes: parts.watch.peak_private_bytes(),
             written_bytes: written_bytes(),
             delta_bytes: parts.delta_bytes,
+            encoding: parts.encoded.map(|encoded| encoded.encoding.clone()),
+            encodings: parts.encoded.map_or(Vec::new(), |encoded| encoded.tried.clone()),
+            recipe: parts.recipe,
+            recipe_hash: hex(&parts.recipe_hash),
             cache_bytes: parts.cache_bytes,
             parameters: bundle.parameter_count(),
             trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),

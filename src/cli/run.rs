@@ -2,6 +2,7 @@
 
 use super::args::{Compute, Global};
 use super::budget;
+use super::encoding::{self, Encoded};
 use super::forward::Forward;
 use super::measure::{MemoryWatch, available_bytes, private_bytes};
 use super::print::{Printer, percent};
@@ -14,7 +15,7 @@ use crate::atomic;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::engine;
 use crate::graph::TensorType;
-use crate::train::artifact::{self, About, Adapter};
+use crate::train::artifact::{self, About, Adapter, Provenance};
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
@@ -44,6 +45,8 @@ pub struct Job<'a> {
     pub no_cache: bool,
     /// When the process began.
     pub began: Instant,
+    /// When the delta is written, in seconds since 1970.
+    pub created_unix_s: u64,
 }
 
 /// A finished or interrupted run.
@@ -72,6 +75,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
     let mut recipe = settings::with_loss(job.recipe.clone(), &base)?;
     let mut settings = settings(&recipe)?;
+    let recipe_text = recipe.text()?;
+    let recipe_hash = blake3::hash(recipe_text.as_bytes());
     let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
     let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
@@ -200,13 +205,18 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         }
     }
     let mut interrupted = outcome.end == End::Interrupted;
-    let validation = if interrupted { None } else { learn.validation(&mut features, &outcome)? };
+    let mut validation = None;
+    let mut encoded = None;
+    if !interrupted {
+        let (made, measured) = learn.encode(&mut features, &outcome, printer)?;
+        (encoded, validation) = (Some(made), measured);
+    }
     warnings.extend(features.take_warnings());
     let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
     drop(features);
 
     let mut test = None;
-    if let (Some((set, samples)), false) = (&data.test, interrupted) {
+    if let (Some((set, samples)), Some(encoded)) = (&data.test, &encoded) {
         let forward = Forward {
             bundle: learn.bundle,
             options: &options,
@@ -215,7 +225,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             stop,
             clock: clock.clone(),
         };
-        match learn.test(&forward, set, samples, &outcome, printer)? {
+        match learn.test(&forward, set, samples, &encoded.values, printer)? {
             Some((measured, tested, told)) => {
                 test = Some(measured);
                 pass = pass.plus(tested);
@@ -225,7 +235,11 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         }
     }
     tell_once(&warnings, printer);
-    let delta_bytes = if interrupted { 0 } else { learn.save(&outcome, validation.as_ref(), test.as_ref())? };
+    let mut delta_bytes = 0;
+    if let (Some(encoded), false) = (&encoded, interrupted) {
+        let provenance = recipe.delta.provenance(job.created_unix_s, recipe_hash.into());
+        delta_bytes = learn.save(encoded, validation.as_ref(), test.as_ref(), provenance)?;
+    }
     let measured = test.clone().or(validation.clone()).map(|m| (m.before, m.after));
     let report = Report::new(Parts {
         bundle: learn.bundle,
@@ -238,6 +252,9 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         pass,
         cache_bytes,
         delta_bytes,
+        encoded: encoded.as_ref(),
+        recipe: recipe_text,
+        recipe_hash: recipe_hash.into(),
         validation,
         test,
         plan,
@@ -391,24 +408,34 @@ impl Learn<'_> {
         Ok((outcome, solved))
     }
 
-    /// The values before training, and those that are kept.
-    fn values<'o>(&self, outcome: &'o Outcome) -> (Vec<Vec<f32>>, &'o [Vec<f32>]) {
-        (self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect(), &outcome.parameters)
+    /// The values before training, in fp16.
+    fn first_values(&self) -> Vec<Vec<f32>> {
+        self.bundle.parameters.iter().map(|parameter| evaluate::rounded(&parameter.initial)).collect()
     }
 
-    fn validation(&self, features: &mut Features, outcome: &Outcome) -> Result<Option<BeforeAfter>> {
-        let samples = &self.data.split.validation;
-        if samples.is_empty() {
-            return Ok(None);
-        }
-        let mut tail = engine::Session::from_file(&self.bundle.tail, self.options)?;
-        let (before, after) = self.values(outcome);
-        let mut with = |values: &[Vec<f32>]| {
-            let parameters = evaluate::shipped(&self.bundle.parameters, values);
-            let labels = self.data.labels();
-            evaluate::evaluate(&mut tail, features, samples, &parameters, labels, &self.settings.loss)
+    /// The learned values as they will ship, and what the first ones and these show on the validation samples.
+    fn encode(
+        &self,
+        features: &mut Features,
+        outcome: &Outcome,
+        printer: &Printer,
+    ) -> Result<(Encoded, Option<BeforeAfter>)> {
+        let (samples, parameters, loss) = (&self.data.split.validation, &self.bundle.parameters, &self.settings.loss);
+        let mut tail = match samples.is_empty() {
+            true => None,
+            false => Some(engine::Session::from_file(&self.bundle.tail, self.options)?),
         };
-        Ok(Some(BeforeAfter { before: with(&before)?, after: with(after)? }))
+        let mut measure = |values: &[Vec<f32>]| -> Result<Option<Metrics>> {
+            let Some(tail) = &mut tail else { return Ok(None) };
+            let fed = evaluate::fed(parameters, values);
+            Ok(Some(evaluate::evaluate(tail, features, samples, &fed, self.data.labels(), loss)?))
+        };
+        let before = measure(&self.first_values())?;
+        let asked = &self.job.recipe.delta;
+        let how = (asked.encoding(), asked.max_loss_increase, loss);
+        let encoded = encoding::encode(&outcome.parameters, how, &mut measure, printer)?;
+        let after = encoded.metrics.clone();
+        Ok((encoded, before.zip(after).map(|(before, after)| BeforeAfter { before, after })))
     }
 
     /// Before and after on test samples, with what the body did and the cache's warnings; `None` if it was stopped.
@@ -417,11 +444,10 @@ impl Learn<'_> {
         forward: &Forward<'_>,
         test: &Arc<Dataset>,
         samples: &[usize],
-        outcome: &Outcome,
+        after: &[Vec<f32>],
         printer: &Printer,
     ) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>> {
-        let (before, after) = self.values(outcome);
-        let loss = &self.settings.loss;
+        let (before, loss) = (self.first_values(), &self.settings.loss);
         let Some(measured) = forward.measure("testing", test, samples, (&[&before, after], loss), printer)? else {
             return Ok(None);
         };
@@ -430,7 +456,13 @@ impl Learn<'_> {
     }
 
     /// Writes the delta and gives its size. Only then is the checkpoint of no more use.
-    fn save(&self, outcome: &Outcome, validation: Option<&BeforeAfter>, test: Option<&BeforeAfter>) -> Result<u64> {
+    fn save(
+        &self,
+        encoded: &Encoded,
+        validation: Option<&BeforeAfter>,
+        test: Option<&BeforeAfter>,
+        provenance: Provenance<'_>,
+    ) -> Result<u64> {
         let about = About {
             loss: &self.settings.loss,
             preprocessing: &self.data.preprocessing,
@@ -438,8 +470,9 @@ impl Learn<'_> {
             train: &self.data.split.train,
             validation: validation.map(|measured| (&measured.before, &measured.after)),
             test: test.map(|measured| (&measured.before, &measured.after)),
+            provenance,
         };
-        let bytes = artifact::encode(self.bundle, &outcome.parameters, &about)?;
+        let bytes = artifact::encode(self.bundle, &encoded.payloads, &about)?;
         artifact::save(self.job.out, &bytes)?;
         checkpoint::remove(&checkpoint_path(self.job.out))?;
         tracing::info!(out = %self.job.out.display(), bytes = bytes.len(), "wrote the delta");

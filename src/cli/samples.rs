@@ -7,12 +7,12 @@ use crate::train::artifact::Adapter;
 use crate::train::fit;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[command(next_help_heading = "Preprocessing")]
 pub struct Samples {
@@ -36,6 +36,7 @@ pub struct Samples {
     pub layout: Option<String>,
     /// The model's tokenizer.json, for text
     #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing)]
     pub tokenizer: Option<PathBuf>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
     #[arg(long, value_name = "N")]

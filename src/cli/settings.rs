@@ -59,6 +59,7 @@ pub fn settings(recipe: &Recipe) -> Result<Settings> {
         selections(recipe)?;
     }
     recipe.change.check()?;
+    recipe.delta.check(fraction > 0.0)?;
     Ok(settings)
 }
 

@@ -27,7 +27,8 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
-    let size = bytes(report.delta_bytes);
+    let encoding = report.encoding.as_deref().unwrap_or_default();
+    let size = format!("{} in {encoding}", bytes(report.delta_bytes));
     if let Some(solved) = &report.solved {
         let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {l2:.4}"));
         printer.text(format!("time      {:.1} s, of it {:.3} s to solve{l2}", report.seconds, solved.seconds));

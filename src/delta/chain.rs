@@ -11,7 +11,6 @@ use core::fmt;
 use core::str::FromStr;
 use std::borrow::ToOwned;
 use std::string::String;
-use std::vec;
 use std::vec::Vec;
 
 /// An encoding as a person asks for it, whatever the sizes of the tensors.
@@ -35,6 +34,10 @@ const BLOCK: u32 = 128;
 const SMALL: usize = 64;
 
 impl Choice {
+    /// Those that are tried where the smallest is wanted that does no harm.
+    pub const TRIED: [Self; 6] =
+        [Self::Fp16, Self::Int8, Self::Int4, Self::Sparse(0.25), Self::Sparse(0.1), Self::Sign];
+
     /// The encoding of a tensor of `len` values.
     pub fn of(self, len: usize) -> Encoding {
         let block = BLOCK.min(len as u32);
@@ -99,9 +102,7 @@ impl Made {
     }
 
     fn kept(tensor: &TensorView) -> Self {
-        let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
-        let payload = Payload { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes };
-        Self::like(tensor, payload)
+        Self::like(tensor, Payload::of(tensor))
     }
 }
 
@@ -126,7 +127,8 @@ pub fn convert(delta: &Delta, choice: Choice) -> Result<Vec<u8>, Error> {
 }
 
 /// `delta` as a difference to `parent`, both of which stand alone: lossless with no `choice`, so that [`join`] gives every
-/// value back. Tensors that are equal in both are left out; but for one, where all are.
+/// value back to the last bit: fp16 tensors as steps from the parent's, others as they are, for their values are no fp16
+/// numbers. Tensors that are equal in both are left out; but for one, where all are.
 ///
 /// # Errors
 /// [`Error::Unlike`] if they are not of one base, or a tensor has another shape in the parent.
@@ -136,20 +138,23 @@ pub fn change(parent: &Delta, delta: &Delta, choice: Option<Choice>) -> Result<V
     for tensor in delta.tensors() {
         let values = owned(&tensor)?;
         let Some(known) = parent.tensor(tensor.entry.name) else {
-            made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));
+            made.push(Made::kept(&tensor));
             continue;
         };
         ensure(known.entry.shape == tensor.entry.shape, Error::Unlike)?;
         let before = owned(&known)?;
         if values.iter().map(|value| value.to_bits()).ne(before.iter().map(|value| value.to_bits())) {
-            let encoding = choice.map_or(Encoding::Steps, |choice| choice.of(values.len()));
-            made.push(Made::like(&tensor, encode_difference(&values, &before, encoding)?));
+            made.push(match (choice, tensor.entry.encoding) {
+                (Some(choice), _) => Made::like(&tensor, encode_difference(&values, &before, choice.of(values.len()))?),
+                (None, Encoding::Fp16) => Made::like(&tensor, encode_difference(&values, &before, Encoding::Steps)?),
+                (None, _) => Made::kept(&tensor),
+            });
         }
     }
     let gone = parent.tensors().any(|tensor| delta.tensor(tensor.entry.name).is_none());
     ensure(!gone, Error::Unlike)?;
     if let (true, Some(tensor)) = (made.is_empty(), delta.tensors().next()) {
-        made.push(Made::like(&tensor, encode(&owned(&tensor)?, Encoding::Fp16)?));
+        made.push(Made::kept(&tensor));
     }
     let header = Header { parent: Some(*parent.identity()), ..delta.header().clone() };
     written(&header, &delta.labels().collect::<Vec<_>>(), &made)
@@ -166,7 +171,10 @@ pub fn join(parent: &Delta, difference: &Delta) -> Result<Vec<u8>, Error> {
         let mut values = match (tensor.entry.difference, parent.tensor(tensor.entry.name)) {
             (true, Some(known)) if known.entry.shape == tensor.entry.shape => owned(&known)?,
             (true, _) => return Err(Error::Unlike),
-            (false, _) => vec![0.0; tensor.len()],
+            (false, _) => {
+                made.push(Made::kept(&tensor));
+                continue;
+            }
         };
         apply(&tensor, &mut values)?;
         made.push(Made::like(&tensor, encode(&values, Encoding::Fp16)?));

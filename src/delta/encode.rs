@@ -3,8 +3,8 @@
 
 use super::header::{Encoding, Packing};
 use super::range::{Encoder, Tree};
-use super::read::order;
-use super::values::scale_count;
+use super::read::{TensorView, order};
+use super::values::{Values, scale_count};
 use super::{Error, VALUES_A_BYTE_MAX, f16};
 use std::vec::Vec;
 
@@ -19,6 +19,22 @@ pub struct Payload {
     pub difference: bool,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl Payload {
+    /// A tensor's, as it is.
+    pub fn of(tensor: &TensorView) -> Self {
+        let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
+        Self { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes }
+    }
+
+    /// The `len` values that a reader of the delta will find; `None` where the payload is not of so many, or stands for
+    /// what has to be added to a reference.
+    pub fn values(&self, len: usize) -> Option<Vec<f32>> {
+        let values = Values::new(self.encoding, self.packing, len, &self.bytes).filter(|_| !self.difference)?;
+        values.clone().check().ok()?;
+        Some(values.collect())
+    }
 }
 
 /// Encodes values. What is read back differs from them by at most

@@ -1,13 +1,14 @@
 //! An adapter as a file: from learned values to a delta, and back to what rebuilds the tail.
 
 use super::error::Error;
-use super::evaluate::Metrics;
+use super::evaluate::{self, Metrics};
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
-use crate::adapter::{AppendedHead, Change, Kind, Learned, Method, fp16};
+use crate::adapter::{AppendedHead, Change, Kind, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
-use crate::delta::{self, Delta};
+use crate::delta::{self, Choice, Delta, Payload};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +27,47 @@ pub struct About<'a> {
     pub validation: Option<(&'a Metrics, &'a Metrics)>,
     /// Test before and after training.
     pub test: Option<(&'a Metrics, &'a Metrics)>,
+    /// Where it comes from.
+    pub provenance: Provenance<'a>,
 }
 
-/// Encodes learned values as a delta.
+/// Where a delta comes from, as its writer says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Provenance<'a> {
+    /// Seconds since 1970.
+    pub created_unix_s: Option<u64>,
+    /// What the device calls itself.
+    pub device: &'a str,
+    /// The fleet's turn.
+    pub round: Option<u32>,
+    /// BLAKE3 of the recipe as it was used.
+    pub recipe: Option<[u8; 32]>,
+    /// Under what terms it may be used.
+    pub licence: &'a str,
+    /// What else a reader should know.
+    pub notes: &'a str,
+}
+
+/// Learned values as they will lie in a delta, one payload a tensor; every encoding starts from what fp16 holds.
 ///
 /// # Errors
-/// Values that are not finite, names too long for the format.
-pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result<Vec<u8>, Error> {
+/// Values that are not finite.
+pub fn payloads(values: &[Vec<f32>], choice: Choice) -> Result<Vec<Payload>, Error> {
+    let payload = |values: &Vec<f32>| delta::encode(&evaluate::rounded(values), choice.of(values.len()));
+    let payloads = values.iter().map(payload).collect::<Result<_, _>>();
+    payloads.map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+}
+
+/// Writes learned tensors, in the order of the bundle's parameters, as a delta. Its gate says whether the validation loss is
+/// lower than before training; without validation there is none.
+///
+/// # Errors
+/// Names too long for the format, texts that it refuses.
+pub fn encode(bundle: &Bundle, payloads: &[Payload], about: &About<'_>) -> Result<Vec<u8>, Error> {
+    let Provenance { created_unix_s, device, round, recipe, licence, notes } = about.provenance;
+    let compared = about.validation.map(|(before, after)| {
+        (after.loss < before.loss, format!("validation loss {:.4} → {:.4}", before.loss, after.loss))
+    });
     let measured = |pair: Option<(&Metrics, &Metrics)>| {
         pair.map(|(before, after)| delta::Measured {
             loss: [before.loss as f32, after.loss as f32],
@@ -43,10 +78,10 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
         base: bundle.base_hash,
         parent: None,
         tool: env!("CARGO_PKG_VERSION"),
-        created_unix_s: None,
-        device: "",
-        round: None,
-        recipe: None,
+        created_unix_s,
+        device,
+        round,
+        recipe,
         task: match about.labels {
             Labels::MultiLabel { .. } => delta::Task::MultiLabel,
             Labels::Values(_) => delta::Task::Regression,
@@ -59,35 +94,32 @@ pub fn encode(bundle: &Bundle, values: &[Vec<f32>], about: &About<'_>) -> Result
         method: bundle.method.map(method_to_wire),
         preprocessing: preprocessing_to_wire(about.preprocessing),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
-        gate: None,
+        gate: compared.as_ref().map(|(passed, reason)| delta::Verdict { passed: *passed, reason }),
         seed: bundle.seed,
         samples: about.train.len() as u64,
-        licence: "",
-        notes: "",
+        licence,
+        notes,
     };
     let counts = label_counts(about.labels, about.train);
     let labels: Vec<delta::Label> =
         about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
-    let tensors = bundle.parameters.iter().zip(values);
-    let tensors = tensors.map(|(parameter, values)| (parameter.name.as_str(), &parameter.shape[..], &values[..]));
-    written(&header, &labels, tensors).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+    let tensors = bundle.parameters.iter().zip(payloads);
+    let tensors = tensors.map(|(parameter, payload)| (parameter.name.as_str(), &parameter.shape[..], payload.clone()));
+    written(&header, &labels, tensors.collect()).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
 }
 
-/// A delta of names, shapes and values, which become fp16.
-fn written<'t>(
+/// A delta of names, shapes and payloads.
+fn written(
     header: &delta::Header<'_>,
     labels: &[delta::Label<'_>],
-    tensors: impl Iterator<Item = (&'t str, &'t [u64], &'t [f32])>,
+    tensors: Vec<(&str, &[u64], Payload)>,
 ) -> Result<Vec<u8>, delta::Error> {
-    let rested = |(name, shape, values): (&'t str, &[u64], &[f32])| {
-        let values: Vec<f32> = fp16::to_rest(values).into_iter().map(half::f16::to_f32).collect();
-        let shape: Vec<u32> = shape.iter().map(|size| *size as u32).collect();
-        Ok((name, shape, delta::encode(&values, delta::Encoding::Fp16)?))
-    };
-    let tensors = tensors.map(rested).collect::<Result<Vec<_>, delta::Error>>()?;
-    let tensors: Vec<delta::TensorValues> =
-        tensors.iter().map(|(name, shape, payload)| delta::TensorValues { name, shape, payload }).collect();
-    delta::write(header, labels, &tensors)
+    let shapes: Vec<Vec<u32>> =
+        tensors.iter().map(|(_, shape, _)| shape.iter().map(|size| *size as u32).collect()).collect();
+    let entries = tensors.iter().zip(&shapes);
+    let entries: Vec<delta::TensorValues> =
+        entries.map(|((name, _, payload), shape)| delta::TensorValues { name, shape, payload }).collect();
+    delta::write(header, labels, &entries)
 }
 
 fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
@@ -212,8 +244,13 @@ impl Adapter {
             ..delta::Header::default()
         };
         let labels: Vec<delta::Label> = self.labels.iter().map(|name| delta::Label { name, samples: 0 }).collect();
-        let tensors = self.tensors.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], &values[..]));
-        written(&header, &labels, tensors).map_err(|source| Error::Delta { path: self.path.clone(), source })
+        let refused = |source| Error::Delta { path: self.path.clone(), source };
+        let mut tensors = Vec::new();
+        for (name, shape, values) in &self.tensors {
+            let payload = delta::encode(&evaluate::rounded(values), delta::Encoding::Fp16).map_err(refused)?;
+            tensors.push((name.as_str(), &shape[..], payload));
+        }
+        written(&header, &labels, tensors).map_err(refused)
     }
 
     /// What the adapter changes, without the values.
@@ -241,6 +278,11 @@ impl Adapter {
             base: base.path.clone(),
             found: base.short_hash(),
         })
+    }
+
+    /// The learned tensors' values by name.
+    pub fn values(&self) -> HashMap<&str, &[f32]> {
+        self.tensors.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect()
     }
 
     /// The bundle that runs this adapter on its base, and the values in the bundle's order.
@@ -320,7 +362,7 @@ fn head_to_wire(head: &AppendedHead) -> delta::AppendedHead<'_> {
     delta::AppendedHead { value: &head.value, features: head.features as u32, classes: head.classes as u32 }
 }
 
-fn method_to_wire(method: Method) -> delta::Method {
+pub(super) fn method_to_wire(method: Method) -> delta::Method {
     let kind = match method.kind {
         Kind::Lora => delta::MethodKind::Lora,
         Kind::RsLora => delta::MethodKind::RsLora,

@@ -83,9 +83,35 @@ pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
     write_atomically(path, |writer| {
         writer.write_all(MAGIC)?;
         writer.write_all(hasher.finalize().as_bytes())?;
-        postcard::to_io(checkpoint, &mut *writer).map(|_| ()).map_err(std::io::Error::other)
+        let mut telling = Telling { writer, error: None };
+        let encoded = postcard::to_io(checkpoint, &mut telling).map(|_| ()).map_err(std::io::Error::other);
+        telling.error.map_or(encoded, Err)
     })
     .map_err(|source| Error::io(path, source))
+}
+
+/// Keeps the error of a write: postcard says of each that its buffer is full.
+struct Telling<'w, W> {
+    writer: &'w mut W,
+    error: Option<std::io::Error>,
+}
+
+impl<W> Telling<'_, W> {
+    fn keep(&mut self, error: std::io::Error) -> std::io::Error {
+        let kind = error.kind();
+        self.error = Some(error);
+        kind.into()
+    }
+}
+
+impl<W: Write> Write for Telling<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writer.write(bytes).map_err(|error| self.keep(error))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush().map_err(|error| self.keep(error))
+    }
 }
 
 /// Reads a checkpoint of the run with that fingerprint; `None` if there is no file.

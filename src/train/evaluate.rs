@@ -64,15 +64,23 @@ pub struct ClassMetrics {
     pub recall: f64,
 }
 
-/// The parameters as the tail's inputs, rounded to what fp16 holds: evaluation is always on the values that ship.
+/// Values in training as they would ship in fp16, as the tail's inputs: evaluation is always on what ships.
 pub fn shipped(parameters: &[Parameter], values: &[Vec<f32>]) -> Vec<(String, Tensor)> {
-    let rounded = |values: &Vec<f32>| {
-        let mut rounded = vec![0.0; values.len()];
-        fp16::round_into(values, &mut rounded);
-        rounded
-    };
+    let rounded: Vec<_> = values.iter().map(|values| rounded(values)).collect();
+    fed(parameters, &rounded)
+}
+
+/// Values rounded to what fp16 holds.
+pub fn rounded(values: &[f32]) -> Vec<f32> {
+    let mut rounded = vec![0.0; values.len()];
+    fp16::round_into(values, &mut rounded);
+    rounded
+}
+
+/// Values of a delta as the tail's inputs, to the last bit: those of int8 and int4 are no fp16 numbers.
+pub fn fed(parameters: &[Parameter], values: &[Vec<f32>]) -> Vec<(String, Tensor)> {
     let tensor = |(parameter, values): (&Parameter, &Vec<f32>)| {
-        (parameter.name.clone(), Tensor::from_vec(&parameter.shape, rounded(values)))
+        (parameter.name.clone(), Tensor::from_vec(&parameter.shape, values.clone()))
     };
     parameters.iter().zip(values).map(tensor).collect()
 }

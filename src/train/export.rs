@@ -12,7 +12,6 @@ use crate::atomic::write_atomically;
 use crate::engine;
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -23,9 +22,7 @@ use std::path::Path;
 /// Another base, or one that the tensors do not fit.
 pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
     learned.refuse_other(base)?;
-    let values: HashMap<&str, &[f32]> =
-        learned.tensors.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
-    let mut graph = adapter::merge(base.graph.clone(), &learned.change(), &values)?;
+    let mut graph = adapter::merge(base.graph.clone(), &learned.change(), &learned.values())?;
     // Programs other than ONNX Runtime want the outputs' types to be declared.
     engine::infer_types(&mut graph)?;
     Ok(graph)

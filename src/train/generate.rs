@@ -5,7 +5,7 @@
 //! read again for every token. Never sees text.
 
 use super::error::Error;
-use super::evaluate::{largest, shipped, softmax};
+use super::evaluate::{fed, largest, softmax};
 use super::prepare::{Base, Bundle, whole};
 use crate::data::{TextRole, text_role};
 use crate::engine::{Options, Session};
@@ -117,7 +117,7 @@ impl Generator {
         }
         let session = Session::from_file(&whole.path, options)?;
         let kept = kept(&inputs, &session);
-        let parameters = learned.map(|(bundle, values)| shipped(&bundle.parameters, values)).unwrap_or_default();
+        let parameters = learned.map(|(bundle, values)| fed(&bundle.parameters, values)).unwrap_or_default();
         Ok(Self { session, inputs, parameters, kept })
     }
 

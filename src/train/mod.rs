@@ -14,6 +14,7 @@ pub mod features;
 pub mod fit;
 pub mod generate;
 pub mod loss;
+pub mod low_rank;
 pub mod onnx_adapter;
 pub mod optimizer;
 pub mod peft;

@@ -4,8 +4,8 @@ mod chains;
 mod refused;
 
 use edgetune::delta::{
-    AppendedHead, Channels, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeyPair, Label, Layout,
-    Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing, Task, TensorValues,
+    AppendedHead, Channels, Choice, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeyPair, Label,
+    Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing, Task, TensorValues,
     Verdict, apply, change, convert, encode, encode_difference, f16, head_length, join, merge, public_key, sign, write,
 };
 use proptest::prelude::*;

@@ -2,6 +2,7 @@
 
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
+use crate::cli::delta_args::created_unix_s;
 use crate::cli::predictions::show;
 use crate::cli::print::Printer;
 use crate::cli::recipe::Recipe;
@@ -12,7 +13,7 @@ use crate::engine;
 use crate::train::checkpoint;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Fine-tune the model in `models/` on the photographs beside it and show the gain
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,7 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
+    let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
     let file = args.models.join(if args.quick { "demo-quick.toml" } else { "demo.toml" });
     let recipe = Recipe::read(&file).context("the demo runs in the project's folder, or with --models DIR")?;
     let model = recipe.model.clone().context("the demo's recipe names no model")?;
@@ -40,7 +42,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load_or_install(&global.choice(), &mut printer.installing())?;
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;
-    let job = Job { recipe, compute: &args.compute, out: &args.out, resume: false, no_cache: false, began };
+    let job =
+        Job { recipe, compute: &args.compute, out: &args.out, resume: false, no_cache: false, began, created_unix_s };
     let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if trained.interrupted {
         checkpoint::remove(&run::checkpoint_path(&args.out))?;

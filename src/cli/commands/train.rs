@@ -2,6 +2,7 @@
 
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
+use crate::cli::delta_args::created_unix_s;
 use crate::cli::print::Printer;
 use crate::cli::recipe::Recipe;
 use crate::cli::run::{self, Job};
@@ -9,7 +10,7 @@ use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use anyhow::Result;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Train the last layers of a model on labelled data and write what was learned as a delta
 #[derive(Debug, clap::Args)]
@@ -45,13 +46,14 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
+    let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
     let recipe = args.recipe.clone().with_file(&args.file)?;
     if let Some(path) = &args.report {
         run::refuse_unwritable("--report", path)?;
     }
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, .. } = args;
-    let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began };
+    let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began, created_unix_s };
     let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
         let text = serde_json::to_string_pretty(&trained.report)?;

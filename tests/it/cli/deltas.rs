@@ -1,6 +1,6 @@
 //! `edgetune delta`: keys, signatures, chains and encodings, from files to files.
 
-use super::{Place, finished};
+use super::{Place, finished, not_tested};
 use edgetune::delta::{Delta, Encoding, Header, TensorValues, encode, write};
 use edgetune::engine::{Options, Session};
 use edgetune::graph::Tensor;
@@ -62,14 +62,16 @@ fn only_the_holder_of_the_key_makes_a_delta_verify() {
     assert_eq!(eval("signed.edelta"), eval("a.edelta"));
 }
 
-/// OpenSSL reads the keys and agrees on what belongs together; without it there is nobody to ask.
+/// OpenSSL reads the keys and agrees on what belongs together; without it there is nobody to ask, which is told.
 #[test]
 fn keys_are_those_of_openssl() {
     let place = Place::new();
     place.run("delta keygen --out K.pem").done();
     let mut command = Command::new("openssl");
     command.args(["pkey", "-in", "K.pem", "-pubout"]).current_dir(place.path("")).stdin(Stdio::null());
-    let Ok(output) = command.output() else { return };
+    let Ok(output) = command.output() else {
+        return not_tested("keys against openssl, which is not installed: apt-get install openssl");
+    };
     assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&place.read("K.pub.pem")));
 }
 
@@ -81,7 +83,12 @@ fn a_difference_and_its_parent_give_the_newer_delta_back() {
     place.run("delta diff a.edelta b.edelta --out d.edelta").done();
     place.run("eval base.onnx --adapter d.edelta --data table.csv").fails(&["d.edelta", "difference", "delta apply"]);
     place.run("delta apply a.edelta d.edelta --out again.edelta").done();
-    assert_eq!(values(&place.read("again.edelta")), values(&place.read("b.edelta")));
+    assert_eq!(place.read("again.edelta"), place.read("b.edelta"));
+    // Of a newer delta whose values are no fp16 numbers, nothing is lost either.
+    place.run("delta convert b.edelta --encoding int8 --out b8.edelta").done();
+    place.run("delta diff a.edelta b8.edelta --out d8.edelta").done();
+    place.run("delta apply a.edelta d8.edelta --out again.edelta").done();
+    assert_eq!(place.read("again.edelta"), place.read("b8.edelta"));
     place.run("delta apply b.edelta d.edelta --out x.edelta").fails(&["d.edelta", "another delta"]);
     place.run("delta merge a.edelta d.edelta --out x.edelta").fails(&["difference"]);
 
@@ -196,6 +203,49 @@ fn a_full_disk_leaves_the_old_file() {
     finished(limited).fails(&["out.edelta"]);
     assert_eq!(place.read("out.edelta"), b"old");
     assert_eq!(place.names(), ["K.pem", "K.pub.pem", "a.edelta", "out.edelta"]);
+}
+
+/// Runs a command in the folder with a file system of 64 KiB, full to the last block, on `full/`; before it fills up, `old` is
+/// there. Gives what the run did and the names that it left on it; `None` where this user may not mount.
+fn on_a_full_disk(place: &Place, arguments: &str) -> Option<(super::Ran, Vec<String>)> {
+    fs::create_dir_all(place.path("full")).unwrap();
+    let program = place.command(arguments);
+    let script = "mount -t tmpfs -o size=64k none full || exit 77; printf old > full/out.edelta; \
+                  cat /dev/zero > full/filler 2>/dev/null; \"$0\" \"$@\"; code=$?; ls -A full > left; cat full/out.edelta > kept; exit $code";
+    let mut command = Command::new("unshare");
+    // A mount namespace of its own, so that nothing stays mounted; as root in it, whoever asks.
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(program.get_program());
+    command.args(program.get_args()).current_dir(place.path("")).stdin(Stdio::null()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let missing =
+        |_| not_tested("a full disk: no `unshare` to mount one; the limit on the size of files stands in for it");
+    let output = command.output().map_err(missing).ok()?;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let ran = super::Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    if ran.code == Some(77) || ran.err.starts_with("unshare:") {
+        not_tested(&format!(
+            "a full disk, which this user may not mount ({}); the limit on the size of files stands in for it",
+            ran.err.trim()
+        ));
+        return None;
+    }
+    assert_eq!(place.read("kept"), b"old", "{}", ran.err);
+    let left = text(place.read("left"));
+    Some((ran, left.lines().map(str::to_owned).collect()))
+}
+
+/// Nothing half-written, the old file as it was, the file's name and the reason, exit code 1.
+#[test]
+fn a_really_full_disk_leaves_the_old_file() {
+    let place = place();
+    place.write("large.edelta", large());
+    place.run("delta keygen --out K.pem").done();
+    let train = "train base.onnx --data table.csv --train last:2 --epochs 2 --batch 8 --out full/out.edelta";
+    for command in ["delta sign large.edelta --key K.pem --out full/out.edelta", train] {
+        let Some((ran, left)) = on_a_full_disk(&place, command) else { return };
+        ran.fails(&["full/out.edelta", "No space left on device"]);
+        assert_eq!(left, ["filler", "out.edelta"], "{command}");
+    }
 }
 
 #[test]

@@ -57,9 +57,15 @@ fn a_run_of_so_many_steps_ends_there_and_can_be_gone_on_with() {
     // 10 steps of 4 are an epoch of the 38 samples: the schedule, too, knows where the run ends.
     place.run(&train("--epochs 2", "epochs.edelta")).done();
     place.run(&train("--max-steps 20 --epochs 5", "steps.edelta")).done();
-    assert_eq!(place.read("steps.edelta"), place.read("epochs.edelta"));
+    // The recipes differ, and with them the hashes in the heads; the values are the same.
+    let values = |name: &str| {
+        let bytes = place.read(name);
+        let head = edgetune::delta::head_length(bytes.first_chunk().unwrap()).unwrap();
+        bytes[head..].to_vec()
+    };
+    assert_eq!(values("steps.edelta"), values("epochs.edelta"));
     place.run(&train("--max-steps 17", "fewer.edelta")).done();
-    assert_ne!(place.read("fewer.edelta"), place.read("epochs.edelta"));
+    assert_ne!(values("fewer.edelta"), values("epochs.edelta"));
 
     place.run(&train("--max-steps 497", "whole.edelta")).done();
     let again = train("--max-steps 497", "a.edelta");

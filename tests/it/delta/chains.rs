@@ -36,6 +36,41 @@ fn a_chain_gives_every_value_back() {
     assert!(error(&lossy) < 0.5 * error(&before), "{} of {}", error(&lossy), error(&before));
 }
 
+/// Whatever the two are stored as: parent and difference give the newer delta's very bits, and its very bytes.
+#[test]
+fn a_chain_gives_every_encoding_back() {
+    let (before, after) = samples();
+    let encodings = ["fp16", "int8", "int4", "sign", "sparse:10"].map(|name| name.parse::<Choice>().unwrap());
+    let delta = |values: &[f32], scale: f32| {
+        let (weight, bias) = (fp16(values), fp16(&[scale, -0.0]));
+        let tensors = [
+            TensorValues { name: "w", shape: &[96], payload: &weight },
+            TensorValues { name: "b", shape: &[2], payload: &bias },
+        ];
+        write(&plain_header(), &LABELS, &tensors).unwrap()
+    };
+    let bits = |bytes: &[u8]| -> Vec<u32> {
+        Delta::parse(bytes).unwrap().tensors().flat_map(|tensor| tensor.values()).map(f32::to_bits).collect()
+    };
+    for older in encodings {
+        for newer in encodings {
+            let parent = convert(&Delta::parse(&delta(&before, 1.0)).unwrap(), older).unwrap();
+            let full = convert(&Delta::parse(&delta(&after, 1.0)).unwrap(), newer).unwrap();
+            let (parent, full_read) = (Delta::parse(&parent).unwrap(), Delta::parse(&full).unwrap());
+            let difference = change(&parent, &full_read, None).unwrap();
+            let joined = join(&parent, &Delta::parse(&difference).unwrap()).unwrap();
+            assert_eq!(bits(&joined), bits(&full), "{older} to {newer}");
+            assert_eq!(joined, full, "{older} to {newer}");
+        }
+    }
+    // Equal deltas: one tensor stays, and joined they are the same again.
+    let same = delta(&before, 1.0);
+    let parent = Delta::parse(&same).unwrap();
+    let difference = change(&parent, &parent, None).unwrap();
+    let difference = Delta::parse(&difference).unwrap();
+    assert_eq!((difference.tensors().len(), join(&parent, &difference).unwrap()), (1, same.clone()));
+}
+
 #[test]
 fn merging_is_the_weighted_mean_of_like_deltas() {
     let delta = |values: &[f32], name: &str, method| {

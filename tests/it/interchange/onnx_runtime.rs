@@ -8,8 +8,9 @@ use crate::cli::Place;
 use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::data::{Labels, Preprocessing};
+use edgetune::delta::Choice;
 use edgetune::graph::Dim;
-use edgetune::train::artifact::{About, Adapter, encode};
+use edgetune::train::artifact::{About, Adapter, Provenance, encode, payloads};
 use edgetune::train::export;
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare};
@@ -20,9 +21,17 @@ use std::path::{Path, PathBuf};
 pub fn adapter_of(bundle: &Bundle, values: &[Vec<f32>]) -> Adapter {
     let labels = Labels::Values(ndarray::Array2::zeros((0, 1)));
     let (loss, preprocessing) = (Loss::MeanSquaredError, Preprocessing::Plain);
-    let about =
-        About { loss: &loss, preprocessing: &preprocessing, labels: &labels, train: &[], validation: None, test: None };
-    Adapter::from_bytes(Path::new("a.edelta"), &encode(bundle, values, &about).unwrap()).unwrap()
+    let about = About {
+        loss: &loss,
+        preprocessing: &preprocessing,
+        labels: &labels,
+        train: &[],
+        validation: None,
+        test: None,
+        provenance: Provenance::default(),
+    };
+    let payloads = payloads(values, Choice::Fp16).unwrap();
+    Adapter::from_bytes(Path::new("a.edelta"), &encode(bundle, &payloads, &about).unwrap()).unwrap()
 }
 
 /// A folder as `active_adapter.py` takes it, and what is expected of it.
