@@ -142,8 +142,8 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
-/// Operators that only move elements, also those that are quantised: what is below them is not an index or a shape.
-const MOVING: [&str; 7] = ["Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+/// Operators that only move or pick elements, also those that are quantised: what is below them is not an index or a shape.
+const MOVING: [&str; 8] = ["Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Operators that round what passes them.
 const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
@@ -224,7 +224,7 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
             if quantises(graph, node) {
                 below.extend(node.writes().take(1));
             } else if MOVING.contains(&node.op.as_str()) {
-                below.extend(node.writes());
+                below.extend(node.writes().take(1));
             } else {
                 below.extend(node.writes().filter(smooth));
             }
