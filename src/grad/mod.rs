@@ -152,7 +152,9 @@ const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "
 /// [`rules`], not the slope of a loss that moves in steps.
 pub fn estimates(graph: &Graph, output: ValueId, wanted: ValueId) -> bool {
     let needed = needs_gradient(graph, &[output], &[wanted]);
-    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str());
+    // At this level activations are rounded to 8 bits.
+    let in_integers = |node: &Node| node.op == "MatMulNBits" && node.int("accuracy_level", 0) == 4;
+    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str()) || in_integers(node);
     graph
         .nodes
         .iter()
