@@ -223,9 +223,7 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
     for node in &graph.nodes {
         if !stops(graph, node) && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
-            if quantises(graph, node) {
-                below.extend(node.writes().take(1));
-            } else if MOVING.contains(&node.op.as_str()) {
+            if quantises(graph, node) || MOVING.contains(&node.op.as_str()) {
                 below.extend(node.writes().take(1));
             } else {
                 below.extend(node.writes().filter(smooth));
