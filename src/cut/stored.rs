@@ -25,7 +25,7 @@ pub fn weight_floats(graph: &Graph, id: ValueId) -> Option<Tensor> {
 pub fn weight_name(graph: &Graph, id: ValueId) -> &str {
     let stored = if graph.initializers.contains_key(&id) { None } else { giver(graph, id) };
     let name = graph.value_name(stored.and_then(|node| node.inputs[0]).unwrap_or(id));
-    let suffixes = ["_quantized", "_Q4", "_Q8"];
+    let suffixes = ["_quantized", "_DQ_Q4", "_DQ_Q8", "_Q4", "_Q8"];
     suffixes.into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 

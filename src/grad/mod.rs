@@ -142,8 +142,8 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
     found
 }
 
-/// Operators that only move elements, also those that are quantised: what is below them is not an index or a shape.
-const MOVING: [&str; 7] = ["Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+/// Operators that only move or pick elements, also those that are quantised: what is below them is not an index or a shape.
+const MOVING: [&str; 8] = ["Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Operators that round what passes them.
 const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
@@ -152,7 +152,9 @@ const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "
 /// [`rules`], not the slope of a loss that moves in steps.
 pub fn estimates(graph: &Graph, output: ValueId, wanted: ValueId) -> bool {
     let needed = needs_gradient(graph, &[output], &[wanted]);
-    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str());
+    // At this level activations are rounded to 8 bits.
+    let in_integers = |node: &Node| node.op == "MatMulNBits" && node.int("accuracy_level", 0) == 4;
+    let rounding = |node: &&Node| ROUNDING.contains(&node.op.as_str()) || in_integers(node);
     graph
         .nodes
         .iter()
@@ -221,10 +223,8 @@ fn needs_gradient(graph: &Graph, outputs: &[ValueId], wanted: &[ValueId]) -> Has
     for node in &graph.nodes {
         if !stops(graph, node) && node.reads().any(|id| below.contains(&id)) {
             let smooth = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
-            if quantises(graph, node) {
+            if quantises(graph, node) || MOVING.contains(&node.op.as_str()) {
                 below.extend(node.writes().take(1));
-            } else if MOVING.contains(&node.op.as_str()) {
-                below.extend(node.writes());
             } else {
                 below.extend(node.writes().filter(smooth));
             }

@@ -12,6 +12,9 @@ pub const LABELS: &str = "edgetune.labels";
 /// Name of the loss's output, a scalar.
 pub const LOSS: &str = "edgetune.loss";
 
+/// What the names of the gradients' nodes begin with.
+pub const BACKWARD: &str = "edgetune.backward/";
+
 /// The name of the output that holds a parameter's gradient.
 pub fn gradient_name(parameter: &str) -> String {
     format!("edgetune.gradient/{parameter}")
@@ -81,7 +84,7 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
         .iter()
         .map(|parameter| graph.find(&parameter.name).expect("a parameter is an input of the tail"))
         .collect();
-    let builder = Builder::new(graph, "edgetune.backward/");
+    let builder = Builder::new(graph, BACKWARD);
     let gradients = grad::differentiate(&builder, loss, &wanted)?;
     for (parameter, gradient) in parameters.iter().zip(gradients) {
         builder.output(&gradient_name(&parameter.name), gradient);

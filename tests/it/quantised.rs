@@ -37,6 +37,7 @@ models! {
     encoder_dynamic: ["floats", "lora"];
     decoder_4_bits: ["lora", "norms"];
     decoder_8_bits: ["lora", "norms"];
+    decoder_qdq_4_bits: ["lora", "head"];
 }
 
 /// A run that learns nothing would follow any flat line: PyTorch's losses fall, over the same batches.
@@ -114,6 +115,22 @@ fn a_model_of_quantised_operators_gives_the_same_taken_apart() {
     assert!(most > 0.1);
     for (before, after) in before.iter().zip(&after) {
         assert!((before - after).abs() <= 0.02 * most, "{before} {after}: more than a step of the last quantisation");
+    }
+}
+
+/// Where scales come from the values at hand, a sample's features must not come from a chunk of several.
+#[test]
+fn a_body_that_quantises_by_the_values_at_hand_is_known() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (model, selection, expected) in [
+        ("encoder_dynamic", "layers.1.output_norm.*", true),
+        ("encoder_dynamic", "*", false),
+        ("mobilenet_qdq", "last:1", false),
+    ] {
+        let selections = [Selection::parse(selection).unwrap()];
+        let request = Request { selections: &selections, ..Request::default() };
+        let bundle = prepare(&base(model), &request, scratch.path()).unwrap();
+        assert_eq!(bundle.body_quantises, expected, "{model} {selection}");
     }
 }
 

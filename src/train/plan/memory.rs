@@ -1,14 +1,15 @@
 //! The private memory that a run would take, before anything of it is loaded.
 
 use super::liveness;
-use crate::graph::{Graph, TensorType};
+use crate::graph::{Graph, Node, TensorType, ValueId};
 use crate::train::error::Error;
 use crate::train::evaluate;
 use crate::train::features::{CHUNK, LIMITS};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Divided;
-use std::collections::BTreeMap;
+use crate::train::step;
+use std::collections::{BTreeMap, HashSet};
 
 /// What of the settings decides how much memory a run takes.
 #[derive(Debug, Clone)]
@@ -66,7 +67,12 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
     // Twice: while the kernels' layout is made the original is still there, and its room is not given back to the system
     // (measured: 21 MiB for a session over 12.8 MiB, 13 over 7.1).
     let weights = |graph: &Graph| -> u64 {
-        let all: u64 = graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum();
+        // What a gradient dequantises is a part of the same bytes, and read where it lies.
+        let again = |node: &&Node| node.op == "DequantizeLinear" && node.name.starts_with(step::BACKWARD);
+        let dequantised = graph.nodes.iter().filter(again);
+        let mapped: HashSet<ValueId> = dequantised.filter_map(|node| node.inputs[0]).collect();
+        let packed = graph.initializers.iter().filter(|(id, _)| !mapped.contains(id));
+        let all: u64 = packed.map(|(_, tensor)| tensor.data.len() as u64).sum();
         if demand.prepacking { 2 * all } else { 0 }
     };
     let arena = |graph: &Graph, batch: u64| -> Result<u64, Error> {

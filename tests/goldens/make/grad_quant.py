@@ -73,6 +73,18 @@ def activations():
          kink=True)
 
 
+def moved():
+    """What only moves or picks elements has the gradient of floats for integers that stand for such."""
+    q = dict(out="uint8", kink=True)
+    case("Flatten_quantised", [u8(drawn(13, 0, 255, 2, 3, 2), learns=True).dyn(0)], lambda a: a.flatten(1), **q)
+    case("Transpose_quantised", [u8(drawn(14, 0, 255, 2, 3, 2), learns=True).dyn(0)], lambda a: a.permute(0, 2, 1),
+         perm=[0, 2, 1], **q)
+    case("Concat_quantised", [u8(drawn(15, 0, 255, 2, 3), learns=True).dyn(0), u8(drawn(16, 0, 255, 2, 2), learns=True).dyn(0)],
+         lambda a, b: torch.cat([a, b], 1), axis=1, **q)
+    picked = np.random.default_rng(17).permutation(2 * 2 * 5 * 4).reshape(2, 2, 5, 4)
+    case("MaxPool_quantised", [u8(picked, learns=True)], lambda a: F.max_pool2d(a, 2, 1), kernel_shape=[2, 2], **q)
+
+
 def dynamic(a):
     """What `DynamicQuantizeLinear` computes, in float32 as it does."""
     low, high = a.min().clamp(max=0).float(), a.max().clamp(min=0).float()
@@ -176,4 +188,4 @@ def blocks():
 
 
 if __name__ == "__main__":
-    write("grad_quant", activations, dynamics, blocks)
+    write("grad_quant", activations, moved, dynamics, blocks)

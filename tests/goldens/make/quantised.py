@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+from onnxruntime.quantization.matmul_nbits_quantizer import QuantFormat as NBits
 
 from adapters import ADAMW, ALPHA, GOLDENS, RANK, SEED, SGD, first_values
 
@@ -51,9 +52,9 @@ def dynamic(name):
                      reduce_range=True, per_channel=True)
 
 
-def blocks(name, bits, symmetric):
-    config = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=symmetric, accuracy_level=0, bits=bits)
-    model = MatMulNBitsQuantizer(onnx.load(GOLDENS / "language/decoder.onnx"), algo_config=config)
+def blocks(name, source, bits, symmetric, form=NBits.QOperator):
+    config = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=symmetric, accuracy_level=0, bits=bits, quant_format=form)
+    model = MatMulNBitsQuantizer(onnx.load(GOLDENS / f"language/{source}.onnx"), algo_config=config)
     model.process()
     onnx.save(model.model.model, OUT / f"{name}.onnx")
 
@@ -90,7 +91,8 @@ class Model:
         self.path, self.graph = path, onnx.load(path).graph
         raw = {i.name: numpy_helper.to_array(i) for i in self.graph.initializer}
         self.dtypes = {name: array.dtype for name, array in raw.items()}
-        real = lambda a: a.astype(np.float32) if a.dtype in (np.uint8, np.int8, np.int32) else a
+        integers = ("uint8", "int8", "int32", "uint4", "int4")
+        real = lambda a: a.astype(np.float32) if str(a.dtype) in integers else a
         self.constants = {name: torch.tensor(real(array)) for name, array in raw.items()}
 
         # As edgetune does, before what is quantised to the range of the old logits.
@@ -126,6 +128,9 @@ class Model:
                 lo, hi = RANGES[self.dtypes[node.input[2]]]
                 zero = along(x[2], x[0], axis)
                 return [Through.apply(x[0] / along(x[1], x[0], axis) + zero, lo, hi)]
+            case "DequantizeLinear" if at.get("block_size"):
+                scale, zero = (v.repeat_interleave(at["block_size"], axis) for v in (x[1], x[2] if len(x) > 2 else 0 * x[1]))
+                return [(x[0] - zero) * scale]
             case "DequantizeLinear":
                 zero = 0 if len(x) < 3 or x[2] is None else along(x[2], x[0], axis)
                 return [(x[0] - zero) * along(x[1], x[0], axis)]
@@ -152,16 +157,23 @@ class Model:
             case "Softmax":
                 return [x[0].softmax(at.get("axis", -1))]
             case "Shape":
-                return [torch.tensor(x[0].shape)]
+                return [torch.tensor(x[0].shape[at.get("start", 0):at.get("end")])]
             case "Gather":
                 return [x[0][(slice(None),) * (at.get("axis", 0) % x[0].dim()) + (x[1],)]]
             case "Concat":
                 return [torch.cat([torch.atleast_1d(value) for value in x], axis)]
             case "Unsqueeze":
                 y = x[0]
-                for place in sorted(x[1].tolist()):
+                for place in sorted(place % (y.dim() + len(x[1])) for place in x[1].tolist()):
                     y = y.unsqueeze(place)
                 return [y]
+            case "Squeeze":
+                return [x[0].squeeze(tuple(x[1].tolist())) if len(x) > 1 else x[0].squeeze()]
+            case "Expand":
+                return [x[0].expand(torch.broadcast_shapes(x[0].shape, tuple(x[1].tolist())))]
+            case "GatherND":
+                assert at.get("batch_dims", 0) == 0
+                return [x[0][tuple(x[1].unbind(-1))]]
             case "Reshape":
                 shape = [x[0].shape[i] if size == 0 else size for i, size in enumerate(x[1].tolist())]
                 return [x[0].reshape(shape)]
@@ -180,7 +192,8 @@ class Model:
             case "Range":
                 return [torch.arange(*(value.item() for value in x))]
             case "ReduceMean":
-                return [x[0].mean(at["axes"], keepdim=bool(at.get("keepdims", 1)))]
+                axes = at["axes"] if "axes" in at else x[1].tolist()
+                return [x[0].mean(axes, keepdim=bool(at.get("keepdims", 1)))]
             case "ReduceSum":
                 return [x[0].sum(x[1].tolist(), keepdim=bool(at.get("keepdims", 1)))]
             case "GlobalAveragePool":
@@ -193,7 +206,8 @@ class Model:
                 simple = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div, "Pow": torch.pow,
                           "Sqrt": torch.sqrt, "Erf": torch.erf, "Neg": torch.neg, "Sigmoid": torch.sigmoid,
                           "Relu": torch.relu, "Cos": torch.cos, "Sin": torch.sin, "MatMul": torch.matmul,
-                          "Greater": torch.gt, "Equal": torch.eq, "Or": torch.logical_or, "Identity": torch.clone}
+                          "Greater": torch.gt, "Equal": torch.eq, "Or": torch.logical_or, "Identity": torch.clone,
+                          "Reciprocal": torch.reciprocal}
                 return [simple[op](*x)]
 
     def unpacked(self, node, at):
@@ -233,6 +247,7 @@ def batches(archive, names, prefix=""):
 def file_agrees(model, data):
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     session = ort.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
     for batch in data:
         got = session.run(None, {i.name: batch[i.name] for i in session.get_inputs()})[0]
@@ -345,6 +360,15 @@ def decoder(model):
     return {"lora": ([], lora, ADAMW, 0.01), "norms": (norms, {}, SGD, 0.05)}
 
 
+def decoder_of_qdq(model):
+    """Factors beside queries, and the head's weight in 4 bits as floats."""
+    given = {n.output[0]: n for n in model.graph.node}
+    products = [n for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in given
+                and given[n.input[1]].op_type == "DequantizeLinear"]
+    lora = {n.output[0]: (n.name, n.input[0], *linear(model.dequantised(n.input[1]).shape)) for n in products[::7][:2]}
+    return {"lora": ([], lora, ADAMW, 0.01), "head": ([products[-1].input[1]], {}, SGD, 0.05)}
+
+
 def main():
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
@@ -352,12 +376,14 @@ def main():
     static("mobilenet_qdq", QuantFormat.QDQ)
     static("mobilenet_qoperator", QuantFormat.QOperator)
     dynamic("encoder_dynamic")
-    blocks("decoder_4_bits", 4, False)
-    blocks("decoder_8_bits", 8, True)
+    blocks("decoder_4_bits", "decoder", 4, False)
+    blocks("decoder_8_bits", "decoder", 8, True)
+    blocks("decoder_qdq_4_bits", "decoder_dynamo", 4, False, NBits.QDQ)
     text = ["input_ids", "attention_mask"]
     made = [entry("mobilenet_qdq", "training/mobilenet.npz", ["input"], mobilenet("qdq")),
             entry("encoder_dynamic", "training/encoder.npz", text, encoder),
-            *(entry(f"decoder_{bits}_bits", "language/language.npz", text, decoder, "next-token") for bits in (4, 8))]
+            *(entry(f"decoder_{bits}_bits", "language/language.npz", text, decoder, "next-token") for bits in (4, 8)),
+            entry("decoder_qdq_4_bits", "language/language.npz", text, decoder_of_qdq, "next-token")]
     (OUT / "quantised.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
