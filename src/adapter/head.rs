@@ -156,7 +156,6 @@ pub(super) fn place(
                 });
             }
             replace(graph, &found, width);
-            forget_widths(graph, output);
             let note = format!("replaced: {had} → {width} outputs");
             Ok(Placed { output, weights, fresh: true, appended: None, note })
         }
@@ -193,24 +192,16 @@ fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
     }
 }
 
-/// Gives an initializer another shape, all zeros.
+/// Gives an initializer another shape, all zeros. The types of what depends on it are inferred again, and only theirs: what
+/// an exporter wrote of other values, such as the name of an open dimension, no inference would find.
 pub(super) fn resize(graph: &mut Graph, id: ValueId, shape: &[u64]) {
-    cut::store_as_floats(graph, id);
     let count = shape.iter().product::<u64>() as usize;
     let tensor = Tensor::from_vec(shape, vec![0.0f32; count]);
+    for dependent in graph.descendants([id]) {
+        graph.values[dependent.index()].ty = None;
+    }
     graph.values[id.index()].ty = Some(tensor.ty());
     graph.initializers.insert(id, tensor);
-}
-
-/// The last dimension of the output, and of what lies between it and the head, is no longer what the file declared:
-/// types are inferred again.
-pub(super) fn forget_widths(graph: &mut Graph, output: ValueId) {
-    let produced: Vec<ValueId> = graph.nodes.iter().flat_map(|node| node.writes().collect::<Vec<_>>()).collect();
-    if produced.contains(&output) {
-        for id in produced {
-            graph.values[id.index()].ty = None;
-        }
-    }
 }
 
 /// Appends `Gemm(features, weight, bias)`, after the mean of [`pooling::mean`] where the value has a rank above 2.

@@ -33,7 +33,6 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
         let dtype = graph.initializers[&id].dtype;
         graph.initializers.insert(id, Tensor::from_floats(dtype, &tensor.shape, values_of(values, tensor.name)?));
     }
-    head::forget_widths(&mut graph, output);
     if let Some(method) = &change.method {
         for (_, target) in &targets {
             let Some(inner) = rebuilt(target, method, &mut beside)? else { continue };

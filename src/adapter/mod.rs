@@ -290,7 +290,6 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
             None => beside.push(tensor),
         }
     }
-    head::forget_widths(&mut graph, output);
     if let Some(method) = change.method {
         for (_, target) in &targets {
             let Some(inner) = rebuilt(target, &method, &mut beside)? else { continue };
