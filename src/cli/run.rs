@@ -81,7 +81,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
-    let options = job.compute.options(&base);
+    let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
+    let options = compute.options();
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
@@ -143,7 +144,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     accumulate: settings.accumulate,
                     loss: &settings.loss,
                     optimizer: &settings.optimizer,
-                    prepacking: options.prepacking,
+                    packed_bytes_max: options.packed_bytes_max,
                     kept_samples: if job.no_cache {
                         (data.split.train.len() + data.split.validation.len()) as u64
                     } else {

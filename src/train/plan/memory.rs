@@ -22,8 +22,8 @@ pub struct Demand<'a> {
     pub loss: &'a Loss,
     /// The update.
     pub optimizer: &'a Optimizer,
-    /// Whether ONNX Runtime copies weights into the layout of its kernels.
-    pub prepacking: bool,
+    /// Bytes of weights up to which a session gets copies of them ([`engine::Options::packed_bytes_max`](crate::engine::Options)).
+    pub packed_bytes_max: u64,
     /// Samples whose features stay in memory: all of a run without a cache on disk, else none.
     pub kept_samples: u64,
     /// Sizes of the named dimensions but the batch (a text's length).
@@ -73,7 +73,7 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
         let mapped: HashSet<ValueId> = dequantised.filter_map(|node| node.inputs[0]).collect();
         let packed = graph.initializers.iter().filter(|(id, _)| !mapped.contains(id));
         let all: u64 = packed.map(|(_, tensor)| tensor.data.len() as u64).sum();
-        if demand.prepacking { 2 * all } else { 0 }
+        if all <= demand.packed_bytes_max { 2 * all } else { 0 }
     };
     let arena = |graph: &Graph, batch: u64| -> Result<u64, Error> {
         let bound = liveness::bind(graph, &sizes(graph, batch, demand.dims))?;

@@ -224,7 +224,7 @@ impl Situation<'_> {
                 accumulate: if batch == self.settings.batch { self.settings.accumulate } else { 2 },
                 loss: &self.settings.loss,
                 optimizer: &self.settings.optimizer,
-                prepacking: self.options.prepacking,
+                packed_bytes_max: self.options.packed_bytes_max,
                 kept_samples: match self.store {
                     Store::Memory => (self.split.train.len() + self.split.validation.len()) as u64,
                     Store::Disk(_) => 0,
