@@ -38,6 +38,15 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Write a base to look at: base.onnx, base.bin and data/
+    Base {
+        /// What its body is made of
+        kind: String,
+        /// MiB of weights in its body
+        mebibytes: u64,
+        /// Where it goes
+        folder: PathBuf,
+    },
     /// Private memory over the size of the base, and what two processes share
     Residence {
         /// Runs of each kind, size and --memory; the largest figure counts
@@ -69,6 +78,13 @@ fn main() -> Result<()> {
     let temporary = tempfile::tempdir().context("no temporary folder")?;
     let scratch = args.scratch.clone().unwrap_or_else(|| temporary.path().into());
     match &args.what {
+        What::Base { kind, mebibytes, folder } => {
+            let kind = KINDS.into_iter().find(|known| known.name() == kind);
+            let kind = kind.with_context(|| format!("KIND: the names are {}", KINDS.map(Kind::name).join(", ")))?;
+            bases::write(folder, kind, mebibytes << 20, 64)
+                .with_context(|| format!("cannot write {}", folder.display()))?;
+            Ok(())
+        }
         What::Residence { repeats, mebibytes, only } => {
             let wanted = |kind: &Kind| only.is_empty() || only.iter().any(|name| name == kind.name());
             let kinds: Vec<Kind> = KINDS.into_iter().filter(wanted).collect();
@@ -122,17 +138,15 @@ fn watched(mut children: Vec<Child>) -> Result<(Vec<Held>, u64)> {
     let (began, mut most, mut most_pss) = (Instant::now(), vec![Held::default(); children.len()], 0);
     loop {
         let mut running = false;
-        let mut together = 0;
         for (child, most) in children.iter_mut().zip(&mut most) {
             if child.try_wait()?.is_none() {
                 running = true;
                 let now = held(child.id()).unwrap_or_default();
-                together += now.pss;
                 *most = most.or_more(Held { seconds: began.elapsed().as_secs_f64(), ..now });
                 most.seconds = began.elapsed().as_secs_f64();
             }
         }
-        most_pss = most_pss.max(together);
+        most_pss = most_pss.max(pss_together(&children));
         if !running {
             break;
         }
@@ -143,6 +157,20 @@ fn watched(mut children: Vec<Child>) -> Result<(Vec<Held>, u64)> {
         ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok((most, most_pss))
+}
+
+/// The PSS of all at one moment. What one process maps while the others are read would count too much: of two sums, forth and
+/// back, the smaller is nearer.
+fn pss_together(children: &[Child]) -> u64 {
+    let pss = |child: &Child| {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+        line.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    let forth: Vec<u64> = children.iter().map(pss).collect();
+    let back: Vec<u64> = children.iter().rev().skip(1).map(pss).collect();
+    let last = forth.last().copied().unwrap_or(0);
+    forth.iter().sum::<u64>().min(last + back.iter().sum::<u64>())
 }
 
 impl Args {

@@ -134,6 +134,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             Some(plan)
         }
     };
+    let mut predicted = plan.as_ref().map(|plan| plan.chosen().memory_bytes);
     let mut bundle = match &known {
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
         None => {
@@ -155,6 +156,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 // What cannot be estimated is told below, by what it is that does not fit.
                 if let Ok(memory) = memory::estimate(&divided, &demand) {
                     budget::refuse_beyond(memory.peak_bytes(), available)?;
+                    predicted = Some(private_bytes() + memory.peak_bytes());
                 }
             }
             prepare::write(&base, divided, &global.bundles()?)?
@@ -263,6 +265,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         onnxruntime: &library.version,
         seconds: clock(),
         watch: &watch,
+        predicted_private_bytes: predicted,
     });
     Ok(Some(Trained { interrupted, report, measured }))
 }

@@ -5,7 +5,7 @@
 //! their type first, so that neither their bytes nor a copy of them is needed.
 
 use super::session::{Optimisation, Options, commit_bytes, encode, tensor_type};
-use super::{Error, Result};
+use super::{Error, Result, runtime};
 use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -33,6 +33,7 @@ pub fn infer_types(graph: &mut Graph) -> Result<()> {
     let mut found = output_types(&skeleton, Optimisation::Off)?;
     close(&skeleton, &mut found);
     let scalars = scalars(&skeleton, &found)?;
+    runtime::give_small_blocks_back();
     for id in skeleton.outputs {
         let value = &mut graph.values[id.index()];
         value.ty = found.get(&value.name).map(|ty| {
