@@ -155,6 +155,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 };
                 // What cannot be estimated is told below, by what it is that does not fit.
                 if let Ok(memory) = memory::estimate(&divided, &demand) {
+                    tracing::debug!(?memory, dims = ?demand.dims, process = private_bytes(), "estimated");
                     budget::refuse_beyond(memory.peak_bytes(), available)?;
                     predicted = Some(private_bytes() + memory.peak_bytes());
                 }

@@ -81,6 +81,18 @@ fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
         return;
     }
     let batches: BTreeSet<String> = skeleton.inputs.iter().filter_map(|id| name(dims(id).first()?)).collect();
+    if batches.is_empty() {
+        // All sizes are numbers: what is computed from shapes can be folded.
+        let folded = output_types(skeleton, Optimisation::Basic).unwrap_or_default();
+        found.iter_mut().filter(|(_, ty)| ty.shape.as_ref().is_none_or(|shape| shape.iter().any(open))).for_each(
+            |(value, ty)| {
+                if let Some(closed) = folded.get(value).filter(|closed| closed.fixed_shape().is_some()) {
+                    ty.shape.clone_from(&closed.shape);
+                }
+            },
+        );
+        return;
+    }
     let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
     // A model that refuses such a batch keeps what is known.
     let with = |size| output_types(&with_batch(skeleton, batch, size), Optimisation::Basic).ok();

@@ -10,6 +10,7 @@ pub mod choice;
 pub mod liveness;
 pub mod memory;
 pub mod usefulness;
+mod weights;
 
 use super::error::Error;
 use super::features::{Features, Pass, Store};

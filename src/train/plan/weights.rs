@@ -1,0 +1,52 @@
+//! How many bytes of weights a session holds as copies.
+//!
+//! What ONNX Runtime copies is measured in `engine/residence.rs`: kernels of products and convolutions lay their weights out
+//! anew, lookups and elementwise operators read them where they lie, and what depends on weights alone is computed once and
+//! kept.
+
+use super::liveness::bytes_of;
+use crate::graph::{Graph, Node, ValueId};
+use std::collections::HashSet;
+
+/// Operators whose kernels lay out a constant input anew.
+const PACKING: [&str; 10] = [
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "GRU",
+    "Gemm",
+    "LSTM",
+    "MatMul",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+];
+
+/// Bytes of copies in a session over `graph`, whose weights up to `packed_bytes_max` bytes are copied.
+pub fn copied_bytes(graph: &Graph, packed_bytes_max: u64) -> u64 {
+    let all: u64 = graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum();
+    if all > packed_bytes_max {
+        return 0;
+    }
+    let mut constants: HashSet<ValueId> = graph.initializers.keys().copied().collect();
+    let mut copied: HashSet<ValueId> = HashSet::new();
+    let mut folded_bytes = 0;
+    let bytes = |id: &ValueId| match graph.initializers.get(id) {
+        Some(tensor) => tensor.data.len() as u64,
+        None => graph.ty(*id).and_then(bytes_of).unwrap_or(0),
+    };
+    for node in &graph.nodes {
+        let mut reads = node.reads().peekable();
+        if reads.peek().is_some() && reads.all(|id| constants.contains(&id)) {
+            constants.extend(node.writes());
+            folded_bytes += node.writes().map(|id| bytes(&id)).sum::<u64>();
+        } else if packs(node) {
+            copied.extend(node.reads().filter(|id| constants.contains(id)));
+        }
+    }
+    folded_bytes + copied.iter().map(bytes).sum::<u64>()
+}
+
+fn packs(node: &Node) -> bool {
+    node.domain.is_empty() && PACKING.contains(&node.op.as_str())
+}
