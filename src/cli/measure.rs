@@ -71,7 +71,8 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 /// Bytes that a process may still take before the system or its control group kills something, swap included; `None` where
 /// neither tells. `root` is the root of the file system. Read from `/proc/meminfo` and, for each group that the process is
-/// in, from the limits of version 2 (`memory.max`) or 1 (`memory.limit_in_bytes`) of the kernel's control groups
+/// in and each above it, from the limits of version 2 (`memory.max`, which kills, and `memory.high`, beyond which everything is
+/// slowed down until it has been written out) or 1 (`memory.limit_in_bytes`) of the kernel's control groups
 /// (Documentation/admin-guide/cgroup-v2.rst); files that a group has cached do not count as taken.
 pub fn available_bytes(root: &Path) -> Option<u64> {
     let system = fs::read_to_string(root.join("proc/meminfo"))
@@ -82,6 +83,7 @@ pub fn available_bytes(root: &Path) -> Option<u64> {
     for group in groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
         for (mount, limit, usage) in [
             ("sys/fs/cgroup", "memory.max", "memory.current"),
+            ("sys/fs/cgroup", "memory.high", "memory.current"),
             ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
         ] {
             let mount = root.join(mount);
@@ -137,6 +139,12 @@ mod tests {
         assert_eq!(available_bytes(root), Some(400_000), "the group above has one");
         file(root, "sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 100000\nactive_file 50000\n");
         assert_eq!(available_bytes(root), Some(550_000));
+        file(root, "sys/fs/cgroup/a/b/memory.high", "250000\n");
+        assert_eq!(available_bytes(root), Some(200_000), "beyond memory.high a group crawls");
+        file(root, "sys/fs/cgroup/a/b/memory.high", "max\n");
+        file(root, "sys/fs/cgroup/memory.max", "100000\n");
+        file(root, "sys/fs/cgroup/memory.current", "90000\n");
+        assert_eq!(available_bytes(root), Some(10_000), "a container sees its own group as the root");
     }
 
     #[test]

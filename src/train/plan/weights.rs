@@ -50,3 +50,37 @@ pub fn copied_bytes(graph: &Graph, packed_bytes_max: u64) -> u64 {
 fn packs(node: &Node) -> bool {
     node.domain.is_empty() && PACKING.contains(&node.op.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Builder, DType, Dim, Tensor, TensorType};
+
+    #[test]
+    fn products_copy_their_weights_and_lookups_and_sums_read_them_in_place() {
+        let b = Builder::new(Graph::new("g", 17), "");
+        let weight = |rows: u64, columns: u64, value: f32| {
+            b.constant(Tensor::from_f32(&[rows, columns], &vec![value; (rows * columns) as usize]))
+        };
+        let rows = weight(100, 8, 0.1).gather(b.input("x", TensorType::new(DType::Int64, vec![Dim::Fixed(4)])), 0);
+        let shared = weight(8, 8, 0.2);
+        let product = rows.matmul(shared).matmul(shared) + weight(4, 8, 0.3);
+        b.output("y", product);
+        let graph = b.finish();
+        assert_eq!(copied_bytes(&graph, u64::MAX), 8 * 8 * 4, "once, though two products read it");
+        assert_eq!(copied_bytes(&graph, 0), 0);
+    }
+
+    #[test]
+    fn what_is_computed_from_weights_alone_is_kept_and_then_copied_again() {
+        let b = Builder::new(Graph::new("g", 17), "");
+        let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Fixed(4), Dim::Fixed(8)]));
+        let half = b.constant(Tensor { dtype: DType::Float16, shape: vec![8, 8], data: vec![0; 128].into() });
+        let wide = half.cast(DType::Float);
+        b.output("y", x.matmul(wide));
+        let id = wide.id();
+        let mut graph = b.finish();
+        graph.values[id.index()].ty = Some(TensorType::new(DType::Float, vec![Dim::Fixed(8), Dim::Fixed(8)]));
+        assert_eq!(copied_bytes(&graph, u64::MAX), 256 + 256);
+    }
+}

@@ -47,6 +47,41 @@ fn fast_memory_copies_and_a_recipe_may_choose() {
     place.run("train recipe.toml --memory little --out b.edelta").code.map(|code| assert_eq!(code, 2)).unwrap();
 }
 
+/// What the allocator keeps and the decoding threads hold differs by so much from run to run.
+const NOISE_BYTES: f64 = (3 << 20) as f64;
+
+#[test]
+fn what_a_run_takes_was_predicted() {
+    for model in ["mobilenet_folded", "mobilenet_bn"] {
+        let place = Place::with_model(model);
+        place.photographs("train", &["cat", "dog", "ship"], 16);
+        let inspected = place.run("inspect base.onnx --json").json();
+        for selected in
+            ["last:1", "last:2", "last:8", "last:8 --adapter lora", "last:8 --memory low", "last:8 --memory fast"]
+        {
+            let train =
+                format!("train base.onnx --data train --epochs 2 --train {selected} --cache c --out a.edelta --json");
+            let report = place.run(&train).json();
+            fs::remove_dir_all(place.path("c/features")).unwrap();
+            let measured = report["peak_private_bytes"].as_f64().unwrap();
+            let within = |predicted: &serde_json::Value, who: &str| {
+                let predicted = predicted.as_f64().unwrap();
+                let off = (predicted - measured).abs();
+                assert!(
+                    off <= 0.2 * measured + NOISE_BYTES,
+                    "{model}, {selected}, {who}: {predicted} for {measured} bytes"
+                );
+            };
+            within(&report["predicted_private_bytes"], "train");
+            if let Some(last) = selected.strip_prefix("last:").and_then(|last| last.parse::<u64>().ok()) {
+                let layers = inspected["layers"].as_array().unwrap();
+                let layer = layers.iter().find(|layer| layer["last"] == last).unwrap();
+                within(&layer["memory_bytes"], "inspect");
+            }
+        }
+    }
+}
+
 /// The tail reads a frozen layer of 4 MiB in every step: what learns is a bias below it.
 const LONG: &str = "train base.onnx --data data --train weight3 --epochs 60 --batch 4 --memory low --cache cache --out \
                     a.edelta";
