@@ -32,6 +32,9 @@ pub struct Demand<'a> {
 /// Private memory of a run by what takes it, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
+    /// Everything at the moment when the body's session has just been made and nothing has run: its weights are there twice
+    /// where they are computed from others.
+    pub loading: u64,
     /// The body's session: weights as its kernels want them, and the arena of a chunk of samples with their inputs.
     pub body: u64,
     /// The step's session: weights and arena of a batch, features included.
@@ -54,7 +57,7 @@ const NODE_BYTES: u64 = 7 << 10;
 impl Memory {
     /// The peak of the run. The body is given back before the first evaluation.
     pub fn peak_bytes(&self) -> u64 {
-        self.features + self.step + self.parameters + self.body.max(self.tail)
+        self.loading.max(self.features + self.step + self.parameters + self.body.max(self.tail))
     }
 }
 
@@ -70,25 +73,25 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
         let bound = liveness::bind(&sized, &sizes(&sized, batch, demand.dims))?;
         Ok(liveness::arena_bytes(&bound) + fed_bytes(&bound))
     };
-    let weights = |graph: &Graph| weights::copied_bytes(graph, demand.packed_bytes_max);
+    let copies_of = |graph: &Graph| weights::copies(graph, demand.packed_bytes_max);
     let values: u64 = divided.adapted.parameters.iter().map(|parameter| parameter.initial.len() as u64).sum();
     // First values, the bound inputs, their gradients, the copy that is saved and the best; in sums where several runs are averaged.
     let copies = 5 + u64::from(demand.accumulate > 1);
     let state = demand.optimizer.state_bytes_per_element() as u64;
     let feature: u64 = body.outputs.iter().filter_map(|id| liveness::bytes_of(body.ty(*id)?)).sum();
-    let session = |graph: &Graph| SESSION_BYTES + NODE_BYTES * graph.nodes.len() as u64;
+    let session = |graph: &Graph| SESSION_BYTES + NODE_BYTES * graph.nodes.len() as u64 + copies_of(graph).kept_bytes;
+    let (mut body_loaded, mut body_running) = (0, 0);
+    if !body.nodes.is_empty() {
+        body_loaded = session(&body);
+        body_running = body_loaded + liveness::arena_bytes(&body) + (1 + DECODED_AHEAD) * fed_bytes(&body);
+        body_loaded += copies_of(&body).loading_bytes;
+    }
     Ok(Memory {
-        body: match divided.body.nodes.is_empty() {
-            true => 0,
-            false => {
-                session(&body)
-                    + weights(&divided.body)
-                    + liveness::arena_bytes(&body)
-                    + (1 + DECODED_AHEAD) * fed_bytes(&body)
-            }
-        },
-        step: session(&step) + weights(&step) + arena(&step, demand.batch)? - values * 4,
-        tail: session(&divided.tail) + weights(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
+        // The first values, the copy that is saved and the bound inputs; gradients and state are not written to yet.
+        loading: body_loaded + session(&step) + session(&divided.tail) + values * 4 * 3,
+        body: body_running,
+        step: session(&step) + arena(&step, demand.batch)? - values * 4,
+        tail: session(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
         parameters: values * (4 * copies + state),
         features: demand.kept_samples.saturating_mul(feature / CHUNK as u64).min(LIMITS.memory_bytes),
     })

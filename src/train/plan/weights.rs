@@ -22,29 +22,39 @@ const PACKING: [&str; 10] = [
     "QLinearMatMul",
 ];
 
-/// Bytes of copies in a session over `graph`, whose weights up to `packed_bytes_max` bytes are copied.
-pub fn copied_bytes(graph: &Graph, packed_bytes_max: u64) -> u64 {
+/// Bytes of copies in a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// For as long as the session lives.
+    pub kept_bytes: u64,
+    /// While it is made: what was computed from weights, until the kernels have their own layout of it.
+    pub loading_bytes: u64,
+}
+
+/// The copies in a session over `graph` (types known), whose weights up to `packed_bytes_max` bytes are copied.
+pub fn copies(graph: &Graph, packed_bytes_max: u64) -> Copies {
     let all: u64 = graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum();
     if all > packed_bytes_max {
-        return 0;
+        return Copies::default();
     }
-    let mut constants: HashSet<ValueId> = graph.initializers.keys().copied().collect();
-    let mut copied: HashSet<ValueId> = HashSet::new();
-    let mut folded_bytes = 0;
-    let bytes = |id: &ValueId| match graph.initializers.get(id) {
-        Some(tensor) => tensor.data.len() as u64,
-        None => graph.ty(*id).and_then(bytes_of).unwrap_or(0),
-    };
+    let mut folded: HashSet<ValueId> = HashSet::new();
+    let mut packed: HashSet<ValueId> = HashSet::new();
+    let mut read_as_they_are: HashSet<ValueId> = graph.outputs.iter().copied().collect();
     for node in &graph.nodes {
-        let mut reads = node.reads().peekable();
-        if reads.peek().is_some() && reads.all(|id| constants.contains(&id)) {
-            constants.extend(node.writes());
-            folded_bytes += node.writes().map(|id| bytes(&id)).sum::<u64>();
+        let is_constant = |id: &ValueId| graph.initializers.contains_key(id) || folded.contains(id);
+        if node.reads().next().is_some() && node.reads().all(|id| is_constant(&id)) {
+            folded.extend(node.writes());
         } else if packs(node) {
-            copied.extend(node.reads().filter(|id| constants.contains(id)));
+            packed.extend(node.reads().filter(is_constant));
+        } else {
+            read_as_they_are.extend(node.reads());
         }
     }
-    folded_bytes + copied.iter().map(bytes).sum::<u64>()
+    let bytes = |id: &ValueId| graph.ty(*id).and_then(bytes_of).unwrap_or(0);
+    let sum = |ids: &mut dyn Iterator<Item = &ValueId>| ids.map(bytes).sum::<u64>();
+    let kept = sum(&mut packed.iter()) + sum(&mut folded.intersection(&read_as_they_are));
+    let made = sum(&mut folded.iter()) + sum(&mut packed.iter());
+    Copies { kept_bytes: kept, loading_bytes: made.saturating_sub(kept) }
 }
 
 fn packs(node: &Node) -> bool {
@@ -67,12 +77,13 @@ mod tests {
         let product = rows.matmul(shared).matmul(shared) + weight(4, 8, 0.3);
         b.output("y", product);
         let graph = b.finish();
-        assert_eq!(copied_bytes(&graph, u64::MAX), 8 * 8 * 4, "once, though two products read it");
-        assert_eq!(copied_bytes(&graph, 0), 0);
+        let copied = Copies { kept_bytes: 8 * 8 * 4, loading_bytes: 0 };
+        assert_eq!(copies(&graph, u64::MAX), copied, "once, though two products read it");
+        assert_eq!(copies(&graph, 0), Copies::default());
     }
 
     #[test]
-    fn what_is_computed_from_weights_alone_is_kept_and_then_copied_again() {
+    fn what_is_computed_from_weights_alone_is_there_until_it_is_copied() {
         let b = Builder::new(Graph::new("g", 17), "");
         let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Fixed(4), Dim::Fixed(8)]));
         let half = b.constant(Tensor { dtype: DType::Float16, shape: vec![8, 8], data: vec![0; 128].into() });
@@ -81,6 +92,6 @@ mod tests {
         let id = wide.id();
         let mut graph = b.finish();
         graph.values[id.index()].ty = Some(TensorType::new(DType::Float, vec![Dim::Fixed(8), Dim::Fixed(8)]));
-        assert_eq!(copied_bytes(&graph, u64::MAX), 256 + 256);
+        assert_eq!(copies(&graph, u64::MAX), Copies { kept_bytes: 256, loading_bytes: 256 });
     }
 }
