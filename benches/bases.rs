@@ -18,7 +18,7 @@ pub enum Kind {
     Half,
     /// 3×3 convolutions of 256 channels on 4×4 maps.
     Convolution,
-    /// Attention blocks of width 512 on 8 tokens.
+    /// Attention blocks on 8 tokens, of width 512; beyond 256 MiB of 1024, as real models have wider blocks and not ever more.
     Transformer,
 }
 
@@ -38,11 +38,11 @@ impl Kind {
     }
 
     /// One sample's shape.
-    fn sample(self) -> &'static [u64] {
+    fn sample(self, width: u64) -> Vec<u64> {
         match self {
-            Self::Dense | Self::Half => &[64],
-            Self::Convolution => &[16, 4, 4],
-            Self::Transformer => &[8, 512],
+            Self::Dense | Self::Half => vec![64],
+            Self::Convolution => vec![16, 4, 4],
+            Self::Transformer => vec![8, width],
         }
     }
 }
@@ -52,15 +52,18 @@ impl Kind {
 pub fn write(folder: &Path, kind: Kind, body_bytes: u64, samples: u64) -> io::Result<PathBuf> {
     fs::create_dir_all(folder.join("data"))?;
     let mut random = fastrand::Rng::with_seed(1);
-    let count = samples * kind.sample().iter().product::<u64>();
+    let width = if body_bytes < 256 << 20 { 512 } else { 1024 };
+    let sample = kind.sample(width);
+    let count = samples * elements(&sample);
     let values: Vec<u8> = (0..count).flat_map(|_| (random.f32() - 0.5).to_le_bytes()).collect();
     let labels: Vec<u8> = (0..samples).flat_map(|row| ((row % TAIL[2]) as i64).to_le_bytes()).collect();
-    let shape: Vec<u64> = std::iter::once(samples).chain(kind.sample().iter().copied()).collect();
+    let shape: Vec<u64> = std::iter::once(samples).chain(sample.iter().copied()).collect();
     fs::write(folder.join("data/x.npy"), npy("<f4", &shape, &values))?;
     fs::write(folder.join("data/y.npy"), npy("<i8", &[samples], &labels))?;
     let base = Base {
         builder: Builder::new(Graph::new(kind.name(), 17), ""),
         kind,
+        width,
         file: RefCell::new(BufWriter::new(File::create(folder.join("base.bin"))?)),
         random: RefCell::new(random),
         places: RefCell::default(),
@@ -90,6 +93,8 @@ type Place = (DType, Vec<u64>, u64);
 struct Base {
     builder: Builder,
     kind: Kind,
+    /// Of a transformer's blocks.
+    width: u64,
     file: RefCell<BufWriter<File>>,
     random: RefCell<fastrand::Rng>,
     places: RefCell<BTreeMap<String, Place>>,
@@ -99,7 +104,7 @@ impl Base {
     fn build(&self, body_bytes: u64) -> io::Result<()> {
         let b = &self.builder;
         let dims = std::iter::once(Dim::Named("batch".into()));
-        let sample = self.kind.sample().iter().map(|size| Dim::Fixed(*size));
+        let sample = self.kind.sample(self.width).into_iter().map(Dim::Fixed);
         let x = b.input("x", TensorType::new(DType::Float, dims.chain(sample).collect()));
         let features = match self.kind {
             Kind::Dense | Kind::Half => {
@@ -122,7 +127,7 @@ impl Base {
                     value = self.attention(value)?;
                 }
                 let mean = b.op("ReduceMean", &[value], &[("axes", Attr::Ints(vec![1])), ("keepdims", Attr::Int(0))]);
-                self.dense(mean, [512, TAIL[0]])?
+                self.dense(mean, [self.width, TAIL[0]])?
             }
         };
         let tail = |value, sizes: [u64; 2]| -> io::Result<Val<'_>> {
@@ -172,23 +177,24 @@ impl Base {
         Ok(self.builder.op("Conv", &[value, kernel, bias], &[("pads", Attr::Ints(vec![1; 4]))]).unary("Relu"))
     }
 
-    /// A block that normalises first, with 8 heads of 64 and a hidden layer of 2048.
+    /// A block that normalises first, with heads of 64 and a hidden layer four times as wide.
     fn attention<'b>(&'b self, value: Val<'b>) -> io::Result<Val<'b>> {
-        let b = &self.builder;
+        let (b, width) = (&self.builder, self.width);
         let normed = self.normed(value)?;
-        let heads = |projected: Val<'b>| projected.reshape_to(&[0, 8, 8, 64]).transpose(&[0, 2, 1, 3]);
-        let query = heads(self.dense(normed, [512, 512])?);
-        let key = heads(self.dense(normed, [512, 512])?).transpose(&[0, 1, 3, 2]);
+        let heads = |projected: Val<'b>| projected.reshape_to(&[0, 8, width as i64 / 64, 64]).transpose(&[0, 2, 1, 3]);
+        let query = heads(self.dense(normed, [width, width])?);
+        let key = heads(self.dense(normed, [width, width])?).transpose(&[0, 1, 3, 2]);
         let scores = query.matmul(key) * b.scalar(DType::Float, 0.125);
         let weights = b.op("Softmax", &[scores], &[("axis", Attr::Int(-1))]);
-        let mixed = weights.matmul(heads(self.dense(normed, [512, 512])?));
-        let value = value + self.dense(mixed.transpose(&[0, 2, 1, 3]).reshape_to(&[0, 8, 512]), [512, 512])?;
-        let hidden = self.dense(self.normed(value)?, [512, 2048])?.unary("Relu");
-        Ok(value + self.dense(hidden, [2048, 512])?)
+        let mixed = weights.matmul(heads(self.dense(normed, [width, width])?)).transpose(&[0, 2, 1, 3]);
+        let value = value + self.dense(mixed.reshape_to(&[0, 8, width as i64]), [width, width])?;
+        let hidden = self.dense(self.normed(value)?, [width, 4 * width])?.unary("Relu");
+        Ok(value + self.dense(hidden, [4 * width, width])?)
     }
 
     fn normed<'b>(&'b self, value: Val<'b>) -> io::Result<Val<'b>> {
-        let (scale, shift) = (self.weight(&[512], DType::Float, 6)?, self.weight(&[512], DType::Float, 6)?);
+        let (scale, shift) =
+            (self.weight(&[self.width], DType::Float, 6)?, self.weight(&[self.width], DType::Float, 6)?);
         Ok(self.builder.op("LayerNormalization", &[value, scale, shift], &[]))
     }
 }
