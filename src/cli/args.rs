@@ -1,6 +1,6 @@
 //! Arguments that several commands share, and what they mean.
 
-use super::measure::available_bytes;
+use super::measure::installed_bytes;
 use crate::atomic;
 use crate::engine::{self, Choice, Provider};
 use anyhow::{Context, Result};
@@ -137,26 +137,27 @@ pub enum ProviderName {
 pub enum MemoryName {
     /// In the mapped file alone, shared by all processes: private memory does not grow with the model
     Low,
-    /// Copied for speed where a sixteenth of the available memory, but no more than 256 MiB, holds them
+    /// Copied for speed up to 1/16 of the machine's (or control group's) memory and 256 MiB; else as low
     #[default]
     Balanced,
     /// Always copied into the layout that the kernels prefer
     Fast,
 }
 
-/// The share of the available memory that the weights of one session may take as copies: there are up to three sessions at
-/// the same time, and a copy is made beside another.
+/// The share of the machine's memory that the weights of one session may take as copies: there are up to three sessions at
+/// the same time, and a machine has other work. Not of what is free just now: copies are computed with in another order, and
+/// the same command is to give the same bytes.
 const PACKED_SHARE: u64 = 16;
 /// However much memory there is, private memory stops growing with the model here.
 const PACKED_BYTES_MAX: u64 = 256 << 20;
 
 impl MemoryName {
-    /// [`engine::Options::packed_bytes_max`], where so much memory is available.
-    fn packed_bytes_max(self, available_bytes: Option<u64>) -> u64 {
+    /// [`engine::Options::packed_bytes_max`] on a machine of so much memory.
+    fn packed_bytes_max(self, installed_bytes: Option<u64>) -> u64 {
         match self {
             Self::Low => 0,
             Self::Balanced => {
-                available_bytes.map_or(PACKED_BYTES_MAX, |bytes| bytes / PACKED_SHARE).min(PACKED_BYTES_MAX)
+                installed_bytes.map_or(PACKED_BYTES_MAX, |bytes| bytes / PACKED_SHARE).min(PACKED_BYTES_MAX)
             }
             Self::Fast => u64::MAX,
         }
@@ -164,6 +165,11 @@ impl MemoryName {
 }
 
 impl Compute {
+    /// Whether how weights are held is left to edgetune.
+    pub fn is_balanced(&self) -> bool {
+        self.memory.unwrap_or_default() == MemoryName::Balanced
+    }
+
     /// The engine's options on this machine.
     pub fn options(&self) -> engine::Options {
         engine::Options {
@@ -174,7 +180,7 @@ impl Compute {
                 Some(ProviderName::Tensorrt) => Provider::TensorRt,
                 Some(ProviderName::Xnnpack) => Provider::Xnnpack,
             },
-            packed_bytes_max: self.memory.unwrap_or_default().packed_bytes_max(available_bytes(Path::new("/"))),
+            packed_bytes_max: self.memory.unwrap_or_default().packed_bytes_max(installed_bytes(Path::new("/"))),
             // A device has other work: waiting threads that spin took twice the time for a step where another process
             // wanted the cores, and save 8 % of it where none does.
             spinning: false,
@@ -191,7 +197,7 @@ mod tests {
     fn copies_of_weights_stay_a_small_share_of_the_memory() {
         assert_eq!(MemoryName::Low.packed_bytes_max(Some(u64::MAX)), 0);
         assert_eq!(MemoryName::Fast.packed_bytes_max(Some(0)), u64::MAX);
-        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(400 << 20)), 25 << 20, "a board of 512 MiB");
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(512 << 20)), 32 << 20);
         assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(64 << 30)), 256 << 20);
         assert_eq!(MemoryName::Balanced.packed_bytes_max(None), 256 << 20);
     }
