@@ -41,8 +41,10 @@ pub struct Memory {
     pub step: u64,
     /// The evaluation's session: weights and arena, features included.
     pub tail: u64,
-    /// Parameters, gradients, the optimiser's state and the best values.
+    /// Parameters, gradients and the optimiser's state.
     pub parameters: u64,
+    /// The best values so far, which are first copied after an evaluation.
+    pub best: u64,
     /// Features that are kept in memory for want of a disk.
     pub features: u64,
 }
@@ -57,7 +59,7 @@ const NODE_BYTES: u64 = 7 << 10;
 impl Memory {
     /// The peak of the run. The body is given back before the first evaluation.
     pub fn peak_bytes(&self) -> u64 {
-        self.loading.max(self.features + self.step + self.parameters + self.body.max(self.tail))
+        self.loading.max(self.features + self.step + self.parameters + self.body.max(self.tail + self.best))
     }
 }
 
@@ -75,8 +77,8 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
     };
     let copies_of = |graph: &Graph| weights::copies(graph, demand.packed_bytes_max);
     let values: u64 = divided.adapted.parameters.iter().map(|parameter| parameter.initial.len() as u64).sum();
-    // First values, the bound inputs, their gradients, the copy that is saved and the best; in sums where several runs are averaged.
-    let copies = 5 + u64::from(demand.accumulate > 1);
+    // First values, the bound inputs, their gradients and the copy that is saved; in sums where several runs are averaged.
+    let copies = 4 + u64::from(demand.accumulate > 1);
     let state = demand.optimizer.state_bytes_per_element() as u64;
     let feature: u64 = body.outputs.iter().filter_map(|id| liveness::bytes_of(body.ty(*id)?)).sum();
     let session = |graph: &Graph| SESSION_BYTES + NODE_BYTES * graph.nodes.len() as u64 + copies_of(graph).kept_bytes;
@@ -93,6 +95,7 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
         step: session(&step) + arena(&step, demand.batch)? - values * 4,
         tail: session(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
         parameters: values * (4 * copies + state),
+        best: values * 4,
         features: demand.kept_samples.saturating_mul(feature / CHUNK as u64).min(LIMITS.memory_bytes),
     })
 }
