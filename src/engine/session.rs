@@ -90,7 +90,7 @@ pub struct Session {
 
 impl Session {
     /// Loads a model file. Weights in files beside it are mapped by ONNX Runtime itself, and shared between processes as
-    /// long as [`Options::prepacking`] is off.
+    /// long as [`Options::packed_bytes_max`] does not have them copied.
     ///
     /// # Errors
     /// [`Error::Load`] with ONNX Runtime's words, [`Error::NotLoaded`] before [`super::load`], or a provider's absence.

@@ -21,7 +21,7 @@ pub struct Demand<'a> {
     pub loss: &'a Loss,
     /// The update.
     pub optimizer: &'a Optimizer,
-    /// Bytes of weights up to which a session gets copies of them ([`engine::Options::packed_bytes_max`](crate::engine::Options)).
+    /// Bytes of weights up to which a session gets copies of them ([`Options::packed_bytes_max`](crate::engine::Options::packed_bytes_max)).
     pub packed_bytes_max: u64,
     /// Samples whose features stay in memory: all of a run without a cache on disk, else none.
     pub kept_samples: u64,
