@@ -5,7 +5,7 @@ use crate::atomic;
 use crate::engine::{self, Choice, Provider};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -132,7 +132,7 @@ pub enum ProviderName {
 }
 
 /// How frozen weights are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryName {
     /// In the mapped file alone, shared by all processes: private memory does not grow with the model

@@ -42,7 +42,9 @@ pub fn copies(graph: &Graph, packed_bytes_max: u64) -> Copies {
     let mut read_as_they_are: HashSet<ValueId> = graph.outputs.iter().copied().collect();
     for node in &graph.nodes {
         let is_constant = |id: &ValueId| graph.initializers.contains_key(id) || folded.contains(id);
-        if node.reads().next().is_some() && node.reads().all(|id| is_constant(&id)) {
+        // Dequantising is left to the run: kernels of integers take its input.
+        let folds = node.op != "DequantizeLinear" && node.reads().next().is_some();
+        if folds && node.reads().all(|id| is_constant(&id)) {
             folded.extend(node.writes());
         } else if packs(node) {
             packed.extend(node.reads().filter(is_constant));
