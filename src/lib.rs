@@ -5,6 +5,8 @@
 #![warn(missing_docs)]
 
 #[cfg(feature = "device")]
+pub mod mapped;
+#[cfg(feature = "device")]
 pub mod graph;
 #[cfg(feature = "device")]
 pub mod onnx;

@@ -14,10 +14,10 @@
 //! Whoever holds the lock on `keys` writes. Everybody holds a shared lock on `records` as long as it may be mapped;
 //! whoever gets that lock for itself may shorten or remove the file.
 
-use super::layout::{ALIGN_BYTES, aligned};
+use super::layout::aligned;
 use super::{Key, Limits, evict};
+use crate::mapped;
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -178,7 +178,7 @@ impl Disk {
         let range = usize::try_from(at).ok().and_then(|start| Some(start..start.checked_add(self.stride)?));
         let Some(range) = range else { return read_unmapped(&self.records, at, self.stride) };
         if range.end > self.map.len() {
-            match map(&self.records, self.slots * self.stride as u64) {
+            match mapped::map(&self.records, self.slots * self.stride as u64) {
                 Ok(map) => self.map = map,
                 // A 32-bit device has more disk than addresses.
                 Err(_) => return read_unmapped(&self.records, at, self.stride),
@@ -313,31 +313,6 @@ fn read_unmapped(records: &File, at: u64, stride: usize) -> io::Result<Bytes> {
     let mut read = Ok(());
     let bytes = aligned(stride, |bytes| read = records.read_exact_at(bytes, at));
     read.map(|()| bytes)
-}
-
-/// Maps the first `length` bytes.
-fn map(records: &Arc<File>, length: u64) -> io::Result<Bytes> {
-    let length = usize::try_from(length).map_err(|_| ErrorKind::FileTooLarge)?;
-    // SAFETY: the bytes of a map must not change and must stay. They do not change: only slots with a key are read out of
-    // the map, and this module writes none of those again (`write` goes behind the last one, `start_over` leaves the old
-    // file to those who have it). They stay: the file is shortened only under an exclusive lock, and the map keeps the
-    // file, with the shared lock on it, open for as long as it lives. Programs that ignore the lock and write into a user's private cache
-    // folder are not defended against, as with every memory map.
-    let map = unsafe { MmapOptions::new().len(length).map(&**records)? };
-    debug_assert!(map.as_ptr().align_offset(ALIGN_BYTES) == 0);
-    Ok(Bytes::from_owner(Mapped { map, _shared: Arc::clone(records) }))
-}
-
-/// A map and the lock that keeps its file, which must live as long: records outlive the cache.
-struct Mapped {
-    map: Mmap,
-    _shared: Arc<File>,
-}
-
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        &self.map
-    }
 }
 
 /// Bytes that an ordinary user may still write to the file system.

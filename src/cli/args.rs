@@ -1,10 +1,16 @@
 //! Arguments that several commands share, and what they mean.
 
+use super::measure::installed_bytes;
+use crate::atomic;
 use crate::engine::{self, Choice, Provider};
-use crate::train::prepare::Base;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -26,6 +32,22 @@ pub struct Global {
         hide_env_values = true
     )]
     pub cache: Option<PathBuf>,
+    #[arg(skip)]
+    scratch: Scratch,
+}
+
+/// A folder in the place of a cache that cannot be written; it is made when it is first needed, and goes with the command.
+#[derive(Debug, Clone, Default)]
+struct Scratch(Arc<OnceLock<Temporary>>);
+
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A folder that cannot be removed is the system's to clear, as all temporary files are.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Global {
@@ -46,9 +68,38 @@ impl Global {
             .join("edgetune"))
     }
 
-    /// Where bundles are kept.
+    /// Where bundles are kept: in the cache, or where that is read-only in a temporary folder, with a warning.
+    ///
+    /// # Errors
+    /// No cache named and no home; a temporary folder that cannot be made either.
     pub fn bundles(&self) -> Result<PathBuf> {
-        Ok(self.cache_root()?.join("bundles"))
+        let bundles = self.cache_root()?.join("bundles");
+        let probe = fs::create_dir_all(&bundles).and_then(|()| atomic::probe(&bundles.join("probe")));
+        match probe {
+            Err(error) if [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied].contains(&error.kind()) => {
+                self.scratch(&bundles, &error)
+            }
+            // What else is wrong is told by whoever writes, with its file.
+            _ => Ok(bundles),
+        }
+    }
+
+    fn scratch(&self, instead_of: &Path, error: &std::io::Error) -> Result<PathBuf> {
+        if let Some(Temporary(folder)) = self.scratch.0.get() {
+            return Ok(folder.clone());
+        }
+        let folder = std::env::temp_dir().join(format!("edgetune-{}", std::process::id()));
+        // Not one that is there already: it may be somebody else's.
+        DirBuilder::new().mode(0o700).create(&folder).with_context(|| {
+            let cache = instead_of.display();
+            format!("{cache}: {error}; nor can {} be made: name a writable folder with --cache DIR", folder.display())
+        })?;
+        tracing::warn!(
+            "{}: {error}; the model's weights are written to {} for this command alone. Name a writable folder with --cache DIR",
+            instead_of.display(),
+            folder.display()
+        );
+        Ok(self.scratch.0.get_or_init(|| Temporary(folder)).0.clone())
     }
 }
 
@@ -62,6 +113,9 @@ pub struct Compute {
     /// Execution provider; anything but what was asked for is an error [default: cpu]
     #[arg(long, value_enum)]
     pub provider: Option<ProviderName>,
+    /// How frozen weights are held; less memory makes the body slower [default: balanced]
+    #[arg(long, value_enum)]
+    pub memory: Option<MemoryName>,
 }
 
 /// Names of execution providers.
@@ -77,13 +131,47 @@ pub enum ProviderName {
     Xnnpack,
 }
 
-/// Bases up to this size are copied into the layout that the kernels prefer; larger ones stay mapped.
-const PREPACKED_BYTES_MAX: usize = 256 << 20;
+/// How frozen weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryName {
+    /// In the mapped file alone, shared by all processes: private memory does not grow with the model
+    Low,
+    /// Copied for speed up to 1/16 of the machine's (or control group's) memory and 256 MiB; else as low
+    #[default]
+    Balanced,
+    /// Always copied into the layout that the kernels prefer
+    Fast,
+}
+
+/// The share of the machine's memory that the weights of one session may take as copies: there are up to three sessions at
+/// the same time, and a machine has other work. Not of what is free just now: copies are computed with in another order, and
+/// the same command is to give the same bytes.
+const PACKED_SHARE: u64 = 16;
+/// However much memory there is, private memory stops growing with the model here.
+const PACKED_BYTES_MAX: u64 = 256 << 20;
+
+impl MemoryName {
+    /// [`engine::Options::packed_bytes_max`] on a machine of so much memory.
+    fn packed_bytes_max(self, installed_bytes: Option<u64>) -> u64 {
+        match self {
+            Self::Low => 0,
+            Self::Balanced => {
+                installed_bytes.map_or(PACKED_BYTES_MAX, |bytes| bytes / PACKED_SHARE).min(PACKED_BYTES_MAX)
+            }
+            Self::Fast => u64::MAX,
+        }
+    }
+}
 
 impl Compute {
-    /// The engine's options for a base.
-    pub fn options(&self, base: &Base) -> engine::Options {
-        let weights_bytes: usize = base.graph.initializers.values().map(|tensor| tensor.data.len()).sum();
+    /// Whether how weights are held is left to edgetune.
+    pub fn is_balanced(&self) -> bool {
+        self.memory.unwrap_or_default() == MemoryName::Balanced
+    }
+
+    /// The engine's options on this machine.
+    pub fn options(&self) -> engine::Options {
         engine::Options {
             threads: self.threads.unwrap_or(0),
             provider: match self.provider {
@@ -92,11 +180,25 @@ impl Compute {
                 Some(ProviderName::Tensorrt) => Provider::TensorRt,
                 Some(ProviderName::Xnnpack) => Provider::Xnnpack,
             },
-            prepacking: weights_bytes <= PREPACKED_BYTES_MAX,
+            packed_bytes_max: self.memory.unwrap_or_default().packed_bytes_max(installed_bytes(Path::new("/"))),
             // A device has other work: waiting threads that spin took twice the time for a step where another process
             // wanted the cores, and save 8 % of it where none does.
             spinning: false,
             ..engine::Options::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_weights_stay_a_small_share_of_the_memory() {
+        assert_eq!(MemoryName::Low.packed_bytes_max(Some(u64::MAX)), 0);
+        assert_eq!(MemoryName::Fast.packed_bytes_max(Some(0)), u64::MAX);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(512 << 20)), 32 << 20);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(64 << 30)), 256 << 20);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(None), 256 << 20);
     }
 }

@@ -74,8 +74,8 @@ fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result
 pub fn refuse_beyond(needed_bytes: u64, available_bytes: Option<u64>) -> Result<()> {
     match available_bytes {
         Some(available) if needed_bytes > available => bail!(
-            "this run takes about {} of memory, but {} are available: stop other programs, give a smaller --batch or \
-             fewer layers with --train, or let --train auto choose what fits",
+            "this run takes about {} of memory, but {} are available: stop other programs, give --memory low, a \
+             smaller --batch or fewer layers with --train, or let --train auto choose what fits",
             bytes(needed_bytes),
             bytes(available)
         ),
@@ -182,7 +182,7 @@ mod tests {
         refuse_beyond(1 << 30, Some(1 << 30)).unwrap();
         refuse_beyond(1 << 30, None).unwrap();
         let error = refuse_beyond(900_000_000, Some(300_000_000)).unwrap_err().to_string();
-        for part in ["900.0 MB", "300.0 MB", "--batch", "--train auto"] {
+        for part in ["900.0 MB", "300.0 MB", "--memory low", "--batch", "--train auto"] {
             assert!(error.contains(part), "`{part}`: {error}");
         }
     }

@@ -70,7 +70,7 @@ fn memory_bytes(divided: &Divided, run: &Run<'_>) -> Option<(Loss, u64)> {
             accumulate: 1,
             loss: &loss,
             optimizer: &settings::optimizer(&Recipe::default()),
-            prepacking: run.options.prepacking,
+            packed_bytes_max: run.options.packed_bytes_max,
             kept_samples: 0,
             dims: &BTreeMap::new(),
         };

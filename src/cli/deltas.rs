@@ -104,7 +104,7 @@ impl Bound<'_> {
         samples::refuse_other_width(&dataset, bundle.width)?;
         let forward = Forward {
             bundle: &bundle,
-            options: &self.compute.options(&base),
+            options: &self.compute.options(),
             store: Store::Memory,
             preprocessing: &[],
             stop: &*flag_on_signals()?,

@@ -72,7 +72,7 @@ pub fn generate(
     let bundles = global.bundles()?;
     let bundle = adapter.map(|adapter| adapter.bundle(base, &bundles)).transpose()?;
     let learned = bundle.as_ref().map(|(bundle, values)| (bundle, values.as_slice()));
-    let mut generator = Generator::new(base, learned, &bundles, &compute.options(base))?;
+    let mut generator = Generator::new(base, learned, &bundles, &compute.options())?;
     tracing::info!(cache = generator.has_cache(), prompts = asked.len(), "ready to generate");
     let mut all = Vec::with_capacity(asked.len());
     for prompt in asked {

@@ -71,32 +71,51 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 /// Bytes that a process may still take before the system or its control group kills something, swap included; `None` where
 /// neither tells. `root` is the root of the file system. Read from `/proc/meminfo` and, for each group that the process is
-/// in, from the limits of version 2 (`memory.max`) or 1 (`memory.limit_in_bytes`) of the kernel's control groups
+/// in and each above it, from the limits of version 2 (`memory.max`, which kills, and `memory.high`, beyond which everything is
+/// slowed down until it has been written out) or 1 (`memory.limit_in_bytes`) of the kernel's control groups
 /// (Documentation/admin-guide/cgroup-v2.rst); files that a group has cached do not count as taken.
 pub fn available_bytes(root: &Path) -> Option<u64> {
-    let system = fs::read_to_string(root.join("proc/meminfo"))
-        .ok()
-        .and_then(|text| Some(kibibytes(&text, "MemAvailable:")? + kibibytes(&text, "SwapFree:").unwrap_or(0)));
+    let system = meminfo(root, "MemAvailable:").map(|bytes| bytes + meminfo(root, "SwapFree:").unwrap_or(0));
+    tightest(root, system, group_left)
+}
+
+/// Bytes that a process may ever take: what the machine has, or less where one of its control groups has a limit. Unlike
+/// [`available_bytes`] it is the same from run to run.
+pub fn installed_bytes(root: &Path) -> Option<u64> {
+    tightest(root, meminfo(root, "MemTotal:"), |folder, limit, _| number(folder, limit))
+}
+
+fn meminfo(root: &Path, name: &str) -> Option<u64> {
+    kibibytes(&fs::read_to_string(root.join("proc/meminfo")).ok()?, name)
+}
+
+/// The least of the system's number and those of the control groups from the process's own up to the root.
+fn tightest(root: &Path, system: Option<u64>, of_group: fn(&Path, &str, &str) -> Option<u64>) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let mut left = system;
+    let mut least = system;
     for group in groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
         for (mount, limit, usage) in [
             ("sys/fs/cgroup", "memory.max", "memory.current"),
+            ("sys/fs/cgroup", "memory.high", "memory.current"),
             ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
         ] {
             let mount = root.join(mount);
             let own: PathBuf = mount.join(group.trim_start_matches('/'));
             let folders = own.ancestors().take_while(|folder| folder.starts_with(&mount));
-            left = left.into_iter().chain(folders.filter_map(|folder| group_left(folder, limit, usage))).min();
+            least = least.into_iter().chain(folders.filter_map(|folder| of_group(folder, limit, usage))).min();
         }
     }
-    left
+    least
+}
+
+/// A file of a control group that holds a number; `None` for `max`.
+fn number(folder: &Path, name: &str) -> Option<u64> {
+    fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
 }
 
 /// What a control group's limit leaves; `None` where there is no group or no limit.
 fn group_left(folder: &Path, limit: &str, usage: &str) -> Option<u64> {
-    let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    let (limit, used) = (number(limit)?, number(usage)?);
+    let (limit, used) = (number(folder, limit)?, number(folder, usage)?);
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let cached = |name: &str| {
         let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -128,6 +147,7 @@ mod tests {
         assert_eq!(available_bytes(root), None);
         file(root, "proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    3000 kB\nSwapFree: 100 kB\n");
         assert_eq!(available_bytes(root), Some(3100 * 1024));
+        assert_eq!(installed_bytes(root), Some(9000 * 1024));
         file(root, "proc/self/cgroup", "0::/a/b\n");
         file(root, "sys/fs/cgroup/a/b/memory.max", "max\n");
         file(root, "sys/fs/cgroup/a/b/memory.current", "50000\n");
@@ -137,6 +157,13 @@ mod tests {
         assert_eq!(available_bytes(root), Some(400_000), "the group above has one");
         file(root, "sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 100000\nactive_file 50000\n");
         assert_eq!(available_bytes(root), Some(550_000));
+        file(root, "sys/fs/cgroup/a/b/memory.high", "250000\n");
+        assert_eq!(available_bytes(root), Some(200_000), "beyond memory.high a group crawls");
+        file(root, "sys/fs/cgroup/a/b/memory.high", "max\n");
+        file(root, "sys/fs/cgroup/memory.max", "100000\n");
+        file(root, "sys/fs/cgroup/memory.current", "90000\n");
+        assert_eq!(available_bytes(root), Some(10_000), "a container sees its own group as the root");
+        assert_eq!(installed_bytes(root), Some(100_000), "whatever is used of it");
     }
 
     #[test]

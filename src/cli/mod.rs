@@ -1,7 +1,7 @@
 //! The command line: clap structs, the printer, one file per command. Nothing imports this module.
 //!
-//! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted
-//! with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
+//! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use
+//! went away, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod args;
 mod budget;
@@ -27,6 +27,7 @@ mod settings;
 mod stop;
 mod summary;
 
+use crate::mapped;
 use args::Global;
 use clap::{Parser, Subcommand};
 use print::Printer;
@@ -42,7 +43,8 @@ use tracing_subscriber::EnvFilter;
     about,
     after_help = "Examples:\n  edgetune demo\n  edgetune inspect model.onnx\n  edgetune train model.onnx --data photos/ \
                   --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, 130 stopped by \
+                  Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
                   (or debug) logs what is done to standard error."
 )]
 struct Cli {
@@ -85,6 +87,7 @@ enum Done {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" });
+    mapped::exit_on_lost_file();
     let printer = Printer::new(cli.global.json);
     if let Some(Err(error)) = std::env::var("EDGETUNE_PARENT").ok().map(|parent| stop::end_with(&parent)) {
         printer.failed(&error);

@@ -56,7 +56,7 @@ pub fn predict(
     let (bundle, values) = adapter.bundle(base, bundles)?;
     let forward = Forward {
         bundle: &bundle,
-        options: &compute.options(base),
+        options: &compute.options(),
         store: Store::Memory,
         preprocessing: &[],
         stop,

@@ -1,5 +1,6 @@
 //! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
 
+use super::args::MemoryName;
 use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
 use super::samples::Samples;
@@ -76,6 +77,9 @@ pub struct Recipe {
     #[arg(skip)]
     #[serde(skip_serializing)]
     pub model: Option<PathBuf>,
+    /// How frozen weights are held; only in a recipe file, on the command line it is `--memory` of every command
+    #[arg(skip)]
+    pub memory: Option<MemoryName>,
     /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file; for a language model, text
     #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing)]
@@ -208,6 +212,7 @@ impl Recipe {
     /// These settings, with what they leave open taken from `other`.
     pub fn or(self, other: Self) -> Self {
         Self {
+            memory: self.memory.or(other.memory),
             model: self.model.or(other.model),
             data: self.data.or(other.data),
             test: self.test.or(other.test),

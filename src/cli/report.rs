@@ -30,6 +30,8 @@ pub struct Report {
     pub seconds: f64,
     pub peak_rss_bytes: u64,
     pub peak_private_bytes: u64,
+    /// What was expected of it before the first session, as `inspect` would; null where nothing is estimated.
+    pub predicted_private_bytes: Option<u64>,
     pub written_bytes: Option<u64>,
     pub delta_bytes: u64,
     /// How the delta's values are stored, and what was tried.
@@ -132,6 +134,7 @@ pub struct Parts<'a> {
     pub onnxruntime: &'a str,
     pub seconds: f64,
     pub watch: &'a MemoryWatch,
+    pub predicted_private_bytes: Option<u64>,
 }
 
 impl Report {
@@ -152,6 +155,7 @@ impl Report {
             seconds: parts.seconds,
             peak_rss_bytes: parts.watch.peak_rss_bytes(),
             peak_private_bytes: parts.watch.peak_private_bytes(),
+            predicted_private_bytes: parts.predicted_private_bytes,
             written_bytes: written_bytes(),
             delta_bytes: parts.delta_bytes,
             encoding: parts.encoded.map(|encoded| encoded.encoding.clone()),

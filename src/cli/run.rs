@@ -21,7 +21,7 @@ use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
 use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
 use crate::train::plan::candidates::Target;
-use crate::train::plan::memory::{self, Demand};
+use crate::train::plan::memory::{self, Demand, Memory};
 use crate::train::plan::{self, Situation};
 use crate::train::prepare::{self, Base, Bundle, Divided};
 use crate::train::solve::{self, Solved};
@@ -81,7 +81,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
-    let options = job.compute.options(&base);
+    let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
+    let mut options = compute.options();
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
     let wire = postcard::to_stdvec(&data.preprocessing)?;
@@ -133,17 +134,18 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             Some(plan)
         }
     };
+    let mut predicted = plan.as_ref().map(|plan| plan.chosen().memory_bytes);
     let mut bundle = match &known {
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
         None => {
             let divided = divided(&base, &recipe, data.labels())?;
             if plan.is_none() && solver.is_none() {
-                let demand = Demand {
+                let mut demand = Demand {
                     batch: settings.batch.into(),
                     accumulate: settings.accumulate,
                     loss: &settings.loss,
                     optimizer: &settings.optimizer,
-                    prepacking: options.prepacking,
+                    packed_bytes_max: options.packed_bytes_max,
                     kept_samples: if job.no_cache {
                         (data.split.train.len() + data.split.validation.len()) as u64
                     } else {
@@ -152,8 +154,19 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     dims: &plan::dims(&base, &data.train, &data.split)?,
                 };
                 // What cannot be estimated is told below, by what it is that does not fit.
-                if let Ok(memory) = memory::estimate(&divided, &demand) {
+                if let Ok(mut memory) = memory::estimate(&divided, &demand) {
+                    let beyond = |memory: &Memory| available.is_some_and(|bytes| memory.peak_bytes() > bytes);
+                    if beyond(&memory) && compute.is_balanced() {
+                        demand.packed_bytes_max = 0;
+                        memory = memory::estimate(&divided, &demand)?;
+                        if !beyond(&memory) {
+                            options.packed_bytes_max = 0;
+                            printer.note("memory    copies of the weights would not fit now: --memory low is taken");
+                        }
+                    }
+                    tracing::debug!(?memory, dims = ?demand.dims, process = private_bytes(), "estimated");
                     budget::refuse_beyond(memory.peak_bytes(), available)?;
+                    predicted = Some(private_bytes() + memory.peak_bytes());
                 }
             }
             prepare::write(&base, divided, &global.bundles()?)?
@@ -262,6 +275,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         onnxruntime: &library.version,
         seconds: clock(),
         watch: &watch,
+        predicted_private_bytes: predicted,
     });
     Ok(Some(Trained { interrupted, report, measured }))
 }

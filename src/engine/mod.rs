@@ -10,6 +10,7 @@ mod elf;
 mod error;
 mod install;
 mod provider;
+mod residence;
 mod runtime;
 mod session;
 mod types;

@@ -208,6 +208,22 @@ fn give_large_blocks_back() {
     unsafe { mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) };
 }
 
+/// glibc also keeps what was freed in small blocks, of which a session has thousands (some 7 KiB for each node of its graph),
+/// unless it is asked for them.
+#[cfg(target_env = "gnu")]
+pub(super) fn give_small_blocks_back() {
+    use std::ffi::c_int;
+    unsafe extern "C" {
+        fn malloc_trim(keep: usize) -> c_int;
+    }
+    // SAFETY: glibc's own function, guarded by the allocator's lock; it touches free blocks only.
+    unsafe { malloc_trim(0) };
+}
+
+/// Other C libraries have no such function.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn give_small_blocks_back() {}
+
 /// Other C libraries give large blocks back by themselves.
 #[cfg(not(target_env = "gnu"))]
 fn give_large_blocks_back() {}

@@ -1,7 +1,7 @@
 //! A model that runs: options, creation, checked inputs, outputs without a copy.
 
 use super::value::{Fed, OrtValue, check, dtype_of};
-use super::{Error, Provider, Result, Version, runtime};
+use super::{Error, Provider, Result, Version, residence, runtime};
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
 use ort::AsPointer;
@@ -49,9 +49,10 @@ pub struct Options {
     pub provider: Provider,
     /// How much the graph may be rewritten.
     pub optimisation: Optimisation,
-    /// Whether weights are copied into the layout that the matrix kernels prefer. Off, weights that lie in a file beside
-    /// the model stay mapped and cost no private memory; batches of 2 to 16 then run up to 2.5 times slower.
-    pub prepacking: bool,
+    /// A session whose weights take at most this many bytes gets copies of them in the layout that its kernels prefer.
+    /// The weights of a larger one that lie in a file beside the model stay mapped and cost no private memory; `residence.rs`
+    /// has what that costs in time. 0 copies nothing, `u64::MAX` everything.
+    pub packed_bytes_max: u64,
     /// Whether memory for intermediate values is kept between runs (faster) or given back (smaller).
     pub arena: bool,
     /// Whether idle threads spin for a moment before they sleep (faster steps, more energy).
@@ -68,7 +69,7 @@ impl Default for Options {
             threads: 0,
             provider: Provider::Cpu,
             optimisation: Optimisation::All,
-            prepacking: true,
+            packed_bytes_max: u64::MAX,
             arena: true,
             spinning: true,
             deterministic: true,
@@ -89,13 +90,15 @@ pub struct Session {
 
 impl Session {
     /// Loads a model file. Weights in files beside it are mapped by ONNX Runtime itself, and shared between processes as
-    /// long as [`Options::prepacking`] is off.
+    /// long as [`Options::packed_bytes_max`] does not have them copied.
     ///
     /// # Errors
     /// [`Error::Load`] with ONNX Runtime's words, [`Error::NotLoaded`] before [`super::load`], or a provider's absence.
     pub fn from_file(path: &Path, options: &Options) -> Result<Self> {
         let model = path.display().to_string();
-        let create = |exact| builder(options, exact)?.commit_from_file(path).map_err(|error| refused(&model, &error));
+        let packed = residence::weights_bytes(path) <= options.packed_bytes_max;
+        let create =
+            |exact| builder(options, packed, exact)?.commit_from_file(path).map_err(|error| refused(&model, &error));
         Self::new(create(true).or_else(|_| create(false))?)
     }
 
@@ -293,7 +296,7 @@ fn created_from_bytes(
     options: &Options,
     exact: bool,
 ) -> Result<ort::session::Session> {
-    let mut builder = builder(options, exact)?;
+    let mut builder = builder(options, model.len() as u64 <= options.packed_bytes_max, exact)?;
     if let Some(folder) = weights_folder {
         let version = runtime::version_text();
         if Version::parse(&version).is_some_and(|version| version < FIRST_WITH_WEIGHTS_FOLDER) {
@@ -310,15 +313,17 @@ fn refused(model: &str, error: &ort::Error) -> Error {
     Error::Load { model: model.into(), version: runtime::version_text(), message: error.message().to_string() }
 }
 
-/// ONNX Runtime's session options for ours. `exact` integers are refused where two nodes read the same signed weight.
-fn builder(options: &Options, exact: bool) -> Result<SessionBuilder> {
+/// ONNX Runtime's session options for ours; `packed` tells whether weights may be copied. `exact` integers are refused where two
+/// nodes read the same signed weight.
+fn builder(options: &Options, packed: bool, exact: bool) -> Result<SessionBuilder> {
     let library = runtime::loaded()?;
     let provider = options.provider.registration(options.arena, &library.providers)?;
     let level = match options.optimisation {
         Optimisation::Off => GraphOptimizationLevel::Disable,
         Optimisation::Basic => GraphOptimizationLevel::Level1,
-        Optimisation::Extended => GraphOptimizationLevel::Level2,
-        Optimisation::All => GraphOptimizationLevel::All,
+        Optimisation::All if packed => GraphOptimizationLevel::All,
+        // What is beyond lays the weights of convolutions out anew.
+        Optimisation::Extended | Optimisation::All => GraphOptimizationLevel::Level2,
     };
     let mut builder = SessionBuilder::new(runtime::environment()?).map_err(words)?;
     builder = builder.with_optimization_level(level).map_err(words)?;
@@ -326,7 +331,9 @@ fn builder(options: &Options, exact: bool) -> Result<SessionBuilder> {
     builder = builder.with_inter_threads(1).map_err(words)?;
     builder = builder.with_intra_op_spinning(options.spinning).map_err(words)?;
     builder = builder.with_deterministic_compute(options.deterministic).map_err(words)?;
-    builder = builder.with_prepacking(options.prepacking).map_err(words)?;
+    for (key, value) in if packed { &[][..] } else { &residence::MAPPED } {
+        builder = builder.with_config_entry(*key, *value).map_err(words)?;
+    }
     // A memory pattern is one block for all intermediate values, planned in a first run that has filled the arena without
     // it: both stay. Without it a step over EfficientNet-Lite0's last eight layers took 104 MB instead of 211, and no longer.
     builder = builder.with_memory_pattern(false).map_err(words)?;

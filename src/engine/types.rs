@@ -5,7 +5,7 @@
 //! their type first, so that neither their bytes nor a copy of them is needed.
 
 use super::session::{Optimisation, Options, commit_bytes, encode, tensor_type};
-use super::{Error, Result};
+use super::{Error, Result, runtime};
 use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -33,6 +33,7 @@ pub fn infer_types(graph: &mut Graph) -> Result<()> {
     let mut found = output_types(&skeleton, Optimisation::Off)?;
     close(&skeleton, &mut found);
     let scalars = scalars(&skeleton, &found)?;
+    runtime::give_small_blocks_back();
     for id in skeleton.outputs {
         let value = &mut graph.values[id.index()];
         value.ty = found.get(&value.name).map(|ty| {
@@ -80,6 +81,18 @@ fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
         return;
     }
     let batches: BTreeSet<String> = skeleton.inputs.iter().filter_map(|id| name(dims(id).first()?)).collect();
+    if batches.is_empty() {
+        // All sizes are numbers: what is computed from shapes can be folded.
+        let folded = output_types(skeleton, Optimisation::Basic).unwrap_or_default();
+        found.iter_mut().filter(|(_, ty)| ty.shape.as_ref().is_none_or(|shape| shape.iter().any(open))).for_each(
+            |(value, ty)| {
+                if let Some(closed) = folded.get(value).filter(|closed| closed.fixed_shape().is_some()) {
+                    ty.shape.clone_from(&closed.shape);
+                }
+            },
+        );
+        return;
+    }
     let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
     // A model that refuses such a batch keeps what is known.
     let with = |size| output_types(&with_batch(skeleton, batch, size), Optimisation::Basic).ok();

@@ -79,6 +79,15 @@ impl Graph {
         Ok(())
     }
 
+    /// Puts the nodes that depend on no graph input (weights widened from fp16, dequantised, transposed) before all others,
+    /// in their order. ONNX Runtime runs the inputs of a node beginning with the one written last, so it then makes each such
+    /// value just before it is used; otherwise it makes all of them before the first other node, and they live together.
+    pub fn constants_first(&mut self) {
+        let fed = self.descendants(self.inputs.iter().copied());
+        let is_fed = |node: &Node| node.writes().any(|id| fed.contains(&id));
+        self.nodes.sort_by_key(is_fed);
+    }
+
     /// Removes nodes and initializers that no output depends on. Graph inputs stay.
     pub fn prune(&mut self) {
         let needed = self.ancestors(self.outputs.iter().copied());

@@ -2,10 +2,12 @@
 
 use super::Error;
 use super::proto::TensorProto;
+use crate::mapped;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// A file's contents as a read-only memory map: pages are loaded when first used and shared between processes.
 ///
@@ -27,12 +29,7 @@ pub fn map(path: &Path) -> Result<Bytes, Error> {
         return Ok(Bytes::new());
     }
     let file = File::open(path).map_err(opening)?;
-    // SAFETY: The map is read-only and private to this function until `Bytes` owns it, which keeps it mapped for as long
-    // as any slice of it lives. Its contents change only if another program writes into the file in place: a base and a
-    // bundle are documented as never written to, and this program replaces files by renaming (see `atomic`), which
-    // leaves the mapped inode as it is.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(opening)?;
-    Ok(Bytes::from_owner(map))
+    mapped::map(&Arc::new(file), metadata.len()).map_err(opening)
 }
 
 /// The external-data files of one model.

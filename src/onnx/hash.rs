@@ -3,6 +3,7 @@
 use super::proto::GraphProto;
 use super::{names, node};
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
+use crate::mapped;
 use blake3::Hasher;
 use prost::Message;
 
@@ -53,6 +54,8 @@ fn hash_constant(name: &str, constant: &Tensor) -> blake3::Hash {
     let mut hasher = Hasher::new();
     text(&mut hasher, name);
     tensor(&mut hasher, constant);
+    // Read once: the next reader is another file's, the bundle's.
+    mapped::forget_pages(&constant.data);
     hasher.finalize()
 }
 

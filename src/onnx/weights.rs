@@ -13,6 +13,7 @@ use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto};
 use super::{Error, external, names, read};
 use crate::atomic::write_atomically;
 use crate::graph::{Graph, Tensor};
+use crate::mapped;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::ops::Range;
@@ -41,6 +42,11 @@ pub struct WeightsFile {
 }
 
 impl WeightsFile {
+    /// How long the file is at least.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|range| range.end).max().unwrap_or(0)
+    }
+
     /// The same again from the graph-only model files of a bundle, each of which names the tensors that it uses.
     /// `None` if no tensor of them is external.
     ///
@@ -114,6 +120,7 @@ pub fn write_weights<'t>(
             let start = end.next_multiple_of(ALIGNMENT_BYTES);
             writer.write_all(&[0; ALIGNMENT_BYTES as usize][..(start - end) as usize])?;
             writer.write_all(&tensor.data)?;
+            mapped::forget_pages(&tensor.data);
             end = start + tensor.data.len() as u64;
             shared.insert(key, start..end);
             places.insert(name.to_string(), start..end);

@@ -168,7 +168,9 @@ pub struct Divided {
 pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
-    let Cut { body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
+    let Cut { mut body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
+    body.constants_first();
+    tail.constants_first();
     engine::infer_types(&mut tail)?;
     let output_ty = tail.ty(tail.outputs[0]).cloned();
     let width = output_ty.as_ref().and_then(|ty| ty.shape.as_ref()?.last()?.fixed()).ok_or_else(|| Error::Width {
@@ -319,7 +321,9 @@ pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Who
     let outputs: Vec<ValueId> = [output].iter().chain(base.graph.outputs.iter().filter(keeps)).copied().collect();
     let learned = bundle.map(|bundle| bundle.parameters.iter().map(|p| p.id).collect::<Vec<_>>()).unwrap_or_default();
     let fed: Vec<ValueId> = base.graph.inputs.iter().chain(&learned).copied().collect();
-    let path = write_graph(&folder, "whole", &graph.extract("whole", &fed, &outputs), &weights)?;
+    let mut whole = graph.extract("whole", &fed, &outputs);
+    whole.constants_first();
+    let path = write_graph(&folder, "whole", &whole, &weights)?;
     let typed = base.graph.inputs.iter().zip(inputs).filter_map(|(id, name)| Some((name, base.graph.ty(*id)?.clone())));
     Ok(Whole { path, inputs: typed.collect() })
 }
@@ -328,9 +332,11 @@ pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Who
 fn weights_of(base: &Base, folder: &Path) -> Result<WeightsFile, Error> {
     let path = folder.join("weights.bin");
     let whole = folder.join("base.onnx");
-    if path.exists()
-        && whole.exists()
+    // A file that was cut off (a full disk, a power cut) is written again.
+    let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    if whole.exists()
         && let Ok(Some(known)) = WeightsFile::reopen([whole.as_path()])
+        && known.bytes() <= length
     {
         return Ok(known);
     }

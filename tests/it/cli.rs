@@ -11,6 +11,7 @@ mod interrupts;
 mod kinds;
 mod language;
 mod machine;
+mod memory;
 mod models;
 mod plan;
 mod solve;

@@ -79,7 +79,7 @@ fn every_option_gives_the_same_numbers() {
             let options = Options {
                 optimisation,
                 threads: 1,
-                prepacking: plain,
+                packed_bytes_max: if plain { u64::MAX } else { 0 },
                 arena: plain,
                 spinning: plain,
                 deterministic: plain,
@@ -484,7 +484,7 @@ fn mapped_weights_cost_no_private_memory() {
     let model = put(folder.path().join("model.onnx"), &onnx::encode(&b.finish(), &onnx::Weights::External(&weights)));
     runtime();
     let before = private_bytes();
-    let mut session = Session::from_file(&model, &Options { prepacking: false, ..Options::default() }).unwrap();
+    let mut session = Session::from_file(&model, &Options { packed_bytes_max: 0, ..Options::default() }).unwrap();
     let x = Tensor::from_f32(&[1, SIDE], &vec![1.0; SIDE as usize]);
     assert_eq!(session.run(&[("x", &x)]).unwrap()[0].shape, [1, SIDE]);
     // Other tests run meanwhile; the weights are 144 MiB.

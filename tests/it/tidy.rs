@@ -32,15 +32,16 @@ use Outside::{Clock, Environment, Io, Random};
 #[rustfmt::skip]
 const MODULES: &[Module] = &[
     row("atomic",    &[],                                                    &[Clock, Environment, Random]),
+    row("mapped",    &[],                                                    &[Clock, Environment, Random]),
     row("graph",     &[],                                                    &[Clock, Environment, Random, Io]),
-    row("onnx",      &["atomic", "graph"],                                   &[Clock, Environment, Random]),
+    row("onnx",      &["atomic", "graph", "mapped"],                         &[Clock, Environment, Random]),
     row("cut",       &["graph"],                                             &[Clock, Environment, Random, Io]),
     row("adapter",   &["cut", "graph"],                                      &[Clock, Environment, Random, Io]),
     row("grad",      &["graph"],                                             &[Clock, Environment, Random, Io]),
     // Reads nothing of the environment, but forbids ONNX Runtime's telemetry there, which has no other switch in time.
     row("engine",    &["atomic", "graph", "onnx"],                           &[Clock, Random]),
     row("data",      &["atomic", "graph"],                                   &[Clock, Environment]),
-    row("cache",     &["atomic", "engine", "graph"],                         &[Clock, Environment, Random]),
+    row("cache",     &["atomic", "engine", "graph", "mapped"],               &[Clock, Environment, Random]),
     row("train",     &["adapter", "atomic", "cache", "cut", "data", "delta", "engine", "grad", "graph", "onnx"],
                                                                              &[Clock, Environment]),
     row("delta",     &[],                                                    &[Clock, Environment, Random]),
@@ -66,7 +67,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("image", &["data"]),
     ("indicatif", &["cli"]),
     ("jiff", &["cli"]),
-    ("memmap2", &["cache", "onnx"]),
+    ("libc", &["mapped"]),
+    ("memmap2", &["mapped"]),
     ("ort", &["engine"]),
     ("prost", &["onnx"]),
     ("rustix", &["cache", "cli"]),
@@ -288,12 +290,11 @@ fn unfinished_faults(file: &File) -> Vec<String> {
 
 /// `unsafe` outside its places, and `unsafe` without its reason.
 fn unsafe_faults(file: &File) -> Vec<String> {
-    let maps_files = paths(&file.tokens).iter().any(|path| path.segments[0] == "memmap2");
     let mut faults = Vec::new();
     for pair in file.tokens.windows(2).filter(|pair| pair[0].word() == Some("unsafe")) {
         let line = pair[0].line;
-        if !file.belongs_to("engine") && !maps_files {
-            faults.push(file.fault(line, "`unsafe` outside engine and the two mapping helpers"));
+        if !file.belongs_to("engine") && !file.belongs_to("mapped") {
+            faults.push(file.fault(line, "`unsafe` outside engine and the mapping module"));
         }
         let is_type = pair[1].word() == Some("extern");
         if !is_type && !has_safety_paragraph(&file.lines, line) {
@@ -400,17 +401,6 @@ fn files_are_named_introduced_and_short() {
 #[test]
 fn nothing_is_left_unfinished() {
     check(&["src", "tests", "benches", "fuzz/fuzz_targets"], unfinished_faults);
-}
-
-#[test]
-fn each_mapping_module_maps_in_one_file() {
-    for module in ["cache", "onnx"] {
-        let maps = |file: &File| paths(&file.tokens).iter().any(|path| path.segments[0] == "memmap2");
-        let files = files(&["src"]);
-        let mapping: Vec<&str> =
-            files.iter().filter(|file| file.belongs_to(module) && maps(file)).map(|file| file.path.as_str()).collect();
-        assert!(mapping.len() <= 1, "one mapping helper each, but {module} has {mapping:?}");
-    }
 }
 
 #[test]

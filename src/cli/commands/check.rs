@@ -58,7 +58,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         head: HeadChoice::Auto,
     };
     let bundle = prepare(&base, &request, &global.bundles()?)?;
-    let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(&base), args.seed)?;
+    let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(), args.seed)?;
     let word = |verdict| match verdict {
         Verdict::Agrees => "agrees",
         Verdict::Estimates => "estimates",

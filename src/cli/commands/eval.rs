@@ -58,7 +58,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     samples::refuse_other_width(&dataset, bundle.width)?;
     let forward = Forward {
         bundle: &bundle,
-        options: &args.compute.options(&base),
+        options: &args.compute.options(),
         store: Store::Memory,
         preprocessing: &[],
         stop: &*flag_on_signals()?,

@@ -56,7 +56,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         output: args.output.as_deref(),
         batch: args.batch,
         bundles: args.time.then_some(bundles.as_path()),
-        options: &args.compute.options(&base),
+        options: &args.compute.options(),
         clock: &|| began.elapsed().as_secs_f64(),
         process_bytes: private_bytes(),
     };

@@ -1,15 +1,14 @@
 //! The private memory that a run would take, before anything of it is loaded.
 
-use super::liveness;
-use crate::graph::{Graph, Node, TensorType, ValueId};
+use super::{liveness, weights};
+use crate::graph::{Dim, Graph, TensorType};
 use crate::train::error::Error;
 use crate::train::evaluate;
 use crate::train::features::{CHUNK, LIMITS};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Divided;
-use crate::train::step;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// What of the settings decides how much memory a run takes.
 #[derive(Debug, Clone)]
@@ -22,8 +21,8 @@ pub struct Demand<'a> {
     pub loss: &'a Loss,
     /// The update.
     pub optimizer: &'a Optimizer,
-    /// Whether ONNX Runtime copies weights into the layout of its kernels.
-    pub prepacking: bool,
+    /// Bytes of weights up to which a session gets copies of them ([`Options::packed_bytes_max`](crate::engine::Options::packed_bytes_max)).
+    pub packed_bytes_max: u64,
     /// Samples whose features stay in memory: all of a run without a cache on disk, else none.
     pub kept_samples: u64,
     /// Sizes of the named dimensions but the batch (a text's length).
@@ -33,14 +32,19 @@ pub struct Demand<'a> {
 /// Private memory of a run by what takes it, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
+    /// Everything at the moment when the body's session has just been made and nothing has run: its weights are there twice
+    /// where they are computed from others.
+    pub loading: u64,
     /// The body's session: weights as its kernels want them, and the arena of a chunk of samples with their inputs.
     pub body: u64,
     /// The step's session: weights and arena of a batch, features included.
     pub step: u64,
     /// The evaluation's session: weights and arena, features included.
     pub tail: u64,
-    /// Parameters, gradients, the optimiser's state and the best values.
+    /// Parameters, gradients and the optimiser's state.
     pub parameters: u64,
+    /// The best values so far, which are first copied after an evaluation.
+    pub best: u64,
     /// Features that are kept in memory for want of a disk.
     pub features: u64,
 }
@@ -48,13 +52,14 @@ pub struct Memory {
 /// Chunks of decoded samples besides the one in the body: two that wait and one in the making.
 const DECODED_AHEAD: u64 = 3;
 
-/// What a session takes besides weights and arena: its graph and its kernels.
-const SESSION_BYTES: u64 = 2 << 20;
+/// What a session takes besides weights and arena: threads, and for each node of its graph names, types and a kernel.
+const SESSION_BYTES: u64 = 1 << 20;
+const NODE_BYTES: u64 = 7 << 10;
 
 impl Memory {
     /// The peak of the run. The body is given back before the first evaluation.
     pub fn peak_bytes(&self) -> u64 {
-        self.features + self.step + self.parameters + self.body.max(self.tail)
+        self.loading.max(self.features + self.step + self.parameters + self.body.max(self.tail + self.best))
     }
 }
 
@@ -64,44 +69,54 @@ impl Memory {
 /// No step graph, or ONNX Runtime's refusal.
 pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error> {
     let step = divided.step(demand.loss)?;
-    // Twice: while the kernels' layout is made the original is still there, and its room is not given back to the system
-    // (measured: 21 MiB for a session over 12.8 MiB, 13 over 7.1).
-    let weights = |graph: &Graph| -> u64 {
-        // What a gradient dequantises is a part of the same bytes, and read where it lies.
-        let again = |node: &&Node| node.op == "DequantizeLinear" && node.name.starts_with(step::BACKWARD);
-        let dequantised = graph.nodes.iter().filter(again);
-        let mapped: HashSet<ValueId> = dequantised.filter_map(|node| node.inputs[0]).collect();
-        let packed = graph.initializers.iter().filter(|(id, _)| !mapped.contains(id));
-        let all: u64 = packed.map(|(_, tensor)| tensor.data.len() as u64).sum();
-        if demand.prepacking { 2 * all } else { 0 }
-    };
+    let body = liveness::bind(&divided.body, &sizes(&divided.body, CHUNK as u64, demand.dims))?;
     let arena = |graph: &Graph, batch: u64| -> Result<u64, Error> {
-        let bound = liveness::bind(graph, &sizes(graph, batch, demand.dims))?;
-        let fed: u64 = bound.inputs.iter().filter_map(|id| bound.ty(*id)).filter_map(liveness::bytes_of).sum();
-        Ok(liveness::arena_bytes(&bound) + fed)
+        let sized = with_rows_of(graph, &body);
+        let bound = liveness::bind(&sized, &sizes(&sized, batch, demand.dims))?;
+        Ok(liveness::arena_bytes(&bound) + fed_bytes(&bound))
     };
+    let copies_of = |graph: &Graph| weights::copies(graph, demand.packed_bytes_max);
     let values: u64 = divided.adapted.parameters.iter().map(|parameter| parameter.initial.len() as u64).sum();
-    // First values, the bound inputs, their gradients, the copy that is saved and the best; in sums where several runs are averaged.
-    let feature: u64 = divided.features.iter().filter_map(|(_, ty)| row_bytes(ty, demand.dims)).sum();
-    let copies = 5 + u64::from(demand.accumulate > 1);
+    // First values, the bound inputs, their gradients and the copy that is saved; in sums where several runs are averaged.
+    let copies = 4 + u64::from(demand.accumulate > 1);
     let state = demand.optimizer.state_bytes_per_element() as u64;
-    let body = if divided.body.nodes.is_empty() {
-        0
-    } else {
-        let inputs: u64 =
-            divided.body.inputs.iter().filter_map(|id| row_bytes(divided.body.ty(*id)?, demand.dims)).sum();
-        SESSION_BYTES
-            + weights(&divided.body)
-            + arena(&divided.body, CHUNK as u64)?
-            + DECODED_AHEAD * CHUNK as u64 * inputs
-    };
+    let feature: u64 = body.outputs.iter().filter_map(|id| liveness::bytes_of(body.ty(*id)?)).sum();
+    let session = |graph: &Graph| SESSION_BYTES + NODE_BYTES * graph.nodes.len() as u64 + copies_of(graph).kept_bytes;
+    let (mut body_loaded, mut body_running) = (0, 0);
+    if !body.nodes.is_empty() {
+        body_loaded = session(&body);
+        body_running = body_loaded + liveness::arena_bytes(&body) + (1 + DECODED_AHEAD) * fed_bytes(&body);
+        body_loaded += copies_of(&body).loading_bytes;
+    }
     Ok(Memory {
-        body,
-        step: SESSION_BYTES + weights(&step) + arena(&step, demand.batch)? - values * 4,
-        tail: SESSION_BYTES + weights(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
+        // The first values, the copy that is saved and the bound inputs; gradients and state are not written to yet.
+        loading: body_loaded + session(&step) + session(&divided.tail) + values * 4 * 3,
+        body: body_running,
+        step: session(&step) + arena(&step, demand.batch)? - values * 4,
+        tail: session(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
         parameters: values * (4 * copies + state),
-        features: demand.kept_samples.saturating_mul(feature).min(LIMITS.memory_bytes),
+        best: values * 4,
+        features: demand.kept_samples.saturating_mul(feature / CHUNK as u64).min(LIMITS.memory_bytes),
     })
+}
+
+/// Bytes of a bound graph's inputs.
+fn fed_bytes(graph: &Graph) -> u64 {
+    graph.inputs.iter().filter_map(|id| liveness::bytes_of(graph.ty(*id)?)).sum()
+}
+
+/// The graph with what crosses the cut as large as the bound body gives it, but for the batch: a size that is computed (a
+/// text's length from the shape of its mask) has no name that could be given a number.
+fn with_rows_of(graph: &Graph, body: &Graph) -> Graph {
+    let mut sized = graph.clone();
+    for id in graph.inputs.clone() {
+        let given = body.find(graph.value_name(id)).and_then(|id| body.ty(id)).and_then(TensorType::fixed_shape);
+        let shape = sized.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_mut());
+        for (dim, size) in shape.into_iter().flatten().zip(given.into_iter().flatten()).skip(1) {
+            *dim = Dim::Fixed(size);
+        }
+    }
+    sized
 }
 
 /// Sizes by name: first dimensions are the batch.
@@ -111,18 +126,4 @@ fn sizes(graph: &Graph, batch: u64, dims: &BTreeMap<String, u64>) -> BTreeMap<St
         sizes.entry(name).or_insert(batch);
     }
     sizes
-}
-
-fn row_bytes(ty: &TensorType, dims: &BTreeMap<String, u64>) -> Option<u64> {
-    let sizes: Option<Vec<u64>> = ty
-        .shape
-        .as_ref()?
-        .iter()
-        .skip(1)
-        .map(|dim| match dim {
-            crate::graph::Dim::Named(name) => dims.get(name).copied(),
-            dim => dim.fixed(),
-        })
-        .collect();
-    Some((sizes?.iter().product::<u64>() * ty.dtype.bits() as u64).div_ceil(8))
 }

@@ -10,6 +10,7 @@ pub mod choice;
 pub mod liveness;
 pub mod memory;
 pub mod usefulness;
+mod weights;
 
 use super::error::Error;
 use super::features::{Features, Pass, Store};
@@ -224,7 +225,7 @@ impl Situation<'_> {
                 accumulate: if batch == self.settings.batch { self.settings.accumulate } else { 2 },
                 loss: &self.settings.loss,
                 optimizer: &self.settings.optimizer,
-                prepacking: self.options.prepacking,
+                packed_bytes_max: self.options.packed_bytes_max,
                 kept_samples: match self.store {
                     Store::Memory => (self.split.train.len() + self.split.validation.len()) as u64,
                     Store::Disk(_) => 0,

@@ -18,7 +18,7 @@ fn ready() -> Place {
 }
 
 /// Starts the program and waits until it has said that so many epochs are done.
-fn started(place: &Place, arguments: &str, epochs: u32) -> (Child, BufReader<std::process::ChildStderr>) {
+pub fn started(place: &Place, arguments: &str, epochs: u32) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     if epochs > 0 {
@@ -43,7 +43,7 @@ fn send(child: &Child, signal: &str) {
 }
 
 /// The end of a program whose standard error is read to its end, so that it never waits for its reader.
-fn end(mut child: Child, mut lines: impl BufRead) -> (ExitStatus, String) {
+pub fn end(mut child: Child, mut lines: impl BufRead) -> (ExitStatus, String) {
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     (child.wait().unwrap(), rest)
