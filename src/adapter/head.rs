@@ -195,6 +195,7 @@ fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
 /// Gives an initializer another shape, all zeros. The types of what depends on it are inferred again, and only theirs: what
 /// an exporter wrote of other values, such as the name of an open dimension, no inference would find.
 pub(super) fn resize(graph: &mut Graph, id: ValueId, shape: &[u64]) {
+    cut::store_as_floats(graph, id);
     let count = shape.iter().product::<u64>() as usize;
     let tensor = Tensor::from_vec(shape, vec![0.0f32; count]);
     for dependent in graph.descendants([id]) {

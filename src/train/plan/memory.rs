@@ -69,7 +69,11 @@ impl Memory {
 /// No step graph, or ONNX Runtime's refusal.
 pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error> {
     let step = divided.step(demand.loss)?;
-    let body = liveness::bind(&divided.body, &sizes(&divided.body, CHUNK as u64, demand.dims))?;
+    // Where everything learns there is no body.
+    let body = match divided.body.nodes.is_empty() {
+        true => divided.body.clone(),
+        false => liveness::bind(&divided.body, &sizes(&divided.body, CHUNK as u64, demand.dims))?,
+    };
     let arena = |graph: &Graph, batch: u64| -> Result<u64, Error> {
         let sized = with_rows_of(graph, &body);
         let bound = liveness::bind(&sized, &sizes(&sized, batch, demand.dims))?;
