@@ -189,6 +189,29 @@ fn merging_and_rebuilding_give_the_same_outputs() {
     });
 }
 
+/// What an exporter wrote of a value, such as the name of an open dimension, decides what crosses the cut; a delta's tail
+/// must not have lost it.
+#[test]
+fn a_delta_is_rebuilt_on_the_cut_that_it_was_learned_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let models = [
+        "language/decoder",
+        "language/decoder_dynamo",
+        "transformers/llama",
+        "transformers/llama_eager",
+        "transformers/gpt2",
+        "transformers/qwen2",
+        "transformers/vit",
+    ];
+    for model in models {
+        let base = base(&format!("../{model}.onnx"));
+        let request = Request { method: Some(LORA), ..Request::default() };
+        let bundle = prepare(&base, &request, scratch.path()).unwrap_or_else(|error| panic!("{model}: {error}"));
+        let again = prepare_for_delta(&base, &change(&bundle), scratch.path()).unwrap();
+        assert_eq!(again.features, bundle.features, "{model}");
+    }
+}
+
 /// Of each format: with packed weights a layer has factors beside it, and a delta, but no other weight.
 #[test]
 fn a_quantised_base_begins_as_it_is_is_rebuilt_and_merged_where_it_has_weights() {
