@@ -121,6 +121,9 @@ struct Service<'a> {
 impl<'a> Service<'a> {
     fn new(config: Config, world: &'a World<'a>) -> Result<Self> {
         let history = adapters::history(&config.state)?;
+        if training::current(&config.state)?.is_none() {
+            training::end(&config.state)?;
+        }
         let mut service = Self {
             config,
             world,

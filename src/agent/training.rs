@@ -52,6 +52,8 @@ fn folder(state: &Path) -> PathBuf {
 pub fn begin(state: &Path, at: i64) -> Result<Run> {
     let draft = state.join(".run.tmp");
     remove(&draft)?;
+    // What is left of a run whose end was cut off.
+    remove(&folder(state))?;
     let mut samples = 0;
     for class in samples::visible(&state.join("samples/train"))? {
         let target = draft.join("data").join(class.file_name().unwrap_or_default());
@@ -286,4 +288,29 @@ fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Resu
 fn class_of(input: &str) -> String {
     let folder = Path::new(input).parent().and_then(Path::file_name);
     folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_cut_off_anywhere_lets_the_next_run_begin() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path();
+        fs::create_dir_all(state.join("samples/train/cat")).unwrap();
+        fs::write(state.join("samples/train/cat/a.png"), "a").unwrap();
+        let run = begin(state, 7).unwrap();
+        assert_eq!((run.samples, current(state).unwrap()), (1, Some(run)));
+        fs::remove_file(folder(state).join("run.json")).unwrap();
+        assert_eq!(current(state).unwrap(), None, "without its description it is no run");
+        let run = begin(state, 8).unwrap();
+        assert_eq!(current(state).unwrap(), Some(run));
+        // A snapshot that was not finished is made again.
+        end(state).unwrap();
+        fs::create_dir_all(state.join(".run.tmp/data/dog")).unwrap();
+        assert_eq!(begin(state, 9).unwrap().samples, 1);
+        assert!(!folder(state).join("data/dog").exists());
+        assert!(state.join("samples/train/cat/a.png").exists());
+    }
 }
