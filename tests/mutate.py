@@ -3,7 +3,7 @@
 
 A mutant is the project with one change in one line of src/grad/rules/*.rs: a sign turned, an operand or an operator
 exchanged, a comparison or a flag reversed, a number changed. The test of that file's cases (`grad_cases::reduce` for
-reduce.rs), or else that of all cases, must then fail: the mutant is killed. A survivor is either a change that changes
+reduce.rs), or else that of all cases or of quantised models, must then fail: the mutant is killed. A survivor is either a change that changes
 nothing (a guard that cannot be reached, another way to write the same) or a case that is missing.
 
     tests/mutate.py                        every mutant (half an hour on two cores)
@@ -223,7 +223,7 @@ def run(program, test, number):
 
 
 def survives(program, path, number):
-    return all(run(program, test, number)[0] == 0 for test in (test_of(path), "grad_cases"))
+    return all(run(program, test, number)[0] == 0 for test in (test_of(path), "grad_cases", "quantised"))
 
 
 def main():

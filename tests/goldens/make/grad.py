@@ -1075,7 +1075,8 @@ def scatter():
 # ------------------------------------------------------------------------------------------------- running the table
 
 PROTO = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "int32": TensorProto.INT32,
-         "bool": TensorProto.BOOL, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+         "bool": TensorProto.BOOL, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8,
+         "uint16": TensorProto.UINT16, "int16": TensorProto.INT16}
 
 
 def output_kinds(c, ys):
@@ -1094,7 +1095,7 @@ def onnx_outputs(c, arrays, ys):
             continue
         base = spec.kind.removeprefix("const_")
         array = np.asarray(array, {"float": np.float32, "int32": np.int32, "uint8": np.uint8,
-                                    "int8": np.int8}.get(base))
+                                    "int8": np.int8, "uint16": np.uint16, "int16": np.int16}.get(base))
         if spec.kind.startswith("const_"):
             initializers.append(onnx.numpy_helper.from_array(np.asarray(array), name))
             continue

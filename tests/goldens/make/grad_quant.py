@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from grad import NONE, In, case, const, const_x, write, x
+from grad import NONE, In, case, const, const_x, floats, write, x
 
 MS = dict(opset=1, domain="com.microsoft")
 
@@ -67,6 +67,12 @@ def activations():
              lambda q, s, z: (q - z) * s, axis=-1 if not domain else 1, **q)
     case("QuantizeLinear_no_zero", [x(3, 4).dyn(0), const(0.0107)], lambda a, s: clipped(a, s, 0, 0, 255), out="uint8",
          kink=True)
+    # What rounds to the last number that a type holds passes; what rounds beyond it does not.
+    edges = lambda lo, hi: floats([lo - 7, lo - 0.75, lo - 0.25, lo, lo + 0.75, 0.0, hi - 0.75, hi, hi + 0.25, hi + 0.75, hi + 7])
+    for kind, lo, hi, opset in (("int8", -128, 127, 17), ("uint8", 0, 255, 17), ("int16", -32768, 32767, 21),
+                                ("uint16", 0, 65535, 21)):
+        case(f"QuantizeLinear_edges_{kind}", [edges(lo, hi), const(1.0), whole(f"const_{kind}", 0)],
+             lambda a, s, z, lo=lo, hi=hi: clipped(a, s, z, lo, hi), out=kind, opset=opset, kink=True)
     case("QuantizeLinear_one", [x(3, 4).dyn(0), const([0.0107]), const_u8([128])],
          lambda a, s, z: clipped(a, s, z, 0, 255), out="uint8", kink=True)
     case("DequantizeLinear_no_zero", [i8(drawn(3, -128, 127, 3, 4), learns=True).dyn(0), const(0.125)], lambda q, s: q * s,

@@ -64,6 +64,8 @@ fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<OneNode, String>
             "int32" => DType::Int32,
             "uint8" => DType::Uint8,
             "int8" => DType::Int8,
+            "uint16" => DType::Uint16,
+            "int16" => DType::Int16,
             _ => DType::Float,
         };
         let tensor = || arrays[&format!("{}/{name}", case.name)].tensor(dtype);
@@ -245,6 +247,12 @@ fn floats(tensor: &Tensor) -> Vec<f64> {
         DType::Int64 => tensor.as_slice::<i64>().expect("aligned").iter().map(|index| *index as f64).collect(),
         DType::Int32 => tensor.as_slice::<i32>().expect("aligned").iter().map(|index| f64::from(*index)).collect(),
         DType::Uint8 => tensor.data.iter().map(|byte| f64::from(*byte)).collect(),
+        DType::Uint16 => {
+            tensor.data.chunks_exact(2).map(|two| f64::from(u16::from_le_bytes([two[0], two[1]]))).collect()
+        }
+        DType::Int16 => {
+            tensor.data.chunks_exact(2).map(|two| f64::from(i16::from_le_bytes([two[0], two[1]]))).collect()
+        }
         DType::Int8 => tensor.data.iter().map(|byte| f64::from(*byte as i8)).collect(),
         _ => tensor.to_f32().expect("a float tensor").into_iter().map(f64::from).collect(),
     }

@@ -88,6 +88,11 @@ pub fn float_tensor(dtype: DType, shape: &[u64], values: &[f64]) -> Tensor {
         DType::Double => Tensor::from_vec(shape, values.to_vec()),
         DType::Uint8 => Tensor::from_vec(shape, values.iter().map(|value| *value as u8).collect::<Vec<u8>>()),
         DType::Int8 => Tensor::from_vec(shape, values.iter().map(|value| *value as i8).collect::<Vec<i8>>()),
+        // Both hold their numbers modulo 65,536.
+        DType::Uint16 | DType::Int16 => {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| (*value as i32 as u16).to_le_bytes()).collect();
+            Tensor { dtype, shape: shape.to_vec(), data: bytes.into() }
+        }
         _ => Tensor::from_vec(shape, values.iter().map(|value| *value as f32).collect::<Vec<f32>>()),
     }
 }
