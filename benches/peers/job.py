@@ -1,60 +1,52 @@
-"""The job that every peer does, and how it is measured: arguments, images, memory, and the line of JSON at the end.
-
-The job: learn to sort a folder of images (`<class>/<file>`) with EfficientNet-Lite0, where all but the last layers are
-frozen, without augmentation; then count how many images of another folder are sorted right.
-"""
+"""How every peer is measured: arguments, times, memory, and the line of JSON at the end. `samples.py` says what is learned."""
 
 import argparse
 import json
 import os
 import pathlib
-import random
 import statistics
 import sys
 import threading
 import time
 
-import numpy as np
-from PIL import Image
-
-SIZE = 224
+WORKLOADS = ("head", "tail", "lora-encoder", "lora-lm")
 
 
 def parse(description):
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("train", type=pathlib.Path, help="folder with a folder of images a class")
-    parser.add_argument("--test", type=pathlib.Path, help="folder of the same form, to count right answers (after all)")
-    parser.add_argument("--mode", choices=["head", "tail"], default="head",
-                        help="head: the classifier learns; tail: the last convolution too")
+    parser.add_argument("workload", choices=WORKLOADS, help="what learns, and from what: README.md")
+    parser.add_argument("data", type=pathlib.Path, help="a folder with a folder of images a class; JSONL; a text")
+    parser.add_argument("--test", type=pathlib.Path, help="data of the same form, for the accuracy or loss after all")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="the base, as ONNX")
+    parser.add_argument("--tokenizer", type=pathlib.Path, help="tokenizer.json, for texts")
+    parser.add_argument("--cache", action="store_true", help="run the frozen part once a sample only")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--length", type=int, default=32, help="tokens of a sample")
+    parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["prepare", "train"], help=argparse.SUPPRESS)
+    parser.add_argument("--prepared", type=pathlib.Path, help=argparse.SUPPRESS)
     return parser
 
 
-def listing(folder):
-    """Files and labels, classes in the order of their names."""
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    files = [(file, label) for label, name in enumerate(classes) for file in sorted((folder / name).iterdir())]
-    return files, classes
-
-
-def load(file):
-    """[3, 224, 224] float32, as the model's publisher trained it: (value - 127) / 128."""
-    image = Image.open(file).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return ((np.asarray(image, np.float32) - 127.0) / 128.0).transpose(2, 0, 1).copy()
-
-
-def batches(files, size, shuffle=None):
-    """Images and labels of each batch, decoded when asked for; the last one may be smaller."""
-    order = list(range(len(files)))
-    if shuffle is not None:
-        shuffle.shuffle(order)
-    for start in range(0, len(order), size):
-        chosen = [files[i] for i in order[start:start + size]]
-        yield np.stack([load(file) for file, _ in chosen]), np.array([label for _, label in chosen], np.int64)
+def in_two(args, prepare, train):
+    """What another machine could have made beforehand is made in a process of its own: neither its time nor its memory
+    counts."""
+    if args.only == "prepare":
+        return prepare(args, args.prepared)
+    if args.only == "train":
+        return train(args, args.prepared)
+    import subprocess
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        again = [sys.executable, *sys.argv, "--prepared", folder, "--only"]
+        made = subprocess.run([*again, "prepare"], capture_output=True, text=True)
+        if made.returncode:
+            raise SystemExit(f"cannot prepare: {made.stderr[-2000:]}")
+        raise SystemExit(subprocess.run([*again, "train"]).returncode)
 
 
 def since_process_start():
@@ -88,23 +80,27 @@ class Measure:
         """Remembers what the libraries alone take."""
         self.imported = status_bytes("RssAnon")
 
-    def step(self, run):
-        """One forward, backward and update, without the decoding of images."""
+    def step(self, run, *batch):
+        """One forward, backward and update, without the decoding of samples."""
         start = time.perf_counter()
-        loss = run()
+        loss = run(*batch)
         self.steps.append(time.perf_counter() - start)
         if self.first_step_s is None:
             self.first_step_s = since_process_start()
         return loss
 
-    def epoch(self, run):
-        start = time.perf_counter()
-        loss = run()
-        self.epochs.append(time.perf_counter() - start)
-        print(f"epoch {len(self.epochs)}: {self.epochs[-1]:.2f} s, loss {loss:.4f}", file=sys.stderr)
+    def epochs_of(self, count, batches, step):
+        """Trains `count` times on what `batches()` gives, by `step(inputs, labels)`, which returns the loss."""
+        for _ in range(count):
+            start = time.perf_counter()
+            losses = [self.step(step, *batch) for batch in batches()]
+            self.epochs.append(time.perf_counter() - start)
+            loss = sum(losses) / len(losses)
+            print(f"epoch {len(self.epochs)}: {self.epochs[-1]:.2f} s, loss {loss:.4f}", file=sys.stderr)
+        return self.training_ended()
 
     def training_ended(self):
-        """What the training cost; call it before the test images are looked at."""
+        """What the training cost; the test data come after it."""
         self.private = max(self.private, status_bytes("RssAnon"))
         self.done.set()
         return {
@@ -118,23 +114,15 @@ class Measure:
         }
 
 
-def accuracy(files, size, classify):
-    """Share of the files whose highest logit is their label's; `classify` takes images and gives [n, classes]."""
-    right = sum(int((classify(images).argmax(1) == labels).sum()) for images, labels in batches(files, size))
-    return right / len(files)
-
-
 def installed_bytes():
     """What the environment of this script takes on disk."""
     return sum(p.stat().st_size for p in pathlib.Path(sys.prefix).rglob("*") if p.is_file() and not p.is_symlink())
 
 
-def report(peer, version, args, files, cost, right):
+def report(peer, version, args, samples, cost, tested):
+    """`tested`: share of right answers, or the mean loss of a token, on the test data; None without them."""
     print(json.dumps({
-        "peer": peer, "version": version, "mode": args.mode, "threads": args.threads, "epochs": args.epochs,
-        "batch": args.batch, "images": len(files), **cost, "accuracy": right, "installed_bytes": installed_bytes(),
+        "peer": peer + ("-cache" if args.cache else ""), "version": version, "workload": args.workload,
+        "threads": args.threads, "epochs": args.epochs, "batch": args.batch, "samples": samples, **cost,
+        "tested": tested, "installed_bytes": installed_bytes(),
     }))
-
-
-def shuffler(seed):
-    return random.Random(seed)
