@@ -4,7 +4,7 @@
 //! batch of 4 over about 96 MiB of fp32 weights in a file beside the model (the last two: 96 MiB of fp16 and int8), arena
 //! off, glibc's threshold as `runtime.rs` sets it; time as a ratio to the packed session's.
 //!
-//! | weights of | as ONNX Runtime does it | [`MAPPED`] | slower by |
+//! | weights of | as ONNX Runtime does it | [`MAPPED`], without [`COPYING`] | slower by |
 //! |---|---:|---:|---:|
 //! | `Gemm` | 98 MiB: packed for the kernel | 2 MiB | 1.5 |
 //! | `MatMul` | 98 MiB: packed | 2 MiB | 3 |
@@ -24,14 +24,19 @@ use crate::onnx::WeightsFile;
 use std::fs;
 use std::path::Path;
 
-/// The session configuration under which no weight of a file is copied. Entries that a version does not know it ignores.
-pub(super) const MAPPED: [(&str, &str); 2] = [
-    ("session.disable_prepacking", "1"),
-    (
-        "optimization.disable_specified_optimizers",
-        "ConstantFolding;FuseFp16InitializerToFp32NodeTransformer;ConvBNFusion;ConvMulFusion;ConvAddFusion;\
-         MatMulBatchNormFusion;TransposeOptimizer",
-    ),
+/// The session configuration under which, beside [`COPYING`], no weight of a file is copied. Entries that a version does not
+/// know it ignores.
+pub(super) const MAPPED: (&str, &str) = ("session.disable_prepacking", "1");
+
+/// The optimisers that write weights anew.
+pub(super) const COPYING: [&str; 7] = [
+    "ConstantFolding",
+    "FuseFp16InitializerToFp32NodeTransformer",
+    "ConvBNFusion",
+    "ConvMulFusion",
+    "ConvAddFusion",
+    "MatMulBatchNormFusion",
+    "TransposeOptimizer",
 ];
 
 /// Bytes of a model's weights, in its file and in the weights file that it refers to. A model that refers to files in

@@ -21,6 +21,11 @@ const FIRST_WITH_WEIGHTS_FOLDER: Version = Version(1, 21, 0);
 /// 8 bits had a loss of 10.8 without it and of 7.3 with it, and a feature would not be what an ARM device computes.
 const EXACT_INTEGERS: &str = "session.x64quantprecision";
 
+/// The configuration that leaves out optimisers by their names.
+const WITHOUT_OPTIMISERS: &str = "optimization.disable_specified_optimizers";
+/// The optimiser that unites equal nodes.
+const UNITING: &str = "CommonSubexpressionElimination";
+
 /// Keeps activations floats where weights in blocks are dequantised before a product: ONNX Runtime fuses the two, and would
 /// round the activations to 8 bits on the way, which the model does not say (a LoRA gradient of a small decoder was then off
 /// how its loss moved by 3 to 12 %).
@@ -59,6 +64,8 @@ pub struct Options {
     pub spinning: bool,
     /// Whether kernels must give the same bits in every run.
     pub deterministic: bool,
+    /// Whether nodes that are equal stay several: one is then computed where it is needed, not kept for the other.
+    pub equal_nodes: bool,
     /// Further entries of ONNX Runtime's session configuration, as its `session_options_config_keys.h` names them.
     pub entries: Vec<(String, String)>,
 }
@@ -73,6 +80,7 @@ impl Default for Options {
             arena: true,
             spinning: true,
             deterministic: true,
+            equal_nodes: false,
             entries: Vec::new(),
         }
     }
@@ -331,8 +339,16 @@ fn builder(options: &Options, packed: bool, exact: bool) -> Result<SessionBuilde
     builder = builder.with_inter_threads(1).map_err(words)?;
     builder = builder.with_intra_op_spinning(options.spinning).map_err(words)?;
     builder = builder.with_deterministic_compute(options.deterministic).map_err(words)?;
-    for (key, value) in if packed { &[][..] } else { &residence::MAPPED } {
-        builder = builder.with_config_entry(*key, *value).map_err(words)?;
+    let mut without: Vec<&str> = Vec::new();
+    if !packed {
+        builder = builder.with_config_entry(residence::MAPPED.0, residence::MAPPED.1).map_err(words)?;
+        without.extend(residence::COPYING);
+    }
+    if options.equal_nodes {
+        without.push(UNITING);
+    }
+    if !without.is_empty() {
+        builder = builder.with_config_entry(WITHOUT_OPTIMISERS, without.join(";")).map_err(words)?;
     }
     // A memory pattern is one block for all intermediate values, planned in a first run that has filled the arena without
     // it: both stay. Without it a step over EfficientNet-Lite0's last eight layers took 104 MB instead of 211, and no longer.

@@ -7,11 +7,13 @@
 
 mod at;
 mod faster;
+mod recompute;
 pub mod rules;
 mod unbroadcast;
 
 pub use at::At;
 pub use faster::with_faster_nodes;
+pub use recompute::{AGAIN, recompute};
 
 use crate::graph::{Builder, DType, Graph, Node, Val, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -20,7 +20,9 @@ pub fn step_session(
     let inputs: Vec<(&str, &[u64])> = bundle.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
     let mut outputs: Vec<(&str, &[u64])> = vec![(LOSS, &[])];
     outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
-    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, options)?, &inputs, &outputs)?;
+    // What the gradient computes again is there twice on purpose.
+    let options = engine::Options { equal_nodes: true, ..options.clone() };
+    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, &options)?, &inputs, &outputs)?;
     for (parameter, values) in bundle.parameters.iter().zip(values) {
         bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
     }
