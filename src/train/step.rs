@@ -114,7 +114,8 @@ pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, E
 fn order_for_memory(graph: &mut Graph) {
     let producers = graph.producers();
     let is_backward = |index: &usize| graph.nodes[*index].name.starts_with(BACKWARD);
-    let forward_shapes = graph.nodes.iter().enumerate().filter(|(index, node)| node.op == "Shape" && is_backward(index));
+    let forward_shapes =
+        graph.nodes.iter().enumerate().filter(|(index, node)| node.op == "Shape" && is_backward(index));
     let mut shapes: Vec<(usize, ValueId)> = forward_shapes
         .filter_map(|(_, node)| Some((*producers.get(&node.reads().next()?)?, node.writes().next()?)))
         .filter(|(producer, _)| !is_backward(producer))

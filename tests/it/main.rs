@@ -20,6 +20,7 @@ mod peft;
 mod plan;
 mod pooling;
 mod quantised;
+mod recompute;
 mod solve;
 mod tidy;
 mod training;

@@ -124,7 +124,8 @@ fn nothing_is_computed_that_no_chosen_parameter_needs() {
     // Every node is needed for the loss or a chosen gradient, and there is no output for anything else.
     let needed = pruned.ancestors(pruned.outputs.iter().copied());
     assert!(pruned.nodes.iter().all(|node| node.writes().any(|id| needed.contains(&id))));
-    assert_eq!(pruned.outputs.len(), 1 + chosen.len());
+    // The loss, a gradient each, and what orders the nodes.
+    assert_eq!(pruned.outputs.len(), 2 + chosen.len());
     // A backward node that reads the frozen weight's input only to make its gradient would have that weight's shape.
     let frozen: HashSet<&String> = learns.iter().filter(|name| !chosen.contains(name)).collect();
     assert!(!frozen.is_empty());
@@ -152,4 +153,25 @@ fn a_deeper_cut_takes_no_less_memory() {
         })
         .collect();
     assert!(peaks.windows(2).all(|pair| pair[0] <= pair[1]), "{peaks:?}");
+}
+
+#[test]
+fn a_step_asked_for_in_its_order_holds_less() {
+    runtime();
+    let base =
+        Base::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training/encoder_torchscript.onnx"))
+            .unwrap();
+    let all = candidates::full(&base, TARGET).unwrap().pop().unwrap().train;
+    let (ordered, _) = step(&base, &all);
+    let mut as_written = ordered.clone();
+    as_written.outputs.pop().expect("the node that asks for all others");
+    as_written.prune();
+    assert!(as_written.nodes.len() < ordered.nodes.len());
+    let peak = |step: &Graph| {
+        let mut sizes: BTreeMap<String, u64> =
+            edgetune::cut::batch_names(step).into_iter().map(|name| (name, 32)).collect();
+        sizes.extend(["seq", "sequence", "s"].map(|name| (name.to_string(), 64)));
+        peak(&bind(step, &sizes).unwrap()).bytes
+    };
+    assert!(peak(&ordered) < peak(&as_written) * 9 / 10, "{} and {} bytes", peak(&ordered), peak(&as_written));
 }
