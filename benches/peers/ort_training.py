@@ -24,7 +24,7 @@ def prepare(args, folder):
     import bases
     from onnxruntime.training import artifacts
 
-    model, learns, _, cut = bases.for_workload(args, len(samples.read(args, args.data).classes))
+    model, learns, logits, cut = bases.for_workload(args, len(samples.read(args, args.data).classes))
     if args.cache:
         model = bases.apart(model, cut, folder)
     for node in model.graph.node:
@@ -34,6 +34,7 @@ def prepare(args, folder):
     frozen = [i.name for i in model.graph.initializer if i.name not in learns and i.dims and i.data_type == 1]
     artifacts.generate_artifacts(model, requires_grad=learns, frozen_params=frozen, artifact_directory=str(folder),
                                  loss=artifacts.LossType.CrossEntropyLoss, optimizer=artifacts.OptimType.AdamW)
+    (folder / "logits").write_text(logits)
 
 
 def train(args, folder):
@@ -69,7 +70,7 @@ def train(args, folder):
     right = None
     if args.test:
         module.eval()
-        module.export_model_for_inferencing(f"{folder}/inference.onnx", [module.output_names()[-1]])
+        module.export_model_for_inferencing(f"{folder}/inference.onnx", [(folder / "logits").read_text()])
         session = onnxruntime.InferenceSession(f"{folder}/inference.onnx", options, providers=["CPUExecutionProvider"])
         wanted = [value.name for value in session.get_inputs()]
 

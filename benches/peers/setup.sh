@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the virtual environments of the peers: DIR/pytorch and DIR/ort-training. What is there already stays.
+# Makes the virtual environments of the peers: DIR/pytorch, DIR/ort-training and DIR/onnxsim. What is there already stays.
 # Further arguments go to pip, for instance the index of CPU-only builds of torch. PYTHON chooses the interpreter.
 #
-#   sh setup.sh DIR [pytorch|ort-training|all] [PIP ARGUMENTS…]
+#   sh setup.sh DIR [pytorch|ort-training|onnxsim|all] [PIP ARGUMENTS…]
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-into=${1:?usage: setup.sh DIR [pytorch|ort-training|all] [pip arguments]}
+into=${1:?usage: setup.sh DIR [pytorch|ort-training|onnxsim|all] [pip arguments]}
 which=${2:-all}
 shift
 [ $# -eq 0 ] || shift
@@ -28,3 +28,4 @@ environment() {
 
 environment pytorch "$@"
 environment ort-training "$@"
+environment onnxsim "$@"
