@@ -9,18 +9,18 @@
 //! A record is written before its key, so a killed process leaves at worst a record without a key, whose slot is taken
 //! next. A device that loses power may leave keys without their records; the checksum, which is compared when a process
 //! first reads a record, finds those, as it finds every damage. Slots with a key are never written again, which is what
-//! makes mapping them sound.
+//! makes mapping them sound. In memory there is an index alone (see `index.rs`): keys are read from their file, one by one.
 //!
 //! Whoever holds the lock on `keys` writes. Everybody holds a shared lock on `records` as long as it may be mapped;
 //! whoever gets that lock for itself may shorten or remove the file.
 
+use super::index::{Index, SLOTS_MAX};
 use super::layout::aligned;
 use super::{Key, Limits, evict};
 use crate::mapped;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,10 +60,13 @@ pub(super) struct Disk {
     features: PathBuf,
     folder: PathBuf,
     records: Arc<File>,
-    /// Open for writing if this process is the one that writes.
-    keys: Option<File>,
-    entries: HashMap<Key, Entry>,
+    keys: File,
+    /// Whether this process is the one that writes: it holds the lock on `keys`.
+    writes: bool,
+    index: Index,
     slots: u64,
+    /// Of each slot, whether its record was compared with its checksum.
+    verified: Vec<bool>,
     stride: usize,
     map: Bytes,
     scratch: Vec<u8>,
@@ -72,13 +75,6 @@ pub(super) struct Disk {
     allowed_bytes: u64,
     /// Records that were found damaged.
     pub damaged: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    slot: u64,
-    checksum: [u8; 8],
-    verified: bool,
 }
 
 impl Disk {
@@ -93,7 +89,7 @@ impl Disk {
         // Features tell about the samples: they are nobody else's to read.
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         evict::mark_used(features, folder)?;
-        let mut keys = open_file(&folder.join(KEYS))?;
+        let keys = open_file(&folder.join(KEYS))?;
         let writes = match keys.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => false,
@@ -102,7 +98,7 @@ impl Disk {
         refuse_removed(&keys)?;
         let path = folder.join(RECORDS);
         let slots_max = limits.disk_bytes / (stride as u64 + ENTRY_BYTES);
-        if writes && read_keys(&mut keys, id, stride)?.is_none() {
+        if writes && !has_head(&keys, id, stride)? {
             start_over(&keys, &path, id, stride)?;
         }
         let records = open_file(&path)?;
@@ -112,21 +108,20 @@ impl Disk {
         records.try_lock_shared()?;
         refuse_removed(&records)?;
         // Only now: what is read under the lock nobody takes away again.
-        let mut entries = read_keys(&mut keys, id, stride)?.unwrap_or_default();
-        entries.truncate((records.metadata()?.len() / stride as u64) as usize);
+        let in_keys = if has_head(&keys, id, stride)? { slots_of(&keys)? } else { 0 };
+        let slots = in_keys.min(records.metadata()?.len() / stride as u64).min(SLOTS_MAX);
         if writes {
-            keys.set_len(HEAD_BYTES + entries.len() as u64 * ENTRY_BYTES)?;
+            keys.set_len(HEAD_BYTES + slots * ENTRY_BYTES)?;
         }
-        let slots = entries.len() as u64;
-        let entries =
-            (0..).zip(entries).map(|(slot, (key, checksum))| (key, Entry { slot, checksum, verified: false }));
         let disk = Self {
             features: features.to_owned(),
             folder: folder.to_owned(),
             records: Arc::new(records),
-            keys: writes.then_some(keys),
-            entries: entries.collect(),
+            index: indexed(&keys, slots)?,
+            keys,
+            writes,
             slots,
+            verified: vec![false; slots as usize],
             stride,
             map: Bytes::new(),
             scratch: vec![0; stride],
@@ -142,7 +137,7 @@ impl Disk {
     }
 
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.index.len()
     }
 
     pub fn bytes(&self) -> u64 {
@@ -150,7 +145,17 @@ impl Disk {
     }
 
     pub fn contains(&self, sample: &Key) -> bool {
-        self.entries.contains_key(sample)
+        self.find(sample).is_some()
+    }
+
+    /// The slot of a sample, with its record's checksum.
+    fn find(&self, sample: &Key) -> Option<(u32, [u8; 8])> {
+        let mut found = None;
+        let slot = self.index.find(sample, |slot| {
+            found = sealed(&self.keys, slot).ok().filter(|(key, _)| key == sample);
+            found.is_some()
+        });
+        slot.zip(found.map(|(_, checksum)| checksum))
     }
 
     fn slot_bytes(&self) -> u64 {
@@ -159,16 +164,15 @@ impl Disk {
 
     /// The record of a sample, if it is here and whole. A damaged one is forgotten.
     pub fn get(&mut self, sample: &Key) -> Option<Bytes> {
-        let entry = *self.entries.get(sample)?;
-        let record = self.read(entry.slot).ok();
-        let whole = record.filter(|bytes| entry.verified || checksum(sample, bytes) == entry.checksum);
-        match whole {
-            Some(_) => self.entries.insert(*sample, Entry { verified: true, ..entry }),
-            None => {
-                self.damaged += 1;
-                self.entries.remove(sample)
-            }
-        };
+        let (slot, sum) = self.find(sample)?;
+        let verified = self.verified[slot as usize];
+        let whole = self.read(slot.into()).ok().filter(|bytes| verified || checksum(sample, bytes) == sum);
+        if whole.is_some() {
+            self.verified[slot as usize] = true;
+        } else {
+            self.damaged += 1;
+            self.index.remove(sample, slot);
+        }
         whole
     }
 
@@ -189,19 +193,24 @@ impl Disk {
 
     /// Appends a record that `fill` copies into zeros. `false` if writing has stopped earlier.
     pub fn append(&mut self, sample: &Key, fill: impl FnOnce(&mut [u8])) -> Result<bool, Stop> {
-        if self.keys.is_none() {
+        if !self.writes {
             return Ok(false);
         }
         let written = self.make_room().and_then(|()| Ok(self.write(sample, fill)?));
+        self.stop_unless(written).map(|()| true)
+    }
+
+    /// Lets another process try its luck where this one had none.
+    fn stop_unless(&mut self, written: Result<(), Stop>) -> Result<(), Stop> {
         if written.is_err() {
-            // The lock goes with the file: another process may try its luck.
-            self.keys = None;
+            self.writes = false;
+            // What cannot be unlocked is when the process ends.
+            let _ = self.keys.unlock();
         }
-        written.map(|()| true)
+        written
     }
 
     fn write(&mut self, sample: &Key, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
-        let Some(keys) = &self.keys else { return Ok(()) };
         self.scratch.fill(0);
         fill(&mut self.scratch);
         let checksum = checksum(sample, &self.scratch);
@@ -209,8 +218,9 @@ impl Disk {
         let mut entry = [0; ENTRY_BYTES as usize];
         entry[..32].copy_from_slice(sample);
         entry[32..].copy_from_slice(&checksum);
-        keys.write_all_at(&entry, HEAD_BYTES + self.slots * ENTRY_BYTES)?;
-        self.entries.insert(*sample, Entry { slot: self.slots, checksum, verified: false });
+        self.keys.write_all_at(&entry, HEAD_BYTES + self.slots * ENTRY_BYTES)?;
+        self.index.insert(sample, self.slots as u32);
+        self.verified.push(false);
         self.slots += 1;
         self.allowed_bytes = self.allowed_bytes.saturating_sub(self.slot_bytes());
         Ok(())
@@ -219,6 +229,9 @@ impl Disk {
     /// Sees to it that one more record fits under the limits; the bodies used longest ago give way.
     fn make_room(&mut self) -> Result<(), Stop> {
         let needed_bytes = self.slot_bytes();
+        if self.slots == SLOTS_MAX {
+            return Err(Stop::LimitReached);
+        }
         while self.allowed_bytes < needed_bytes {
             let taken_bytes = evict::features_bytes(&self.features).max(self.bytes());
             let under_limit = self.limits.disk_bytes.saturating_sub(taken_bytes);
@@ -233,12 +246,11 @@ impl Disk {
 
     /// Brings records, then keys to the disk.
     pub fn flush(&mut self) -> Result<(), Stop> {
-        let Some(keys) = &self.keys else { return Ok(()) };
-        let flushed = self.records.sync_data().and_then(|()| keys.sync_data());
-        if flushed.is_err() {
-            self.keys = None;
+        if !self.writes {
+            return Ok(());
         }
-        Ok(flushed?)
+        let flushed = self.records.sync_data().and_then(|()| self.keys.sync_data());
+        self.stop_unless(flushed.map_err(Stop::from))
     }
 }
 
@@ -260,17 +272,43 @@ fn head(id: &Key, stride: usize) -> [u8; HEAD_BYTES as usize] {
 /// A sample's key and the checksum of its record.
 type Sealed = (Key, [u8; 8]);
 
-/// Those of all slots; none if the file is not of this body, layout and version.
-fn read_keys(keys: &mut File, id: &Key, stride: usize) -> io::Result<Option<Vec<Sealed>>> {
-    let mut bytes = Vec::new();
-    keys.seek(SeekFrom::Start(0))?;
-    keys.read_to_end(&mut bytes)?;
-    let Some(rest) = bytes.strip_prefix(&head(id, stride)) else { return Ok(None) };
-    let (entries, _torn) = rest.as_chunks::<{ ENTRY_BYTES as usize }>();
-    let split = |entry: &[u8; ENTRY_BYTES as usize]| {
-        (std::array::from_fn(|index| entry[index]), std::array::from_fn(|index| entry[32 + index]))
-    };
-    Ok(Some(entries.iter().map(split).collect()))
+/// Whether the file is of this body, layout and version.
+fn has_head(keys: &File, id: &Key, stride: usize) -> io::Result<bool> {
+    let mut found = [0; HEAD_BYTES as usize];
+    match keys.read_exact_at(&mut found, 0) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| found == head(id, stride)),
+    }
+}
+
+/// How many slots have a whole key.
+fn slots_of(keys: &File) -> io::Result<u64> {
+    Ok(keys.metadata()?.len().saturating_sub(HEAD_BYTES) / ENTRY_BYTES)
+}
+
+/// What the file of keys says of a slot.
+fn sealed(keys: &File, slot: u32) -> io::Result<Sealed> {
+    let mut entry = [0; ENTRY_BYTES as usize];
+    keys.read_exact_at(&mut entry, HEAD_BYTES + u64::from(slot) * ENTRY_BYTES)?;
+    Ok((std::array::from_fn(|index| entry[index]), std::array::from_fn(|index| entry[32 + index])))
+}
+
+/// The first slots by their samples. Of a sample that was appended again, after damage, the last slot counts.
+fn indexed(mut keys: &File, slots: u64) -> io::Result<Index> {
+    keys.seek(SeekFrom::Start(HEAD_BYTES))?;
+    let mut reader = BufReader::with_capacity(1 << 16, keys);
+    let mut index = Index::with_capacity(slots as usize);
+    let mut entry = [0; ENTRY_BYTES as usize];
+    for slot in 0..slots as u32 {
+        reader.read_exact(&mut entry)?;
+        let sample: Key = std::array::from_fn(|index| entry[index]);
+        let earlier = index.find(&sample, |slot| sealed(keys, slot).is_ok_and(|(key, _)| key == sample));
+        if let Some(earlier) = earlier {
+            index.remove(&sample, earlier);
+        }
+        index.insert(&sample, slot);
+    }
+    Ok(index)
 }
 
 /// Begins without records. The old file of records is unlinked, not emptied: somebody may have it mapped.
@@ -287,7 +325,7 @@ fn shorten_if_alone(records: &File, keys: &File, stride: usize, slots_max: u64) 
     if records.try_lock().is_err() {
         return Ok(());
     }
-    let slots = keys.metadata()?.len().saturating_sub(HEAD_BYTES) / ENTRY_BYTES;
+    let slots = slots_of(keys)?;
     let length = slots.min(slots_max) * stride as u64;
     if records.metadata()?.len() > length {
         keys.set_len(HEAD_BYTES + slots.min(slots_max) * ENTRY_BYTES)?;

@@ -10,6 +10,7 @@
 
 mod disk;
 mod evict;
+mod index;
 mod layout;
 
 use crate::graph::{Tensor, TensorType};

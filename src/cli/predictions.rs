@@ -66,7 +66,7 @@ pub fn predict(
     let Some(mut answers) = forward.run("predicting", dataset, &all, &[&values], printer)? else { return Ok(None) };
     let regression = adapter.task == Task::Regression;
     let answer = |(sample, logits): (usize, Vec<f32>)| Prediction {
-        input: dataset.name(sample).into(),
+        input: dataset.name(sample),
         classes: if regression { vec![] } else { scored(adapter, &logits, top) },
         values: if regression { logits } else { vec![] },
     };

@@ -183,6 +183,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     order.extend(&data.split.validation);
     let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
+    drop(order);
     let head;
     let mut learn =
         Learn { job, bundle: &bundle, data: &data, settings: &settings, options: &options, keep_start, until_s, stop };

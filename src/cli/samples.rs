@@ -331,7 +331,7 @@ pub fn check(dataset: &Dataset, added: bool, printer: &Printer) -> Result<Vec<da
 /// The first of the samples that a finding is about, in parentheses.
 fn examples(dataset: &Dataset, samples: &[usize]) -> String {
     const SHOWN: usize = 2;
-    let names: Vec<&str> = samples.iter().take(SHOWN).map(|sample| dataset.name(*sample)).collect();
+    let names: Vec<String> = samples.iter().take(SHOWN).map(|sample| dataset.name(*sample)).collect();
     let more = if samples.len() > SHOWN { ", …" } else { "" };
     if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
 }

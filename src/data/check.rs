@@ -3,7 +3,7 @@
 //! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
 
 use super::Labels;
-use std::collections::HashMap;
+use super::same::Same;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,15 +107,17 @@ fn values(rows: &ndarray::Array2<f32>, findings: &mut Vec<Finding>) {
 }
 
 fn contents(labels: &Labels, keys: &[[u8; 32]], findings: &mut Vec<Finding>) {
-    let mut first: HashMap<&[u8; 32], usize> = HashMap::new();
+    let same = Same::new(keys);
     let (mut repeated, mut conflicting) = (Vec::new(), Vec::new());
-    for (sample, key) in keys.iter().enumerate() {
-        match first.get(key) {
-            None => drop(first.insert(key, sample)),
-            Some(earlier) if labels.same(*earlier, sample) => repeated.push(sample),
-            Some(earlier) => conflicting.extend([*earlier, sample]),
+    for first in same.firsts() {
+        for sample in same.from(first).skip(1) {
+            match labels.same(first as usize, sample) {
+                true => repeated.push(sample),
+                false => conflicting.extend([first as usize, sample]),
+            }
         }
     }
+    repeated.sort_unstable();
     if !repeated.is_empty() {
         let severity = if repeated.len() * 20 > keys.len() { Severity::Warning } else { Severity::Note };
         let problem = format!("{} of {} samples repeat an earlier one's content", repeated.len(), keys.len());

@@ -5,20 +5,42 @@
 
 use super::image::{Limits, probe};
 use super::labels::{Labels, unknown_class};
+use super::names::Paths;
 use super::{Error, Report};
+use crate::mapped;
+use bytes::Bytes;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Names of sub-folders that are parts of a data set, not classes.
 const PARTS: [&str; 7] = ["train", "training", "test", "val", "valid", "validation", "eval"];
 
-/// One photograph on disk.
-#[derive(Debug, Clone)]
-pub(super) struct File {
-    pub path: PathBuf,
-    /// BLAKE3 of the file.
-    pub key: [u8; 32],
+/// Photographs on disk.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub paths: Paths,
+    /// BLAKE3 of each.
+    pub keys: Vec<[u8; 32]>,
+}
+
+impl Files {
+    /// Appends a photograph whose header is sound.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn push(&mut self, path: &Path, limits: &Limits) -> Result<(), String> {
+        let bytes = read_limited(path, limits).map_err(|error| error.to_string())?;
+        probe(&bytes, limits)?;
+        self.paths.push(path);
+        self.keys.push(*blake3::hash(&bytes).as_bytes());
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
 }
 
 /// Every photograph below `root`, class by class in the order of names.
@@ -29,7 +51,7 @@ pub(super) fn open(
     root: &Path,
     known: Option<&[String]>,
     limits: &Limits,
-) -> Result<(Vec<File>, Labels, Report), Error> {
+) -> Result<(Files, Labels, Report), Error> {
     let mut report = Report::default();
     let mut folders = Vec::new();
     for path in visible(root)? {
@@ -46,7 +68,7 @@ pub(super) fn open(
     }
     refuse_parts(root, &folders)?;
     let mut names: Vec<String> = folders.iter().map(|folder| class_name(folder)).collect::<Result<_, _>>()?;
-    let mut files = Vec::new();
+    let mut files = Files::default();
     let mut index = Vec::new();
     for (position, folder) in folders.iter().enumerate() {
         let class = match known {
@@ -76,21 +98,18 @@ pub(super) fn open(
 ///
 /// # Errors
 /// A path that cannot be read.
-pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Vec<File>, Report), Error> {
+pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Files, Report), Error> {
     let mut report = Report::default();
-    let mut files = Vec::new();
+    let mut files = Files::default();
     let mut left: Vec<PathBuf> = paths.iter().rev().cloned().collect();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(visible(&path)?.into_iter().rev());
         } else {
-            match read(&path, limits) {
-                Ok(file) => files.push(file),
-                // A file that somebody named must exist; a file found in a folder may be damaged.
-                Err(reason) => {
-                    fs::metadata(&path).map_err(|source| Error::io(&path, source))?;
-                    report.skipped.push((path, reason));
-                }
+            // A file that somebody named must exist; a file found in a folder may be damaged.
+            if let Err(reason) = files.push(&path, limits) {
+                fs::metadata(&path).map_err(|source| Error::io(&path, source))?;
+                report.skipped.push((path, reason));
             }
         }
     }
@@ -98,23 +117,15 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Vec
 }
 
 /// Appends a class's images and gives the number of files skipped.
-fn read_class(folder: &Path, limits: &Limits, files: &mut Vec<File>, report: &mut Report) -> Result<usize, Error> {
+fn read_class(folder: &Path, limits: &Limits, files: &mut Files, report: &mut Report) -> Result<usize, Error> {
     let before = report.skipped.len();
     for path in visible(folder)? {
-        let read = if path.is_dir() { Err("a folder inside a class folder".into()) } else { read(&path, limits) };
-        match read {
-            Ok(file) => files.push(file),
-            Err(reason) => report.skipped.push((path, reason)),
+        let is_folder = || Err("a folder inside a class folder".into());
+        if let Err(reason) = if path.is_dir() { is_folder() } else { files.push(&path, limits) } {
+            report.skipped.push((path, reason));
         }
     }
     Ok(report.skipped.len() - before)
-}
-
-/// A photograph whose header is sound, with its hash, or why it cannot be used.
-pub(super) fn read(path: &Path, limits: &Limits) -> Result<File, String> {
-    let bytes = read_limited(path, limits).map_err(|error| error.to_string())?;
-    probe(&bytes, limits)?;
-    Ok(File { path: path.into(), key: *blake3::hash(&bytes).as_bytes() })
 }
 
 /// A photograph's bytes, if it may be a sample.
@@ -124,11 +135,26 @@ pub(super) fn read_limited(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> 
 
 /// A file's bytes, unless there are too many or it is no plain file (a pipe would never end).
 pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    length(path, bytes_max)?;
+    fs::read(path)
+}
+
+/// As [`read_at_most`], but the pages stay the file's; where the system cannot map it, or not so much, it is read.
+pub(super) fn map_at_most(path: &Path, bytes_max: u64) -> io::Result<Bytes> {
+    let length = length(path, bytes_max)?;
+    match mapped::map(&Arc::new(fs::File::open(path)?), length) {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => fs::read(path).map(Bytes::from),
+    }
+}
+
+/// The bytes that a plain file has.
+fn length(path: &Path, bytes_max: u64) -> io::Result<u64> {
     let metadata = fs::metadata(path)?;
     match metadata.len() {
         _ if !metadata.is_file() => Err(io::Error::other("not a plain file")),
         size if size > bytes_max => Err(io::Error::other(format!("{size} bytes are too many (at most {bytes_max})"))),
-        _ => fs::read(path),
+        size => Ok(size),
     }
 }
 

@@ -83,15 +83,48 @@ impl Labels {
     }
 }
 
+/// What the label columns of rows hold, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    text: String,
+    ends: Vec<usize>,
+    columns: usize,
+}
+
+impl Cells {
+    /// Appends a row; each must have as many cells.
+    pub fn push<'c>(&mut self, row: impl Iterator<Item = &'c str>) {
+        let before = self.ends.len();
+        for cell in row {
+            self.text.push_str(cell);
+            self.ends.push(self.text.len());
+        }
+        self.columns = self.ends.len() - before;
+    }
+
+    /// The rows' cells.
+    fn rows(&self) -> impl Iterator<Item = Vec<&str>> {
+        let cell = |place: usize| {
+            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.text[start..self.ends[place]]
+        };
+        (0..self.len()).map(move |row| (row * self.columns..(row + 1) * self.columns).map(cell).collect())
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len() / self.columns.max(1)
+    }
+}
+
 /// Labels of rows of text.
 ///
-/// `cells[row][column]` is what the label columns hold; `at(row, problem)` makes the error that names the row. `known`
+/// `cells` is what the label columns hold; `at(row, problem)` makes the error that names the row. `known`
 /// are the classes in order, if the caller expects certain ones.
 ///
 /// # Errors
 /// An empty label, a class that is not in `known`, a number that is none, or a row with another count of numbers.
 pub(super) fn read(
-    cells: &[Vec<String>],
+    cells: &Cells,
     target: Target,
     known: Option<&[String]>,
     at: &dyn Fn(usize, String) -> Error,
@@ -102,48 +135,51 @@ pub(super) fn read(
         }
         Target::Values => values(cells, at),
         Target::Classes => {
-            let rows = cells.iter().enumerate().map(|(row, cells)| Ok([one_class(cells).map_err(|p| at(row, p))?]));
-            let rows: Vec<[String; 1]> = rows.collect::<Result<_, Error>>()?;
-            let names = class_names(rows.iter().flatten(), known);
-            let index = indices(&rows, &names, at)?.into_iter().map(|row| row[0]).collect();
+            let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
+            let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
+            let names = class_names(found, known);
+            let find = finder(&names, at);
+            let index = cells.rows().enumerate().map(|(row, cells)| find(row, one((row, cells))?));
+            let index = index.collect::<Result<_, Error>>()?;
+            drop(find);
             Ok(Labels::Classes { names, index })
         }
         Target::MultiLabel => {
-            let rows = cells.iter().enumerate().map(|(row, cells)| classes(cells).map_err(|p| at(row, p)));
-            let rows: Vec<Vec<String>> = rows.collect::<Result<_, Error>>()?;
-            let names = class_names(rows.iter().flatten(), known);
-            let mut table = Array2::zeros((rows.len(), names.len()));
-            for (row, positions) in indices(&rows, &names, at)?.into_iter().enumerate() {
-                positions.into_iter().for_each(|position| table[(row, position as usize)] = 1.0);
+            let several = |row, cells: &[&str]| classes(cells).map_err(|problem| at(row, problem));
+            let mut found = BTreeSet::new();
+            for (row, cells) in cells.rows().enumerate() {
+                found.extend(several(row, &cells)?);
             }
+            let names = class_names(found.iter().map(String::as_str).collect(), known);
+            let find = finder(&names, at);
+            let mut table = Array2::zeros((cells.len(), names.len()));
+            for (row, cells) in cells.rows().enumerate() {
+                for name in several(row, &cells)? {
+                    table[(row, find(row, &name)? as usize)] = 1.0;
+                }
+            }
+            drop(find);
             Ok(Labels::MultiLabel { names, rows: table })
         }
     }
 }
 
 /// Sorted; by number where every name is a whole number, so that `10` follows `9`.
-fn class_names<'a>(found: impl Iterator<Item = &'a String>, known: Option<&[String]>) -> Vec<String> {
+fn class_names(found: BTreeSet<&str>, known: Option<&[String]>) -> Vec<String> {
     if let Some(known) = known {
         return known.to_vec();
     }
-    let names: BTreeSet<&String> = found.collect();
-    let mut names: Vec<String> = names.into_iter().cloned().collect();
+    let mut names: Vec<String> = found.into_iter().map(str::to_string).collect();
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {
         names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
     }
     names
 }
 
-fn indices<R: AsRef<[String]>>(
-    rows: &[R],
-    names: &[String],
-    at: &dyn Fn(usize, String) -> Error,
-) -> Result<Vec<Vec<u32>>, Error> {
+/// Gives the position of a class that a row names.
+fn finder(names: &[String], at: &dyn Fn(usize, String) -> Error) -> impl Fn(usize, &str) -> Result<u32, Error> {
     let positions: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
-    let find = |row: usize, name: &String| {
-        positions.get(name.as_str()).copied().ok_or_else(|| at(row, unknown_class(name, names)))
-    };
-    rows.iter().enumerate().map(|(row, found)| found.as_ref().iter().map(|name| find(row, name)).collect()).collect()
+    move |row, name| positions.get(name).copied().ok_or_else(|| at(row, unknown_class(name, names)))
 }
 
 /// The sentence for a class that the model does not have.
@@ -154,18 +190,18 @@ pub(super) fn unknown_class(name: &str, known: &[String]) -> String {
     format!("class `{name}` is not among the model's {} classes ({shown}{rest}); rename or remove it", known.len())
 }
 
-fn one_class(cells: &[String]) -> Result<String, String> {
+fn one_class<'c>(cells: &[&'c str]) -> Result<&'c str, String> {
     let [cell] = cells else {
         return Err(format!("{} label columns for one class a sample; name one", cells.len()));
     };
     match cell.trim() {
         "" => Err("no label; give the row a class or remove it".into()),
         name if name.starts_with('[') => Err("a list of classes; choose a multi-label loss or give one class".into()),
-        name => Ok(name.into()),
+        name => Ok(name),
     }
 }
 
-fn classes(cells: &[String]) -> Result<Vec<String>, String> {
+fn classes(cells: &[&str]) -> Result<Vec<String>, String> {
     let [cell] = cells else {
         return Err(format!("{} label columns for sets of classes; name one", cells.len()));
     };
@@ -184,11 +220,11 @@ fn classes(cells: &[String]) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn values(cells: &[Vec<String>], at: &dyn Fn(usize, String) -> Error) -> Result<Labels, Error> {
+fn values(cells: &Cells, at: &dyn Fn(usize, String) -> Error) -> Result<Labels, Error> {
     let mut table = Vec::new();
     let mut width = None;
-    for (row, cells) in cells.iter().enumerate() {
-        let numbers = numbers(cells).map_err(|problem| at(row, problem))?;
+    for (row, cells) in cells.rows().enumerate() {
+        let numbers = numbers(&cells).map_err(|problem| at(row, problem))?;
         let expected = *width.get_or_insert(numbers.len());
         if numbers.len() != expected || expected == 0 {
             return Err(at(row, format!("{} target values where {} are expected", numbers.len(), expected.max(1))));
@@ -199,7 +235,7 @@ fn values(cells: &[Vec<String>], at: &dyn Fn(usize, String) -> Error) -> Result<
     Ok(Labels::Values(Array2::from_shape_vec(shape, table).expect("each row has the same width")))
 }
 
-fn numbers(cells: &[String]) -> Result<Vec<f32>, String> {
+fn numbers(cells: &[&str]) -> Result<Vec<f32>, String> {
     let mut found = Vec::with_capacity(cells.len());
     for cell in cells {
         let cell = cell.trim();
@@ -225,10 +261,11 @@ mod tests {
     use super::*;
 
     fn read_column(cells: &[&str], target: Target, known: Option<&[&str]>) -> Result<Labels, String> {
-        let cells: Vec<Vec<String>> = cells.iter().map(|cell| vec![cell.to_string()]).collect();
+        let mut rows = Cells::default();
+        cells.iter().for_each(|cell| rows.push(std::iter::once(*cell)));
         let known = known.map(|names| names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
         let at = |row: usize, problem: String| Error::line("t.csv", row as u64 + 1, problem);
-        read(&cells, target, known.as_deref(), &at).map_err(|error| error.to_string())
+        read(&rows, target, known.as_deref(), &at).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! running text; gives tokens with, for each position, the token that follows ([`Labels::NextTokens`]). Never runs a model.
 
 use super::labels::{IGNORED, Labels};
+use super::names::Names;
 use super::records::{self, Format, Row};
 use super::text::{self, Encoded, Tokens};
 use super::{Error, Options, folder};
@@ -209,7 +210,7 @@ pub(super) fn open(
     format: Format,
     max_length: u32,
     options: &Options,
-) -> Result<(Tokens, Labels, Vec<String>), Error> {
+) -> Result<(Tokens, Labels, Names), Error> {
     let inputs = text::inputs(path, options)?;
     let file = text::tokenizer_file(path, options)?;
     let stated = text::read_tokenizer(file)?.get_truncation().map(|truncation| truncation.max_length);
@@ -243,7 +244,7 @@ fn running(
     language: &Language,
     length: usize,
     options: &Options,
-) -> Result<(Vec<Sequence>, Vec<String>), Error> {
+) -> Result<(Vec<Sequence>, Names), Error> {
     let bytes = folder::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
     let text = String::from_utf8(bytes).map_err(|_| Error::content(path, "not UTF-8; save the file as UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -253,11 +254,7 @@ fn running(
     if text.trim().is_empty() || blocks.is_empty() {
         return Err(Error::content(path, "no text to learn from; give a file with more than a word"));
     }
-    Ok((blocks.clone(), numbered(path, blocks.len())))
-}
-
-fn numbered(path: &Path, count: usize) -> Vec<String> {
-    (0..count).map(|block| format!("{}[{block}]", path.display())).collect()
+    Ok((blocks, Names::Numbered(path.into())))
 }
 
 fn rows(
@@ -266,10 +263,10 @@ fn rows(
     language: &Language,
     length: usize,
     options: &Options,
-) -> Result<(Vec<Sequence>, Vec<String>), Error> {
+) -> Result<(Vec<Sequence>, Names), Error> {
     let frame = (language.prefix.as_slice(), language.suffix.as_slice());
     let mut packed = Stream::default();
-    let (mut samples, mut names) = (Vec::new(), Vec::new());
+    let (mut samples, mut lines) = (Vec::new(), Vec::new());
     records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let at = |problem: String| Error::line(path, row.line, problem);
         let (prompt, text) = texts(&row).map_err(at)?;
@@ -292,17 +289,17 @@ fn rows(
             }));
         }
         samples.push(sample);
-        names.push(format!("{}:{}", path.display(), row.line));
+        lines.push(u32::try_from(row.line).unwrap_or(u32::MAX));
         Ok(())
     })?;
     if options.packing {
         samples = packed.blocks(&language.prefix, length);
-        names = numbered(path, samples.len());
     }
     if samples.is_empty() {
         return Err(Error::content(path, "no row with two tokens or more to learn from"));
     }
-    Ok((samples, names))
+    let file = path.into();
+    Ok((samples, if options.packing { Names::Numbered(file) } else { Names::Lines { file, lines } }))
 }
 
 /// What is read and what is learned of a row.

@@ -10,8 +10,11 @@ mod folder;
 mod image;
 mod labels;
 mod language;
+mod names;
+mod npy;
 mod preprocessing;
 mod records;
+mod same;
 mod split;
 mod table;
 mod text;
@@ -27,8 +30,11 @@ pub use preprocessing::{
 pub use split::{Split, per_class, split};
 pub use text::Role as TextRole;
 
-use crate::graph::{DType, Tensor, TensorType};
-use folder::File;
+use crate::graph::{DType, Dim, Tensor, TensorType};
+use crate::mapped;
+use bytes::Bytes;
+use folder::Files;
+use names::Names;
 use std::path::{Path, PathBuf};
 use text::Tokens;
 
@@ -70,17 +76,17 @@ pub struct Dataset {
     samples: Samples,
     labels: Labels,
     keys: Vec<[u8; 32]>,
-    names: Vec<String>,
+    names: Names,
 }
 
 /// Where samples come from.
 #[derive(Debug)]
 enum Samples {
     /// Decoded when asked for.
-    Images { files: Vec<File>, input: String, preprocessing: ImagePreprocessing, limits: Limits },
+    Images { input: String, preprocessing: ImagePreprocessing, limits: Limits },
     /// Padded when asked for.
     Tokens(Tokens),
-    /// Kept in memory, `[samples, …]` for each model input.
+    /// `[samples, …]` for each model input, in memory or in a mapped file.
     Tensors(Vec<(String, Tensor)>),
 }
 
@@ -119,7 +125,7 @@ impl Dataset {
         };
         preprocessing.validate()?;
         let (files, report) = folder::open_unlabelled(paths, &options.limits)?;
-        if files.is_empty() {
+        if files.len() == 0 {
             let problem = "no JPEG or PNG file in it that can be read";
             return Err(match &report.skipped[..] {
                 [] => Error::content(first, format!("{problem}; name images or folders of them")),
@@ -138,7 +144,7 @@ impl Dataset {
                 return Err(Error::content(path, problem));
             }
             let arrays = arrays::open(path, options, labelled)?;
-            let names = (0..arrays.inputs[0].1.shape[0]).map(|row| format!("{}[{row}]", path.display())).collect();
+            let names = Names::Numbered(path.into());
             return Ok((Self::of_tensors(arrays.inputs, arrays.labels, names), Report::default()));
         }
         let Some(format) = records::format(path) else {
@@ -176,24 +182,27 @@ impl Dataset {
         }
     }
 
-    fn of_tensors(inputs: Vec<(String, Tensor)>, labels: Labels, names: Vec<String>) -> Self {
-        let key = |sample: usize| {
-            let mut hasher = blake3::Hasher::new();
-            for (name, tensor) in &inputs {
-                let row = slice(tensor, sample);
-                hasher.update(name.as_bytes()).update(row.ty().to_string().as_bytes()).update(&row.data);
-            }
-            *hasher.finalize().as_bytes()
+    fn of_tensors(inputs: Vec<(String, Tensor)>, labels: Labels, names: Names) -> Self {
+        let row = |sample: usize| {
+            let row = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor, bytes_of(tensor, sample)));
+            row_key(row)
         };
-        let keys = (0..names.len()).map(key).collect();
+        let keys = (0..labels.len())
+            .map(|sample| {
+                let key = row(sample);
+                // What a file of arrays has read in is given back now and then.
+                if sample % ROWS_READ == ROWS_READ - 1 {
+                    inputs.iter().for_each(|(_, tensor)| forget_rows(tensor, sample + 1 - ROWS_READ, sample));
+                }
+                key
+            })
+            .collect();
         Self { samples: Samples::Tensors(inputs), labels, keys, names }
     }
 
-    fn of_images(files: Vec<File>, labels: Labels, preprocessing: ImagePreprocessing, options: &Options) -> Self {
-        let keys = files.iter().map(|file| file.key).collect();
-        let names = files.iter().map(|file| file.path.display().to_string()).collect();
-        let samples = Samples::Images { files, input: only_input(options), preprocessing, limits: options.limits };
-        Self { samples, labels, keys, names }
+    fn of_images(files: Files, labels: Labels, preprocessing: ImagePreprocessing, options: &Options) -> Self {
+        let samples = Samples::Images { input: only_input(options), preprocessing, limits: options.limits };
+        Self { samples, labels, keys: files.keys, names: Names::Files(files.paths) }
     }
 
     /// The number of samples.
@@ -222,8 +231,8 @@ impl Dataset {
     }
 
     /// A sample's file, or file and line, for messages and predictions.
-    pub fn name(&self, sample: usize) -> &str {
-        &self.names[sample]
+    pub fn name(&self, sample: usize) -> String {
+        self.names.name(sample)
     }
 
     /// A sample's tensors, one a model input by name, without a batch axis. May be called from several threads.
@@ -234,14 +243,23 @@ impl Dataset {
         match &self.samples {
             Samples::Tokens(tokens) => Ok(tokens.load(sample)),
             Samples::Tensors(inputs) => {
-                Ok(inputs.iter().map(|(name, tensor)| (name.clone(), slice(tensor, sample))).collect())
+                // Out of the file, which may change, and aligned.
+                let rows = inputs.iter().map(|(name, tensor)| {
+                    let data = Bytes::copy_from_slice(bytes_of(tensor, sample));
+                    (name.clone(), Tensor { dtype: tensor.dtype, shape: tensor.shape[1..].to_vec(), data })
+                });
+                let rows: Vec<(String, Tensor)> = rows.collect();
+                let key = row_key(rows.iter().zip(inputs).map(|((name, row), (_, all))| (&name[..], all, &row.data[..])));
+                if key != self.keys[sample] {
+                    return Err(self.changed(sample));
+                }
+                Ok(rows)
             }
-            Samples::Images { files, input, preprocessing, limits } => {
-                let File { path, key } = &files[sample];
+            Samples::Images { input, preprocessing, limits } => {
+                let path = &self.names.file(sample);
                 let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
-                // A changed file under the old key would poison the feature cache.
-                if blake3::hash(&bytes) != *key {
-                    return Err(Error::content(path, "changed while it was in use; start again"));
+                if blake3::hash(&bytes) != self.keys[sample] {
+                    return Err(self.changed(sample));
                 }
                 let tensor = image::load(&bytes, preprocessing, limits).map_err(|reason| {
                     Error::content(path, format!("cannot be decoded ({reason}); replace or remove the file"))
@@ -249,6 +267,11 @@ impl Dataset {
                 Ok(vec![(input.clone(), tensor)])
             }
         }
+    }
+
+    /// A changed file under the old key would poison the feature cache.
+    fn changed(&self, sample: usize) -> Error {
+        Error::content(&self.names.file(sample), "changed while it was in use; start again")
     }
 }
 
@@ -280,11 +303,34 @@ fn only_input(options: &Options) -> String {
     options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default()
 }
 
-/// One sample of `[samples, …]`; shares the bytes.
-fn slice(tensor: &Tensor, sample: usize) -> Tensor {
-    let shape = tensor.shape[1..].to_vec();
-    let each = shape.iter().product::<u64>() as usize * tensor.dtype.bits() / 8;
-    Tensor { dtype: tensor.dtype, shape, data: tensor.data.slice(sample * each..(sample + 1) * each) }
+/// Rows of a mapped file that are read before their pages are given back.
+const ROWS_READ: usize = 1024;
+
+/// One sample of `[samples, …]`.
+fn bytes_of(tensor: &Tensor, sample: usize) -> &[u8] {
+    let each = row_bytes(tensor);
+    &tensor.data[sample * each..(sample + 1) * each]
+}
+
+fn row_bytes(tensor: &Tensor) -> usize {
+    tensor.shape[1..].iter().product::<u64>() as usize * tensor.dtype.bits() / 8
+}
+
+/// Gives the pages of some rows back, if they lie in a file.
+fn forget_rows(tensor: &Tensor, first: usize, last: usize) {
+    let each = row_bytes(tensor);
+    mapped::forget_pages(&tensor.data[first * each..(last + 1) * each]);
+}
+
+/// The hash of a row: for each input its name, the tensor that it is a row of, and its bytes.
+fn row_key<'a>(inputs: impl Iterator<Item = (&'a str, &'a Tensor, &'a [u8])>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for (name, tensor, bytes) in inputs {
+        let dims = tensor.shape[1..].iter().map(|size| Dim::Fixed(*size)).collect();
+        let ty = TensorType::new(tensor.dtype, dims);
+        hasher.update(name.as_bytes()).update(ty.to_string().as_bytes()).update(bytes);
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn image_preprocessing(path: &Path, options: &Options) -> Result<ImagePreprocessing, Error> {

@@ -2,8 +2,8 @@
 //!
 //! Pure functions of labels, content keys and a seed.
 
+use super::same::Same;
 use super::{Error, Labels};
-use std::collections::HashMap;
 
 /// Two disjoint sets of sample numbers, each in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,27 +29,27 @@ pub fn split(labels: &Labels, keys: &[[u8; 32]], fraction: f64, seed: u64) -> Re
     if keys.len() != labels.len() {
         return Err(Error::setting("keys", keys.len(), format!("there are {} labels", labels.len())));
     }
-    let memberships = memberships(labels);
-    let strata = strata(&memberships, same_content(keys));
+    let same = Same::new(keys);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut validates = vec![false; keys.len()];
     // Rounding the running sum instead of each stratum keeps the whole at the asked share when classes are small.
     let (mut wanted, mut taken) = (0.0, 0);
-    for mut groups in strata {
+    for mut groups in strata(labels, &same) {
         random.shuffle(&mut groups);
-        let size: usize = groups.iter().map(Vec::len).sum();
+        let size: usize = groups.iter().map(|first| same.from(*first).count()).sum();
         wanted += size as f64 * fraction;
         let share = (wanted.round() as usize).saturating_sub(taken);
         taken += share;
         let mut room = share.min(size.saturating_sub(1));
-        for group in groups {
-            if group.len() <= room {
-                room -= group.len();
-                group.into_iter().for_each(|sample| validates[sample] = true);
+        for first in groups {
+            let count = same.from(first).count();
+            if count <= room {
+                room -= count;
+                same.from(first).for_each(|sample| validates[sample] = true);
             }
         }
     }
-    keep_one_to_train(&memberships, keys, &mut validates);
+    keep_one_to_train(labels, keys, &mut validates);
     let (validation, train) = (0..keys.len()).partition(|sample| validates[*sample]);
     Ok(Split { train, validation })
 }
@@ -76,62 +76,51 @@ pub fn per_class(labels: &Labels, samples: &[usize], count: usize, seed: u64) ->
     Ok(order)
 }
 
-/// For each sample, the classes that it counts for.
-fn memberships(labels: &Labels) -> Vec<Vec<usize>> {
+/// Hands the classes that a sample counts for to `each`, in ascending order.
+fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(usize)) {
     match labels {
-        Labels::Classes { index, .. } => index.iter().map(|class| vec![*class as usize]).collect(),
+        Labels::Classes { index, .. } => each(index[sample] as usize),
         Labels::MultiLabel { rows, .. } => {
-            let positive = |row: ndarray::ArrayView1<f32>| {
-                row.iter().enumerate().filter(|(_, value)| **value > 0.0).map(|(class, _)| class).collect()
-            };
-            rows.rows().into_iter().map(positive).collect()
+            rows.row(sample).iter().enumerate().filter(|(_, value)| **value > 0.0).for_each(|(class, _)| each(class));
         }
-        Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => vec![vec![]; labels.len()],
+        Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => {}
     }
 }
 
-/// Sample numbers with equal keys together, in the order of their first.
-fn same_content(keys: &[[u8; 32]]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut places: HashMap<&[u8; 32], usize> = HashMap::new();
-    for (sample, key) in keys.iter().enumerate() {
-        let place = *places.entry(key).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
+/// First samples of their content by their rarest class; those without any class come first.
+fn strata(labels: &Labels, same: &Same) -> Vec<Vec<u32>> {
+    let mut counts = vec![0usize; labels.names().len()];
+    (0..labels.len()).for_each(|sample| classes_of(labels, sample, |class| counts[class] += 1));
+    let mut strata = vec![Vec::new(); counts.len() + 1];
+    for first in same.firsts() {
+        let mut rarest: Option<usize> = None;
+        classes_of(labels, first as usize, |class| {
+            if rarest.is_none_or(|other| counts[class] < counts[other]) {
+                rarest = Some(class);
+            }
         });
-        groups[place].push(sample);
-    }
-    groups
-}
-
-/// Groups by the rarest class of their first sample; those without any class come first.
-fn strata(memberships: &[Vec<usize>], groups: Vec<Vec<usize>>) -> Vec<Vec<Vec<usize>>> {
-    let classes = memberships.iter().flatten().max().map_or(0, |most| most + 1);
-    let mut counts = vec![0usize; classes];
-    memberships.iter().flatten().for_each(|class| counts[*class] += 1);
-    let mut strata = vec![Vec::new(); classes + 1];
-    for group in groups {
-        let rarest = memberships[group[0]].iter().min_by_key(|class| (counts[**class], **class));
-        strata[rarest.map_or(0, |class| class + 1)].push(group);
+        strata[rarest.map_or(0, |class| class + 1)].push(first);
     }
     strata
 }
 
 /// Hands one group back to training for each class that would have none there (conflicting duplicates and sets of
 /// classes can cause it).
-fn keep_one_to_train(memberships: &[Vec<usize>], keys: &[[u8; 32]], validates: &mut [bool]) {
-    let classes = memberships.iter().flatten().max().map_or(0, |most| most + 1);
-    let mut trains = vec![false; classes];
-    for (sample, classes) in memberships.iter().enumerate() {
-        classes.iter().filter(|_| !validates[sample]).for_each(|class| trains[*class] = true);
+fn keep_one_to_train(labels: &Labels, keys: &[[u8; 32]], validates: &mut [bool]) {
+    let mut trains = vec![false; labels.names().len()];
+    // Of each class, the first sample.
+    let mut firsts = vec![None; trains.len()];
+    for (sample, validates) in validates.iter().enumerate() {
+        classes_of(labels, sample, |class| {
+            trains[class] |= !validates;
+            firsts[class].get_or_insert(sample);
+        });
     }
-    for class in 0..classes {
-        let Some(sample) = memberships.iter().position(|of| of.contains(&class)).filter(|_| !trains[class]) else {
-            continue;
-        };
+    for (class, first) in firsts.into_iter().enumerate() {
+        let Some(sample) = first.filter(|_| !trains[class]) else { continue };
         for same in (0..keys.len()).filter(|other| keys[*other] == keys[sample]) {
             validates[same] = false;
-            memberships[same].iter().for_each(|class| trains[*class] = true);
+            classes_of(labels, same, |class| trains[class] = true);
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
-use super::arrays::Array;
-use super::folder::{self, File};
-use super::labels::{self, Labels, finite};
+use super::folder::{self, Files};
+use super::labels::{self, Cells, Labels, finite};
+use super::names::Names;
+use super::npy::Array;
 use super::records::{self, Format, Row};
-use super::{Error, Options, Report, arrays};
+use super::{Error, Options, Report};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -16,31 +17,31 @@ const FILE_COLUMNS: [&str; 3] = ["file", "image", "path"];
 /// Label cells row by row, with the line that each row came from.
 pub(super) struct LabelCells<'a> {
     path: &'a Path,
-    cells: Vec<Vec<String>>,
-    lines: Vec<u64>,
+    cells: Cells,
+    lines: Vec<u32>,
 }
 
 impl<'a> LabelCells<'a> {
     pub(super) fn new(path: &'a Path) -> Self {
-        Self { path, cells: Vec::new(), lines: Vec::new() }
+        Self { path, cells: Cells::default(), lines: Vec::new() }
     }
 
     /// Notes a row; `columns` are positions of its label columns, none for rows without labels.
     pub(super) fn push(&mut self, row: &Row, columns: &[usize]) {
-        self.cells.push(columns.iter().map(|column| row.cells[*column].clone()).collect());
-        self.lines.push(row.line);
+        self.cells.push(columns.iter().map(|column| row.cells[*column].as_str()));
+        self.lines.push(u32::try_from(row.line).unwrap_or(u32::MAX));
     }
 
     /// `file:line` for each row.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.lines.iter().map(|line| format!("{}:{line}", self.path.display())).collect()
+    pub(super) fn names(self) -> Names {
+        Names::Lines { file: self.path.into(), lines: self.lines }
     }
 
     pub(super) fn labels(&self, options: &Options, labelled: bool) -> Result<Labels, Error> {
         if !labelled {
-            return Ok(Labels::Unlabelled(self.cells.len()));
+            return Ok(Labels::Unlabelled(self.lines.len()));
         }
-        let at = |row: usize, problem: String| Error::line(self.path, self.lines[row], problem);
+        let at = |row: usize, problem: String| Error::line(self.path, self.lines[row].into(), problem);
         labels::read(&self.cells, options.target, options.classes.as_deref(), &at)
     }
 }
@@ -98,7 +99,7 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
     let labels = found.labels(options, labelled)?;
     let shape = vec![found.lines.len() as u64, width as u64];
     let dtype = options.inputs.first().map(|(_, dtype)| *dtype);
-    let features = arrays::to_tensor(Array { shape, numbers: arrays::Numbers::Floats(values) }, dtype);
+    let features = Array::of_floats(shape, values).tensor(dtype);
     let features = features.map_err(|problem| Error::content(path, problem))?;
     Ok(Numbers { features, labels, names: found.names() })
 }
@@ -108,7 +109,7 @@ pub(super) struct Numbers {
     /// `[rows, features]`, f32 unless the model's input has another type, in the order of columns.
     pub features: Tensor,
     pub labels: Labels,
-    pub names: Vec<String>,
+    pub names: Names,
 }
 
 /// A number, a truth value, or a list of numbers. On failure gives the cell or part that is none.
@@ -129,10 +130,10 @@ fn push_numbers(cell: &str, values: &mut Vec<f32>) -> Result<(), String> {
 ///
 /// # Errors
 /// A table without a column `file`, `image` or `path`, or without one usable photograph.
-pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(Vec<File>, Labels, Report), Error> {
+pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(Files, Labels, Report), Error> {
     let mut found = LabelCells::new(path);
     let mut report = Report::default();
-    let mut files = Vec::new();
+    let mut files = Files::default();
     let mut columns = None;
     records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let (file, label) = match &columns {
@@ -140,16 +141,13 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
             None => columns.insert((file_column(&row, path)?, label_columns(&row, path, options, true)?)),
         };
         let image = path.parent().unwrap_or(Path::new("")).join(&row.cells[*file]);
-        match folder::read(&image, &options.limits) {
-            Ok(image) => {
-                files.push(image);
-                found.push(&row, label);
-            }
+        match files.push(&image, &options.limits) {
+            Ok(()) => found.push(&row, label),
             Err(reason) => report.skipped.push((image, reason)),
         }
         Ok(())
     })?;
-    if files.is_empty() {
+    if files.len() == 0 {
         let problem = format!("none of the {} images that it names can be used", report.skipped.len());
         return Err(Error::content(path, problem));
     }

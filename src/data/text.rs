@@ -4,6 +4,7 @@
 //! a data set have the shape of its longest.
 
 use super::labels::Labels;
+use super::names::Names;
 use super::records::{self, Format};
 use super::table::{LabelCells, label_columns};
 use super::{Error, Options};
@@ -85,7 +86,7 @@ pub(super) fn open(
     max_length: u32,
     options: &Options,
     labelled: bool,
-) -> Result<(Tokens, Labels, Vec<String>), Error> {
+) -> Result<(Tokens, Labels, Names), Error> {
     let inputs = inputs(path, options)?;
     let (tokenizer, pad) = tokenizer(path, max_length, options)?;
     let mut found = LabelCells::new(path);

@@ -12,7 +12,7 @@ use crate::data::{self, Dataset, TextRole};
 use crate::engine::{Options, Session};
 use crate::graph::{Dim, Tensor, TensorType};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,19 +104,14 @@ impl Features {
         let mut body = Body::new(bundle, options);
         let sample = order.first().copied().unwrap_or(0);
         let first = inputs_of(&body.inputs, &dataset, sample)?;
-        let layout = layout(bundle, &mut body, &first, dataset.name(sample))?;
+        let layout = layout(bundle, &mut body, &first, &dataset.name(sample))?;
         let types: Vec<TensorType> = layout.iter().map(|(_, ty)| ty.clone()).collect();
         let body_key = body_key(bundle, preprocessing);
         let cache = match store {
             Store::Memory => Cache::in_memory(&types, LIMITS.memory_bytes)?,
             Store::Disk(root) => Cache::open(root, &body_key, &types, LIMITS)?,
         };
-        let mut asked = HashSet::new();
-        let missing: Vec<usize> = order
-            .iter()
-            .copied()
-            .filter(|sample| !cache.contains(&dataset.key(*sample)) && asked.insert(dataset.key(*sample)))
-            .collect();
+        let missing = missing(&cache, &dataset, order);
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };
         let to_compute = missing.len();
         let decoded =
@@ -238,19 +233,32 @@ impl Features {
     }
 }
 
+/// The samples that the cache lacks, in the order in which they are asked for; of those with the same content the first.
+fn missing(cache: &Cache, dataset: &Dataset, order: &[usize]) -> Vec<u32> {
+    let lacking = order.iter().filter(|sample| !cache.contains(&dataset.key(**sample)));
+    let lacking: Vec<u32> = lacking.map(|sample| *sample as u32).collect();
+    let key = |place: &u32| dataset.key(lacking[*place as usize] as usize);
+    let mut places: Vec<u32> = (0..lacking.len() as u32).collect();
+    places.sort_unstable_by_key(|place| (key(place), *place));
+    places.dedup_by(|later, earlier| key(later) == key(earlier));
+    places.sort_unstable();
+    places.iter().map(|place| lacking[*place as usize]).collect()
+}
+
 /// A thread that decodes chunk after chunk and waits when [`AHEAD`] are ready. It ends when the receiver is dropped.
 fn decode_ahead(
     inputs: Arc<Vec<(String, TensorType)>>,
     dataset: Arc<Dataset>,
-    missing: Vec<usize>,
+    missing: Vec<u32>,
     size: usize,
 ) -> Receiver<Decoded> {
     let (sender, receiver) = sync_channel(AHEAD);
     std::thread::spawn(move || {
         for chunk in missing.chunks(size) {
-            let batch = batch_of(&inputs, &dataset, chunk, size);
+            let chunk: Vec<usize> = chunk.iter().map(|sample| *sample as usize).collect();
+            let batch = batch_of(&inputs, &dataset, &chunk, size);
             let failed = batch.is_err();
-            if sender.send((chunk.to_vec(), batch)).is_err() || failed {
+            if sender.send((chunk, batch)).is_err() || failed {
                 return;
             }
         }
@@ -270,7 +278,7 @@ fn body_key(bundle: &Bundle, preprocessing: &[u8]) -> cache::Key {
 fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) -> Result<Vec<Tensor>, Error> {
     let mut loaded = dataset.load(sample)?;
     let failed = |input: &str, problem: String| Error::Sample {
-        sample: dataset.name(sample).into(),
+        sample: dataset.name(sample),
         input: input.into(),
         problem,
     };
@@ -330,7 +338,7 @@ fn batch_of(
         if let Some(row) = samples.iter().position(|sample| sample[index].shape != first.shape) {
             let (shape, others) = (&samples[row][index].shape, &first.shape);
             return Err(Error::Sample {
-                sample: dataset.name(chunk[row]).into(),
+                sample: dataset.name(chunk[row]),
                 input: input.clone(),
                 problem: format!("has shape {shape:?}, the samples before it {others:?}; all must be alike"),
             });

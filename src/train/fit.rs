@@ -16,6 +16,7 @@ use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -500,8 +501,10 @@ fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Lab
         hasher.update(format!("{}{:?}", parameter.name, parameter.shape).as_bytes());
     }
     // `{:?}` of plain values is stable within one version of edgetune, which is all a checkpoint promises.
-    hasher.update(format!("{split:?}{labels:?}{settings:?}").as_bytes());
-    *hasher.finalize().as_bytes()
+    // Buffered, but never as a whole: it grows with the samples.
+    let mut text = std::io::BufWriter::with_capacity(1 << 12, hasher);
+    write!(text, "{split:?}{labels:?}{settings:?}").expect("hashing cannot fail");
+    *text.into_inner().expect("hashing cannot fail").finalize().as_bytes()
 }
 
 /// The labels of some samples as the step graph takes them.

@@ -40,7 +40,7 @@ const MODULES: &[Module] = &[
     row("grad",      &["graph"],                                             &[Clock, Environment, Random, Io]),
     // Reads nothing of the environment, but forbids ONNX Runtime's telemetry there, which has no other switch in time.
     row("engine",    &["atomic", "graph", "onnx"],                           &[Clock, Random]),
-    row("data",      &["atomic", "graph"],                                   &[Clock, Environment]),
+    row("data",      &["atomic", "graph", "mapped"],                         &[Clock, Environment]),
     row("cache",     &["atomic", "engine", "graph", "mapped"],               &[Clock, Environment, Random]),
     row("train",     &["adapter", "atomic", "cache", "cut", "data", "delta", "engine", "grad", "graph", "onnx"],
                                                                              &[Clock, Environment]),
@@ -64,6 +64,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ed25519_dalek", &["delta"]),
     ("fast_image_resize", &["data"]),
     ("getrandom", &["cli"]),
+    ("hashbrown", &["cache"]),
     ("image", &["data"]),
     ("indicatif", &["cli"]),
     ("jiff", &["cli"]),

@@ -1,4 +1,4 @@
-"""Goldens for src/data/arrays.rs: files as NumPy writes them.
+"""Goldens for src/data/arrays.rs and src/data/npy.rs: files as NumPy writes them.
 
     python arrays.py          # numpy 2.x
 """
@@ -24,6 +24,9 @@ def main() -> None:
     )
     # Zeros pack a thousandfold: small on disk, large in memory.
     np.savez_compressed(OUT / "bomb.npz", x=np.zeros((1000, 100), np.float32), y=np.zeros(1000, np.int64))
+    # As np.savez writes: not packed, so that it can be used where it lies.
+    stored = np.array([[0.5, -1.0], [2.0, 3.0], [4.0, 8.0]], dtype=np.float32)
+    np.savez(OUT / "stored.npz", x=stored, y=np.array([1, 0, 1]))
     np.save(OUT / "columns-first.npy", np.asfortranarray(x))
     np.save(OUT / "big-endian.npy", x.astype(">f4"))
     np.save(OUT / "texts.npy", np.array(["a", "bc"]))

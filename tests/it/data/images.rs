@@ -88,7 +88,8 @@ fn a_folder_a_class() {
     let options = Options { inputs: vec![("input".into(), edgetune::graph::DType::Float)], ..images(raw(24, 16)) };
     let (data, report) = Dataset::open(root.path(), &options).unwrap();
     assert!(report.skipped.is_empty(), "{report:?}");
-    let names: Vec<&str> = (0..3).map(|i| data.name(i).strip_prefix(root.path().to_str().unwrap()).unwrap()).collect();
+    let below = |name: String| name.strip_prefix(root.path().to_str().unwrap()).unwrap().to_string();
+    let names: Vec<String> = (0..3).map(|i| below(data.name(i))).collect();
     assert_eq!(names, ["/cat/b", "/dog/10.JPG", "/dog/2.png"]);
     assert_eq!(data.labels(), &Labels::Classes { names: vec!["cat".into(), "dog".into()], index: vec![0, 1, 1] });
     assert!(data.key(0) == data.key(2) && data.key(0) != data.key(1));
@@ -222,7 +223,8 @@ fn unlabelled_images_keep_the_callers_order() {
     let root = folder(&[("x/2.png", MOSAIC), ("x/y/1.jpg", MOSAIC_JPEG), ("x/bad.png", b"?"), ("0.png", MOSAIC)]);
     let paths: Vec<PathBuf> = ["x", "0.png"].iter().map(|name| root.path().join(name)).collect();
     let (data, report) = Dataset::open_unlabelled(&paths, &images(raw(32, 32))).unwrap();
-    let names: Vec<&str> = (0..data.len()).map(|i| data.name(i).rsplit('/').next().unwrap()).collect();
+    let last = |name: String| name.rsplit('/').next().unwrap().to_string();
+    let names: Vec<String> = (0..data.len()).map(|i| last(data.name(i))).collect();
     assert_eq!(names, ["2.png", "1.jpg", "0.png"]);
     assert_eq!(data.labels(), &Labels::Unlabelled(3));
     assert_eq!(report.skipped.len(), 1);

@@ -267,6 +267,42 @@ fn array_pairs_are_read() {
     assert!(refusal(uneven.path(), &Options::default()).contains("2 samples but 3 labels"));
 }
 
+/// An array is mapped, not read: what somebody writes into it must not pass for what was hashed.
+#[test]
+fn an_array_that_changes_while_it_is_in_use_is_noticed() {
+    let x = npy("<f4", "(3, 1)", &[1f32, 2.0, 3.0].map(f32::to_le_bytes).concat());
+    let root = folder(&[("x.npy", &x), ("y.npy", &npy("|u1", "(3,)", &[1, 0, 1]))]);
+    let (data, _) = Dataset::open(root.path(), &Options::default()).unwrap();
+    assert!(data.name(2).ends_with("x.npy[2]"));
+    let path = root.path().join("x.npy");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &9f32.to_le_bytes(), x.len() as u64 - 8).unwrap();
+    assert_eq!((floats(&data, 0), floats(&data, 2)), (vec![1.0], vec![3.0]));
+    let message = data.load(1).unwrap_err().to_string();
+    assert!(message.contains("x.npy: changed while it was in use"), "{message}");
+    // A new file in its place is another file.
+    let (data, _) = Dataset::open(root.path(), &Options::default()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(floats(&data, 1), [9.0]);
+}
+
+/// What `np.savez` stores as it is stays in the file, with its checksum looked at.
+#[test]
+fn a_damaged_archive_is_refused() {
+    let path = golden("stored.npz");
+    let good = std::fs::read(&path).unwrap();
+    let (data, _) = Dataset::open(&path, &Options::default()).unwrap();
+    assert_eq!((floats(&data, 0), floats(&data, 2)), (vec![0.5, -1.0], vec![4.0, 8.0]));
+    let place = good.windows(8).position(|bytes| bytes == [4f32, 8.0].map(f32::to_le_bytes).concat()).unwrap();
+    let mut bad = good.clone();
+    bad[place] ^= 1;
+    let message = open("t.npz", &bad, &Options::default()).unwrap_err();
+    assert!(message.contains("no readable .npz file") && message.contains("checksum"), "{message}");
+    let limited = Options { limits: Limits { table_bytes_max: 600, ..Limits::default() }, ..Options::default() };
+    assert!(good.len() > 600 && refusal(&path, &limited).contains("too many"));
+}
+
 #[test]
 fn bad_arrays_are_refused() {
     let nan = f32::NAN.to_le_bytes();
