@@ -3,14 +3,15 @@
 //!
 //! - `residence`: private memory over a small and a large base with equal tails, for every kind of body and `--memory`; then
 //!   a trainer and a predictor over the same base at the same time.
-//! - `scaling`: private memory and time over the number of samples, as CSV and as a plot.
+//! - `scaling`: private memory and time over the number of samples and over the size of the base, as CSV and as a plot.
 
 mod bases;
+mod plot;
+mod scaling;
 
 use anyhow::{Context, Result, ensure};
 use bases::{KINDS, Kind};
 use clap::{Parser, Subcommand};
-use serde_json::Value;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// Measures edgetune's memory on bases made for it
 #[derive(Debug, Parser)]
-struct Args {
+pub struct Args {
     #[command(subcommand)]
     what: What,
     /// The ONNX Runtime library [default: what `edgetune runtime which` names]
@@ -59,15 +60,8 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
-    /// Private memory and time over the number of samples
-    Scaling {
-        /// The largest number of samples, a power of ten
-        #[arg(long, default_value_t = 100_000)]
-        samples: u64,
-        /// Where the points go, beside a plot of the same name in SVG
-        #[arg(long, value_name = "FILE", default_value = "target/scaling.csv")]
-        csv: PathBuf,
-    },
+    /// Private memory and time over the number of samples, then over the size of the base
+    Scaling(scaling::Options),
 }
 
 const MIB: f64 = 1048576.0;
@@ -91,7 +85,7 @@ fn main() -> Result<()> {
             ensure!(!kinds.is_empty(), "--only: the names are {}", KINDS.map(Kind::name).join(", "));
             residence(&args, &scratch, *repeats, &[mebibytes[0], mebibytes[1]], &kinds)
         }
-        What::Scaling { samples, csv } => scaling(&args, &scratch, *samples, csv),
+        What::Scaling(options) => scaling::scaling(&args, &scratch, options),
     }
 }
 
@@ -249,89 +243,6 @@ fn sharing(args: &Args, folder: &Path, kind: Kind) -> Result<String> {
         together as f64 / MIB,
         together as f64 / allowed
     ))
-}
-
-/// A point of the scaling measurement.
-struct Point {
-    samples: u64,
-    seconds: f64,
-    private: f64,
-}
-
-fn scaling(args: &Args, scratch: &Path, samples_max: u64, csv: &Path) -> Result<()> {
-    let mut points = Vec::new();
-    let mut text = String::from("samples,seconds,private_mib\n");
-    let counts =
-        std::iter::successors(Some(100u64), |count| Some(count * 10)).take_while(|count| *count <= samples_max);
-    for samples in counts {
-        let folder = scratch.join(format!("samples{samples}"));
-        bases::write(&folder, Kind::Dense, 1, samples)?;
-        let report = folder.join("report.json");
-        let train = args.train(&folder, "balanced", &["--epochs", "3", "--report", report.to_str().context("a path")?]);
-        let (each, _) = watched(vec![{ train }.spawn()?])?;
-        let report: Value = serde_json::from_slice(&fs::read(&report)?)?;
-        let seconds = report["seconds"].as_f64().context("no seconds in the report")?;
-        let private = report["peak_private_bytes"].as_f64().unwrap_or(0.0).max(each[0].private as f64) / MIB;
-        writeln!(text, "{samples},{seconds:.3},{private:.1}")?;
-        points.push(Point { samples, seconds, private });
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::write(csv, &text).with_context(|| format!("cannot write {}", csv.display()))?;
-    fs::write(csv.with_extension("svg"), plot(&points)).context("cannot write the plot")?;
-    print!("{}\n\n{text}", machine());
-    Ok(())
-}
-
-/// Seconds and MiB over the number of samples, both axes logarithmic: linear time is a straight line of slope 1, flat memory
-/// a level one.
-fn plot(points: &[Point]) -> String {
-    const SIZE: [f64; 2] = [560.0, 360.0];
-    const MARGIN: f64 = 56.0;
-    let values = points.iter().flat_map(|point| [point.seconds, point.private]);
-    let (lowest, highest) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-    let (bottom, top) = (lowest.log10().floor(), highest.log10().ceil());
-    let (left, right) = (points[0].samples as f64, points[points.len() - 1].samples as f64);
-    let span = (right / left).log10().max(1.0);
-    let x = |samples: f64| MARGIN + (samples / left).log10() / span * (SIZE[0] - 2.0 * MARGIN);
-    let y = |value: f64| SIZE[1] - MARGIN - (value.log10() - bottom) / (top - bottom) * (SIZE[1] - 2.0 * MARGIN);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"sans-serif\" \
-         font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        SIZE[0], SIZE[1]
-    );
-    let mut line = |from: [f64; 2], to: [f64; 2], label: String, anchor: &str| {
-        svg += &format!(
-            "<path d=\"M{:.1} {:.1}L{:.1} {:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{label}</text>\n",
-            from[0], from[1], to[0], to[1], from[0], from[1]
-        );
-    };
-    for exponent in bottom as i32..=top as i32 {
-        let level = y(10f64.powi(exponent));
-        line([MARGIN, level], [SIZE[0] - MARGIN, level], format!("{} ", 10f64.powi(exponent)), "end");
-    }
-    for point in points {
-        let at = x(point.samples as f64);
-        line([at, SIZE[1] - MARGIN + 16.0], [at, MARGIN], point.samples.to_string(), "middle");
-    }
-    let mut curve = |colour: &str, label: &str, value: fn(&Point) -> f64| {
-        let at: Vec<String> =
-            points.iter().map(|point| format!("{:.1},{:.1}", x(point.samples as f64), y(value(point)))).collect();
-        let last = points.last().map_or((0.0, 0.0), |point| (x(point.samples as f64), y(value(point))));
-        svg += &format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/><text x=\"{:.1}\" y=\"{:.1}\" \
-             fill=\"{colour}\" text-anchor=\"end\">{label}</text>\n",
-            at.join(" "),
-            last.0,
-            last.1 - 8.0
-        );
-    };
-    curve("#0a6", "private memory, MiB", |point| point.private);
-    curve("#06c", "time of 3 epochs, s", |point| point.seconds);
-    svg + &format!(
-        "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">samples</text></svg>\n",
-        SIZE[0] / 2.0,
-        SIZE[1] - 12.0
-    )
 }
 
 /// Processor, cores, memory and system, in a line.

@@ -67,7 +67,15 @@ mod tests {
 
     /// Keys of few prefixes: what shares four bytes must still be told apart.
     fn key(number: u8) -> Key {
-        std::array::from_fn(|index| if index == 0 { number % 3 } else if index == 31 { number } else { 0 })
+        std::array::from_fn(|index| {
+            if index == 0 {
+                number % 3
+            } else if index == 31 {
+                number
+            } else {
+                0
+            }
+        })
     }
 
     #[test]

@@ -47,11 +47,7 @@ impl Files {
 ///
 /// # Errors
 /// No class folder, an empty one, an image outside of any, or a class that is not in `known`.
-pub(super) fn open(
-    root: &Path,
-    known: Option<&[String]>,
-    limits: &Limits,
-) -> Result<(Files, Labels, Report), Error> {
+pub(super) fn open(root: &Path, known: Option<&[String]>, limits: &Limits) -> Result<(Files, Labels, Report), Error> {
     let mut report = Report::default();
     let mut folders = Vec::new();
     for path in visible(root)? {

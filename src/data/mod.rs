@@ -249,7 +249,8 @@ impl Dataset {
                     (name.clone(), Tensor { dtype: tensor.dtype, shape: tensor.shape[1..].to_vec(), data })
                 });
                 let rows: Vec<(String, Tensor)> = rows.collect();
-                let key = row_key(rows.iter().zip(inputs).map(|((name, row), (_, all))| (&name[..], all, &row.data[..])));
+                let key =
+                    row_key(rows.iter().zip(inputs).map(|((name, row), (_, all))| (&name[..], all, &row.data[..])));
                 if key != self.keys[sample] {
                     return Err(self.changed(sample));
                 }

@@ -249,12 +249,9 @@ mod tests {
 
     #[test]
     fn what_the_model_takes_is_not_copied() {
-        for (descr, dtype, bytes) in [
-            ("<f4", DType::Float, 4),
-            ("<f2", DType::Float16, 2),
-            ("<i8", DType::Int64, 8),
-            ("<i4", DType::Int32, 4),
-        ] {
+        for (descr, dtype, bytes) in
+            [("<f4", DType::Float, 4), ("<f2", DType::Float16, 2), ("<i8", DType::Int64, 8), ("<i4", DType::Int32, 4)]
+        {
             let file = npy(descr, "(3, 1)", &vec![1; 3 * bytes]);
             let tensor = Array::parse(&file).unwrap().tensor(Some(dtype)).unwrap();
             assert_eq!((tensor.dtype, tensor.shape, tensor.data.len()), (dtype, vec![3, 1], 3 * bytes), "{descr}");

@@ -277,11 +277,8 @@ fn body_key(bundle: &Bundle, preprocessing: &[u8]) -> cache::Key {
 /// A sample's tensors in the order of the model's inputs, without a batch axis.
 fn inputs_of(inputs: &[(String, TensorType)], dataset: &Dataset, sample: usize) -> Result<Vec<Tensor>, Error> {
     let mut loaded = dataset.load(sample)?;
-    let failed = |input: &str, problem: String| Error::Sample {
-        sample: dataset.name(sample),
-        input: input.into(),
-        problem,
-    };
+    let failed =
+        |input: &str, problem: String| Error::Sample { sample: dataset.name(sample), input: input.into(), problem };
     inputs
         .iter()
         .map(|(name, ty)| {

@@ -299,8 +299,8 @@ fn a_damaged_archive_is_refused() {
     bad[place] ^= 1;
     let message = open("t.npz", &bad, &Options::default()).unwrap_err();
     assert!(message.contains("no readable .npz file") && message.contains("checksum"), "{message}");
-    let limited = Options { limits: Limits { table_bytes_max: 600, ..Limits::default() }, ..Options::default() };
-    assert!(good.len() > 600 && refusal(&path, &limited).contains("too many"));
+    let limited = Options { limits: Limits { table_bytes_max: 500, ..Limits::default() }, ..Options::default() };
+    assert!(good.len() > 500 && refusal(&path, &limited).contains("too many"));
 }
 
 #[test]
