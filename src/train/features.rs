@@ -124,12 +124,14 @@ impl Features {
     /// # Errors
     /// A sample that cannot be loaded; ONNX Runtime's refusal.
     pub fn ready(&mut self, samples: &[usize], stop: &AtomicBool) -> Result<bool, Error> {
-        let absent = |features: &Self, sample: usize| !features.cache.contains(&features.dataset.key(sample));
-        while self.decoded.is_some() && samples.iter().any(|sample| absent(self, *sample)) {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(false);
+        // Each sample is looked up once: what is there stays there.
+        for sample in samples {
+            while self.decoded.is_some() && !self.cache.contains(&self.dataset.key(*sample)) {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                self.advance()?;
             }
-            self.advance()?;
         }
         if self.missing == 0 {
             self.end_pass();

@@ -173,6 +173,21 @@ fn damaged_records_are_appended_again_and_then_found() {
 }
 
 #[test]
+fn keys_that_vanish_under_a_reader_are_misses() {
+    let root = tempfile::tempdir().unwrap();
+    let mut cache = open(root.path());
+    (0..3).for_each(|number| assert!(append(&mut cache, number)));
+    let mut reader = open(root.path());
+    assert!(matches!(reader.take_warnings()[..], [Warning::Busy { .. }]));
+    assert_eq!(held(&mut reader, 0..3), [0, 1, 2]);
+    let keys = file(root.path(), "keys");
+    OpenOptions::new().write(true).open(&keys).unwrap().set_len(HEAD_BYTES + 2 * ENTRY_BYTES).unwrap();
+    assert_eq!(held(&mut reader, 0..3), [0, 1]);
+    assert!(append(&mut reader, 2), "it goes to memory");
+    assert_eq!(held(&mut reader, 0..3), [0, 1, 2]);
+}
+
+#[test]
 fn keys_of_another_version_start_over() {
     let root = tempfile::tempdir().unwrap();
     append(&mut open(root.path()), 0);

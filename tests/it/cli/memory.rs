@@ -47,6 +47,20 @@ fn fast_memory_copies_and_a_recipe_may_choose() {
     place.run("train recipe.toml --memory little --out b.edelta").code.map(|code| assert_eq!(code, 2)).unwrap();
 }
 
+/// Bodies run once a sample and every sample is in the cache; what it costs is a key, an index and a place in an order.
+#[test]
+fn memory_does_not_grow_with_the_samples() {
+    let peak = |samples: u64| {
+        let place = Place::new();
+        bases::write(&place.path("."), Kind::Dense, 1, samples).unwrap();
+        let train = "train base.onnx --data data --train last:1 --epochs 1 --batch 64 --cache c --out a.edelta --json";
+        place.run(train).json()["peak_private_bytes"].as_u64().unwrap()
+    };
+    let (few, many) = (peak(200), peak(20_000));
+    // The arrays alone are 5 MiB.
+    assert!(many < few + (4 << 20), "{few} and {many} bytes");
+}
+
 /// What the allocator keeps and the decoding threads hold differs by so much from run to run.
 const NOISE_BYTES: f64 = (3 << 20) as f64;
 
