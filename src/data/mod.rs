@@ -272,7 +272,7 @@ impl Dataset {
 
     /// A changed file under the old key would poison the feature cache.
     fn changed(&self, sample: usize) -> Error {
-        Error::content(&self.names.file(sample), "changed while it was in use; start again")
+        Error::content(self.names.file(sample), "changed while it was in use; start again")
     }
 }
 
