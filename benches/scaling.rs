@@ -122,8 +122,14 @@ fn drawn(samples: &[Point], low: &[Point], balanced: &[Point]) -> String {
     };
     let from_zero = Scale::FromZero { top: 64.0 };
     plot::svg(&[
-        over_samples("Three epochs", "seconds", Scale::Logarithmic, seconds(samples)),
-        over_bases("Start to first step", "seconds", Scale::Logarithmic, seconds(low), seconds(balanced)),
+        over_samples("Three epochs", "seconds (dashed: in proportion)", Scale::Logarithmic, seconds(samples)),
+        over_bases(
+            "Start to first step",
+            "seconds (dashed: in proportion)",
+            Scale::Logarithmic,
+            seconds(low),
+            seconds(balanced),
+        ),
         over_samples("Private memory", "MiB", from_zero, private(samples)),
         over_bases("Private memory", "MiB", from_zero, private(low), private(balanced)),
     ])
