@@ -80,10 +80,7 @@ fn typed(dtype: i32, sizes: Option<Vec<Size<'_>>>) -> Option<TensorType> {
         Size::Named(name) => Dim::Named(name.into_owned()),
         Size::Unknown => Dim::Unknown,
     };
-    Some(TensorType {
-        dtype: DType::from_onnx(dtype)?,
-        shape: sizes.map(|sizes| sizes.into_iter().map(dim).collect()),
-    })
+    Some(TensorType { dtype: DType::from_onnx(dtype)?, shape: sizes.map(|sizes| sizes.into_iter().map(dim).collect()) })
 }
 
 /// Keeps types under a key. The oldest files go where the folder holds more than it may.

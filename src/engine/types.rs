@@ -49,6 +49,7 @@ pub fn infer_types_in(graph: &mut Graph, folder: Option<&Path>) -> Result<bool> 
         Some(types) => types,
         None => {
             let types = inferred(&skeleton, &model)?;
+            tracing::debug!(graph = %skeleton.name, nodes = skeleton.nodes.len(), "inferred the types");
             runtime::give_small_blocks_back();
             if let Some((folder, key)) = &place
                 && let Err(error) = kept_types::write(folder, key, &types)
