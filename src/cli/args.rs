@@ -51,9 +51,10 @@ impl Drop for Temporary {
 }
 
 impl Global {
-    /// Where the ONNX Runtime library is looked for.
+    /// Where the ONNX Runtime library is looked for, and where what it infers is kept: beside the bundles.
     pub fn choice(&self) -> Choice {
-        Choice::new(self.onnxruntime.clone(), |name| std::env::var_os(name))
+        let types_folder = self.cache_root().ok().map(|root| root.join("types"));
+        Choice { types_folder, ..Choice::new(self.onnxruntime.clone(), |name| std::env::var_os(name)) }
     }
 
     /// The folder of everything that can be made again.

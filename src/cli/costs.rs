@@ -72,6 +72,7 @@ fn memory_bytes(divided: &Divided, run: &Run<'_>) -> Option<(Loss, u64)> {
             optimizer: &settings::optimizer(&Recipe::default()),
             packed_bytes_max: run.options.packed_bytes_max,
             kept_samples: 0,
+            validates: true,
             dims: &BTreeMap::new(),
         };
         let bytes = memory::estimate(divided, &demand).ok()?.peak_bytes();

@@ -151,6 +151,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     } else {
                         0
                     },
+                    validates: !data.split.validation.is_empty(),
                     dims: &plan::dims(&base, &data.train, &data.split)?,
                 };
                 // What cannot be estimated is told below, by what it is that does not fit.

@@ -1,7 +1,7 @@
 //! Stage 5: a graph becomes an ONNX Runtime session that runs.
 //!
 //! Takes an ONNX file, its bytes or a [`Graph`](crate::graph::Graph) and gives sessions ([`Session`]), sessions with
-//! buffers that stay ([`Bound`]), and the types of a graph's values ([`infer_types`]). Finds, checks, installs and loads
+//! buffers that stay ([`Bound`]), and the types of a graph's values ([`infer_types`]), which it keeps on disk. Finds, checks, installs and loads
 //! the ONNX Runtime library ([`find`], [`install`], [`load`]). It is the only module that imports `ort`; it never looks
 //! into the maths of a graph, never falls back to another provider than the one asked for, and never prints.
 
@@ -9,6 +9,7 @@ mod bound;
 mod elf;
 mod error;
 mod install;
+mod kept_types;
 mod provider;
 mod residence;
 mod runtime;
@@ -23,7 +24,7 @@ pub use install::{DEFAULT_VERSION, Installed, Step, install, install_wheel, load
 pub use provider::Provider;
 pub use runtime::{Choice, Found, Library, Origin, Search, find, load, loaded};
 pub use session::{Optimisation, Options, Session};
-pub use types::infer_types;
+pub use types::{infer_types, infer_types_in};
 
 /// What the functions of this module return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

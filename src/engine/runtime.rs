@@ -26,6 +26,8 @@ pub struct Choice {
     pub python_prefixes: Vec<PathBuf>,
     /// edgetune's own folder for data; `None` where the environment names no home.
     pub data_folder: Option<PathBuf>,
+    /// Where inferred types are kept for the next process; `None` infers them each time.
+    pub types_folder: Option<PathBuf>,
 }
 
 impl Choice {
@@ -42,6 +44,7 @@ impl Choice {
             root: PathBuf::from("/"),
             python_prefixes: folder("VIRTUAL_ENV").into_iter().chain(home.map(|home| home.join(".local"))).collect(),
             data_folder: data.map(|data| data.join("edgetune")),
+            types_folder: None,
         }
     }
 
@@ -118,7 +121,14 @@ pub struct Library {
     pub passed_over: Vec<(PathBuf, String)>,
 }
 
-static LOADED: OnceLock<(Library, Environment)> = OnceLock::new();
+/// What a process has one of.
+struct Loaded {
+    library: Library,
+    environment: Environment,
+    types_folder: Option<PathBuf>,
+}
+
+static LOADED: OnceLock<Loaded> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
 /// All libraries on the device, in the order in which [`load`] tries them. Nothing is loaded.
@@ -157,7 +167,7 @@ pub fn find(choice: &Choice) -> Result<Search> {
 /// [`Error::AlreadyLoaded`] if another file than the one named was loaded before.
 pub fn load(choice: &Choice) -> Result<&'static Library> {
     let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((library, _)) = LOADED.get() {
+    if let Some(Loaded { library, .. }) = LOADED.get() {
         let same = |asked: &PathBuf| asked.canonicalize().is_ok_and(|asked| library.path.starts_with(asked));
         return match &choice.explicit {
             Some(asked) if !same(asked) => {
@@ -174,7 +184,8 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
         match open(&library) {
             Ok((mut library, environment)) => {
                 library.passed_over = passed_over;
-                return Ok(&LOADED.get_or_init(|| (library, environment)).0);
+                let types_folder = choice.types_folder.clone();
+                return Ok(&LOADED.get_or_init(|| Loaded { library, environment, types_folder }).library);
             }
             Err(reason) if named => {
                 return Err(Error::Library { path: library.path, origin: Some(library.origin), reason });
@@ -233,12 +244,17 @@ fn give_large_blocks_back() {}
 /// # Errors
 /// [`Error::NotLoaded`] before that.
 pub fn loaded() -> Result<&'static Library> {
-    LOADED.get().map(|(library, _)| library).ok_or(Error::NotLoaded)
+    LOADED.get().map(|loaded| &loaded.library).ok_or(Error::NotLoaded)
+}
+
+/// Where inferred types are kept.
+pub(super) fn types_folder() -> Result<Option<&'static Path>> {
+    LOADED.get().map(|loaded| loaded.types_folder.as_deref()).ok_or(Error::NotLoaded)
 }
 
 /// ONNX Runtime's environment, of which a process has one.
 pub(super) fn environment() -> Result<&'static Environment> {
-    LOADED.get().map(|(_, environment)| environment).ok_or(Error::NotLoaded)
+    LOADED.get().map(|loaded| &loaded.environment).ok_or(Error::NotLoaded)
 }
 
 /// The loaded version, for messages.

@@ -4,10 +4,12 @@
 //! symbolic dimensions keep their names and contrib operators are covered. Large weights are replaced by graph inputs of
 //! their type first, so that neither their bytes nor a copy of them is needed.
 
+use super::kept_types::{self, Key, Types};
 use super::session::{Optimisation, Options, commit_bytes, encode, tensor_type};
 use super::{Error, Result, runtime};
 use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 
 /// Initializers with more elements are replaced. Shapes, axes, scales and indices, whose numbers inference needs, are
 /// far smaller.
@@ -21,30 +23,59 @@ const BATCHES: [u64; 2] = [7, 101];
 const ELEMENTWISE: [&str; 4] = ["Binarizer", "Imputer", "Normalizer", "Scaler"];
 
 /// Fills in the type of every tensor value. What ONNX Runtime does not know (a dimension, or a rank) stays as declared;
-/// values that are no tensors keep no type.
+/// values that are no tensors keep no type. Types that were inferred before come from the folder that the library was loaded
+/// with ([`Choice::types_folder`](super::Choice::types_folder)).
 ///
 /// # Errors
 /// [`Error::Infer`] with ONNX Runtime's words if it refuses the graph, [`Error::NotLoaded`] before [`super::load`].
 pub fn infer_types(graph: &mut Graph) -> Result<()> {
+    infer_types_in(graph, runtime::types_folder()?).map(|_| ())
+}
+
+/// As [`infer_types`], with the folder in which inferred types are kept, if any. Gives whether they were found there.
+///
+/// # Errors
+/// As [`infer_types`]. A folder that cannot be read or written is none.
+pub fn infer_types_in(graph: &mut Graph, folder: Option<&Path>) -> Result<bool> {
     for (id, tensor) in &graph.initializers {
         graph.values[id.index()].ty.get_or_insert_with(|| tensor.ty());
     }
     let skeleton = skeleton(graph);
-    let mut found = output_types(&skeleton, Optimisation::Off)?;
-    close(&skeleton, &mut found);
-    let scalars = scalars(&skeleton, &found)?;
-    runtime::give_small_blocks_back();
+    let model = encode(&skeleton)?;
+    let place = folder.map(|folder| Ok::<_, Error>((folder, Key::of(&model)?))).transpose()?;
+    let known = place.as_ref().and_then(|(folder, key)| kept_types::read(folder, key));
+    let was_known = known.is_some();
+    let types = match known {
+        Some(types) => types,
+        None => {
+            let types = inferred(&skeleton, &model)?;
+            tracing::debug!(graph = %skeleton.name, nodes = skeleton.nodes.len(), "inferred the types");
+            runtime::give_small_blocks_back();
+            if let Some((folder, key)) = &place
+                && let Err(error) = kept_types::write(folder, key, &types)
+            {
+                tracing::debug!(folder = %folder.display(), %error, "inferred types could not be kept");
+            }
+            types
+        }
+    };
     for id in skeleton.outputs {
         let value = &mut graph.values[id.index()];
-        value.ty = found.get(&value.name).map(|ty| {
-            let mut ty = ty.clone();
-            if scalars.contains(&id) {
-                ty.shape = Some(vec![]);
-            }
-            merge(ty, value.ty.take())
-        });
+        value.ty = types.get(&value.name).map(|ty| merge(ty.clone(), value.ty.take()));
     }
-    Ok(())
+    Ok(was_known)
+}
+
+/// The types of a skeleton's outputs by name.
+fn inferred(skeleton: &Graph, model: &[u8]) -> Result<Types> {
+    let mut found = output_types(&skeleton.name, model, Optimisation::Off)?;
+    close(skeleton, model, &mut found);
+    for id in scalars(skeleton, &found)? {
+        if let Some(ty) = found.get_mut(skeleton.value_name(id)) {
+            ty.shape = Some(vec![]);
+        }
+    }
+    Ok(found)
 }
 
 /// The graph with large weights as inputs, no declared types but those of inputs, and every node's outputs as outputs.
@@ -72,7 +103,7 @@ fn skeleton(graph: &Graph) -> Graph {
 /// Finds sizes that inference by names has lost: it is repeated for two batch sizes, for which ONNX Runtime also folds
 /// what is computed from shapes. What is the same in both does not depend on the batch, and what is the batch size in
 /// both is the batch. Shapes that depend on the data are inferred in neither.
-fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
+fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
     let dims = |id: &ValueId| skeleton.ty(*id).and_then(|ty| ty.shape.clone()).unwrap_or_default();
     let name = |dim: &Dim| if let Dim::Named(name) = dim { Some(name.clone()) } else { None };
     let known: HashSet<String> = skeleton.inputs.iter().flat_map(dims).filter_map(|dim| name(&dim)).collect();
@@ -83,7 +114,7 @@ fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
     let batches: BTreeSet<String> = skeleton.inputs.iter().filter_map(|id| name(dims(id).first()?)).collect();
     if batches.is_empty() {
         // All sizes are numbers: what is computed from shapes can be folded.
-        let folded = output_types(skeleton, Optimisation::Basic).unwrap_or_default();
+        let folded = output_types(&skeleton.name, model, Optimisation::Basic).unwrap_or_default();
         found.iter_mut().filter(|(_, ty)| ty.shape.as_ref().is_none_or(|shape| shape.iter().any(open))).for_each(
             |(value, ty)| {
                 if let Some(closed) = folded.get(value).filter(|closed| closed.fixed_shape().is_some()) {
@@ -95,10 +126,13 @@ fn close(skeleton: &Graph, found: &mut HashMap<String, TensorType>) {
     }
     let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
     // A model that refuses such a batch keeps what is known.
-    let with = |size| output_types(&with_batch(skeleton, batch, size), Optimisation::Basic).ok();
+    let with = |size| {
+        let model = encode(&with_batch(skeleton, batch, size)).ok()?;
+        output_types(&skeleton.name, &model, Optimisation::Basic).ok()
+    };
     let (Some(first), Some(second)) = (with(BATCHES[0]), with(BATCHES[1])) else { return };
     for (value, ty) in found {
-        let shape_of = |types: &HashMap<String, TensorType>| types.get(value).and_then(|ty| ty.shape.clone());
+        let shape_of = |types: &Types| types.get(value).and_then(|ty| ty.shape.clone());
         let (Some(first), Some(second)) = (shape_of(&first), shape_of(&second)) else { continue };
         let rank = ty.shape.as_ref().map_or(first.len(), Vec::len);
         if (first.len(), second.len()) != (rank, rank) {
@@ -128,11 +162,11 @@ fn with_batch(graph: &Graph, batch: &str, size: u64) -> Graph {
     graph
 }
 
-/// The types of a graph's outputs by name; those that are no tensors are left out.
-fn output_types(graph: &Graph, optimisation: Optimisation) -> Result<HashMap<String, TensorType>> {
+/// The types of an encoded graph's outputs by name; those that are no tensors are left out.
+fn output_types(graph: &str, model: &[u8], optimisation: Optimisation) -> Result<Types> {
     let options = Options { optimisation, threads: 1, arena: false, ..Options::default() };
-    let session = commit_bytes(&encode(graph)?, None, &options).map_err(|error| match error {
-        Error::Load { version, message, .. } => Error::Infer { graph: graph.name.clone(), version, message },
+    let session = commit_bytes(model, None, &options).map_err(|error| match error {
+        Error::Load { version, message, .. } => Error::Infer { graph: graph.into(), version, message },
         other => other,
     })?;
     let typed = session.outputs().iter().filter_map(|o| Some((o.name().to_string(), tensor_type(o.dtype())?)));
@@ -141,7 +175,7 @@ fn output_types(graph: &Graph, optimisation: Optimisation) -> Result<HashMap<Str
 
 /// The scalars among the outputs that were found without a shape. ONNX Runtime reports scalars and unknown ranks alike, but
 /// the length of a scalar's shape is known to be 0.
-fn scalars(skeleton: &Graph, found: &HashMap<String, TensorType>) -> Result<Vec<ValueId>> {
+fn scalars(skeleton: &Graph, found: &Types) -> Result<Vec<ValueId>> {
     let unknown = |id: &ValueId| found.get(skeleton.value_name(*id)).is_some_and(|ty| ty.shape.is_none());
     let asked: Vec<ValueId> = skeleton.outputs.iter().copied().filter(unknown).collect();
     if asked.is_empty() {
@@ -157,7 +191,7 @@ fn scalars(skeleton: &Graph, found: &HashMap<String, TensorType>) -> Result<Vec<
         graph.outputs.push(shape);
     }
     graph.prune();
-    let lengths = output_types(&graph, Optimisation::Off)?;
+    let lengths = output_types(&graph.name, &encode(&graph)?, Optimisation::Off)?;
     let is_scalar = |shape: &ValueId| {
         lengths.get(graph.value_name(*shape)).and_then(TensorType::fixed_shape).is_some_and(|length| length == [0])
     };

@@ -239,7 +239,9 @@ struct Run<'a> {
     settings: &'a Settings,
     schedule: Schedule,
     bound: Bound,
-    tail: Session,
+    /// Loaded for the first validation: the first step does not wait for it, and the body's memory is free again by then.
+    tail: Option<Session>,
+    options: &'a engine::Options,
     /// `parameters` is brought up to date only when a checkpoint or an evaluation needs it.
     state: Checkpoint,
     /// Sums of gradients over the runs of one step, where there is more than one.
@@ -259,7 +261,7 @@ impl<'a> Run<'a> {
         labels: &'a Labels,
         split: &'a Split,
         settings: &'a Settings,
-        options: &engine::Options,
+        options: &'a engine::Options,
         around: &Around<'_>,
     ) -> Result<Self, Error> {
         let fingerprint = fingerprint(bundle, features, split, labels, settings);
@@ -280,7 +282,8 @@ impl<'a> Run<'a> {
             settings,
             schedule: settings.schedule(split.train.len()),
             bound,
-            tail: Session::from_file(&bundle.tail, options)?,
+            tail: None,
+            options,
             state,
             sums,
             gradients,
@@ -441,7 +444,12 @@ impl<'a> Run<'a> {
         let parameters = evaluate::shipped(&self.bundle.parameters, &self.state.parameters);
         let samples = &self.split.validation;
         let loss = &self.settings.loss;
-        let metrics = evaluate::evaluate(&mut self.tail, self.features, samples, &parameters, self.labels, loss)?;
+        let tail = match self.tail.take() {
+            Some(tail) => tail,
+            None => Session::from_file(&self.bundle.tail, self.options)?,
+        };
+        let tail = self.tail.insert(tail);
+        let metrics = evaluate::evaluate(tail, self.features, samples, &parameters, self.labels, loss)?;
         self.validation_s = clock() - began;
         Ok(Some(metrics))
     }

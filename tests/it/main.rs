@@ -8,6 +8,7 @@ mod control_flow;
 mod data;
 mod delta;
 mod engine;
+mod engine_types;
 mod families;
 mod fit;
 mod grad_cases;

@@ -25,6 +25,8 @@ pub struct Demand<'a> {
     pub packed_bytes_max: u64,
     /// Samples whose features stay in memory: all of a run without a cache on disk, else none.
     pub kept_samples: u64,
+    /// Whether there are samples to validate on: only then is the tail loaded.
+    pub validates: bool,
     /// Sizes of the named dimensions but the batch (a text's length).
     pub dims: &'a BTreeMap<String, u64>,
 }
@@ -32,14 +34,14 @@ pub struct Demand<'a> {
 /// Private memory of a run by what takes it, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Everything at the moment when the body's session has just been made and nothing has run: its weights are there twice
-    /// where they are computed from others.
+    /// The body's and the step's session at the moment when they have just been made and nothing has run: the body's weights
+    /// are there twice where they are computed from others.
     pub loading: u64,
     /// The body's session: weights as its kernels want them, and the arena of a chunk of samples with their inputs.
     pub body: u64,
     /// The step's session: weights and arena of a batch, features included.
     pub step: u64,
-    /// The evaluation's session: weights and arena, features included.
+    /// The evaluation's session: weights and arena, features included; 0 without samples to validate on.
     pub tail: u64,
     /// Parameters, gradients and the optimiser's state.
     pub parameters: u64,
@@ -94,10 +96,13 @@ pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error>
     }
     Ok(Memory {
         // The first values, the copy that is saved and the bound inputs; gradients and state are not written to yet.
-        loading: body_loaded + session(&step) + session(&divided.tail) + values * 4 * 3,
+        loading: body_loaded + session(&step) + values * 4 * 3,
         body: body_running,
         step: session(&step) + arena(&step, demand.batch)? - values * 4,
-        tail: session(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
+        tail: match demand.validates {
+            true => session(&divided.tail) + arena(&divided.tail, evaluate::BATCH as u64)?,
+            false => 0,
+        },
         parameters: values * (4 * copies + state),
         best: values * 4,
         features: demand.kept_samples.saturating_mul(feature / CHUNK as u64).min(LIMITS.memory_bytes),

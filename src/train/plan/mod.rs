@@ -230,6 +230,7 @@ impl Situation<'_> {
                     Store::Memory => (self.split.train.len() + self.split.validation.len()) as u64,
                     Store::Disk(_) => 0,
                 },
+                validates: !self.split.validation.is_empty(),
                 dims,
             };
             let memory = memory::estimate(&divided, &demand)?;
