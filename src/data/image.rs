@@ -4,7 +4,8 @@
 
 use super::preprocessing::{Channels, ImagePreprocessing, Layout};
 use crate::graph::Tensor;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer, images};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
 
@@ -125,17 +126,29 @@ fn within(start: f64, mut length: f64, edge: f64) -> f64 {
 
 /// Bilinear with antialiasing: the convolution that Pillow applies.
 fn resize(pixels: Vec<u8>, width: u32, height: u32, to: &ImagePreprocessing) -> Result<Vec<u8>, String> {
-    let pixel_type = match to.channels {
-        Channels::Rgb => PixelType::U8x3,
-        Channels::Grey => PixelType::U8,
-    };
+    match to.channels {
+        Channels::Rgb => resize_as::<U8x3>(pixels, width, height, to),
+        Channels::Grey => resize_as::<U8>(pixels, width, height, to),
+    }
+}
+
+/// With the type of pixel known when this is compiled: the crate's other way brings the code of all its types, a quarter of
+/// the program.
+fn resize_as<P: PixelTrait>(
+    pixels: Vec<u8>,
+    width: u32,
+    height: u32,
+    to: &ImagePreprocessing,
+) -> Result<Vec<u8>, String> {
     let (left, top, box_width, box_height) = source_box(width, height, to);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);
-    let source = images::Image::from_vec_u8(width, height, pixels, pixel_type).map_err(|error| error.to_string())?;
-    let mut target = images::Image::new(to.width, to.height, pixel_type);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    let source =
+        images::Image::from_vec_u8(width, height, pixels, P::pixel_type()).map_err(|error| error.to_string())?;
+    let mut target = images::Image::new(to.width, to.height, P::pixel_type());
+    let (from, mut into) = source.typed_image::<P>().zip(target.typed_image_mut::<P>()).expect("images of that type");
+    Resizer::new().resize_typed(&from, &mut into, &options).map_err(|error| error.to_string())?;
     Ok(target.into_vec())
 }
 
