@@ -4,6 +4,7 @@
 //! went away, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod args;
+mod benchmark;
 mod budget;
 mod change;
 mod costs;

@@ -83,6 +83,9 @@ pub enum Error {
     #[error("provider `{provider}` could not start: {message}; check its driver and libraries, or use --provider cpu")]
     Provider { provider: Provider, message: String },
 
+    #[error("{}: the profile of a run: {problem}; leave the model out, or name a cache with space by --cache DIR", path.display())]
+    Profile { path: PathBuf, problem: String },
+
     #[error("input `{name}`: the model has no such input; it has {known}")]
     UnknownInput { name: String, known: String },
     #[error("output `{name}`: the model has no such output; it has {known}")]

@@ -8,7 +8,7 @@ use ort::AsPointer;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 use std::ffi::{CString, c_char};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 /// Protobuf's 2 GiB less room for the nodes.
@@ -108,6 +108,23 @@ impl Session {
         let create =
             |exact| builder(options, packed, exact)?.commit_from_file(path).map_err(|error| refused(&model, &error));
         Self::new(create(true).or_else(|_| create(false))?)
+    }
+
+    /// Loads a model file as [`Session::from_file`], with ONNX Runtime's profiler on; it writes a file whose name begins with
+    /// `profile`.
+    pub(super) fn profiled(path: &Path, options: &Options, profile: &Path) -> Result<Self> {
+        let model = path.display().to_string();
+        let packed = residence::weights_bytes(path) <= options.packed_bytes_max;
+        let create = |exact| {
+            let builder = builder(options, packed, exact)?.with_profiling(profile).map_err(words)?;
+            { builder }.commit_from_file(path).map_err(|error| refused(&model, &error))
+        };
+        Self::new(create(true).or_else(|_| create(false))?)
+    }
+
+    /// Ends the profiler and gives the file that it wrote.
+    pub(super) fn end_profiling(&mut self) -> Result<PathBuf> {
+        self.inner.end_profiling().map(PathBuf::from).map_err(words)
     }
 
     /// Loads a model from its encoded bytes. Weights outside of them are looked for in `weights_folder`, which needs ONNX

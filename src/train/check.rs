@@ -181,8 +181,29 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
     ((-2.0 * radius.ln()).sqrt() * (2.0 * std::f64::consts::PI * angle).cos()) as f32
 }
 
+/// Random inputs of the model that its body takes, by name.
+///
+/// # Errors
+/// An input of another type than floats and integers, or the body's refusal of all sizes that were tried.
+pub fn random_inputs(bundle: &Bundle, options: &Options, seed: u64) -> Result<HashMap<String, Tensor>, Error> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (known, _) = random_values(bundle, options, &mut random)?;
+    Ok(known.into_iter().filter(|(name, _)| bundle.inputs.iter().any(|(input, _)| input == name)).collect())
+}
+
 /// Features of random samples: what the body makes of random inputs. And the size of open dimensions that it took.
 fn random_features(
+    bundle: &Bundle,
+    options: &Options,
+    random: &mut fastrand::Rng,
+) -> Result<(HashMap<String, Tensor>, u64), Error> {
+    let (mut known, open) = random_values(bundle, options, random)?;
+    known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
+    Ok((known, open))
+}
+
+/// Random inputs and what the body makes of them.
+fn random_values(
     bundle: &Bundle,
     options: &Options,
     random: &mut fastrand::Rng,
@@ -205,7 +226,6 @@ fn random_features(
                 }
             }
         }
-        known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
         return Ok((known, open));
     }
     Err(refused.expect("a size was tried").into())

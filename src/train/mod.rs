@@ -22,6 +22,7 @@ pub mod plan;
 pub mod prepare;
 pub mod schedule;
 pub mod solve;
+pub mod speed;
 mod settings;
 pub mod step;
 pub mod step_session;

@@ -160,3 +160,30 @@ fn onnx_runtime_leaves_no_device_id_and_no_events_in_the_users_home() {
         }
     }
 }
+
+#[test]
+fn the_doctor_tells_where_a_model_runs_and_what_is_fastest() {
+    let place = Place::with_model("mobilenet_folded");
+    let found = place.run("doctor base.onnx --benchmark --json").json();
+    assert!(found["machine"].as_array().unwrap().iter().all(|finding| finding["fine"] == true), "{found}");
+    let nodes = found["nodes"].as_array().unwrap();
+    assert_eq!((nodes.len(), &nodes[0]["provider"]), (1, &"CPUExecutionProvider".into()), "asked for the CPU: {found}");
+    let operators: u64 = nodes[0]["operators"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert!(operators > 0 && nodes[0]["nodes"] == operators, "{found}");
+    // The CPU with one thread to all, fastest first; the other providers are not in this build, which is said.
+    let rows = found["benchmark"].as_array().unwrap();
+    let time = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    assert!(rows.iter().any(|row| row["threads"] == 1) && rows.iter().all(|row| row["provider"] == "cpu"), "{found}");
+    assert!(rows.iter().all(|row| time(row, "body_ms") > 0.0 && time(row, "step_ms") > 0.0), "{found}");
+    assert!(rows.windows(2).all(|pair| time(&pair[0], "sample_ms") <= time(&pair[1], "sample_ms")), "{found}");
+    assert!(strings(&found["not_measured"]).iter().any(|why| why.contains("cuda")), "{found}");
+    // The profile that the nodes were read from is gone.
+    let left = |text: &str| text.contains("edgetune-profile");
+    let cache = std::fs::read_dir(place.path("home/.cache/edgetune/bundles")).unwrap();
+    assert!(!cache.into_iter().any(|entry| left(&entry.unwrap().file_name().to_string_lossy())));
+    assert!(!place.names().iter().any(|name| left(name)));
+
+    let text = place.run("doctor base.onnx --benchmark").done().out;
+    assert!(text.contains("fastest: --provider cpu --threads "), "{text}");
+    place.run("doctor base.onnx --provider cuda").fails(&["cuda", "--features cuda"]);
+}
