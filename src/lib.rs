@@ -7,6 +7,8 @@
 #[cfg(feature = "device")]
 pub mod mapped;
 #[cfg(feature = "device")]
+pub mod factor;
+#[cfg(feature = "device")]
 pub mod graph;
 #[cfg(feature = "device")]
 pub mod onnx;
@@ -25,6 +27,8 @@ pub mod cache;
 #[cfg(feature = "device")]
 pub mod train;
 pub mod delta;
+#[cfg(feature = "device")]
+pub mod aggregate;
 #[cfg(feature = "device")]
 pub mod atomic;
 #[cfg(feature = "device")]

@@ -3,8 +3,9 @@
 //! Whatever is attached gives exactly the layer's own output before the first step: `B`, the magnitude's change and the
 //! scale's change start at zero.
 
-use super::method::{Kind, Method, first_values};
+use super::method::{Kind, Method};
 use super::target::{Form, Target};
+use crate::factor::first_values;
 use crate::graph::{Attr, Builder, DType, Graph, Tensor, Val, ValueId};
 
 /// What PEFT calls the learned tensors of a module.

@@ -1,9 +1,10 @@
 //! An adapter folded into its base: a model of the same nodes, for runtimes that know nothing of adapters.
 
-use super::method::{Kind, Method, first_values};
+use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
 use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
 use crate::cut;
+use crate::factor::first_values;
 use crate::graph::{Graph, Node, Tensor, ValueId};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use std::collections::HashMap;

@@ -73,40 +73,9 @@ pub struct Places<'a> {
     pub feedforward: &'a [String],
 }
 
-/// First values of a factor `A`: uniform in ±1/√fan_in, which is PEFT's `kaiming_uniform_(a=√5)`. The generator is
-/// BLAKE3 over seed and name, and the arithmetic exact, so that every machine gets the same bits: LoRA-FA's `A` need not
-/// be sent.
-///
-/// Gives `[product of shape]` values for `shape`: `[rank, fan_in…]`.
-pub fn first_values(seed: u64, name: &str, shape: &[u64]) -> Vec<f32> {
-    let fan_in: u64 = shape[1..].iter().product();
-    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"edgetune lora_A").update(&seed.to_le_bytes()).update(name.as_bytes());
-    let mut bytes = vec![0; 4 * shape.iter().product::<u64>() as usize];
-    hasher.finalize_xof().fill(&mut bytes);
-    let value = |bytes: &[u8; 4]| {
-        // 24 bits are what an f32 of that size can tell apart.
-        let share = f64::from(u32::from_le_bytes(*bytes) >> 8) / f64::from(1u32 << 24);
-        ((2.0 * share - 1.0) * bound) as f32
-    };
-    bytes.as_chunks::<4>().0.iter().map(value).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn first_values_are_uniform_and_belong_to_seed_and_name() {
-        let values = first_values(1, "a", &[100, 25]);
-        assert!(values.iter().all(|value| value.abs() <= 0.2));
-        let mean_square = values.iter().map(|value| f64::from(value * value)).sum::<f64>() / 2500.0;
-        assert!((mean_square - 0.04 / 3.0).abs() < 0.001, "{mean_square}");
-        assert_eq!(values, first_values(1, "a", &[100, 25]));
-        assert_ne!(values, first_values(2, "a", &[100, 25]));
-        assert_ne!(values, first_values(1, "b", &[100, 25]));
-    }
 
     #[test]
     fn the_scale_follows_the_method() {

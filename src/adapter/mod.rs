@@ -18,7 +18,7 @@ mod target;
 pub use head::{AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
-pub use method::{Kind, Method, Places, first_values};
+pub use method::{Kind, Method, Places};
 pub use target::Target;
 
 use crate::cut::{self, Selection};

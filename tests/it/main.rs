@@ -1,6 +1,7 @@
 //! Tests as specification: one binary, one module per stage, and `tidy` for the architecture.
 
 mod adapter;
+mod aggregate;
 mod cache;
 mod check;
 mod cli;

@@ -33,10 +33,11 @@ use Outside::{Clock, Environment, Io, Random};
 const MODULES: &[Module] = &[
     row("atomic",    &[],                                                    &[Clock, Environment, Random]),
     row("mapped",    &[],                                                    &[Clock, Environment, Random]),
+    row("factor",    &[],                                                    &[Clock, Environment, Random, Io]),
     row("graph",     &[],                                                    &[Clock, Environment, Random, Io]),
     row("onnx",      &["atomic", "graph", "mapped"],                         &[Clock, Environment, Random]),
     row("cut",       &["graph"],                                             &[Clock, Environment, Random, Io]),
-    row("adapter",   &["cut", "graph"],                                      &[Clock, Environment, Random, Io]),
+    row("adapter",   &["cut", "factor", "graph"],                            &[Clock, Environment, Random, Io]),
     row("grad",      &["graph"],                                             &[Clock, Environment, Random, Io]),
     // Reads nothing of the environment, but forbids ONNX Runtime's telemetry there, which has no other switch in time.
     row("engine",    &["atomic", "graph", "onnx"],                           &[Clock, Random]),
@@ -46,7 +47,7 @@ const MODULES: &[Module] = &[
                                                                              &[Clock, Environment]),
     row("delta",     &[],                                                    &[Clock, Environment, Random]),
     row("sync",      &["atomic", "delta"],                                   &[Clock, Environment, Random]),
-    row("aggregate", &["delta"],                                             &[Clock, Environment, Random, Io]),
+    row("aggregate", &["delta", "factor"],                                   &[Clock, Environment, Random, Io]),
     row("fleet",     &["aggregate", "atomic", "delta", "sync::wire"],        &[Environment]),
     row("agent",     &["atomic", "data"],                                    &[Environment]),
     row("cli",       &["*"],                                                 &[]),
