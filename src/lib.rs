@@ -30,6 +30,10 @@ pub mod delta;
 #[cfg(feature = "device")]
 pub mod aggregate;
 #[cfg(feature = "device")]
+pub mod sync;
+#[cfg(feature = "fleet")]
+pub mod fleet;
+#[cfg(feature = "device")]
 pub mod atomic;
 #[cfg(feature = "device")]
 pub mod agent;

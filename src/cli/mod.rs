@@ -13,6 +13,8 @@ mod delta_args;
 mod delta_report;
 mod deltas;
 mod encoding;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 mod forward;
 mod generation;
 mod health;

@@ -39,7 +39,7 @@ pub use keys::{KeyPair, public_key};
 pub use merge::merge;
 pub use read::{Delta, Entries, Head, Labels, Located, TensorView, apply, head_length};
 #[cfg(feature = "std")]
-pub use signature::sign;
+pub use signature::{check_statement, sign, sign_statement};
 pub use values::Values;
 #[cfg(feature = "std")]
 pub use write::{TensorValues, write};

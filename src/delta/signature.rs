@@ -24,6 +24,35 @@ pub(super) fn check(
     key.verify_strict(&message(identity), &Signature::from_bytes(signature)).map_err(|_| Error::Signature)
 }
 
+/// What a signature of something else than a delta is of: `edgetune PURPOSE`, a line end, the message. A purpose is a word and a
+/// version (`request 1`), so that what was signed for one can never be taken for the other.
+#[cfg(feature = "std")]
+fn statement(purpose: &str, message: &[u8]) -> std::vec::Vec<u8> {
+    [b"edgetune ", purpose.as_bytes(), b"\n", message].concat()
+}
+
+/// The signature of a message that is no delta. `purpose` says what it is for; it has no line end and is not `delta 1`.
+#[cfg(feature = "std")]
+pub fn sign_statement(purpose: &str, message: &[u8], key: &super::KeyPair) -> [u8; SIGNATURE_BYTES] {
+    key.sign(&statement(purpose, message))
+}
+
+/// That a message was signed by this key for this purpose. As strict as for deltas.
+///
+/// # Errors
+/// [`Error::Signature`].
+#[cfg(feature = "std")]
+pub fn check_statement(
+    purpose: &str,
+    message: &[u8],
+    key: &[u8; KEY_BYTES],
+    signature: &[u8; SIGNATURE_BYTES],
+) -> Result<(), Error> {
+    let key = VerifyingKey::from_bytes(key).map_err(|_| Error::Signature)?;
+    let signature = Signature::from_bytes(signature);
+    key.verify_strict(&statement(purpose, message), &signature).map_err(|_| Error::Signature)
+}
+
 /// The delta with a signature of `key`; one that it had is replaced. Its identity stays the same.
 ///
 /// # Errors

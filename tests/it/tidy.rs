@@ -58,6 +58,7 @@ const MODULES: &[Module] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "agent"]),
     ("axum", &["fleet"]),
+    ("axum_server", &["fleet"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -71,15 +72,20 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("jiff", &["cli"]),
     ("libc", &["mapped"]),
     ("memmap2", &["mapped"]),
+    ("object_store", &["fleet/store"]),
     ("ort", &["engine"]),
     ("prost", &["onnx"]),
+    ("rcgen", &["fleet/tls"]),
+    ("reqwest", &[]),
     ("rustix", &["cache", "cli"]),
+    ("rustls", &["fleet/tls"]),
     ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),
     ("sqlx", &["fleet/db"]),
     ("tokenizers", &["data"]),
     ("tokio", &["agent", "fleet", "sync"]),
     ("tracing_subscriber", &["cli"]),
+    ("utoipa", &["fleet", "sync/wire"]),
 ];
 
 /// All that the delta module may name besides itself: it compiles without `std`, and then on a microcontroller.

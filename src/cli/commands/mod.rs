@@ -13,5 +13,7 @@ pub mod ops;
 pub mod predict;
 pub mod prepare;
 pub mod runtime;
+#[cfg(feature = "fleet")]
+pub mod serve;
 pub mod shell;
 pub mod train;

@@ -1,0 +1,117 @@
+//! `edgetune-fleet serve`: the server.
+
+use crate::cli::Done;
+use crate::cli::print::Printer;
+use crate::cli::stop::flag_on_signals;
+use crate::fleet::{Identity, Limits, Settings, Store, serve};
+use anyhow::{Context, Result, ensure};
+use clap::Args as ClapArgs;
+use serde_json::json;
+use std::fs::DirBuilder;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Serve until SIGTERM
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  edgetune-fleet serve --listen 0.0.0.0:8443 --data /var/lib/edgetune-fleet --name fleet.example\n\nThe \
+                  first start makes DIR/operator.token (send it as `authorization: Bearer …`), DIR/release.pem (signs \
+                  releases) and, where no certificate is given, DIR/tls.crt, which devices are given to trust. Variables \
+                  that begin with AWS_ are options of an S3 store."
+)]
+pub struct Args {
+    /// Where to listen; port 0 is any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// The server's own files; made where it is missing
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/edgetune-fleet")]
+    data: PathBuf,
+    /// `postgres://…` or `sqlite:PATH` [default: DIR/fleet.sqlite]
+    #[arg(long, value_name = "URL", env = "EDGETUNE_FLEET_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// Where deltas lie, `s3://BUCKET/PREFIX` [default: DIR/deltas]
+    #[arg(long, value_name = "URL", env = "EDGETUNE_FLEET_STORE")]
+    store: Option<String>,
+    /// Certificate chain in PEM, with --tls-key [default: DIR/tls.crt, made on the first start]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Its secret key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Names in the certificate that is made on the first start, beside localhost
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Speak HTTP without TLS; only on a loopback address, behind a proxy that ends TLS
+    #[arg(long, conflicts_with_all = ["tls_certificate", "name"])]
+    insecure_http: bool,
+    /// Bytes of a delta, at most
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().delta_bytes_max)]
+    delta_bytes_max: u64,
+    /// Root of the sum of the squares of a delta's values, at most
+    #[arg(long, value_name = "NORM", default_value_t = Limits::default().norm_max)]
+    norm_max: f64,
+    /// Requests that an address may make a second, in the long run
+    #[arg(long, value_name = "N", default_value_t = Limits::default().requests_per_s)]
+    requests_per_s: f64,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
+    let loopback = args.listen.ip().is_loopback();
+    ensure!(loopback || !args.insecure_http, "--insecure-http is for loopback addresses; leave it out for TLS");
+    ensure!(args.requests_per_s > 0.0, "--requests-per-s must be above 0, or nobody is answered");
+    let folder = &args.data;
+    let deltas = folder.join("deltas");
+    // For the server's eyes only: keys lie here.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&deltas)
+        .with_context(|| format!("{} cannot be made; name a writable folder with --data DIR", deltas.display()))?;
+    let own = || format!("sqlite:{}?mode=rwc", folder.join("fleet.sqlite").display());
+    let limits = Limits {
+        delta_bytes_max: args.delta_bytes_max,
+        norm_max: args.norm_max,
+        requests_per_s: args.requests_per_s,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        folder: folder.clone(),
+        database: args.database.clone().unwrap_or_else(own),
+        store: store(args.store.as_deref(), &deltas)?,
+        identity: identity(args)?,
+        limits,
+        clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)),
+        chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
+    };
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+    let scheme = if args.insecure_http { "http" } else { "https" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
+    let ready = || {
+        printer.text(format!("serving {url}, files in {}", folder.display()));
+        printer.document(&json!({ "url": url, "data": folder }));
+    };
+    serve(settings, listener, ready, &*flag_on_signals()?)?;
+    Ok(Done::Fully)
+}
+
+fn store(url: Option<&str>, deltas: &Path) -> Result<Store> {
+    let Some(url) = url else { return Ok(Store::folder(deltas)?) };
+    let options: Vec<(String, String)> =
+        std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.to_lowercase(), v)).collect();
+    Ok(Store::at(url, &options)?)
+}
+
+fn identity(args: &Args) -> Result<Option<Identity>> {
+    match (&args.tls_certificate, &args.tls_key) {
+        _ if args.insecure_http => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(Identity::read(certificate, key)?)),
+        _ => {
+            let mut names = vec!["localhost".to_owned(), args.listen.ip().to_string()];
+            names.extend(args.name.iter().cloned());
+            Ok(Some(Identity::own(&args.data, &names)?))
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The command line of `edgetune-fleet`: the same habits, another program.
+
+use super::commands::serve;
+use super::print::Printer;
+use super::{Done, log_to_stderr, stop};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Collects adapters of edgetune devices, combines them and rolls them out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgetune-fleet",
+    version,
+    about,
+    after_help = "Example:\n  edgetune-fleet serve\n\nEDGETUNE_LOG=info (or debug) logs what is done to standard error."
+)]
+struct Cli {
+    /// Print one JSON document on standard output instead of text
+    #[arg(long, global = true, display_order = 1000)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Args>),
+    /// The OpenAPI document of the server's interface
+    #[command(after_help = "Example:\n  edgetune-fleet openapi > openapi.json")]
+    Openapi,
+}
+
+/// Runs the command named in the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr("info");
+    let printer = Printer::new(cli.json);
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args, &printer),
+        Command::Openapi => {
+            printer.raw(crate::fleet::openapi().as_bytes());
+            Ok(Done::Fully)
+        }
+    };
+    match done {
+        Ok(Done::Fully) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(stop::INTERRUPTED),
+        Err(error) => {
+            printer.failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

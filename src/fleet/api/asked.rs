@@ -1,0 +1,162 @@
+//! Who asks: a device by its signature, an operator by the token. What is extracted here has passed.
+
+use super::{Answer, Problem};
+use crate::fleet::Fleet;
+use crate::sync::wire::{Hex, Refused, Signed, TimeRefused, admit};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// The address that a request comes from.
+pub(super) struct Peer(pub IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip())))
+    }
+}
+
+/// A request that an enrolled device has signed, its body at most `BYTES_MAX` long.
+pub(super) struct Device<const BYTES_MAX: usize> {
+    /// Its public key.
+    pub key: Hex<32>,
+    /// What was sent.
+    pub body: Bytes,
+}
+
+/// A request that brings the key that it is signed by.
+pub(super) struct Stranger<const BYTES_MAX: usize> {
+    pub signed: Signed,
+    pub body: Bytes,
+}
+
+/// A request of an operator.
+pub(super) struct Operator;
+
+impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Device<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
+        let (mut parts, body) = request.into_parts();
+        let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
+        let asked = async {
+            announced(&parts.headers, BYTES_MAX)?;
+            let signed = signature(&parts, &fleet.name)?;
+            counted(fleet, &signed).await?;
+            read(body, &signed, BYTES_MAX).await.map(|body| Self { key: signed.key, body })
+        };
+        asked.await.logged(fleet, address, &parts).await
+    }
+}
+
+impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Stranger<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
+        let (mut parts, body) = request.into_parts();
+        let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
+        let asked = async {
+            announced(&parts.headers, BYTES_MAX)?;
+            let signed = signature(&parts, "")?;
+            let now_ms = fleet.now_ms() as u64;
+            admit(signed.time_ms, 0, now_ms).map_err(refused)?;
+            read(body, &signed, BYTES_MAX).await.map(|body| Self { signed, body })
+        };
+        asked.await.logged(fleet, address, &parts).await
+    }
+}
+
+impl FromRequestParts<Arc<Fleet>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Answer<Self> {
+        let Peer(address) = Peer::from_request_parts(parts, fleet).await.unwrap_or_else(|never| match never {});
+        let token =
+            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        // Comparing hashes takes as long whatever is equal.
+        let is_operator = token.is_some_and(|token| blake3::hash(token.as_bytes()) == fleet.operator);
+        let detail = "this is for operators; send the text of `operator.token` as `authorization: Bearer …`";
+        let asked = is_operator.then_some(Self).ok_or_else(|| Problem::identity(detail));
+        asked.logged(fleet, address, parts).await
+    }
+}
+
+/// Refusals go to the audit log before they are told.
+trait Logged {
+    async fn logged(self, fleet: &Fleet, address: IpAddr, parts: &Parts) -> Self;
+}
+
+impl<T> Logged for Answer<T> {
+    async fn logged(self, fleet: &Fleet, address: IpAddr, parts: &Parts) -> Self {
+        if let Err(problem) = &self {
+            // The path is somebody's text; it is bounded, and shown as a text wherever it is shown.
+            let path: String = parts.uri.path().chars().take(200).collect();
+            let detail = format!("{} {path}: {}", parts.method, problem.detail());
+            fleet.audit(&address.to_string(), "refused", &detail).await;
+        }
+        self
+    }
+}
+
+/// The length that the request announces.
+fn announced(headers: &HeaderMap, bytes_max: usize) -> Answer<()> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Problem::length());
+    }
+    let length = headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(None) => Err(Problem::length()),
+        Some(Some(length)) if length > bytes_max as u64 => Err(Problem::too_long(bytes_max as u64)),
+        Some(Some(_)) | None => Ok(()),
+    }
+}
+
+fn signature(parts: &Parts, fleet: &str) -> Answer<Signed> {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let signed: Signed = header.unwrap_or_default().parse().map_err(refused)?;
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    signed.verify(fleet, parts.method.as_str(), target).map_err(refused)?;
+    Ok(signed)
+}
+
+/// Counts the request in the database, so that no replica counts it again.
+async fn counted(fleet: &Fleet, signed: &Signed) -> Answer<()> {
+    let now_ms = fleet.now_ms() as u64;
+    let key = signed.key.to_string();
+    // A time that cannot count whatever the last one was does not reach the row.
+    let plausible = admit(signed.time_ms, 0, now_ms).is_ok();
+    if plausible && fleet.db.count_request(&key, signed.time_ms as i64).await? {
+        return Ok(());
+    }
+    let device = fleet.db.device(&key).await?;
+    let device = device.ok_or_else(|| Problem::identity("this key is not enrolled; enrol the device"))?;
+    if device.revoked_ms != 0 {
+        return Err(Problem::identity("this key was revoked; enrol the device again with a new token"));
+    }
+    let told = TimeRefused { now_ms, last_ms: device.last_ms as u64 };
+    Err(refused(Refused::Time(told)))
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Form | Refused::Signature => Problem::identity(refused),
+        Refused::Time(told) => Problem::time(told, refused),
+    }
+}
+
+async fn read(body: Body, signed: &Signed, bytes_max: usize) -> Answer<Bytes> {
+    let body = to_bytes(body, bytes_max)
+        .await
+        .map_err(|_| Problem::form("the body ended before its length; send it again"))?;
+    if blake3::hash(&body) != signed.body.0 {
+        return Err(Problem::identity("the body is not the one that was signed; send it again"));
+    }
+    Ok(body)
+}

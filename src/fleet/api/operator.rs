@@ -1,0 +1,209 @@
+//! What operators do: tokens, devices, channels, rounds, and the log of it all.
+
+use super::asked::Operator;
+use super::uploads::hash;
+use super::{Answer, Problem, Shared};
+use crate::delta::{self, Delta};
+use crate::fleet::db::Channel;
+use crate::fleet::store::adapter_key;
+use crate::fleet::{Combining, Known};
+use crate::sync::wire::{self, Hex, is_name};
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// How long a token can be used.
+const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
+/// Rows of one answer.
+const ROWS: i64 = 1000;
+
+/// A token for one device.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Token {
+    /// What the device is given.
+    token: String,
+    /// Until when it can be used, in milliseconds since 1970.
+    expires_ms: i64,
+}
+
+/// A device, for people.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceRow {
+    key: String,
+    name: String,
+    enrolled_ms: i64,
+    revoked_ms: Option<i64>,
+    last_ms: i64,
+}
+
+/// A channel, for people.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChannelRow {
+    name: String,
+    base: String,
+    adapter: String,
+    version: i64,
+    round: i64,
+    state: String,
+    rule: String,
+    /// Deltas that count in the round.
+    deltas: usize,
+    /// Why the last round came to nothing.
+    problem: Option<String>,
+}
+
+/// A line of the audit log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditRow {
+    at_ms: i64,
+    who: String,
+    what: String,
+    detail: String,
+}
+
+/// Where a list goes on.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Behind {
+    /// The key of the last device that is known.
+    #[serde(default)]
+    after: String,
+}
+
+/// How a channel is to be.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct NewChannel {
+    /// `mean`, `median`, `trimmed:PART`, with `,clip` for a bound of the norms.
+    #[serde(default = "mean")]
+    rule: String,
+}
+
+fn mean() -> String {
+    "mean".into()
+}
+
+/// Make a one-time token for a device
+#[utoipa::path(post, path = "/v1/admin/tokens", responses((status = 200, body = Token), (status = 401, body = wire::Problem)))]
+pub(super) async fn add_token(State(fleet): Shared, _: Operator) -> Answer<Json<Token>> {
+    let token = fleet.random_name()?;
+    let now_ms = fleet.now_ms();
+    let expires_ms = now_ms + TOKEN_MS;
+    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, expires_ms).await?;
+    fleet.audit("operator", "token made", "").await;
+    Ok(Json(Token { token, expires_ms }))
+}
+
+/// The devices, a thousand at a time
+#[utoipa::path(get, path = "/v1/admin/devices", params(Behind), responses((status = 200, body = Vec<DeviceRow>)))]
+pub(super) async fn devices(
+    State(fleet): Shared,
+    _: Operator,
+    behind: Result<Query<Behind>, QueryRejection>,
+) -> Answer<Json<Vec<DeviceRow>>> {
+    let Query(Behind { after }) = behind.map_err(Problem::form)?;
+    let devices = fleet.db.devices(&without_nul(after)?, ROWS).await?.into_iter().map(|device| DeviceRow {
+        key: device.key,
+        name: device.name,
+        enrolled_ms: device.enrolled_ms,
+        revoked_ms: Some(device.revoked_ms).filter(|at| *at != 0),
+        last_ms: device.last_ms,
+    });
+    Ok(Json(devices.collect()))
+}
+
+/// PostgreSQL has no texts with a NUL.
+fn without_nul(text: String) -> Answer<String> {
+    Some(text).filter(|text| !text.contains('\0')).ok_or_else(|| Problem::form("the text holds a NUL"))
+}
+
+/// Shut a device out
+#[utoipa::path(delete, path = "/v1/admin/devices/{key}", params(("key" = String, Path)),
+    responses((status = 204), (status = 404, body = wire::Problem)))]
+pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Operator) -> Answer<StatusCode> {
+    let key = hash(&text)?.to_string();
+    if !fleet.db.revoke(&key, fleet.now_ms()).await? {
+        return Err(Problem::not_found("this key, or it was revoked before"));
+    }
+    fleet.audit("operator", "revoked", &key).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make a channel, whose first release is the delta that is sent
+#[utoipa::path(post, path = "/v1/admin/channels/{name}", params(("name" = String, Path), NewChannel),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = ChannelRow), (status = 409, body = wire::Problem), (status = 422, body = wire::Problem)))]
+pub(super) async fn add_channel(
+    State(fleet): Shared,
+    Path(name): Path<String>,
+    _: Operator,
+    new: Result<Query<NewChannel>, QueryRejection>,
+    body: Body,
+) -> Answer<Json<ChannelRow>> {
+    let Query(NewChannel { rule }) = new.map_err(Problem::form)?;
+    let rule: Combining = rule.parse().map_err(Problem::form)?;
+    if !is_name(&name) {
+        return Err(Problem::form("the channel's name is empty, over 64 bytes or has control characters"));
+    }
+    let _room = fleet.room.acquire().await.ok();
+    let bytes_max = fleet.limits.delta_bytes_max;
+    let bytes = to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))?;
+    let base = Delta::parse(&bytes).map_err(Problem::delta)?.header().base;
+    Known::of(&bytes).map_err(Problem::delta)?;
+    // Signed by the server, whoever has signed it before: devices know its key only.
+    let signed = delta::sign(&bytes, &fleet.key).map_err(Problem::delta)?;
+    let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
+    fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
+    let (base, state, rule) = (Hex(base).to_string(), "open".into(), rule.to_string());
+    let channel = Channel { name, base, adapter, length, version: 1, round: 1, state, rule, problem: String::new() };
+    if !fleet.db.add_channel(&channel, fleet.now_ms()).await? {
+        return Err(Problem::conflict("there is a channel of that name; choose another"));
+    }
+    fleet.audit("operator", "channel made", &channel.name).await;
+    Ok(Json(row(channel, 0)))
+}
+
+fn row(channel: Channel, deltas: usize) -> ChannelRow {
+    let Channel { name, base, adapter, version, round, state, rule, problem, .. } = channel;
+    let problem = Some(problem).filter(|problem| !problem.is_empty());
+    ChannelRow { name, base, adapter, version, round, state, rule, deltas, problem }
+}
+
+/// The channels
+#[utoipa::path(get, path = "/v1/admin/channels", responses((status = 200, body = Vec<ChannelRow>)))]
+pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<ChannelRow>>> {
+    let mut rows = Vec::new();
+    for channel in fleet.db.channels().await? {
+        let deltas = fleet.db.counted(&channel.name, channel.round).await?.len();
+        rows.push(row(channel, deltas));
+    }
+    Ok(Json(rows))
+}
+
+/// Close a channel's round: its deltas are combined and released
+#[utoipa::path(post, path = "/v1/admin/channels/{name}/close", params(("name" = String, Path)),
+    responses((status = 202), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem)))]
+pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, _: Operator) -> Answer<StatusCode> {
+    let none = || Problem::not_found("this channel");
+    let name = Some(name).filter(|name| is_name(name)).ok_or_else(none)?;
+    let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
+    if !fleet.db.close_round(&name, channel.round).await? {
+        return Err(Problem::conflict("the round is closed already"));
+    }
+    fleet.audit("operator", "round closed", &format!("{name}: {}", channel.round)).await;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The last lines of the audit log
+#[utoipa::path(get, path = "/v1/admin/audit", responses((status = 200, body = Vec<AuditRow>)))]
+pub(super) async fn audit(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<AuditRow>>> {
+    let lines = fleet.db.audited(ROWS).await?.into_iter().map(|line| AuditRow {
+        at_ms: line.at_ms,
+        who: line.who,
+        what: line.what,
+        detail: line.detail,
+    });
+    Ok(Json(lines.collect()))
+}

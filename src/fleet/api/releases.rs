@@ -1,0 +1,131 @@
+//! What devices are to use, and what they say of it.
+
+use super::asked::Device;
+use super::uploads::{JSON_BYTES_MAX, hash, json};
+use super::{Answer, Problem, Shared};
+use crate::fleet::store::adapter_key;
+use crate::sync::wire::{self, Hex, Release, Report, Verdict, is_name};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// The current release of a channel
+#[utoipa::path(get, path = "/v1/releases/{channel}", params(("channel" = String, Path)),
+    responses((status = 200, body = Release), (status = 304), (status = 404, body = wire::Problem)))]
+pub(super) async fn current(
+    State(fleet): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    _device: Device<0>,
+) -> Answer<Response> {
+    let none = || Problem::not_found("this channel; ask an operator which there are");
+    if !is_name(&name) {
+        return Err(none());
+    }
+    let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
+    let tag = format!("\"{}-{}\"", channel.version, channel.round);
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    if known {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let parsed = |text: &str| text.parse::<Hex<32>>().map_err(|error| Problem::form(format!("the database: {error}")));
+    let release = Release {
+        base: parsed(&channel.base)?,
+        adapter: parsed(&channel.adapter)?,
+        version: channel.version as u64,
+        length: channel.length as u64,
+        round: u32::try_from(channel.round).ok(),
+        channel: channel.name,
+    };
+    Ok(([(header::ETAG, tag)], Json(release)).into_response())
+}
+
+/// The bytes of an adapter that is or was released
+#[utoipa::path(get, path = "/v1/adapters/{hash}", params(("hash" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206), (status = 416, body = wire::Problem)))]
+pub(super) async fn adapter(
+    State(fleet): Shared,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    _device: Device<0>,
+) -> Answer<Response> {
+    let hash = hash(&text)?.to_string();
+    let none = || Problem::not_found("this hash; ask for the channel's release");
+    fleet.db.released(&hash).await?.ok_or_else(none)?;
+    let _room = fleet.room.acquire().await.ok();
+    let bytes = fleet.store.get(&adapter_key(&hash)).await?.ok_or_else(none)?;
+    let common = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::ETAG, format!("\"{hash}\"")),
+    ];
+    let Some(range) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
+        return Ok((common, bytes).into_response());
+    };
+    let length = bytes.len();
+    let Some((begin, end)) = range_of(range, length) else {
+        let problem = Problem::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "range",
+            "There are no such bytes",
+            format!("the adapter has {length} bytes; ask for `bytes=FROM-` or `bytes=FROM-TO`"),
+        );
+        return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
+    };
+    let told = [(header::CONTENT_RANGE, format!("bytes {begin}-{}/{length}", end - 1))];
+    Ok((StatusCode::PARTIAL_CONTENT, common, told, bytes.slice(begin..end)).into_response())
+}
+
+/// One range of RFC 9110, section 14.1.2, with a first byte: what goes on with a download asks for nothing else.
+fn range_of(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (begin, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let begin: usize = begin.parse().ok()?;
+    let end = if last.is_empty() { length } else { last.parse::<usize>().ok()?.checked_add(1)?.min(length) };
+    (begin < end).then_some((begin, end))
+}
+
+/// What became of a release on a device
+#[utoipa::path(post, path = "/v1/reports", request_body = Report,
+    responses((status = 204), (status = 400, body = wire::Problem)))]
+pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JSON_BYTES_MAX>) -> Answer<StatusCode> {
+    let Report { channel, version, verdict, accuracy } = json(&body)?;
+    let is_part = |value: &f32| (0.0..=1.0).contains(value);
+    if !is_name(&channel) || !accuracy.iter().flatten().all(is_part) {
+        return Err(Problem::form("`channel` is no name, or `accuracy` is not two parts from 0 to 1"));
+    }
+    let version = i64::try_from(version).map_err(|_| Problem::form("`version` is no release's"))?;
+    let verdict = match verdict {
+        Verdict::Activated => "activated",
+        Verdict::Rejected => "rejected",
+        Verdict::Failed => "failed",
+    };
+    let accuracy = accuracy.map(|[before, after]| [f64::from(before), f64::from(after)]);
+    if !fleet.db.report(&key.to_string(), &channel, version, verdict, accuracy, fleet.now_ms()).await? {
+        return Err(Problem::not_found("this channel and version; report on a release"));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_within_the_bytes() {
+        assert_eq!(range_of("bytes=0-", 10), Some((0, 10)));
+        assert_eq!(range_of("bytes=4-6", 10), Some((4, 7)));
+        assert_eq!(range_of("bytes=4-99", 10), Some((4, 10)));
+        for wrong in [
+            "bytes=10-",
+            "bytes=-5",
+            "bytes=6-4",
+            "bytes=0-1,3-4",
+            "items=0-",
+            "bytes=a-",
+            "bytes=0-18446744073709551615",
+        ] {
+            assert_eq!(range_of(wrong, 10), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How devices come in, and their deltas after them.
+
+use super::asked::{Device, Peer, Stranger};
+use super::{Answer, Problem, Shared};
+use crate::aggregate::Current;
+use crate::fleet::db::{Channel, Enrolment};
+use crate::fleet::store::chunk_key;
+use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
+use crate::fleet::{Counts, Fleet, VALUES_FACTOR};
+use crate::sync::wire::{self, CHUNK_BYTES, Enrol, Enrolled, Hex, UploadState, is_name};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use std::sync::Arc;
+
+/// Bytes of a JSON body.
+pub(super) const JSON_BYTES_MAX: usize = 16 << 10;
+/// Uploads of a device that may be on their way at once.
+const RECEIVING_MAX: i64 = 4;
+
+/// JSON of one of the types of `wire`.
+pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|error| Problem::form(format!("the body: {error}")))
+}
+
+/// A hash in a path.
+pub(super) fn hash(text: &str) -> Answer<Hex<32>> {
+    text.parse().map_err(|error| Problem::form(format!("the hash in the path: {error}")))
+}
+
+/// Enrol a device
+#[utoipa::path(post, path = "/v1/enrol", request_body = Enrol,
+    responses((status = 200, body = Enrolled), (status = 401, body = wire::Problem)))]
+pub(super) async fn enrol(
+    State(fleet): Shared,
+    Peer(address): Peer,
+    Stranger { signed, body }: Stranger<JSON_BYTES_MAX>,
+) -> Answer<Json<Enrolled>> {
+    let Enrol { token, name } = json(&body)?;
+    if !is_name(&name) {
+        return Err(Problem::form("`name` is empty, over 64 bytes or has control characters; give a plain name"));
+    }
+    let (token, key) = (blake3::hash(token.as_bytes()).to_string(), signed.key.to_string());
+    let now_ms = fleet.now_ms();
+    let enrolment = fleet.db.enrol(&token, &key, &name, signed.time_ms as i64, now_ms).await?;
+    let refusal = match enrolment {
+        Enrolment::Done => None,
+        Enrolment::Token => Some("the token is none, was used or is too old; ask an operator for a new one"),
+        Enrolment::Revoked => Some("this key was revoked; enrol with a new key"),
+    };
+    if let Some(refusal) = refusal {
+        fleet.audit(&address.to_string(), "enrolment refused", refusal).await;
+        return Err(Problem::identity(refusal));
+    }
+    fleet.audit(&key, "enrolled", &name).await;
+    let (key, release_key) = (signed.key, Hex(fleet.key.public()));
+    Ok(Json(Enrolled { fleet: fleet.name.clone(), key, release_key, time_ms: now_ms as u64 }))
+}
+
+/// Begin to send a delta, or learn how far it is
+#[utoipa::path(post, path = "/v1/uploads", request_body = wire::Upload,
+    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+pub(super) async fn begin(
+    State(fleet): Shared,
+    Device { key, body }: Device<JSON_BYTES_MAX>,
+) -> Answer<Json<UploadState>> {
+    let wire::Upload { channel, hash, length } = json(&body)?;
+    let device = key.to_string();
+    if length == 0 || length > fleet.limits.delta_bytes_max {
+        fleet.audit(&device, "upload refused", &format!("{length} bytes")).await;
+        return Err(Problem::too_long(fleet.limits.delta_bytes_max));
+    }
+    channel_of(&fleet, &channel).await?;
+    let text = hash.to_string();
+    if fleet.db.upload(&device, &text).await?.is_none() && fleet.db.receiving(&device).await? >= RECEIVING_MAX {
+        return Err(Problem::conflict(format!(
+            "{RECEIVING_MAX} deltas of this device are on their way; finish one first"
+        )));
+    }
+    let upload = fleet.db.begin_upload(&device, &text, &channel, length as i64, fleet.now_ms()).await?;
+    let upload = upload.ok_or_else(|| Problem::conflict("the upload is gone; begin it again"))?;
+    if upload.length != length as i64 || upload.channel != channel {
+        return Err(Problem::conflict("a delta of this hash has begun with another length or channel; send that one"));
+    }
+    told(hash, upload.received, &upload.state)
+}
+
+/// How far an upload is
+#[utoipa::path(get, path = "/v1/uploads/{hash}", params(("hash" = String, Path)),
+    responses((status = 200, body = UploadState), (status = 404, body = wire::Problem)))]
+pub(super) async fn state(
+    State(fleet): Shared,
+    Path(text): Path<String>,
+    Device { key, .. }: Device<0>,
+) -> Answer<Json<UploadState>> {
+    let hash = hash(&text)?;
+    let upload = fleet.db.upload(&key.to_string(), &hash.to_string()).await?;
+    let upload = upload.ok_or_else(|| Problem::not_found("this hash; begin the upload first"))?;
+    told(hash, upload.received, &upload.state)
+}
+
+fn told(hash: Hex<32>, received: i64, state: &str) -> Answer<Json<UploadState>> {
+    match state {
+        "receiving" => Ok(Json(UploadState { hash, received: received as u64, accepted: false })),
+        "accepted" | "superseded" => Ok(Json(UploadState { hash, received: received as u64, accepted: true })),
+        _ => Err(Problem::delta("this delta was refused, and is not taken again; train a new one")),
+    }
+}
+
+async fn channel_of(fleet: &Fleet, name: &str) -> Answer<Channel> {
+    let none = || Problem::not_found("this channel; ask an operator which there are");
+    if !is_name(name) {
+        return Err(none());
+    }
+    fleet.db.channel(name).await?.ok_or_else(none)
+}
+
+/// Send the next chunk of a delta; with the last one it is verified, and counts
+#[utoipa::path(put, path = "/v1/uploads/{hash}/{offset}", params(("hash" = String, Path), ("offset" = u64, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+pub(super) async fn chunk(
+    State(fleet): Shared,
+    Path((text, offset)): Path<(String, String)>,
+    Device { key, body }: Device<{ CHUNK_BYTES as usize }>,
+) -> Answer<Json<UploadState>> {
+    let hash = hash(&text)?;
+    let offset: u64 = offset.parse().map_err(|_| Problem::form("the offset in the path is no number of bytes"))?;
+    let (device, text) = (key.to_string(), hash.to_string());
+    let upload = fleet.db.upload(&device, &text).await?;
+    let upload = upload.ok_or_else(|| Problem::not_found("this hash; begin the upload first"))?;
+    let (length, received) = (upload.length as u64, upload.received as u64);
+    if upload.state != "receiving" || offset < received {
+        // Sent once more, because the answer was lost.
+        return told(hash, upload.received, &upload.state);
+    }
+    let end = offset.saturating_add(CHUNK_BYTES).min(length);
+    if offset != received || offset.saturating_add(body.len() as u64) != end || body.is_empty() {
+        let detail =
+            format!("the next chunk begins at {received} and has {} bytes", CHUNK_BYTES.min(length - received));
+        return Err(Problem::conflict(detail));
+    }
+    if end < length {
+        fleet.store.put(&chunk_key(&device, &text, offset), body).await?;
+        fleet.db.received(&device, &text, received as i64, end as i64, fleet.now_ms()).await?;
+        return told(hash, end as i64, "receiving");
+    }
+    let channel = channel_of(&fleet, &upload.channel).await?;
+    // Waiting is the sender's; the semaphore is never closed.
+    let room = fleet.room.acquire().await.ok();
+    match verified(&fleet, &channel, key, hash, length, body.clone()).await? {
+        Ok(verified) => {
+            fleet.store.put(&chunk_key(&device, &text, offset), body).await?;
+            drop(room);
+            let Verified { weight, .. } = verified;
+            let (name, round, now_ms) = (&channel.name, channel.round, fleet.now_ms());
+            if !fleet.db.accept_upload(&device, &text, name, round, weight, now_ms).await? {
+                return Err(Problem::conflict("the round has closed in between; send the last chunk again"));
+            }
+            Counts::add(&fleet.counts.accepted, 1);
+            Counts::add(&fleet.counts.bytes, length);
+            fleet.audit(&device, "accepted", &format!("{text} in round {round} of {name}")).await;
+            told(hash, length as i64, "accepted")
+        }
+        Err(fault) => {
+            // Refused in the database first: what is then left in the store is never read.
+            fleet.db.refuse_upload(&device, &text, fleet.now_ms()).await?;
+            for offset in (0..offset).step_by(CHUNK_BYTES as usize) {
+                fleet.store.delete(&chunk_key(&device, &text, offset)).await?;
+            }
+            fleet.audit(&device, "delta refused", &format!("{text}: {fault}")).await;
+            Err(Problem::delta(fault))
+        }
+    }
+}
+
+/// Looks at all of a delta: the chunks that are stored, then the last one.
+async fn verified(
+    fleet: &Arc<Fleet>,
+    channel: &Channel,
+    device: Hex<32>,
+    hash: Hex<32>,
+    length: u64,
+    last: Bytes,
+) -> Answer<Result<Verified, Fault>> {
+    let known = fleet.known(channel).await?;
+    let before = length - last.len() as u64;
+    let (fleet, runtime) = (fleet.clone(), tokio::runtime::Handle::current());
+    let base: Hex<32> = channel.base.parse().map_err(Problem::form)?;
+    let round = u32::try_from(channel.round).unwrap_or(u32::MAX);
+    let task = tokio::task::spawn_blocking(move || {
+        let mut verifier = Verifier::new(Expected {
+            signer: device.0,
+            length,
+            hash: hash.0,
+            form: &known.form,
+            current: Current { base: base.0, round },
+            staleness: fleet.limits.staleness,
+            values_max: known.values.saturating_mul(VALUES_FACTOR),
+            norm_max: fleet.limits.norm_max,
+        });
+        for offset in (0..before).step_by(CHUNK_BYTES as usize) {
+            let key = chunk_key(&device.to_string(), &hash.to_string(), offset);
+            let chunk = runtime.block_on(fleet.store.get(&key))?.ok_or(crate::fleet::Error::Lost(key))?;
+            if let Err(fault) = verifier.push(&chunk) {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(verifier.push(&last).and_then(|()| verifier.finish()))
+    });
+    task.await
+        .map_err(|error| crate::fleet::Error::Combine(error.to_string()))?
+        .map_err(|error: crate::fleet::Error| error.into())
+}

@@ -1,0 +1,223 @@
+//! Channels: what devices use now, the round that is open, and who is combining one that has closed.
+
+use super::{Db, Result};
+use sqlx::Row;
+
+/// A channel and its current release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// Hash of the base.
+    pub base: String,
+    /// BLAKE3 of the adapter's bytes.
+    pub adapter: String,
+    /// The adapter's bytes.
+    pub length: i64,
+    /// Counts the releases.
+    pub version: i64,
+    /// The round that is open, or being combined.
+    pub round: i64,
+    /// `open` or `closing`.
+    pub state: String,
+    /// How deltas are combined.
+    pub rule: String,
+    /// Why the last round came to nothing; empty otherwise.
+    pub problem: String,
+}
+
+/// All channels.
+pub type Channels = Vec<Channel>;
+
+/// A round that this replica combines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The channel as it was when the round was claimed.
+    pub channel: Channel,
+    /// What the claim is called.
+    pub claim: String,
+}
+
+/// What comes out of a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRelease {
+    /// BLAKE3 of the adapter's bytes.
+    pub adapter: String,
+    /// Its bytes.
+    pub length: i64,
+    /// Devices whose deltas are in it.
+    pub devices: i64,
+}
+
+const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem FROM channels";
+
+fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
+    Ok(Channel {
+        name: row.try_get(0)?,
+        base: row.try_get(1)?,
+        adapter: row.try_get(2)?,
+        length: row.try_get(3)?,
+        version: row.try_get(4)?,
+        round: row.try_get(5)?,
+        state: row.try_get(6)?,
+        rule: row.try_get(7)?,
+        problem: row.try_get(8)?,
+    })
+}
+
+impl Db {
+    /// Makes a channel with its first release. Whether there was none of that name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn add_channel(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let added = sqlx::query(
+            "INSERT INTO channels (name, base, adapter, length, version, round, state, rule) \
+             VALUES ($1, $2, $3, $4, 1, 1, 'open', $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(&channel.name)
+        .bind(&channel.base)
+        .bind(&channel.adapter)
+        .bind(channel.length)
+        .bind(&channel.rule)
+        .execute(&mut *transaction)
+        .await?;
+        if added.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices) \
+                     VALUES ($1, 1, $2, $3, $4, 0)";
+        sqlx::query(query)
+            .bind(&channel.name)
+            .bind(&channel.adapter)
+            .bind(channel.length)
+            .bind(now_ms)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// The channel of that name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn channel(&self, name: &str) -> Result<Option<Channel>> {
+        let row = sqlx::query(&format!("{CHANNEL} WHERE name = $1")).bind(name).fetch_optional(&self.pool).await?;
+        row.as_ref().map(channel).transpose()
+    }
+
+    /// All channels in the order of their names.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn channels(&self) -> Result<Channels> {
+        let rows = sqlx::query(&format!("{CHANNEL} ORDER BY name")).fetch_all(&self.pool).await?;
+        rows.iter().map(channel).collect()
+    }
+
+    /// Closes the open round of a channel: no delta counts any more, and whoever claims it combines those that do.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn close_round(&self, name: &str, round: i64) -> Result<bool> {
+        let query = "UPDATE channels SET state = 'closing', problem = '', claimed_by = '', claimed_until_ms = 0 \
+                     WHERE name = $1 AND round = $2 AND state = 'open'";
+        let closed = sqlx::query(query).bind(name).bind(round).execute(&self.pool).await?;
+        Ok(closed.rows_affected() == 1)
+    }
+
+    /// Claims a closed round that nobody is combining, until `until_ms`: then another replica may take it for dead.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn claim_round(&self, claim: &str, now_ms: i64, until_ms: i64) -> Result<Option<Closing>> {
+        let claimed = sqlx::query(
+            "UPDATE channels SET claimed_by = $1, claimed_until_ms = $2 WHERE state = 'closing' AND claimed_until_ms < $3 \
+             AND name = (SELECT name FROM channels WHERE state = 'closing' AND claimed_until_ms < $3 ORDER BY name LIMIT 1)",
+        )
+        .bind(claim)
+        .bind(until_ms)
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await?;
+        if claimed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let query = format!("{CHANNEL} WHERE claimed_by = $1 AND state = 'closing'");
+        let row = sqlx::query(&query).bind(claim).fetch_optional(&self.pool).await?;
+        let channel = row.as_ref().map(channel).transpose()?;
+        Ok(channel.map(|channel| Closing { channel, claim: claim.into() }))
+    }
+
+    /// Holds a claim for longer. Whether it is still held.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn hold_round(&self, claim: &str, until_ms: i64) -> Result<bool> {
+        let query = "UPDATE channels SET claimed_until_ms = $1 WHERE claimed_by = $2 AND state = 'closing'";
+        let held = sqlx::query(query).bind(until_ms).bind(claim).execute(&self.pool).await?;
+        Ok(held.rows_affected() == 1)
+    }
+
+    /// A claimed round is done: its release is the channel's, and the next round is open. Whether the claim was still held;
+    /// if not, somebody else has done it, and nothing changes.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let finished = sqlx::query(
+            "UPDATE channels SET adapter = $1, length = $2, version = version + 1, round = round + 1, state = 'open', \
+             problem = '', claimed_by = '', claimed_until_ms = 0 WHERE claimed_by = $3 AND state = 'closing'",
+        )
+        .bind(&release.adapter)
+        .bind(release.length)
+        .bind(&closing.claim)
+        .execute(&mut *transaction)
+        .await?;
+        if finished.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices) \
+                     VALUES ($1, $2, $3, $4, $5, $6)";
+        sqlx::query(query)
+            .bind(&closing.channel.name)
+            .bind(closing.channel.version + 1)
+            .bind(&release.adapter)
+            .bind(release.length)
+            .bind(now_ms)
+            .bind(release.devices)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// A claimed round comes to nothing: it is open again, and says why.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn reopen_round(&self, closing: &Closing, problem: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE channels SET state = 'open', problem = $1, claimed_by = '', claimed_until_ms = 0 \
+             WHERE claimed_by = $2 AND state = 'closing'",
+        )
+        .bind(problem)
+        .bind(&closing.claim)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Bytes of an adapter that is or was a release of any channel.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn released(&self, adapter: &str) -> Result<Option<i64>> {
+        let query = "SELECT length FROM releases WHERE adapter = $1 LIMIT 1";
+        let row = sqlx::query(query).bind(adapter).fetch_optional(&self.pool).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+}

@@ -1,0 +1,142 @@
+//! The database: SQLite by default, PostgreSQL by URL, one set of queries that both take. Nothing else in the project speaks SQL.
+//!
+//! What two replicas might do at the same time is decided by one statement that changes a row only as long as it is as expected;
+//! whether it was is the number of rows that it changed. That is what `FOR UPDATE SKIP LOCKED` would be needed for, and SQLite
+//! has it too. Transactions begin with what they write, so that SQLite takes its lock at once and never gives up half-way.
+
+mod channels;
+mod devices;
+mod reports;
+mod uploads;
+
+pub use channels::{Channel, Channels, Closing, NewRelease};
+pub use devices::{Device, Enrolment};
+pub use uploads::{Counted, Upload};
+
+use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, Row};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Connections of a replica. SQLite writes one at a time whatever there are.
+const CONNECTIONS: u32 = 8;
+/// How long a request waits for one of them.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What the database said.
+#[derive(Debug, thiserror::Error)]
+#[error("the database: {0}")]
+pub struct Error(String);
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A result of the database.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An open database with the tables of this version.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: AnyPool,
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audited {
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// A device's key, `operator`, or an address where nobody is known.
+    pub who: String,
+    /// What was done or refused.
+    pub what: String,
+    /// To what, or why.
+    pub detail: String,
+}
+
+impl Db {
+    /// Opens `sqlite:PATH` or `postgres://…` and brings its tables up to this version.
+    ///
+    /// # Errors
+    /// A database that is not there, or one of a later version.
+    pub async fn open(url: &str) -> Result<Self> {
+        install_default_drivers();
+        let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT).connect(url).await?;
+        if url.starts_with("sqlite:") {
+            // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
+            sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
+        }
+        let first = Migration::new(
+            1,
+            Cow::Borrowed("tables"),
+            MigrationType::Simple,
+            Cow::Borrowed(include_str!("migrations/1.sql")),
+            false,
+        );
+        let migrator = Migrator { migrations: Cow::Owned(vec![first]), ..Migrator::DEFAULT };
+        migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The setting of that name: `value`, where there was none. All replicas get the same.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn setting(&self, name: &str, value: &str) -> Result<String> {
+        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .bind(value)
+            .execute(&self.pool)
+            .await?;
+        let row = sqlx::query("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&self.pool).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Adds a line to the audit log; `id` tells lines of one millisecond apart.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn audit(&self, line: &Audited, id: &str) -> Result<()> {
+        sqlx::query("INSERT INTO audit (at_ms, id, who, what, detail) VALUES ($1, $2, $3, $4, $5)")
+            .bind(line.at_ms)
+            .bind(id)
+            .bind(&line.who)
+            .bind(&line.what)
+            .bind(&line.detail)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The last lines of the audit log, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn audited(&self, count: i64) -> Result<Vec<Audited>> {
+        let rows = sqlx::query("SELECT at_ms, who, what, detail FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1")
+            .bind(count)
+            .fetch_all(&self.pool)
+            .await?;
+        let line = |row: &sqlx::any::AnyRow| {
+            Ok(Audited { at_ms: row.try_get(0)?, who: row.try_get(1)?, what: row.try_get(2)?, detail: row.try_get(3)? })
+        };
+        rows.iter().map(line).collect()
+    }
+
+    /// Ends all connections, after what they are at.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,38 @@
+//! What devices say of releases.
+
+use super::{Db, Result};
+
+impl Db {
+    /// Keeps what a device says of a release; the last word counts. Whether there is such a release.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn report(
+        &self,
+        device: &str,
+        channel: &str,
+        version: i64,
+        verdict: &str,
+        accuracy: Option<[f64; 2]>,
+        now_ms: i64,
+    ) -> Result<bool> {
+        // Where there is no accuracy: a number that is none.
+        let [before, after] = accuracy.unwrap_or([-1.0; 2]);
+        let kept = sqlx::query(
+            "INSERT INTO reports (device, channel, version, verdict, accuracy_before, accuracy_after, at_ms) \
+             SELECT $1, channel, version, $4, $5, $6, $7 FROM releases WHERE channel = $2 AND version = $3 \
+             ON CONFLICT (device, channel, version) DO UPDATE SET verdict = $4, accuracy_before = $5, \
+             accuracy_after = $6, at_ms = $7",
+        )
+        .bind(device)
+        .bind(channel)
+        .bind(version)
+        .bind(verdict)
+        .bind(before)
+        .bind(after)
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await?;
+        Ok(kept.rows_affected() == 1)
+    }
+}

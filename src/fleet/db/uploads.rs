@@ -1,0 +1,195 @@
+//! Deltas on their way in, and those that count.
+
+use super::{Db, Result};
+use sqlx::Row;
+
+/// An upload as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The channel that it is for.
+    pub channel: String,
+    /// Bytes in all.
+    pub length: i64,
+    /// Bytes that are stored.
+    pub received: i64,
+    /// `receiving`, `accepted`, `superseded` or `refused`.
+    pub state: String,
+}
+
+/// A delta that counts in a round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted {
+    /// The device's key.
+    pub device: String,
+    /// BLAKE3 of its bytes.
+    pub hash: String,
+    /// Bytes in all.
+    pub length: i64,
+    /// How much it counts.
+    pub weight: f64,
+}
+
+impl Db {
+    /// Begins an upload; one that has begun stays as it is.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin_upload(
+        &self,
+        device: &str,
+        hash: &str,
+        channel: &str,
+        length: i64,
+        now_ms: i64,
+    ) -> Result<Option<Upload>> {
+        sqlx::query(
+            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms) \
+             VALUES ($1, $2, $3, $4, 0, 'receiving', 0, 0.0, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(device)
+        .bind(hash)
+        .bind(channel)
+        .bind(length)
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await?;
+        self.upload(device, hash).await
+    }
+
+    /// The upload of a device under a hash.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn upload(&self, device: &str, hash: &str) -> Result<Option<Upload>> {
+        let query = "SELECT channel, length, received, state FROM uploads WHERE device = $1 AND hash = $2";
+        let row = sqlx::query(query).bind(device).bind(hash).fetch_optional(&self.pool).await?;
+        let upload = |row: sqlx::any::AnyRow| {
+            Ok(Upload {
+                channel: row.try_get(0)?,
+                length: row.try_get(1)?,
+                received: row.try_get(2)?,
+                state: row.try_get(3)?,
+            })
+        };
+        row.map(upload).transpose()
+    }
+
+    /// How many uploads of a device are on their way.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn receiving(&self, device: &str) -> Result<i64> {
+        let query = "SELECT COUNT(*) FROM uploads WHERE device = $1 AND state = 'receiving'";
+        Ok(sqlx::query(query).bind(device).fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// A chunk is stored: goes from `received` bytes to `to`. Whether it was the next one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn received(&self, device: &str, hash: &str, received: i64, to: i64, now_ms: i64) -> Result<bool> {
+        let changed = sqlx::query(
+            "UPDATE uploads SET received = $1, changed_ms = $2 \
+             WHERE device = $3 AND hash = $4 AND received = $5 AND state = 'receiving'",
+        )
+        .bind(to)
+        .bind(now_ms)
+        .bind(device)
+        .bind(hash)
+        .bind(received)
+        .execute(&self.pool)
+        .await?;
+        Ok(changed.rows_affected() == 1)
+    }
+
+    /// An upload was refused, and is not taken again.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn refuse_upload(&self, device: &str, hash: &str, now_ms: i64) -> Result<()> {
+        sqlx::query(
+            "UPDATE uploads SET state = 'refused', changed_ms = $1 \
+             WHERE device = $2 AND hash = $3 AND state = 'receiving'",
+        )
+        .bind(now_ms)
+        .bind(device)
+        .bind(hash)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// A verified delta counts from now on, in place of what the device has sent in this round before. Whether it does: not if
+    /// the round has closed, the device was revoked or the upload is not on its way (any more).
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn accept_upload(
+        &self,
+        device: &str,
+        hash: &str,
+        channel: &str,
+        round: i64,
+        weight: f64,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        // Touching the channel's row makes this wait for whoever closes the round, or the other way round.
+        let open = sqlx::query("UPDATE channels SET state = 'open' WHERE name = $1 AND round = $2 AND state = 'open'")
+            .bind(channel)
+            .bind(round)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE uploads SET state = 'superseded' \
+             WHERE device = $1 AND channel = $2 AND round = $3 AND state = 'accepted' AND hash <> $4",
+        )
+        .bind(device)
+        .bind(channel)
+        .bind(round)
+        .bind(hash)
+        .execute(&mut *transaction)
+        .await?;
+        let accepted = sqlx::query(
+            "UPDATE uploads SET state = 'accepted', received = length, round = $1, weight = $2, changed_ms = $3 \
+             WHERE device = $4 AND hash = $5 AND state = 'receiving' \
+             AND EXISTS (SELECT 1 FROM devices WHERE key = $4 AND revoked_ms = 0)",
+        )
+        .bind(round)
+        .bind(weight)
+        .bind(now_ms)
+        .bind(device)
+        .bind(hash)
+        .execute(&mut *transaction)
+        .await?;
+        let counts = open.rows_affected() == 1 && accepted.rows_affected() == 1;
+        if counts {
+            transaction.commit().await?;
+        }
+        Ok(counts)
+    }
+
+    /// The deltas that count in a round, in one order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn counted(&self, channel: &str, round: i64) -> Result<Vec<Counted>> {
+        let rows = sqlx::query(
+            "SELECT device, hash, length, weight FROM uploads \
+             WHERE channel = $1 AND round = $2 AND state = 'accepted' ORDER BY hash, device",
+        )
+        .bind(channel)
+        .bind(round)
+        .fetch_all(&self.pool)
+        .await?;
+        let counted = |row: &sqlx::any::AnyRow| {
+            Ok(Counted {
+                device: row.try_get(0)?,
+                hash: row.try_get(1)?,
+                length: row.try_get(2)?,
+                weight: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(counted).collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! Stage 11: the fleet's server: devices, their deltas, rounds and releases.
+//!
+//! Takes a configuration, a clock, chance and a listening socket as arguments, and serves until it is told to stop. All that it
+//! knows is in the database and the store of deltas, so any number of replicas may run beside each other, and each may be killed
+//! at any moment: what a device was told has been accepted is on the disk by then.
+//!
+//! Never trains, never opens a model; what devices send is hostile until `verify` has seen all of it.
+
+mod api;
+pub mod db;
+mod limit;
+mod rounds;
+mod serve;
+mod store;
+mod tls;
+pub mod verify;
+
+pub use api::openapi;
+pub use rounds::Combining;
+pub use serve::{Settings, serve};
+pub use store::Store;
+pub use tls::Identity;
+
+use crate::aggregate::{Form, Staleness};
+use crate::delta::{self, Delta, KeyPair};
+use db::{Audited, Channel, Db};
+use limit::Limiter;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use store::adapter_key;
+use tokio::sync::Semaphore;
+
+/// Why the server cannot start, or not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database's.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A chunk that was acknowledged is not in the store.
+    #[error("the store of deltas has lost `{0}`; restore it, or revoke the device")]
+    Lost(String),
+    /// A round that comes to nothing.
+    #[error("{0}")]
+    Combine(String),
+    /// A file of the server's own.
+    #[error("{path}: {problem}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The socket's.
+    #[error("cannot serve: {0}")]
+    Socket(std::io::Error),
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// Milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// Bytes from the system's source of randomness.
+pub type Chance = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
+
+/// What all requests share.
+pub struct Fleet {
+    db: Db,
+    store: Store,
+    /// What the server calls itself in requests.
+    name: String,
+    /// Signs releases.
+    key: KeyPair,
+    /// BLAKE3 of the operator's token.
+    operator: blake3::Hash,
+    clock: Clock,
+    chance: Chance,
+    limiter: Limiter,
+    /// Deltas that are held in memory at once.
+    room: Semaphore,
+    limits: Limits,
+    counts: Counts,
+    known: Mutex<HashMap<String, Arc<Known>>>,
+}
+
+/// What devices may send.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Bytes of a delta.
+    pub delta_bytes_max: u64,
+    /// Root of the sum of the squares of its values.
+    pub norm_max: f64,
+    /// Age and samples.
+    pub staleness: Staleness,
+    /// Requests of an address a second, in the long run.
+    pub requests_per_s: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { delta_bytes_max: 16 << 20, norm_max: 1e4, staleness: Staleness::default(), requests_per_s: 200.0 }
+    }
+}
+
+/// For `/metrics`.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    accepted: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// What a channel's adapter says of the deltas that belong to it.
+#[derive(Debug)]
+struct Known {
+    form: Form,
+    values: usize,
+}
+
+/// Values that a delta may have for each of the channel's adapter's, so that ranks may differ.
+const VALUES_FACTOR: usize = 4;
+/// Adapters that are remembered.
+const KNOWN_MAX: usize = 64;
+
+impl Fleet {
+    fn now_ms(&self) -> i64 {
+        i64::try_from((self.clock)()).unwrap_or(i64::MAX)
+    }
+
+    /// A name that nothing else has: 128 random bits.
+    fn random_name(&self) -> Result<String, Error> {
+        let mut bytes = [0; 16];
+        (self.chance)(&mut bytes).map_err(Error::Random)?;
+        Ok(crate::sync::wire::Hex(bytes).to_string())
+    }
+
+    /// Writes a line of the audit log. That the database does not take it is logged elsewhere, and ends nothing.
+    async fn audit(&self, who: &str, what: &str, detail: &str) {
+        tracing::info!(who, what, detail);
+        let line = Audited { at_ms: self.now_ms(), who: who.into(), what: what.into(), detail: detail.into() };
+        let written = match self.random_name() {
+            Ok(id) => self.db.audit(&line, &id).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::error!(who, what, detail, "not in the audit log: {error}");
+        }
+    }
+
+    /// What the deltas of a channel must be like.
+    async fn known(&self, channel: &Channel) -> Result<Arc<Known>, Error> {
+        let remembered = || self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = remembered().get(&channel.adapter) {
+            return Ok(known.clone());
+        }
+        let key = adapter_key(&channel.adapter);
+        let bytes = self.store.get(&key).await?.ok_or(Error::Lost(key))?;
+        let known = Arc::new(Known::of(&bytes).map_err(|error| Error::Combine(error.to_string()))?);
+        let mut all = remembered();
+        if all.len() >= KNOWN_MAX {
+            all.clear();
+        }
+        all.insert(channel.adapter.clone(), known.clone());
+        Ok(known)
+    }
+}
+
+impl Known {
+    fn of(bytes: &[u8]) -> Result<Self, delta::Error> {
+        let delta = Delta::parse(bytes)?;
+        let values = delta.tensors().map(|tensor| tensor.len()).sum();
+        Ok(Self { form: Form::of(delta.head())?, values })
+    }
+}

@@ -1,0 +1,177 @@
+//! From settings to a server that answers, and its end.
+
+use super::tls::{Identity, choose_cryptography, read_secret, write_secret};
+use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, rounds};
+use crate::delta::KeyPair;
+use crate::sync::wire::Hex;
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How a server is to be.
+pub struct Settings {
+    /// Where the server's own files are: its keys, and with the defaults the database and the deltas.
+    pub folder: PathBuf,
+    /// `sqlite:…` or `postgres://…`.
+    pub database: String,
+    /// Where deltas lie.
+    pub store: Store,
+    /// Certificate and key; none speaks HTTP.
+    pub identity: Option<Identity>,
+    /// What devices may send.
+    pub limits: Limits,
+    /// Milliseconds since 1970.
+    pub clock: Clock,
+    /// Random bytes.
+    pub chance: Chance,
+}
+
+/// Deltas that are held in memory at once; others wait.
+const ROOM: usize = 16;
+/// How often a replica looks for closed rounds.
+const LOOKED: Duration = Duration::from_millis(500);
+/// How long requests may go on after the end has been asked for.
+const GRACE: Duration = Duration::from_secs(20);
+/// Requests of an address at once, in seconds of its rate.
+const BURST_S: f64 = 2.0;
+
+/// How often the flag that ends the server is looked at.
+const FLAG: Duration = Duration::from_millis(50);
+
+/// Serves from this moment until `stop` is set, and then until the requests that are under way have been answered. `ready` is
+/// called once everything is open and the first request can come.
+///
+/// # Errors
+/// A database, a store or a file that is not as it should be; the socket's.
+pub fn serve(settings: Settings, listener: TcpListener, ready: impl FnOnce(), stop: &AtomicBool) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Socket)?;
+    runtime.block_on(async {
+        let server = Server::open(settings, listener).await?;
+        ready();
+        let stopped = async {
+            while !stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(FLAG).await;
+            }
+        };
+        server.run(stopped).await
+    })
+}
+
+/// A server with its database and its keys, listening.
+struct Server {
+    fleet: Arc<Fleet>,
+    identity: Option<Identity>,
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Opens everything. `listener` is bound already, so the address is known before the first request.
+    ///
+    /// # Errors
+    /// A database, a store or a file that is not as it should be.
+    async fn open(settings: Settings, listener: TcpListener) -> Result<Self, Error> {
+        choose_cryptography();
+        let Settings { folder, database, store, identity, limits, clock, chance } = settings;
+        let random = || {
+            let mut bytes = [0; 32];
+            chance(&mut bytes).map(|()| bytes).map_err(Error::Random)
+        };
+        let key_path = folder.join("release.pem");
+        let refused =
+            |problem: crate::delta::Error| Error::File { path: key_path.clone(), problem: problem.to_string() };
+        let pem = kept(&key_path, || KeyPair::from_secret(&random()?).to_pem().map_err(refused))?;
+        let key = KeyPair::from_pem(&pem).map_err(refused)?;
+        let token = kept(&folder.join("operator.token"), || Ok(format!("{}\n", Hex(random()?))))?;
+        let db = super::db::Db::open(&database).await?;
+        let name = db.setting("fleet", &Hex(random()?).to_string()).await?;
+        let fleet = Fleet {
+            db,
+            store,
+            name,
+            key,
+            operator: blake3::hash(token.trim().as_bytes()),
+            clock,
+            chance,
+            limiter: super::limit::Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
+            room: Semaphore::new(ROOM),
+            limits,
+            counts: Counts::default(),
+            known: Mutex::default(),
+        };
+        Ok(Self { fleet: Arc::new(fleet), identity, listener })
+    }
+
+    /// Serves until `stop` is ready, and then until the requests that are under way have been answered.
+    ///
+    /// # Errors
+    /// The socket's, a certificate that does not fit its key.
+    async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        self.listener.set_nonblocking(true).map_err(Error::Socket)?;
+        let router = api::router(self.fleet.clone());
+        let handle = Handle::new();
+        let served = served(router, self.identity, self.listener, handle.clone());
+        let worked = work(self.fleet.clone());
+        tokio::pin!(served);
+        let ended = tokio::select! {
+            ended = &mut served => Some(ended),
+            () = worked => None,
+            () = stop => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                handle.graceful_shutdown(Some(GRACE));
+                served.await
+            }
+        };
+        self.fleet.db.close().await;
+        ended
+    }
+}
+
+/// The secret in a file; made where there is none.
+fn kept(path: &Path, made: impl FnOnce() -> Result<String, Error>) -> Result<String, Error> {
+    if let Some(text) = read_secret(path)? {
+        return Ok(text);
+    }
+    let text = made()?;
+    write_secret(path, text.as_bytes())?;
+    Ok(text)
+}
+
+async fn served(
+    router: Router,
+    identity: Option<Identity>,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> Result<(), Error> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let ended = match identity {
+        Some(Identity { certificate, key }) => {
+            let config = RustlsConfig::from_pem(certificate, key).await.map_err(Error::Socket)?;
+            let server = axum_server::from_tcp_rustls(listener, config).map_err(Error::Socket)?;
+            server.handle(handle).serve(service).await
+        }
+        None => axum_server::from_tcp(listener).map_err(Error::Socket)?.handle(handle).serve(service).await,
+    };
+    ended.map_err(Error::Socket)
+}
+
+/// Turns closed rounds, for ever.
+async fn work(fleet: Arc<Fleet>) {
+    loop {
+        match rounds::turn(&fleet).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::error!("a round: {error}"),
+        }
+        tokio::time::sleep(LOOKED).await;
+    }
+}

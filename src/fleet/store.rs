@@ -1,0 +1,99 @@
+//! Where deltas lie: a folder by default, S3 by URL.
+//!
+//! Takes and gives bytes under keys that the server makes of hashes and numbers alone; nothing that a device says becomes a part
+//! of a path. What was put is on the disk (or in the store) when `put` comes back.
+
+use axum::body::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, parse_url_opts};
+use std::sync::Arc;
+
+/// A folder or a bucket.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+/// What the store said.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of deltas: {0}")]
+pub struct Error(String);
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A result of the store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Store {
+    /// A folder, which is there.
+    ///
+    /// # Errors
+    /// No such folder.
+    pub fn folder(folder: &std::path::Path) -> Result<Self> {
+        let inner = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true).with_fsync(true);
+        Ok(Self { inner: Arc::new(inner), root: Path::default() })
+    }
+
+    /// `s3://BUCKET/PREFIX`, with options such as `aws_access_key_id`, `aws_endpoint` and `aws_region`.
+    ///
+    /// # Errors
+    /// A URL or an option that is none.
+    pub fn at(url: &str, options: &[(String, String)]) -> Result<Self> {
+        super::tls::choose_cryptography();
+        let url = url.parse().map_err(|error| Error(format!("`{url}` is no URL: {error}")))?;
+        let (inner, root) = parse_url_opts(&url, options.iter().map(|(name, value)| (name, value.clone())))?;
+        Ok(Self { inner: Arc::from(inner), root })
+    }
+
+    fn path(&self, key: &str) -> Path {
+        self.root.parts().chain(Path::from(key).parts()).collect()
+    }
+
+    /// Puts bytes under a key; what lay there is replaced.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
+        self.inner.put(&self.path(key), PutPayload::from_bytes(bytes)).await?;
+        Ok(())
+    }
+
+    /// The bytes under a key; none where there are none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        match self.inner.get(&self.path(key)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what lies under a key, if anything does.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        match self.inner.delete(&self.path(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Where a chunk of a device's delta lies.
+pub fn chunk_key(device: &str, hash: &str, offset: u64) -> String {
+    format!("deltas/{device}/{hash}/{offset}")
+}
+
+/// Where a released adapter lies.
+pub fn adapter_key(hash: &str) -> String {
+    format!("adapters/{hash}")
+}

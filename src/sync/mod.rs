@@ -1,0 +1,6 @@
+//! Stage 9: what device and server say to each other.
+//!
+//! `wire` is the part of both sides: types, and who signs what; it takes and gives plain values, and knows neither a clock nor a
+//! connection.
+
+pub mod wire;

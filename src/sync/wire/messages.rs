@@ -1,0 +1,146 @@
+//! The JSON of both directions. What a device sends has no room for more than is asked for: unknown fields are refused.
+
+use super::Hex;
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "fleet")]
+use utoipa::ToSchema;
+
+/// Bytes of a name that is shown to people, at most.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a chunk: all chunks of an upload have as many, but for the last.
+pub const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Whether a text can be a name: there, short enough, and harmless on a terminal.
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// `POST /v1/enrol`: a device introduces itself. It is signed by the key that it brings, which proves that it has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Enrol {
+    /// The one-time token that an operator has made.
+    pub token: String,
+    /// What people call the device; a device of that name is replaced, its key revoked.
+    pub name: String,
+}
+
+/// The answer to [`Enrol`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+pub struct Enrolled {
+    /// What the server calls itself in requests.
+    pub fleet: String,
+    /// The key that the device is known by now.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub key: Hex<32>,
+    /// The key that the server signs releases with.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub release_key: Hex<32>,
+    /// The server's clock, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// `POST /v1/uploads`: a device is about to send a delta.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// The channel that it was learned for.
+    pub channel: String,
+    /// BLAKE3 of all its bytes, by which it is called from now on.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub hash: Hex<32>,
+    /// Bytes in all.
+    pub length: u64,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+pub struct UploadState {
+    /// BLAKE3 of all its bytes.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub hash: Hex<32>,
+    /// Bytes that are there: where the next chunk begins.
+    pub received: u64,
+    /// Whether it was verified and counts.
+    pub accepted: bool,
+}
+
+/// `GET /v1/releases/CHANNEL`: what the devices of a channel are to use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+pub struct Release {
+    /// The channel.
+    pub channel: String,
+    /// Counts up with every release of the channel.
+    pub version: u64,
+    /// Hash of the base.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub base: Hex<32>,
+    /// BLAKE3 of the adapter's bytes, which `GET /v1/adapters/HASH` gives.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub adapter: Hex<32>,
+    /// Its bytes.
+    pub length: u64,
+    /// The round that devices learn for now.
+    pub round: Option<u32>,
+}
+
+/// `POST /v1/reports`: what became of a release on a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The channel.
+    pub channel: String,
+    /// The release's version.
+    pub version: u64,
+    /// What the device's own gate said.
+    pub verdict: Verdict,
+    /// Part of the held-out samples that were right (0…1) before and with it.
+    pub accuracy: Option<[f32; 2]>,
+}
+
+/// What a device's gate says of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is in use.
+    Activated,
+    /// It was worse than what is in use.
+    Rejected,
+    /// It could not be tried.
+    Failed,
+}
+
+/// Any refusal, as `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+pub struct Problem {
+    /// What kind of problem it is, as a name within this interface: `urn:edgetune:problem:NAME`.
+    pub r#type: String,
+    /// The kind in words.
+    pub title: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// What is wrong with this request, and what to do.
+    pub detail: String,
+    /// With `urn:edgetune:problem:time`: what the device's clock should have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeRefused>,
+}
+
+/// What a device needs in order to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+pub struct TimeRefused {
+    /// The server's clock, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// The time of the device's last request that counted; the next one must be later.
+    pub last_ms: u64,
+}

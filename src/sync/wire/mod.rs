@@ -1,0 +1,38 @@
+//! What goes over the wire between a device and the fleet's server: JSON for what is said, raw bytes for deltas.
+//!
+//! # Who may ask
+//!
+//! A device makes its Ed25519 key itself and enrols the public half with a one-time token. From then on every request carries,
+//! in `authorization`, a signature over all that it means ([`Signed`]):
+//!
+//! ```text
+//! edgetune request 1
+//! FLEET            the server's name for itself, so that a request to one fleet is worth nothing at another
+//! METHOD TARGET    path and query, byte by byte as sent
+//! TIME             milliseconds since 1970
+//! BODY             BLAKE3 of the body in hexadecimal digits
+//! ```
+//!
+//! The signature is checked before the body is read; whether the body is the one that was signed, as it comes in.
+//!
+//! # No request counts twice, and no clock locks a device out
+//!
+//! A request counts if its time is later than that of the device's last one, and within [`CLOCK_TOLERANCE_MS`] of the server's
+//! clock ([`admit`]). So what was recorded is refused when it is sent again, and what was held back dies in minutes. The server
+//! keeps one number a device for it, in its database, so all replicas agree. A refusal for the time says the server's time and
+//! the device's last one, and [`Times`] on the device takes that as its clock: a device whose battery let it wake up in 1970 is
+//! refused once, and its second request counts. What the server says is believed only as long as nobody says otherwise; the
+//! worst that a liar on the line can do is to have one more request refused.
+//!
+//! Nothing here is secret: the line is to be TLS all the same, for the sake of what is learned.
+
+mod hex;
+mod messages;
+mod signed;
+
+pub use hex::Hex;
+pub use messages::{
+    CHUNK_BYTES, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Release, Report, TimeRefused, Upload, UploadState, Verdict,
+    is_name,
+};
+pub use signed::{CLOCK_TOLERANCE_MS, Refused, Signed, Times, admit};

@@ -1,0 +1,158 @@
+//! What the server is for: deltas in, an adapter out.
+
+use super::client::clock_ms;
+use super::server::{Server, unique};
+use super::*;
+use edgetune::delta::Delta;
+use edgetune::sync::wire::{Enrolled, Release, Times, UploadState};
+
+/// Two rounds of three devices: what comes out is the mean, signed by the server, and the devices can fetch it.
+#[test]
+fn rounds_combine_what_devices_send() {
+    let server = Server::start();
+    let name = server.channel("mean");
+    let mut devices: Vec<_> = (2..5).map(|seed| server.device(seed)).collect();
+    let mut tag = String::new();
+    for round in [1, 2] {
+        let mut sum = vec![0f64; 640];
+        for (index, device) in devices.iter_mut().enumerate() {
+            let seed = u64::from(round) * 10 + index as u64;
+            noise(seed, 640).iter().zip(&mut sum).for_each(|(value, sum)| *sum += f64::from(*value));
+            let answer = device.push(&name, &plain_delta(seed, round, &device.key));
+            assert!(answer.json::<UploadState>().accepted);
+        }
+        assert_eq!(server.channel_row(&name)["deltas"], 3);
+        let row = server.turn(&name);
+        assert_eq!((row["version"].as_u64(), row["round"].as_u64()), (Some(round as u64 + 1), Some(round as u64 + 1)));
+
+        let device = &mut devices[0];
+        let answer = device.ask_with("GET", &format!("/v1/releases/{name}"), &[("if-none-match", &tag)], b"");
+        let release: Release = answer.json();
+        tag = answer.header("etag").unwrap().to_owned();
+        assert_eq!((release.version, release.base.0, release.round), (u64::from(round) + 1, BASE, Some(round + 1)));
+        let adapter = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
+        assert_eq!(blake3::hash(&adapter), release.adapter.0);
+        let delta = Delta::parse(&adapter).unwrap();
+        assert_eq!((delta.header().samples, delta.header().round), (21, Some(round)));
+        for (found, sum) in delta.tensor("fc.weight").unwrap().values().zip(&sum) {
+            assert!((f64::from(found) - sum / 3.0).abs() < 1e-3, "{found}, expected {}", sum / 3.0);
+        }
+        let again = device.ask_with("GET", &format!("/v1/releases/{name}"), &[("if-none-match", &tag)], b"");
+        assert_eq!((again.status, again.body.len()), (304, 0));
+        let half = adapter.len() / 2;
+        let range = format!("bytes={half}-");
+        let rest = device.ask_with("GET", &format!("/v1/adapters/{}", release.adapter), &[("range", &range)], b"");
+        assert_eq!((rest.status, &rest.body[..]), (206, &adapter[half..]));
+    }
+    let report = format!(r#"{{"channel":"{name}","version":3,"verdict":"activated","accuracy":[0.5,0.75]}}"#);
+    assert_eq!(devices[0].ask("POST", "/v1/reports", report.as_bytes()).status, 204);
+    let none = report.replace(":3,", ":9,");
+    assert_eq!(devices[0].ask("POST", "/v1/reports", none.as_bytes()).problem(), (404, "not-found".into()));
+}
+
+/// The server's key is told at enrolment, and every release carries its signature.
+#[test]
+fn releases_are_signed_by_the_server() {
+    let server = Server::start();
+    let name = server.channel("median,clip");
+    let mut device = client::Device::new(&server.address, 9);
+    device.key = KeyPair::from_secret(blake3::hash(name.as_bytes()).as_bytes());
+    let enrolled: Enrolled = device.enrol(&server.token(), &unique("device")).json();
+    for turned in [false, true] {
+        if turned {
+            assert_eq!(device.push(&name, &plain_delta(1, 1, &device.key)).status, 200);
+            server.turn(&name);
+        }
+        let release: Release = device.ask("GET", &format!("/v1/releases/{name}"), b"").json();
+        let adapter = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
+        assert_eq!(Delta::parse(&adapter).unwrap().head().verify(&enrolled.release_key.0), Ok(()));
+    }
+}
+
+/// A delta of several chunks, with the server killed between any two of them and each of them sent twice.
+#[test]
+fn an_upload_goes_on_where_it_was() {
+    let mut server = Server::start();
+    let (name, mut device) = (unique("channel"), server.device(2));
+    let values = noise(5, 700_000);
+    let payload = encode(&values, Encoding::Fp16).unwrap();
+    let tensors = [TensorValues { name: "fc.weight", shape: &[700, 1000], payload: &payload }];
+    let large = sign(&delta::write(&header(), &[], &tensors).unwrap(), &device.key).unwrap();
+    assert!(large.len() > 1 << 20, "{}", large.len());
+    let made = server.operator("POST", &format!("/v1/admin/channels/{name}"), &large);
+    assert_eq!(made.status, 200, "{made:?}");
+    let mut state: UploadState = device.begin(&name, &large).json();
+    while !state.accepted {
+        let from = state.received as usize;
+        let chunk = &large[from..(from + (1 << 20)).min(large.len())];
+        let target = format!("/v1/uploads/{}/{from}", state.hash);
+        state = device.ask("PUT", &target, chunk).json();
+        let again: UploadState = device.ask("PUT", &target, chunk).json();
+        assert_eq!((again.received, again.accepted), (state.received, state.accepted));
+        server.kill_and_restart();
+        device.address = server.address.clone();
+        let known: UploadState = device.ask("GET", &format!("/v1/uploads/{}", state.hash), b"").json();
+        assert_eq!(known, state);
+    }
+    assert_eq!(server.channel_row(&name)["deltas"], 1);
+    assert_eq!(server.turn(&name)["version"], 2);
+}
+
+/// However often a delta is sent it counts once, and of a device's deltas the last one.
+#[test]
+fn a_device_counts_once_a_round() {
+    let server = Server::start();
+    let (name, mut device) = (server.channel("mean"), server.device(2));
+    for seed in [1, 1, 2, 1] {
+        assert_eq!(device.push(&name, &plain_delta(seed, 1, &device.key)).status, 200);
+        assert_eq!(server.channel_row(&name)["deltas"], 1);
+    }
+    server.turn(&name);
+    let release: Release = device.ask("GET", &format!("/v1/releases/{name}"), b"").json();
+    let adapter = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
+    let delta = Delta::parse(&adapter).unwrap();
+    assert!(delta.tensor("fc.weight").unwrap().values().eq(noise(2, 640)));
+}
+
+#[test]
+fn a_round_without_deltas_opens_again_and_says_why() {
+    let server = Server::start();
+    let name = server.channel("mean");
+    let row = server.turn(&name);
+    assert_eq!((row["version"].as_u64(), row["round"].as_u64()), (Some(1), Some(1)));
+    assert!(row["problem"].as_str().unwrap().contains("no delta to combine"), "{row}");
+}
+
+/// A clock that is years wrong costs one refused request.
+#[test]
+fn no_clock_locks_a_device_out() {
+    let server = Server::start();
+    for wrong in [|| 1_000, || clock_ms() + (1 << 40)] {
+        let mut device = server.device(2 + u8::from(wrong() > 1_000));
+        (device.clock_ms, device.times) = (wrong, Times::default());
+        let refused = device.ask("GET", "/v1/releases/none", b"");
+        assert_eq!(refused.problem(), (401, "time".into()));
+        let problem: edgetune::sync::wire::Problem = serde_json::from_slice(&refused.body).unwrap();
+        device.times.correct(wrong(), problem.time.unwrap());
+        assert_eq!(device.ask("GET", "/v1/releases/none", b"").problem(), (404, "not-found".into()));
+    }
+}
+
+/// A revoked device is out at once; enrolled again under its name, the new key counts and the old one does not.
+#[test]
+fn devices_are_revoked_and_enrol_again_without_a_restart() {
+    let server = Server::start();
+    let (name, mut old) = (server.channel("mean"), server.device(2));
+    assert_eq!(old.push(&name, &plain_delta(1, 1, &old.key)).status, 200);
+    let key = edgetune::sync::wire::Hex(old.key.public());
+    assert_eq!(server.operator("DELETE", &format!("/v1/admin/devices/{key}"), b"").status, 204);
+    assert_eq!(server.channel_row(&name)["deltas"], 0, "what a revoked device has sent does not count");
+    assert_eq!(old.ask("GET", &format!("/v1/releases/{name}"), b"").problem(), (401, "identity".into()));
+    assert_eq!(old.enrol(&server.token(), "again").problem(), (401, "identity".into()));
+
+    let (shared, mut first, mut second) = (unique("kitchen"), server.device(3), server.device(4));
+    assert_eq!(first.enrol(&server.token(), &shared).status, 200);
+    assert_eq!(second.enrol(&server.token(), &shared).status, 200);
+    assert_eq!(second.ask("GET", &format!("/v1/releases/{name}"), b"").status, 200);
+    assert_eq!(first.ask("GET", &format!("/v1/releases/{name}"), b"").problem(), (401, "identity".into()));
+}

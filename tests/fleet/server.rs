@@ -1,0 +1,211 @@
+//! A server process of its own for each test, its operator, and how it begins and ends.
+
+use super::client::{Answer, Device, parsed, raw, request};
+use super::*;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A running server; killed when dropped.
+pub struct Server {
+    pub address: String,
+    pub folder: tempfile::TempDir,
+    pub process: Child,
+}
+
+/// A name that no other test's has: where the database is shared, so are the names of channels.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", fastrand::Rng::new().u64(..))
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&["--insecure-http"])
+    }
+
+    pub fn with(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Replicas of one database sign with one key, whichever of them turns a round.
+        let pem = KeyPair::from_secret(&[42; 32]).to_pem().unwrap();
+        if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_some() {
+            std::fs::write(folder.path().join("release.pem"), pem).unwrap();
+        }
+        let (process, address) = spawn(folder.path(), options);
+        Self { address, folder, process }
+    }
+
+    /// Kills the server as a power cut would, and starts it again on the same files.
+    pub fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let (process, address) = spawn(self.folder.path(), &["--insecure-http"]);
+        (self.process, self.address) = (process, address);
+    }
+
+    pub fn operator(&self, method: &str, target: &str, body: &[u8]) -> Answer {
+        let token = std::fs::read_to_string(self.folder.path().join("operator.token")).unwrap();
+        let bearer = format!("Bearer {}", token.trim());
+        raw(&self.address, &request(method, target, &[("authorization", &bearer)], body))
+    }
+
+    pub fn token(&self) -> String {
+        self.operator("POST", "/v1/admin/tokens", b"").json::<Value>()["token"].as_str().unwrap().into()
+    }
+
+    /// A device that is enrolled. Keys are made of the server's folder, for where the database is shared.
+    pub fn device(&self, seed: u8) -> Device {
+        let mut device = Device::new(&self.address, seed);
+        let secret = blake3::hash(format!("{}{seed}", self.folder.path().display()).as_bytes());
+        device.key = KeyPair::from_secret(secret.as_bytes());
+        let answer = device.enrol(&self.token(), &unique("device"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        device
+    }
+
+    /// A channel with a first release.
+    pub fn channel(&self, rule: &str) -> String {
+        let (name, key) = (unique("channel"), KeyPair::from_secret(&[1; 32]));
+        let first = delta_of(&header(), &vec![0.0; 640], &key);
+        let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?rule={rule}"), &first);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        name
+    }
+
+    pub fn channel_row(&self, name: &str) -> Value {
+        let rows: Vec<Value> = self.operator("GET", "/v1/admin/channels", b"").json();
+        rows.into_iter().find(|row| row["name"] == name).unwrap()
+    }
+
+    /// Closes the round and waits until it is turned; gives the channel then.
+    pub fn turn(&self, name: &str) -> Value {
+        let before = self.channel_row(name);
+        assert_eq!(self.operator("POST", &format!("/v1/admin/channels/{name}/close"), b"").status, 202);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let row = self.channel_row(name);
+            if row["state"] == "open" && (row["version"] != before["version"] || row["problem"].is_string()) {
+                return row;
+            }
+            assert!(Instant::now() < deadline, "the round is not turned: {row}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn audit(&self) -> String {
+        String::from_utf8(self.operator("GET", "/v1/admin/audit", b"").body).unwrap()
+    }
+
+    /// Files with deltas in the store; none where that is no folder.
+    pub fn stored(&self) -> usize {
+        fn files(folder: &Path) -> usize {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+        }
+        files(&self.folder.path().join("deltas/deltas"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(folder: &Path, options: &[&str]) -> (Child, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
+        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder)
+        .args(options)
+        // Tests ask as fast as they can, but where the limit is what they look at.
+        .args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] })
+        .env("EDGETUNE_LOG", "error")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = String::new();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    while !text.contains('}') {
+        text += &lines.next().expect("the server ended before it was ready").unwrap();
+    }
+    let ready: Value = serde_json::from_str(&text).unwrap();
+    let (_, address) = ready["url"].as_str().unwrap().split_once("://").unwrap();
+    (process, address.to_owned())
+}
+
+#[test]
+fn it_says_how_it_is_and_what_it_can() {
+    let server = Server::start();
+    let get = |target| raw(&server.address, &request("GET", target, &[], b""));
+    assert_eq!(get("/healthz").body, b"alive\n");
+    assert_eq!(get("/readyz").body, b"ready\n");
+    let document: Value = get("/openapi.json").json();
+    for path in ["/v1/enrol", "/v1/uploads/{hash}/{offset}", "/v1/admin/audit", "/metrics"] {
+        assert!(document["paths"][path].is_object(), "{path} is not in the document");
+    }
+    assert_eq!(get("/v1/nothing").problem(), (404, "not-found".into()));
+    assert_eq!(get("/v1/enrol").problem(), (405, "method".into()));
+    let metrics = String::from_utf8(get("/metrics").body).unwrap();
+    assert!(metrics.contains("edgetune_requests_refused_total 2\n"), "{metrics}");
+}
+
+/// The certificate of the first start is kept, and is all that a client needs to trust.
+#[test]
+fn its_own_certificate_makes_tls() {
+    let mut server = Server::with(&[]);
+    let certificate = std::fs::read_to_string(server.folder.path().join("tls.crt")).unwrap();
+    let (_, port) = server.address.split_once(':').unwrap();
+    let answer = over_tls(&certificate, port.parse().unwrap(), &request("GET", "/healthz", &[], b""));
+    assert_eq!(answer.body, b"alive\n");
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let (process, _) = spawn(server.folder.path(), &[]);
+    server.process = process;
+    assert_eq!(std::fs::read_to_string(server.folder.path().join("tls.crt")).unwrap(), certificate);
+}
+
+fn over_tls(certificate: &str, port: u16, request: &[u8]) -> Answer {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connection = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", port)).unwrap());
+    stream.write_all(request).unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    parsed(&bytes)
+}
+
+#[test]
+fn http_without_tls_is_for_loopback_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
+        .args(["serve", "--insecure-http", "--listen", "0.0.0.0:0", "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--insecure-http is for loopback addresses"));
+}
+
+/// SIGTERM ends it, in order and with success.
+#[test]
+fn it_ends_when_it_is_told_to() {
+    let mut server = Server::start();
+    let mut device = server.device(2);
+    assert_eq!(Command::new("kill").arg(server.process.id().to_string()).status().unwrap().code(), Some(0));
+    assert!(server.process.wait().unwrap().success());
+    assert!(TcpStream::connect(&device.address).is_err());
+    server.kill_and_restart();
+    device.address = server.address.clone();
+    assert_eq!(device.ask("GET", "/v1/releases/none", b"").problem(), (404, "not-found".into()));
+}
