@@ -5,11 +5,18 @@
 //! own process: `edgetune train` does that, so that a service of weeks keeps the memory of its first minute.
 
 pub mod adapters;
+pub mod api;
+pub mod board;
 pub mod conditions;
 pub mod config;
+pub mod drift;
+pub mod feedback;
+pub mod flash;
+pub mod frames;
 pub mod gate;
 pub mod notify;
 pub mod policy;
+pub mod predictor;
 pub mod samples;
 pub mod service;
 pub mod training;
