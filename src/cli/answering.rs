@@ -61,7 +61,7 @@ fn load(model: &Path, adapter: &Path, compute: &Compute, global: &Global) -> Res
     let mut single = Single::new(&bundle, &values, &compute.options())?;
     // What only the first run allocates and packs is done before somebody waits.
     let shape = image.shape().to_vec();
-    let blank = vec![0.0; shape.iter().product::<u64>() as usize];
+    let blank = vec![0.0f32; shape.iter().product::<u64>() as usize];
     single.output(vec![crate::graph::Tensor::from_vec(&shape, blank)])?;
     Ok(Loaded { adapter, image, single })
 }
