@@ -98,7 +98,7 @@ pub fn serve(file: &Path, world: &World<'_>, mut sockets: Vec<Socket>) -> Result
     let api = (!sockets.is_empty()).then(|| Answering::start(sockets, &service.board, &world.program)).transpose()?;
     world.notifier.ready();
     tracing::info!(state = %service.config.state.display(), spool = %service.config.spool.display(), "serving");
-    let served = service.serve(file);
+    service.serve(file);
     world.notifier.stopping();
     if let Some(api) = &api {
         api.running.stop();
@@ -107,7 +107,7 @@ pub fn serve(file: &Path, world: &World<'_>, mut sockets: Vec<Socket>) -> Result
     if let Some(api) = api {
         api.join(&service.board);
     }
-    served.and(ended)
+    ended
 }
 
 /// The API's threads.
@@ -196,16 +196,18 @@ impl<'a> Service<'a> {
         })
     }
 
-    fn serve(&mut self, file: &Path) -> Result<()> {
+    fn serve(&mut self, file: &Path) {
         while !self.world.stop.load(Ordering::Relaxed) {
             if self.world.reload.swap(false, Ordering::Relaxed) {
                 self.reload(file);
             }
-            self.look()?;
+            // A full disk may have room again at the next look; nothing is lost until then.
+            if let Err(error) = self.look() {
+                self.tell(&format!("cannot go on: {error:#}"));
+            }
             self.world.notifier.watchdog();
             rest(self.world.stop);
         }
-        Ok(())
     }
 
     /// A configuration that cannot be used leaves the old one.

@@ -36,7 +36,7 @@ const THREADS_MAX: usize = 32;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 const COME_BACK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-    connection: close\r\ncontent-length: 130\r\n\r\n\
+    connection: close\r\ncontent-length: 133\r\n\r\n\
     {\"status\":503,\"title\":\"Service Unavailable\",\"detail\":\"api.connections-max are in use; \
     close one, or connect again in a second      \"}";
 
