@@ -197,12 +197,7 @@ pub fn withdraw(state: &Path, instead: &str, reason: String, at: i64) -> io::Res
     switch(state, instead, (FEEDBACK, Some(reason)), at)
 }
 
-fn switch(
-    state: &Path,
-    adapter: &str,
-    (by, reason): (&str, Option<String>),
-    at: i64,
-) -> io::Result<Option<String>> {
+fn switch(state: &Path, adapter: &str, (by, reason): (&str, Option<String>), at: i64) -> io::Result<Option<String>> {
     let target = path(state, adapter);
     target.metadata().map_err(|error| with(&target, error))?;
     let before = active(state)?;

@@ -144,7 +144,9 @@ impl TryFrom<String> for Address {
         }
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
-            Ok(_) => Err(format!("`{text}`: the API knows no passwords; listen on this machine alone, as 127.0.0.1:7411")),
+            Ok(_) => {
+                Err(format!("`{text}`: the API knows no passwords; listen on this machine alone, as 127.0.0.1:7411"))
+            }
             Err(_) => Err(format!("`{text}`: write unix:/run/edgetune/edgetune.sock, or 127.0.0.1:7411")),
         }
     }
@@ -224,7 +226,12 @@ impl Config {
         let some = (1..=1000).contains(&connections);
         range("api.connections-max", connections.into(), some, "write a number from 1 to 1000, such as 64")?;
         let timeout = config.api.timeout_s;
-        range("api.timeout-s", timeout as f64, (1..=3600).contains(&timeout), "write seconds from 1 to 3600, such as 10")?;
+        range(
+            "api.timeout-s",
+            timeout as f64,
+            (1..=3600).contains(&timeout),
+            "write seconds from 1 to 3600, such as 10",
+        )?;
         let (load, heat) = (config.policy.load_max, config.policy.temperature_max_c);
         range("policy.load-max", load.into(), load > 0.0 && load <= 1.0, "write a share above 0, up to 1")?;
         range("policy.temperature-max-c", heat.into(), heat.is_finite(), "write degrees Celsius, such as 75")?;

@@ -71,7 +71,11 @@ impl Tally {
             Some(false) => self.wrong = self.wrong.saturating_sub(1),
             None => {}
         }
-        if line.right { self.right += 1 } else { self.wrong += 1 }
+        if line.right {
+            self.right += 1
+        } else {
+            self.wrong += 1
+        }
         self.predicted = self.predicted.max(line.predicted);
     }
 }

@@ -113,7 +113,8 @@ mod tests {
         assert_eq!(meter.look(root.path(), &[7]), None, "a kernel that does not count");
         put(7, 100);
         assert_eq!(meter.look(root.path(), &[7, 8]), Some(100));
-        (put(7, 150), put(8, 30));
+        put(7, 150);
+        put(8, 30);
         assert_eq!(meter.look(root.path(), &[7, 8]), Some(80));
         put(8, 10);
         assert_eq!(meter.look(root.path(), &[7, 8]), Some(10), "another process of the same number");

@@ -159,9 +159,8 @@ pub fn take_in(
             }
             let bytes = file.metadata()?.len();
             let usable = usable_file(&file, bytes, limits);
-            let took = usable.and_then(|content| {
-                add(state, limits, held_out, &name_of(&class), &content, Some(&file), inventory)
-            });
+            let took = usable
+                .and_then(|content| add(state, limits, held_out, &name_of(&class), &content, Some(&file), inventory));
             match took {
                 Ok(stored) => {
                     let side = state.join("samples").join(SIDES[stored.side]);
@@ -288,9 +287,10 @@ pub fn class_name(name: &str, limits: &Samples) -> Result<(), String> {
         ));
     }
     match &limits.classes {
-        Some(classes) if !classes.iter().any(|class| class == name) => {
-            Err(format!("label `{name}` is none of samples.classes ({}); use one of them or add it", classes.join(", ")))
-        }
+        Some(classes) if !classes.iter().any(|class| class == name) => Err(format!(
+            "label `{name}` is none of samples.classes ({}); use one of them or add it",
+            classes.join(", ")
+        )),
         _ => Ok(()),
     }
 }

@@ -19,8 +19,8 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -299,7 +299,8 @@ impl<'a> Service<'a> {
         let promise = active.as_deref().and_then(|active| adapters::promise(&self.history, active)).copied();
         let tally = active.as_deref().map(|active| lock(&self.board.feedback).of(active)).unwrap_or_default();
         let counted = tally.counted(self.config.feedback.unanswered);
-        let falls_short = promise.is_some_and(|promise| falls_short(&promise, counted, self.config.feedback.confidence));
+        let falls_short =
+            promise.is_some_and(|promise| falls_short(&promise, counted, self.config.feedback.confidence));
         *lock(&self.board.found) = Found {
             doing: doing.into(),
             active,

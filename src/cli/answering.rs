@@ -77,7 +77,8 @@ impl Loaded {
             Ok(values) if self.adapter.task == Task::Regression => Answer::Predicted { classes: vec![], values },
             Ok(logits) => {
                 let classes = scored(&self.adapter, &logits, top.into()).into_iter();
-                let class = |class: super::predictions::Scored| Class { name: class.name, probability: class.probability };
+                let class =
+                    |class: super::predictions::Scored| Class { name: class.name, probability: class.probability };
                 Answer::Predicted { classes: classes.map(class).collect(), values: vec![] }
             }
         }

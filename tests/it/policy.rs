@@ -37,7 +37,13 @@ impl Device {
 fn load(second: i64) -> f64 {
     let working = (8 * 3600..17 * 3600).contains(&second);
     let woken = second % 900 < 60;
-    if woken { 0.9 } else if working { 0.5 } else { 0.05 }
+    if woken {
+        0.9
+    } else if working {
+        0.5
+    } else {
+        0.05
+    }
 }
 
 #[test]
@@ -98,11 +104,17 @@ fn a_day_of_half_seconds_keeps_the_policy() {
             }
         }
     }
-    println!("{finished} trainings, {starts} starts, {trained_s} s, {} bytes, pauses {pauses:?}", ledger.day(1_000_001 * DAY_S - 1));
+    println!(
+        "{finished} trainings, {starts} starts, {trained_s} s, {} bytes, pauses {pauses:?}",
+        ledger.day(1_000_001 * DAY_S - 1)
+    );
     assert!(device.temperature_c < 80.0 && finished >= 1, "{finished}");
     for reason in [Reason::Temperature, Reason::Load, Reason::Memory, Reason::Battery] {
         let often = pauses.get(&format!("{reason:?}")).copied().unwrap_or(0);
         assert!((1..200).contains(&often), "{reason:?} paused it {often} times: {pauses:?}");
     }
-    assert!(pauses.contains_key("Flash") != pauses.contains_key("Budget"), "one of the day's budgets ends it: {pauses:?}");
+    assert!(
+        pauses.contains_key("Flash") != pauses.contains_key("Budget"),
+        "one of the day's budgets ends it: {pauses:?}"
+    );
 }

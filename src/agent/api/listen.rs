@@ -6,9 +6,9 @@ use super::super::config::Address;
 use super::super::samples::with;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::net::TcpListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -46,7 +46,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     }
     if path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket()) {
         if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(ErrorKind::AddrInUse, "another process answers there; stop it, or name another"));
+            return Err(io::Error::new(
+                ErrorKind::AddrInUse,
+                "another process answers there; stop it, or name another",
+            ));
         }
         fs::remove_file(path)?;
     }

@@ -35,7 +35,8 @@ const THREADS_MAX: usize = 32;
 /// How long to wait where the system gives no more connections.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-const COME_BACK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+const COME_BACK: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
     connection: close\r\ncontent-length: 133\r\n\r\n\
     {\"status\":503,\"title\":\"Service Unavailable\",\"detail\":\"api.connections-max are in use; \
     close one, or connect again in a second      \"}";
@@ -98,12 +99,7 @@ async fn serve(sockets: Vec<Socket>, board: Arc<Board>, mut stopped: watch::Rece
     let _ = timeout(ENDING, connections.acquire_many(connections_max)).await;
 }
 
-async fn accept(
-    listener: Listener,
-    api: Arc<Api>,
-    connections: Arc<Semaphore>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn accept(listener: Listener, api: Arc<Api>, connections: Arc<Semaphore>, mut stopped: watch::Receiver<bool>) {
     // As many again may be told to come back at the same time; beyond these, connections wait in the kernel's queue.
     let refusals = Arc::new(Semaphore::new(connections.available_permits()));
     let heard = stopped.clone();

@@ -49,7 +49,8 @@ impl Problem {
         tracing::error!(%error, "a request failed");
         let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge);
         let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::INTERNAL_SERVER_ERROR };
-        let detail = "the state cannot be written; the service's log tells which file and why. Try again when that is mended";
+        let detail =
+            "the state cannot be written; the service's log tells which file and why. Try again when that is mended";
         Self { retry_s: Some(RETRY_LATER_S), ..Self::new(status, None, detail) }
     }
 }

@@ -211,7 +211,8 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
     let api = api.clone();
     blocking(move || {
         let said: Said = serde_json::from_slice(&text).map_err(|error| {
-            let detail = format!("{error}; write {{\"id\": \"…\", \"label\": \"cat\"}} with the id that POST /predict gave");
+            let detail =
+                format!("{error}; write {{\"id\": \"…\", \"label\": \"cat\"}} with the id that POST /predict gave");
             Problem::new(StatusCode::BAD_REQUEST, "body", detail)
         })?;
         samples::class_name(&said.label, &config.samples).map_err(samples::Refusal::Label)?;
@@ -257,11 +258,7 @@ fn missing(name: &'static str, example: &str) -> Problem {
 }
 
 /// The request's body, and its share of the memory for bodies.
-async fn body(
-    api: &Api,
-    request: Request<Incoming>,
-    bytes_max: u64,
-) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+async fn body(api: &Api, request: Request<Incoming>, bytes_max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let Some(bytes) = request.body().size_hint().exact() else {
         let detail = "the body's size is not announced; send content-length, not chunks";
         return Err(Problem::new(StatusCode::LENGTH_REQUIRED, "content-length", detail));

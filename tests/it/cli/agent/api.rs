@@ -145,7 +145,8 @@ fn samples_become_predictions_and_corrections_become_samples() {
     assert_eq!((corrected.status, &corrected.json()["right"]), (200, &Value::Bool(false)), "{}", corrected.body);
     let name = corrected.json()["sample"].as_str().unwrap().to_string();
     let side = |side: &str| place.path("state/samples").join(side).join("dark red").join(format!("{name}.png"));
-    let kept = ["train", "held-out"].map(side).into_iter().find(|path| path.exists()).expect("the correction is a sample");
+    let kept =
+        ["train", "held-out"].map(side).into_iter().find(|path| path.exists()).expect("the correction is a sample");
     assert_eq!(fs::read(kept).unwrap(), picture(RED, 1000));
 
     let told = status(&place);
@@ -155,7 +156,10 @@ fn samples_become_predictions_and_corrections_become_samples() {
     assert!(told["adapter"]["promise"]["confidence"].as_f64().unwrap() > 0.5, "{told}");
     let metrics = get(&place, "/metrics");
     assert!(metrics.head.contains("text/plain; version=0.0.4"), "{}", metrics.head);
-    for part in ["edgetune_adapter_feedback{answer=\"wrong\"} 1\n", "edgetune_requests_total{route=\"/predict\",status=\"409\"} 1\n"] {
+    for part in [
+        "edgetune_adapter_feedback{answer=\"wrong\"} 1\n",
+        "edgetune_requests_total{route=\"/predict\",status=\"409\"} 1\n",
+    ] {
         assert!(metrics.body.contains(part), "{}", metrics.body);
     }
     for line in metrics.body.lines().filter(|line| !line.starts_with('#')) {

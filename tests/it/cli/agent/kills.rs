@@ -62,7 +62,6 @@ fn entries(folder: &Path) -> usize {
     fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-
 /// Sends pictures until all are acknowledged, whoever is killed meanwhile; each acknowledged one is told at once.
 fn send_reds_and_blues(place: &Place, acknowledged: &Mutex<Vec<Vec<u8>>>, alive: &AtomicBool) {
     for number in 0..45 {

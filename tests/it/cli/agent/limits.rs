@@ -33,7 +33,11 @@ fn bad_requests_are_refused_with_the_field_and_the_remedy() {
         (413, &["body", "each-max-kb"], post(&place, label, &vec![0; 100_001])),
         (413, &["body", "each-max-kb"], ask(&place, "POST", label, "content-length: 999999999999\r\n", b"")),
         (413, &["body"], ask(&place, "POST", label, "content-length: 999999999999\r\nexpect: 100-continue\r\n", b"")),
-        (411, &["content-length"], ask(&place, "POST", label, "transfer-encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n")),
+        (
+            411,
+            &["content-length"],
+            ask(&place, "POST", label, "transfer-encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n"),
+        ),
         (415, &["body", "JPEG or PNG"], post(&place, label, b"no photograph")),
         (415, &["body"], post(&place, label, b"")),
         (415, &["body"], post(&place, label, &good[..20])),
@@ -56,7 +60,8 @@ fn bad_requests_are_refused_with_the_field_and_the_remedy() {
     let allowed = ask(&place, "GET", "/samples", "", b"").unwrap();
     assert!(allowed.head.contains("allow: post"), "{}", allowed.head);
     // What is no HTTP at all, or too much of it.
-    for raw in [&b"hello\r\n\r\n"[..], &[b"GET / HTTP/1.1\r\nx: ", &[b'y'; 40_000][..], b"\r\n\r\n"].concat(), &[0; 64]] {
+    for raw in [&b"hello\r\n\r\n"[..], &[b"GET / HTTP/1.1\r\nx: ", &[b'y'; 40_000][..], b"\r\n\r\n"].concat(), &[0; 64]]
+    {
         let mut stream = connect(&place).unwrap();
         let _ = stream.write_all(raw);
         let answer = Answer::read(&mut stream).unwrap();
@@ -159,6 +164,32 @@ fn a_thousand_connections_are_answered_or_told_to_come_back() {
     assert!(descriptors(&service) < before + 40, "{before} before, {} now", descriptors(&service));
     assert_eq!(send(&place, "red", RED, 0..1).len(), 1);
     service.stop();
+}
+
+#[test]
+fn training_waits_when_the_days_writes_are_used_up() {
+    let place = listening();
+    super::drop_reds_and_blues(&place);
+    let service = Service::start_by(&place, place.command("agent run --config edgetune.toml --flash-budget 0"));
+    let full = "what may be written in a day is written";
+    super::until(&place, "a look", || place.path("api.sock").exists() && status(&place)["samples"]["held_out"] != 0);
+    super::until(&place, "another look", || status(&place)["doing"] != "waiting for new samples");
+    let told = status(&place);
+    match told["day"]["written_bytes"].as_u64() {
+        // What the kernel does not count forbids nothing.
+        None => crate::cli::not_tested("a budget of writes: the kernel does not count them"),
+        Some(_) => assert_eq!((&told["doing"], &told["day"]["written_bytes_max"]), (&full.into(), &0.into()), "{told}"),
+    }
+    let taken = told["samples"]["train"].as_u64().unwrap() + told["samples"]["held_out"].as_u64().unwrap();
+    assert_eq!(taken, 90, "samples are taken all the same");
+    service.stop();
+    let service = start(&place, "[storage]\nflash-budget-mb-per-day = 1000\n");
+    super::until(&place, "an adapter in use", || place.path("state/active.edelta").exists());
+    let written = status(&place)["day"]["written_bytes"].as_u64();
+    assert!(written.is_none_or(|bytes| bytes > 90 * 500 && bytes < 1_000_000_000), "{written:?}");
+    service.stop();
+    let kept = fs::read(place.path("state/written.json")).unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&kept).unwrap().is_object());
 }
 
 /// Kilobytes of memory that a process has for itself.
