@@ -62,7 +62,7 @@ impl Board {
             feedback: Feedback::read(&config.state)?.into(),
             predictor: Arc::new(Predictor::new(&config.state)),
             config: Mutex::new(Arc::new(config.clone())),
-            found: Mutex::default(),
+            found: Found { doing: "starting".into(), ..Found::default() }.into(),
             confidences: Mutex::default(),
         })
     }

@@ -3,6 +3,7 @@
 //! A body is read only after its announced size, its label and the room for it are known to be right, and within a time.
 //! A sample and an answer to a prediction are on the disk when they are acknowledged.
 
+use super::super::adapters;
 use super::super::board::{Board, lock};
 use super::super::frames::Answer;
 use super::super::predictor::Failure;
@@ -160,7 +161,8 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
             Problem::new(StatusCode::BAD_REQUEST, "top", format!("top={text}: write a number from 1 to 65535"))
         })?,
     };
-    if lock(&api.board.found).active.is_none() {
+    // Not what the last look found: the first one may be yet to come.
+    if adapters::active(&config.state).map_err(|error| Problem::disk(&error))?.is_none() {
         return Err(Failure::NoAdapter.into());
     }
     let (photograph, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
@@ -178,7 +180,10 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
         id.push('-');
         id.extend(adapter.chars().take(ID_DIGITS[1]));
         if let Some(best) = classes.first() {
-            let promise = lock(&api.board.found).promise;
+            let promise = {
+                let found = lock(&api.board.found);
+                found.promise.filter(|_| found.active.as_ref() == Some(&adapter))
+            };
             lock(&api.board.confidences).take(&adapter, best.probability.into(), promise.as_ref());
             lock(&api.board.feedback).predicted(&adapter);
             let (adapter, class) = (adapter.clone(), best.name.clone());

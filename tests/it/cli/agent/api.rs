@@ -33,7 +33,11 @@ pub struct Answer {
 impl Answer {
     pub fn read(stream: &mut impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
+        match stream.read_to_end(&mut bytes) {
+            // So ends a connection whose client has sent more than was read.
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
+            _ => {}
+        }
         let text = String::from_utf8(bytes).map_err(io::Error::other)?;
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other(format!("no answer: {text}")))?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -3,6 +3,7 @@
 use super::api::{Answer, RED, ask, connect, get, listening, post, send, status};
 use super::{CONFIG, Service, picture, ready};
 use crate::cli::Place;
+use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -172,9 +173,13 @@ fn training_waits_when_the_days_writes_are_used_up() {
     super::drop_reds_and_blues(&place);
     let service = Service::start_by(&place, place.command("agent run --config edgetune.toml --flash-budget 0"));
     let full = "what may be written in a day is written";
-    super::until(&place, "a look", || place.path("api.sock").exists() && status(&place)["samples"]["held_out"] != 0);
-    super::until(&place, "another look", || status(&place)["doing"] != "waiting for new samples");
-    let told = status(&place);
+    super::until(&place, "a socket", || place.path("api.sock").exists());
+    let mut told = status(&place);
+    let decided = |told: &Value| told["doing"] == full || told["doing"].as_str().unwrap().starts_with("training");
+    super::until(&place, "a decision", || {
+        told = status(&place);
+        decided(&told)
+    });
     match told["day"]["written_bytes"].as_u64() {
         // What the kernel does not count forbids nothing.
         None => crate::cli::not_tested("a budget of writes: the kernel does not count them"),
