@@ -53,11 +53,16 @@ fn seen(board: &Board) -> Seen {
     Seen { found, samples, classes, bytes, tally, counted, drift, lost: board.predictor.lost() }
 }
 
+/// Accuracy by feedback, once there is any.
+fn accuracy(tally: &Tally, (right, of): (u64, u64)) -> Option<f64> {
+    (tally.right + tally.wrong > 0).then(|| right as f64 / of as f64)
+}
+
 /// `GET /status`.
 pub(super) fn status(board: &Board) -> Value {
     let config = board.config();
     let Seen { found, samples, classes, bytes, tally, counted, drift, .. } = seen(board);
-    let accuracy = (counted.1 > 0).then(|| counted.0 as f64 / counted.1 as f64);
+    let accuracy = accuracy(&tally, counted);
     json!({
         "doing": found.doing,
         "samples": {
@@ -102,7 +107,7 @@ pub(super) fn text(board: &Board, requests: &Requests) -> String {
         text.family("adapter_feedback", "gauge", "What people said of them.");
         text.value("adapter_feedback{answer=\"right\"}", tally.right as f64);
         text.value("adapter_feedback{answer=\"wrong\"}", tally.wrong as f64);
-        let accuracy = (counted.1 > 0).then(|| counted.0 as f64 / counted.1 as f64);
+        let accuracy = accuracy(&tally, counted);
         text.one("adapter_accuracy_ratio", "gauge", "Its accuracy by feedback.", accuracy);
         let promised = found.promise.map(|promise| promise.right as f64 / promise.samples.max(1) as f64);
         text.one("adapter_promised_ratio", "gauge", "Its accuracy on held-out samples.", promised);

@@ -86,6 +86,13 @@ fn stored(place: &Place) -> Vec<Vec<u8>> {
     classes.flat_map(folders).filter(|path| !hidden(path)).map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// Whether the process in a temporary file's name (`.<name>.<process>-<number>.tmp`) has not ended yet: a trainer ends a moment
+/// after its agent, where a lost power takes both at once.
+fn writer_lives(name: &str) -> bool {
+    let process = name.rsplit('.').nth(1).and_then(|part| part.split('-').next());
+    process.is_some_and(|process| Path::new("/proc").join(process).exists())
+}
+
 /// What a lost power does to what was not brought to the disk: files under their temporary names end anywhere, and so does
 /// the last line of a file that lines are appended to.
 fn tear(folder: &Path, random: &mut fastrand::Rng) -> u32 {
@@ -95,7 +102,7 @@ fn tear(folder: &Path, random: &mut fastrand::Rng) -> u32 {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             torn += tear(&path, random);
-        } else if name.ends_with(".tmp") {
+        } else if name.ends_with(".tmp") && !writer_lives(&name) {
             let bytes = fs::metadata(&path).unwrap().len();
             fs::File::options().write(true).open(&path).unwrap().set_len(random.u64(0..=bytes)).unwrap();
             torn += 1;
