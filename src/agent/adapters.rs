@@ -4,6 +4,7 @@
 //! rename, so that whoever opens it sees the old one or the new one. `STATE/history.jsonl` has a line for each event,
 //! only ever appended; a line that a lost power cut off is taken away before the next.
 
+use super::feedback::Promise;
 use super::gate::Verdict;
 use super::samples::with;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,11 @@ use std::path::{Path, PathBuf};
 /// Hexadecimal digits of an adapter's hash in its name.
 const NAME_DIGITS: usize = 16;
 const ACTIVE: &str = "active.edelta";
+const HISTORY: &str = "history.jsonl";
+/// Bytes of a line, at most: a reason is one line of a program's words.
+const LINE_BYTES_MAX: u64 = 1 << 16;
+/// Who puts an adapter to use when the one in use is found to be bad.
+const FEEDBACK: &str = "feedback";
 
 /// What happened, and when (seconds since 1970).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +44,9 @@ pub enum Event {
         samples: u64,
         /// What was found.
         verdict: Verdict,
+        /// How the new adapter did by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        promise: Option<Promise>,
     },
     /// An adapter was put to use.
     Activated {
@@ -47,8 +56,11 @@ pub enum Event {
         adapter: String,
         /// The one before.
         before: Option<String>,
-        /// By whom: the gate, or a person's rollback.
+        /// By whom: the gate, a person's rollback, or feedback.
         by: String,
+        /// Why, where that is not said by an event before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A training or its comparison failed.
     Failed {
@@ -78,11 +90,23 @@ impl Event {
 /// # Errors
 /// The system's; a line that is no event, with its number.
 pub fn history(state: &Path) -> io::Result<Vec<Event>> {
-    let path = state.join("history.jsonl");
-    let text = match fs::read_to_string(&path) {
+    whole_lines(&state.join(HISTORY))
+}
+
+/// Appends an event and brings it to the disk.
+///
+/// # Errors
+/// The system's.
+pub fn record(state: &Path, event: &Event) -> io::Result<()> {
+    append(state, HISTORY, event)
+}
+
+/// What each line of a file says; a last line without its end says nothing, nor does a file that is not there.
+pub(super) fn whole_lines<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(with(&path, error)),
+        Err(error) => return Err(with(path, error)),
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |(number, line): (usize, &str)| {
@@ -94,23 +118,22 @@ pub fn history(state: &Path) -> io::Result<Vec<Event>> {
     whole.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(parse).collect()
 }
 
-/// Appends an event and brings it to the disk.
-///
-/// # Errors
-/// The system's.
-pub fn record(state: &Path, event: &Event) -> io::Result<()> {
-    let path = state.join("history.jsonl");
+/// Appends a line to a file of the state and brings it to the disk. What a lost power cut off goes first.
+pub(super) fn append(state: &Path, name: &str, line: &impl Serialize) -> io::Result<()> {
+    let path = state.join(name);
     let new = !path.exists();
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| with(&path, e))?;
+    let length = file.metadata()?.len();
+    // A line is shorter than this: the rest of the file, years of it, need not be read.
+    file.seek(io::SeekFrom::Start(length.saturating_sub(LINE_BYTES_MAX)))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    file.set_len(whole as u64)?;
-    file.seek(io::SeekFrom::End(0))?;
-    let mut line = serde_json::to_vec(event).expect("events are JSON");
+    file.set_len(length - (text.len() - whole) as u64)?;
+    let mut line = serde_json::to_vec(line).expect("lines are JSON");
     line.push(b'\n');
-    file.write_all(&line)?;
-    file.sync_data()?;
+    let written = file.write_all(&line).and_then(|()| file.sync_data());
+    written.map_err(|error| with(&path, error))?;
     if new {
         File::open(state)?.sync_all()?;
     }
@@ -163,6 +186,18 @@ pub fn keep(state: &Path, file: &Path, adapter: &str) -> io::Result<()> {
 /// # Errors
 /// An adapter that is not there, or the system's.
 pub fn activate(state: &Path, adapter: &str, by: &str, at: i64) -> io::Result<Option<String>> {
+    switch(state, adapter, (by, None), at)
+}
+
+/// Takes the adapter in use back, for what people say of its predictions: puts `instead` to use.
+///
+/// # Errors
+/// As [`activate`].
+pub fn withdraw(state: &Path, instead: &str, reason: String, at: i64) -> io::Result<Option<String>> {
+    switch(state, instead, (FEEDBACK, Some(reason)), at)
+}
+
+fn switch(state: &Path, adapter: &str, (by, reason): (&str, Option<String>), at: i64) -> io::Result<Option<String>> {
     let target = path(state, adapter);
     target.metadata().map_err(|error| with(&target, error))?;
     let before = active(state)?;
@@ -170,7 +205,7 @@ pub fn activate(state: &Path, adapter: &str, by: &str, at: i64) -> io::Result<Op
         return Ok(before);
     }
     // What was done is said before it is done: a line without the switch is repeated, a switch without the line is lost.
-    let event = Event::Activated { at, adapter: adapter.into(), before: before.clone(), by: by.into() };
+    let event = Event::Activated { at, adapter: adapter.into(), before: before.clone(), by: by.into(), reason };
     record(state, &event)?;
     let new = state.join(".active.tmp");
     let _ = fs::remove_file(&new);
@@ -191,6 +226,32 @@ pub fn previous(state: &Path) -> io::Result<Option<String>> {
         Event::Activated { adapter, before, .. } if adapter == now => before,
         _ => None,
     }))
+}
+
+/// The adapter to go back to when the one in use is bad: the latest before it that was not itself taken back for feedback.
+pub fn fallback(history: &[Event]) -> Option<&str> {
+    let mut used: Vec<&str> = Vec::new();
+    let mut bad: Vec<&str> = Vec::new();
+    for event in history {
+        let Event::Activated { adapter, before, by, .. } = event else { continue };
+        if by == FEEDBACK {
+            bad.extend(before.as_deref());
+        }
+        match used.iter().position(|known| known == adapter) {
+            Some(place) => used.truncate(place + 1),
+            None => used.push(adapter),
+        }
+    }
+    used.pop();
+    used.into_iter().rfind(|adapter| !bad.contains(adapter))
+}
+
+/// What an adapter promised when it was judged last.
+pub fn promise<'a>(history: &'a [Event], adapter: &str) -> Option<&'a Promise> {
+    history.iter().rev().find_map(|event| match event {
+        Event::Judged { adapter: judged, promise, .. } if judged == adapter => promise.as_ref(),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +282,28 @@ mod tests {
         assert_eq!(fs::read_to_string(state.join(ACTIVE)).unwrap(), "one");
         assert_eq!(history(state).unwrap().len(), 3);
         assert_eq!(activate(state, "0123", "gate", 5).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let back = || fallback(&history(state).unwrap()).map(str::to_string);
+        let [one, two, three] = ["one", "two", "three"].map(|content| adapter(state, content));
+        assert_eq!(back(), None);
+        activate(state, &one, "gate", 1).unwrap();
+        assert_eq!(back(), None, "nothing was in use before");
+        activate(state, &two, "gate", 2).unwrap();
+        activate(state, &three, "gate", 3).unwrap();
+        assert_eq!(back().as_ref(), Some(&two));
+        assert_eq!(withdraw(state, &two, "7 of 9 wrong".into(), 4).unwrap().as_ref(), Some(&three));
+        assert_eq!(active(state).unwrap().as_ref(), Some(&two));
+        assert_eq!(back().as_ref(), Some(&one), "and not the bad one");
+        activate(state, &three, "rollback", 5).unwrap();
+        activate(state, &one, "gate", 6).unwrap();
+        assert_eq!(back().as_deref(), None, "the first one has none before it");
+        let text = fs::read_to_string(state.join(HISTORY)).unwrap();
+        assert!(text.contains(r#""by":"feedback","reason":"7 of 9 wrong""#), "{text}");
     }
 
     #[test]

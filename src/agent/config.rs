@@ -2,6 +2,7 @@
 
 use super::policy::Policy;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The agent's configuration.
@@ -23,6 +24,15 @@ pub struct Config {
     /// When to use what was learned.
     #[serde(default)]
     pub gate: Gate,
+    /// When to take back what was learned.
+    #[serde(default)]
+    pub feedback: Feedback,
+    /// What may be written.
+    #[serde(default)]
+    pub storage: Storage,
+    /// What applications may ask; nothing listens without it.
+    #[serde(default)]
+    pub api: Api,
 }
 
 /// Bounds of what is taken in.
@@ -31,13 +41,15 @@ pub struct Config {
 pub struct Samples {
     /// Kilobytes of one sample.
     pub each_max_kb: u64,
-    /// Megabytes of all. What comes beyond waits in the spool.
+    /// Megabytes of all. What comes beyond waits in the spool, and is refused by the API.
     pub total_max_mb: u64,
+    /// The classes that samples may have; none takes any.
+    pub classes: Option<Vec<String>>,
 }
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { each_max_kb: 16_000, total_max_mb: 1_000 }
+        Self { each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
     }
 }
 
@@ -56,6 +68,96 @@ pub struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self { held_out: 0.2, held_out_min: 20, confidence: 0.95 }
+    }
+}
+
+/// What is made of answers to predictions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Feedback {
+    /// How sure it must be that an adapter in use is worse than its verdict promised, from 0.5 to 1, both excluded.
+    pub confidence: f64,
+    /// What a prediction counts as that nobody answers.
+    pub unanswered: Unanswered,
+}
+
+/// What a prediction counts as that nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unanswered {
+    /// Right: people correct what is wrong and pass over what is right.
+    Right,
+    /// Nothing: what is answered is a fair share of all, right and wrong.
+    Ignored,
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        Self { confidence: 0.99, unanswered: Unanswered::Right }
+    }
+}
+
+/// Bounds of what is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Storage {
+    /// Megabytes that the service and its trainings may write in any 24 hours; then training waits. None is any amount.
+    pub flash_budget_mb_per_day: Option<u64>,
+}
+
+/// Where and how applications are answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Api {
+    /// Such as `unix:/run/edgetune/edgetune.sock` or `127.0.0.1:7411`; sockets of systemd's are served besides.
+    pub listen: Option<Address>,
+    /// Connections that are answered at the same time; those beyond are told to come back.
+    pub connections_max: u32,
+    /// Seconds for a request to arrive, head and body each.
+    pub timeout_s: u64,
+    /// Megabytes of predicted photographs that are remembered for their feedback.
+    pub remembered_max_mb: u64,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: None, connections_max: 64, timeout_s: 10, remembered_max_mb: 16 }
+    }
+}
+
+/// Where the API listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Address {
+    /// A socket in the file system, whose owner and group may connect.
+    Unix(PathBuf),
+    /// A port of this machine, which every process on it may connect to.
+    Tcp(SocketAddr),
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
+            Ok(_) => {
+                Err(format!("`{text}`: the API knows no passwords; listen on this machine alone, as 127.0.0.1:7411"))
+            }
+            Err(_) => Err(format!("`{text}`: write unix:/run/edgetune/edgetune.sock, or 127.0.0.1:7411")),
+        }
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        match address {
+            Address::Unix(path) => format!("unix:{}", path.display()),
+            Address::Tcp(address) => address.to_string(),
+        }
     }
 }
 
@@ -118,11 +220,26 @@ impl Config {
         )?;
         let sure = confidence > 0.5 && confidence < 1.0;
         range("gate.confidence", confidence, sure, "write a share between 0.5 and 1, such as 0.95")?;
+        let sure = config.feedback.confidence;
+        range("feedback.confidence", sure, sure > 0.5 && sure < 1.0, "write a share between 0.5 and 1, such as 0.99")?;
+        let connections = config.api.connections_max;
+        let some = (1..=1000).contains(&connections);
+        range("api.connections-max", connections.into(), some, "write a number from 1 to 1000, such as 64")?;
+        let timeout = config.api.timeout_s;
+        range(
+            "api.timeout-s",
+            timeout as f64,
+            (1..=3600).contains(&timeout),
+            "write seconds from 1 to 3600, such as 10",
+        )?;
         let (load, heat) = (config.policy.load_max, config.policy.temperature_max_c);
         range("policy.load-max", load.into(), load > 0.0 && load <= 1.0, "write a share above 0, up to 1")?;
         range("policy.temperature-max-c", heat.into(), heat.is_finite(), "write degrees Celsius, such as 75")?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for path in [&mut config.recipe, &mut config.state, &mut config.spool] {
+            *path = folder.join(&*path);
+        }
+        if let Some(Address::Unix(path)) = &mut config.api.listen {
             *path = folder.join(&*path);
         }
         Ok(config)

@@ -1,15 +1,25 @@
-//! The daemon: samples come in through a folder, training starts by policy, an adapter is used only if it is better.
+//! The daemon: samples come in through a folder or the API, training starts by policy, an adapter is used only if it is
+//! better, and as long as it keeps what it promised.
 //!
 //! Takes a configuration and the outside world as arguments; gives adapters in its state, and a history that says why each
-//! is used or not. `policy` and `gate` are pure; `service` is the loop. It never talks to a network, and never trains in its
-//! own process: `edgetune train` does that, so that a service of weeks keeps the memory of its first minute.
+//! is used or not. `policy`, `gate`, `feedback`'s judgement and `drift` are pure; `service` is the loop, `api` answers beside
+//! it, `board` is what both know. It never talks to another machine, and never trains or predicts in its own process:
+//! `edgetune train` does the one and `predictor` keeps a process for the other, so that a service of weeks keeps the memory
+//! of its first minute.
 
 pub mod adapters;
+pub mod api;
+pub mod board;
 pub mod conditions;
 pub mod config;
+pub mod drift;
+pub mod feedback;
+pub mod flash;
+pub mod frames;
 pub mod gate;
 pub mod notify;
 pub mod policy;
+pub mod predictor;
 pub mod samples;
 pub mod service;
 pub mod training;

@@ -119,6 +119,8 @@ pub struct Conditions {
     pub last_ended_unix_s: Option<i64>,
     /// Seconds of training in the last 24 hours.
     pub trained_s: u64,
+    /// Bytes that may still be written in these 24 hours.
+    pub flash_left_bytes: Option<u64>,
 }
 
 /// Why not now.
@@ -131,6 +133,8 @@ pub enum Reason {
     Interval,
     /// The day's training is used up.
     Budget,
+    /// What may be written in a day is written.
+    Flash,
     /// Not the time of the day.
     Hours,
     /// On battery.
@@ -168,6 +172,7 @@ fn hinders(policy: &Policy, now: &Conditions, share: f32) -> Option<Reason> {
     let below = |value: Option<u64>, limit_mb: u64| value.is_some_and(|value| value < limit_mb * 1_000_000);
     let questions = [
         (Reason::Budget, now.trained_s >= policy.training_per_day_max_min * 60),
+        (Reason::Flash, now.flash_left_bytes == Some(0)),
         (Reason::Hours, policy.hours.is_some_and(|hours| !hours.contain(now.minute_of_day))),
         (Reason::Battery, now.on_battery == Some(true) && !policy.on_battery),
         (Reason::Disk, below(now.disk_free_bytes, policy.disk_free_min_mb)),
@@ -186,6 +191,7 @@ impl Reason {
             Reason::Samples => "waiting for new samples",
             Reason::Interval => "waiting since the last training",
             Reason::Budget => "the day's training is used up",
+            Reason::Flash => "what may be written in a day is written",
             Reason::Hours => "waiting for the hours in which it may train",
             Reason::Battery => "on battery",
             Reason::Disk => "too little disk is left",
@@ -214,6 +220,7 @@ mod tests {
             disk_free_bytes: Some(1 << 33),
             last_ended_unix_s: Some(1_000_000 - 3600),
             trained_s: 0,
+            flash_left_bytes: Some(1),
         }
     }
 
@@ -225,10 +232,11 @@ mod tests {
     fn each_condition_alone_hinders_and_says_why() {
         let policy = night();
         assert_eq!(hinders_start(&policy, &fine()), None);
-        let cases: [(Reason, Conditions); 10] = [
+        let cases: [(Reason, Conditions); 11] = [
             (Reason::Samples, Conditions { new_samples: 49, ..fine() }),
             (Reason::Interval, Conditions { last_ended_unix_s: Some(1_000_000 - 3599), ..fine() }),
             (Reason::Budget, Conditions { trained_s: 7200, ..fine() }),
+            (Reason::Flash, Conditions { flash_left_bytes: Some(0), ..fine() }),
             (Reason::Hours, Conditions { minute_of_day: 6 * 60, ..fine() }),
             (Reason::Battery, Conditions { on_battery: Some(true), ..fine() }),
             (Reason::Disk, Conditions { disk_free_bytes: Some(255_999_999), ..fine() }),

@@ -1,15 +1,17 @@
-//! Samples on disk: from the spool into the state, durable before they leave the spool.
+//! Samples on disk: from the spool or the API into the state, durable before they leave the spool or are acknowledged.
 //!
 //! `SPOOL/<class>/<file>` becomes `STATE/samples/{train,held-out}/<class>/<BLAKE3>.<extension>`. The content's hash
 //! decides on which side a sample lies, so the same photograph never lies on both. A file that is not taken stays in
 //! the spool; one that will never be of use goes to `SPOOL/.refused`.
 
+use super::board::lock;
 use super::config::Samples;
 use crate::data::{Limits, photograph};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The two sides.
 pub const SIDES: [&str; 2] = ["train", "held-out"];
@@ -17,6 +19,8 @@ pub const SIDES: [&str; 2] = ["train", "held-out"];
 const NAME_DIGITS: usize = 32;
 /// Bytes of a class's name.
 const CLASS_BYTES_MAX: usize = 100;
+/// Classes that samples may have together: a client that makes up names must not fill the folder of a side.
+const CLASSES_MAX: usize = 10_000;
 /// Endings of files that are still being written.
 const UNFINISHED: [&str; 3] = ["tmp", "part", "partial"];
 
@@ -33,15 +37,118 @@ pub struct Taken {
     pub full: bool,
 }
 
-/// Takes in what lies in the spool, up to `room` bytes. `held_out` is the share that is never trained on.
+/// Why a sample is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The label cannot be one.
+    #[error("{0}")]
+    Label(String),
+    /// It is too large.
+    #[error("{bytes} bytes are more than samples.each-max-kb = {max_kb}; scale the photograph down or raise the bound")]
+    Large {
+        /// Its bytes.
+        bytes: u64,
+        /// The bound.
+        max_kb: u64,
+    },
+    /// It is no photograph that can be used.
+    #[error("{0}")]
+    Content(String),
+    /// There is no room.
+    #[error("samples.total-max-mb = {max_mb} is reached; raise it, or remove samples from STATE/samples")]
+    Full {
+        /// The bound.
+        max_mb: u64,
+    },
+    /// The disk does not take it.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+/// Where a sample lies now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name: the content's hash.
+    pub sample: String,
+    /// Which of the [`SIDES`].
+    pub side: usize,
+    /// Whether nothing of this content and label was there before.
+    pub new: bool,
+}
+
+/// How many samples there are. Whoever adds or removes one holds its lock until that is on the disk.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// Samples of each side by class; no class without any.
+    classes: [BTreeMap<String, u64>; 2],
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+impl Inventory {
+    /// Counts what lies in a state, and removes what a killed process left unfinished there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(state: &Path) -> io::Result<Self> {
+        let mut found = Self::default();
+        for (index, side) in SIDES.iter().enumerate() {
+            let side = state.join("samples").join(side);
+            fs::create_dir_all(&side).map_err(|error| with(&side, error))?;
+            for class in visible(&side)? {
+                remove_unfinished(&class)?;
+                for file in visible(&class)? {
+                    found.bytes += file.metadata().map_or(0, |file| file.len());
+                    *found.classes[index].entry(name_of(&class)).or_default() += 1;
+                }
+            }
+        }
+        File::open(state.join("samples"))?.sync_all()?;
+        Ok(found)
+    }
+
+    /// Samples to train on and held-out ones.
+    pub fn counts(&self) -> [u64; 2] {
+        [0, 1].map(|side| self.classes[side].values().sum())
+    }
+
+    /// Classes of the samples to train on.
+    pub fn classes(&self) -> usize {
+        self.classes[0].len()
+    }
+
+    fn knows(&self, class: &str) -> bool {
+        self.classes.iter().any(|side| side.contains_key(class))
+    }
+
+    fn add(&mut self, side: usize, class: &str, bytes: u64) {
+        *self.classes[side].entry(class.into()).or_default() += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, side: usize, class: &str, bytes: u64) {
+        if let Some(count) = self.classes[side].get_mut(class) {
+            *count = count.saturating_sub(1);
+        }
+        self.classes[side].retain(|_, count| *count > 0);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Takes in what lies in the spool, as far as there is room. `held_out` is the share that is never trained on.
 ///
 /// # Errors
 /// The system's, with the path; what was taken before it is taken.
-pub fn take_in(spool: &Path, state: &Path, limits: &Samples, held_out: f64, room: u64) -> io::Result<Taken> {
+pub fn take_in(
+    spool: &Path,
+    state: &Path,
+    limits: &Samples,
+    held_out: f64,
+    inventory: &Mutex<Inventory>,
+) -> io::Result<Taken> {
     let mut found = Taken::default();
     let mut changed = BTreeSet::new();
     for class in visible(spool)? {
-        let name = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !class.is_dir() {
             found.refused.push((class, "lies outside of any class; put it into a folder with its class's name".into()));
             continue;
@@ -51,25 +158,22 @@ pub fn take_in(spool: &Path, state: &Path, limits: &Samples, held_out: f64, room
                 continue;
             }
             let bytes = file.metadata()?.len();
-            let usable = class_name(&name).and_then(|()| content(&file, bytes, limits));
-            let (content, extension) = match usable {
-                Ok(usable) => usable,
-                Err(reason) => {
-                    found.refused.push((file, reason));
-                    continue;
+            let usable = usable_file(&file, bytes, limits);
+            let took = usable
+                .and_then(|content| add(state, limits, held_out, &name_of(&class), &content, Some(&file), inventory));
+            match took {
+                Ok(stored) => {
+                    let side = state.join("samples").join(SIDES[stored.side]);
+                    changed.extend([side.join(name_of(&class)), side]);
+                    found.bytes += bytes;
+                    found.taken += 1;
                 }
-            };
-            if found.bytes + bytes > room {
-                found.full = true;
-                continue;
+                Err(Refusal::Full { .. }) => found.full = true,
+                Err(Refusal::Disk(error)) => return Err(error),
+                Err(refusal) => found.refused.push((file, refusal.to_string())),
             }
-            let target = place(state, &name, &content, extension, held_out);
-            changed.extend(store(&file, &target, state, &name)?);
-            found.bytes += bytes;
-            found.taken += 1;
         }
     }
-    // Only now are the new names on the disk; the old ones may go.
     for folder in &changed {
         File::open(folder)?.sync_all()?;
     }
@@ -77,6 +181,54 @@ pub fn take_in(spool: &Path, state: &Path, limits: &Samples, held_out: f64, room
         refuse(spool, file)?;
     }
     Ok(found)
+}
+
+/// Makes a photograph a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
+/// from the class that it had to this one. With `from`, a file in the spool, nothing is written but names where that is on
+/// the same disk, the file goes from there, and the caller brings the folders to the disk: a name lies in the one or the other.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn add(
+    state: &Path,
+    limits: &Samples,
+    held_out: f64,
+    class: &str,
+    content: &[u8],
+    from: Option<&Path>,
+    inventory: &Mutex<Inventory>,
+) -> Result<Stored, Refusal> {
+    class_name(class, limits).map_err(Refusal::Label)?;
+    let extension = extension_of(content, limits)?;
+    let (target, side) = place(state, class, content, extension, held_out);
+    let mut inventory = lock(inventory);
+    let bytes = content.len() as u64;
+    let new = !target.exists();
+    let others = of_other_classes(&target, state, class)?;
+    if !inventory.knows(class) && inventory.classes.iter().map(BTreeMap::len).max() >= Some(CLASSES_MAX) {
+        return Err(Refusal::Label(format!("`{class}` would be one class more than {CLASSES_MAX}; use known labels")));
+    }
+    if new && others.is_empty() && inventory.bytes + bytes > limits.total_max_mb * 1_000_000 {
+        return Err(Refusal::Full { max_mb: limits.total_max_mb });
+    }
+    store(content, from, &target)?;
+    if from.is_none() || !others.is_empty() {
+        let folder = target.parent().expect("a class's folder");
+        for folder in [folder, folder.parent().expect("a side")] {
+            File::open(folder)?.sync_all()?;
+        }
+    }
+    if new {
+        inventory.add(side, class, bytes);
+    }
+    for other in others {
+        let folder = other.parent().expect("a class's folder");
+        fs::remove_file(&other).map_err(|error| with(&other, error))?;
+        inventory.remove(side, &name_of(folder), bytes);
+        File::open(folder)?.sync_all()?;
+    }
+    let sample = target.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Stored { sample, side, new })
 }
 
 /// How many samples a side has, and its classes.
@@ -117,79 +269,116 @@ fn is_unfinished(file: &Path) -> bool {
     file.extension().is_some_and(|extension| UNFINISHED.iter().any(|word| extension.eq_ignore_ascii_case(word)))
 }
 
-fn class_name(name: &str) -> Result<(), String> {
-    let plain = !name.is_empty() && name.len() <= CLASS_BYTES_MAX && !name.contains(['\0', '\n', '\u{fffd}']);
-    plain.then_some(()).ok_or_else(|| format!("a class's name has 1 to {CLASS_BYTES_MAX} bytes of UTF-8 in one line"))
+/// A folder's or file's own name.
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The content of a usable photograph and the ending that its name gets.
-fn content(file: &Path, bytes: u64, limits: &Samples) -> Result<(Vec<u8>, &'static str), String> {
-    if bytes > limits.each_max_kb * 1000 {
-        return Err(format!("{bytes} bytes are more than samples.each-max-kb = {}", limits.each_max_kb));
-    }
-    let mut content = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(bytes).read_to_end(&mut content));
-    read.map_err(|error| error.to_string())?;
-    photograph(&content, &Limits::default())?;
-    let extension = if content.starts_with(b"\x89PNG") { "png" } else { "jpg" };
-    Ok((content, extension))
-}
-
-fn place(state: &Path, class: &str, content: &[u8], extension: &str, held_out: f64) -> PathBuf {
-    let hash = blake3::hash(content);
-    let drawn = u32::from_le_bytes(hash.as_bytes()[16..20].try_into().expect("four bytes"));
-    let side = SIDES[usize::from(f64::from(drawn) < held_out * 2f64.powi(32))];
-    let name = &hash.to_hex()[..NAME_DIGITS];
-    state.join("samples").join(side).join(class).join(format!("{name}.{extension}"))
-}
-
-/// Moves a file to its place and takes the same content away from other classes, which its label corrects. Gives the folders
-/// that changed.
-fn store(file: &Path, target: &Path, state: &Path, class: &str) -> io::Result<Vec<PathBuf>> {
-    let folder = target.parent().expect("a class's folder").to_path_buf();
-    fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
-    let mut changed = vec![folder.parent().expect("a side").to_path_buf(), folder];
-    File::open(file)?.sync_all()?;
-    match fs::rename(file, target) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            crate::atomic::write_atomically(target, |to| io::copy(&mut File::open(file)?, to).map(drop))?;
-            fs::remove_file(file)?;
-        }
-        other => other.map_err(|error| with(target, error))?,
-    }
-    for other in
-        SIDES.iter().map(|side| visible(&state.join("samples").join(side))).collect::<io::Result<Vec<_>>>()?.concat()
-    {
-        let name = other.file_name().unwrap_or_default();
-        let same = other.join(target.file_name().unwrap_or_default());
-        if name != class && same.is_file() {
-            fs::remove_file(&same)?;
-            changed.push(other);
-        }
-    }
-    Ok(changed)
-}
-
-fn refuse(spool: &Path, file: &Path) -> io::Result<()> {
-    let folder = spool.join(".refused");
-    fs::create_dir_all(&folder)?;
-    fs::rename(file, folder.join(file.file_name().unwrap_or_default())).map_err(|error| with(file, error))
-}
-
-/// Bytes of all samples.
+/// What may be a class: a folder's name that leads nowhere else, and one of `samples.classes` where those are given.
 ///
 /// # Errors
-/// The system's.
-pub fn stored_bytes(state: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
+/// What is wrong with it and what to do.
+pub fn class_name(name: &str, limits: &Samples) -> Result<(), String> {
+    let leads = name.starts_with('.') || name.contains(|c: char| c == '/' || c == '\u{fffd}' || c.is_control());
+    if name.is_empty() || name.len() > CLASS_BYTES_MAX || leads {
+        let shown: String = name.chars().take(CLASS_BYTES_MAX).collect();
+        return Err(format!(
+            "label {shown:?}: write 1 to {CLASS_BYTES_MAX} bytes of UTF-8 in one line, no `/`, no `.` at the beginning"
+        ));
+    }
+    match &limits.classes {
+        Some(classes) if !classes.iter().any(|class| class == name) => Err(format!(
+            "label `{name}` is none of samples.classes ({}); use one of them or add it",
+            classes.join(", ")
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The ending that a usable photograph's name gets.
+fn extension_of(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal> {
+    refuse_large(content.len() as u64, limits)?;
+    photograph(content, &Limits::default()).map_err(Refusal::Content)?;
+    Ok(if content.starts_with(b"\x89PNG") { "png" } else { "jpg" })
+}
+
+fn refuse_large(bytes: u64, limits: &Samples) -> Result<(), Refusal> {
+    let max_kb = limits.each_max_kb;
+    if bytes > max_kb * 1000 { Err(Refusal::Large { bytes, max_kb }) } else { Ok(()) }
+}
+
+/// A file's content, not read where it is too large. A file that cannot be read is of no use.
+fn usable_file(file: &Path, bytes: u64, limits: &Samples) -> Result<Vec<u8>, Refusal> {
+    refuse_large(bytes, limits)?;
+    let mut content = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(bytes).read_to_end(&mut content));
+    read.map_err(|error| Refusal::Content(error.to_string()))?;
+    Ok(content)
+}
+
+fn place(state: &Path, class: &str, content: &[u8], extension: &str, held_out: f64) -> (PathBuf, usize) {
+    let hash = blake3::hash(content);
+    let drawn = u32::from_le_bytes(hash.as_bytes()[16..20].try_into().expect("four bytes"));
+    let side = usize::from(f64::from(drawn) < held_out * 2f64.powi(32));
+    let name = &hash.to_hex()[..NAME_DIGITS];
+    (state.join("samples").join(SIDES[side]).join(class).join(format!("{name}.{extension}")), side)
+}
+
+/// Brings a sample to its place, and its content to the disk.
+fn store(content: &[u8], from: Option<&Path>, target: &Path) -> io::Result<()> {
+    let folder = target.parent().expect("a class's folder");
+    fs::create_dir_all(folder).map_err(|error| with(folder, error))?;
+    let write = || crate::atomic::write_atomically(target, |file| file.write_all(content));
+    match from {
+        Some(file) => {
+            File::open(file)?.sync_all()?;
+            match fs::rename(file, target) {
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    write()?;
+                    fs::remove_file(file)?;
+                }
+                other => other.map_err(|error| with(target, error))?,
+            }
+        }
+        None if target.exists() => {}
+        None => write().map_err(|error| with(target, error))?,
+    }
+    Ok(())
+}
+
+/// The same content under other labels, which a new label corrects. It lies on the same side.
+fn of_other_classes(target: &Path, state: &Path, class: &str) -> io::Result<Vec<PathBuf>> {
+    let mut same = Vec::new();
     for side in SIDES {
-        for class in visible(&state.join("samples").join(side))? {
-            for file in visible(&class)? {
-                bytes += file.metadata().map(|file| file.len()).unwrap_or(0);
+        for other in visible(&state.join("samples").join(side))? {
+            let file = other.join(target.file_name().unwrap_or_default());
+            if other.file_name().is_some_and(|name| name != class) && file.is_file() {
+                same.push(file);
             }
         }
     }
-    Ok(bytes)
+    Ok(same)
+}
+
+/// Moves a file to `.refused`, beside others of its name.
+fn refuse(spool: &Path, file: &Path) -> io::Result<()> {
+    let folder = spool.join(".refused");
+    fs::create_dir_all(&folder)?;
+    let name = name_of(file);
+    let names = std::iter::once(name.clone()).chain((2u64..).map(|number| format!("{number}-{name}")));
+    let free = names.map(|name| folder.join(name)).find(|path| path.symlink_metadata().is_err());
+    fs::rename(file, free.expect("some number is free")).map_err(|error| with(file, error))
+}
+
+/// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder).map_err(|error| with(folder, error))? {
+        let path = entry?.path();
+        if name_of(&path).starts_with('.') && path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(&path).map_err(|error| with(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -214,8 +403,19 @@ mod tests {
         (folder, spool, state)
     }
 
+    fn inventory(state: &Path) -> Mutex<Inventory> {
+        Mutex::new(Inventory::read(state).unwrap())
+    }
+
     fn take(spool: &Path, state: &Path) -> Taken {
-        take_in(spool, state, &Samples::default(), 0.2, u64::MAX).unwrap()
+        let inventory = inventory(state);
+        let taken = take_in(spool, state, &Samples::default(), 0.2, &inventory).unwrap();
+        assert_eq!(inventory.into_inner().unwrap(), Inventory::read(state).unwrap(), "what is counted is there");
+        taken
+    }
+
+    fn classes(state: &Path) -> Vec<String> {
+        SIDES.iter().flat_map(|side| count(state, side).unwrap().1).collect()
     }
 
     #[test]
@@ -230,7 +430,7 @@ mod tests {
         assert_eq!((train + held_out, classes), (200, vec!["cat".to_string()]), "the same content is one sample");
         assert!((20..=60).contains(&held_out), "{held_out} of 200, a fifth by chance");
         assert!(visible(&spool.join("cat")).unwrap().is_empty());
-        assert_eq!(stored_bytes(&state).unwrap(), 200 * photograph(0).len() as u64);
+        assert_eq!(Inventory::read(&state).unwrap().bytes, 200 * photograph(0).len() as u64);
     }
 
     #[test]
@@ -240,8 +440,7 @@ mod tests {
         take(&spool, &state);
         put(&spool, "dog/a.png", &photograph(1));
         take(&spool, &state);
-        let classes: Vec<String> = SIDES.iter().flat_map(|side| count(&state, side).unwrap().1).collect();
-        assert_eq!(classes, ["dog"]);
+        assert_eq!(classes(&state), ["dog"]);
     }
 
     #[test]
@@ -268,10 +467,58 @@ mod tests {
         for number in 0..3 {
             put(&spool, &format!("cat/{number}.png"), &photograph(number));
         }
-        let two = 2 * photograph(0).len() as u64;
-        let found = take_in(&spool, &state, &Samples::default(), 0.2, two).unwrap();
-        assert!(found.full && found.taken == 2 && found.bytes == two, "{found:?}");
+        let limits = Samples { total_max_mb: 1, ..Samples::default() };
+        let inventory = inventory(&state);
+        lock(&inventory).bytes = 1_000_000 - 2 * photograph(0).len() as u64;
+        let found = take_in(&spool, &state, &limits, 0.2, &inventory).unwrap();
+        assert!(found.full && found.taken == 2, "{found:?}");
         assert_eq!(visible(&spool.join("cat")).unwrap().len(), 1);
+        // A new label for what is there takes no room.
+        add(&state, &limits, 0.2, "dog", &photograph(0), None, &inventory).unwrap();
+        let error = add(&state, &limits, 0.2, "dog", &photograph(9), None, &inventory).unwrap_err();
+        assert!(matches!(error, Refusal::Full { max_mb: 1 }), "{error}");
         assert_eq!(take(&spool, &state).taken, 1);
+    }
+
+    #[test]
+    fn refused_files_of_one_name_lie_beside_each_other() {
+        let (_folder, spool, state) = places();
+        for (class, content) in [("cat", "one"), ("dog", "two"), ("cow", "three")] {
+            put(&spool, &format!("{class}/a.png"), content.as_bytes());
+        }
+        assert_eq!(take(&spool, &state).refused.len(), 3);
+        put(&spool, "cat/a.png", b"four");
+        take(&spool, &state);
+        let refused = visible(&spool.join(".refused")).unwrap();
+        let mut contents: Vec<String> = refused.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        contents.sort();
+        assert_eq!(contents, ["four", "one", "three", "two"]);
+    }
+
+    #[test]
+    fn a_label_leads_nowhere_else() {
+        let (_folder, _, state) = places();
+        let inventory = inventory(&state);
+        let limits = Samples { classes: Some(vec!["cat".into(), "..".into(), "a/b".into()]), ..Samples::default() };
+        for label in ["", ".", "..", "../cat", "a/b", "/etc", ".refused", "a\nb", "a\0", "dog", &"x".repeat(101)] {
+            let error = add(&state, &limits, 0.2, label, &photograph(1), None, &inventory).unwrap_err();
+            assert!(matches!(&error, Refusal::Label(text) if text.contains("label")), "{label:?}: {error}");
+        }
+        add(&state, &limits, 0.2, "cat", &photograph(1), None, &inventory).unwrap();
+        assert_eq!(classes(&state), ["cat"]);
+    }
+
+    #[test]
+    fn what_is_added_twice_is_one_and_what_was_cut_off_is_cleared() {
+        let (_folder, _, state) = places();
+        let inventory = inventory(&state);
+        let put = |label: &str| add(&state, &Samples::default(), 0.2, label, &photograph(1), None, &inventory).unwrap();
+        let first = put("cat");
+        assert!(first.new);
+        assert_eq!(put("cat"), Stored { new: false, ..first.clone() });
+        let class = state.join("samples").join(SIDES[first.side]).join("cat");
+        fs::write(class.join(".x.png.7-0.tmp"), "half").unwrap();
+        assert_eq!(Inventory::read(&state).unwrap(), lock(&inventory).clone());
+        assert_eq!(fs::read_dir(&class).unwrap().count(), 1, "only the sample is left");
     }
 }

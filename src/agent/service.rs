@@ -5,17 +5,23 @@
 //! it was. Clock, processes' end and free space arrive in [`World`].
 
 use super::adapters::{self, Event};
+use super::api::{self, listen::Socket};
+use super::board::{Board, Found, lock};
 use super::conditions::{Processors, memory_pressure, on_battery, temperature_c};
-use super::config::Config;
+use super::config::{self, Config};
+use super::feedback::falls_short;
+use super::flash::{Ledger, Meter};
 use super::notify::Notifier;
 use super::policy::{Conditions, Reason, hinders_start, hinders_training};
-use super::samples::{self, SIDES};
+use super::samples;
 use super::training::{self, Next, Run};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the service looks about.
@@ -27,6 +33,8 @@ const GRACE: Duration = Duration::from_millis(1400);
 /// The exit code of a trainer that was asked to stop and wrote a checkpoint.
 const PAUSED: i32 = 130;
 const DAY_S: i64 = 24 * 3600;
+/// How often what was written is written down.
+const LEDGER_S: f64 = 900.0;
 
 /// A moment, by three clocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,33 +67,73 @@ pub struct World<'a> {
     pub reload: &'a AtomicBool,
     /// The service manager.
     pub notifier: Notifier,
+    /// Megabytes that may be written a day, in place of the configuration's.
+    pub flash_budget_mb: Option<u64>,
 }
 
-/// Serves until it is stopped.
+impl World<'_> {
+    fn read(&self, file: &Path) -> Result<Config, config::Error> {
+        let mut config = Config::read(file)?;
+        config.storage.flash_budget_mb_per_day = self.flash_budget_mb.or(config.storage.flash_budget_mb_per_day);
+        Ok(config)
+    }
+}
+
+/// Serves until it is stopped, and answers on the configuration's socket and those of the service manager.
 ///
 /// # Errors
 /// A configuration or a state that cannot be used; another agent on the same state.
-pub fn serve(file: &Path, world: &World<'_>) -> Result<()> {
-    let config = Config::read(file)?;
+pub fn serve(file: &Path, world: &World<'_>, mut sockets: Vec<Socket>) -> Result<()> {
+    let config = world.read(file)?;
     fs::create_dir_all(&config.state).with_context(|| config.state.display().to_string())?;
     fs::create_dir_all(&config.spool).with_context(|| config.spool.display().to_string())?;
     let lock = File::create(config.state.join("agent.lock"))?;
     if lock.try_lock().is_err() {
         bail!("{}: another agent works on this state; stop it, or name another `state`", config.state.display());
     }
+    if let Some(address) = &config.api.listen {
+        sockets.push(api::listen::bind(address)?);
+    }
     let mut service = Service::new(config, world)?;
+    let api = (!sockets.is_empty()).then(|| Answering::start(sockets, &service.board, &world.program)).transpose()?;
     world.notifier.ready();
     tracing::info!(state = %service.config.state.display(), spool = %service.config.spool.display(), "serving");
-    while !world.stop.load(Ordering::Relaxed) {
-        if world.reload.swap(false, Ordering::Relaxed) {
-            service.reload(file);
-        }
-        service.look()?;
-        world.notifier.watchdog();
-        rest(world.stop);
-    }
+    service.serve(file);
     world.notifier.stopping();
-    service.end()
+    if let Some(api) = &api {
+        api.running.stop();
+    }
+    let ended = service.end();
+    if let Some(api) = api {
+        api.join(&service.board);
+    }
+    ended
+}
+
+/// The API's threads.
+struct Answering {
+    running: api::Running,
+    keeper: JoinHandle<()>,
+}
+
+impl Answering {
+    fn start(sockets: Vec<Socket>, board: &Arc<Board>, program: &Path) -> Result<Self> {
+        let (program, keeping) = (program.to_path_buf(), board.clone());
+        let keep = move || {
+            let start = |adapter: &Path| training::predictor(&program, &keeping.config(), adapter);
+            keeping.predictor.keep(start);
+        };
+        let keeper = std::thread::Builder::new().name("predictor".into()).spawn(keep)?;
+        Ok(Self { running: api::start(sockets, board.clone())?, keeper })
+    }
+
+    fn join(self, board: &Board) {
+        self.running.join();
+        board.predictor.end();
+        if self.keeper.join().is_err() {
+            tracing::error!("the thread that keeps the predictor panicked");
+        }
+    }
 }
 
 /// Until the next look, or until the service is to end.
@@ -110,12 +158,21 @@ struct Service<'a> {
     world: &'a World<'a>,
     processors: Processors,
     history: Vec<Event>,
-    /// Samples of the two sides.
-    counts: [u64; 2],
-    classes: usize,
-    stored_bytes: u64,
+    board: Arc<Board>,
+    meter: Meter,
+    ledger: Ledger,
+    /// When what was written was last written down.
+    ledger_s: f64,
     work: Option<Work>,
     status: String,
+    warned: Warned,
+}
+
+/// What was said of the adapter in use, once.
+#[derive(Debug, Default)]
+struct Warned {
+    drift: bool,
+    falls_short: bool,
 }
 
 impl<'a> Service<'a> {
@@ -124,38 +181,47 @@ impl<'a> Service<'a> {
         if training::current(&config.state)?.is_none() {
             training::end(&config.state)?;
         }
-        let mut service = Self {
+        Ok(Self {
+            board: Arc::new(Board::read(&config)?),
+            ledger: Ledger::read(&config.state),
             config,
             world,
             processors: Processors::default(),
             history,
-            counts: [0; 2],
-            classes: 0,
-            stored_bytes: 0,
+            meter: Meter::default(),
+            ledger_s: (world.now)().steady_s,
             work: None,
             status: String::new(),
-        };
-        service.count()?;
-        Ok(service)
+            warned: Warned::default(),
+        })
     }
 
-    fn count(&mut self) -> Result<()> {
-        let state = &self.config.state;
-        let [train, held_out] = SIDES.map(|side| samples::count(state, side));
-        let (train, classes) = train?;
-        (self.counts, self.classes) = ([train, held_out?.0], classes.len());
-        self.stored_bytes = samples::stored_bytes(state)?;
-        Ok(())
+    fn serve(&mut self, file: &Path) {
+        while !self.world.stop.load(Ordering::Relaxed) {
+            if self.world.reload.swap(false, Ordering::Relaxed) {
+                self.reload(file);
+            }
+            // A full disk may have room again at the next look; nothing is lost until then.
+            if let Err(error) = self.look() {
+                self.tell(&format!("cannot go on: {error:#}"));
+            }
+            self.world.notifier.watchdog();
+            rest(self.world.stop);
+        }
     }
 
     /// A configuration that cannot be used leaves the old one.
     fn reload(&mut self, file: &Path) {
         self.world.notifier.reloading((((self.world.now)().steady_s) * 1e6) as u64);
-        match Config::read(file) {
+        match self.world.read(file) {
             Ok(new) if new.state != self.config.state => {
                 tracing::error!("the new configuration has another `state`; restart the service to use it");
             }
             Ok(new) => {
+                if new.api != self.config.api {
+                    tracing::warn!("[api] has changed; restart the service to listen elsewhere or to more at a time");
+                }
+                *lock(&self.board.config) = Arc::new(new.clone());
                 self.config = new;
                 tracing::info!("read the configuration again");
             }
@@ -168,7 +234,8 @@ impl<'a> Service<'a> {
     fn look(&mut self) -> Result<()> {
         self.take_in();
         let now = (self.world.now)();
-        let conditions = self.conditions(now);
+        let written = self.count_writes(now);
+        let conditions = self.conditions(now, written);
         if let Some(ended) = self.poll()? {
             self.ended(ended, now)?;
         }
@@ -189,19 +256,93 @@ impl<'a> Service<'a> {
             (None, Some(run)) => self.go_on(&run, &conditions, now)?,
             (None, None) => match self.hinders_start(&conditions) {
                 None => {
-                    let run = training::begin(&self.config.state, now.unix_s)?;
+                    let run = {
+                        // No sample changes its class under the snapshot.
+                        let _inventory = lock(&self.board.inventory);
+                        training::begin(&self.config.state, now.unix_s)?
+                    };
                     tracing::info!(samples = run.samples, "a training begins");
                     format!("training on {} samples", run.samples)
                 }
                 Some(reason) => reason.text().to_string(),
             },
         };
+        self.show(&line, &conditions, written)?;
+        self.watch(now)?;
         self.tell(&line);
         Ok(())
     }
 
+    /// Bytes written in the last 24 hours. To be asked before an ended process is waited for, whose count goes with it.
+    fn count_writes(&mut self, now: Moment) -> Option<u64> {
+        let mut processes = vec![std::process::id()];
+        processes.extend(self.work.as_ref().map(|work| work.child.id()));
+        processes.extend(self.board.predictor.processes());
+        let more = self.meter.look(&self.world.root, &processes)?;
+        self.ledger.add(now.unix_s, more);
+        if now.steady_s - self.ledger_s >= LEDGER_S {
+            self.keep_ledger(now);
+        }
+        Some(self.ledger.day(now.unix_s))
+    }
+
+    fn keep_ledger(&mut self, now: Moment) {
+        self.ledger_s = now.steady_s;
+        if let Err(error) = self.ledger.write(&self.config.state) {
+            tracing::error!(%error, "cannot keep what was written");
+        }
+    }
+
+    /// Puts on the board what this look found.
+    fn show(&mut self, doing: &str, conditions: &Conditions, written_bytes: Option<u64>) -> Result<()> {
+        let active = adapters::active(&self.config.state)?;
+        let promise = active.as_deref().and_then(|active| adapters::promise(&self.history, active)).copied();
+        let tally = active.as_deref().map(|active| lock(&self.board.feedback).of(active)).unwrap_or_default();
+        let counted = tally.counted(self.config.feedback.unanswered);
+        let falls_short =
+            promise.is_some_and(|promise| falls_short(&promise, counted, self.config.feedback.confidence));
+        *lock(&self.board.found) = Found {
+            doing: doing.into(),
+            active,
+            promise,
+            falls_short,
+            training: training::current(&self.config.state)?,
+            trained_s: conditions.trained_s,
+            written_bytes,
+            load: conditions.load,
+            temperature_c: conditions.temperature_c,
+        };
+        Ok(())
+    }
+
+    /// Takes back an adapter that does not keep what its verdict promised, where there is one to go back to.
+    fn watch(&mut self, now: Moment) -> Result<()> {
+        let found = lock(&self.board.found).clone();
+        let Some(active) = found.active else { return Ok(()) };
+        if let Some(drift) = lock(&self.board.confidences).of(&active).filter(|drift| drift.beyond_chance)
+            && !std::mem::replace(&mut self.warned.drift, true)
+        {
+            tracing::warn!(drop = drift.drop, "predictions are less sure than on held-out samples: label new ones");
+        }
+        let (true, Some(promise)) = (found.falls_short, found.promise) else { return Ok(()) };
+        let (right, of) = lock(&self.board.feedback).of(&active).counted(self.config.feedback.unanswered);
+        let reason = format!("right on {right} of {of}, where {} of {} were promised", promise.right, promise.samples);
+        let Some(instead) = adapters::fallback(&self.history).map(String::from) else {
+            if !std::mem::replace(&mut self.warned.falls_short, true) {
+                tracing::warn!(active, reason, "the adapter is bad, and no other was in use before it");
+            }
+            return Ok(());
+        };
+        tracing::warn!(active, instead, reason, "the adapter is taken back");
+        adapters::withdraw(&self.config.state, &instead, reason, now.unix_s)?;
+        self.history = adapters::history(&self.config.state)?;
+        self.warned = Warned::default();
+        Ok(())
+    }
+
     fn tell(&mut self, line: &str) {
-        let line = format!("{line}; {} samples, {} held out", self.counts[0], self.counts[1]);
+        let [train, held_out] = lock(&self.board.inventory).counts();
+        let line = format!("{line}; {train} samples, {held_out} held out");
         if line != self.status {
             self.world.notifier.status(&line);
             tracing::info!(status = line);
@@ -212,8 +353,7 @@ impl<'a> Service<'a> {
     /// A spool that cannot be read now may be later: it is said, and nothing else suffers.
     fn take_in(&mut self) {
         let (limits, held_out) = (&self.config.samples, self.config.gate.held_out);
-        let room = (limits.total_max_mb * 1_000_000).saturating_sub(self.stored_bytes);
-        match samples::take_in(&self.config.spool, &self.config.state, limits, held_out, room) {
+        match samples::take_in(&self.config.spool, &self.config.state, limits, held_out, &self.board.inventory) {
             Ok(found) => {
                 for (file, reason) in &found.refused {
                     tracing::warn!(file = %file.display(), reason, "refused a sample");
@@ -221,17 +361,12 @@ impl<'a> Service<'a> {
                 if found.full && found.taken > 0 {
                     tracing::warn!("samples.total-max-mb is reached; what comes now waits in the spool");
                 }
-                if found.taken > 0
-                    && let Err(error) = self.count()
-                {
-                    tracing::error!(%error, "cannot count the samples");
-                }
             }
             Err(error) => tracing::error!(%error, "cannot take in samples"),
         }
     }
 
-    fn conditions(&mut self, now: Moment) -> Conditions {
+    fn conditions(&mut self, now: Moment, written_bytes: Option<u64>) -> Conditions {
         let (root, state) = (&self.world.root, &self.config.state);
         let ours = self.work.as_ref().map(|work| work.child.id());
         let learned = |event: &Event| match event {
@@ -244,11 +379,12 @@ impl<'a> Service<'a> {
             _ => 0,
         };
         let running = self.work.as_ref().map_or(0.0, |work| now.steady_s - work.began_s);
+        let budget = self.config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000);
         let ended = |event: &&Event| matches!(event, Event::Judged { .. } | Event::Failed { .. });
         Conditions {
             now_unix_s: now.unix_s,
             minute_of_day: now.minute_of_day,
-            new_samples: self.counts[0].saturating_sub(seen),
+            new_samples: lock(&self.board.inventory).counts()[0].saturating_sub(seen),
             load: self.processors.others(root, ours, now.steady_s),
             temperature_c: temperature_c(root),
             on_battery: on_battery(root),
@@ -257,12 +393,14 @@ impl<'a> Service<'a> {
             disk_free_bytes: (self.world.disk_free)(state),
             last_ended_unix_s: self.history.iter().rev().find(ended).map(Event::at),
             trained_s: self.history.iter().map(trained).sum::<u64>() + running as u64,
+            flash_left_bytes: budget.zip(written_bytes).map(|(budget, written)| budget.saturating_sub(written)),
         }
     }
 
     /// Without enough to compare on, or with one class, nothing could be learned or shown.
     fn hinders_start(&self, conditions: &Conditions) -> Option<Reason> {
-        if self.counts[1] < self.config.gate.held_out_min || self.classes < 2 {
+        let inventory = lock(&self.board.inventory);
+        if inventory.counts()[1] < self.config.gate.held_out_min || inventory.classes() < 2 {
             return Some(Reason::Samples);
         }
         hinders_start(&self.config.policy, conditions)
@@ -281,6 +419,8 @@ impl<'a> Service<'a> {
             Next::Judge => {
                 let (adapter, verdict) = training::conclude(&self.config, run, now.unix_s)?;
                 self.history = adapters::history(&self.config.state)?;
+                self.warned = Warned::default();
+                self.keep_ledger(now);
                 let counted = verdict.counted;
                 tracing::info!(adapter, better = verdict.better, p = verdict.p, ?counted, "judged");
                 let outcome = if verdict.better { "put to use" } else { "not better than what is in use" };
@@ -330,6 +470,7 @@ impl<'a> Service<'a> {
 
     /// Lets a process write its checkpoint, but not for long.
     fn end(&mut self) -> Result<()> {
+        self.keep_ledger((self.world.now)());
         let Some(mut work) = self.work.take() else { return Ok(()) };
         (self.world.terminate)(work.child.id());
         let began = (self.world.now)().steady_s;

@@ -7,6 +7,8 @@
 
 use super::adapters::{self, Event};
 use super::config::Config;
+use super::feedback::Promise;
+use super::frames::Class;
 use super::gate::{Comparison, Verdict, judge};
 use super::samples::{self, with};
 use anyhow::{Context, Result, bail};
@@ -162,6 +164,18 @@ pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child>
     spawn(command, &run)
 }
 
+/// The process that answers applications with an adapter, over its standard input and output ([`super::frames`]).
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn predictor(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
+    let mut command = edgetune(program, config);
+    command.arg("agent").arg("predictor").arg(model(&config.recipe)?).arg(adapter);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// edgetune's own program, to work for this state. It ends with this process.
 fn edgetune(program: &Path, config: &Config) -> Command {
     let mut command = Command::new(program);
     command.arg("--cache").arg(config.state.join("cache"));
@@ -216,10 +230,11 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
     let state = &config.state;
     let candidate = candidate(state);
     let name = adapters::name_of(&candidate)?;
-    let new = right(&answers(state, &name))?;
+    let found = read_answers(&answers(state, &name))?;
+    let new = right(&found);
     let active = adapters::active(state)?;
     let old = match &active {
-        Some(active) => right(&answers(state, active))?,
+        Some(active) => right(&read_answers(&answers(state, active))?),
         None => commonest(state, new.keys())?,
     };
     let mut counted = Comparison::default();
@@ -237,6 +252,7 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
         against: active.unwrap_or_else(|| "the commonest class".into()),
         samples: run.samples,
         verdict,
+        promise: Some(promise(&found)),
     };
     // After a lost power the same verdict is found again; it is said once.
     let same =
@@ -255,21 +271,34 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
     Ok((name, verdict))
 }
 
-/// Whether each answer is the class in whose folder the sample lies.
-fn right(answers: &Path) -> Result<HashMap<String, bool>> {
-    #[derive(Deserialize)]
-    struct Answer {
-        input: String,
-        classes: Vec<Class>,
-    }
-    #[derive(Deserialize)]
-    struct Class {
-        name: String,
-    }
+/// An answer as `edgetune predict --json` gives it.
+#[derive(Deserialize)]
+struct Found {
+    input: String,
+    #[serde(default)]
+    classes: Vec<Class>,
+}
+
+fn read_answers(answers: &Path) -> Result<Vec<Found>> {
     let text = fs::read(answers).map_err(|error| with(answers, error))?;
-    let found: Vec<Answer> = serde_json::from_slice(&text).with_context(|| answers.display().to_string())?;
-    let right = |answer: &Answer| answer.classes.first().is_some_and(|class| *class.name == class_of(&answer.input));
-    Ok(found.iter().map(|answer| (answer.input.clone(), right(answer))).collect())
+    serde_json::from_slice(&text).with_context(|| answers.display().to_string())
+}
+
+/// Whether each answer is the class in whose folder the sample lies.
+fn right(found: &[Found]) -> HashMap<String, bool> {
+    let right = |answer: &Found| answer.classes.first().is_some_and(|class| *class.name == class_of(&answer.input));
+    found.iter().map(|answer| (answer.input.clone(), right(answer))).collect()
+}
+
+/// How an adapter did by itself, for its predictions to be held to.
+fn promise(found: &[Found]) -> Promise {
+    let confidences: Vec<f64> =
+        found.iter().filter_map(|answer| Some(f64::from(answer.classes.first()?.probability))).collect();
+    let count = confidences.len().max(1) as f64;
+    let confidence = confidences.iter().sum::<f64>() / count;
+    let variance = confidences.iter().map(|one| (one - confidence).powi(2)).sum::<f64>() / count;
+    let right = right(found).values().filter(|right| **right).count() as u64;
+    Promise { samples: found.len() as u64, right, confidence, deviation: variance.sqrt() }
 }
 
 /// What always answering the commonest class of the training samples gets right: a model without a head for these classes

@@ -3,6 +3,7 @@
 //! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use
 //! went away, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
+mod answering;
 mod args;
 mod benchmark;
 mod budget;
@@ -92,7 +93,11 @@ pub fn main() -> ExitCode {
     log_to_stderr(if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" });
     mapped::exit_on_lost_file();
     let printer = Printer::new(cli.global.json);
-    if let Some(Err(error)) = std::env::var("EDGETUNE_PARENT").ok().map(|parent| stop::end_with(&parent)) {
+    let works_for_agent = std::env::var("EDGETUNE_PARENT").ok();
+    if works_for_agent.is_some() && !matches!(cli.command, Command::Agent(_)) {
+        stop::stand_back();
+    }
+    if let Some(Err(error)) = works_for_agent.map(|parent| stop::end_with(&parent)) {
         printer.failed(&error);
         return ExitCode::FAILURE;
     }
@@ -133,7 +138,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Import(args) => commands::import::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
-        Command::Agent(args) => commands::agent::run(&args, printer),
+        Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Completions(args) => commands::shell::completions(&args, printer),
         Command::Man(args) => commands::shell::man(&args, printer),

@@ -73,7 +73,8 @@ pub fn predict(
     Ok(Some(answers.found.remove(0).into_iter().enumerate().map(answer).collect()))
 }
 
-fn scored(adapter: &Adapter, logits: &[f32], top: usize) -> Vec<Scored> {
+/// The likeliest classes that logits mean; for label sets, all of them.
+pub fn scored(adapter: &Adapter, logits: &[f32], top: usize) -> Vec<Scored> {
     let multiple = adapter.task == Task::MultiLabel;
     let probabilities = if multiple {
         logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()

@@ -21,7 +21,7 @@ mod text;
 
 pub use check::{Finding, Severity, check};
 pub use error::Error;
-pub use image::{Limits, probe as photograph};
+pub use image::{Limits, load as decode_photograph, probe as photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use preprocessing::{

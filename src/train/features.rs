@@ -44,7 +44,7 @@ pub struct Features {
 type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
 
 /// The body, loaded only while it is needed.
-struct Body {
+pub(super) struct Body {
     path: Option<PathBuf>,
     chunk: usize,
     options: Options,
@@ -351,7 +351,7 @@ fn batch_of(
 }
 
 impl Body {
-    fn new(bundle: &Bundle, options: &Options) -> Self {
+    pub(super) fn new(bundle: &Bundle, options: &Options) -> Self {
         Self {
             path: bundle.body.clone(),
             chunk: if bundle.body_quantises { 1 } else { CHUNK },
@@ -363,7 +363,7 @@ impl Body {
     }
 
     /// The features of one batch, in the bundle's order; each checked to have one row a sample.
-    fn run(&mut self, inputs: Vec<Tensor>, batch: u64) -> Result<Vec<Tensor>, Error> {
+    pub(super) fn run(&mut self, inputs: Vec<Tensor>, batch: u64) -> Result<Vec<Tensor>, Error> {
         let mut computed: HashMap<String, Tensor> = HashMap::new();
         if let Some(path) = &self.path {
             if self.session.is_none() {

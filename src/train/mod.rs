@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod solve;
 pub mod speed;
 mod settings;
+pub mod single;
 pub mod step;
 pub mod step_session;
 

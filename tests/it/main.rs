@@ -20,6 +20,7 @@ mod onnx_files;
 mod optimizer;
 mod peft;
 mod plan;
+mod policy;
 mod pooling;
 mod quantised;
 mod recompute;

@@ -1,6 +1,7 @@
 //! `edgetune agent`: the service, and what a person asks about it.
 
 use crate::agent::adapters::{self, Event};
+use crate::agent::api::listen::Socket;
 use crate::agent::config::Config;
 use crate::agent::notify::Notifier;
 use crate::agent::samples::{SIDES, count};
@@ -8,13 +9,17 @@ use crate::agent::service::{Moment, World, serve};
 use crate::agent::training;
 use crate::cache;
 use crate::cli::Done;
+use crate::cli::answering;
+use crate::cli::args::{Compute, Global};
 use crate::cli::measure::available_bytes;
 use crate::cli::print::{Printer, percent};
 use crate::cli::stop::{flag_on_hangup, flag_on_signals, terminate};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use jiff::{Timestamp, Zoned};
+use listenfd::ListenFd;
 use serde_json::json;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -36,8 +41,26 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Serve until SIGTERM; SIGHUP reads the configuration again
-    #[command(after_help = "Example:\n  edgetune agent run --config edgetune.toml")]
-    Run,
+    #[command(
+        after_help = "Example:\n  edgetune agent run --config edgetune.toml\n\nWith [api] listen = \"127.0.0.1:7411\":\n  \
+                      curl --data-binary @cat.jpg 'http://127.0.0.1:7411/samples?label=cat'\n  \
+                      curl --data-binary @photo.jpg http://127.0.0.1:7411/predict\n  \
+                      curl --data '{\"id\": \"…\", \"label\": \"dog\"}' http://127.0.0.1:7411/feedback\n  \
+                      curl http://127.0.0.1:7411/status"
+    )]
+    Run {
+        /// Megabytes that may be written in 24 hours; then training waits [default: storage.flash-budget-mb-per-day]
+        #[arg(long, value_name = "MB")]
+        flash_budget: Option<u64>,
+    },
+    /// Predict for the service, over a pipe
+    #[command(hide = true)]
+    Predictor {
+        model: PathBuf,
+        adapter: PathBuf,
+        #[command(flatten)]
+        compute: Compute,
+    },
     /// Samples, the adapter in use, and a training in progress
     #[command(after_help = "Example:\n  edgetune agent status --json")]
     Status,
@@ -49,16 +72,38 @@ enum Action {
     Rollback,
 }
 
-pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
-    match args.action {
-        Action::Run => run_service(&args.config),
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    match &args.action {
+        Action::Run { flash_budget } => run_service(&args.config, *flash_budget),
+        Action::Predictor { model, adapter, compute } => answering::answer(model, adapter, compute, global),
         Action::Status => status(&Config::read(&args.config)?, printer),
         Action::History => history(&Config::read(&args.config)?, printer),
         Action::Rollback => rollback(&Config::read(&args.config)?, printer),
     }
 }
 
-fn run_service(config: &Path) -> Result<Done> {
+/// Sockets that the service manager holds (sd_listen_fds(3)). Processes that are started from here do not get them.
+fn sockets_of_manager() -> Result<Vec<Socket>> {
+    let mut held = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..held.len() {
+        let socket = match held.take_unix_listener(index) {
+            Ok(socket) => socket.map(Socket::Unix),
+            Err(_) => held.take_tcp_listener(index).context("a socket of the service manager's")?.map(Socket::Tcp),
+        };
+        if let Some(socket) = &socket {
+            let descriptor = match socket {
+                Socket::Unix(socket) => socket.as_fd(),
+                Socket::Tcp(socket) => socket.as_fd(),
+            };
+            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+        }
+        sockets.extend(socket);
+    }
+    Ok(sockets)
+}
+
+fn run_service(config: &Path, flash_budget_mb: Option<u64>) -> Result<Done> {
     let began = Instant::now();
     let world = World {
         program: std::env::current_exe()?,
@@ -77,8 +122,9 @@ fn run_service(config: &Path) -> Result<Done> {
         stop: &*flag_on_signals()?,
         reload: &*flag_on_hangup()?,
         notifier: Notifier::new(std::env::var("NOTIFY_SOCKET").ok().as_deref())?,
+        flash_budget_mb,
     };
-    serve(config, &world)?;
+    serve(config, &world, sockets_of_manager()?)?;
     Ok(Done::Fully)
 }
 
@@ -138,9 +184,10 @@ fn line(event: &Event) -> String {
                 verdict.p
             )
         }
-        Event::Activated { adapter, before, by, .. } => {
+        Event::Activated { adapter, before, by, reason, .. } => {
             let instead = before.as_ref().map_or(String::new(), |before| format!(" in place of {before}"));
-            format!("adapter {adapter} in use{instead}, by {by}")
+            let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            format!("adapter {adapter} in use{instead}, by {by}{reason}")
         }
         Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
     };

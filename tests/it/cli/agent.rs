@@ -1,11 +1,14 @@
 //! The service as a device meets it: its real process with a service manager's socket, photographs in its spool, trainings
 //! that are killed, and what applications see.
 
+mod api;
+mod kills;
+mod limits;
+
 use super::Place;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -41,17 +44,24 @@ fn ready() -> Place {
     place
 }
 
+/// A picture of about one colour, as a PNG file.
+fn picture(colour: [u8; 3], number: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(number * 3 + u64::from(colour[0]));
+    let picture = image::RgbImage::from_fn(16, 16, |_, _| {
+        image::Rgb(colour.map(|channel| channel.saturating_add(random.u8(0..60))))
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
 /// Drops pictures of about one colour into the spool as applications do: written under another name, then renamed.
 fn drop_pictures(place: &Place, class: &str, colour: [u8; 3], numbers: std::ops::Range<u64>) {
     let folder = place.path("spool").join(class);
     fs::create_dir_all(&folder).unwrap();
     for number in numbers {
-        let mut random = fastrand::Rng::with_seed(number * 3 + u64::from(colour[0]));
-        let picture = image::RgbImage::from_fn(16, 16, |_, _| {
-            image::Rgb(colour.map(|channel| channel.saturating_add(random.u8(0..60))))
-        });
         let unfinished = folder.join(format!("{number}.png.part"));
-        picture.save_with_format(&unfinished, image::ImageFormat::Png).unwrap();
+        fs::write(&unfinished, picture(colour, number)).unwrap();
         fs::rename(unfinished, folder.join(format!("{number}.png"))).unwrap();
     }
 }
@@ -69,6 +79,17 @@ struct Service {
 
 impl Service {
     fn start(place: &Place) -> Self {
+        Self::start_by(place, place.command("agent run --config edgetune.toml"))
+    }
+
+    /// A service whose socket answers.
+    fn start_answering(place: &Place) -> Self {
+        let service = Self::start(place);
+        service.hear("READY=1");
+        service
+    }
+
+    fn start_by(place: &Place, mut command: Command) -> Self {
         let path = place.path("notify");
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -82,7 +103,6 @@ impl Service {
             }
         });
         let log = fs::OpenOptions::new().create(true).append(true).open(place.path("log")).unwrap();
-        let mut command = place.command("agent run --config edgetune.toml");
         command.env("NOTIFY_SOCKET", &path).env("SOURCE_DATE_EPOCH", "0").stdout(Stdio::null()).stderr(log);
         Self { child: command.spawn().unwrap(), heard }
     }
@@ -209,54 +229,6 @@ fn what_is_no_better_is_not_used_and_what_was_used_can_come_back() {
     place.run("agent rollback --config edgetune.toml").done();
     assert_eq!(fs::read_link(place.path("state/active.edelta")).unwrap(), first);
     assert_ne!(predicted(&place, "green", [0, 190, 0]), "green");
-}
-
-/// Kills at random moments; `EDGETUNE_KILLS` asks for more of them.
-#[test]
-fn a_service_that_is_killed_again_and_again_ends_with_the_same_adapter() {
-    let undisturbed = ready();
-    drop_reds_and_blues(&undisturbed);
-    let service = Service::start(&undisturbed);
-    until(&undisturbed, "an adapter in use", || undisturbed.path("state/active.edelta").exists());
-    service.stop();
-    let expected = undisturbed.read("state/active.edelta");
-
-    let kills: u32 = std::env::var("EDGETUNE_KILLS").map_or(12, |count| count.parse().expect("a number of kills"));
-    let mut random = fastrand::Rng::with_seed(11);
-    let (mut done, mut lives) = (0, 0);
-    while done < kills {
-        let place = ready();
-        drop_reds_and_blues(&place);
-        // Longer and longer lives, so that an end is reached.
-        let mut longest_ms = 300;
-        while !place.path("state/active.edelta").exists() {
-            let mut service = Service::start(&place);
-            std::thread::sleep(Duration::from_millis(random.u64(0..longest_ms)));
-            service.child.kill().unwrap();
-            service.child.wait().unwrap();
-            (done, longest_ms) = (done + 1, longest_ms * 11 / 10);
-            let waiting = ["red", "blue"].map(|class| entries(&place.path("spool").join(class))).iter().sum::<usize>();
-            assert_eq!(
-                samples(&place) as usize + waiting,
-                90,
-                "each sample is in the spool or taken, after {done} kills"
-            );
-            history(&place);
-        }
-        lives += 1;
-        // What was killed between two steps is finished.
-        let service = Service::start(&place);
-        service.hear("READY=1");
-        until(&place, "an end of the run", || !place.path("state/run").exists());
-        service.stop();
-        assert_eq!(place.read("state/active.edelta"), expected, "after {done} kills");
-        assert_eq!(count(&history(&place), "failed"), 0, "{:?}", history(&place));
-    }
-    println!("{done} kills in {lives} lives of a state");
-}
-
-fn entries(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 #[test]

@@ -1,0 +1,302 @@
+//! Requests and their answers: `POST /samples`, `POST /feedback`, `POST /predict`, `GET /status`, `GET /metrics`.
+//!
+//! A body is read only after its announced size, its label and the room for it are known to be right, and within a time.
+//! A sample and an answer to a prediction are on the disk when they are acknowledged.
+
+use super::super::adapters;
+use super::super::board::{Board, lock};
+use super::super::frames::Answer;
+use super::super::predictor::Failure;
+use super::super::samples::{self, SIDES};
+use super::metrics::{self, Requests};
+use super::problem::{self, Problem};
+use super::remembered::{Prediction, Remembered};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Bodies of the largest size that may be in memory at the same time.
+const BODIES: u64 = 4;
+/// Bytes of what is said of a prediction.
+const FEEDBACK_BYTES_MAX: u64 = 4096;
+/// Classes that a prediction names, where none are asked for.
+const TOP: u16 = 5;
+/// Hexadecimal digits of a photograph's hash in a prediction's name, and of its adapter.
+const ID_DIGITS: [usize; 2] = [32, 8];
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+/// The text that Prometheus reads, version 0.0.4.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all connections share.
+pub(super) struct Api {
+    pub(super) board: Arc<Board>,
+    remembered: Mutex<Remembered>,
+    requests: Mutex<Requests>,
+    /// Kilobytes of bodies that may be read.
+    room: Arc<Semaphore>,
+    room_kb: u32,
+}
+
+impl Api {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        let room_kb = (board.config().samples.each_max_kb * BODIES).clamp(1, u32::MAX.into()) as u32;
+        let room = Arc::new(Semaphore::new(room_kb as usize));
+        Self { board, remembered: Mutex::default(), requests: Mutex::default(), room, room_kb }
+    }
+}
+
+/// An answer's status, kind and text.
+type Reply = (StatusCode, &'static str, Vec<u8>);
+
+fn json_reply(status: StatusCode, value: &Value) -> Reply {
+    (status, JSON, value.to_string().into_bytes())
+}
+
+/// The routes, each with the one method that it answers.
+const ROUTES: [(&str, Method); 5] = [
+    ("/samples", Method::POST),
+    ("/feedback", Method::POST),
+    ("/predict", Method::POST),
+    ("/status", Method::GET),
+    ("/metrics", Method::GET),
+];
+
+/// Answers one request.
+pub(super) async fn answer(
+    api: Arc<Api>,
+    on_port: bool,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let began = Instant::now();
+    let known = ROUTES.iter().find(|(path, _)| *path == request.uri().path());
+    let reply = match known {
+        _ if on_port && comes_from_a_page(&request) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "host",
+            "this is for programs of this machine; name it as localhost or 127.0.0.1, and send no `origin`",
+        )),
+        None => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "path",
+            "ask for POST /samples, POST /feedback, POST /predict, GET /status or GET /metrics",
+        )),
+        Some((path, method)) if method != request.method() => {
+            let detail = format!("{path} answers {method} alone");
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail))
+        }
+        Some(("/samples", _)) => sample(&api, request).await,
+        Some(("/feedback", _)) => feedback(&api, request).await,
+        Some(("/predict", _)) => predict(&api, request).await,
+        Some(("/status", _)) => Ok(json_reply(StatusCode::OK, &metrics::status(&api.board))),
+        Some(_) => Ok((StatusCode::OK, METRICS, metrics::text(&api.board, &lock(&api.requests)).into_bytes())),
+    };
+    let mut response = match reply {
+        Ok((status, kind, text)) => respond(status, kind, text),
+        Err(problem) => refuse(&problem),
+    };
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some((_, method))) = (response.status(), known) {
+        let method = HeaderValue::from_str(method.as_str()).expect("a method is a header's value");
+        response.headers_mut().insert(ALLOW, method);
+    }
+    let route = known.map_or("other", |(path, _)| *path);
+    lock(&api.requests).count(route, response.status().as_u16(), began.elapsed());
+    Ok(response)
+}
+
+fn respond(status: StatusCode, kind: &'static str, text: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn refuse(problem: &Problem) -> Response<Full<Bytes>> {
+    let mut response = respond(problem.status, PROBLEM, serde_json::to_vec(problem).expect("a problem is JSON"));
+    if let Some(seconds) = problem.retry_s {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Whether a browser sends it for a page: those name where they come from, or a host of their own for this machine's address.
+fn comes_from_a_page(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let ours = ["localhost", "127.0.0.1", "[::1]"].contains(&name) || name.starts_with("127.");
+    request.headers().contains_key(ORIGIN) || !ours
+}
+
+async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
+    let config = api.board.config();
+    let label = asked(&request, "label")?.ok_or_else(|| missing("label", "POST /samples?label=cat"))?;
+    samples::class_name(&label, &config.samples).map_err(samples::Refusal::Label)?;
+    let (photograph, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let board = api.board.clone();
+    blocking(move || {
+        let (limits, held_out) = (&config.samples, config.gate.held_out);
+        let stored = samples::add(&config.state, limits, held_out, &label, &photograph, None, &board.inventory)?;
+        let status = if stored.new { StatusCode::CREATED } else { StatusCode::OK };
+        let side = SIDES[stored.side];
+        Ok(json_reply(status, &json!({ "sample": stored.sample, "label": label, "side": side, "new": stored.new })))
+    })
+    .await
+}
+
+async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
+    let config = api.board.config();
+    let top = match asked(&request, "top")? {
+        None => TOP,
+        Some(text) => text.parse().ok().filter(|top| *top > 0).ok_or_else(|| {
+            Problem::new(StatusCode::BAD_REQUEST, "top", format!("top={text}: write a number from 1 to 65535"))
+        })?,
+    };
+    // Not what the last look found: the first one may be yet to come.
+    if adapters::active(&config.state).map_err(|error| Problem::disk(&error))?.is_none() {
+        return Err(Failure::NoAdapter.into());
+    }
+    let (photograph, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let api = api.clone();
+    blocking(move || {
+        let limits = crate::data::Limits::default();
+        crate::data::photograph(&photograph, &limits).map_err(|reason| problem::content(&reason))?;
+        let patience = Duration::from_secs(config.api.timeout_s);
+        let (adapter, answer) = api.board.predictor.ask(top, &photograph, patience)?;
+        let (classes, values) = match answer {
+            Answer::Predicted { classes, values } => (classes, values),
+            Answer::Refused(reason) => return Err(problem::content(&reason)),
+        };
+        let mut id = blake3::hash(&photograph).to_hex()[..ID_DIGITS[0]].to_string();
+        id.push('-');
+        id.extend(adapter.chars().take(ID_DIGITS[1]));
+        if let Some(best) = classes.first() {
+            let promise = {
+                let found = lock(&api.board.found);
+                found.promise.filter(|_| found.active.as_ref() == Some(&adapter))
+            };
+            lock(&api.board.confidences).take(&adapter, best.probability.into(), promise.as_ref());
+            lock(&api.board.feedback).predicted(&adapter);
+            let (adapter, class) = (adapter.clone(), best.name.clone());
+            let prediction = Prediction { id: id.clone(), adapter, class, photograph, answered: None };
+            lock(&api.remembered).keep(prediction, config.api.remembered_max_mb as usize * 1_000_000);
+        }
+        let mut found = json!({ "id": id, "adapter": adapter });
+        if !classes.is_empty() {
+            found["classes"] = json!(classes);
+        }
+        if !values.is_empty() {
+            found["values"] = json!(values);
+        }
+        Ok(json_reply(StatusCode::OK, &found))
+    })
+    .await
+}
+
+/// What a person says of a prediction.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    id: String,
+    label: String,
+}
+
+async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
+    let config = api.board.config();
+    let (text, _room) = body(api, request, FEEDBACK_BYTES_MAX).await?;
+    let api = api.clone();
+    blocking(move || {
+        let said: Said = serde_json::from_slice(&text).map_err(|error| {
+            let detail =
+                format!("{error}; write {{\"id\": \"…\", \"label\": \"cat\"}} with the id that POST /predict gave");
+            Problem::new(StatusCode::BAD_REQUEST, "body", detail)
+        })?;
+        samples::class_name(&said.label, &config.samples).map_err(samples::Refusal::Label)?;
+        let found = lock(&api.remembered).find(&said.id).cloned().ok_or_else(|| {
+            let detail = "no such prediction is remembered; send its photograph with POST /samples instead";
+            Problem::new(StatusCode::NOT_FOUND, "id", detail)
+        })?;
+        let right = found.class == said.label;
+        {
+            // One answer at a time: two to the same prediction count once.
+            let mut feedback = lock(&api.board.feedback);
+            let before = lock(&api.remembered).find(&said.id).map_or(found.answered, |known| known.answered);
+            if before != Some(right) {
+                let kept = feedback.answered(&config.state, &found.adapter, right, before);
+                kept.map_err(|error| Problem::disk(&error))?;
+                if let Some(known) = lock(&api.remembered).find(&said.id) {
+                    known.answered = Some(right);
+                }
+            }
+        }
+        let (limits, held_out) = (&config.samples, config.gate.held_out);
+        let inventory = &api.board.inventory;
+        let stored = samples::add(&config.state, limits, held_out, &said.label, &found.photograph, None, inventory)?;
+        let told = json!({ "right": right, "sample": stored.sample, "label": said.label, "new": stored.new });
+        Ok(json_reply(StatusCode::OK, &told))
+    })
+    .await
+}
+
+/// A value behind the path's `?`.
+fn asked(request: &Request<Incoming>, name: &'static str) -> Result<Option<String>, Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value);
+    let first = found.next().map(String::from);
+    match found.next() {
+        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is given twice; give it once"))),
+        None => Ok(first),
+    }
+}
+
+fn missing(name: &'static str, example: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is missing; write {example}"))
+}
+
+/// The request's body, and its share of the memory for bodies.
+async fn body(api: &Api, request: Request<Incoming>, bytes_max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    let Some(bytes) = request.body().size_hint().exact() else {
+        let detail = "the body's size is not announced; send content-length, not chunks";
+        return Err(Problem::new(StatusCode::LENGTH_REQUIRED, "content-length", detail));
+    };
+    if bytes > bytes_max {
+        let detail = format!("{bytes} bytes are more than {bytes_max}; send less, or raise samples.each-max-kb");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", detail));
+    }
+    let room = (bytes / 1000 + 1).min(api.room_kb.into()) as u32;
+    let Ok(room) = api.room.clone().try_acquire_many_owned(room) else {
+        let detail = "other bodies take all the memory that there is for them; send it again in a second";
+        return Err(Problem::again(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    let seconds = api.board.config().api.timeout_s;
+    let read = Limited::new(request.into_body(), bytes_max as usize).collect();
+    match timeout(Duration::from_secs(seconds), read).await {
+        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
+        Ok(Err(error)) => {
+            let detail = format!("the body did not arrive ({error}); send it again");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "body", detail))
+        }
+        Err(_) => {
+            let detail = format!("the body did not arrive within api.timeout-s = {seconds}; send it again");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body", detail))
+        }
+    }
+}
+
+/// Does on another thread what blocks.
+async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request's thread ended");
+        let detail = "the service failed; its log tells why";
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, None, detail))
+    })
+}

@@ -1,0 +1,79 @@
+//! What the service and its API both know: samples, the configuration, what the last look about found, predictions.
+//!
+//! Each part has a lock of its own, held only as long as something is read or changed; no part waits for another.
+
+use super::config::Config;
+use super::drift::Confidences;
+use super::feedback::{Feedback, Promise};
+use super::predictor::Predictor;
+use super::samples::Inventory;
+use super::training::Run;
+use serde::Serialize;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What both know.
+pub struct Board {
+    /// How it is configured now.
+    pub config: Mutex<Arc<Config>>,
+    /// How many samples there are.
+    pub inventory: Mutex<Inventory>,
+    /// What the last look about found.
+    pub found: Mutex<Found>,
+    /// What people say of predictions.
+    pub feedback: Mutex<Feedback>,
+    /// How sure predictions are.
+    pub confidences: Mutex<Confidences>,
+    /// Who predicts.
+    pub predictor: Arc<Predictor>,
+}
+
+/// What a look about found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Found {
+    /// What the service does, or waits for.
+    pub doing: String,
+    /// The adapter in use.
+    pub active: Option<String>,
+    /// What that one showed when it was judged.
+    pub promise: Option<Promise>,
+    /// Whether feedback shows that it does not keep that.
+    pub falls_short: bool,
+    /// The training that is not finished.
+    pub training: Option<Run>,
+    /// Seconds of training in the last 24 hours.
+    pub trained_s: u64,
+    /// Bytes written in the last 24 hours, where the kernel counts them.
+    pub written_bytes: Option<u64>,
+    /// Share of the processors' time that others use.
+    pub load: Option<f32>,
+    /// Degrees Celsius of the hottest thermal zone.
+    pub temperature_c: Option<f32>,
+}
+
+impl Board {
+    /// What a state knows.
+    ///
+    /// # Errors
+    /// The system's, and files of the state that cannot be read.
+    pub fn read(config: &Config) -> io::Result<Self> {
+        Ok(Self {
+            inventory: Inventory::read(&config.state)?.into(),
+            feedback: Feedback::read(&config.state)?.into(),
+            predictor: Arc::new(Predictor::new(&config.state)),
+            config: Mutex::new(Arc::new(config.clone())),
+            found: Found { doing: "starting".into(), ..Found::default() }.into(),
+            confidences: Mutex::default(),
+        })
+    }
+
+    /// The configuration of this moment.
+    pub fn config(&self) -> Arc<Config> {
+        lock(&self.config).clone()
+    }
+}
+
+/// A part of the board. What a thread that panicked left there is as good as what was there before.
+pub fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,235 @@
+//! What people say of predictions, and whether an adapter keeps what its verdict promised.
+//!
+//! `STATE/feedback.jsonl` has a line for each answer, only ever appended. The judgement is pure: a test that may be asked
+//! after every answer without being wrong more often for it. Never is an adapter taken back for a few unlucky answers.
+
+use super::adapters::{append, whole_lines};
+use super::config::Unanswered;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+const FILE: &str = "feedback.jsonl";
+/// Alternatives that the test weighs against what was promised.
+const ALTERNATIVES: u32 = 64;
+/// The normal distribution's quantile of the promise's lower bound: one in twenty promises is lower.
+const PROMISE_Z: f64 = 1.645;
+
+/// What an adapter showed on the held-out samples when it was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Held-out samples.
+    pub samples: u64,
+    /// Of them, those that it got right.
+    pub right: u64,
+    /// Mean probability of its answers.
+    pub confidence: f64,
+    /// Standard deviation of that probability.
+    pub deviation: f64,
+}
+
+/// One answer to a prediction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The adapter that predicted.
+    pub adapter: String,
+    /// Whether it was right.
+    pub right: bool,
+    /// What an earlier answer to the same prediction said, which this one replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<bool>,
+    /// Predictions of that adapter so far.
+    pub predicted: u64,
+}
+
+/// What is known of an adapter's predictions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// All.
+    pub predicted: u64,
+    /// Those that somebody said to be right.
+    pub right: u64,
+    /// Those that somebody said to be wrong.
+    pub wrong: u64,
+}
+
+impl Tally {
+    /// Right ones and all of those that count.
+    pub fn counted(&self, unanswered: Unanswered) -> (u64, u64) {
+        let answered = self.right + self.wrong;
+        let of = match unanswered {
+            Unanswered::Ignored => answered,
+            Unanswered::Right => answered.max(self.predicted),
+        };
+        (of - self.wrong, of)
+    }
+
+    fn take(&mut self, line: &Line) {
+        match line.instead_of {
+            Some(true) => self.right = self.right.saturating_sub(1),
+            Some(false) => self.wrong = self.wrong.saturating_sub(1),
+            None => {}
+        }
+        if line.right {
+            self.right += 1
+        } else {
+            self.wrong += 1
+        }
+        self.predicted = self.predicted.max(line.predicted);
+    }
+}
+
+/// All answers, added up by adapter.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Feedback(HashMap<String, Tally>);
+
+impl Feedback {
+    /// What the state knows.
+    ///
+    /// # Errors
+    /// The system's; a line that is no answer, with its number.
+    pub fn read(state: &Path) -> io::Result<Self> {
+        let mut found = Self::default();
+        for line in whole_lines::<Line>(&state.join(FILE))? {
+            found.0.entry(line.adapter.clone()).or_default().take(&line);
+        }
+        Ok(found)
+    }
+
+    /// What is known of an adapter.
+    pub fn of(&self, adapter: &str) -> Tally {
+        self.0.get(adapter).copied().unwrap_or_default()
+    }
+
+    /// Counts one prediction more.
+    pub fn predicted(&mut self, adapter: &str) {
+        match self.0.get_mut(adapter) {
+            Some(tally) => tally.predicted += 1,
+            None => drop(self.0.insert(adapter.into(), Tally { predicted: 1, ..Tally::default() })),
+        }
+    }
+
+    /// Keeps an answer; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn answered(&mut self, state: &Path, adapter: &str, right: bool, instead_of: Option<bool>) -> io::Result<()> {
+        let predicted = self.of(adapter).predicted;
+        let line = Line { adapter: adapter.into(), right, instead_of, predicted };
+        append(state, FILE, &line)?;
+        self.0.entry(adapter.into()).or_default().take(&line);
+        Ok(())
+    }
+}
+
+/// Whether `right` of `of` predictions show that an adapter is worse than it promised.
+///
+/// The promise is the lower end of Wilson's interval ("Probable inference, the law of succession, and statistical
+/// inference", 1927) of its accuracy on held-out samples. Against it stand accuracies below, spread evenly: under the promise or
+/// any better accuracy, the mean of their likelihood ratios is a non-negative supermartingale, which ever exceeds
+/// 1 / (1 − `confidence`) with a probability of at most 1 − `confidence`, however often it is looked at (Ville, "Étude
+/// critique de la notion de collectif", 1939; Robbins, "Statistical methods related to the law of the iterated logarithm", 1970).
+pub fn falls_short(promise: &Promise, (right, of): (u64, u64), confidence: f64) -> bool {
+    let promised = wilson_lower(promise.right, promise.samples);
+    if promised <= 0.0 || of == 0 {
+        return false;
+    }
+    let (right, wrong) = (right as f64, of.saturating_sub(right) as f64);
+    let ratios = (0..ALTERNATIVES).map(|index| {
+        let accuracy = promised * (f64::from(index) + 0.5) / f64::from(ALTERNATIVES);
+        right * (accuracy / promised).ln() + wrong * ((1.0 - accuracy) / (1.0 - promised)).ln()
+    });
+    let ratios: Vec<f64> = ratios.collect();
+    let largest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mean = ratios.iter().map(|ratio| (ratio - largest).exp()).sum::<f64>() / f64::from(ALTERNATIVES);
+    largest + mean.ln() > -(1.0 - confidence).ln()
+}
+
+/// The lower end of Wilson's interval for `right` of `of`.
+fn wilson_lower(right: u64, of: u64) -> f64 {
+    if of == 0 {
+        return 0.0;
+    }
+    let (n, z) = (of as f64, PROMISE_Z);
+    let share = right as f64 / n;
+    let middle = share + z * z / (2.0 * n);
+    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    ((middle - half) / (1.0 + z * z / n)).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn promise(right: u64, samples: u64) -> Promise {
+        Promise { samples, right, confidence: 0.9, deviation: 0.1 }
+    }
+
+    #[test]
+    fn wilsons_interval_is_the_books() {
+        // Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, 81 of 263 at 95 %: 0.2553.
+        let (n, z, share) = (263.0, 1.959_964, 81.0 / 263.0);
+        let half: f64 = z * f64::sqrt(share * (1.0 - share) / n + z * z / (4.0 * n * n));
+        assert!(((share + z * z / (2.0 * n) - half) / (1.0 + z * z / n) - 0.2553f64).abs() < 1e-4);
+        assert!((wilson_lower(100, 100) - 1.0 / (1.0 + PROMISE_Z * PROMISE_Z / 100.0)).abs() < 1e-12);
+        assert_eq!((wilson_lower(0, 10), wilson_lower(0, 0)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_bad_adapter_is_found_and_a_few_mistakes_are_not_enough() {
+        let good = promise(95, 100);
+        assert!(!falls_short(&good, (0, 0), 0.99) && !falls_short(&good, (0, 1), 0.99), "one mistake");
+        assert!(falls_short(&good, (0, 6), 0.99), "wrong six times in a row");
+        assert!(!falls_short(&good, (90, 100), 0.99) && falls_short(&good, (70, 100), 0.99));
+        assert!(!falls_short(&promise(4, 5), (3, 6), 0.99), "little was promised by five samples");
+        assert!(!falls_short(&promise(0, 50), (0, 1000), 0.99), "nothing was promised");
+    }
+
+    /// A thousand adapters as good as the lower end of their promise, looked at after each of 400 answers.
+    #[test]
+    fn looking_after_every_answer_takes_few_good_adapters_back() {
+        let promised = promise(90, 100);
+        let accuracy = wilson_lower(90, 100);
+        let taken_back = |accuracy: f64, seed: u64| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut right = 0;
+            (1..=400).any(|of| {
+                right += u64::from(random.f64() < accuracy);
+                falls_short(&promised, (right, of), 0.95)
+            })
+        };
+        let good = (0..1000).filter(|seed| taken_back(accuracy, *seed)).count();
+        assert!(good <= 70, "{good} of 1000, where 50 are allowed on average");
+        let bad = (0..200).filter(|seed| taken_back(accuracy - 0.2, *seed)).count();
+        assert!(bad >= 195, "{bad} of 200 that are worse by a fifth");
+    }
+
+    #[test]
+    fn answers_are_kept_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let mut feedback = Feedback::read(state).unwrap();
+        (0..10).for_each(|_| feedback.predicted("a"));
+        feedback.answered(state, "a", true, None).unwrap();
+        feedback.answered(state, "a", false, None).unwrap();
+        feedback.answered(state, "a", false, Some(true)).unwrap();
+        feedback.answered(state, "b", true, None).unwrap();
+        let tally = Tally { predicted: 10, right: 0, wrong: 2 };
+        assert_eq!((feedback.of("a"), feedback.of("c")), (tally, Tally::default()));
+        assert_eq!(Feedback::read(state).unwrap(), feedback);
+        assert_eq!((tally.counted(Unanswered::Right), tally.counted(Unanswered::Ignored)), ((8, 10), (0, 2)));
+    }
+
+    proptest! {
+        #[test]
+        fn more_right_answers_never_count_against(right in 0u64..500, of in 1u64..500, promised in 1u64..100) {
+            let right = right.min(of);
+            let promise = promise(promised, 100);
+            let short = |right| falls_short(&promise, (right, of), 0.99);
+            prop_assert!(right == of || !short(right + 1) || short(right));
+            prop_assert!(!falls_short(&promise, (of, of), 0.99));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How much the service and its trainings write: flash memory and SD cards wear by it.
+//!
+//! The kernel counts what each process sends to a disk (`/proc/PID/io`, `write_bytes`; proc_pid_io(5)), memory file systems
+//! left out. Sums are kept by the hour in `STATE/written.json`, so that a day's budget outlives a restart. Where the kernel
+//! does not count, nothing is known and nothing forbidden.
+
+use super::samples::with;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const HOUR_S: i64 = 3600;
+/// Hours that a budget is of. The hour that has begun counts whole.
+const DAY_H: i64 = 24;
+
+/// Bytes written, by hours since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ledger(BTreeMap<i64, u64>);
+
+impl Ledger {
+    /// What the state knows; nothing where its file is damaged, which says nothing that cannot be lost.
+    pub fn read(state: &Path) -> Self {
+        let text = fs::read(path(state)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Keeps it, a file of some hundred bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, state: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self).expect("numbers are JSON");
+        crate::atomic::write_atomically(&path(state), |file| file.write_all(&text))
+            .map_err(|error: io::Error| with(&path(state), error))
+    }
+
+    /// Adds what was written now.
+    pub fn add(&mut self, unix_s: i64, bytes: u64) {
+        let hour = unix_s.div_euclid(HOUR_S);
+        // A clock that was set back keeps no hours of the future.
+        self.0.retain(|known, _| (hour - DAY_H + 1..=hour).contains(known));
+        if bytes > 0 {
+            *self.0.entry(hour).or_default() += bytes;
+        }
+    }
+
+    /// Bytes of the last 24 hours.
+    pub fn day(&self, unix_s: i64) -> u64 {
+        let hour = unix_s.div_euclid(HOUR_S);
+        self.0.range(hour - DAY_H + 1..=hour).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("written.json")
+}
+
+/// What processes have written since the last look at them.
+#[derive(Debug, Default)]
+pub struct Meter(BTreeMap<u32, u64>);
+
+impl Meter {
+    /// Bytes that these processes wrote since the last look; `None` where the kernel counts for none of them. A process whose
+    /// end was not waited for yet is still counted.
+    pub fn look(&mut self, root: &Path, processes: &[u32]) -> Option<u64> {
+        let found: Vec<(u32, u64)> = processes.iter().filter_map(|id| Some((*id, written(root, *id)?))).collect();
+        // A number below the last is another process of the same number.
+        let before = |id: &u32, now: u64| self.0.get(id).copied().filter(|before| *before <= now).unwrap_or(0);
+        let more = found.iter().map(|(id, now)| now - before(id, *now)).sum();
+        let known = !found.is_empty();
+        self.0 = found.into_iter().collect();
+        known.then_some(more)
+    }
+}
+
+fn written(root: &Path, process: u32) -> Option<u64> {
+    let text = fs::read_to_string(root.join(format!("proc/{process}/io"))).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_the_last_24_hours() {
+        let mut ledger = Ledger::default();
+        (0..48).for_each(|hour| ledger.add(hour * HOUR_S + 7, 10));
+        assert_eq!(ledger.day(47 * HOUR_S), 240);
+        assert_eq!(ledger.day(48 * HOUR_S), 230, "what is older than a day has gone");
+        assert_eq!(ledger.day(100 * HOUR_S), 0);
+        ledger.add(40 * HOUR_S, 1);
+        assert_eq!(ledger.day(40 * HOUR_S), 24 * 10 - 70 + 1, "a clock set back forgets the hours to come");
+        let folder = tempfile::tempdir().unwrap();
+        ledger.write(folder.path()).unwrap();
+        assert_eq!(Ledger::read(folder.path()), ledger);
+        fs::write(path(folder.path()), "{\"7\":").unwrap();
+        assert_eq!(Ledger::read(folder.path()), Ledger::default());
+    }
+
+    #[test]
+    fn processes_are_counted_from_look_to_look() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |id: u32, bytes: u64| {
+            fs::create_dir_all(root.path().join(format!("proc/{id}"))).unwrap();
+            let text = format!("rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: {bytes}\ncancelled_write_bytes: 0\n");
+            fs::write(root.path().join(format!("proc/{id}/io")), text).unwrap();
+        };
+        let mut meter = Meter::default();
+        assert_eq!(meter.look(root.path(), &[7]), None, "a kernel that does not count");
+        put(7, 100);
+        assert_eq!(meter.look(root.path(), &[7, 8]), Some(100));
+        put(7, 150);
+        put(8, 30);
+        assert_eq!(meter.look(root.path(), &[7, 8]), Some(80));
+        put(8, 10);
+        assert_eq!(meter.look(root.path(), &[7, 8]), Some(10), "another process of the same number");
+        assert_eq!(meter.look(root.path(), &[8]), Some(0));
+    }
+}

@@ -1,0 +1,51 @@
+//! One sample at a time through a body and a tail that stay loaded: what answers a request as it comes.
+//!
+//! Takes a bundle with the values of an adapter, gives the tail's output of a sample. It keeps no features and reads no files
+//! of samples; many samples at once are the business of [`super::features`].
+
+use super::error::Error;
+use super::evaluate;
+use super::features::Body;
+use super::prepare::Bundle;
+use crate::engine::{Options, Session};
+use crate::graph::Tensor;
+
+/// A body and a tail, loaded.
+pub struct Single {
+    body: Body,
+    tail: Session,
+    features: Vec<String>,
+    parameters: Vec<(String, Tensor)>,
+}
+
+impl Single {
+    /// Loads the tail; the body comes with the first sample. `values` are the adapter's, one vector a parameter.
+    ///
+    /// # Errors
+    /// ONNX Runtime's refusal.
+    pub fn new(bundle: &Bundle, values: &[Vec<f32>], options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            body: Body::new(bundle, options),
+            tail: Session::from_file(&bundle.tail, options)?,
+            features: bundle.features.iter().map(|(name, _)| name.clone()).collect(),
+            parameters: evaluate::fed(&bundle.parameters, values),
+        })
+    }
+
+    /// The tail's output for one sample, its inputs in the model's order and without a batch axis: `[width]`.
+    ///
+    /// # Errors
+    /// Inputs of another shape or type than the model's; ONNX Runtime's refusal.
+    pub fn output(&mut self, inputs: Vec<Tensor>) -> Result<Vec<f32>, Error> {
+        let alone = |tensor: Tensor| Tensor {
+            shape: std::iter::once(1).chain(tensor.shape.iter().copied()).collect(),
+            ..tensor
+        };
+        let features = self.body.run(inputs.into_iter().map(alone).collect(), 1)?;
+        let named = self.features.iter().zip(&features).map(|(name, tensor)| (name.as_str(), tensor));
+        let fed: Vec<(&str, &Tensor)> =
+            named.chain(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
+        let output = self.tail.run(&fed)?.remove(0);
+        Ok(output.to_f32().expect("the tail's output is a float"))
+    }
+}
