@@ -28,7 +28,7 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Seconds that a training of [`EPOCHS`] epochs takes for each of its samples: one pass of the body and a share of as many
+    /// Seconds that a training of some epochs takes for each of its samples: one pass of the body and a share of as many
     /// steps.
     pub fn sample_s(self) -> f64 {
         self.body_s + EPOCHS * self.step_s / BATCH as f64
