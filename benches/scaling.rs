@@ -122,10 +122,10 @@ fn drawn(samples: &[Point], low: &[Point], balanced: &[Point]) -> String {
     };
     let from_zero = Scale::FromZero { top: 64.0 };
     plot::svg(&[
-        over_samples("Three epochs", "seconds (dashed: in proportion)", Scale::Logarithmic, seconds(samples)),
+        over_samples("Three epochs", "s (dashed: in proportion)", Scale::Logarithmic, seconds(samples)),
         over_bases(
             "Start to first step",
-            "seconds (dashed: in proportion)",
+            "s (dashed: in proportion)",
             Scale::Logarithmic,
             seconds(low),
             seconds(balanced),
