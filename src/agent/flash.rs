@@ -21,10 +21,18 @@ const DAY_H: i64 = 24;
 pub struct Ledger(BTreeMap<i64, u64>);
 
 impl Ledger {
-    /// What the state knows; nothing where its file is damaged, which says nothing that cannot be lost.
+    /// What the state knows. A file that is damaged or cannot be read counts as nothing written, and a warning says so: at worst
+    /// one day's budget begins anew.
     pub fn read(state: &Path) -> Self {
-        let text = fs::read(path(state)).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        let path = path(state);
+        let found = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            read => read.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other)),
+        };
+        found.unwrap_or_else(|error| {
+            tracing::warn!(file = %path.display(), %error, "what was written today is unknown; it is counted anew from here");
+            Self::default()
+        })
     }
 
     /// Keeps it, a file of some hundred bytes.

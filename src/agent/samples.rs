@@ -227,7 +227,7 @@ pub fn add(
         inventory.remove(side, &name_of(folder), bytes);
         File::open(folder)?.sync_all()?;
     }
-    let sample = target.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let sample = target.file_stem().expect("a stored sample has a name").to_string_lossy().into_owned();
     Ok(Stored { sample, side, new })
 }
 

@@ -41,7 +41,7 @@ struct Arguments {
 /// # Errors
 /// As [`Session::from_file`] and [`Session::run`], and [`Error::Profile`].
 pub fn placement(model: &Path, options: &Options, inputs: &[(&str, &Tensor)], scratch: &Path) -> Result<Vec<Placed>> {
-    let mut session = Session::profiled(model, options, &scratch.join("edgetune-profile"))?;
+    let mut session = Session::from_file_profiled(model, options, Some(&scratch.join("edgetune-profile")))?;
     session.run(inputs)?;
     let profile = session.end_profiling()?;
     let text = fs::read(&profile);

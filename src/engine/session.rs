@@ -103,21 +103,20 @@ impl Session {
     /// # Errors
     /// [`Error::Load`] with ONNX Runtime's words, [`Error::NotLoaded`] before [`super::load`], or a provider's absence.
     pub fn from_file(path: &Path, options: &Options) -> Result<Self> {
-        let model = path.display().to_string();
-        let packed = residence::weights_bytes(path) <= options.packed_bytes_max;
-        let create =
-            |exact| builder(options, packed, exact)?.commit_from_file(path).map_err(|error| refused(&model, &error));
-        Self::new(create(true).or_else(|_| create(false))?)
+        Self::from_file_profiled(path, options, None)
     }
 
-    /// Loads a model file as [`Session::from_file`], with ONNX Runtime's profiler on; it writes a file whose name begins with
-    /// `profile`.
-    pub(super) fn profiled(path: &Path, options: &Options, profile: &Path) -> Result<Self> {
+    /// Loads a model file as [`Session::from_file`]; with `profile`, ONNX Runtime's profiler is on and writes a file whose name
+    /// begins so.
+    pub(super) fn from_file_profiled(path: &Path, options: &Options, profile: Option<&Path>) -> Result<Self> {
         let model = path.display().to_string();
         let packed = residence::weights_bytes(path) <= options.packed_bytes_max;
         let create = |exact| {
-            let builder = builder(options, packed, exact)?.with_profiling(profile).map_err(words)?;
-            { builder }.commit_from_file(path).map_err(|error| refused(&model, &error))
+            let mut builder = builder(options, packed, exact)?;
+            if let Some(profile) = profile {
+                builder = builder.with_profiling(profile).map_err(words)?;
+            }
+            builder.commit_from_file(path).map_err(|error| refused(&model, &error))
         };
         Self::new(create(true).or_else(|_| create(false))?)
     }

@@ -86,7 +86,7 @@ pub struct Release {
     pub adapter: Hex<32>,
     /// Its bytes.
     pub length: u64,
-    /// The round that devices learn for now.
+    /// The round that devices learn for.
     pub round: Option<u32>,
 }
 
