@@ -10,13 +10,14 @@ use std::sync::atomic::AtomicBool;
 /// The exit code after a signal, as shells count it for Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
-/// Sets the flag on the first Ctrl-C or SIGTERM; the second one ends the process at once.
+/// Sets the flag on Ctrl-C or SIGTERM; a Ctrl-C after that ends the process at once. A further SIGTERM does not: whoever sends
+/// one to a process and its group, as timeout(1) and service managers do, sends two, and would lose the checkpoint.
 pub fn flag_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
+    // In this order: the shutdown looks at the flag before it is set.
+    flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), stop.clone())
+        .context("cannot watch for signals")?;
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the shutdown looks at the flag before it is set.
-        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), stop.clone())
-            .context("cannot watch for signals")?;
         flag::register(signal, stop.clone()).context("cannot watch for signals")?;
     }
     Ok(stop)
