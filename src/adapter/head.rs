@@ -93,31 +93,37 @@ struct Classifier {
 /// Walks back from the output through nodes that keep the classes apart, to the layer that makes them.
 fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
     let producers = graph.producers();
-    let is_weight = |id: ValueId| cut::weight_type(graph, id).is_some_and(|(dtype, _)| dtype.is_float());
+    let is_weight = |id: &ValueId| cut::weight_type(graph, *id).is_some_and(|(dtype, _)| dtype.is_float());
+    // Stored in half precision, a weight is read through a `Cast`.
+    let weight_of = |id: ValueId| {
+        let widened = producers.get(&id).map(|index| &graph.nodes[*index]).filter(|node| node.op == "Cast");
+        [Some(id), widened.and_then(|cast| cast.inputs[0])].into_iter().flatten().find(is_weight)
+    };
     let (mut value, mut bias) = (output, None);
     loop {
         let node = &graph.nodes[*producers.get(&value)?];
         let input = |i: usize| node.inputs.get(i).copied().flatten();
         match node.op.as_str() {
             "Gemm" => {
-                let weight = input(1).filter(|id| is_weight(*id))?;
+                let weight = input(1).and_then(weight_of)?;
                 let axis = if node.int("transB", 0) == 1 { 0 } else { 1 };
-                return Some(Classifier { weight, axis, bias: input(2).filter(|id| is_weight(*id)).or(bias) });
+                return Some(Classifier { weight, axis, bias: input(2).and_then(weight_of).or(bias) });
             }
             "MatMul" => {
-                let weight = input(1).filter(|id| is_weight(*id))?;
+                let weight = input(1).and_then(weight_of)?;
                 return Some(Classifier { weight, axis: 1, bias });
             }
             "Conv" => {
-                let weight = input(1).filter(|id| is_weight(*id))?;
+                let weight = input(1).and_then(weight_of)?;
                 return Some(Classifier { weight, axis: 0, bias: input(2).or(bias) });
             }
             "Add" => {
                 let (a, b) = (input(0)?, input(1)?);
-                let (constant, rest) = if is_weight(b) { (b, a) } else { (a, b) };
-                bias = Some(constant).filter(|id| is_weight(*id));
-                bias?;
-                value = rest;
+                let (constant, rest) = match weight_of(b) {
+                    Some(constant) => (constant, a),
+                    None => (weight_of(a)?, b),
+                };
+                (bias, value) = (Some(constant), rest);
             }
             "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "Reshape" => {
                 value = input(0)?

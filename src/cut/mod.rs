@@ -8,11 +8,13 @@ mod apart;
 mod packed;
 mod split;
 mod stored;
+mod widen;
 
 pub use apart::take_apart;
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
+pub use widen::widen;
 
 use crate::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -85,6 +87,17 @@ pub enum Error {
         made_by: String,
         /// What to do instead.
         remedy: &'static str,
+    },
+    /// A sub-graph in half precision.
+    #[error(
+        "node `{node}` ({op}) holds a sub-graph that reads fp16 or bf16 values, which are not widened there; export the model \
+         with float32 activations"
+    )]
+    HalfInside {
+        /// The node's name.
+        node: String,
+        /// Its operator.
+        op: String,
     },
     /// A value crosses the cut that is not one row a sample.
     #[error(

@@ -35,6 +35,7 @@ impl Base {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut graph = onnx::read(path)?.graph;
         let hash = onnx::hash(&graph);
+        cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
         dynamic_batch(&mut graph);
         engine::infer_types(&mut graph)?;

@@ -14,6 +14,7 @@ mod families;
 mod fit;
 mod grad_cases;
 mod grad_walk;
+mod half;
 mod interchange;
 mod language;
 mod onnx_files;
