@@ -3,10 +3,12 @@
 //!
 //! - `residence`: private memory over a small and a large base with equal tails, for every kind of body and `--memory`; then
 //!   a trainer and a predictor over the same base at the same time.
+//! - `predictions`: private memory as it is predicted before a run, beside what the run then holds, on real bases.
 //! - `scaling`: private memory and time over the number of samples and over the size of the base, as CSV and as a plot.
 
 mod bases;
 mod plot;
+mod predictions;
 mod scaling;
 
 use anyhow::{Context, Result, ensure};
@@ -60,6 +62,8 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// Private memory as it is predicted, beside what is then held
+    Predictions(predictions::Options),
     /// Private memory and time over the number of samples, then over the size of the base
     Scaling(scaling::Options),
 }
@@ -85,6 +89,7 @@ fn main() -> Result<()> {
             ensure!(!kinds.is_empty(), "--only: the names are {}", KINDS.map(Kind::name).join(", "));
             residence(&args, &scratch, *repeats, &[mebibytes[0], mebibytes[1]], &kinds)
         }
+        What::Predictions(options) => predictions::predictions(&args, &scratch, options),
         What::Scaling(options) => scaling::scaling(&args, &scratch, options),
     }
 }

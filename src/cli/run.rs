@@ -138,6 +138,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let mut bundle = match &known {
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
         None => {
+            let bundles = global.bundles()?;
+            let weights = base.write_weights_ahead(&bundles);
             let divided = divided(&base, &recipe, data.labels())?;
             if plan.is_none() && solver.is_none() {
                 let mut demand = Demand {
@@ -170,7 +172,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     predicted = Some(private_bytes() + memory.peak_bytes());
                 }
             }
-            prepare::write(&base, divided, &global.bundles()?)?
+            drop(weights);
+            prepare::write(&base, divided, &bundles)?
         }
     };
     // What learns below the head starts from the trained head and has to beat it.

@@ -74,11 +74,7 @@ fn refuse_inside(graph: &Graph, halves: &HashSet<ValueId>) -> Result<(), Error> 
 
 fn widen_attribute(name: &str, attribute: &mut Attr) {
     match attribute {
-        Attr::Int(number) if TYPES.contains(&name) => {
-            if i32::try_from(*number).ok().and_then(DType::from_onnx).is_some_and(is_half) {
-                *number = DType::Float.onnx().into();
-            }
-        }
+        Attr::Int(number) if TYPES.contains(&name) && names_half(*number) => *number = DType::Float.onnx().into(),
         Attr::Tensor(tensor) => {
             if let Some(floats) = as_floats(tensor) {
                 *tensor = floats;
@@ -86,6 +82,10 @@ fn widen_attribute(name: &str, attribute: &mut Attr) {
         }
         _ => {}
     }
+}
+
+fn names_half(number: i64) -> bool {
+    i32::try_from(number).ok().and_then(DType::from_onnx).is_some_and(is_half)
 }
 
 fn as_floats(tensor: &Tensor) -> Option<Tensor> {

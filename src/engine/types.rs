@@ -130,7 +130,11 @@ fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
         let model = encode(&with_batch(skeleton, batch, size)).ok()?;
         output_types(&skeleton.name, &model, Optimisation::Basic).ok()
     };
-    let (Some(first), Some(second)) = (with(BATCHES[0]), with(BATCHES[1])) else { return };
+    let both = std::thread::scope(|scope| {
+        let second = scope.spawn(|| with(BATCHES[1]));
+        (with(BATCHES[0]), second.join().expect("no panic in ONNX Runtime's bindings"))
+    });
+    let (Some(first), Some(second)) = both else { return };
     for (value, ty) in found {
         let shape_of = |types: &Types| types.get(value).and_then(|ty| ty.shape.clone());
         let (Some(first), Some(second)) = (shape_of(&first), shape_of(&second)) else { continue };

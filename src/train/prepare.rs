@@ -15,6 +15,7 @@ use crate::graph::{Dim, Graph, TensorType, ValueId};
 use crate::onnx::{self, Weights, WeightsFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// A base that has been read: its weights are mapped, nothing of it is copied.
 #[derive(Debug)]
@@ -42,9 +43,36 @@ impl Base {
         Ok(Self { path: path.into(), graph, hash })
     }
 
+    /// Begins to write the bundle's weights, which need nothing but the base: the disk works while all else is decided. What
+    /// goes wrong is told by [`write`], which finds them unwritten. They are there when the guard is dropped.
+    pub fn write_weights_ahead(&self, bundles: &Path) -> WeightsAhead {
+        let base = Self { path: self.path.clone(), graph: self.graph.clone(), hash: self.hash };
+        let folder = bundles.join(self.short_hash());
+        let write = move || {
+            let written = std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source));
+            if let Err(error) = written.and_then(|()| weights_of(&base, &folder)) {
+                tracing::debug!(%error, "weights could not be written ahead");
+            }
+        };
+        WeightsAhead(std::thread::Builder::new().name("weights".into()).spawn(write).ok())
+    }
+
     /// The first eight bytes of the hash in hexadecimal: the name of the bundle's folder.
     pub fn short_hash(&self) -> String {
         hex(&self.hash[..8])
+    }
+}
+
+/// Waits, when dropped, for weights that are being written.
+#[derive(Debug)]
+pub struct WeightsAhead(Option<JoinHandle<()>>);
+
+impl Drop for WeightsAhead {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // Were it to panic, `write` would find nothing written, and do it.
+            let _ = thread.join();
+        }
     }
 }
 
