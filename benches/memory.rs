@@ -7,7 +7,6 @@
 //! - `scaling`: private memory and time over the number of samples and over the size of the base, as CSV and as a plot.
 
 mod bases;
-mod plot;
 mod predictions;
 mod scaling;
 

@@ -1,9 +1,9 @@
 //! What a run takes while the data or the base grow: time is to grow as they do, private memory not at all.
 
 use crate::bases::{self, Kind};
-use crate::plot::{Curve, Panel, Scale};
-use crate::{Args, Held, MIB, machine, plot};
+use crate::{Args, Held, MIB, machine};
 use anyhow::{Context, Result, ensure};
+use edgetune::plot::{self, Across, Curve, Panel, Scale};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs;
@@ -105,18 +105,20 @@ fn measured(args: &Args, folder: &Path, memory: &str, seconds: &str, repeats: us
 fn drawn(samples: &[Point], low: &[Point], balanced: &[Point]) -> String {
     let seconds = |points: &[Point]| points.iter().map(|(size, held)| [*size, held.seconds]).collect();
     let private = |points: &[Point]| points.iter().map(|(size, held)| [*size, held.private as f64 / MIB]).collect();
-    let curve = |label, points| Curve { label, points };
-    let over_samples = |title, unit, scale, points| Panel {
-        title,
-        x_label: "samples",
-        y_label: unit,
+    let curve = |label: &str, points| Curve { label: label.into(), points };
+    let over_samples = |title: &str, unit: &str, scale, points| Panel {
+        title: title.into(),
+        x_label: "samples".into(),
+        y_label: unit.into(),
+        across: Across::Logarithmic,
         scale,
         curves: vec![curve("", points)],
     };
-    let over_bases = |title, unit, scale, low, balanced| Panel {
-        title,
-        x_label: "weights of the base, MiB",
-        y_label: unit,
+    let over_bases = |title: &str, unit: &str, scale, low, balanced| Panel {
+        title: title.into(),
+        x_label: "weights of the base, MiB".into(),
+        y_label: unit.into(),
+        across: Across::Logarithmic,
         scale,
         curves: vec![curve("--memory low", low), curve("--memory balanced", balanced)],
     };

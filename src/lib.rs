@@ -33,8 +33,12 @@ pub mod aggregate;
 pub mod sync;
 #[cfg(feature = "fleet")]
 pub mod fleet;
+#[cfg(feature = "fleet")]
+pub mod simulate;
 #[cfg(feature = "device")]
 pub mod atomic;
+#[cfg(feature = "device")]
+pub mod plot;
 #[cfg(feature = "device")]
 pub mod agent;
 #[cfg(feature = "device")]

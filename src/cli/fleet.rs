@@ -1,6 +1,6 @@
 //! The command line of `edgetune-fleet`: the same habits, another program.
 
-use super::commands::serve;
+use super::commands::{serve, simulate};
 use super::print::Printer;
 use super::{Done, log_to_stderr, stop};
 use clap::{Parser, Subcommand};
@@ -25,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Simulate(Box<simulate::Args>),
     /// The OpenAPI document of the server's interface
     #[command(after_help = "Example:\n  edgetune-fleet openapi > openapi.json")]
     Openapi,
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.json);
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args, &printer),
+        Command::Simulate(args) => simulate::run(&args, &printer),
         Command::Openapi => {
             printer.raw(crate::fleet::openapi().as_bytes());
             Ok(Done::Fully)

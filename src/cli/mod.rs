@@ -27,6 +27,7 @@ mod recipe;
 mod report;
 mod run;
 mod samples;
+mod sets;
 mod settings;
 mod stop;
 mod summary;

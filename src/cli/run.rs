@@ -8,11 +8,11 @@ use super::measure::{MemoryWatch, available_bytes, private_bytes};
 use super::print::{Printer, percent};
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
-use super::samples;
+use super::sets::Data;
 use super::settings::{self, settings};
 use crate::adapter::{self, Request};
 use crate::atomic;
-use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
+use crate::data::{Dataset, Labels, Split};
 use crate::engine;
 use crate::graph::TensorType;
 use crate::train::artifact::{self, About, Adapter, Provenance};
@@ -303,60 +303,6 @@ pub fn checkpoint_path(out: &Path) -> PathBuf {
     let mut path = out.as_os_str().to_owned();
     path.push(".checkpoint");
     path.into()
-}
-
-/// All data of a run, opened before the first step: what is wrong with them is told at once.
-struct Data {
-    train: Arc<Dataset>,
-    /// The test data, and which samples of them are used.
-    test: Option<(Arc<Dataset>, Vec<usize>)>,
-    split: Split,
-    preprocessing: Preprocessing,
-    findings: Vec<Finding>,
-    skipped: data::Report,
-}
-
-impl Data {
-    /// `known`: the adapter whose classes come first, if classes are added to one.
-    fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, printer: &Printer) -> Result<Self> {
-        let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
-        let inputs = inputs_of(base);
-        let preprocessing = match known {
-            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
-            None => recipe.samples.preprocessing(&inputs, path)?,
-        };
-        let target = settings::target(recipe.loss);
-        let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
-        if let Some(adapter) = known {
-            options.classes = Some(samples::more_classes(adapter, path, &options)?);
-        }
-        let (train, mut skipped) = samples::open(path, &options, printer)?;
-        let findings = samples::check(&train, known.is_some(), printer)?;
-        let seed = recipe.seed.unwrap_or(0);
-        let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
-        let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
-            Some(count) => data::per_class(labels, &samples, count, seed),
-            None => Ok(samples),
-        };
-        split.train = limited(train.labels(), split.train)?;
-        split.validation = limited(train.labels(), split.validation)?;
-        let test = match &recipe.test {
-            Some(path) => {
-                let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
-                let options = data::Options { classes, ..options };
-                let (test, more) = samples::open(path, &options, printer)?;
-                skipped.skipped.extend(more.skipped);
-                let samples = limited(test.labels(), (0..test.len()).collect())?;
-                Some((test, samples))
-            }
-            None => None,
-        };
-        Ok(Self { train, test, split, preprocessing, findings, skipped })
-    }
-
-    fn labels(&self) -> &Labels {
-        self.train.labels()
-    }
 }
 
 /// The learning part of a run and its measurements.

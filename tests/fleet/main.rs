@@ -5,6 +5,7 @@ mod attacks;
 mod client;
 mod rounds;
 mod server;
+mod simulate;
 
 use edgetune::delta::{self, Encoding, Header, KeyPair, Label, Method, MethodKind, TensorValues, encode, sign};
 

@@ -49,6 +49,8 @@ const MODULES: &[Module] = &[
     row("sync",      &["atomic", "delta"],                                   &[Clock, Environment, Random]),
     row("aggregate", &["delta", "factor"],                                   &[Clock, Environment, Random, Io]),
     row("fleet",     &["aggregate", "atomic", "delta", "sync::wire"],        &[Environment]),
+    row("plot",      &[],                                                    &[Clock, Environment, Random, Io]),
+    row("simulate",  &["aggregate", "data", "delta", "engine", "train"],     &[Clock, Environment, Io]),
     row("agent",     &["atomic", "data"],                                    &[Environment]),
     row("cli",       &["*"],                                                 &[]),
     row("bin",       &["cli"],                                               &[Clock, Environment, Random]),

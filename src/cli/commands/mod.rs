@@ -16,4 +16,6 @@ pub mod runtime;
 #[cfg(feature = "fleet")]
 pub mod serve;
 pub mod shell;
+#[cfg(feature = "fleet")]
+pub mod simulate;
 pub mod train;

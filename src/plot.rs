@@ -1,30 +1,54 @@
 //! Small line plots as SVG, two beside each other, to be read on light and dark ground.
+//!
+//! Takes numbers and gives text; never touches a file. Labels are written as they are given: they are the program's own.
 
 use std::fmt::Write;
 
-/// One plot. Its horizontal axis is logarithmic.
+/// One plot.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
-    pub title: &'static str,
-    pub x_label: &'static str,
+    /// Above it.
+    pub title: String,
+    /// Below it.
+    pub x_label: String,
     /// The unit of what is plotted.
-    pub y_label: &'static str,
+    pub y_label: String,
+    /// The horizontal axis, from the least to the greatest x.
+    pub across: Across,
+    /// The vertical axis.
     pub scale: Scale,
+    /// One line each.
     pub curves: Vec<Curve>,
 }
 
-/// Points in ascending order, `[x, y]`, both above 0. A panel with several curves names them.
+/// Points in ascending order, `[x, y]`. A panel with several curves names them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    pub label: &'static str,
+    /// Its name.
+    pub label: String,
+    /// On a logarithmic axis above 0.
     pub points: Vec<[f64; 2]>,
 }
 
+/// A horizontal axis; numbers stand at the points of the first curve, as far as they have room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Across {
+    /// Equal factors are equally long.
+    Logarithmic,
+    /// Equal differences are equally long.
+    Linear,
+}
+
 /// A vertical axis.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scale {
     /// Powers of ten, with a dashed line that is proportional to x.
     Logarithmic,
     /// From 0 to `top`, or further where a point lies higher.
-    FromZero { top: f64 },
+    FromZero {
+        /// The highest number beside the axis.
+        top: f64,
+    },
 }
 
 const WIDTH: f64 = 400.0;
@@ -34,19 +58,41 @@ const RIGHT: f64 = 28.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 50.0;
 const COLUMNS: usize = 2;
+/// Numbers along the horizontal axis, at most.
+const MARKS: usize = 8;
 
-/// Colours that stand out from white (at least 4.5 : 1) as from GitHub's dark ground; text and lines follow the reader's scheme.
+/// What is the same in all plots; text and lines follow the reader's scheme.
 const STYLE: &str = "text{font:12px sans-serif;fill:#1f2328}.title{font-size:14px;font-weight:600}.grid{stroke:#d1d9e0}\
-    .guide{stroke:#6e7781;stroke-dasharray:4 4}.c0{stroke:#0969da}.c1{stroke:#bc4c00}text.c0{stroke:none;fill:#0969da}\
-    text.c1{stroke:none;fill:#bc4c00}polyline{fill:none;stroke-width:2}@media(prefers-color-scheme:dark){text{fill:#e6edf3}\
-    .grid{stroke:#3d444d}.guide{stroke:#9198a1}.c0{stroke:#58a6ff}.c1{stroke:#f0883e}text.c0{fill:#58a6ff}text.c1{fill:#f0883e}}";
+    .guide{stroke:#6e7781;stroke-dasharray:4 4}polyline{fill:none;stroke-width:2}@media(prefers-color-scheme:dark){text{fill:#e6edf3}\
+    .grid{stroke:#3d444d}.guide{stroke:#9198a1}}";
+
+/// Colours of the curves on white (at least 4.5 : 1), and on GitHub's dark ground.
+const COLOURS: [(&str, &str); 7] = [
+    ("#0969da", "#58a6ff"),
+    ("#bc4c00", "#f0883e"),
+    ("#1a7f37", "#3fb950"),
+    ("#8250df", "#bc8cff"),
+    ("#cf222e", "#ff7b72"),
+    ("#57606a", "#b1bac4"),
+    ("#7d4e00", "#d29922"),
+];
+
+fn style(curves: usize) -> String {
+    let one =
+        |place: usize, colour: &str| format!(".c{place}{{stroke:{colour}}}text.c{place}{{stroke:none;fill:{colour}}}");
+    let colours = || COLOURS.iter().cycle().take(curves).enumerate();
+    let light: String = colours().map(|(place, (light, _))| one(place, light)).collect();
+    let dark: String = colours().map(|(place, (_, dark))| one(place, dark)).collect();
+    format!("{STYLE}{light}@media(prefers-color-scheme:dark){{{dark}}}")
+}
 
 /// Panels row by row, as one picture.
 pub fn svg(panels: &[Panel]) -> String {
     let (width, height) = (WIDTH * COLUMNS as f64, HEIGHT * panels.len().div_ceil(COLUMNS) as f64);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n\
-         <style>{STYLE}</style>\n"
+         <style>{}</style>\n",
+        style(panels.iter().map(|panel| panel.curves.len()).max().unwrap_or(0))
     );
     for (place, panel) in panels.iter().enumerate() {
         let (column, row) = ((place % COLUMNS) as f64, (place / COLUMNS) as f64);
@@ -67,7 +113,9 @@ fn drawn(panel: &Panel) -> String {
     };
     let ((left, right), (lowest, highest)) = (span(0), span(1));
     let x = |value: f64| {
-        LEFT + along(value.log10(), left.log10(), right.log10().max(left.log10() + 0.1), WIDTH - LEFT - RIGHT)
+        let counted = |value: f64| if panel.across == Across::Logarithmic { value.log10() } else { value };
+        let (left, right) = (counted(left), counted(right));
+        LEFT + along(counted(value), left, right.max(left + 0.1), WIDTH - LEFT - RIGHT)
     };
     let (bottom, top, ticks) = vertical(panel.scale, lowest, highest);
     let position = |value: f64| if let Scale::Logarithmic = panel.scale { value.log10() } else { value };
@@ -78,20 +126,29 @@ fn drawn(panel: &Panel) -> String {
         let _ =
             writeln!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
     };
-    text("title", LEFT, 20.0, "start", panel.title);
-    text("", (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0, "middle", panel.x_label);
-    text("", WIDTH - RIGHT, 20.0, "end", panel.y_label);
+    text("title", LEFT, 20.0, "start", &panel.title);
+    text("", (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0, "middle", &panel.x_label);
+    text("", WIDTH - RIGHT, 20.0, "end", &panel.y_label);
     ticks.iter().for_each(|tick| text("", LEFT - 6.0, y(*tick) + 4.0, "end", &number(*tick)));
-    for point in &panel.curves[0].points {
+    let marks = panel.curves.first().map_or(&[][..], |curve| &curve.points);
+    for point in marks.iter().step_by(marks.len().div_ceil(MARKS).max(1)) {
         text("", x(point[0]), HEIGHT - BOTTOM + 18.0, "middle", &number(point[0]));
     }
+    // Where falling curves leave room; rising ones leave it below.
+    let rises = panel
+        .curves
+        .iter()
+        .all(|curve| curve.points.first().map(|first| first[1]) < curve.points.last().map(|last| last[1]));
+    let below = panel.across == Across::Linear && rises;
+    let first = if below { HEIGHT - BOTTOM - 8.0 - 16.0 * (panel.curves.len() as f64 - 1.0) } else { TOP + 14.0 };
+    let (label_x, anchor) = if below { (WIDTH - RIGHT - 8.0, "end") } else { (LEFT + 8.0, "start") };
     for (place, curve) in panel.curves.iter().enumerate() {
-        text(&format!("c{place}"), LEFT + 8.0, TOP + 14.0 + 16.0 * place as f64, "start", curve.label);
+        text(&format!("c{place}"), label_x, first + 16.0 * place as f64, anchor, &curve.label);
     }
     for tick in &ticks {
         let _ = writeln!(out, "<path class=\"grid\" d=\"M{LEFT} {0:.1}H{1}\"/>", y(*tick), WIDTH - RIGHT);
     }
-    if let (Scale::Logarithmic, Some([at, value])) = (panel.scale, panel.curves[0].points.last()) {
+    if let (Scale::Logarithmic, Some([at, value])) = (panel.scale, marks.last()) {
         // From where it enters the panel, at the bottom or the left.
         let from = left.max(at * 10f64.powf(bottom) / value);
         let (x, y) = ([x(from), x(*at)], [y(value * from / at), y(*value)]);

@@ -1,0 +1,300 @@
+//! `edgetune-fleet simulate`: many virtual devices with real trainings, before there is a fleet.
+
+use crate::aggregate::{Options, Rule};
+use crate::cli::Done;
+use crate::cli::args::{Compute, Global};
+use crate::cli::print::{Printer, percent};
+use crate::cli::recipe::Recipe;
+use crate::cli::run::{self, refuse_unwritable};
+use crate::cli::sets::Data;
+use crate::cli::settings::{self, settings};
+use crate::cli::stop::flag_on_signals;
+use crate::data::Labels;
+use crate::engine;
+use crate::fleet::Combining;
+use crate::plot::{self, Across, Curve, Panel, Scale};
+use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
+use crate::train::artifact;
+use crate::train::features::{Features, Store};
+use crate::train::prepare::Base;
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Train many virtual devices on parts of your data, and compare ways of combining what they learn
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  edgetune-fleet simulate recipe.toml --data train/ --test test/ --devices 50 --alpha 0.1\n  \
+                  edgetune-fleet simulate recipe.toml --poisoned 0.2 --attack sign-flip --plot rounds.svg\n\nThe recipe is the one \
+                  that devices will train by (`edgetune train --help` has its fields); its `epochs` are those of one round. Each \
+                  class is parted among the devices by a Dirichlet distribution: the smaller --alpha, the fewer classes a device \
+                  knows. `alone` is what devices reach without a fleet, `together` what all samples in one place would give; \
+                  `own` counts classes as often as a device has them."
+)]
+pub struct Args {
+    /// The recipe
+    #[arg(value_name = "RECIPE.toml")]
+    recipe: PathBuf,
+    /// Labelled data that are parted among the devices [default: the recipe's]
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Labelled data that everything is measured on [default: the recipe's]
+    #[arg(long, value_name = "PATH")]
+    test: Option<PathBuf>,
+    /// Virtual devices
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    devices: usize,
+    /// How alike the devices are: 0.1 gives each two or three classes, 100 the same to all
+    #[arg(long, value_name = "A", default_value_t = 0.1)]
+    alpha: f64,
+    /// Samples of a device, at least
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    samples_min: usize,
+    /// Turns of learn, send, combine
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: u32,
+    /// A way of combining, as a channel has it; repeatable [default: mean, median, trimmed:0.2, mean,clip]
+    #[arg(long, value_name = "RULE")]
+    rule: Vec<Combining>,
+    /// Share of the devices that are poisoned
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    poisoned: f64,
+    /// What they do; repeatable [default: all]
+    #[arg(long, value_enum)]
+    attack: Vec<AttackName>,
+    /// Decides parts, orders and who is poisoned [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Write accuracy over rounds as an SVG picture
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Attacks by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AttackName {
+    /// Go the opposite way
+    SignFlip,
+    /// Go ten times as far
+    Scale,
+    /// Learn from wrong labels
+    LabelFlip,
+}
+
+impl AttackName {
+    fn attack(self) -> Attack {
+        match self {
+            AttackName::SignFlip => Attack::SignFlip,
+            AttackName::Scale => Attack::Scale(10.0),
+            AttackName::LabelFlip => Attack::LabelFlip,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().expect("every attack has a name").get_name().into()
+    }
+}
+
+/// One row of the table.
+struct Row {
+    name: String,
+    arm: Arm,
+    /// Without an attack, then with each.
+    outcomes: Vec<Option<Outcome>>,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
+    ensure!(
+        (0.0..=1.0).contains(&args.poisoned),
+        "--poisoned {}: give a share from 0 to 1, such as 0.2",
+        args.poisoned
+    );
+    ensure!(args.rounds > 0, "--rounds 0: nothing would be learned; give at least 1");
+    if let Some(plot) = &args.plot {
+        refuse_unwritable("--plot", plot)?;
+    }
+    let given = Recipe { data: args.data.clone(), test: args.test.clone(), seed: args.seed, ..Recipe::default() };
+    let recipe = Recipe { val_fraction: Some(0.0), ..given.or(Recipe::read(&args.recipe)?) };
+    if recipe.solver.is_some() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
+        bail!(
+            "{}: devices of a fleet learn alike, by gradient steps; leave out `solver`, `from` and `auto`",
+            args.recipe.display()
+        );
+    }
+    let stop = flag_on_signals()?;
+    engine::load(&args.global.choice())?;
+    let model = recipe.model.as_deref().with_context(|| format!("{}: no `model = …`", args.recipe.display()))?;
+    let base = Base::read(model)?;
+    let recipe = settings::with_loss(recipe, &base)?;
+    let mut settings = settings(&recipe)?;
+    let data = Data::open(&recipe, &base, None, printer)?;
+    settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
+    let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
+    let Labels::Classes { index, .. } = data.labels() else {
+        bail!("the data: parts are made by class, so each sample needs one class");
+    };
+    let classes: Vec<usize> = data.split.train.iter().map(|sample| index[*sample] as usize).collect();
+    let parts =
+        dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, recipe.seed.unwrap_or(0))
+            .map_err(simulate::Error::from)?;
+    let mut bundle = run::bundle(&base, &recipe, data.labels(), &args.global.bundles()?)?;
+    let poisoned = (args.poisoned * args.devices as f64).round() as usize;
+    let rows =
+        rows(args, bundle.method.is_some_and(|method| method.kind.low_rank()), bundle.method.map(|method| method.rank));
+    let attacks: Vec<AttackName> = match &args.attack[..] {
+        _ if poisoned == 0 => Vec::new(),
+        [] => AttackName::value_variants().to_vec(),
+        attacks => attacks.to_vec(),
+    };
+
+    let began = Instant::now();
+    let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
+    let (options, cache) = (args.compute.options(), args.global.cache_root()?);
+    let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let open = |bundle: &_, set: &Arc<_>, samples: &[usize]| {
+        Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone())
+    };
+    let mut train = open(&bundle, &data.train, &data.split.train)?;
+    let mut tested = open(&bundle, test, test_samples)?;
+    printer.note("features  every sample goes through the frozen part once");
+    if !train.ready(&data.split.train, &stop)? || !tested.ready(test_samples, &stop)? {
+        return Ok(Done::Interrupted);
+    }
+    let runs = (rows.len() + attacks.len() * (rows.len() - 2)) as u64;
+    let each = u64::from(args.rounds) * args.devices as u64;
+    let progress = printer.progress("simulating", runs * each, "trainings");
+    let mut setting = Setting { parts, rounds: args.rounds, settings, poisoned: 0, attack: None };
+    let (mut done, mut finished) = (0, Vec::new());
+    for row in rows {
+        let mut row = Row { outcomes: Vec::new(), ..row };
+        for attack in std::iter::once(None).chain(attacks.iter().map(Some)) {
+            if attack.is_some() && matches!(row.arm, Arm::Alone | Arm::Together) {
+                row.outcomes.push(None);
+                continue;
+            }
+            setting.poisoned = if attack.is_some() { poisoned } else { 0 };
+            setting.attack = attack.map(|attack| attack.attack());
+            let under = attack.map_or(String::new(), |attack| format!(", {}", attack.name()));
+            let what = format!("{}{under}", row.name);
+            let mut world = World {
+                bundle: &mut bundle,
+                train: &mut train,
+                labels: data.labels(),
+                test: &mut tested,
+                test_labels: test.labels(),
+                test_samples,
+                preprocessing: &data.preprocessing,
+                options: &options,
+                stop: &stop,
+                tell: &mut |at| {
+                    let place = u64::from(at.round - 1) * args.devices as u64 + at.device as u64;
+                    progress.at(done + place, format!("{what}, round {}", at.round));
+                },
+            };
+            let Some(outcome) = simulate::run(&mut world, &setting, row.arm)? else {
+                progress.end();
+                printer.note("stopped; features are kept, so the same command begins sooner");
+                return Ok(Done::Interrupted);
+            };
+            done += each;
+            row.outcomes.push(Some(outcome));
+        }
+        finished.push(row);
+    }
+    progress.end();
+    tell(args, &setting, &finished, &attacks, printer);
+    if let Some(path) = &args.plot {
+        artifact::save(path, drawn(args, &finished, &attacks).as_bytes())?;
+        printer.note(format!("plot      {}", path.display()));
+    }
+    Ok(Done::Fully)
+}
+
+/// What is compared; the first and the last are not of a fleet.
+fn rows(args: &Args, low_rank: bool, rank: Option<u32>) -> Vec<Row> {
+    let row = |name: String, arm| Row { name, arm, outcomes: Vec::new() };
+    let default = || ["mean", "median", "trimmed:0.2", "mean,clip"].map(|rule| rule.parse().expect("a rule")).to_vec();
+    let rules: Vec<Combining> = if args.rule.is_empty() { default() } else { args.rule.clone() };
+    let mut rows = vec![row("alone".into(), Arm::Alone)];
+    if low_rank {
+        rows.push(row("mean of factors".into(), Arm::TensorMean));
+    }
+    for combining in rules {
+        let options = Options {
+            rule: combining.rule,
+            clip: combining.clip,
+            rank: rank.filter(|_| low_rank),
+            ..Options::default()
+        };
+        let exact = low_rank && combining.rule == Rule::Mean;
+        let name = if exact { format!("{combining} (exact)") } else { combining.to_string() };
+        rows.push(row(name, Arm::Combined(options)));
+    }
+    rows.push(row("together".into(), Arm::Together));
+    rows
+}
+
+fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], printer: &Printer) {
+    let sizes: Vec<usize> = setting.parts.iter().map(Vec::len).collect();
+    let last = |outcome: &Option<Outcome>| outcome.as_ref().and_then(|outcome| outcome.rounds.last().copied());
+    printer.document(&json!({
+        "devices": args.devices, "alpha": args.alpha, "rounds": args.rounds, "epochs": setting.settings.epochs,
+        "samples": sizes, "poisoned": args.poisoned, "attacks": attacks.iter().map(|attack| attack.name()).collect::<Vec<_>>(),
+        "rows": rows.iter().map(|row| json!({
+            "name": row.name,
+            "clean": row.outcomes[0],
+            "attacked": row.outcomes[1..],
+        })).collect::<Vec<_>>(),
+    }));
+    let (least, most) = (sizes.iter().min().unwrap_or(&0), sizes.iter().max().unwrap_or(&0));
+    printer.text(format!(
+        "{} devices with {least} to {most} samples, alpha {}, {} rounds of {} epochs",
+        args.devices, args.alpha, args.rounds, setting.settings.epochs
+    ));
+    let mut head = format!("{:18} {:>9} {:>9}", "", "accuracy", "own");
+    attacks.iter().for_each(|attack| head += &format!(" {:>11}", attack.name()));
+    printer.text(head);
+    for row in rows {
+        let mut line = format!("{:18}", row.name);
+        if let Some(clean) = last(&row.outcomes[0]) {
+            line += &format!(" {:>9} {:>9}", percent(clean.accuracy), percent(clean.own_accuracy));
+        }
+        for attacked in &row.outcomes[1..] {
+            line += &format!(" {:>11}", last(attacked).map_or("–".into(), |measured| percent(measured.accuracy)));
+        }
+        printer.text(line);
+    }
+}
+
+fn drawn(args: &Args, rows: &[Row], attacks: &[AttackName]) -> String {
+    let rounds = f64::from(args.rounds);
+    let curve = |row: &Row, outcome: &Outcome| {
+        let point = |measured: &simulate::Measured| [f64::from(measured.round), 100.0 * measured.accuracy];
+        let mut points: Vec<[f64; 2]> = outcome.rounds.iter().map(point).collect();
+        if let [[_, only]] = points[..] {
+            points = vec![[0.0, only], [rounds, only]];
+        }
+        Curve { label: row.name.clone(), points }
+    };
+    let panel = |title: String, at: usize| Panel {
+        title,
+        x_label: "rounds".into(),
+        y_label: "accuracy, %".into(),
+        across: Across::Linear,
+        scale: Scale::FromZero { top: 100.0 },
+        curves: rows.iter().filter_map(|row| Some(curve(row, row.outcomes[at].as_ref()?))).collect(),
+    };
+    let clean = panel(format!("{} devices, alpha {}", args.devices, args.alpha), 0);
+    let attacked = attacks
+        .iter()
+        .enumerate()
+        .map(|(at, attack)| panel(format!("{} of the devices: {}", percent(args.poisoned), attack.name()), at + 1));
+    plot::svg(&std::iter::once(clean).chain(attacked).collect::<Vec<_>>())
+}

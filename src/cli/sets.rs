@@ -1,0 +1,70 @@
+//! The data of a run: opened, checked and split before the first step.
+
+use super::print::Printer;
+use super::recipe::Recipe;
+use super::run::inputs_of;
+use super::{samples, settings};
+use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
+use crate::train::artifact::Adapter;
+use crate::train::prepare::Base;
+use anyhow::{Context, Result};
+use std::sync::Arc;
+
+/// All data of a run, opened before the first step: what is wrong with them is told at once.
+pub struct Data {
+    /// What is learned and validated.
+    pub train: Arc<Dataset>,
+    /// The test data, and which samples of them are used.
+    pub test: Option<(Arc<Dataset>, Vec<usize>)>,
+    /// Which samples of `train` train.
+    pub split: Split,
+    /// What is done to a sample.
+    pub preprocessing: Preprocessing,
+    /// What is odd about the data.
+    pub findings: Vec<Finding>,
+    /// What could not be read.
+    pub skipped: data::Report,
+}
+
+impl Data {
+    /// Opens what the recipe names. `known`: the adapter whose classes come first, if classes are added to one.
+    pub fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, printer: &Printer) -> Result<Self> {
+        let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
+        let inputs = inputs_of(base);
+        let preprocessing = match known {
+            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
+            None => recipe.samples.preprocessing(&inputs, path)?,
+        };
+        let target = settings::target(recipe.loss);
+        let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        if let Some(adapter) = known {
+            options.classes = Some(samples::more_classes(adapter, path, &options)?);
+        }
+        let (train, mut skipped) = samples::open(path, &options, printer)?;
+        let findings = samples::check(&train, known.is_some(), printer)?;
+        let seed = recipe.seed.unwrap_or(0);
+        let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
+        let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
+            Some(count) => data::per_class(labels, &samples, count, seed),
+            None => Ok(samples),
+        };
+        split.train = limited(train.labels(), split.train)?;
+        split.validation = limited(train.labels(), split.validation)?;
+        let test = match &recipe.test {
+            Some(path) => {
+                let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
+                let options = data::Options { classes, ..options };
+                let (test, more) = samples::open(path, &options, printer)?;
+                skipped.skipped.extend(more.skipped);
+                let samples = limited(test.labels(), (0..test.len()).collect())?;
+                Some((test, samples))
+            }
+            None => None,
+        };
+        Ok(Self { train, test, split, preprocessing, findings, skipped })
+    }
+
+    pub fn labels(&self) -> &Labels {
+        self.train.labels()
+    }
+}

@@ -1,0 +1,96 @@
+//! `edgetune-fleet simulate` on real photographs and a real model: what is compared comes out in the order that it must.
+
+use edgetune::engine::{self, Choice};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A folder with a recipe of LoRA and a head, and photographs of three classes.
+fn place() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, skip, count) in [("train", 0, 30), ("test", 60, 20)] {
+        for class in ["airplane", "frog", "truck"] {
+            let mut files: Vec<PathBuf> = fs::read_dir(project("models/cifar10/train").join(class))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            files.sort();
+            let to = folder.path().join(set).join(class);
+            fs::create_dir_all(&to).unwrap();
+            for file in files.iter().skip(skip).take(count) {
+                std::os::unix::fs::symlink(file, to.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    let recipe = format!(
+        "model = \"{}\"\ndata = \"train\"\ntest = \"test\"\ntrain = [\"head\"]\nepochs = 2\nbatch = 8\nlr = 0.002\n[adapter]\n\
+         method = \"lora\"\nrank = 4\ntargets = [\"*_conv_head*\"]\n[samples]\nsize = \"224\"\nscale = \"1\"\nmean = \"127\"\nstd = \"128\"\n",
+        project("models/efficientnet_lite0/model.onnx").display()
+    );
+    fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    folder
+}
+
+fn simulate(folder: &Path, options: &str) -> Output {
+    let mut choice = Choice::new(None, |_| None);
+    choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
+    let library = engine::load_or_install(&choice, &mut |_| {}).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"));
+    command.args(["simulate", "recipe.toml", "--cache", "cache"]).args(options.split_whitespace());
+    command.current_dir(folder).env("ORT_DYLIB_PATH", &library.path).output().unwrap()
+}
+
+fn simulated(folder: &Path, options: &str) -> Value {
+    let output = simulate(folder, &format!("{options} --json"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The last accuracy of a row: without an attack, or with the first.
+fn accuracy(found: &Value, name: &str, attacked: bool) -> f64 {
+    let row = found["rows"].as_array().unwrap().iter().find(|row| row["name"] == name).expect(name);
+    let outcome = if attacked { &row["attacked"][0] } else { &row["clean"] };
+    outcome["rounds"].as_array().unwrap().last().unwrap()["accuracy"].as_f64().unwrap()
+}
+
+#[test]
+fn what_is_learned_together_is_worth_more_and_an_attack_costs_the_mean_more_than_the_median() {
+    let folder = place();
+    let options = "--devices 6 --alpha 0.3 --rounds 3 --samples-min 3 --poisoned 0.2 --attack scale --rule mean --rule median --plot rounds.svg";
+    let found = simulated(folder.path(), options);
+    let (alone, mean, together) = (
+        accuracy(&found, "alone", false),
+        accuracy(&found, "mean (exact)", false),
+        accuracy(&found, "together", false),
+    );
+    assert!(together > alone + 0.1, "alone {alone}, together {together}");
+    assert!(mean > alone, "alone {alone}, mean {mean}");
+    assert_eq!(found["samples"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>(), 90);
+    let lost = |name: &str| accuracy(&found, name, false) - accuracy(&found, name, true);
+    assert!(lost("mean (exact)") > lost("median") + 0.05, "{} {}", lost("mean (exact)"), lost("median"));
+    let plot = fs::read_to_string(folder.path().join("rounds.svg")).unwrap();
+    assert!(plot.contains("mean of factors") && plot.contains("scale") && plot.trim_end().ends_with("</svg>"));
+    assert_eq!(found, simulated(folder.path(), options), "the seed decides everything");
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused_with_the_remedy() {
+    let folder = place();
+    for (options, told) in [
+        ("--devices 500", "fewer --devices"),
+        ("--alpha 0", "--alpha 0"),
+        ("--poisoned 1.5", "--poisoned 1.5"),
+        ("--rounds 0", "--rounds 0"),
+        ("--rule best", "`best` is no rule"),
+        ("--test nowhere", "nowhere"),
+    ] {
+        let output = simulate(folder.path(), options);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(told), "{options}: {said}");
+    }
+}
