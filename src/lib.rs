@@ -9,6 +9,8 @@ pub mod mapped;
 #[cfg(feature = "device")]
 pub mod factor;
 #[cfg(feature = "device")]
+pub mod evidence;
+#[cfg(feature = "device")]
 pub mod graph;
 #[cfg(feature = "device")]
 pub mod onnx;

@@ -5,14 +5,13 @@
 
 use super::adapters::{append, whole_lines};
 use super::config::Unanswered;
+use crate::evidence::falls_below;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
 const FILE: &str = "feedback.jsonl";
-/// Alternatives that the test weighs against what was promised.
-const ALTERNATIVES: u32 = 64;
 /// The normal distribution's quantile of the promise's lower bound: one in twenty promises is lower.
 const PROMISE_Z: f64 = 1.645;
 
@@ -123,27 +122,13 @@ impl Feedback {
     }
 }
 
-/// Whether `right` of `of` predictions show that an adapter is worse than it promised.
+/// Whether `right` of `of` predictions show that an adapter is worse than it promised; may be asked after every answer
+/// ([`falls_below`]).
 ///
 /// The promise is the lower end of Wilson's interval ("Probable inference, the law of succession, and statistical
-/// inference", 1927) of its accuracy on held-out samples. Against it stand accuracies below, spread evenly: under the promise or
-/// any better accuracy, the mean of their likelihood ratios is a non-negative supermartingale, which ever exceeds
-/// 1 / (1 − `confidence`) with a probability of at most 1 − `confidence`, however often it is looked at (Ville, "Étude
-/// critique de la notion de collectif", 1939; Robbins, "Statistical methods related to the law of the iterated logarithm", 1970).
-pub fn falls_short(promise: &Promise, (right, of): (u64, u64), confidence: f64) -> bool {
-    let promised = wilson_lower(promise.right, promise.samples);
-    if promised <= 0.0 || of == 0 {
-        return false;
-    }
-    let (right, wrong) = (right as f64, of.saturating_sub(right) as f64);
-    let ratios = (0..ALTERNATIVES).map(|index| {
-        let accuracy = promised * (f64::from(index) + 0.5) / f64::from(ALTERNATIVES);
-        right * (accuracy / promised).ln() + wrong * ((1.0 - accuracy) / (1.0 - promised)).ln()
-    });
-    let ratios: Vec<f64> = ratios.collect();
-    let largest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mean = ratios.iter().map(|ratio| (ratio - largest).exp()).sum::<f64>() / f64::from(ALTERNATIVES);
-    largest + mean.ln() > -(1.0 - confidence).ln()
+/// inference", 1927) of its accuracy on held-out samples.
+pub fn falls_short(promise: &Promise, counted: (u64, u64), confidence: f64) -> bool {
+    falls_below(wilson_lower(promise.right, promise.samples), counted, confidence)
 }
 
 /// The lower end of Wilson's interval for `right` of `of`.

@@ -9,6 +9,8 @@
 mod api;
 pub mod db;
 mod limit;
+pub mod rollout;
+mod rollouts;
 mod rounds;
 mod serve;
 mod store;
@@ -29,6 +31,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use store::adapter_key;
 use tokio::sync::Semaphore;
 
@@ -88,6 +91,8 @@ pub struct Fleet {
     known: Mutex<HashMap<String, Arc<Known>>>,
 }
 
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What devices may send.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
@@ -99,11 +104,19 @@ pub struct Limits {
     pub staleness: Staleness,
     /// Requests of an address a second, in the long run.
     pub requests_per_s: f64,
+    /// How long devices may believe what they are told of a release.
+    pub release_life: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { delta_bytes_max: 16 << 20, norm_max: 1e4, staleness: Staleness::default(), requests_per_s: 200.0 }
+        Self {
+            delta_bytes_max: 16 << 20,
+            norm_max: 1e4,
+            staleness: Staleness::default(),
+            requests_per_s: 200.0,
+            release_life: WEEK,
+        }
     }
 }
 

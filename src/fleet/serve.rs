@@ -1,7 +1,7 @@
 //! From settings to a server that answers, and its end.
 
 use super::tls::{Identity, choose_cryptography, read_secret, write_secret};
-use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, rounds};
+use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, rollouts, rounds};
 use crate::delta::KeyPair;
 use crate::sync::wire::Hex;
 use axum::Router;
@@ -37,6 +37,8 @@ pub struct Settings {
 const ROOM: usize = 16;
 /// How often a replica looks for closed rounds.
 const LOOKED: Duration = Duration::from_millis(500);
+/// Rollouts are looked at with every so many of these looks: it takes all devices of a channel.
+const ROLLOUTS: u64 = 4;
 /// How long requests may go on after the end has been asked for.
 const GRACE: Duration = Duration::from_secs(20);
 /// Requests of an address at once, in seconds of its rate.
@@ -164,13 +166,18 @@ async fn served(
     ended.map_err(Error::Socket)
 }
 
-/// Turns closed rounds, for ever.
+/// Turns closed rounds and rollouts, for ever.
 async fn work(fleet: Arc<Fleet>) {
-    loop {
+    for look in 0u64.. {
         match rounds::turn(&fleet).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => tracing::error!("a round: {error}"),
+        }
+        if look.is_multiple_of(ROLLOUTS)
+            && let Err(error) = rollouts::turn(&fleet).await
+        {
+            tracing::error!("a rollout: {error}");
         }
         tokio::time::sleep(LOOKED).await;
     }

@@ -68,9 +68,14 @@ impl Server {
 
     /// A channel with a first release.
     pub fn channel(&self, rule: &str) -> String {
+        self.staged_channel(&format!("rule={rule}&stages=100"))
+    }
+
+    /// A channel whose releases are rolled out as the query says.
+    pub fn staged_channel(&self, query: &str) -> String {
         let (name, key) = (unique("channel"), KeyPair::from_secret(&[1; 32]));
         let first = delta_of(&header(), &vec![0.0; 640], &key);
-        let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?rule={rule}"), &first);
+        let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?{query}"), &first);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         name
     }
@@ -116,7 +121,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Path, options: &[&str]) -> (Child, String) {
+pub fn spawn(folder: &Path, options: &[&str]) -> (Child, String) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
         .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder)

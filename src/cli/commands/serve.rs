@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Serve until SIGTERM
 #[derive(Debug, ClapArgs)]
@@ -56,6 +56,9 @@ pub struct Args {
     /// Requests that an address may make a second, in the long run
     #[arg(long, value_name = "N", default_value_t = Limits::default().requests_per_s)]
     requests_per_s: f64,
+    /// Days that devices may believe what they are told of a release; then somebody is holding newer words back
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    release_life: u64,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
@@ -75,6 +78,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         delta_bytes_max: args.delta_bytes_max,
         norm_max: args.norm_max,
         requests_per_s: args.requests_per_s,
+        release_life: Duration::from_secs(args.release_life * 24 * 3600),
         ..Limits::default()
     };
     let settings = Settings {

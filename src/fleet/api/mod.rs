@@ -9,6 +9,7 @@ mod health;
 mod operator;
 mod problem;
 mod releases;
+mod rollouts;
 mod uploads;
 
 use super::{Counts, Fleet};
@@ -45,6 +46,9 @@ type Answer<T> = Result<T, Problem>;
         operator::add_channel,
         operator::channels,
         operator::close_round,
+        rollouts::publish,
+        rollouts::releases,
+        rollouts::steer,
         operator::audit,
         health::alive,
         health::ready,
@@ -78,6 +82,9 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/v1/admin/channels", get(operator::channels))
         .route("/v1/admin/channels/{name}", post(operator::add_channel))
         .route("/v1/admin/channels/{name}/close", post(operator::close_round))
+        .route("/v1/admin/channels/{name}/release", post(rollouts::publish))
+        .route("/v1/admin/channels/{name}/releases", get(rollouts::releases))
+        .route("/v1/admin/channels/{name}/rollout", post(rollouts::steer))
         .route("/v1/admin/audit", get(operator::audit))
         .route("/openapi.json", get(document))
         .fallback(|| async { Problem::not_found("this path") })

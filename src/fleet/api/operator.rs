@@ -4,9 +4,10 @@ use super::asked::Operator;
 use super::uploads::hash;
 use super::{Answer, Problem, Shared};
 use crate::delta::{self, Delta};
-use crate::fleet::db::Channel;
+use crate::fleet::db::{Channel, NewRelease};
+use crate::fleet::rollout::Stages;
 use crate::fleet::store::adapter_key;
-use crate::fleet::{Combining, Known};
+use crate::fleet::{Combining, Fleet, Known, rollouts};
 use crate::sync::wire::{self, Hex, is_name};
 use axum::Json;
 use axum::body::{Body, to_bytes};
@@ -52,8 +53,14 @@ pub(super) struct ChannelRow {
     rule: String,
     /// Deltas that count in the round.
     deltas: usize,
-    /// Why the last round came to nothing.
+    /// Why the last round came to nothing, or the last release was taken back.
     problem: Option<String>,
+    /// How far the newest release is: `rolling`, `paused`, `held` or `done`.
+    rollout: String,
+    /// The part of the devices that is offered it; none where it is held.
+    percent: u8,
+    /// Whether new releases are held.
+    pinned: bool,
 }
 
 /// A line of the audit log.
@@ -79,10 +86,38 @@ pub(super) struct NewChannel {
     /// `mean`, `median`, `trimmed:PART`, with `,clip` for a bound of the norms.
     #[serde(default = "mean")]
     rule: String,
+    /// Parts of the devices that get a new release one after another, in per cent; `100` is all at once.
+    #[serde(default = "stages")]
+    stages: String,
+    /// Seconds that a stage lasts at least.
+    #[serde(default = "stage_s")]
+    stage_s: u32,
+    /// Devices that must have reported before the next stage, where as many have the release.
+    #[serde(default = "stage_reports")]
+    stage_reports: u32,
+    /// Share of the devices that may refuse a release without it being halted, 0 to below 1.
+    #[serde(default = "tolerated")]
+    tolerated: f64,
 }
 
 fn mean() -> String {
     "mean".into()
+}
+
+fn stages() -> String {
+    Stages::default().to_string()
+}
+
+fn stage_s() -> u32 {
+    3600
+}
+
+fn stage_reports() -> u32 {
+    20
+}
+
+fn tolerated() -> f64 {
+    0.25
 }
 
 /// Make a one-time token for a device
@@ -142,22 +177,36 @@ pub(super) async fn add_channel(
     new: Result<Query<NewChannel>, QueryRejection>,
     body: Body,
 ) -> Answer<Json<ChannelRow>> {
-    let Query(NewChannel { rule }) = new.map_err(Problem::form)?;
+    let Query(NewChannel { rule, stages, stage_s, stage_reports, tolerated }) = new.map_err(Problem::form)?;
     let rule: Combining = rule.parse().map_err(Problem::form)?;
+    let stages: Stages = stages.parse().map_err(Problem::form)?;
+    if !(0.0..1.0).contains(&tolerated) {
+        return Err(Problem::form(format!("tolerated `{tolerated}`: give a share from 0 to below 1, such as 0.25")));
+    }
     if !is_name(&name) {
         return Err(Problem::form("the channel's name is empty, over 64 bytes or has control characters"));
     }
-    let _room = fleet.room.acquire().await.ok();
-    let bytes_max = fleet.limits.delta_bytes_max;
-    let bytes = to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))?;
-    let base = Delta::parse(&bytes).map_err(Problem::delta)?.header().base;
-    Known::of(&bytes).map_err(Problem::delta)?;
-    // Signed by the server, whoever has signed it before: devices know its key only.
-    let signed = delta::sign(&bytes, &fleet.key).map_err(Problem::delta)?;
-    let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
-    fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
-    let (base, state, rule) = (Hex(base).to_string(), "open".into(), rule.to_string());
-    let channel = Channel { name, base, adapter, length, version: 1, round: 1, state, rule, problem: String::new() };
+    let (base, release) = sent(&fleet, body).await?;
+    let channel = Channel {
+        name,
+        base,
+        adapter: release.adapter,
+        length: release.length,
+        version: 1,
+        round: 1,
+        state: "open".into(),
+        rule: rule.to_string(),
+        problem: String::new(),
+        stages: stages.to_string(),
+        stage_ms: i64::from(stage_s) * 1000,
+        stage_reports: stage_reports.into(),
+        tolerated,
+        rollout: "done".into(),
+        stage: 0,
+        stage_began_ms: 0,
+        previous: 1,
+        pinned: false,
+    };
     if !fleet.db.add_channel(&channel, fleet.now_ms()).await? {
         return Err(Problem::conflict("there is a channel of that name; choose another"));
     }
@@ -165,10 +214,25 @@ pub(super) async fn add_channel(
     Ok(Json(row(channel, 0)))
 }
 
+/// An operator's delta: looked at, signed by the server whoever has signed it before (devices know its key only), and stored. With
+/// the base that it belongs to.
+pub(super) async fn sent(fleet: &Fleet, body: Body) -> Answer<(String, NewRelease)> {
+    let _room = fleet.room.acquire().await.ok();
+    let bytes_max = fleet.limits.delta_bytes_max;
+    let bytes = to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))?;
+    let base = Delta::parse(&bytes).map_err(Problem::delta)?.header().base;
+    Known::of(&bytes).map_err(Problem::delta)?;
+    let signed = delta::sign(&bytes, &fleet.key).map_err(Problem::delta)?;
+    let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
+    fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
+    Ok((Hex(base).to_string(), NewRelease { adapter, length, devices: 0 }))
+}
+
 fn row(channel: Channel, deltas: usize) -> ChannelRow {
-    let Channel { name, base, adapter, version, round, state, rule, problem, .. } = channel;
+    let percent = if channel.rollout == "done" { 100 } else { rollouts::stages(&channel).percent(channel.stage) };
+    let Channel { name, base, adapter, version, round, state, rule, problem, rollout, pinned, .. } = channel;
     let problem = Some(problem).filter(|problem| !problem.is_empty());
-    ChannelRow { name, base, adapter, version, round, state, rule, deltas, problem }
+    ChannelRow { name, base, adapter, version, round, state, rule, deltas, problem, rollout, percent, pinned }
 }
 
 /// The channels

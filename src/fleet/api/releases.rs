@@ -3,6 +3,7 @@
 use super::asked::Device;
 use super::uploads::{JSON_BYTES_MAX, hash, json};
 use super::{Answer, Problem, Shared};
+use crate::fleet::rollouts;
 use crate::fleet::store::adapter_key;
 use crate::sync::wire::{self, Hex, Release, Report, Verdict, is_name};
 use axum::Json;
@@ -10,35 +11,45 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// The current release of a channel
+/// The release of a channel that this device is to use
 #[utoipa::path(get, path = "/v1/releases/{channel}", params(("channel" = String, Path)),
     responses((status = 200, body = Release), (status = 304), (status = 404, body = wire::Problem)))]
 pub(super) async fn current(
     State(fleet): Shared,
     Path(name): Path<String>,
     headers: HeaderMap,
-    _device: Device<0>,
+    device: Device<0>,
 ) -> Answer<Response> {
     let none = || Problem::not_found("this channel; ask an operator which there are");
     if !is_name(&name) {
         return Err(none());
     }
     let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
-    let tag = format!("\"{}-{}\"", channel.version, channel.round);
+    let (version, adapter, length) = match rollouts::is_offered(&channel, &device.key.to_string()) {
+        true => (channel.version, channel.adapter, channel.length),
+        false => {
+            let previous = fleet.db.release(&name, channel.previous).await?.ok_or_else(none)?;
+            (previous.version, previous.adapter, previous.length)
+        }
+    };
+    let tag = format!("\"{version}-{}\"", channel.round);
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     if known {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let parsed = |text: &str| text.parse::<Hex<32>>().map_err(|error| Problem::form(format!("the database: {error}")));
+    let life_ms = u64::try_from(fleet.limits.release_life.as_millis()).unwrap_or(u64::MAX);
     let release = Release {
         base: parsed(&channel.base)?,
-        adapter: parsed(&channel.adapter)?,
-        version: channel.version as u64,
-        length: channel.length as u64,
+        adapter: parsed(&adapter)?,
+        version: version as u64,
+        length: length as u64,
         round: u32::try_from(channel.round).ok(),
         channel: channel.name,
+        expires_ms: (fleet.now_ms() as u64).saturating_add(life_ms),
+        signature: Hex([0; 64]),
     };
-    Ok(([(header::ETAG, tag)], Json(release)).into_response())
+    Ok(([(header::ETAG, tag)], Json(release.signed(&fleet.key))).into_response())
 }
 
 /// The bytes of an adapter that is or was released

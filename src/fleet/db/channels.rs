@@ -1,10 +1,11 @@
 //! Channels: what devices use now, the round that is open, and who is combining one that has closed.
 
+use super::rollouts::{BEGIN_ROLLOUT, begun};
 use super::{Db, Result};
 use sqlx::Row;
 
 /// A channel and its current release.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
     /// Its name.
     pub name: String,
@@ -22,15 +23,33 @@ pub struct Channel {
     pub state: String,
     /// How deltas are combined.
     pub rule: String,
-    /// Why the last round came to nothing; empty otherwise.
+    /// Why the last round came to nothing, or the last release was taken back; empty otherwise.
     pub problem: String,
+    /// Stages of a rollout, as a text.
+    pub stages: String,
+    /// How long a stage lasts at least, in milliseconds.
+    pub stage_ms: i64,
+    /// Reports that the next stage waits for.
+    pub stage_reports: i64,
+    /// Share of the devices that may refuse a release.
+    pub tolerated: f64,
+    /// How far the newest release is: `rolling`, `paused`, `held` (nobody is offered it yet) or `done`.
+    pub rollout: String,
+    /// The stage, from 0.
+    pub stage: i64,
+    /// When that began.
+    pub stage_began_ms: i64,
+    /// The version of those that are not offered the newest.
+    pub previous: i64,
+    /// Whether new releases are held.
+    pub pinned: bool,
 }
 
 /// All channels.
 pub type Channels = Vec<Channel>;
 
 /// A round that this replica combines.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Closing {
     /// The channel as it was when the round was claimed.
     pub channel: Channel,
@@ -49,7 +68,8 @@ pub struct NewRelease {
     pub devices: i64,
 }
 
-const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem FROM channels";
+const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem, stages, stage_ms, stage_reports, \
+                       tolerated, rollout, stage, stage_began_ms, previous, pinned FROM channels";
 
 fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
     Ok(Channel {
@@ -62,6 +82,15 @@ fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
         state: row.try_get(6)?,
         rule: row.try_get(7)?,
         problem: row.try_get(8)?,
+        stages: row.try_get(9)?,
+        stage_ms: row.try_get(10)?,
+        stage_reports: row.try_get(11)?,
+        tolerated: row.try_get(12)?,
+        rollout: row.try_get(13)?,
+        stage: row.try_get(14)?,
+        stage_began_ms: row.try_get(15)?,
+        previous: row.try_get(16)?,
+        pinned: row.try_get::<i64, _>(17)? != 0,
     })
 }
 
@@ -73,14 +102,18 @@ impl Db {
     pub async fn add_channel(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
         let added = sqlx::query(
-            "INSERT INTO channels (name, base, adapter, length, version, round, state, rule) \
-             VALUES ($1, $2, $3, $4, 1, 1, 'open', $5) ON CONFLICT DO NOTHING",
+            "INSERT INTO channels (name, base, adapter, length, version, round, state, rule, stages, stage_ms, stage_reports, \
+             tolerated) VALUES ($1, $2, $3, $4, 1, 1, 'open', $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(&channel.name)
         .bind(&channel.base)
         .bind(&channel.adapter)
         .bind(channel.length)
         .bind(&channel.rule)
+        .bind(&channel.stages)
+        .bind(channel.stage_ms)
+        .bind(channel.stage_reports)
+        .bind(channel.tolerated)
         .execute(&mut *transaction)
         .await?;
         if added.rows_affected() == 0 {
@@ -168,29 +201,24 @@ impl Db {
     /// The database's.
     pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
-        let finished = sqlx::query(
-            "UPDATE channels SET adapter = $1, length = $2, version = version + 1, round = round + 1, state = 'open', \
-             problem = '', claimed_by = '', claimed_until_ms = 0 WHERE claimed_by = $3 AND state = 'closing'",
-        )
-        .bind(&release.adapter)
-        .bind(release.length)
-        .bind(&closing.claim)
-        .execute(&mut *transaction)
-        .await?;
-        if finished.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices) \
-                     VALUES ($1, $2, $3, $4, $5, $6)";
-        sqlx::query(query)
-            .bind(&closing.channel.name)
-            .bind(closing.channel.version + 1)
+        let query = format!(
+            "UPDATE channels SET {BEGIN_ROLLOUT}, round = round + 1, state = 'open', claimed_by = '', claimed_until_ms = 0 \
+             WHERE claimed_by = $4 AND state = 'closing'"
+        );
+        let finished = sqlx::query(&query)
             .bind(&release.adapter)
             .bind(release.length)
             .bind(now_ms)
-            .bind(release.devices)
+            .bind(&closing.claim)
             .execute(&mut *transaction)
             .await?;
+        if finished.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let name = &closing.channel.name;
+        let row =
+            sqlx::query("SELECT version FROM channels WHERE name = $1").bind(name).fetch_one(&mut *transaction).await?;
+        begun(&mut transaction, name, row.try_get(0)?, release, now_ms).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -7,10 +7,12 @@
 mod channels;
 mod devices;
 mod reports;
+mod rollouts;
 mod uploads;
 
 pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
+pub use rollouts::{Released, Reported};
 pub use uploads::{Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
@@ -23,6 +25,10 @@ use std::time::Duration;
 const CONNECTIONS: u32 = 8;
 /// How long a request waits for one of them.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// All changes of the tables since the first, in order.
+const MIGRATIONS: [(i64, &str, &str); 2] =
+    [(1, "tables", include_str!("migrations/1.sql")), (2, "rollouts", include_str!("migrations/2.sql"))];
 
 /// What the database said.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +75,10 @@ impl Db {
             // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         }
-        let first = Migration::new(
-            1,
-            Cow::Borrowed("tables"),
-            MigrationType::Simple,
-            Cow::Borrowed(include_str!("migrations/1.sql")),
-            false,
-        );
-        let migrator = Migrator { migrations: Cow::Owned(vec![first]), ..Migrator::DEFAULT };
+        let migrations = MIGRATIONS.map(|(number, what, sql)| {
+            Migration::new(number, Cow::Borrowed(what), MigrationType::Simple, Cow::Borrowed(sql), false)
+        });
+        let migrator = Migrator { migrations: Cow::Owned(migrations.to_vec()), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
         Ok(Self { pool })
     }

@@ -70,26 +70,6 @@ pub struct UploadState {
     pub accepted: bool,
 }
 
-/// `GET /v1/releases/CHANNEL`: what the devices of a channel are to use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "fleet", derive(ToSchema))]
-pub struct Release {
-    /// The channel.
-    pub channel: String,
-    /// Counts up with every release of the channel.
-    pub version: u64,
-    /// Hash of the base.
-    #[cfg_attr(feature = "fleet", schema(value_type = String))]
-    pub base: Hex<32>,
-    /// BLAKE3 of the adapter's bytes, which `GET /v1/adapters/HASH` gives.
-    #[cfg_attr(feature = "fleet", schema(value_type = String))]
-    pub adapter: Hex<32>,
-    /// Its bytes.
-    pub length: u64,
-    /// The round that devices learn for.
-    pub round: Option<u32>,
-}
-
 /// `POST /v1/reports`: what became of a release on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "fleet", derive(ToSchema))]

@@ -24,15 +24,37 @@
 //! refused once, and its second request counts. What the server says is believed only as long as nobody says otherwise; the
 //! worst that a liar on the line can do is to have one more request refused.
 //!
+//! # What is to be used is the fleet's own word, and a fresh one
+//!
+//! What the server says of a channel ([`Release`]) is signed by the key that it told at enrolment, so a line that is not TLS, a
+//! proxy or a store cannot put words into its mouth:
+//!
+//! ```text
+//! edgetune release 1
+//! CHANNEL
+//! VERSION          counts up, also where the fleet goes back to an older adapter: what is lower than was seen is refused (rollback)
+//! BASE             what the adapter belongs to
+//! ADAPTER          BLAKE3 of its bytes: what is downloaded is this or nothing (mix and match)
+//! LENGTH           so that nobody can send without end
+//! ROUND            that devices learn for; `-` for none
+//! EXPIRES          milliseconds since 1970: who holds newer words back is found out by then (freeze)
+//! ```
+//!
+//! These are the ideas of The Update Framework (its sections on attacks name them), with one role and one file for its four: the
+//! server makes releases while it runs, so its key is online whatever is signed with it, and an adapter is signed itself. The
+//! crate `tough` reads TUF's repositories of files with their root, snapshot and timestamp; it would be the larger part of the
+//! client. An answer that nothing has changed (304) is not signed: a device asks for the whole once half of the time is over.
+//!
 //! Nothing here is secret: the line is to be TLS all the same, for the sake of what is learned.
 
 mod hex;
 mod messages;
+mod release;
 mod signed;
 
 pub use hex::Hex;
 pub use messages::{
-    CHUNK_BYTES, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Release, Report, TimeRefused, Upload, UploadState, Verdict,
-    is_name,
+    CHUNK_BYTES, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Report, TimeRefused, Upload, UploadState, Verdict, is_name,
 };
+pub use release::{Distrusted, Release};
 pub use signed::{CLOCK_TOLERANCE_MS, Refused, Signed, Times, admit};

@@ -1,0 +1,189 @@
+//! What operators do with releases: publish, look at their rollout, and steer it.
+
+use super::asked::Operator;
+use super::operator::sent;
+use super::{Answer, Problem, Shared};
+use crate::fleet::db::Channel;
+use crate::fleet::{Fleet, rollouts};
+use crate::sync::wire::{self, is_name};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Rows of one answer.
+const ROWS: i64 = 100;
+
+/// A release, for people.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReleaseRow {
+    version: i64,
+    adapter: String,
+    length: i64,
+    created_ms: i64,
+    /// Devices whose deltas are in it; 0 for an operator's.
+    devices: i64,
+    /// `rolling`, `done`, `halted`, `replaced` or `back` (an older adapter again).
+    outcome: String,
+    /// Why it was halted.
+    reason: Option<String>,
+    /// What devices have said of it.
+    reports: Reports,
+}
+
+/// Reports of a release; of the newest, those of devices that are offered it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reports {
+    /// Devices that are offered it; the newest release's alone.
+    offered: Option<u64>,
+    activated: u64,
+    /// Rejected by their own gate, or failed.
+    refused: u64,
+    /// Devices whose accuracy is higher than before.
+    better: u64,
+    /// Devices whose accuracy is lower.
+    worse: u64,
+}
+
+/// What is done to a rollout.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Action {
+    /// Take no further step; who has the release keeps it.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Begin the next stage now, or finish behind the last.
+    Advance,
+    /// Give all devices the adapter of `version`, or of the last release that all had.
+    Rollback,
+    /// Hold new releases back.
+    Pin,
+    /// Let new releases go out, and one that was held begin.
+    Unpin,
+}
+
+/// Which of them, and to what.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Wanted {
+    /// What is to be done.
+    #[serde(rename = "do")]
+    #[param(rename = "do")]
+    action: Action,
+    /// For `rollback`.
+    version: Option<i64>,
+}
+
+async fn channel_of(fleet: &Fleet, name: String) -> Answer<Channel> {
+    let none = || Problem::not_found("this channel");
+    let name = Some(name).filter(|name| is_name(name)).ok_or_else(none)?;
+    fleet.db.channel(&name).await?.ok_or_else(none)
+}
+
+fn changed() -> Problem {
+    Problem::conflict("the channel has changed meanwhile, or is not in a state for this; look at it again")
+}
+
+/// Publish a delta as a channel's next release, which is rolled out
+#[utoipa::path(post, path = "/v1/admin/channels/{name}/release", params(("name" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 202), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem), (status = 422, body = wire::Problem)))]
+pub(super) async fn publish(
+    State(fleet): Shared,
+    Path(name): Path<String>,
+    _: Operator,
+    body: Body,
+) -> Answer<StatusCode> {
+    let channel = channel_of(&fleet, name).await?;
+    let (base, release) = sent(&fleet, body).await?;
+    if base != channel.base {
+        return Err(Problem::conflict(format!("the delta is for the base {base}, the channel for {}", channel.base)));
+    }
+    if !fleet.db.publish(&channel, &release, fleet.now_ms()).await? {
+        return Err(changed());
+    }
+    let detail = format!("{}: version {}", channel.name, channel.version + 1);
+    fleet.audit("operator", "released", &detail).await;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The last releases of a channel, newest first, and how far the newest is
+#[utoipa::path(get, path = "/v1/admin/channels/{name}/releases", params(("name" = String, Path)),
+    responses((status = 200, body = Vec<ReleaseRow>), (status = 404, body = wire::Problem)))]
+pub(super) async fn releases(
+    State(fleet): Shared,
+    Path(name): Path<String>,
+    _: Operator,
+) -> Answer<Json<Vec<ReleaseRow>>> {
+    let channel = channel_of(&fleet, name).await?;
+    let mut rows = Vec::new();
+    for release in fleet.db.releases(&channel.name, i64::MAX, ROWS).await? {
+        let (tally, offered) = match release.version == channel.version {
+            true => (rollouts::tally(&fleet, &channel).await?, Some(rollouts::members(&fleet, &channel).await?)),
+            false => (rollouts::tally_of_all(&fleet, &channel.name, release.version).await?, None),
+        };
+        rows.push(ReleaseRow {
+            version: release.version,
+            adapter: release.adapter,
+            length: release.length,
+            created_ms: release.created_ms,
+            devices: release.devices,
+            outcome: release.outcome,
+            reason: Some(release.reason).filter(|reason| !reason.is_empty()),
+            reports: Reports {
+                offered,
+                activated: tally.activated,
+                refused: tally.refused,
+                better: tally.better,
+                worse: tally.worse,
+            },
+        });
+    }
+    Ok(Json(rows))
+}
+
+/// Pause, resume, advance or roll back what is rolled out; pin a channel
+#[utoipa::path(post, path = "/v1/admin/channels/{name}/rollout", params(("name" = String, Path), Wanted),
+    responses((status = 204), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem)))]
+pub(super) async fn steer(
+    State(fleet): Shared,
+    Path(name): Path<String>,
+    _: Operator,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<StatusCode> {
+    let Query(Wanted { action, version }) = wanted.map_err(Problem::form)?;
+    let channel = channel_of(&fleet, name).await?;
+    let now_ms = fleet.now_ms();
+    let (db, name) = (&fleet.db, &channel.name);
+    let (what, done) = match action {
+        Action::Pause => ("rollout paused", db.turn_rollout(&channel, "rolling", "paused", now_ms).await?),
+        Action::Resume => ("rollout resumed", db.turn_rollout(&channel, "paused", "rolling", now_ms).await?),
+        Action::Advance if channel.stage + 1 < rollouts::stages(&channel).count() => {
+            ("rollout advanced", db.advance_rollout(&channel, now_ms).await?)
+        }
+        Action::Advance => ("rollout finished", db.finish_rollout(&channel).await?),
+        Action::Pin => ("pinned", db.pin(name, true).await?),
+        Action::Unpin => {
+            let unpinned = db.pin(name, false).await?;
+            db.turn_rollout(&channel, "held", "rolling", now_ms).await?;
+            ("unpinned", unpinned)
+        }
+        Action::Rollback => {
+            let to = version.unwrap_or(if channel.rollout == "done" { channel.version - 1 } else { channel.previous });
+            let to =
+                db.release(name, to).await?.ok_or_else(|| Problem::not_found("this version; look at the releases"))?;
+            if !rollouts::back(&fleet, &channel, &to, None, "operator").await? {
+                return Err(changed());
+            }
+            return Ok(StatusCode::NO_CONTENT);
+        }
+    };
+    if !done {
+        return Err(changed());
+    }
+    fleet.audit("operator", what, &format!("{name}: version {}", channel.version)).await;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,275 @@
+//! Rollouts: how far a channel's newest release is, what devices have said of it, and the steps that replicas take, each of
+//! which changes a row only as long as that is as expected.
+
+use super::{Channel, Db, NewRelease, Result};
+use sqlx::Row;
+
+/// A release of a channel, past or present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Counts the channel's releases.
+    pub version: i64,
+    /// BLAKE3 of the adapter's bytes.
+    pub adapter: String,
+    /// Its bytes.
+    pub length: i64,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: i64,
+    /// Devices whose deltas are in it; 0 for an operator's.
+    pub devices: i64,
+    /// `rolling`, `done`, `halted`, `replaced` or `back`.
+    pub outcome: String,
+    /// Why it was halted; empty otherwise.
+    pub reason: String,
+}
+
+/// What one device said of a release.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reported {
+    /// The device's key.
+    pub device: String,
+    /// Whether it is in use there.
+    pub activated: bool,
+    /// Part of the held-out samples that were right before and with it.
+    pub accuracy: Option<[f64; 2]>,
+}
+
+const RELEASED: &str = "SELECT version, adapter, length, created_ms, devices, outcome, reason FROM releases";
+
+fn released(row: &sqlx::any::AnyRow) -> Result<Released> {
+    Ok(Released {
+        version: row.try_get(0)?,
+        adapter: row.try_get(1)?,
+        length: row.try_get(2)?,
+        created_ms: row.try_get(3)?,
+        devices: row.try_get(4)?,
+        outcome: row.try_get(5)?,
+        reason: row.try_get(6)?,
+    })
+}
+
+impl Db {
+    /// One release of a channel.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Released>> {
+        let query = format!("{RELEASED} WHERE channel = $1 AND version = $2");
+        let row = sqlx::query(&query).bind(channel).bind(version).fetch_optional(&self.pool).await?;
+        row.as_ref().map(released).transpose()
+    }
+
+    /// The last releases of a channel before version `before`, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Released>> {
+        let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
+        let rows = sqlx::query(&query).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
+        rows.iter().map(released).collect()
+    }
+
+    /// What devices that are still enrolled have said of a release.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn reported(&self, channel: &str, version: i64) -> Result<Vec<Reported>> {
+        let rows = sqlx::query(
+            "SELECT r.device, r.verdict, r.accuracy_before, r.accuracy_after FROM reports r JOIN devices d ON d.key = r.device \
+             WHERE r.channel = $1 AND r.version = $2 AND d.revoked_ms = 0",
+        )
+        .bind(channel)
+        .bind(version)
+        .fetch_all(&self.pool)
+        .await?;
+        let reported = |row: &sqlx::any::AnyRow| {
+            let (verdict, accuracy): (String, [f64; 2]) = (row.try_get(1)?, [row.try_get(2)?, row.try_get(3)?]);
+            let accuracy = Some(accuracy).filter(|[before, _]| *before >= 0.0);
+            Ok(Reported { device: row.try_get(0)?, activated: verdict == "activated", accuracy })
+        };
+        rows.iter().map(reported).collect()
+    }
+
+    /// Keys of all devices that are not revoked.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn enrolled(&self) -> Result<Vec<String>> {
+        let rows = sqlx::query("SELECT key FROM devices WHERE revoked_ms = 0").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The next stage begins. Whether the rollout was still where `channel` says.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn advance_rollout(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
+        let query = "UPDATE channels SET stage = stage + 1, stage_began_ms = $1 \
+                     WHERE name = $2 AND version = $3 AND stage = $4 AND rollout IN ('rolling', 'paused')";
+        let done = sqlx::query(query)
+            .bind(now_ms)
+            .bind(&channel.name)
+            .bind(channel.version)
+            .bind(channel.stage)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Turns a rollout from one of two states into another: `rolling`, `paused` (no step is taken) or `held` (nobody new is offered
+    /// it). Whether it was in that state.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn turn_rollout(&self, channel: &Channel, from: &str, to: &str, now_ms: i64) -> Result<bool> {
+        let query =
+            "UPDATE channels SET rollout = $1, stage_began_ms = $2 WHERE name = $3 AND version = $4 AND rollout = $5";
+        let turned = sqlx::query(query)
+            .bind(to)
+            .bind(now_ms)
+            .bind(&channel.name)
+            .bind(channel.version)
+            .bind(from)
+            .execute(&self.pool)
+            .await?;
+        Ok(turned.rows_affected() == 1)
+    }
+
+    /// All devices have the newest release, and it stays. Whether it was still being rolled out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn finish_rollout(&self, channel: &Channel) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let query = "UPDATE channels SET rollout = 'done', previous = version \
+                     WHERE name = $1 AND version = $2 AND rollout <> 'done'";
+        let done = sqlx::query(query).bind(&channel.name).bind(channel.version).execute(&mut *transaction).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        outcome(&mut transaction, &channel.name, channel.version, "done", "").await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Goes back to the adapter of an older release, under a new number and for all devices at once; `halted` says why the
+    /// newest one is halted, where it is. Whether the channel was still as given.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn go_back(&self, channel: &Channel, to: &Released, halted: Option<&str>, now_ms: i64) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let query = "UPDATE channels SET version = version + 1, adapter = $1, length = $2, rollout = 'done', stage = 0, \
+                     previous = version + 1, problem = $3 WHERE name = $4 AND version = $5 AND rollout = $6";
+        let gone = sqlx::query(query)
+            .bind(&to.adapter)
+            .bind(to.length)
+            .bind(halted.unwrap_or(""))
+            .bind(&channel.name)
+            .bind(channel.version)
+            .bind(&channel.rollout)
+            .execute(&mut *transaction)
+            .await?;
+        if gone.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if let Some(reason) = halted {
+            outcome(&mut transaction, &channel.name, channel.version, "halted", reason).await?;
+        } else if channel.rollout != "done" {
+            outcome(&mut transaction, &channel.name, channel.version, "replaced", "").await?;
+        }
+        let release = NewRelease { adapter: to.adapter.clone(), length: to.length, devices: to.devices };
+        insert(&mut transaction, &channel.name, channel.version + 1, &release, "back", now_ms).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// A new release of an operator's, which is rolled out like a round's. Whether the channel was still as given.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
+        let published = sqlx::query(&query)
+            .bind(&release.adapter)
+            .bind(release.length)
+            .bind(now_ms)
+            .bind(&channel.name)
+            .bind(channel.version)
+            .execute(&mut *transaction)
+            .await?;
+        if published.rows_affected() == 0 {
+            return Ok(false);
+        }
+        begun(&mut transaction, &channel.name, channel.version + 1, release, now_ms).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Keeps the devices of a channel at what they have: new releases wait; or lets them go on.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn pin(&self, name: &str, pinned: bool) -> Result<bool> {
+        let query = "UPDATE channels SET pinned = $1 WHERE name = $2 AND pinned <> $1";
+        let done = sqlx::query(query).bind(i64::from(pinned)).bind(name).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// What a channel becomes with a new release ($1 adapter, $2 length, $3 now): it is rolled out from the first stage, or held where
+/// the channel is pinned; the others keep the last one that all had.
+pub(super) const BEGIN_ROLLOUT: &str = "adapter = $1, length = $2, version = version + 1, stage = 0, stage_began_ms = $3, problem = '', \
+     previous = CASE WHEN rollout = 'done' THEN version ELSE previous END, \
+     rollout = CASE WHEN pinned = 1 THEN 'held' ELSE 'rolling' END";
+
+/// The rows of a release that begins its rollout, in the transaction that changed the channel.
+pub(super) async fn begun(
+    transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
+    channel: &str,
+    version: i64,
+    release: &NewRelease,
+    now_ms: i64,
+) -> Result<()> {
+    let query = "UPDATE releases SET outcome = 'replaced' WHERE channel = $1 AND outcome = 'rolling'";
+    sqlx::query(query).bind(channel).execute(&mut **transaction).await?;
+    insert(transaction, channel, version, release, "rolling", now_ms).await
+}
+
+async fn insert(
+    transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
+    channel: &str,
+    version: i64,
+    release: &NewRelease,
+    outcome: &str,
+    now_ms: i64,
+) -> Result<()> {
+    let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices, outcome) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(query)
+        .bind(channel)
+        .bind(version)
+        .bind(&release.adapter)
+        .bind(release.length)
+        .bind(now_ms)
+        .bind(release.devices)
+        .bind(outcome)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+async fn outcome(
+    transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
+    channel: &str,
+    version: i64,
+    outcome: &str,
+    reason: &str,
+) -> Result<()> {
+    // A release that goes back stays one.
+    let query =
+        "UPDATE releases SET outcome = $1, reason = $2 WHERE channel = $3 AND version = $4 AND outcome <> 'back'";
+    sqlx::query(query).bind(outcome).bind(reason).bind(channel).bind(version).execute(&mut **transaction).await?;
+    Ok(())
+}

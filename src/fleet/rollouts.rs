@@ -1,0 +1,127 @@
+//! Rollouts in progress: looks at what devices have reported and takes the step that [`rollout::step`] says.
+//!
+//! Every replica looks; a step changes the channel only as long as it is as it was looked at, so it is taken once.
+
+use super::db::{Channel, Released};
+use super::rollout::{self, Rollout, Stages, Step, Tally, is_among};
+use super::{Error, Fleet};
+
+/// Looks at all channels once.
+///
+/// # Errors
+/// The database's; what was not looked at is at the next time.
+pub async fn turn(fleet: &Fleet) -> Result<(), Error> {
+    for channel in fleet.db.channels().await?.into_iter().filter(|channel| channel.rollout == "rolling") {
+        look(fleet, &channel).await?;
+    }
+    Ok(())
+}
+
+/// The stages of a channel, as the database has them.
+pub fn stages(channel: &Channel) -> Stages {
+    channel.stages.parse().unwrap_or_default()
+}
+
+/// Whether a device is offered the channel's newest release.
+pub fn is_offered(channel: &Channel, device: &str) -> bool {
+    let percent = match channel.rollout.as_str() {
+        "done" => 100,
+        "held" => 0,
+        _ => stages(channel).percent(channel.stage),
+    };
+    is_among(percent, &channel.name, channel.version, device)
+}
+
+/// What the devices that are offered the newest release have said of it. Whoever was not offered it has no vote.
+///
+/// # Errors
+/// The database's.
+pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let reported = fleet.db.reported(&channel.name, channel.version).await?;
+    let counts = reported.iter().filter(|said| is_offered(channel, &said.device));
+    counts.for_each(|said| tally.take(said.activated, said.accuracy));
+    Ok(tally)
+}
+
+/// Devices that are offered the newest release.
+///
+/// # Errors
+/// The database's.
+pub async fn members(fleet: &Fleet, channel: &Channel) -> Result<u64, Error> {
+    Ok(fleet.db.enrolled().await?.iter().filter(|device| is_offered(channel, device)).count() as u64)
+}
+
+/// What all devices have said of a release.
+///
+/// # Errors
+/// The database's.
+pub async fn tally_of_all(fleet: &Fleet, channel: &str, version: i64) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let reported = fleet.db.reported(channel, version).await?;
+    reported.iter().for_each(|said| tally.take(said.activated, said.accuracy));
+    Ok(tally)
+}
+
+async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
+    let (tally, now_ms) = (tally(fleet, channel).await?, fleet.now_ms());
+    let rollout = Rollout {
+        stages: stages(channel),
+        stage: channel.stage,
+        began_ms: channel.stage_began_ms,
+        stage_ms: channel.stage_ms,
+        reports: channel.stage_reports.max(0) as u64,
+        tolerated: channel.tolerated,
+    };
+    // Counting them takes all devices: only where it matters.
+    let waits = now_ms - rollout.began_ms < rollout.stage_ms || tally.reports() >= rollout.reports;
+    let members = if waits { rollout.reports } else { members(fleet, channel).await? };
+    let (name, version) = (&channel.name, channel.version);
+    match rollout::step(&rollout, &tally, members, now_ms) {
+        Step::Wait => {}
+        Step::Advance => {
+            if fleet.db.advance_rollout(channel, now_ms).await? {
+                let percent = rollout.stages.percent(channel.stage + 1);
+                fleet.audit("server", "rollout advanced", &format!("{name}: version {version} to {percent} %")).await;
+            }
+        }
+        Step::Finish => {
+            if fleet.db.finish_rollout(channel).await? {
+                fleet.audit("server", "rollout finished", &format!("{name}: version {version}")).await;
+            }
+        }
+        Step::Halt(reason) => {
+            let reason = format!("version {version} was taken back: {reason}");
+            if let Some(to) = fleet.db.release(name, channel.previous).await? {
+                back(fleet, channel, &to, Some(&reason), "server").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goes back to an older release and writes it down. Whether the channel was still as given.
+///
+/// # Errors
+/// The database's.
+pub async fn back(
+    fleet: &Fleet,
+    channel: &Channel,
+    to: &Released,
+    halted: Option<&str>,
+    who: &str,
+) -> Result<bool, Error> {
+    if !fleet.db.go_back(channel, to, halted, fleet.now_ms()).await? {
+        return Ok(false);
+    }
+    let what = if halted.is_some() { "rollout halted" } else { "rolled back" };
+    let detail = format!(
+        "{}: version {} has the adapter of version {}{}",
+        channel.name,
+        channel.version + 1,
+        to.version,
+        halted.map_or(String::new(), |reason| format!(", for {reason}"))
+    );
+    fleet.audit(who, what, &detail).await;
+    Ok(true)
+}

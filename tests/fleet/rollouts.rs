@@ -1,0 +1,163 @@
+//! Releases go out in stages, stop where devices fare worse, and are steered by operators.
+
+use super::client::Device;
+use super::server::{Server, spawn};
+use super::*;
+use edgetune::fleet::rollout::is_among;
+use edgetune::sync::wire::{Hex, Release};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A server, a channel whose releases go to a part of the devices first, its devices, and a second release.
+fn published(query: &str, devices: u8) -> (Server, String, Vec<Device>) {
+    let server = Server::start();
+    let name = server.staged_channel(query);
+    let devices = (2..2 + devices).map(|seed| server.device(seed)).collect();
+    publish(&server, &name, 5);
+    (server, name, devices)
+}
+
+fn publish(server: &Server, name: &str, seed: u64) {
+    let delta = delta_of(&header(), &noise(seed, 640), &KeyPair::from_secret(&[1; 32]));
+    let answer = server.operator("POST", &format!("/v1/admin/channels/{name}/release"), &delta);
+    assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+fn release(device: &mut Device, name: &str) -> Release {
+    device.ask("GET", &format!("/v1/releases/{name}"), b"").json()
+}
+
+fn versions(devices: &mut [Device], name: &str) -> Vec<u64> {
+    devices.iter_mut().map(|device| release(device, name).version).collect()
+}
+
+fn report(device: &mut Device, name: &str, version: u64, verdict: &str, accuracy: [f64; 2]) {
+    let [before, after] = accuracy;
+    let text =
+        format!(r#"{{"channel":"{name}","version":{version},"verdict":"{verdict}","accuracy":[{before},{after}]}}"#);
+    assert_eq!(device.ask("POST", "/v1/reports", text.as_bytes()).status, 204);
+}
+
+/// Which devices are offered version 2 at that part of them.
+fn members(devices: &[Device], name: &str, percent: u8) -> Vec<bool> {
+    devices.iter().map(|device| is_among(percent, name, 2, &Hex(device.key.public()).to_string())).collect()
+}
+
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is() {
+        assert!(Instant::now() < deadline, "it never came that {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn steer(server: &Server, name: &str, action: &str) -> u16 {
+    server.operator("POST", &format!("/v1/admin/channels/{name}/rollout?do={action}"), b"").status
+}
+
+fn releases(server: &Server, name: &str) -> Vec<Value> {
+    server.operator("GET", &format!("/v1/admin/channels/{name}/releases"), b"").json()
+}
+
+/// Two servers on one database look at the rollout; each step is taken once.
+#[test]
+fn a_release_goes_out_stage_by_stage() {
+    let (server, name, mut devices) = published("stages=40,100&stage_s=0&stage_reports=3", 16);
+    let (mut replica, _) = spawn(server.folder.path(), &["--insecure-http"]);
+    let first = members(&devices, &name, 40);
+    let expected = |member: &bool| if *member { 2 } else { 1 };
+    assert_eq!(versions(&mut devices, &name), first.iter().map(expected).collect::<Vec<_>>());
+    assert_eq!(server.channel_row(&name)["percent"], 40);
+    let count = first.iter().filter(|member| **member).count();
+    assert!((3..14).contains(&count), "{count} of 16 devices are no test of 40 %");
+    for place in (0..16).filter(|place| first[*place]) {
+        report(&mut devices[place], &name, 2, "activated", [0.6, 0.7]);
+    }
+    until("all have it", || versions(&mut devices, &name) == [2; 16]);
+    for place in (0..16).filter(|place| !first[*place]) {
+        report(&mut devices[place], &name, 2, "activated", [0.6, 0.7]);
+    }
+    until("it is finished", || server.channel_row(&name)["rollout"] == "done");
+    let rows = releases(&server, &name);
+    assert_eq!(
+        (&rows[0]["version"], &rows[0]["outcome"], &rows[1]["outcome"]),
+        (&2.into(), &"done".into(), &"done".into())
+    );
+    assert_eq!((&rows[0]["reports"]["activated"], &rows[0]["reports"]["better"]), (&16.into(), &16.into()));
+    let audit: Vec<Value> = server.operator("GET", "/v1/admin/audit", b"").json();
+    for what in ["rollout advanced", "rollout finished"] {
+        let detail = |line: &&Value| line["detail"].as_str().unwrap().starts_with(&name) && line["what"] == what;
+        assert_eq!(audit.iter().filter(detail).count(), 1, "{what}");
+    }
+    replica.kill().unwrap();
+    replica.wait().unwrap();
+}
+
+/// What the few refuse is taken back before the many hear of it, under a new number; those who were not asked have no vote.
+#[test]
+fn a_canary_that_regresses_is_halted_and_rolled_back() {
+    let (server, name, mut devices) = published("stages=50,100&stage_s=3600&stage_reports=3", 24);
+    let asked = members(&devices, &name, 50);
+    assert!((6..=18).contains(&asked.iter().filter(|member| **member).count()));
+    let before = release(&mut devices[asked.iter().position(|asked| !asked).unwrap()], &name);
+    for place in (0..24).filter(|place| !asked[*place]) {
+        report(&mut devices[place], &name, 2, "failed", [0.9, 0.1]);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(server.channel_row(&name)["rollout"], "rolling", "who was not offered it has no vote");
+    for place in (0..24).filter(|place| asked[*place]) {
+        report(&mut devices[place], &name, 2, "rejected", [0.8, 0.6]);
+    }
+    until("it is taken back", || versions(&mut devices, &name) == [3; 24]);
+    let row = server.channel_row(&name);
+    assert!(row["problem"].as_str().unwrap().contains("version 2 was taken back"), "{row}");
+    assert_eq!((&row["rollout"], release(&mut devices[0], &name).adapter), (&"done".into(), before.adapter));
+    let rows = releases(&server, &name);
+    let outcomes: Vec<&str> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["back", "halted", "done"]);
+    assert!(rows[1]["reason"].as_str().unwrap().contains("refused it"), "{}", rows[1]);
+    assert!(server.audit().contains("rollout halted"));
+}
+
+#[test]
+fn operators_pause_go_on_and_go_back() {
+    let (server, name, mut devices) = published("stages=50,100&stage_s=0&stage_reports=0", 6);
+    // It may have gone through its stages already; the next release is held by the pin, and steered by hand.
+    until("the first is through", || server.channel_row(&name)["rollout"] == "done");
+    assert_eq!((steer(&server, &name, "pin"), steer(&server, &name, "pin")), (204, 409));
+    publish(&server, &name, 6);
+    assert_eq!(server.channel_row(&name)["rollout"], "held");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(versions(&mut devices, &name), [2; 6], "a pinned channel stays where it is");
+    assert_eq!((steer(&server, &name, "pause"), steer(&server, &name, "nothing")), (409, 400));
+    assert_eq!(steer(&server, &name, "unpin"), 204);
+    until("it goes on", || versions(&mut devices, &name) == [3; 6]);
+
+    let second = release(&mut devices[0], &name);
+    assert_eq!(steer(&server, &name, "rollback&version=1"), 204);
+    let back = release(&mut devices[0], &name);
+    assert_eq!(back.version, 4, "back is forth for who counts");
+    assert_ne!(back.adapter, second.adapter);
+    assert_eq!(steer(&server, &name, "rollback&version=99"), 404);
+    publish(&server, &name, 7);
+    assert_eq!(steer(&server, &name, "rollback"), 204);
+    assert_eq!((release(&mut devices[0], &name).version, release(&mut devices[0], &name).adapter), (6, back.adapter));
+    assert_eq!(releases(&server, &name).len(), 6);
+}
+
+#[test]
+fn what_is_no_rollout_is_refused() {
+    let server = Server::start();
+    let delta = plain_delta(1, 1, &KeyPair::from_secret(&[1; 32]));
+    for query in ["stages=5,50", "stages=abc", "tolerated=1", "tolerated=-0.1", "stage_s=-1", "stage_reports=x"] {
+        let answer = server.operator("POST", &format!("/v1/admin/channels/x?{query}"), &delta);
+        assert_eq!(answer.problem().0, 400, "{query}");
+    }
+    let name = server.channel("mean");
+    let other = delta_of(&Header { base: [9; 32], ..header() }, &noise(1, 640), &KeyPair::from_secret(&[1; 32]));
+    for (body, status) in [(&other[..], 409), (b"nothing", 422), (b"", 422)] {
+        assert_eq!(server.operator("POST", &format!("/v1/admin/channels/{name}/release"), body).problem().0, status);
+    }
+    assert_eq!(server.operator("POST", "/v1/admin/channels/none/release", &delta).problem().0, 404);
+    assert_eq!(server.channel_row(&name)["version"], 1);
+}
