@@ -119,6 +119,28 @@ fn a_canary_that_regresses_is_halted_and_rolled_back() {
     assert!(server.audit().contains("rollout halted"));
 }
 
+/// A device that had an unfinished release and is not among the first for the next gets what the others have, under a number above.
+#[test]
+fn nobody_is_offered_a_lower_version_where_releases_overlap() {
+    let (server, name, mut devices) = published("stages=50,100&stage_s=3600&stage_reports=3", 16);
+    let outside = members(&devices, &name, 50).iter().position(|is| !is).unwrap();
+    let first = release(&mut devices[outside], &name);
+    let mut seen = versions(&mut devices, &name);
+    for seed in [6, 7] {
+        publish(&server, &name, seed);
+        let now = versions(&mut devices, &name);
+        assert!(now.iter().zip(&seen).all(|(now, seen)| now > seen), "{seen:?}, then {now:?}");
+        seen = now;
+    }
+    let (newest, rest) = (*seen.iter().max().unwrap(), *seen.iter().min().unwrap());
+    assert_eq!((newest, rest), (6, 5));
+    let place = seen.iter().position(|version| *version == rest).unwrap();
+    assert_eq!(release(&mut devices[place], &name).adapter, first.adapter);
+    let rows = releases(&server, &name);
+    let outcomes: Vec<&str> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["rolling", "back", "replaced", "back", "replaced", "done"]);
+}
+
 #[test]
 fn operators_pause_go_on_and_go_back() {
     let (server, name, mut devices) = published("stages=50,100&stage_s=0&stage_reports=0", 6);

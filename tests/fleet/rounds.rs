@@ -12,7 +12,7 @@ fn rounds_combine_what_devices_send() {
     let server = Server::start();
     let name = server.channel("mean");
     let mut devices: Vec<_> = (2..5).map(|seed| server.device(seed)).collect();
-    let mut tag = String::new();
+    let (mut tag, mut version) = (String::new(), 1);
     for round in [1, 2] {
         let mut sum = vec![0f64; 640];
         for (index, device) in devices.iter_mut().enumerate() {
@@ -23,13 +23,15 @@ fn rounds_combine_what_devices_send() {
         }
         assert_eq!(server.channel_row(&name)["deltas"], 3);
         let row = server.turn(&name);
-        assert_eq!((row["version"].as_u64(), row["round"].as_u64()), (Some(round as u64 + 1), Some(round as u64 + 1)));
+        assert_eq!(row["round"], round + 1);
 
         let device = &mut devices[0];
         let answer = device.ask_with("GET", &format!("/v1/releases/{name}"), &[("if-none-match", &tag)], b"");
         let release: Release = answer.json();
         tag = answer.header("etag").unwrap().to_owned();
-        assert_eq!((release.version, release.base.0, release.round), (u64::from(round) + 1, BASE, Some(round + 1)));
+        assert_eq!((release.base.0, release.round), (BASE, Some(round + 1)));
+        assert!(row["version"] == release.version && release.version > version);
+        version = release.version;
         let adapter = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
         assert_eq!(blake3::hash(&adapter), release.adapter.0);
         let delta = Delta::parse(&adapter).unwrap();
@@ -44,9 +46,9 @@ fn rounds_combine_what_devices_send() {
         let rest = device.ask_with("GET", &format!("/v1/adapters/{}", release.adapter), &[("range", &range)], b"");
         assert_eq!((rest.status, &rest.body[..]), (206, &adapter[half..]));
     }
-    let report = format!(r#"{{"channel":"{name}","version":3,"verdict":"activated","accuracy":[0.5,0.75]}}"#);
+    let report = format!(r#"{{"channel":"{name}","version":{version},"verdict":"activated","accuracy":[0.5,0.75]}}"#);
     assert_eq!(devices[0].ask("POST", "/v1/reports", report.as_bytes()).status, 204);
-    let none = report.replace(":3,", ":9,");
+    let none = report.replace(&format!(":{version},"), ":9,");
     assert_eq!(devices[0].ask("POST", "/v1/reports", none.as_bytes()).problem(), (404, "not-found".into()));
 }
 

@@ -216,9 +216,7 @@ impl Db {
             return Ok(false);
         }
         let name = &closing.channel.name;
-        let row =
-            sqlx::query("SELECT version FROM channels WHERE name = $1").bind(name).fetch_one(&mut *transaction).await?;
-        begun(&mut transaction, name, row.try_get(0)?, release, now_ms).await?;
+        begun(&mut transaction, name, release, now_ms).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -202,7 +202,7 @@ impl Db {
         if published.rows_affected() == 0 {
             return Ok(false);
         }
-        begun(&mut transaction, &channel.name, channel.version + 1, release, now_ms).await?;
+        begun(&mut transaction, &channel.name, release, now_ms).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -219,21 +219,30 @@ impl Db {
 }
 
 /// What a channel becomes with a new release ($1 adapter, $2 length, $3 now): it is rolled out from the first stage, or held where
-/// the channel is pinned; the others keep the last one that all had.
-pub(super) const BEGIN_ROLLOUT: &str = "adapter = $1, length = $2, version = version + 1, stage = 0, stage_began_ms = $3, problem = '', \
-     previous = CASE WHEN rollout = 'done' THEN version ELSE previous END, \
+/// the channel is pinned. Where the one before has not come to all devices, what the others have takes a number between the two
+/// ([`begun`]): nobody is ever offered a lower one than before.
+pub(super) const BEGIN_ROLLOUT: &str = "adapter = $1, length = $2, stage = 0, stage_began_ms = $3, problem = '', \
+     previous = CASE WHEN rollout = 'done' THEN version ELSE version + 1 END, \
+     version = CASE WHEN rollout = 'done' THEN version + 1 ELSE version + 2 END, \
      rollout = CASE WHEN pinned = 1 THEN 'held' ELSE 'rolling' END";
 
 /// The rows of a release that begins its rollout, in the transaction that changed the channel.
 pub(super) async fn begun(
     transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
     channel: &str,
-    version: i64,
     release: &NewRelease,
     now_ms: i64,
 ) -> Result<()> {
     let query = "UPDATE releases SET outcome = 'replaced' WHERE channel = $1 AND outcome = 'rolling'";
     sqlx::query(query).bind(channel).execute(&mut **transaction).await?;
+    let query = "SELECT version FROM channels WHERE name = $1";
+    let version: i64 = sqlx::query(query).bind(channel).fetch_one(&mut **transaction).await?.try_get(0)?;
+    // The last that all devices had, under the number before, where that is not it already.
+    let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices, outcome) \
+                 SELECT channel, $2, adapter, length, $3, devices, 'back' FROM releases WHERE channel = $1 AND version = \
+                 (SELECT MAX(version) FROM releases WHERE channel = $1 AND outcome IN ('done', 'back')) \
+                 ON CONFLICT DO NOTHING";
+    sqlx::query(query).bind(channel).bind(version - 1).bind(now_ms).execute(&mut **transaction).await?;
     insert(transaction, channel, version, release, "rolling", now_ms).await
 }
 
