@@ -3,6 +3,7 @@
 
 mod attacks;
 mod client;
+mod dashboard;
 mod rounds;
 mod server;
 mod simulate;

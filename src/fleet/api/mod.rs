@@ -11,14 +11,15 @@ mod problem;
 mod releases;
 mod uploads;
 
-use super::{Counts, Fleet};
-use asked::Peer;
+use super::{Counts, Fleet, dashboard};
+pub(super) use asked::Peer;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+pub(super) use operator::TOKEN_MS;
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,7 +81,8 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/v1/admin/channels/{name}/close", post(operator::close_round))
         .route("/v1/admin/audit", get(operator::audit))
         .route("/openapi.json", get(document))
-        .fallback(|| async { Problem::not_found("this path") })
+        .merge(dashboard::router())
+        .fallback(missing)
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(from_fn_with_state(fleet.clone(), guard));
     // What watches the server is not held back by what it watches.
@@ -89,6 +91,17 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));
     limited.merge(watched).with_state(fleet)
+}
+
+/// Nothing answers to the address: programs are told in their way, people in theirs.
+async fn missing(request: Request) -> Response {
+    let for_people = request.headers().get(header::ACCEPT).is_some_and(|kinds| {
+        kinds.to_str().is_ok_and(|kinds| kinds.split(',').any(|kind| kind.trim().starts_with("text/html")))
+    });
+    match for_people {
+        true => dashboard::no_page().await,
+        false => Problem::not_found("this path").into_response(),
+    }
 }
 
 /// What is looked at before all else, and counted after.

@@ -49,9 +49,10 @@ pub struct NewRelease {
     pub devices: i64,
 }
 
-const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem FROM channels";
+pub(super) const CHANNEL: &str =
+    "SELECT name, base, adapter, length, version, round, state, rule, problem FROM channels";
 
-fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
+pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
     Ok(Channel {
         name: row.try_get(0)?,
         base: row.try_get(1)?,

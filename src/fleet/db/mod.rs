@@ -4,13 +4,17 @@
 //! whether it was is the number of rows that it changed. That is what `FOR UPDATE SKIP LOCKED` would be needed for, and SQLite
 //! has it too. Transactions begin with what they write, so that SQLite takes its lock at once and never gives up half-way.
 
+mod access;
 mod channels;
 mod devices;
+mod history;
 mod reports;
 mod uploads;
 
+pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
+pub use history::{Kept, Outcome, Place, Released, Reported, Seen, Sent};
 pub use uploads::{Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
@@ -76,7 +80,14 @@ impl Db {
             Cow::Borrowed(include_str!("migrations/1.sql")),
             false,
         );
-        let migrator = Migrator { migrations: Cow::Owned(vec![first]), ..Migrator::DEFAULT };
+        let third = Migration::new(
+            3,
+            Cow::Borrowed("dashboard"),
+            MigrationType::Simple,
+            Cow::Borrowed(include_str!("migrations/3.sql")),
+            false,
+        );
+        let migrator = Migrator { migrations: Cow::Owned(vec![first, third]), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
         Ok(Self { pool })
     }
