@@ -2,7 +2,7 @@
 
 use super::LINES;
 use super::failure::Failure;
-use super::frame::{Part, button, careful, empty, page, pages, table};
+use super::frame::{Part, button, careful, cell, empty, page, pages, table};
 use super::visitor::{Acting, Fields, Visitor};
 use super::words::{count, mark, moment, place_of, place_text};
 use crate::fleet::Fleet;
@@ -56,21 +56,12 @@ fn markup(visitor: &Visitor, tokens: &[Access], sessions: i64, at: &str, now_ms:
                          log tells who did what, and keep that one for emergencies." }
                 }))
             } @else {
-                (table("Access tokens, the newest first", &["Name", "Role", "Made", "State"], html! {
-                    @for token in tokens { tr {
-                        th scope="row" { (token.name) }
-                        td { (token.role.word()) }
-                        td { (moment(token.created_ms, now_ms)) }
-                        td {
-                            @if token.revoked_ms != 0 { (mark("revoked")) " " (moment(token.revoked_ms, now_ms)) }
-                            @else {
-                                (careful(visitor, "/access/revoke", "Revoke", html! {
-                                    p { "Whoever uses this token is signed out at once." }
-                                }, html! { input type="hidden" name="id" value=(token.id); }))
-                            }
-                        }
-                    } }
-                }))
+                (table("Access tokens, the newest first", ["Name", "Role", "Made", "State"], tokens.iter().map(|token| [
+                    cell(&token.name),
+                    cell(token.role.word()),
+                    moment(token.created_ms, now_ms),
+                    state(visitor, token, now_ms),
+                ])))
                 (pages("/access", &[], "before", at, next))
             }
         }
@@ -80,6 +71,14 @@ fn markup(visitor: &Visitor, tokens: &[Access], sessions: i64, at: &str, now_ms:
             @if sessions > 1 { (button(visitor, "/access/sign-all-out", "Sign everybody else out")) }
         }
     }
+}
+
+fn state(visitor: &Visitor, token: &Access, now_ms: i64) -> Markup {
+    if token.revoked_ms != 0 {
+        return html! { (mark("revoked")) " " (moment(token.revoked_ms, now_ms)) };
+    }
+    let said = html! { p { "Whoever uses this token is signed out at once." } };
+    careful(visitor, "/access/revoke", "Revoke", said, html! { input type="hidden" name="id" value=(token.id); })
 }
 
 /// Makes an access token, and shows it this once.

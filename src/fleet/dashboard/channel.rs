@@ -3,10 +3,10 @@
 use super::LINES;
 use super::chart::{Bar, Series, bars, lines};
 use super::failure::Failure;
-use super::frame::{Part, careful, empty, page, pages, table};
+use super::frame::{Part, careful, cell, empty, page, pages, table};
 use super::overview::mean;
 use super::visitor::{Acting, Fields, Visitor};
-use super::words::{bytes, count, mark, moment, path, percent, place_of, place_text, short};
+use super::words::{bytes, count, device_link, mark, moment, path, percent, place_of, place_text, points, short};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Channel, Kept, Outcome, Released, Reported, Role, Sent};
 use crate::sync::wire::is_name;
@@ -98,15 +98,13 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
                 p { "Devices that are enrolled, train by the channel's recipe and pass their gates send theirs." }
             })) }
         } @else {
-            (table("Deltas that count in this round, newest first", &["Device", "Delta", "#Weight", "#Size", "When"], html! {
-                @for Kept { line, .. } in sent { tr {
-                    th scope="row" { a href=(path(&["devices", &line.device])) { (line.name) } }
-                    td { (short(&line.hash)) }
-                    td.number { (format!("{:.0}", line.weight)) }
-                    td.number { (bytes(line.length)) }
-                    td { (moment(line.changed_ms, now_ms)) }
-                } }
-            }))
+            (table("Deltas that count in this round, newest first", ["Device", "Delta", "#Weight", "#Size", "When"], sent.iter().map(|Kept { line, .. }| [
+                device_link(&line.device, &line.name),
+                short(&line.hash),
+                cell(format!("{:.0}", line.weight)),
+                cell(bytes(line.length)),
+                moment(line.changed_ms, now_ms),
+            ])))
         }
         (pages(&path(&["channels", &channel.name]), &[], "sent", &at[1], next))
     } }
@@ -118,7 +116,7 @@ fn of(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
 }
 
 /// How many devices say that.
-fn devices(outcomes: &[Outcome], verdict: &str) -> i64 {
+pub(super) fn devices(outcomes: &[Outcome], verdict: &str) -> i64 {
     outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
 }
 
@@ -129,24 +127,27 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
     html! { section aria-labelledby="releases" {
         h2 #releases { "Releases" }
         (charts(outcomes))
-        (table("Releases, newest first", &["Version", "Adapter", "#Size", "#Deltas", "#Before", "#After", "#In use", "#Rejected", "#Failed", "Made"], html! {
-            @for release in releases {
-                @let said = of(outcomes, release.version);
-                tr {
-                    th scope="row" { (release.version) @if release.version == channel.version { " " (mark("current")) } }
-                    td { (short(&release.adapter)) }
-                    td.number { (bytes(release.length)) }
-                    td.number { (release.devices) }
-                    td.number { (percent(mean(&said, 0))) }
-                    td.number { (percent(mean(&said, 1))) }
-                    @for verdict in VERDICTS { td.number { (devices(&said, verdict)) } }
-                    td { (moment(release.created_ms, now_ms)) }
-                }
-            }
-        }))
+        (table("Releases, newest first", ["Version", "Adapter", "#Size", "#Deltas", "#Before", "#After", "#In use", "#Rejected", "#Failed", "Made"],
+            releases.iter().map(|release| row(release, &of(outcomes, release.version), channel.version, now_ms))))
         (pages(&here, &[], "releases", &at[0], next.map(|last| last.version.to_string())))
         @if releases.len() > 1 { p { a href={ (here) "/compare" } { "Compare two releases" } } }
     } }
+}
+
+fn row(release: &Released, said: &[Outcome], current: i64, now_ms: i64) -> [Markup; 10] {
+    let [activated, rejected, failed] = VERDICTS.map(|verdict| cell(devices(said, verdict)));
+    [
+        html! { (release.version) @if release.version == current { " " (mark("current")) } },
+        short(&release.adapter),
+        cell(bytes(release.length)),
+        cell(release.devices),
+        cell(percent(mean(said, 0))),
+        cell(percent(mean(said, 1))),
+        activated,
+        rejected,
+        failed,
+        moment(release.created_ms, now_ms),
+    ]
 }
 
 /// Accuracy and verdicts over the releases of the page; nothing where nobody has said anything.
@@ -193,15 +194,14 @@ fn reports(Shown { channel, reports, .. }: &Shown, now_ms: i64) -> Markup {
         @if reports.is_empty() {
             (empty("No device has reported on it yet.", html! { p { "Devices fetch a release when they next ask, and report when they have tried it." } }))
         } @else {
-            (table("Reports, those of devices that do not use it first", &["Device", "Verdict", "#Before", "#After", "When"], html! {
-                @for report in reports { tr {
-                    th scope="row" { a href=(path(&["devices", &report.device])) { (report.name) } }
-                    td { (mark(&report.verdict)) }
-                    td.number { (percent(report.accuracy.map(|[before, _]| before))) }
-                    td.number { (percent(report.accuracy.map(|[_, after]| after))) }
-                    td { (moment(report.at_ms, now_ms)) }
-                } }
-            }))
+            (table("Reports, those of devices that do not use it first", ["Device", "Verdict", "#Before", "#After", "#Change", "When"], reports.iter().map(|report| [
+                device_link(&report.device, &report.name),
+                mark(&report.verdict),
+                cell(percent(report.accuracy.map(|[before, _]| before))),
+                cell(percent(report.accuracy.map(|[_, after]| after))),
+                cell(points(report.accuracy)),
+                moment(report.at_ms, now_ms),
+            ])))
             @if reports.len() as i64 == LINES { p.quiet { "The first " (LINES) " of them; each device's page has its own." } }
         }
     } }

@@ -1,9 +1,9 @@
 //! Two releases of a channel beside each other: how far each has gone, how far they are apart, how they did.
 
-use super::channel::channel_of;
+use super::channel::{channel_of, devices};
 use super::chart::{Bar, groups};
 use super::failure::Failure;
-use super::frame::{Part, empty, page, table};
+use super::frame::{Part, cell, empty, page, table};
 use super::overview::mean;
 use super::visitor::{Fields, Visitor};
 use super::words::{bytes, count, moment, path, percent, short};
@@ -117,36 +117,31 @@ fn choice(name: &str, label: &str, choices: &[Released], chosen: i64) -> Markup 
 }
 
 fn facts(Pair { releases, outcomes, .. }: &Pair, now_ms: i64) -> Markup {
-    let devices = |outcomes: &[Outcome], verdict: &str| -> i64 {
-        outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
+    let row = |(release, said): (&Released, &Vec<Outcome>)| {
+        [
+            cell(release.version),
+            short(&release.adapter),
+            cell(bytes(release.length)),
+            cell(release.devices),
+            cell(percent(mean(said, 0))),
+            cell(percent(mean(said, 1))),
+            cell(devices(said, "activated")),
+            cell(devices(said, "rejected") + devices(said, "failed")),
+            moment(release.created_ms, now_ms),
+        ]
     };
-    table(
-        "The two releases",
-        &[
-            "Version",
-            "Adapter",
-            "#Size",
-            "#Deltas",
-            "#Accuracy before",
-            "#Accuracy after",
-            "#In use",
-            "#Rejected or failed",
-            "Made",
-        ],
-        html! {
-            @for (release, said) in releases.iter().zip(outcomes) { tr {
-                th scope="row" { (release.version) }
-                td { (short(&release.adapter)) }
-                td.number { (bytes(release.length)) }
-                td.number { (release.devices) }
-                td.number { (percent(mean(said, 0))) }
-                td.number { (percent(mean(said, 1))) }
-                td.number { (devices(said, "activated")) }
-                td.number { (devices(said, "rejected") + devices(said, "failed")) }
-                td { (moment(release.created_ms, now_ms)) }
-            } }
-        },
-    )
+    let heads = [
+        "Version",
+        "Adapter",
+        "#Size",
+        "#Deltas",
+        "#Accuracy before",
+        "#Accuracy after",
+        "#In use",
+        "#Rejected or failed",
+        "Made",
+    ];
+    table("The two releases", heads, releases.iter().zip(outcomes).map(row))
 }
 
 fn tensors(Pair { releases, compared, .. }: &Pair) -> Markup {
@@ -169,16 +164,14 @@ fn tensors(Pair { releases, compared, .. }: &Pair) -> Markup {
                 figcaption { "Norms: " span.key.first { "version " (one) } " " span.key.second { "version " (other) } " " span.key.apart { "difference" } }
                 (groups("norms", "Norms by tensor", "For each tensor three bars: its norm in both releases, and that of their difference.", &rows))
             } }
-            (table("Tensors, those that differ most first", &heads, html! {
-                @for part in most.iter().take(ROWS) { tr {
-                    th.long scope="row" { (part.name) }
-                    td.number { (part.values) }
-                    td.number { (format!("{:.4}", part.norms[0])) }
-                    td.number { (format!("{:.4}", part.norms[1])) }
-                    td.number { (format!("{:.4}", part.difference)) }
-                    td.number { @if let Some(cosine) = part.cosine() { (format!("{cosine:.3}")) } @else { "–" } }
-                } }
-            }))
+            (table("Tensors, those that differ most first", heads, most.iter().take(ROWS).map(|part| [
+                html! { span.long { (part.name) } },
+                cell(part.values),
+                cell(format!("{:.4}", part.norms[0])),
+                cell(format!("{:.4}", part.norms[1])),
+                cell(format!("{:.4}", part.difference)),
+                cell(part.cosine().map_or("–".into(), |cosine| format!("{cosine:.3}"))),
+            ])))
             @if most.len() > ROWS { p.quiet { (count((most.len() - ROWS) as i64, "tensor differs", "tensors differ")) " less than these." } }
         }
     }

@@ -2,9 +2,11 @@
 
 use super::chart::{Series, lines};
 use super::failure::Failure;
-use super::frame::{Part, careful, empty, page, pages, table};
+use super::frame::{Part, careful, cell, empty, page, pages, table};
 use super::visitor::{Acting, Fields, Visitor};
-use super::words::{bytes, health, link, mark, moment, path, percent, place_of, place_text, points, short};
+use super::words::{
+    bytes, channel_link, health, link, mark, moment, path, percent, place_of, place_text, points, short,
+};
 use super::{LINES, key_of};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Device, Kept, Place, Reported, Role, Sent};
@@ -75,16 +77,15 @@ fn reported(shown: &Shown, now_ms: i64) -> Markup {
             (empty("It has said nothing of a release yet.", html! { p { "A device reports when it has tried one on the samples that it holds out." } }))
         } @else {
             div.charts { @for (index, channel) in channels.iter().enumerate() { (accuracy(index, channel, reports)) } }
-            (table("Reports, newest first", &["Release", "Verdict", "#Before", "#After", "#Change", "When"], html! {
-                @for Kept { line, .. } in reports { tr {
-                    th scope="row" { a href=(path(&["channels", &line.channel])) { (line.channel) } " version " (line.version) }
-                    td { (mark(&line.verdict)) }
-                    td.number { (percent(line.accuracy.map(|[before, _]| before))) }
-                    td.number { (percent(line.accuracy.map(|[_, after]| after))) }
-                    td.number { @if let Some(accuracy) = line.accuracy { (points(accuracy)) } @else { "–" } }
-                    td { (moment(line.at_ms, now_ms)) }
-                } }
-            }))
+            (table("Reports, newest first", ["Channel", "#Version", "Verdict", "#Before", "#After", "#Change", "When"], reports.iter().map(|Kept { line, .. }| [
+                channel_link(&line.channel),
+                cell(line.version),
+                mark(&line.verdict),
+                cell(percent(line.accuracy.map(|[before, _]| before))),
+                cell(percent(line.accuracy.map(|[_, after]| after))),
+                cell(points(line.accuracy)),
+                moment(line.at_ms, now_ms),
+            ])))
             (pages(&path(&["devices", &device.key]), &[], "reports", &at[0], next))
         }
     } }
@@ -123,17 +124,15 @@ fn sent(shown: &Shown, now_ms: i64) -> Markup {
         @if sent.is_empty() {
             (empty("It has sent no delta yet.", html! { p { "A device sends what it has learned when its gates have let it pass." } }))
         } @else {
-            (table("Deltas, newest first", &["Delta", "State", "Channel", "#Round", "#Weight", "#Size", "When"], html! {
-                @for Kept { line, .. } in sent { tr {
-                    th scope="row" { (short(&line.hash)) }
-                    td { (mark(&line.state)) @if line.state == "receiving" { " " (bytes(line.received)) " so far" } }
-                    td { a href=(path(&["channels", &line.channel])) { (line.channel) } }
-                    td.number { @if line.round > 0 { (line.round) } @else { "–" } }
-                    td.number { @if line.round > 0 { (format!("{:.0}", line.weight)) } @else { "–" } }
-                    td.number { (bytes(line.length)) }
-                    td { (moment(line.changed_ms, now_ms)) }
-                } }
-            }))
+            (table("Deltas, newest first", ["Delta", "State", "Channel", "#Round", "#Weight", "#Size", "When"], sent.iter().map(|Kept { line, .. }| [
+                short(&line.hash),
+                html! { (mark(&line.state)) @if line.state == "receiving" { " " (bytes(line.received)) " so far" } },
+                channel_link(&line.channel),
+                if line.round > 0 { cell(line.round) } else { cell("–") },
+                if line.round > 0 { cell(format!("{:.0}", line.weight)) } else { cell("–") },
+                cell(bytes(line.length)),
+                moment(line.changed_ms, now_ms),
+            ])))
             (pages(&path(&["devices", &device.key]), &[], "sent", &at[1], next))
         }
     } }

@@ -2,12 +2,12 @@
 
 use super::LINES;
 use super::failure::Failure;
-use super::frame::{Part, button, empty, page, pages, table};
+use super::frame::{Part, button, cell, empty, page, pages, table};
 use super::visitor::{Acting, Fields, Visitor};
-use super::words::{count, health, mark, moment, path, percent, points};
+use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
+use crate::fleet::Fleet;
 use crate::fleet::api::TOKEN_MS;
 use crate::fleet::db::{Device, Reported, Role, Seen};
-use crate::fleet::{Fleet, dashboard::words::SILENT_MS};
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -52,12 +52,9 @@ fn markup(
             @if devices.is_empty() {
                 (empty("No device of that name.", html! { p { a href="/devices" { "Show all devices" } } }))
             } @else {
-                (table("Devices by name", &["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"], html! {
-                    @for device in devices {
-                        @let last = reports.iter().find(|report| report.device == device.key);
-                        (row(device, last, now_ms))
-                    }
-                }))
+                (table("Devices by name", ["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"], devices.iter().map(|device| {
+                    row(device, reports.iter().find(|report| report.device == device.key), now_ms)
+                })))
                 (pages("/devices", &[("name", name)], "after", after, next))
             }
             section aria-labelledby="enrol" { h2 #enrol { "Enrol a device" } (enrolling(visitor)) }
@@ -65,17 +62,21 @@ fn markup(
     }
 }
 
-fn row(device: &Device, last: Option<&Reported>, now_ms: i64) -> Markup {
+fn row(device: &Device, last: Option<&Reported>, now_ms: i64) -> [Markup; 7] {
     let accuracy = last.and_then(|last| last.accuracy);
-    html! { tr {
-        th scope="row" { a href=(path(&["devices", &device.key])) { (device.name) } }
-        td { (mark(health(device, last, now_ms))) }
-        td { (moment(device.last_ms, now_ms)) }
-        td { @if let Some(last) = last { (mark(&last.verdict)) " version " (last.version) } @else { span.quiet { "none" } } }
-        td.number { (percent(accuracy.map(|[_, after]| after))) }
-        td.number { @if let Some(accuracy) = accuracy { (points(accuracy)) } @else { "–" } }
-        td { (moment(device.enrolled_ms, now_ms)) }
-    } }
+    let verdict = match last {
+        Some(last) => html! { (mark(&last.verdict)) " version " (last.version) },
+        None => html! { span.quiet { "none" } },
+    };
+    [
+        device_link(&device.key, &device.name),
+        mark(health(device, last, now_ms)),
+        moment(device.last_ms, now_ms),
+        verdict,
+        cell(percent(accuracy.map(|[_, after]| after))),
+        cell(points(accuracy)),
+        moment(device.enrolled_ms, now_ms),
+    ]
 }
 
 /// How a device comes in.

@@ -4,7 +4,7 @@ use super::visitor::Visitor;
 use super::words::link;
 use crate::fleet::db::Role;
 use axum::response::Html;
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, Render, html};
 
 /// The parts of the dashboard, as the navigation lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,21 +74,37 @@ fn document(title: &str, around: Markup, content: Markup) -> Markup {
     }
 }
 
-/// A table with its caption, which scrolls by itself where it is too wide. `heads` begin with `#` over numbers.
-pub(super) fn table(caption: &str, heads: &[&str], rows: Markup) -> Markup {
+/// A table with its caption, which scrolls by itself where it is too wide; on a phone each row is a card, and each cell tells what
+/// it is. `heads` begin with `#` over numbers; the first cell of a row is what the row is about. Roles are said, for a table that is
+/// laid out as cards would be none to some who do not see it.
+pub(super) fn table<const N: usize>(
+    caption: &str,
+    heads: [&str; N],
+    rows: impl IntoIterator<Item = [Markup; N]>,
+) -> Markup {
+    let name = |head: &str| head.trim_start_matches('#').to_owned();
+    let class = |head: &str| head.starts_with('#').then_some("number");
     html! {
         div.scroll role="region" aria-label=(caption) tabindex="0" {
-            table {
+            table role="table" {
                 caption { (caption) }
-                thead { tr {
-                    @for head in heads {
-                        th scope="col" class=[head.starts_with('#').then_some("number")] { (head.trim_start_matches('#')) }
-                    }
+                thead role="rowgroup" { tr role="row" {
+                    @for head in heads { th scope="col" role="columnheader" class=[class(head)] { (name(head)) } }
                 } }
-                tbody { (rows) }
+                tbody role="rowgroup" { @for row in rows { tr role="row" {
+                    @for (index, (head, cell)) in heads.iter().zip(row).enumerate() {
+                        @if index == 0 { th scope="row" role="rowheader" class=[class(head)] { (cell) } }
+                        @else { td role="cell" data-label=(name(head)) class=[class(head)] { (cell) } }
+                    }
+                } } }
             }
         }
     }
+}
+
+/// A cell of one value.
+pub(super) fn cell(value: impl Render) -> Markup {
+    html! { (value) }
 }
 
 /// What is said where there is nothing to list, and what to do next.

@@ -1,12 +1,13 @@
 //! The first page: how the fleet is, at a glance.
 
 use super::audit::listed;
+use super::channel::devices;
 use super::failure::Failure;
-use super::frame::{Part, empty, figure, page, pages, table};
+use super::frame::{Part, cell, empty, figure, page, pages, table};
 use super::visitor::{Fields, Visitor};
-use super::words::{SILENT_MS, count, mark, moment, path, percent};
+use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Audited, Channel, Outcome, Place, Reported, Seen};
+use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Seen};
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -39,22 +40,29 @@ pub(super) async fn show(
         rows.push(Row { channel, deltas, outcomes });
     }
     let troubles = db.troubles(LATEST).await?;
-    let lines: Vec<Audited> =
-        db.audited_by("", &Place::first(), LATEST).await?.into_iter().map(|kept| kept.line).collect();
-    Ok(page(&visitor, Part::Overview, "Overview", markup(seen, &rows, after, &troubles, &lines, now_ms)))
+    let lines = db.audited_by("", &Place::first(), LATEST).await?;
+    let counts = db.channels_counted().await?;
+    Ok(page(&visitor, Part::Overview, "Overview", markup(seen, counts, &rows, after, &troubles, &lines, now_ms)))
 }
 
-fn markup(seen: Seen, rows: &[Row], after: &str, troubles: &[Reported], lines: &[Audited], now_ms: i64) -> Markup {
+fn markup(
+    seen: Seen,
+    [channels, waiting]: [i64; 2],
+    rows: &[Row],
+    after: &str,
+    troubles: &[Reported],
+    lines: &[Kept<Logged>],
+    now_ms: i64,
+) -> Markup {
     let next = rows.last().filter(|_| rows.len() as i64 == CHANNELS).map(|last| last.channel.name.clone());
     let silent = seen.enrolled - seen.lately;
-    let waiting: i64 = rows.iter().map(|row| row.deltas).sum();
     html! {
         h1 { "Overview" }
         dl.tiles {
             (figure("Devices", seen.enrolled, &format!("{} revoked", seen.revoked)))
             (figure("Seen in 7 days", seen.lately, &format!("{silent} silent")))
-            (figure("Deltas in open rounds", waiting, ""))
-            (figure("Channels here", rows.len(), ""))
+            (figure("Channels", channels, ""))
+            (figure("Deltas in their rounds", waiting, ""))
         }
         @if seen.enrolled + seen.revoked == 0 {
             (empty("No device has enrolled yet.", html! { p { a href="/devices" { "Enrol the first device" } } }))
@@ -64,9 +72,7 @@ fn markup(seen: Seen, rows: &[Row], after: &str, troubles: &[Reported], lines: &
             @if rows.is_empty() {
                 (empty("There is no channel yet.", first_channel()))
             } @else {
-                (table("Channels and their current release", &["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"], html! {
-                    @for row in rows { (channel(row)) }
-                }))
+                (table("Channels and their current release", ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"], rows.iter().map(channel)))
                 (pages("/", &[], "after", after, next))
             }
         }
@@ -75,45 +81,44 @@ fn markup(seen: Seen, rows: &[Row], after: &str, troubles: &[Reported], lines: &
             @if troubles.is_empty() {
                 p.quiet { "No device has rejected a release, or failed to try one." }
             } @else {
-                (table("The last reports of that kind", &["Device", "Release", "Verdict", "When"], html! {
-                    @for report in troubles { tr {
-                        th scope="row" { a href=(path(&["devices", &report.device])) { (report.name) } }
-                        td { a href=(path(&["channels", &report.channel])) { (report.channel) } " version " (report.version) }
-                        td { (mark(&report.verdict)) }
-                        td { (moment(report.at_ms, now_ms)) }
-                    } }
-                }))
+                (table("The last reports of that kind", ["Device", "Channel", "#Version", "Verdict", "When"], troubles.iter().map(|report| [
+                    device_link(&report.device, &report.name),
+                    channel_link(&report.channel),
+                    cell(report.version),
+                    mark(&report.verdict),
+                    moment(report.at_ms, now_ms),
+                ])))
             }
         }
         section aria-labelledby="latest" {
             h2 #latest { "What happened last" }
-            (listed(lines.iter(), "The last lines of the audit log", now_ms))
+            (listed(lines, "The last lines of the audit log", now_ms))
             p { a href="/audit" { "All of the audit log" } }
         }
     }
 }
 
-fn channel(Row { channel, deltas, outcomes }: &Row) -> Markup {
-    let devices = |verdict: &str| -> i64 {
-        outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
-    };
-    html! { tr {
-        th scope="row" {
-            a href=(path(&["channels", &channel.name])) { (channel.name) }
+fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
+    [
+        html! {
+            (channel_link(&channel.name))
             @if !channel.problem.is_empty() { div.problem { (channel.problem) } }
-        }
-        td.number { (channel.version) }
-        td { (channel.round) " " (mark(&channel.state)) }
-        td.number { (deltas) }
-        td.number { (percent(mean(outcomes, 1))) }
-        td {
+        },
+        cell(channel.version),
+        html! { (channel.round) " " (mark(&channel.state)) },
+        cell(deltas),
+        cell(percent(mean(outcomes, 1))),
+        html! {
             @if outcomes.is_empty() { span.quiet { "no report yet" } }
             @else {
-                (count(devices("activated"), "device uses it", "devices use it"))
-                @for verdict in ["rejected", "failed"] { @if devices(verdict) > 0 { ", " (devices(verdict)) " " (verdict) } }
+                (count(devices(outcomes, "activated"), "device uses it", "devices use it"))
+                @for verdict in ["rejected", "failed"] {
+                    @let said = devices(outcomes, verdict);
+                    @if said > 0 { ", " (said) " " (verdict) }
+                }
             }
-        }
-    } }
+        },
+    ]
 }
 
 /// Mean accuracy before (0) or after (1) over the devices that have measured it.

@@ -47,8 +47,9 @@ pub(super) fn percent(part: Option<f64>) -> String {
     part.map_or("–".into(), |part| format!("{:.1} %", 100.0 * part))
 }
 
-/// A change of a part, in percentage points with its sign.
-pub(super) fn points([before, after]: [f64; 2]) -> String {
+/// A change of a part, in percentage points with its sign; a dash where there is none.
+pub(super) fn points(accuracy: Option<[f64; 2]>) -> String {
+    let Some([before, after]) = accuracy else { return "–".into() };
     let change = 100.0 * (after - before);
     // A hyphen is no minus.
     format!("{}{:.1}", if change < 0.0 { "−" } else { "+" }, change.abs())
@@ -57,6 +58,16 @@ pub(super) fn points([before, after]: [f64; 2]) -> String {
 /// The first digits of a hash or key, all of them where they are looked for.
 pub(super) fn short(hash: &str) -> Markup {
     html! { code title=(hash) { (hash.get(..10).unwrap_or(hash)) } }
+}
+
+/// A device by its name, with a link to it.
+pub(super) fn device_link(key: &str, name: &str) -> Markup {
+    html! { a href=(path(&["devices", key])) { (name) } }
+}
+
+/// A channel by its name, with a link to it.
+pub(super) fn channel_link(name: &str) -> Markup {
+    html! { a href=(path(&["channels", name])) { (name) } }
 }
 
 /// A number and what is counted.
@@ -135,7 +146,7 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!([0, 1023, 1024, 3 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
         assert_eq!((percent(Some(0.875)), percent(None)), ("87.5 %".into(), "–".into()));
-        assert_eq!((points([0.5, 0.75]), points([0.75, 0.5])), ("+25.0".into(), "−25.0".into()));
+        assert_eq!([[0.5, 0.75], [0.75, 0.5]].map(|both| points(Some(both))), ["+25.0", "−25.0"]);
     }
 
     #[test]

@@ -42,6 +42,15 @@ pub struct Seen {
     pub revoked: i64,
 }
 
+/// A line of the audit log, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The line.
+    pub audited: Audited,
+    /// What people call the device that did it; empty where it was none.
+    pub device: String,
+}
+
 /// What a device has said of a release.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reported {
@@ -326,6 +335,18 @@ impl Db {
         Ok(sqlx::query(query).bind(channel).bind(round).fetch_one(&self.pool).await?.try_get(0)?)
     }
 
+    /// How many channels there are, and how many deltas count in their rounds.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn channels_counted(&self) -> Result<[i64; 2]> {
+        let channels = sqlx::query("SELECT COUNT(*) FROM channels").fetch_one(&self.pool).await?;
+        let query = "SELECT COUNT(*) FROM channels JOIN uploads ON uploads.channel = channels.name \
+                     AND uploads.round = channels.round AND uploads.state = 'accepted'";
+        let deltas = sqlx::query(query).fetch_one(&self.pool).await?;
+        Ok([channels.try_get(0)?, deltas.try_get(0)?])
+    }
+
     /// Channels in the order of their names, from behind `after`.
     ///
     /// # Errors
@@ -350,11 +371,12 @@ impl Db {
     ///
     /// # Errors
     /// The database's.
-    pub async fn audited_by(&self, who: &str, place: &Place, count: i64) -> Result<Vec<Kept<Audited>>> {
+    pub async fn audited_by(&self, who: &str, place: &Place, count: i64) -> Result<Vec<Kept<Logged>>> {
         // Two queries, so that each has an index that it follows.
         let of_one = if who.is_empty() { "$4 = ''" } else { "who = $4" };
         let query = format!(
-            "SELECT at_ms, id, who, what, detail FROM audit WHERE (at_ms < $1 OR (at_ms = $1 AND id < $2)) AND {of_one} \
+            "SELECT at_ms, id, who, what, detail, COALESCE(devices.name, '') \
+             FROM audit LEFT JOIN devices ON devices.key = who WHERE (at_ms < $1 OR (at_ms = $1 AND id < $2)) AND {of_one} \
              ORDER BY at_ms DESC, id DESC LIMIT $3"
         );
         let rows =
@@ -362,7 +384,8 @@ impl Db {
         let line = |row: &AnyRow| {
             let place = Place { at_ms: row.try_get(0)?, id: row.try_get(1)? };
             let (who, what, detail) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-            Ok(Kept { line: Audited { at_ms: place.at_ms, who, what, detail }, place })
+            let audited = Audited { at_ms: place.at_ms, who, what, detail };
+            Ok(Kept { line: Logged { audited, device: row.try_get(5)? }, place })
         };
         rows.iter().map(line).collect()
     }

@@ -14,7 +14,7 @@ mod uploads;
 pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
-pub use history::{Kept, Outcome, Place, Released, Reported, Seen, Sent};
+pub use history::{Kept, Logged, Outcome, Place, Released, Reported, Seen, Sent};
 pub use uploads::{Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};

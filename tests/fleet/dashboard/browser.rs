@@ -165,7 +165,7 @@ fn lived(fleet: &Fleet, channel: &str, devices: &mut [Device], rounds: u32, made
             assert_eq!(device.ask("POST", "/v1/reports", report.to_string().as_bytes()).status, 204);
             later(4 * MINUTE_MS);
         }
-        later(2 * DAY_MS);
+        later(2 * DAY_MS + 16 * 60 * MINUTE_MS);
     }
     for (index, device) in devices.iter_mut().enumerate().filter(|(index, _)| index % 3 == 1) {
         let delta = made(index as u64, rounds as f32 / 8.0, Some(rounds + 1), &device.key);
