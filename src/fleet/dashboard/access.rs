@@ -9,6 +9,7 @@ use crate::fleet::Fleet;
 use crate::fleet::db::{Access, Place, Role};
 use crate::sync::wire::is_name;
 use axum::extract::State;
+use axum::http::{Method, Uri};
 use axum::response::{Html, Redirect};
 use maud::{Markup, html};
 use std::sync::Arc;
@@ -18,9 +19,12 @@ pub(super) async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     asked: Fields,
+    method: Method,
+    uri: Uri,
 ) -> Result<Html<String>, Failure> {
     if visitor.role != Role::Operator {
-        return Err(Failure::Forbidden("Viewers see the fleet, operators also who sees it."));
+        let refused = Failure::Forbidden("Viewers see the fleet, operators also who sees it.");
+        return Err(refused.logged(&fleet, &visitor.who, &method, &uri).await);
     }
     let now_ms = fleet.now_ms();
     let tokens = fleet.db.accesses(&place_of(asked.get("before")), LINES).await?;
@@ -31,6 +35,11 @@ pub(super) async fn show(
 fn markup(visitor: &Visitor, tokens: &[Access], sessions: i64, at: &str, now_ms: i64) -> Markup {
     let last = tokens.last().filter(|_| tokens.len() as i64 == LINES);
     let next = last.map(|last| place_text(&Place { at_ms: last.created_ms, id: last.id.clone() }));
+    let rows = tokens.iter().map(|token| {
+        let made = moment(token.created_ms, now_ms);
+        [cell(&token.name), cell(token.role.word()), made, state(visitor, token, now_ms)]
+    });
+    let listed = table("Access tokens, the newest first", ["Name", "Role", "Made", "State"], rows);
     html! {
         h1 { "Access" }
         section aria-labelledby="make" {
@@ -52,22 +61,20 @@ fn markup(visitor: &Visitor, tokens: &[Access], sessions: i64, at: &str, now_ms:
             h2 #tokens { "Access tokens" }
             @if tokens.is_empty() && at.is_empty() {
                 (empty("No access token was made yet.", html! {
-                    p { "You are signed in with the token of the server's first start. Make a token for each person, so that the audit \
-                         log tells who did what, and keep that one for emergencies." }
+                    p { "You are signed in with the token of the server's first start. Make a token for each person, so that \
+                         the audit log tells who did what, and keep that one for emergencies." }
                 }))
             } @else {
-                (table("Access tokens, the newest first", ["Name", "Role", "Made", "State"], tokens.iter().map(|token| [
-                    cell(&token.name),
-                    cell(token.role.word()),
-                    moment(token.created_ms, now_ms),
-                    state(visitor, token, now_ms),
-                ])))
+                (listed)
                 (pages("/access", &[], "before", at, next))
             }
         }
         section aria-labelledby="sessions" {
             h2 #sessions { "Sessions" }
-            p { (count(sessions, "session is open", "sessions are open")) ", yours among them. A session ends after 12 hours." }
+            p {
+                (count(sessions, "session is open", "sessions are open"))
+                ", yours among them. A session ends after 12 hours."
+            }
             @if sessions > 1 { (button(visitor, "/access/sign-all-out", "Sign everybody else out")) }
         }
     }

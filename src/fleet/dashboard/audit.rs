@@ -32,7 +32,9 @@ fn markup(lines: &[Kept<Logged>], who: &str, before: &str, now_ms: i64) -> Marku
         h1 { "Audit log" }
         @if !who.is_empty() { p { "What " strong { (name) } " has done. " a href="/audit" { "Show everybody" } } }
         @if lines.is_empty() {
-            (empty("Nothing is logged here.", html! { p { "Enrolments, deltas, releases, refusals and what operators do will be." } }))
+            (empty("Nothing is logged here.", html! {
+                p { "Enrolments, deltas, releases, refusals and what operators do will be." }
+            }))
         } @else {
             (listed(lines, "Audit log, newest first", now_ms))
             (pages("/audit", &[("who", who)], "before", before, next))

@@ -81,6 +81,12 @@ fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
 fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now_ms: i64) -> Markup {
     let next = sent.last().filter(|_| sent.len() as i64 == LINES).map(|last| place_text(&last.place));
     let is_open = channel.state == "open";
+    let heads = ["Device", "Delta", "#Weight", "#Size", "When"];
+    let rows = sent.iter().map(|Kept { line, .. }| {
+        let (weight, when) = (cell(format!("{:.0}", line.weight)), moment(line.changed_ms, now_ms));
+        [device_link(&line.device, &line.name), short(&line.hash), weight, cell(bytes(line.length)), when]
+    });
+    let listed = table("Deltas that count in this round, newest first", heads, rows);
     html! { section #round aria-labelledby="round-title" data-live=(if is_open { 10 } else { 2 }) {
         h2 #round-title { "Round " (channel.round) " " (mark(&channel.state)) }
         p role="status" {
@@ -90,7 +96,10 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
         @if !channel.problem.is_empty() { p.problem { "The last round came to nothing: " (channel.problem) "." } }
         @if is_open && *deltas > 0 && visitor.role == Role::Operator {
             (careful(visitor, &path(&["channels", &channel.name, "close"]), "Close the round", html! {
-                p { (count(*deltas, "delta is", "deltas are")) " combined into version " (channel.version + 1) ", and the next round opens." }
+                p {
+                    (count(*deltas, "delta is", "deltas are")) " combined into version " (channel.version + 1)
+                    ", and the next round opens."
+                }
             }, html! { input type="hidden" name="round" value=(channel.round); }))
         }
         @if sent.is_empty() {
@@ -98,13 +107,7 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
                 p { "Devices that are enrolled, train by the channel's recipe and pass their gates send theirs." }
             })) }
         } @else {
-            (table("Deltas that count in this round, newest first", ["Device", "Delta", "#Weight", "#Size", "When"], sent.iter().map(|Kept { line, .. }| [
-                device_link(&line.device, &line.name),
-                short(&line.hash),
-                cell(format!("{:.0}", line.weight)),
-                cell(bytes(line.length)),
-                moment(line.changed_ms, now_ms),
-            ])))
+            (listed)
         }
         (pages(&path(&["channels", &channel.name]), &[], "sent", &at[1], next))
     } }
@@ -124,11 +127,14 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
     let Shown { channel, releases, outcomes, at, .. } = shown;
     let next = releases.last().filter(|last| last.version > 1 && releases.len() as i64 == RELEASES);
     let here = path(&["channels", &channel.name]);
+    let heads =
+        ["Version", "Adapter", "#Size", "#Deltas", "#Before", "#After", "#In use", "#Rejected", "#Failed", "Made"];
+    let rows = releases.iter().map(|it| row(it, &of(outcomes, it.version), channel.version, now_ms));
+    let listed = table("Releases, newest first", heads, rows);
     html! { section aria-labelledby="releases" {
         h2 #releases { "Releases" }
         (charts(outcomes))
-        (table("Releases, newest first", ["Version", "Adapter", "#Size", "#Deltas", "#Before", "#After", "#In use", "#Rejected", "#Failed", "Made"],
-            releases.iter().map(|release| row(release, &of(outcomes, release.version), channel.version, now_ms))))
+        (listed)
         (pages(&here, &[], "releases", &at[0], next.map(|last| last.version.to_string())))
         @if releases.len() > 1 { p { a href={ (here) "/compare" } { "Compare two releases" } } }
     } }
@@ -166,6 +172,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
     let of_which: Vec<i64> = measured.iter().map(|(version, _)| *version).collect();
     // The last ten, so that a bar is a line of text high.
     let rows: Vec<Bar> = versions.iter().rev().take(10).map(|version| bar(*version, &of(outcomes, *version))).collect();
+    let described = "For each release, how many devices use it, rejected it or failed to try it.";
     html! { div.charts {
         @if measured.len() > 1 { figure {
             figcaption { "Mean accuracy of the devices that have measured it" }
@@ -176,7 +183,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
         } }
         @if !rows.is_empty() { figure {
             figcaption { "Verdicts: " @for verdict in VERDICTS { span class={ "key " (verdict) } { (verdict) } " " } }
-            (bars("verdicts", "Verdicts by release", "For each release, how many devices use it, rejected it or failed to try it.", &rows))
+            (bars("verdicts", "Verdicts by release", described, &rows))
         } }
     } }
 }
@@ -189,20 +196,24 @@ fn bar(version: i64, said: &[Outcome]) -> Bar {
 }
 
 fn reports(Shown { channel, reports, .. }: &Shown, now_ms: i64) -> Markup {
+    let heads = ["Device", "Verdict", "#Before", "#After", "#Change", "When"];
+    let rows = reports.iter().map(|report| {
+        let [before, after] = [0, 1].map(|which| cell(percent(report.accuracy.map(|both| both[which]))));
+        let (device, when) = (device_link(&report.device, &report.name), moment(report.at_ms, now_ms));
+        [device, mark(&report.verdict), before, after, cell(points(report.accuracy)), when]
+    });
+    let listed = table("Reports, those of devices that do not use it first", heads, rows);
     html! { section aria-labelledby="reports" {
         h2 #reports { "What devices say of version " (channel.version) }
         @if reports.is_empty() {
-            (empty("No device has reported on it yet.", html! { p { "Devices fetch a release when they next ask, and report when they have tried it." } }))
+            (empty("No device has reported on it yet.", html! {
+                p { "Devices fetch a release when they next ask, and report when they have tried it." }
+            }))
         } @else {
-            (table("Reports, those of devices that do not use it first", ["Device", "Verdict", "#Before", "#After", "#Change", "When"], reports.iter().map(|report| [
-                device_link(&report.device, &report.name),
-                mark(&report.verdict),
-                cell(percent(report.accuracy.map(|[before, _]| before))),
-                cell(percent(report.accuracy.map(|[_, after]| after))),
-                cell(points(report.accuracy)),
-                moment(report.at_ms, now_ms),
-            ])))
-            @if reports.len() as i64 == LINES { p.quiet { "The first " (LINES) " of them; each device's page has its own." } }
+            (listed)
+            @if reports.len() as i64 == LINES {
+                p.quiet { "The first " (LINES) " of them; each device's page has its own." }
+            }
         }
     } }
 }

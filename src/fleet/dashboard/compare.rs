@@ -98,7 +98,9 @@ fn markup(channel: &Channel, choices: &[Released], pair: Option<&Pair>, now_ms: 
             (facts(pair, now_ms))
             (tensors(pair))
         } @else {
-            (empty("There is nothing to compare yet.", html! { p { "The channel has its first release only; a round makes the next one." } }))
+            (empty("There is nothing to compare yet.", html! {
+                p { "The channel has its first release only; a round makes the next one." }
+            }))
         }
     }
 }
@@ -153,26 +155,35 @@ fn tensors(Pair { releases, compared, .. }: &Pair) -> Markup {
     most.sort_by(|one, other| other.difference.total_cmp(&one.difference));
     let [one, other] = releases.each_ref().map(|release| release.version);
     let rows: Vec<Bar> = most.iter().take(GROUPS).map(|part| bar(part)).collect();
+    let described = "For each tensor three bars: its norm in both releases, and that of their difference.";
     let norms = [format!("Norm in {one}"), format!("Norm in {other}")];
     let heads =
         ["Tensor", "#Values", &format!("#{}", norms[0]), &format!("#{}", norms[1]), "#Norm of difference", "#Cosine"];
+    let parts = most.iter().take(ROWS).map(|part| {
+        let [one, other] = part.norms.map(|norm| cell(format!("{norm:.4}")));
+        let cosine = part.cosine().map_or("–".into(), |cosine| format!("{cosine:.3}"));
+        let name = html! { span.long { (part.name) } };
+        [name, cell(part.values), one, other, cell(format!("{:.4}", part.difference)), cell(cosine)]
+    });
+    let listed = table("Tensors, those that differ most first", heads, parts);
     html! {
         section aria-labelledby="tensors" {
             h2 #tensors { "What they change in the base" }
-            p.quiet { "By tensor, those that differ most first; of low-rank factors, what their product does. A cosine of 1: both pull the same way." }
+            p.quiet {
+                "By tensor, those that differ most first; of low-rank factors, what their product does. A cosine of 1: both pull \
+                 the same way."
+            }
             div.charts { figure {
-                figcaption { "Norms: " span.key.first { "version " (one) } " " span.key.second { "version " (other) } " " span.key.apart { "difference" } }
-                (groups("norms", "Norms by tensor", "For each tensor three bars: its norm in both releases, and that of their difference.", &rows))
+                figcaption {
+                    "Norms: " span.key.first { "version " (one) } " " span.key.second { "version " (other) } " "
+                    span.key.apart { "difference" }
+                }
+                (groups("norms", "Norms by tensor", described, &rows))
             } }
-            (table("Tensors, those that differ most first", heads, most.iter().take(ROWS).map(|part| [
-                html! { span.long { (part.name) } },
-                cell(part.values),
-                cell(format!("{:.4}", part.norms[0])),
-                cell(format!("{:.4}", part.norms[1])),
-                cell(format!("{:.4}", part.difference)),
-                cell(part.cosine().map_or("–".into(), |cosine| format!("{cosine:.3}"))),
-            ])))
-            @if most.len() > ROWS { p.quiet { (count((most.len() - ROWS) as i64, "tensor differs", "tensors differ")) " less than these." } }
+            (listed)
+            @if most.len() > ROWS {
+                p.quiet { (count((most.len() - ROWS) as i64, "tensor differs", "tensors differ")) " less than these." }
+            }
         }
     }
 }

@@ -71,21 +71,22 @@ fn reported(shown: &Shown, now_ms: i64) -> Markup {
     let mut channels: Vec<&str> = reports.iter().map(|kept| kept.line.channel.as_str()).collect();
     channels.sort_unstable();
     channels.dedup();
+    let heads = ["Channel", "#Version", "Verdict", "#Before", "#After", "#Change", "When"];
+    let rows = reports.iter().map(|Kept { line, .. }| {
+        let [before, after] = [0, 1].map(|which| cell(percent(line.accuracy.map(|both| both[which]))));
+        let (channel, when) = (channel_link(&line.channel), moment(line.at_ms, now_ms));
+        [channel, cell(line.version), mark(&line.verdict), before, after, cell(points(line.accuracy)), when]
+    });
+    let listed = table("Reports, newest first", heads, rows);
     html! { section aria-labelledby="reports" {
         h2 #reports { "What releases did for it" }
         @if reports.is_empty() {
-            (empty("It has said nothing of a release yet.", html! { p { "A device reports when it has tried one on the samples that it holds out." } }))
+            (empty("It has said nothing of a release yet.", html! {
+                p { "A device reports when it has tried one on the samples that it holds out." }
+            }))
         } @else {
             div.charts { @for (index, channel) in channels.iter().enumerate() { (accuracy(index, channel, reports)) } }
-            (table("Reports, newest first", ["Channel", "#Version", "Verdict", "#Before", "#After", "#Change", "When"], reports.iter().map(|Kept { line, .. }| [
-                channel_link(&line.channel),
-                cell(line.version),
-                mark(&line.verdict),
-                cell(percent(line.accuracy.map(|[before, _]| before))),
-                cell(percent(line.accuracy.map(|[_, after]| after))),
-                cell(points(line.accuracy)),
-                moment(line.at_ms, now_ms),
-            ])))
+            (listed)
             (pages(&path(&["devices", &device.key]), &[], "reports", &at[0], next))
         }
     } }
@@ -119,20 +120,28 @@ fn accuracy(index: usize, channel: &str, reports: &[Kept<Reported>]) -> Markup {
 fn sent(shown: &Shown, now_ms: i64) -> Markup {
     let Shown { device, sent, at, .. } = shown;
     let next = sent.last().filter(|_| sent.len() as i64 == SENT).map(|last| place_text(&last.place));
+    let heads = ["Delta", "State", "Channel", "#Round", "#Weight", "#Size", "When"];
+    let rows = sent.iter().map(|Kept { line, .. }| {
+        let counted = |text: String| cell(if line.round > 0 { text.as_str() } else { "–" });
+        [
+            short(&line.hash),
+            html! { (mark(&line.state)) @if line.state == "receiving" { " " (bytes(line.received)) " so far" } },
+            channel_link(&line.channel),
+            counted(line.round.to_string()),
+            counted(format!("{:.0}", line.weight)),
+            cell(bytes(line.length)),
+            moment(line.changed_ms, now_ms),
+        ]
+    });
+    let listed = table("Deltas, newest first", heads, rows);
     html! { section aria-labelledby="sent" {
         h2 #sent { "What it has sent" }
         @if sent.is_empty() {
-            (empty("It has sent no delta yet.", html! { p { "A device sends what it has learned when its gates have let it pass." } }))
+            (empty("It has sent no delta yet.", html! {
+                p { "A device sends what it has learned when its gates have let it pass." }
+            }))
         } @else {
-            (table("Deltas, newest first", ["Delta", "State", "Channel", "#Round", "#Weight", "#Size", "When"], sent.iter().map(|Kept { line, .. }| [
-                short(&line.hash),
-                html! { (mark(&line.state)) @if line.state == "receiving" { " " (bytes(line.received)) " so far" } },
-                channel_link(&line.channel),
-                if line.round > 0 { cell(line.round) } else { cell("–") },
-                if line.round > 0 { cell(format!("{:.0}", line.weight)) } else { cell("–") },
-                cell(bytes(line.length)),
-                moment(line.changed_ms, now_ms),
-            ])))
+            (listed)
             (pages(&path(&["devices", &device.key]), &[], "sent", &at[1], next))
         }
     } }
@@ -143,13 +152,15 @@ fn revoking(visitor: &Visitor, device: &Device) -> Markup {
         @if device.revoked_ms == 0 {
             h2 #shut { "Shut it out" }
             (careful(visitor, &path(&["devices", &device.key, "revoke"]), "Revoke", html! {
-                p { "Its key is refused from now on, for ever, and what it has sent in open rounds does not count. To let the device in \
-                     again, enrol it with a new key and a new token." }
+                p { "Its key is refused from now on, for ever, and what it has sent in open rounds does not count. To let \
+                     the device in again, enrol it with a new key and a new token." }
             }, html! {}))
         } @else {
             h2 #shut { "Let it in again" }
-            p { "A revoked key stays out. Let the device make a new key, and enrol it with a new token, under its old name if you like: "
-                a href="/devices#enrol" { "make a token" } "." }
+            p {
+                "A revoked key stays out. Let the device make a new key, and enrol it with a new token, under its old name if you \
+                 like: " a href="/devices#enrol" { "make a token" } "."
+            }
         }
     } }
 }

@@ -37,24 +37,30 @@ fn markup(
     now_ms: i64,
 ) -> Markup {
     let next = devices.last().filter(|_| devices.len() as i64 == LINES).map(|last| last.key.clone());
+    let heads = ["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"];
+    let last = |device: &Device| reports.iter().find(|report| report.device == device.key);
+    let listed = table("Devices by name", heads, devices.iter().map(|device| row(device, last(device), now_ms)));
     let is_new = seen.enrolled + seen.revoked == 0;
     html! {
         h1 { "Devices" }
         @if is_new {
             (empty("No device has enrolled yet.", enrolling(visitor)))
         } @else {
-            p { (count(seen.enrolled, "device", "devices")) " enrolled, " (seen.lately) " of them seen in the last 7 days, "
-                (seen.revoked) " revoked." }
+            p {
+                (count(seen.enrolled, "device", "devices")) " enrolled, " (seen.lately) " of them seen in the last 7 days, "
+                (seen.revoked) " revoked."
+            }
             form.row role="search" action="/devices" {
-                div { label for="name" { "Name contains" } input #name type="search" name="name" value=(name) maxlength="64"; }
+                div {
+                    label for="name" { "Name contains" }
+                    input #name type="search" name="name" value=(name) maxlength="64";
+                }
                 button type="submit" { "Search" }
             }
             @if devices.is_empty() {
                 (empty("No device of that name.", html! { p { a href="/devices" { "Show all devices" } } }))
             } @else {
-                (table("Devices by name", ["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"], devices.iter().map(|device| {
-                    row(device, reports.iter().find(|report| report.device == device.key), now_ms)
-                })))
+                (listed)
                 (pages("/devices", &[("name", name)], "after", after, next))
             }
             section aria-labelledby="enrol" { h2 #enrol { "Enrol a device" } (enrolling(visitor)) }
@@ -101,11 +107,17 @@ pub(super) async fn enrol(
     fleet.audit(&visitor.who, "token made", "").await;
     let content = html! {
         h1 { "A token for one device" }
-        p { "It is shown this once, is good until " (moment(now_ms + TOKEN_MS, now_ms)) ", and a device that enrols under a name that is taken replaces that device." }
+        p {
+            "It is shown this once, is good for one day (" (moment(now_ms + TOKEN_MS, now_ms)) "), and a device that enrols under a \
+             name that is taken replaces that device."
+        }
         p { label for="made" { "Token" } }
         input.secret #made readonly value=(token);
-        p { "The device proves its key and sends token and name to " code { "POST /v1/enrol" } " of this server, whose certificate it is given to \
-             trust (" code { "tls.crt" } " in the server's folder); " a href="/openapi.json" { "the interface" } " says how." }
+        p {
+            "The device proves its key and sends token and name to " code { "POST /v1/enrol" } " of this server, whose \
+             certificate it is given to trust (" code { "tls.crt" } " in the server's folder); "
+            a href="/openapi.json" { "the interface" } " says how."
+        }
         p { a href="/devices" { "Done" } }
     };
     Ok(page(&visitor, Part::Devices, "A token for a device", content))

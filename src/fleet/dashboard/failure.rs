@@ -6,7 +6,6 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use maud::html;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Why a page comes to nothing.
@@ -55,10 +54,10 @@ impl Failure {
     }
 
     /// Goes to the audit log, where it is a refusal.
-    pub(super) async fn logged(self, fleet: &Fleet, address: IpAddr, method: &Method, uri: &Uri) -> Self {
+    pub(super) async fn logged(self, fleet: &Fleet, who: &str, method: &Method, uri: &Uri) -> Self {
         if let Failure::Forbidden(detail) = self {
             let path: String = uri.path().chars().take(200).collect();
-            fleet.audit(&address.to_string(), "refused", &format!("{method} {path}: {detail}")).await;
+            fleet.audit(who, "refused", &format!("{method} {path}: {detail}")).await;
         }
         self
     }

@@ -25,6 +25,7 @@ const PARTS: [(Part, &str, &str); 4] = [
 /// A page for somebody who is signed in.
 pub(super) fn page(visitor: &Visitor, part: Part, title: &str, content: Markup) -> Html<String> {
     let is_operator = visitor.role == Role::Operator;
+    let name = visitor.who.strip_prefix("access ").unwrap_or(&visitor.who);
     let parts = PARTS.into_iter().filter(|(part, ..)| *part != Part::Access || is_operator);
     let around = html! {
         nav aria-label="Parts of the dashboard" {
@@ -36,7 +37,7 @@ pub(super) fn page(visitor: &Visitor, part: Part, title: &str, content: Markup) 
         }
         form.who method="post" action="/sign-out" {
             (visitor.token.field())
-            span { (visitor.who.strip_prefix("access ").unwrap_or(&visitor.who)) @if !is_operator { " (" (visitor.role.word()) ")" } }
+            span { (name) @if !is_operator { " (" (visitor.role.word()) ")" } }
             button.quiet type="submit" { "Sign out" }
         }
     };
@@ -64,7 +65,13 @@ fn document(title: &str, around: Markup, content: Markup) -> Markup {
             body {
                 a.skip href="#content" { "Skip to the content" }
                 header {
-                    a.brand href="/" { svg width="20" height="20" viewBox="0 0 16 16" aria-hidden="true" { path d="M2 13 L6 7 L9 10 L14 3" {} circle cx="14" cy="3" r="1.6" {} } "edgetune fleet" }
+                    a.brand href="/" {
+                        svg width="20" height="20" viewBox="0 0 16 16" aria-hidden="true" {
+                            path d="M2 13 L6 7 L9 10 L14 3" {}
+                            circle cx="14" cy="3" r="1.6" {}
+                        }
+                        "edgetune fleet"
+                    }
                     (around)
                 }
                 main #content tabindex="-1" { (content) }

@@ -55,7 +55,13 @@ fn markup(
     now_ms: i64,
 ) -> Markup {
     let next = rows.last().filter(|_| rows.len() as i64 == CHANNELS).map(|last| last.channel.name.clone());
+    let heads = ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"];
     let silent = seen.enrolled - seen.lately;
+    let trouble_heads = ["Device", "Channel", "#Version", "Verdict", "When"];
+    let trouble = |report: &Reported| {
+        let (device, channel) = (device_link(&report.device, &report.name), channel_link(&report.channel));
+        [device, channel, cell(report.version), mark(&report.verdict), moment(report.at_ms, now_ms)]
+    };
     html! {
         h1 { "Overview" }
         dl.tiles {
@@ -67,12 +73,12 @@ fn markup(
         @if seen.enrolled + seen.revoked == 0 {
             (empty("No device has enrolled yet.", html! { p { a href="/devices" { "Enrol the first device" } } }))
         }
-        section #channels aria-labelledby="channels-title" data-live="4" {
+        section #channels aria-labelledby="channels-title" data-live="10" {
             h2 #channels-title { "Channels" }
             @if rows.is_empty() {
                 (empty("There is no channel yet.", first_channel()))
             } @else {
-                (table("Channels and their current release", ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"], rows.iter().map(channel)))
+                (table("Channels and their current release", heads, rows.iter().map(channel)))
                 (pages("/", &[], "after", after, next))
             }
         }
@@ -81,13 +87,7 @@ fn markup(
             @if troubles.is_empty() {
                 p.quiet { "No device has rejected a release, or failed to try one." }
             } @else {
-                (table("The last reports of that kind", ["Device", "Channel", "#Version", "Verdict", "When"], troubles.iter().map(|report| [
-                    device_link(&report.device, &report.name),
-                    channel_link(&report.channel),
-                    cell(report.version),
-                    mark(&report.verdict),
-                    moment(report.at_ms, now_ms),
-                ])))
+                (table("The last reports of that kind", trouble_heads, troubles.iter().map(trouble)))
             }
         }
         section aria-labelledby="latest" {
@@ -131,8 +131,10 @@ pub(super) fn mean(outcomes: &[Outcome], which: usize) -> Option<f64> {
 /// How a channel is made.
 fn first_channel() -> Markup {
     html! {
-        p { "A channel is what devices of one kind learn together. It begins with an adapter, such as one that " code { "edgetune train" }
-            " has written; in the server's folder:" }
+        p {
+            "A channel is what devices of one kind learn together. It begins with an adapter, such as one that "
+            code { "edgetune train" } " has written; in the server's folder:"
+        }
         pre tabindex="0" { code {
             "curl --cacert tls.crt -H \"authorization: Bearer $(cat operator.token)\" \\\n"
             "  --data-binary @first.edelta 'https://SERVER/v1/admin/channels/NAME?rule=mean'"

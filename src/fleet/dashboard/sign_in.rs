@@ -45,13 +45,13 @@ fn markup(token: &FormToken, problem: Option<&str>) -> Markup {
         form.stacked method="post" action="/sign-in" {
             (token.field())
             label for="secret" { "Access token" }
-            input #secret type="password" name="secret" required maxlength="200" autocomplete="current-password" spellcheck="false"
+            input #secret type="password" name="secret" required maxlength="200" autocomplete="current-password"
                 aria-describedby=[problem.map(|_| "problem")] aria-invalid=[problem.map(|_| "true")];
             button type="submit" { "Sign in" }
         }
         p.quiet {
-            "The server's first start has written one to " code { "operator.token" } " in its folder (" code { "--data" }
-            "); with it you can make others, for people who only look and for those who act."
+            "The server's first start has written one to " code { "operator.token" } " in its folder ("
+            code { "--data" } "); with it you can make others, for people who only look and for those who act."
         }
     }
 }
@@ -63,6 +63,7 @@ pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> 
     let is_secure = is_secure(&fleet, &headers);
     let opened = cookie_of(&headers, FORM, is_secure);
     if !opened.is_some_and(|secret| FormToken::of(&secret).is_in(&fields)) {
+        fleet.audit(&address.to_string(), "sign-in refused", "the form is none of this server, or too old").await;
         let problem = "The form has lain open for too long, or the browser keeps no cookies. Try once more.";
         return asked(&fleet, &headers, StatusCode::FORBIDDEN, Some(problem));
     }

@@ -148,7 +148,7 @@ pub(super) async fn form(fleet: &Arc<Fleet>, request: Request) -> Result<(Header
     let (mut parts, body) = request.into_parts();
     let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
     if let Err(failure) = same_origin(&parts.headers) {
-        return Err(failure.logged(fleet, address, &parts.method, &parts.uri).await);
+        return Err(failure.logged(fleet, &address.to_string(), &parts.method, &parts.uri).await);
     }
     let bytes: Bytes =
         to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| Failure::form("The form is too long; send less."))?;
@@ -166,7 +166,7 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
 /// A form that is ours, of somebody who is signed in and, where it `acts`, is an operator.
 async fn ours(fleet: &Arc<Fleet>, request: Request, acts: bool) -> Result<(Visitor, Fields), Failure> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (headers, address, fields) = form(fleet, request).await?;
+    let (headers, _, fields) = form(fleet, request).await?;
     let visitor = visitor(fleet, &headers).await?;
     let refusal = if !visitor.token.is_in(&fields) {
         Some("The form is not one of this session; open the page again and repeat what you did.")
@@ -176,7 +176,7 @@ async fn ours(fleet: &Arc<Fleet>, request: Request, acts: bool) -> Result<(Visit
         None
     };
     match refusal {
-        Some(detail) => Err(Failure::Forbidden(detail).logged(fleet, address, &method, &uri).await),
+        Some(detail) => Err(Failure::Forbidden(detail).logged(fleet, &visitor.who, &method, &uri).await),
         None => Ok((visitor, fields)),
     }
 }

@@ -103,12 +103,15 @@ fn roles_are_kept() {
     for act in &acts {
         assert_eq!(viewer.post(act, &[("round", "1"), ("name", "x"), ("role", "operator")]).status, 403, "{act}");
     }
-    assert!(server.audit().contains("Viewers see, operators act"));
+    let log = server.audit();
+    assert!(log.contains("Viewers see, operators act") && log.contains("operators also who sees it"));
+    assert!(log.contains(&format!("access {who}")));
     assert!(server.device_row(&device)["revoked_ms"].is_null());
     assert_eq!(server.channel_row(&name)["state"], "open");
 
     let listed = operator.get("/access").text();
-    let id = listed.split_once("name=\"id\" value=\"").unwrap().1[..32].to_owned();
+    let row = listed.split_once(&who).unwrap().1;
+    let id = row.split_once("name=\"id\" value=\"").unwrap().1[..32].to_owned();
     assert!(listed.contains(&who) && !listed.contains(&token), "secrets are shown once");
     assert_eq!(operator.post("/access/revoke", &[("id", &id)]).status, 303);
     assert_eq!(viewer.get("/").status, 303, "signed out at once");
