@@ -23,8 +23,8 @@ pub(super) struct Bar {
 
 /// Parts of 1 over versions, up to two lines: the first with circles and dashes, the second with squares.
 pub(super) fn lines(id: &str, title: &str, versions: &[i64], series: [Series<'_>; 2]) -> Markup {
-    const HEIGHT: f64 = 210.0;
-    let (left, right, top, bottom) = (44.0, WIDTH - 14.0, 34.0, HEIGHT - 34.0);
+    const HEIGHT: f64 = 220.0;
+    let (left, right, top, bottom) = (56.0, WIDTH - 14.0, 36.0, HEIGHT - 44.0);
     let all = || series.iter().flat_map(|series| series.values).copied();
     let ticks = ticks(all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
     let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
@@ -57,10 +57,12 @@ pub(super) fn lines(id: &str, title: &str, versions: &[i64], series: [Series<'_>
                     text.middle x=(tenth(x(index))) y=(bottom + 18.0) { (version) }
                 }
             }
-            text.middle x=((left + right) / 2.0) y=(HEIGHT - 2.0) { "version" }
+            text.middle x=((left + right) / 2.0) y=(HEIGHT - 4.0) { "version" }
             @for (index, series) in series.iter().enumerate() {
                 polyline class={ "line " (series.name) } points=(path(series.values).trim_end()) {}
-                @for (place, value) in series.values.iter().enumerate() { (point(index, series.name, x(place), y(*value))) }
+                @for (place, value) in series.values.iter().enumerate() {
+                    (point(index, series.name, x(place), y(*value)))
+                }
             }
         },
     )
@@ -94,7 +96,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 /// Rows of bars whose parts lie behind each other, the longest as wide as there is room.
 pub(super) fn bars(id: &str, title: &str, described: &str, rows: &[Bar]) -> Markup {
     const ROW: f64 = 26.0;
-    let (left, right) = (64.0, WIDTH - 74.0);
+    let (left, right) = (64.0, WIDTH - 84.0);
     let length = |row: &Bar| row.parts.iter().map(|(_, size)| size).sum::<f64>();
     let longest = rows.iter().map(length).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     let width = |size: f64| (right - left) * size / longest;
@@ -118,7 +120,9 @@ pub(super) fn bars(id: &str, title: &str, described: &str, rows: &[Bar]) -> Mark
                 @let top = ROW * index as f64 + 4.0;
                 text.number x=(left - 8.0) y=(top + 14.0) { (row.name) }
                 @for (class, begin, width) in placed(row) {
-                    @if width > 0.0 { rect class={ "bar " (class) } x=(tenth(begin)) y=(top) width=(tenth(width)) height="18" {} }
+                    @if width > 0.0 {
+                        rect class={ "bar " (class) } x=(tenth(begin)) y=(top) width=(tenth(width)) height="18" {}
+                    }
                 }
                 text x=(tenth(left + width(length(row)) + 8.0)) y=(top + 14.0) { (row.note) }
             }
@@ -164,7 +168,8 @@ fn tenth(value: f64) -> f64 {
 
 fn drawing(id: &str, title: &str, described: &str, height: f64, content: Markup) -> Markup {
     html! {
-        svg.chart viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (id) "-title " (id) "-description" } {
+        svg.chart viewBox={ "0 0 " (WIDTH) " " (height) } role="img"
+            aria-labelledby={ (id) "-title " (id) "-description" } {
             title id={ (id) "-title" } { (title) }
             desc id={ (id) "-description" } { (described) " The numbers are in the table on this page." }
             (content)
@@ -195,8 +200,8 @@ mod tests {
             [Series { name: "before", values: &[0.5, 0.5] }, Series { name: "after", values: &[0.5, 1.0] }],
         );
         let svg = svg.into_string();
-        assert!(svg.contains(r#"<polyline class="line before" points="52.0,176.0 378.0,176.0">"#), "{svg}");
-        assert!(svg.contains(r#"<polyline class="line after" points="52.0,176.0 378.0,34.0">"#), "{svg}");
+        assert!(svg.contains(r#"<polyline class="line before" points="64.0,176.0 378.0,176.0">"#), "{svg}");
+        assert!(svg.contains(r#"<polyline class="line after" points="64.0,176.0 378.0,36.0">"#), "{svg}");
         assert!(svg.contains("<title id=\"a-title\">A &lt;b&gt;</title>"), "{svg}");
     }
 
@@ -205,8 +210,8 @@ mod tests {
         let bar = |parts| Bar { name: "x".into(), parts, note: "n".into() };
         let svg = bars("a", "A", "", &[bar(vec![("one", 1.0), ("two", 1.0)]), bar(vec![("one", 0.0), ("two", 1.0)])]);
         let svg = svg.into_string();
-        for (class, x, y) in [("one", 64, 4), ("two", 195, 4), ("two", 64, 30)] {
-            let rect = format!(r#"<rect class="bar {class}" x="{x}" y="{y}" width="131" height="18">"#);
+        for (class, x, y) in [("one", 64, 4), ("two", 190, 4), ("two", 64, 30)] {
+            let rect = format!(r#"<rect class="bar {class}" x="{x}" y="{y}" width="126" height="18">"#);
             assert!(svg.contains(&rect), "{rect}: {svg}");
         }
         assert!(!bars("a", "A", "", &[bar(vec![("one", 0.0)])]).into_string().contains("NaN"));
