@@ -101,9 +101,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn accesses(&self, place: &Place, count: i64) -> Result<Vec<Access>> {
-        let query = format!(
-            "{ACCESS} WHERE created_ms < $1 OR (created_ms = $1 AND id < $2) ORDER BY created_ms DESC, id DESC LIMIT $3"
-        );
+        let query = format!("{ACCESS} WHERE (created_ms, id) < ($1, $2) ORDER BY created_ms DESC, id DESC LIMIT $3");
         let rows = sqlx::query(&query).bind(place.at_ms).bind(&place.id).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(access).collect()
     }

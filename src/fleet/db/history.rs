@@ -20,6 +20,11 @@ impl Place {
     pub fn first() -> Self {
         Self { at_ms: i64::MAX, id: String::new() }
     }
+
+    /// Hash and device of a delta that was sent.
+    fn sent(&self) -> (&str, &str) {
+        self.id.split_once('/').unwrap_or_default()
+    }
 }
 
 /// A line of a list, and where the list goes on behind it.
@@ -194,10 +199,11 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn devices_named(&self, part: &str, after: &str, count: i64) -> Result<Vec<Device>> {
-        let query = format!(
-            "{DEVICE} WHERE LOWER(name) LIKE $1 ESCAPE '!' \
-             AND ($2 = '' OR (name, key) > (SELECT name, key FROM devices WHERE key = $2)) ORDER BY name, key LIMIT $3"
-        );
+        let behind = match after.is_empty() {
+            true => "$2 = ''",
+            false => "(name, key) > (SELECT name, key FROM devices WHERE key = $2)",
+        };
+        let query = format!("{DEVICE} WHERE LOWER(name) LIKE $1 ESCAPE '!' AND {behind} ORDER BY name, key LIMIT $3");
         let rows = sqlx::query(&query).bind(pattern(part)).bind(after).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(device).collect()
     }
@@ -222,7 +228,7 @@ impl Db {
     /// The database's.
     pub async fn reports_of(&self, device: &str, place: &Place, count: i64) -> Result<Vec<Kept<Reported>>> {
         let query = format!(
-            "{REPORTED} WHERE reports.device = $1 AND (at_ms < $2 OR (at_ms = $2 AND {REPORT_ID} < $3)) \
+            "{REPORTED} WHERE reports.device = $1 AND (at_ms, {REPORT_ID}) < ($2, $3) \
              ORDER BY at_ms DESC, {REPORT_ID} DESC LIMIT $4"
         );
         let rows = sqlx::query(&query)
@@ -267,7 +273,8 @@ impl Db {
             "SELECT version, verdict, COUNT(*), COUNT(CASE WHEN accuracy_before >= 0.0 THEN 1 END), \
              SUM(CASE WHEN accuracy_before >= 0.0 THEN accuracy_before ELSE 0.0 END), \
              SUM(CASE WHEN accuracy_before >= 0.0 THEN accuracy_after ELSE 0.0 END) \
-             FROM reports WHERE channel = $1 AND version >= $2 AND version <= $3 GROUP BY version, verdict ORDER BY version, verdict",
+             FROM reports WHERE channel = $1 AND version >= $2 AND version <= $3 \
+             GROUP BY version, verdict ORDER BY version, verdict",
         )
         .bind(channel)
         .bind(from)
@@ -292,16 +299,11 @@ impl Db {
     /// The database's.
     pub async fn sent_by(&self, device: &str, place: &Place, count: i64) -> Result<Vec<Kept<Sent>>> {
         let query = format!(
-            "{SENT} WHERE device = $1 AND (changed_ms < $2 OR (changed_ms = $2 AND hash || '/' || device < $3)) \
-             ORDER BY changed_ms DESC, hash || '/' || device DESC LIMIT $4"
+            "{SENT} WHERE device = $1 AND (changed_ms, hash) < ($2, $3) ORDER BY changed_ms DESC, hash DESC LIMIT $4"
         );
-        let rows = sqlx::query(&query)
-            .bind(device)
-            .bind(place.at_ms)
-            .bind(&place.id)
-            .bind(count)
-            .fetch_all(&self.pool)
-            .await?;
+        let (hash, _) = place.sent();
+        let rows =
+            sqlx::query(&query).bind(device).bind(place.at_ms).bind(hash).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(sent).collect()
     }
 
@@ -311,15 +313,16 @@ impl Db {
     /// The database's.
     pub async fn sent_in(&self, channel: &str, round: i64, place: &Place, count: i64) -> Result<Vec<Kept<Sent>>> {
         let query = format!(
-            "{SENT} WHERE channel = $1 AND round = $2 AND state = 'accepted' \
-             AND (changed_ms < $3 OR (changed_ms = $3 AND hash || '/' || device < $4)) \
-             ORDER BY changed_ms DESC, hash || '/' || device DESC LIMIT $5"
+            "{SENT} WHERE channel = $1 AND round = $2 AND state = 'accepted' AND (changed_ms, hash, device) < ($3, $4, $5) \
+             ORDER BY changed_ms DESC, hash DESC, device DESC LIMIT $6"
         );
+        let (hash, device) = place.sent();
         let rows = sqlx::query(&query)
             .bind(channel)
             .bind(round)
             .bind(place.at_ms)
-            .bind(&place.id)
+            .bind(hash)
+            .bind(device)
             .bind(count)
             .fetch_all(&self.pool)
             .await?;
@@ -376,7 +379,7 @@ impl Db {
         let of_one = if who.is_empty() { "$4 = ''" } else { "who = $4" };
         let query = format!(
             "SELECT at_ms, id, who, what, detail, COALESCE(devices.name, '') \
-             FROM audit LEFT JOIN devices ON devices.key = who WHERE (at_ms < $1 OR (at_ms = $1 AND id < $2)) AND {of_one} \
+             FROM audit LEFT JOIN devices ON devices.key = who WHERE (at_ms, id) < ($1, $2) AND {of_one} \
              ORDER BY at_ms DESC, id DESC LIMIT $3"
         );
         let rows =

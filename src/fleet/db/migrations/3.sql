@@ -24,6 +24,7 @@ CREATE INDEX sessions_by_end ON sessions (expires_ms);
 CREATE INDEX devices_seen ON devices (revoked_ms, last_ms);
 CREATE INDEX devices_in_order ON devices (name, key);
 CREATE INDEX uploads_by_device ON uploads (device, changed_ms, hash);
+CREATE INDEX uploads_in_order ON uploads (channel, round, state, changed_ms, hash, device);
 CREATE INDEX reports_by_release ON reports (channel, version);
 CREATE INDEX reports_by_time ON reports (at_ms);
 CREATE INDEX audit_by_who ON audit (who, at_ms, id);
