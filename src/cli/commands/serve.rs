@@ -45,7 +45,7 @@ pub struct Args {
     /// Names in the certificate that is made on the first start, beside localhost
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Speak HTTP without TLS; only on a loopback address, behind a proxy that ends TLS
+    /// Speak HTTP without TLS; only on a loopback address, behind a proxy that ends TLS and says so (x-forwarded-proto)
     #[arg(long, conflicts_with_all = ["tls_certificate", "name"])]
     insecure_http: bool,
     /// Bytes of a delta, at most

@@ -24,6 +24,9 @@ const VERDICTS: [&str; 3] = ["activated", "rejected", "failed"];
 struct Shown {
     channel: Channel,
     deltas: i64,
+    members: i64,
+    /// What devices say of the current release.
+    current: Vec<Outcome>,
     sent: Vec<Kept<Sent>>,
     releases: Vec<Released>,
     outcomes: Vec<Outcome>,
@@ -47,8 +50,10 @@ pub(super) async fn show(
     let releases = db.releases_before(&name, at[0].parse().unwrap_or(i64::MAX), RELEASES).await?;
     let versions = |release: Option<&Released>| release.map_or(0, |release| release.version);
     let outcomes = db.outcomes(&name, versions(releases.last()), versions(releases.first())).await?;
+    let current = db.outcomes(&name, channel.version, channel.version).await?;
+    let members = db.members(&name).await?;
     let reports = db.reports_on(&name, channel.version, LINES).await?;
-    let shown = Shown { channel, deltas, sent, releases, outcomes, reports, at };
+    let shown = Shown { channel, deltas, members, current, sent, releases, outcomes, reports, at };
     Ok(page(&visitor, Part::Overview, &name, markup(&visitor, &shown, fleet.now_ms())))
 }
 
@@ -72,10 +77,45 @@ fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
             div { dt { "Adapter" } dd { (short(&channel.adapter)) ", " (bytes(channel.length)) } }
             div { dt { "Base" } dd { (short(&channel.base)) } }
         }
+        (progress(shown))
         (round(visitor, shown, now_ms))
         (releases(shown, now_ms))
         (reports(shown, now_ms))
     }
+}
+
+/// How far the current release has come; tells by itself how it goes on.
+fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
+    let said = VERDICTS.map(|verdict| devices(current, verdict));
+    let waiting = (members - said.iter().sum::<i64>()).max(0);
+    let parts = VERDICTS.iter().zip(said).map(|(verdict, count)| (*verdict, count as f64));
+    let bar = Bar {
+        name: String::new(),
+        parts: parts.chain([("waiting", waiting as f64)]).collect(),
+        note: format!("{} of {}", said[0], said.iter().sum::<i64>() + waiting),
+    };
+    let [activated, rejected, failed] = said;
+    html! { section #progress aria-labelledby="progress-title" data-live=(if waiting > 0 { 3 } else { 10 }) {
+        h2 #progress-title { "Version " (channel.version) " on its devices" }
+        @if *members == 0 {
+            (empty("No device takes part in this channel yet.", html! {
+                p { "A device does once it has sent a delta to it, or reported on one of its releases." }
+            }))
+        } @else {
+            p role="status" {
+                (count(activated, "device uses it", "devices use it")) ", " (rejected) " rejected it, "
+                (failed) " failed to try it, "
+                (count(waiting, "has not reported yet.", "have not reported yet."))
+            }
+            div.charts { figure {
+                figcaption {
+                    @for verdict in VERDICTS { span class={ "key " (verdict) } { (verdict) } " " }
+                    span.key.waiting { "waiting" }
+                }
+                (bars("how-far", "How far the release has come", "Devices by what they say of it.", &[bar]))
+            } }
+        }
+    } }
 }
 
 fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now_ms: i64) -> Markup {

@@ -328,6 +328,9 @@ fn releases_are_compared_by_what_they_do() {
         assert!(text.contains(&said), "{said} is not in {text}");
     }
     let with_zero = operator.get(&format!("/channels/{name}/compare?from=1&to=3")).text();
+    let progress = operator.get(&format!("/channels/{name}")).text();
+    let said = "1 device uses it, 0 rejected it, 0 failed to try it, 0 have not reported yet.";
+    assert!(progress.contains(said) && progress.contains("1 of 1"), "{progress}");
     assert!(with_zero.contains("0.0000") && with_zero.contains(">–<"), "no cosine with nothing");
     assert_eq!(operator.get(&format!("/channels/{name}/compare?from=1&to=9")).status, 404);
 }
