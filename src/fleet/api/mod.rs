@@ -95,19 +95,23 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
 
 /// Nothing answers to the address: programs are told in their way, people in theirs.
 async fn missing(request: Request) -> Response {
-    let for_people = request.headers().get(header::ACCEPT).is_some_and(|kinds| {
-        kinds.to_str().is_ok_and(|kinds| kinds.split(',').any(|kind| kind.trim().starts_with("text/html")))
-    });
-    match for_people {
+    match for_people(&request) {
         true => dashboard::no_page().await,
         false => Problem::not_found("this path").into_response(),
     }
+}
+
+/// Whether a browser asks, for something to show.
+fn for_people(request: &Request) -> bool {
+    let kinds = request.headers().get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
+    kinds.is_some_and(|kinds| kinds.split(',').any(|kind| kind.trim().starts_with("text/html")))
 }
 
 /// What is looked at before all else, and counted after.
 async fn guard(State(fleet): Shared, Peer(address): Peer, request: Request, next: Next) -> Response {
     Counts::add(&fleet.counts.requests, 1);
     let response = match fleet.limiter.take(address, Instant::now()) {
+        Err(wait) if for_people(&request) => dashboard::too_many(wait).await,
         Err(wait) => Problem::too_many(wait).into_response(),
         Ok(()) if request.headers().contains_key(header::CONTENT_ENCODING) => Problem::encoding().into_response(),
         Ok(()) => next.run(request).await,

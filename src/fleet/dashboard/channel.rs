@@ -90,7 +90,7 @@ fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
     let waiting = (members - said.iter().sum::<i64>()).max(0);
     let parts = VERDICTS.iter().zip(said).map(|(verdict, count)| (*verdict, count as f64));
     let bar = Bar {
-        name: String::new(),
+        name: format!("v {}", channel.version),
         parts: parts.chain([("waiting", waiting as f64)]).collect(),
         note: format!("{} of {}", said[0], said.iter().sum::<i64>() + waiting),
     };

@@ -108,7 +108,12 @@ impl IntoResponse for Failure {
     }
 }
 
-/// For an address that nothing answers to.
+/// For an address that asks too often.
+pub(in crate::fleet) async fn too_many(wait: Duration) -> Response {
+    super::guarded(Failure::TooMany(wait).into_response()).await
+}
+
+/// For a path that nothing answers to.
 pub(in crate::fleet) async fn no_page() -> Response {
     super::guarded(Failure::NotFound("this address").into_response()).await
 }

@@ -21,7 +21,7 @@ mod sign_in;
 mod visitor;
 mod words;
 
-pub(super) use failure::no_page;
+pub(super) use failure::{no_page, too_many};
 
 use super::Fleet;
 use crate::sync::wire::Hex;

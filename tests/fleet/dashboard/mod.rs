@@ -73,6 +73,16 @@ fn guesses_are_held_back() {
     assert_eq!(reader.sign_in(&server.operator_token()).status, 429, "the right one waits, too");
 }
 
+/// Whoever asks too often is told so as a page.
+#[test]
+fn too_many_requests_are_told_to_people() {
+    let server = Server::with(&["--insecure-http", "--requests-per-s", "2"]);
+    let mut reader = Reader::new(&server.address);
+    let answers: Vec<_> = (0..8).map(|_| reader.get("/sign-in")).collect();
+    assert_eq!((answers[0].status, answers[7].status), (200, 429));
+    assert!(answers[7].text().contains("Too many attempts") && answers[7].header("retry-after") == Some("1"));
+}
+
 /// Viewers see, operators act.
 #[test]
 fn roles_are_kept() {
