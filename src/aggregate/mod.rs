@@ -8,6 +8,7 @@
 //! needs the same memory for three devices as for three million, a median as much as it is allowed.
 
 mod combine;
+mod compare;
 mod contribution;
 mod error;
 mod form;
@@ -16,6 +17,7 @@ mod rule;
 mod stale;
 
 pub use combine::{Combined, Options, Read, combine};
+pub use compare::{Compared, compare};
 pub use error::Error;
 pub use form::{Form, Part, Shape};
 pub use norm::Clip;

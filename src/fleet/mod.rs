@@ -7,6 +7,7 @@
 //! Never trains, never opens a model; what devices send is hostile until `verify` has seen all of it.
 
 mod api;
+mod dashboard;
 pub mod db;
 mod limit;
 pub mod rollout;
@@ -84,6 +85,10 @@ pub struct Fleet {
     clock: Clock,
     chance: Chance,
     limiter: Limiter,
+    /// Attempts to sign in, which are fewer.
+    sign_ins: Limiter,
+    /// Whether it speaks TLS itself.
+    is_tls: bool,
     /// Deltas that are held in memory at once.
     room: Semaphore,
     limits: Limits,

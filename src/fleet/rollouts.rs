@@ -2,7 +2,7 @@
 //!
 //! Every replica looks; a step changes the channel only as long as it is as it was looked at, so it is taken once.
 
-use super::db::{Channel, Released};
+use super::db::{Channel, Version};
 use super::rollout::{self, Rollout, Stages, Step, Tally, is_among};
 use super::{Error, Fleet};
 
@@ -107,7 +107,7 @@ async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
 pub async fn back(
     fleet: &Fleet,
     channel: &Channel,
-    to: &Released,
+    to: &Version,
     halted: Option<&str>,
     who: &str,
 ) -> Result<bool, Error> {

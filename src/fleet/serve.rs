@@ -43,6 +43,9 @@ const ROLLOUTS: u64 = 4;
 const GRACE: Duration = Duration::from_secs(20);
 /// Requests of an address at once, in seconds of its rate.
 const BURST_S: f64 = 2.0;
+/// Attempts of an address to sign in: a second in the long run, and at once.
+const SIGN_INS_PER_S: f64 = 0.2;
+const SIGN_INS_AT_ONCE: f64 = 10.0;
 
 /// How often the flag that ends the server is looked at.
 const FLAG: Duration = Duration::from_millis(50);
@@ -102,6 +105,8 @@ impl Server {
             clock,
             chance,
             limiter: super::limit::Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
+            sign_ins: super::limit::Limiter::new(SIGN_INS_PER_S, SIGN_INS_AT_ONCE),
+            is_tls: identity.is_some(),
             room: Semaphore::new(ROOM),
             limits,
             counts: Counts::default(),

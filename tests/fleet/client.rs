@@ -22,6 +22,10 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
     /// The last word of the problem's type.
     #[track_caller]
     pub fn problem(&self) -> (u16, String) {

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod client;
+mod dashboard;
 mod rollouts;
 mod rounds;
 mod server;

@@ -46,9 +46,12 @@ impl Server {
         (self.process, self.address) = (process, address);
     }
 
+    pub fn operator_token(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("operator.token")).unwrap().trim().to_owned()
+    }
+
     pub fn operator(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let token = std::fs::read_to_string(self.folder.path().join("operator.token")).unwrap();
-        let bearer = format!("Bearer {}", token.trim());
+        let bearer = format!("Bearer {}", self.operator_token());
         raw(&self.address, &request(method, target, &[("authorization", &bearer)], body))
     }
 
@@ -88,16 +91,29 @@ impl Server {
     /// Closes the round and waits until it is turned; gives the channel then.
     pub fn turn(&self, name: &str) -> Value {
         let before = self.channel_row(name);
-        assert_eq!(self.operator("POST", &format!("/v1/admin/channels/{name}/close"), b"").status, 202);
+        let path: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        assert_eq!(self.operator("POST", &format!("/v1/admin/channels/{path}/close"), b"").status, 202);
+        self.until(name, |row| {
+            row["state"] == "open" && (row["version"] != before["version"] || row["problem"].is_string())
+        })
+    }
+
+    /// Waits until a channel is so, and gives it.
+    pub fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let row = self.channel_row(name);
-            if row["state"] == "open" && (row["version"] != before["version"] || row["problem"].is_string()) {
+            if is_so(&row) {
                 return row;
             }
-            assert!(Instant::now() < deadline, "the round is not turned: {row}");
+            assert!(Instant::now() < deadline, "the channel does not turn: {row}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    pub fn device_row(&self, key: &str) -> Value {
+        let rows: Vec<Value> = self.operator("GET", "/v1/admin/devices", b"").json();
+        rows.into_iter().find(|row| row["key"] == key).unwrap()
     }
 
     pub fn audit(&self) -> String {
@@ -173,7 +189,7 @@ fn its_own_certificate_makes_tls() {
     assert_eq!(std::fs::read_to_string(server.folder.path().join("tls.crt")).unwrap(), certificate);
 }
 
-fn over_tls(certificate: &str, port: u16, request: &[u8]) -> Answer {
+pub fn over_tls(certificate: &str, port: u16, request: &[u8]) -> Answer {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! Many deltas → one: every rule against the same thing written plainly, whatever order, blocks and attackers there are.
 
-use edgetune::aggregate::{Clip, Combined, Error, Options, Rule, combine};
+use edgetune::aggregate::{Clip, Combined, Error, Options, Rule, combine, compare};
 use edgetune::delta::{self, Delta, Encoding, Header, Label, Method, MethodKind, TensorValues, encode};
 use proptest::prelude::*;
 
@@ -362,4 +362,28 @@ fn what_changes_between_two_readings_is_found() {
     let mut read = |_: usize, _: &mut Vec<u8>| Err("the folder is gone".into());
     let error = combine(&[1.0], &mut read, None, &Options::default()).unwrap_err();
     assert!(error.to_string().contains("delta 0 cannot be read: the folder is gone"), "{error}");
+}
+
+/// Two adapters beside each other, factors as what they do, against the products written out.
+#[test]
+fn adapters_are_compared_by_what_they_do() {
+    let both = [lora(1, 2, 4.0, 1.0), lora(2, 3, 6.0, 0.5)];
+    let compared = compare([&both[0], &both[1]]).unwrap();
+    assert_eq!(compared.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), ["enc.q", "head.bias"]);
+    let plain = [both.each_ref().map(|delta| product(delta)), both.each_ref().map(|delta| values(delta, "head.bias"))];
+    for (part, [one, other]) in compared.iter().zip(&plain) {
+        let inner: f64 = one.iter().zip(other).map(|(one, other)| one * other).sum();
+        let expected = [norm(one), norm(other), distance(one, other), inner / (norm(one) * norm(other))];
+        let found = [part.norms[0], part.norms[1], part.difference, part.cosine().unwrap()];
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{}: {found}, expected {expected}", part.name);
+        }
+        assert_eq!(part.values, one.len());
+    }
+    let same = compare([&both[0], &both[0]]).unwrap();
+    assert!(same.iter().all(|part| part.difference < 1e-6 && part.cosine().unwrap() > 0.999_999));
+    let zero = compare([&whole(1, 0.0), &whole(2, 1.0)]).unwrap();
+    assert!(zero.iter().all(|part| part.cosine().is_none()));
+    assert!(matches!(compare([&both[0], &whole(1, 1.0)]), Err(Error::Unlike { index: 1, .. })));
+    assert!(matches!(compare([&both[0], b"PK"]), Err(Error::Delta { index: 1, .. })));
 }

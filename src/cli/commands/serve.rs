@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Example:\n  edgetune-fleet serve --listen 0.0.0.0:8443 --data /var/lib/edgetune-fleet --name fleet.example\n\nThe \
-                  first start makes DIR/operator.token (send it as `authorization: Bearer …`), DIR/release.pem (signs \
+                  first start makes DIR/operator.token (sign in with it on the server's pages, or send it as \
+                  `authorization: Bearer …`), DIR/release.pem (signs \
                   releases) and, where no certificate is given, DIR/tls.crt, which devices are given to trust. Variables \
                   that begin with AWS_ are options of an S3 store."
 )]
@@ -44,7 +45,7 @@ pub struct Args {
     /// Names in the certificate that is made on the first start, beside localhost
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Speak HTTP without TLS; only on a loopback address, behind a proxy that ends TLS
+    /// Speak HTTP without TLS; only on a loopback address, behind a proxy that ends TLS and says so (x-forwarded-proto)
     #[arg(long, conflicts_with_all = ["tls_certificate", "name"])]
     insecure_http: bool,
     /// Bytes of a delta, at most
@@ -95,6 +96,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let url = format!("{scheme}://{}", listener.local_addr()?);
     let ready = || {
         printer.text(format!("serving {url}, files in {}", folder.display()));
+        printer.text(format!("sign in there with the text of {}", folder.join("operator.token").display()));
         printer.document(&json!({ "url": url, "data": folder }));
     };
     serve(settings, listener, ready, &*flag_on_signals()?)?;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The address that a request comes from.
-pub(super) struct Peer(pub IpAddr);
+pub(in crate::fleet) struct Peer(pub IpAddr);
 
 impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;

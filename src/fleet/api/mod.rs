@@ -12,14 +12,15 @@ mod releases;
 mod rollouts;
 mod uploads;
 
-use super::{Counts, Fleet};
-use asked::Peer;
+use super::{Counts, Fleet, dashboard};
+pub(super) use asked::Peer;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+pub(super) use operator::TOKEN_MS;
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,7 +88,8 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/v1/admin/channels/{name}/rollout", post(rollouts::steer))
         .route("/v1/admin/audit", get(operator::audit))
         .route("/openapi.json", get(document))
-        .fallback(|| async { Problem::not_found("this path") })
+        .merge(dashboard::router())
+        .fallback(missing)
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(from_fn_with_state(fleet.clone(), guard));
     // What watches the server is not held back by what it watches.
@@ -98,10 +100,25 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
     limited.merge(watched).with_state(fleet)
 }
 
+/// Nothing answers to the address: programs are told in their way, people in theirs.
+async fn missing(request: Request) -> Response {
+    match for_people(&request) {
+        true => dashboard::no_page().await,
+        false => Problem::not_found("this path").into_response(),
+    }
+}
+
+/// Whether a browser asks, for something to show.
+fn for_people(request: &Request) -> bool {
+    let kinds = request.headers().get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
+    kinds.is_some_and(|kinds| kinds.split(',').any(|kind| kind.trim().starts_with("text/html")))
+}
+
 /// What is looked at before all else, and counted after.
 async fn guard(State(fleet): Shared, Peer(address): Peer, request: Request, next: Next) -> Response {
     Counts::add(&fleet.counts.requests, 1);
     let response = match fleet.limiter.take(address, Instant::now()) {
+        Err(wait) if for_people(&request) => dashboard::too_many(wait).await,
         Err(wait) => Problem::too_many(wait).into_response(),
         Ok(()) if request.headers().contains_key(header::CONTENT_ENCODING) => Problem::encoding().into_response(),
         Ok(()) => next.run(request).await,

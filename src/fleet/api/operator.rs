@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 /// How long a token can be used.
-const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
+pub(in crate::fleet) const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 /// Rows of one answer.
 const ROWS: i64 = 1000;
 

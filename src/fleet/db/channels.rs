@@ -68,10 +68,10 @@ pub struct NewRelease {
     pub devices: i64,
 }
 
-const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem, stages, stage_ms, stage_reports, \
+pub(super) const CHANNEL: &str = "SELECT name, base, adapter, length, version, round, state, rule, problem, stages, stage_ms, stage_reports, \
                        tolerated, rollout, stage, stage_began_ms, previous, pinned FROM channels";
 
-fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
+pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
     Ok(Channel {
         name: row.try_get(0)?,
         base: row.try_get(1)?,

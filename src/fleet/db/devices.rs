@@ -29,9 +29,9 @@ pub enum Enrolment {
     Revoked,
 }
 
-const DEVICE: &str = "SELECT key, name, enrolled_ms, revoked_ms, last_ms FROM devices";
+pub(super) const DEVICE: &str = "SELECT key, name, enrolled_ms, revoked_ms, last_ms FROM devices";
 
-fn device(row: &sqlx::any::AnyRow) -> Result<Device> {
+pub(super) fn device(row: &sqlx::any::AnyRow) -> Result<Device> {
     Ok(Device {
         key: row.try_get(0)?,
         name: row.try_get(1)?,

@@ -4,15 +4,19 @@
 //! whether it was is the number of rows that it changed. That is what `FOR UPDATE SKIP LOCKED` would be needed for, and SQLite
 //! has it too. Transactions begin with what they write, so that SQLite takes its lock at once and never gives up half-way.
 
+mod access;
 mod channels;
 mod devices;
+mod history;
 mod reports;
 mod rollouts;
 mod uploads;
 
+pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
-pub use rollouts::{Released, Reported};
+pub use history::{Kept, Logged, Outcome, Place, Released, Reported, Seen, Sent};
+pub use rollouts::{Version, Vote};
 pub use uploads::{Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
@@ -27,8 +31,11 @@ const CONNECTIONS: u32 = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// All changes of the tables since the first, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] =
-    [(1, "tables", include_str!("migrations/1.sql")), (2, "rollouts", include_str!("migrations/2.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "tables", include_str!("migrations/1.sql")),
+    (2, "rollouts", include_str!("migrations/2.sql")),
+    (3, "dashboard", include_str!("migrations/3.sql")),
+];
 
 /// What the database said.
 #[derive(Debug, thiserror::Error)]

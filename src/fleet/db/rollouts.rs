@@ -6,7 +6,7 @@ use sqlx::Row;
 
 /// A release of a channel, past or present.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Released {
+pub struct Version {
     /// Counts the channel's releases.
     pub version: i64,
     /// BLAKE3 of the adapter's bytes.
@@ -25,7 +25,7 @@ pub struct Released {
 
 /// What one device said of a release.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reported {
+pub struct Vote {
     /// The device's key.
     pub device: String,
     /// Whether it is in use there.
@@ -36,8 +36,8 @@ pub struct Reported {
 
 const RELEASED: &str = "SELECT version, adapter, length, created_ms, devices, outcome, reason FROM releases";
 
-fn released(row: &sqlx::any::AnyRow) -> Result<Released> {
-    Ok(Released {
+fn released(row: &sqlx::any::AnyRow) -> Result<Version> {
+    Ok(Version {
         version: row.try_get(0)?,
         adapter: row.try_get(1)?,
         length: row.try_get(2)?,
@@ -53,7 +53,7 @@ impl Db {
     ///
     /// # Errors
     /// The database's.
-    pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Released>> {
+    pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version = $2");
         let row = sqlx::query(&query).bind(channel).bind(version).fetch_optional(&self.pool).await?;
         row.as_ref().map(released).transpose()
@@ -63,7 +63,7 @@ impl Db {
     ///
     /// # Errors
     /// The database's.
-    pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Released>> {
+    pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
         let rows = sqlx::query(&query).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(released).collect()
@@ -73,7 +73,7 @@ impl Db {
     ///
     /// # Errors
     /// The database's.
-    pub async fn reported(&self, channel: &str, version: i64) -> Result<Vec<Reported>> {
+    pub async fn reported(&self, channel: &str, version: i64) -> Result<Vec<Vote>> {
         let rows = sqlx::query(
             "SELECT r.device, r.verdict, r.accuracy_before, r.accuracy_after FROM reports r JOIN devices d ON d.key = r.device \
              WHERE r.channel = $1 AND r.version = $2 AND d.revoked_ms = 0",
@@ -85,7 +85,7 @@ impl Db {
         let reported = |row: &sqlx::any::AnyRow| {
             let (verdict, accuracy): (String, [f64; 2]) = (row.try_get(1)?, [row.try_get(2)?, row.try_get(3)?]);
             let accuracy = Some(accuracy).filter(|[before, _]| *before >= 0.0);
-            Ok(Reported { device: row.try_get(0)?, activated: verdict == "activated", accuracy })
+            Ok(Vote { device: row.try_get(0)?, activated: verdict == "activated", accuracy })
         };
         rows.iter().map(reported).collect()
     }
@@ -157,7 +157,7 @@ impl Db {
     ///
     /// # Errors
     /// The database's.
-    pub async fn go_back(&self, channel: &Channel, to: &Released, halted: Option<&str>, now_ms: i64) -> Result<bool> {
+    pub async fn go_back(&self, channel: &Channel, to: &Version, halted: Option<&str>, now_ms: i64) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
         let query = "UPDATE channels SET version = version + 1, adapter = $1, length = $2, rollout = 'done', stage = 0, \
                      previous = version + 1, problem = $3 WHERE name = $4 AND version = $5 AND rollout = $6";

@@ -1,0 +1,124 @@
+//! The devices, and how one comes in.
+
+use super::LINES;
+use super::failure::Failure;
+use super::frame::{Part, button, cell, empty, page, pages, table};
+use super::visitor::{Acting, Fields, Visitor};
+use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
+use crate::fleet::Fleet;
+use crate::fleet::api::TOKEN_MS;
+use crate::fleet::db::{Device, Reported, Role, Seen};
+use axum::extract::State;
+use axum::response::Html;
+use maud::{Markup, html};
+use std::sync::Arc;
+
+/// Devices in the order of their names; those whose names contain `name`, behind the device `after`.
+pub(super) async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    asked: Fields,
+) -> Result<Html<String>, Failure> {
+    let (name, after) = (asked.get("name").trim(), asked.get("after"));
+    let devices = fleet.db.devices_named(name, after, LINES).await?;
+    let reports = fleet.db.last_reports(&devices).await?;
+    let now_ms = fleet.now_ms();
+    let seen = fleet.db.devices_seen(now_ms - SILENT_MS).await?;
+    Ok(page(&visitor, Part::Devices, "Devices", markup(&visitor, &devices, &reports, seen, name, after, now_ms)))
+}
+
+fn markup(
+    visitor: &Visitor,
+    devices: &[Device],
+    reports: &[Reported],
+    seen: Seen,
+    name: &str,
+    after: &str,
+    now_ms: i64,
+) -> Markup {
+    let next = devices.last().filter(|_| devices.len() as i64 == LINES).map(|last| last.key.clone());
+    let heads = ["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"];
+    let last = |device: &Device| reports.iter().find(|report| report.device == device.key);
+    let listed = table("Devices by name", heads, devices.iter().map(|device| row(device, last(device), now_ms)));
+    let is_new = seen.enrolled + seen.revoked == 0;
+    html! {
+        h1 { "Devices" }
+        @if is_new {
+            (empty("No device has enrolled yet.", enrolling(visitor)))
+        } @else {
+            p {
+                (count(seen.enrolled, "device", "devices")) " enrolled, " (seen.lately) " of them seen in the last 7 days, "
+                (seen.revoked) " revoked."
+            }
+            form.row role="search" action="/devices" {
+                div {
+                    label for="name" { "Name contains" }
+                    input #name type="search" name="name" value=(name) maxlength="64";
+                }
+                button type="submit" { "Search" }
+            }
+            @if devices.is_empty() {
+                (empty("No device of that name.", html! { p { a href="/devices" { "Show all devices" } } }))
+            } @else {
+                (listed)
+                (pages("/devices", &[("name", name)], "after", after, next))
+            }
+            section aria-labelledby="enrol" { h2 #enrol { "Enrol a device" } (enrolling(visitor)) }
+        }
+    }
+}
+
+fn row(device: &Device, last: Option<&Reported>, now_ms: i64) -> [Markup; 7] {
+    let accuracy = last.and_then(|last| last.accuracy);
+    let verdict = match last {
+        Some(last) => html! { (mark(&last.verdict)) " version " (last.version) },
+        None => html! { span.quiet { "none" } },
+    };
+    [
+        device_link(&device.key, &device.name),
+        mark(health(device, last, now_ms)),
+        moment(device.last_ms, now_ms),
+        verdict,
+        cell(percent(accuracy.map(|[_, after]| after))),
+        cell(points(accuracy)),
+        moment(device.enrolled_ms, now_ms),
+    ]
+}
+
+/// How a device comes in.
+fn enrolling(visitor: &Visitor) -> Markup {
+    html! {
+        @if visitor.role == Role::Operator {
+            p { "A device enrols with a token that is good for one device and one day." }
+            (button(visitor, "/devices/enrol", "Make a token for a device"))
+        } @else {
+            p { "Ask an operator for a token that is good for one device and one day." }
+        }
+    }
+}
+
+/// Makes a one-time token, and shows it this once.
+pub(super) async fn enrol(
+    State(fleet): State<Arc<Fleet>>,
+    Acting { visitor, .. }: Acting,
+) -> Result<Html<String>, Failure> {
+    let (token, now_ms) = (fleet.random_name()?, fleet.now_ms());
+    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, now_ms + TOKEN_MS).await?;
+    fleet.audit(&visitor.who, "token made", "").await;
+    let content = html! {
+        h1 { "A token for one device" }
+        p {
+            "It is shown this once, is good for one day (" (moment(now_ms + TOKEN_MS, now_ms)) "), and a device that enrols under a \
+             name that is taken replaces that device."
+        }
+        p { label for="made" { "Token" } }
+        input.secret #made readonly value=(token);
+        p {
+            "The device proves its key and sends token and name to " code { "POST /v1/enrol" } " of this server, whose \
+             certificate it is given to trust (" code { "tls.crt" } " in the server's folder); "
+            a href="/openapi.json" { "the interface" } " says how."
+        }
+        p { a href="/devices" { "Done" } }
+    };
+    Ok(page(&visitor, Part::Devices, "A token for a device", content))
+}
