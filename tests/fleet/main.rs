@@ -2,7 +2,11 @@
 //! `EDGETUNE_FLEET_STORE` name (`tests/fleet/services` starts a PostgreSQL and an S3 server and sets both).
 
 mod attacks;
+mod certificates;
 mod client;
+mod member;
+mod patience;
+mod proxy;
 mod rollouts;
 mod rounds;
 mod server;
