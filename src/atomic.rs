@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Calls `write` with a new file beside `path`, brings that to the disk, renames it to `path` and brings the rename to
@@ -32,6 +33,17 @@ pub fn write_atomically<T, E: From<io::Error>>(
     let value = written?;
     File::open(folder)?.sync_all()?;
     Ok(value)
+}
+
+/// [`write_atomically`] of some bytes, for the owner's eyes only from the first of them on.
+///
+/// # Errors
+/// The system's; the file at `path` is then the old one.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomically(path, |file| {
+        file.get_ref().set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(bytes)
+    })
 }
 
 /// Whether [`write_atomically`] could begin: makes the temporary file and removes it again.

@@ -21,6 +21,7 @@ mod generation;
 mod health;
 mod inspection;
 mod measure;
+mod membership;
 mod predictions;
 mod print;
 mod recipe;
@@ -74,6 +75,7 @@ enum Command {
     Runtime(commands::runtime::Args),
     Ops(commands::ops::Args),
     Agent(commands::agent::Args),
+    Fleet(commands::fleet::Args),
     Doctor(commands::doctor::Args),
     Completions(commands::shell::Completions),
     Man(commands::shell::Man),
@@ -140,6 +142,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
+        Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Completions(args) => commands::shell::completions(&args, printer),
         Command::Man(args) => commands::shell::man(&args, printer),

@@ -1,10 +1,9 @@
 //! The server's certificate: given, or its own, made on the first start.
 
 use super::Error;
-use crate::atomic::write_atomically;
+use crate::atomic;
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Makes `ring` what TLS is done with in this process: to devices, to S3 and to the database. Before the first of them; again does
@@ -54,11 +53,7 @@ fn in_file(path: &Path, problem: impl std::fmt::Display) -> Error {
 
 /// A file for the server's eyes only; whole or not there.
 pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let written = write_atomically(path, |file| {
-        file.get_ref().set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(bytes)
-    });
-    written.map_err(|error: std::io::Error| in_file(path, error))
+    atomic::write_secret(path, bytes).map_err(|error| in_file(path, error))
 }
 
 /// The text of such a file; none where there is no file.

@@ -1,6 +1,7 @@
 //! Stage 9: what device and server say to each other.
 //!
 //! `wire` is the part of both sides: types, and who signs what; it takes and gives plain values, and knows neither a clock nor a
-//! connection.
+//! connection. `client` is the device's side: it asks, waits, asks again, and keeps in a folder what must outlive it.
 
+pub mod client;
 pub mod wire;

@@ -2,8 +2,12 @@
 //! `EDGETUNE_FLEET_STORE` name (`tests/fleet/services` starts a PostgreSQL and an S3 server and sets both).
 
 mod attacks;
+mod certificates;
 mod client;
 mod dashboard;
+mod member;
+mod patience;
+mod proxy;
 mod rollouts;
 mod rounds;
 mod server;

@@ -40,9 +40,13 @@ impl Server {
 
     /// Kills the server as a power cut would, and starts it again on the same files.
     pub fn kill_and_restart(&mut self) {
+        self.restart(&["--insecure-http"]);
+    }
+
+    pub fn restart(&mut self, options: &[&str]) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        let (process, address) = spawn(self.folder.path(), &["--insecure-http"]);
+        let (process, address) = spawn(self.folder.path(), options);
         (self.process, self.address) = (process, address);
     }
 
@@ -52,7 +56,15 @@ impl Server {
 
     pub fn operator(&self, method: &str, target: &str, body: &[u8]) -> Answer {
         let bearer = format!("Bearer {}", self.operator_token());
-        raw(&self.address, &request(method, target, &[("authorization", &bearer)], body))
+        let request = request(method, target, &[("authorization", &bearer)], body);
+        match std::fs::read_to_string(self.folder.path().join("tls.crt")) {
+            Ok(certificate) => over_tls(&certificate, self.port(), &request),
+            Err(_) => raw(&self.address, &request),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
     pub fn token(&self) -> String {
@@ -76,9 +88,13 @@ impl Server {
 
     /// A channel whose releases are rolled out as the query says.
     pub fn staged_channel(&self, query: &str) -> String {
-        let (name, key) = (unique("channel"), KeyPair::from_secret(&[1; 32]));
-        let first = delta_of(&header(), &vec![0.0; 640], &key);
-        let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?{query}"), &first);
+        self.channel_of(query, &delta_of(&header(), &vec![0.0; 640], &KeyPair::from_secret(&[1; 32])))
+    }
+
+    /// A channel as the query says, with this first release.
+    pub fn channel_of(&self, query: &str, first: &[u8]) -> String {
+        let name = unique("channel");
+        let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?{query}"), first);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         name
     }

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod fleet;
 pub mod import;
 pub mod inspect;
 pub mod ops;

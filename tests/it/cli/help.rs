@@ -34,6 +34,12 @@ const COMMANDS: &[(&str, &str)] = &[
     ("agent status", "agent-status"),
     ("agent history", "agent-history"),
     ("agent rollback", "agent-rollback"),
+    ("fleet", "fleet"),
+    ("fleet enroll", "fleet-enroll"),
+    ("fleet push", "fleet-push"),
+    ("fleet pull", "fleet-pull"),
+    ("fleet report", "fleet-report"),
+    ("fleet status", "fleet-status"),
     ("completions", "completions"),
     ("man", "man"),
 ];

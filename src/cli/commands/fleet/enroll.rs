@@ -1,0 +1,70 @@
+//! `edgetune fleet enroll`.
+
+use crate::cli::args::Global;
+use crate::cli::membership::{Patience, State, host_name, secret};
+use crate::cli::print::Printer;
+use crate::sync::client::{Invitation, enrol};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Enrol this device with a fleet's server, by a one-time token of an operator
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token 0f3c…\n  edgetune fleet enroll \
+                  https://10.0.0.7:8443 --token 0f3c… --ca tls.crt --name hall-3\n\nMakes a new key, whose secret half never \
+                  leaves the device. A device that was enrolled is enrolled anew, which is also what helps after its key was \
+                  revoked; another device of the same name is revoked. What waits to be sent still waits."
+)]
+pub struct Args {
+    /// The server: https://HOST:PORT
+    url: String,
+    /// The one-time token
+    #[arg(long, value_name = "TOKEN", env = "EDGETUNE_FLEET_TOKEN", hide_env_values = true)]
+    token: String,
+    /// What people call the device [default: the system's host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Trust servers whose certificate is from this one (PEM), and no others [default: the public authorities]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// This device's own certificate (PEM), for a server that asks for one
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its secret key (PEM); both files are read anew each time
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    #[command(flatten)]
+    state: State,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let name = args.name.clone().or_else(host_name);
+    let name = name.context("this system has no host name; say what people call the device with --name NAME")?;
+    let in_file = |path: &PathBuf| path.display().to_string();
+    let absolute = |path: &PathBuf| std::path::absolute(path).with_context(|| in_file(path));
+    let client = args.client_cert.as_ref().zip(args.client_key.as_ref());
+    let invitation = Invitation {
+        url: args.url.clone(),
+        token: args.token.trim().into(),
+        name,
+        ca: args.ca.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| in_file(path))).transpose()?,
+        client_certificate: client
+            .map(|(certificate, key)| Ok::<_, anyhow::Error>([absolute(certificate)?, absolute(key)?]))
+            .transpose()?,
+    };
+    let folder = args.state.open(global)?;
+    let _lock = folder.lock()?;
+    let member = enrol(&folder, invitation, &secret, args.patience.outside())?;
+    let key = crate::sync::wire::Hex(folder.key()?.public());
+    printer.document(&json!({
+        "url": member.url, "fleet": member.fleet, "name": member.name, "key": key, "release_key": member.release_key,
+        "state": folder.path(),
+    }));
+    printer.text(format!("enrolled at {} as {}", member.url, member.name));
+    printer.text(format!("key          {key}"));
+    printer.text(format!("releases by  {}", member.release_key));
+    Ok(())
+}

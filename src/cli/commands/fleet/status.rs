@@ -1,0 +1,45 @@
+//! `edgetune fleet status`.
+
+use crate::cli::args::Global;
+use crate::cli::membership::State;
+use crate::cli::print::{Printer, bytes};
+use crate::sync::client::Taken;
+use crate::sync::wire::Hex;
+use anyhow::Result;
+use serde_json::json;
+
+/// Show what this device is in its fleet, what it has taken and what waits to be sent; asks nobody
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  edgetune fleet status --json")]
+pub struct Args {
+    #[command(flatten)]
+    state: State,
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let folder = args.state.open(global)?;
+    let member = folder.member()?;
+    let (key, seen, queue) = (Hex(folder.key()?.public()), folder.seen()?, folder.queue().list()?);
+    let taken = |(channel, Taken { release, .. }): (&String, &Taken)| {
+        json!({
+            "channel": channel, "version": release.version, "base": release.base, "adapter": release.adapter,
+            "path": folder.adapter(channel),
+        })
+    };
+    let waiting = queue.iter().map(|waits| json!({ "channel": waits.channel, "bytes": waits.length }));
+    printer.document(&json!({
+        "state": folder.path(), "url": member.url, "fleet": member.fleet, "name": member.name, "key": key,
+        "release_key": member.release_key, "channels": seen.0.iter().map(taken).collect::<Vec<_>>(),
+        "waiting": waiting.collect::<Vec<_>>(),
+    }));
+    printer.text(format!("server       {}", member.url));
+    printer.text(format!("device       {} ({key})", member.name));
+    printer.text(format!("releases by  {}", member.release_key));
+    for (channel, Taken { release, .. }) in &seen.0 {
+        printer.text(format!("channel      {channel}: release {}, base {}", release.version, release.base));
+    }
+    for waits in &queue {
+        printer.text(format!("waiting      {}: {}", waits.channel, bytes(waits.length)));
+    }
+    Ok(())
+}

@@ -1,0 +1,299 @@
+//! How a release comes to the device: asked for, fetched from where the last try has ended, and looked at before it is anybody's
+//! adapter.
+
+use super::line::{Answer, Request};
+use super::{Client, Error, Folder, Taken, escaped};
+use crate::atomic::write_atomically;
+use crate::delta::{DELTA_BYTES_MAX, Delta};
+use crate::sync::wire::{Distrusted, Hex, Release, is_name};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What a channel's devices are to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The release.
+    pub release: Release,
+    /// The adapter, verified.
+    pub path: PathBuf,
+    /// Whether it is another one than the last time.
+    pub is_new: bool,
+    /// Bytes that were fetched now.
+    pub fetched: u64,
+}
+
+/// Brings a channel's adapter up to date.
+///
+/// # Errors
+/// A server that is not reached or refuses; a release that is older than the last one, or whose adapter is not what it says or not
+/// signed by the release key. What was there before is then still there.
+pub fn pull(client: &mut Client<'_>, folder: &Folder, channel: &str) -> Result<Pulled, Error> {
+    if !is_name(channel) {
+        return Err(Error::Name { what: format!("--channel {channel:?}") });
+    }
+    let release_key = folder.member()?.release_key;
+    let (mut seen, path) = (folder.seen()?, folder.adapter(channel));
+    let taken = seen.0.get(channel).cloned();
+    // The server is told what is known only if it is also there.
+    let kept = taken
+        .filter(|taken| fs::read(&path).is_ok_and(|bytes| Hex(blake3::hash(&bytes).into()) == taken.release.adapter));
+    let known = kept.as_ref().filter(|taken| still_counts(client, taken)).map(|taken| taken.etag.clone());
+    let now = match (current(client, channel, known.as_deref())?, kept.as_ref()) {
+        (Some(now), _) => now,
+        // Unless the clock was put right in between.
+        (None, Some(taken)) if still_counts(client, taken) => {
+            return Ok(Pulled { release: taken.release.clone(), path, is_new: false, fetched: 0 });
+        }
+        (None, _) => current(client, channel, None)?.ok_or_else(|| client.odd("nothing new, for who knows nothing"))?,
+    };
+    let Taken { etag, release, at_ms } = now;
+    let last = seen.0.get(channel);
+    let at_ms = last.map_or(at_ms, |last| last.at_ms.max(at_ms));
+    trusted(&release, channel, last.map(|last| &last.release), &release_key, at_ms)
+        .map_err(|problem| Error::Release { channel: channel.into(), problem })?;
+    let mut pulled = Pulled { release, path, is_new: false, fetched: 0 };
+    let is_kept = kept.is_some_and(|taken| taken.release.adapter == pulled.release.adapter);
+    if !is_kept {
+        let bytes = fetch(client, folder, &mut pulled, &release_key)?;
+        let written: io::Result<()> = write_atomically(&pulled.path, |file| file.write_all(&bytes));
+        written.map_err(|error| Error::file(&pulled.path, error))?;
+        remove_parts(&pulled.path);
+        pulled.is_new = true;
+    }
+    seen.0.insert(channel.into(), Taken { etag, release: pulled.release.clone(), at_ms });
+    folder.see(&seen)?;
+    Ok(pulled)
+}
+
+/// Asks for the channel's release; none where it is still what `known` is.
+fn current(client: &mut Client<'_>, channel: &str, known: Option<&str>) -> Result<Option<Taken>, Error> {
+    let target = format!("/v1/releases/{}", escaped(channel));
+    let headers: Vec<_> = known.map(|tag| ("if-none-match", tag)).into_iter().collect();
+    client.insist(|client, _| {
+        let answer = client.once(&Request { method: "GET", target: &target, headers: &headers, body: b"" })?;
+        if answer.status() == 304 {
+            return Ok(None);
+        }
+        let etag = answer.header("etag").unwrap_or_default().to_owned();
+        let release = client.json(answer)?;
+        Ok(Some(Taken { etag, release, at_ms: client.now_ms() }))
+    })
+}
+
+/// Whether the server's word on what was taken is still to be believed. Once it is not, "nothing new" is no answer: that is not
+/// signed, and who holds new releases back could give it for ever.
+fn still_counts(client: &Client<'_>, taken: &Taken) -> bool {
+    taken.release.expires_ms > client.now_ms().max(taken.at_ms)
+}
+
+/// That a release is the fleet's word, of now, and may take the place of the last one.
+fn trusted(release: &Release, channel: &str, last: Option<&Release>, key: &Hex<32>, now_ms: u64) -> Result<(), String> {
+    let seen = last.map_or(0, |last| last.version);
+    release.verify(&key.0, channel, seen, now_ms).map_err(|distrusted| {
+        let remedy = match distrusted {
+            Distrusted::Older { .. } => "; if the fleet was set back on purpose, enrol the device again",
+            _ => "",
+        };
+        format!("{distrusted}{remedy}")
+    })?;
+    if last.is_some_and(|last| last.version == release.version && last.adapter != release.adapter) {
+        return Err(format!("release {seen} was another adapter before; ask an operator"));
+    }
+    if release.length == 0 || release.length > DELTA_BYTES_MAX as u64 {
+        return Err(format!("an adapter of {} bytes is none; ask an operator", release.length));
+    }
+    Ok(())
+}
+
+/// The bytes of a release's adapter, verified. Parts of an earlier try are used; if the whole is then not right, all is fetched anew
+/// once.
+fn fetch(client: &mut Client<'_>, folder: &Folder, pulled: &mut Pulled, key: &Hex<32>) -> Result<Vec<u8>, Error> {
+    let release = pulled.release.clone();
+    let name = format!("{}.{}.part", escaped(&release.channel), release.adapter);
+    let part = folder.path().join("adapters").join(name);
+    loop {
+        let began = length_of(&part);
+        client.insist(|client, failures| {
+            let before = length_of(&part);
+            let done = go_on(client, &part, &release);
+            let fetched = length_of(&part).saturating_sub(before);
+            pulled.fetched += fetched;
+            if fetched > 0 {
+                *failures = 0;
+            }
+            done
+        })?;
+        let bytes = fs::read(&part).map_err(|error| Error::file(&part, error))?;
+        match verified(&bytes, &release, key) {
+            Ok(()) => return Ok(bytes),
+            Err(problem) => {
+                fs::remove_file(&part).map_err(|error| Error::file(&part, error))?;
+                if began == 0 {
+                    return Err(Error::Release { channel: release.channel, problem });
+                }
+            }
+        }
+    }
+}
+
+/// Fetches what is missing of a file, once. No more is taken than was announced.
+fn go_on(client: &mut Client<'_>, part: &Path, release: &Release) -> Result<(), Error> {
+    let have = length_of(part);
+    if have == release.length {
+        return Ok(());
+    }
+    let range = format!("bytes={have}-");
+    let target = format!("/v1/adapters/{}", release.adapter);
+    let headers = [("range", range.as_str())];
+    let headers = if (1..release.length).contains(&have) { headers.as_slice() } else { &[] };
+    let answer = client.once(&Request { method: "GET", target: &target, headers, body: b"" })?;
+    let goes_on = !headers.is_empty() && answer.status() == 206;
+    if goes_on && !begins_at(&answer, have) {
+        return Err(client.odd("the server sends other bytes than were asked for"));
+    }
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .append(goes_on)
+        .truncate(!goes_on)
+        .open(part)
+        .map_err(|error| Error::file(part, error))?;
+    let missing = if goes_on { release.length - have } else { release.length };
+    let mut reader = answer.reader().take(missing + 1);
+    let mut buffer = vec![0; 1 << 16];
+    let mut came = 0;
+    while came <= missing {
+        let count = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(client.broken(&error)),
+        };
+        came += count as u64;
+        let over = came.saturating_sub(missing) as usize;
+        file.write_all(&buffer[..count - over]).map_err(|error| Error::file(part, error))?;
+    }
+    match came.cmp(&missing) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => Err(client.broken(&io::Error::other("the answer ended before its end"))),
+        std::cmp::Ordering::Greater => Err(Error::Release {
+            channel: release.channel.clone(),
+            problem: "the adapter is longer than the release says; ask an operator".into(),
+        }),
+    }
+}
+
+fn begins_at(answer: &Answer, have: u64) -> bool {
+    let told =
+        answer.header("content-range").and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    told == Some(have)
+}
+
+/// That the bytes are the adapter that the release names, signed by the key that releases are signed with.
+fn verified(bytes: &[u8], release: &Release, key: &Hex<32>) -> Result<(), String> {
+    if Hex(blake3::hash(bytes).into()) != release.adapter {
+        return Err(
+            "what was fetched is not the adapter that the release names: it was changed on the way or in the server's \
+             store. It is not used; ask an operator"
+                .into(),
+        );
+    }
+    let delta = Delta::parse(bytes).map_err(|error| format!("the adapter is not usable: {error}; ask an operator"))?;
+    delta.head().verify(&key.0).map_err(|error| {
+        format!(
+            "the adapter is not signed by the fleet's release key: {error}. It is not used; if the server has a new key, enrol \
+             the device again"
+        )
+    })?;
+    if delta.head().header().base != release.base.0 {
+        return Err("the adapter belongs to another base than the release says; ask an operator".into());
+    }
+    Ok(())
+}
+
+fn length_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Removes what is left of tries for other releases of the channel whose adapter lies at `path`.
+fn remove_parts(path: &Path) {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else { return };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        // What cannot be removed takes room and does nothing else.
+        if name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".part")) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::{Encoding, Header, KeyPair, Label, TensorValues, encode, sign, write};
+
+    fn release(version: u64, adapter: &[u8]) -> Release {
+        Release {
+            channel: "photos".into(),
+            version,
+            base: Hex([7; 32]),
+            adapter: Hex(blake3::hash(adapter).into()),
+            length: adapter.len() as u64,
+            round: None,
+            expires_ms: 1_000,
+            signature: Hex([0; 64]),
+        }
+    }
+
+    #[test]
+    fn a_release_follows_none_or_an_older_one() {
+        let key = KeyPair::from_secret(&[1; 32]);
+        let of = |release: Release| release.signed(&key);
+        let [one, two, other] = [of(release(1, b"a")), of(release(2, b"b")), of(release(2, b"c"))];
+        let public = Hex(key.public());
+        for (next, last) in [(&one, None), (&two, None), (&two, Some(&one)), (&one, Some(&one))] {
+            assert_eq!(trusted(next, "photos", last, &public, 999), Ok(()));
+        }
+        let endless = of(Release { length: u64::MAX, ..two.clone() });
+        let forged = Release { version: 3, ..two.clone() };
+        for (next, channel, last, now_ms, reason) in [
+            (&one, "photos", Some(&two), 999, "version 1, and version 2 was seen before"),
+            (&one, "photos", Some(&two), 999, "enrol the device again"),
+            (&other, "photos", Some(&two), 999, "release 2 was another adapter before"),
+            (&one, "texts", None, 999, "channel `photos`"),
+            (&one, "photos", None, 1_000, "holding newer ones back"),
+            (&forged, "photos", None, 999, "not signed by the fleet's key"),
+            (&endless, "photos", None, 999, "18446744073709551615 bytes"),
+        ] {
+            let refused = trusted(next, channel, last, &public, now_ms).unwrap_err();
+            assert!(refused.contains(reason), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_is_the_releases_and_signed_by_its_key() {
+        let payload = encode(&[0.5; 4], Encoding::Fp16).unwrap();
+        let header = Header { base: [7; 32], loss: "cross_entropy", output: "y", ..Header::default() };
+        let labels = [Label { name: "cat", samples: 1 }];
+        let tensors = [TensorValues { name: "w", shape: &[4], payload: &payload }];
+        let unsigned = write(&header, &labels, &tensors).unwrap();
+        let [key, other] = [1, 2].map(|seed| KeyPair::from_secret(&[seed; 32]));
+        let right = sign(&unsigned, &key).unwrap();
+        let theirs = sign(&unsigned, &other).unwrap();
+        let key = Hex(key.public());
+        assert_eq!(verified(&right, &release(1, &right), &key), Ok(()));
+        let elsewhere = Release { base: Hex([8; 32]), ..release(1, &right) };
+        for (bytes, release, reason) in [
+            (right.as_slice(), release(1, &theirs), "is not the adapter"),
+            (&theirs, release(1, &theirs), "not signed by the fleet's release key"),
+            (&unsigned, release(1, &unsigned), "not signed by the fleet's release key"),
+            (b"nothing", release(1, b"nothing"), "not usable"),
+            (&right, elsewhere, "another base"),
+        ] {
+            let refused = verified(bytes, &release, &key).unwrap_err();
+            assert!(refused.contains(reason), "{refused}");
+        }
+    }
+}
