@@ -44,7 +44,7 @@ impl Base {
     }
 
     /// Begins to write the bundle's weights, which need nothing but the base: the disk works while all else is decided. What
-    /// goes wrong is told by [`write`], which finds them unwritten. They are there when the guard is dropped.
+    /// goes wrong is told by [`write()`], which finds them unwritten. They are there when the guard is dropped.
     pub fn write_weights_ahead(&self, bundles: &Path) -> WeightsAhead {
         let base = Self { path: self.path.clone(), graph: self.graph.clone(), hash: self.hash };
         let folder = bundles.join(self.short_hash());
