@@ -1,7 +1,7 @@
 //! The device's side: the real `edgetune`, the real server, TLS between them, and a line that breaks.
 
 use super::proxy::{Proxy, Way};
-use super::server::Server;
+use super::server::{AT_ONCE, Server};
 use super::*;
 use edgetune::delta::{Delta, Payload};
 use edgetune::sync::wire::Hex;
@@ -170,7 +170,7 @@ fn a_revoked_device_comes_back_with_a_new_key_and_its_queue() {
 fn a_push_goes_on_where_the_line_was_cut() {
     let server = Server::with(&[]);
     let proxy = Proxy::to(server.port());
-    let channel = server.channel_of("rule=mean&stages=100", &large(7, None));
+    let channel = server.channel_of(AT_ONCE, &large(7, None));
     let member = Member::of(&server, proxy.port);
     let bytes = large(8, Some(1));
     let delta = member.write("A.edelta", &bytes);
@@ -195,7 +195,7 @@ fn a_push_goes_on_where_the_line_was_cut() {
 fn the_next_process_sends_what_the_last_one_could_not() {
     let mut server = Server::with(&[]);
     let proxy = Proxy::to(server.port());
-    let channel = server.channel_of("rule=mean&stages=100", &large(7, None));
+    let channel = server.channel_of(AT_ONCE, &large(7, None));
     let member = Member::of(&server, proxy.port);
     let [first, second] = [large(8, Some(1)), large(9, Some(1))];
     proxy.lead_to(None);
@@ -236,7 +236,7 @@ fn a_pull_goes_on_where_the_line_was_cut() {
     let server = Server::with(&[]);
     let proxy = Proxy::to(server.port());
     let first = large(7, None);
-    let (channel, member) = (server.channel_of("rule=mean&stages=100", &first), Member::of(&server, proxy.port));
+    let (channel, member) = (server.channel_of(AT_ONCE, &first), Member::of(&server, proxy.port));
     let out = member.path("B.edelta").display().to_string();
     proxy.cut_after(Way::Down, 1 << 20);
     let before = proxy.passed(Way::Down);
@@ -265,8 +265,7 @@ fn a_pull_goes_on_where_the_line_was_cut() {
 fn the_next_process_fetches_what_the_last_one_could_not() {
     let server = Server::with(&[]);
     let proxy = Proxy::to(server.port());
-    let (channel, member) =
-        (server.channel_of("rule=mean&stages=100", &large(7, None)), Member::of(&server, proxy.port));
+    let (channel, member) = (server.channel_of(AT_ONCE, &large(7, None)), Member::of(&server, proxy.port));
     proxy.cut_after(Way::Down, 1 << 20);
     member.run(&["pull", "--channel", &channel, "--tries", "1"]).fails(&["was not reached"]);
     let pulled = member.run(&["pull", "--channel", &channel]).done();

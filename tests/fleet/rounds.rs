@@ -1,7 +1,7 @@
 //! What the server is for: deltas in, an adapter out.
 
 use super::client::clock_ms;
-use super::server::{Server, unique};
+use super::server::{AT_ONCE, Server, unique};
 use super::*;
 use edgetune::delta::Delta;
 use edgetune::sync::wire::{Distrusted, Enrolled, Release, Times, UploadState};
@@ -79,14 +79,13 @@ fn releases_are_signed_by_the_server() {
 #[test]
 fn an_upload_goes_on_where_it_was() {
     let mut server = Server::start();
-    let (name, mut device) = (unique("channel"), server.device(2));
+    let mut device = server.device(2);
     let values = noise(5, 700_000);
     let payload = encode(&values, Encoding::Fp16).unwrap();
     let tensors = [TensorValues { name: "fc.weight", shape: &[700, 1000], payload: &payload }];
     let large = sign(&delta::write(&header(), &[], &tensors).unwrap(), &device.key).unwrap();
     assert!(large.len() > 1 << 20, "{}", large.len());
-    let made = server.operator("POST", &format!("/v1/admin/channels/{name}"), &large);
-    assert_eq!(made.status, 200, "{made:?}");
+    let name = server.channel_of(AT_ONCE, &large);
     let mut state: UploadState = device.begin(&name, &large).json();
     while !state.accepted {
         let from = state.received as usize;

@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A channel's query for releases that are for all devices at once, whatever they say of them.
+pub const AT_ONCE: &str = "stages=100&stage_s=0&stage_reports=0";
+
 /// A running server; killed when dropped.
 pub struct Server {
     pub address: String,
@@ -81,9 +84,9 @@ impl Server {
         device
     }
 
-    /// A channel with a first release.
+    /// A channel with a first release, whose releases are for all devices at once.
     pub fn channel(&self, rule: &str) -> String {
-        self.staged_channel(&format!("rule={rule}&stages=100"))
+        self.staged_channel(&format!("rule={rule}&{AT_ONCE}"))
     }
 
     /// A channel whose releases are rolled out as the query says.
@@ -104,13 +107,14 @@ impl Server {
         rows.into_iter().find(|row| row["name"] == name).unwrap()
     }
 
-    /// Closes the round and waits until it is turned; gives the channel then.
+    /// Closes the round and waits until it is turned, and all devices are offered its release; gives the channel then.
     pub fn turn(&self, name: &str) -> Value {
         let before = self.channel_row(name);
         let path: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
         assert_eq!(self.operator("POST", &format!("/v1/admin/channels/{path}/close"), b"").status, 202);
         self.until(name, |row| {
-            row["state"] == "open" && (row["version"] != before["version"] || row["problem"].is_string())
+            let is_released = row["version"] != before["version"] && row["rollout"] == "done";
+            row["state"] == "open" && (is_released || row["problem"].is_string())
         })
     }
 

@@ -3,6 +3,7 @@
 
 use super::reader::Reader;
 use crate::client::{Answer, Device, clock_ms, raw, request};
+use crate::server::AT_ONCE;
 use crate::{delta, header, noise};
 use edgetune::delta::{Encoding, Header, KeyPair, Label, Method, MethodKind, TensorValues, encode, sign};
 use edgetune::fleet::{Limits, Settings, Store, serve};
@@ -77,7 +78,8 @@ impl Fleet {
     fn turned(&self, channel: &str, version: u64) {
         for _ in 0..600 {
             let rows: Vec<Value> = self.operator("GET", "/v1/admin/channels", b"").json();
-            if rows.iter().any(|row| row["name"] == channel && row["version"] == version) {
+            let is_out = |row: &Value| row["version"] == version && row["rollout"] == "done";
+            if rows.iter().any(|row| row["name"] == channel && is_out(row)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -188,7 +190,8 @@ fn seeded(fleet: &Fleet) {
         ("scratch-detector", "trimmed:0.1,clip", head(0, 0.0, None, &first)),
         ("pump-sounds", "mean", lora(0, 0.1, None, &first)),
     ] {
-        assert_eq!(fleet.operator("POST", &format!("/v1/admin/channels/{channel}?rule={rule}"), &delta).status, 200);
+        let target = format!("/v1/admin/channels/{channel}?rule={rule}&{AT_ONCE}");
+        assert_eq!(fleet.operator("POST", &target, &delta).status, 200);
     }
     let mut operator = Reader::new(&fleet.address);
     operator.sign_in(&fleet.operator);

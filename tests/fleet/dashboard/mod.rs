@@ -4,7 +4,7 @@ mod browser;
 mod reader;
 
 use super::client::{raw, request};
-use super::server::{Server, over_tls, unique};
+use super::server::{AT_ONCE, Server, over_tls, unique};
 use super::*;
 use edgetune::sync::wire::Hex;
 use reader::{OURS, Reader};
@@ -202,7 +202,8 @@ fn names_are_shown_as_they_are() {
         sign(&delta::write(&header(), &labels, &tensors).unwrap(), &KeyPair::from_secret(&[1; 32])).unwrap()
     };
     let channel_path: String = channel.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    assert_eq!(server.operator("POST", &format!("/v1/admin/channels/{channel_path}"), &first).status, 200);
+    let target = format!("/v1/admin/channels/{channel_path}?{AT_ONCE}");
+    assert_eq!(server.operator("POST", &target, &first).status, 200);
     let mut device = server.device(2);
     assert_eq!(device.enrol(&server.token(), &device_name).status, 200);
     let sent = resigned(&first, &device.key);
