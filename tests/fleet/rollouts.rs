@@ -63,7 +63,7 @@ fn releases(server: &Server, name: &str) -> Vec<Value> {
 #[test]
 fn a_release_goes_out_stage_by_stage() {
     let (server, name, mut devices) = published("stages=40,100&stage_s=0&stage_reports=3", 16);
-    let (mut replica, _) = spawn(server.folder.path(), &["--insecure-http"]);
+    let (replica, _) = spawn(server.folder.path(), &["--insecure-http"]);
     let first = members(&devices, &name, 40);
     let expected = |member: &bool| if *member { 2 } else { 1 };
     assert_eq!(versions(&mut devices, &name), first.iter().map(expected).collect::<Vec<_>>());
@@ -89,8 +89,7 @@ fn a_release_goes_out_stage_by_stage() {
         let detail = |line: &&Value| line["detail"].as_str().unwrap().starts_with(&name) && line["what"] == what;
         assert_eq!(audit.iter().filter(detail).count(), 1, "{what}");
     }
-    replica.kill().unwrap();
-    replica.wait().unwrap();
+    drop(replica);
 }
 
 /// What the few refuse is taken back before the many hear of it, under a new number; those who were not asked have no vote.

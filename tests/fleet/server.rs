@@ -17,7 +17,17 @@ pub const AT_ONCE: &str = "stages=100&stage_s=0&stage_reports=0";
 pub struct Server {
     pub address: String,
     pub folder: tempfile::TempDir,
-    pub process: Child,
+    pub process: Process,
+}
+
+/// A running program; killed when dropped, so that none outlives a test that fails.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A name that no other test's has: where the database is shared, so are the names of channels.
@@ -47,8 +57,8 @@ impl Server {
     }
 
     pub fn restart(&mut self, options: &[&str]) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
         let (process, address) = spawn(self.folder.path(), options);
         (self.process, self.address) = (process, address);
     }
@@ -150,15 +160,8 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-pub fn spawn(folder: &Path, options: &[&str]) -> (Child, String) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
+pub fn spawn(folder: &Path, options: &[&str]) -> (Process, String) {
+    let process = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
         .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder)
         .args(options)
@@ -166,10 +169,10 @@ pub fn spawn(folder: &Path, options: &[&str]) -> (Child, String) {
         .args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] })
         .env("EDGETUNE_LOG", "error")
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut process = Process(process.unwrap());
     let mut text = String::new();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
     while !text.contains('}') {
         text += &lines.next().expect("the server ended before it was ready").unwrap();
     }
@@ -202,8 +205,8 @@ fn its_own_certificate_makes_tls() {
     let (_, port) = server.address.split_once(':').unwrap();
     let answer = over_tls(&certificate, port.parse().unwrap(), &request("GET", "/healthz", &[], b""));
     assert_eq!(answer.body, b"alive\n");
-    server.process.kill().unwrap();
-    server.process.wait().unwrap();
+    server.process.0.kill().unwrap();
+    server.process.0.wait().unwrap();
     let (process, _) = spawn(server.folder.path(), &[]);
     server.process = process;
     assert_eq!(std::fs::read_to_string(server.folder.path().join("tls.crt")).unwrap(), certificate);
@@ -243,8 +246,8 @@ fn http_without_tls_is_for_loopback_alone() {
 fn it_ends_when_it_is_told_to() {
     let mut server = Server::start();
     let mut device = server.device(2);
-    assert_eq!(Command::new("kill").arg(server.process.id().to_string()).status().unwrap().code(), Some(0));
-    assert!(server.process.wait().unwrap().success());
+    assert_eq!(Command::new("kill").arg(server.process.0.id().to_string()).status().unwrap().code(), Some(0));
+    assert!(server.process.0.wait().unwrap().success());
     assert!(TcpStream::connect(&device.address).is_err());
     server.kill_and_restart();
     device.address = server.address.clone();

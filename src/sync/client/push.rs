@@ -33,11 +33,13 @@ pub fn deliver(
 ) -> Result<(), Error> {
     for waiting in queue.list()? {
         let channel = waiting.channel;
-        let done = queue.get(&channel).and_then(|bytes| push(client, &channel, &bytes));
+        // Another program may have settled it meanwhile.
+        let Some(bytes) = queue.get(&channel)? else { continue };
+        let done = push(client, &channel, &bytes);
         let is_settled = done.as_ref().map_or_else(Error::is_final, |_| true);
         let is_offline = done.as_ref().is_err_and(Error::is_temporary);
         if is_settled {
-            queue.remove(&channel)?;
+            queue.remove(&channel, &bytes)?;
         }
         told(&channel, done);
         if is_offline {

@@ -35,26 +35,43 @@ impl Queue {
             return Err(Error::Name { what: format!("--channel {channel:?}") });
         }
         let path = self.path(channel);
+        let _held = self.hold()?;
         let written: io::Result<()> = write_atomically(&path, |file| file.write_all(delta));
         written.map_err(|error| Error::file(&path, error))
     }
 
-    /// The delta that waits for a channel.
+    /// The delta that waits for a channel, if one does.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn get(&self, channel: &str) -> Result<Vec<u8>, Error> {
+    pub fn get(&self, channel: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(channel);
-        fs::read(&path).map_err(|error| Error::file(&path, error))
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file(&path, error)),
+        }
     }
 
-    /// Keeps a delta no longer.
+    /// Keeps a delta no longer, if it is still the one that waits: a newer one that has come meanwhile stays.
     ///
     /// # Errors
-    /// A file that cannot be removed.
-    pub fn remove(&self, channel: &str) -> Result<(), Error> {
+    /// A file that cannot be read or removed.
+    pub fn remove(&self, channel: &str, settled: &[u8]) -> Result<(), Error> {
         let path = self.path(channel);
-        fs::remove_file(&path).map_err(|error| Error::file(&path, error))
+        let _held = self.hold()?;
+        match self.get(channel)? {
+            Some(waits) if waits == settled => fs::remove_file(&path).map_err(|error| Error::file(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps other programs from changing what waits, until the file is dropped.
+    fn hold(&self) -> Result<fs::File, Error> {
+        let path = self.0.join(".lock");
+        let file = fs::File::create(&path).map_err(|error| Error::file(&path, error))?;
+        file.lock().map_err(|error| Error::file(&path, error))?;
+        Ok(file)
     }
 
     /// What waits, in the order of the channels' names.
@@ -90,14 +107,16 @@ mod tests {
         fs::write(folder.path().join(".b.edelta.1-0.tmp"), b"killed").unwrap();
         let waits = |channel: &str, length| Queued { channel: channel.into(), length };
         assert_eq!(queue.list().unwrap(), [waits("../a", 2), waits("b", 3)]);
-        assert_eq!(queue.get("b").unwrap(), b"333");
-        queue.remove("b").unwrap();
+        assert_eq!(queue.get("b").unwrap().unwrap(), b"333");
+        queue.remove("b", b"1").unwrap();
+        assert_eq!(queue.get("b").unwrap().unwrap(), b"333", "a newer one has come while the older was sent");
+        queue.remove("b", b"333").unwrap();
+        queue.remove("b", b"333").unwrap();
         assert_eq!(queue.list().unwrap(), [waits("../a", 2)]);
         for wrong in ["", "a\nb", &"x".repeat(65)] {
             assert!(matches!(queue.put(wrong, b"1"), Err(Error::Name { .. })), "{wrong}");
         }
         queue.put(&"é".repeat(32), b"1").unwrap();
-        let gone = queue.get("b").unwrap_err().to_string();
-        assert!(gone.contains("b.edelta"), "{gone}");
+        assert_eq!(queue.get("b").unwrap(), None);
     }
 }
