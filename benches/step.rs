@@ -108,7 +108,8 @@ struct Case {
     width: Option<u64>,
     loss: Loss,
     batch: u64,
-    dims: BTreeMap<String, u64>,
+    /// Sizes of all named dimensions but the batch.
+    dims: &'static [(&'static str, u64)],
 }
 
 fn products(args: &Args) -> Result<()> {
@@ -138,19 +139,20 @@ fn measured(case: &Case, args: &Args) -> Result<(f64, f64)> {
         ..Request::default()
     };
     let divided = divide(adapter::install(base.graph.clone(), &request)?)?;
-    let batch = divided.tail.inputs.iter().find_map(|id| match divided.tail.ty(*id)?.shape.as_ref()?.first()? {
-        Dim::Named(name) => Some(name.clone()),
-        _ => None,
-    });
-    let mut sizes = case.dims.clone();
-    sizes.insert(batch.context("the batch has no name")?, case.batch);
+    let mut sizes: BTreeMap<String, u64> = case.dims.iter().map(|(name, size)| ((*name).into(), *size)).collect();
+    // An exporter may have more than one name for the batch; it is the first dimension always.
+    for dims in divided.tail.inputs.iter().filter_map(|id| divided.tail.ty(*id)?.shape.as_ref()) {
+        if let Some(Dim::Named(name)) = dims.first() {
+            sizes.insert(name.clone(), case.batch);
+        }
+    }
     let flop = flop_of(&bind(&divided.step(&case.loss)?, &sizes)?);
     let scratch = tempfile::tempdir()?;
     let bundle = write(&base, divided, scratch.path())?;
     let options = Options { threads: args.threads, ..Options::default() };
     let began = Instant::now();
     let clock = || began.elapsed().as_secs_f64();
-    let turn = |_| step_seconds(&bundle, &case.loss, case.batch, &case.dims, &options, &clock);
+    let turn = |_| step_seconds(&bundle, &case.loss, case.batch, &sizes, &options, &clock);
     let turns = (0..args.turns.max(1)).map(turn).collect::<Result<Vec<f64>, _>>()?;
     Ok((flop, turns.into_iter().fold(f64::INFINITY, f64::min)))
 }
@@ -165,7 +167,7 @@ fn cases(models: Option<&Path>) -> Vec<Case> {
         width: Some(10),
         loss: classes(),
         batch: 32,
-        dims: BTreeMap::new(),
+        dims: &[],
     };
     let mut cases = vec![photographs("head", Selection::Head), photographs("last:2", Selection::Last(2))];
     if let Some(models) = models {
@@ -177,7 +179,8 @@ fn cases(models: Option<&Path>) -> Vec<Case> {
             width: Some(6),
             loss: classes(),
             batch: 32,
-            dims: [("seq".into(), 25)].into(),
+            // The first layer's keys are of the body: heads, their width and the tokens.
+            dims: &[("seq", 25), ("unk__3", 25), ("unk__4", 12), ("unk__5", 32)],
         });
         cases.push(Case {
             name: "LoRA, language model",
@@ -187,7 +190,7 @@ fn cases(models: Option<&Path>) -> Vec<Case> {
             width: None,
             loss: Loss::NextToken,
             batch: 4,
-            dims: [("seq".into(), 128)].into(),
+            dims: &[("seq", 128)],
         });
     }
     cases
