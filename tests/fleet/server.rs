@@ -128,9 +128,10 @@ impl Server {
         })
     }
 
-    /// Waits until a channel is so, and gives it.
+    /// Waits until a channel is so, and gives it. Where the database is shared, a server that another test has killed may have
+    /// claimed the round: for a minute.
     pub fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(150);
         loop {
             let row = self.channel_row(name);
             if is_so(&row) {

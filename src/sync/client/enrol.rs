@@ -21,7 +21,8 @@ pub struct Invitation {
 }
 
 /// Enrols the device with a new key, made of the 32 bytes that `secret` gives from the system's source of randomness. A device that
-/// was a member is a new one then: what it had taken is forgotten, what waits to be sent is not.
+/// was a member is a new one then: what it had taken is forgotten (also which releases it has seen, so a fleet that it is enrolled
+/// with again may offer it an older one once), what waits to be sent is not.
 ///
 /// # Errors
 /// A token that is none; a server that is not to be trusted. The folder is then as it was.

@@ -21,8 +21,9 @@
 //! clock ([`admit`]). So what was recorded is refused when it is sent again, and what was held back dies in minutes. The server
 //! keeps one number a device for it, in its database, so all replicas agree. A refusal for the time says the server's time and
 //! the device's last one, and [`Times`] on the device takes that as its clock: a device whose battery let it wake up in 1970 is
-//! refused once, and its second request counts. What the server says is believed only as long as nobody says otherwise; the
-//! worst that a liar on the line can do is to have one more request refused.
+//! refused once, and its second request counts. What the server says is believed only as long as nobody says otherwise. A liar
+//! on a line that is not TLS can have requests refused, and can set the device's clock back so that an old release seems fresh:
+//! the device then keeps what it has for longer than it should (freeze), but nothing makes it go back. TLS shuts both out.
 //!
 //! # What is to be used is the fleet's own word, and a fresh one
 //!
