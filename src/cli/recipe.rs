@@ -124,7 +124,8 @@ pub struct Recipe {
     /// lbfgs by the validation samples]
     #[arg(long, value_name = "X")]
     pub l2: Option<f64>,
-    /// Delta that --solver imprint adds classes to; its other classes stay as they are
+    /// Delta to go on from: what learns is what it has learned, beginning with its values. Its classes stay, in their order; a
+    /// head takes more. With --solver imprint its classes stay as they are
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
@@ -209,8 +210,13 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// These settings, with what they leave open taken from `other`.
-    pub fn or(self, other: Self) -> Self {
+    /// These settings, with what they leave open taken from `other`. A delta to go on from says itself what learns, in place of
+    /// what `other` says of that.
+    pub fn or(self, mut other: Self) -> Self {
+        if self.from.is_some() {
+            (other.train, other.head, other.output, other.change) = Default::default();
+            (other.budget_memory, other.budget_time, other.budget_delta) = Default::default();
+        }
         Self {
             memory: self.memory.or(other.memory),
             model: self.model.or(other.model),

@@ -64,20 +64,24 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let watch = MemoryWatch::start();
     let began = job.began;
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
-    settings(&job.recipe)?;
-    let model = job.recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
+    let mut recipe = job.recipe.clone();
+    settings(&recipe)?;
+    let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
+    if let Some(adapter) = &known {
+        settings::go_on(&mut recipe, adapter)?;
+    }
+    let model = recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
-    if job.resume && job.recipe.solver.is_some() {
+    if job.resume && recipe.solver.is_some() {
         bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
     }
     let library = engine::load(&global.choice())?;
     let base = Base::read(model)?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
-    let mut recipe = settings::with_loss(job.recipe.clone(), &base)?;
+    let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = settings(&recipe)?;
     let recipe_text = recipe.text()?;
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
-    let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
     let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;

@@ -260,19 +260,28 @@ pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(
     Ok((Arc::new(dataset), report))
 }
 
-/// An adapter's classes, followed by those that only the data have.
+/// An adapter's classes, followed by those that only the data have; none where its outputs are not classes. `adds`: whether
+/// there is nothing to do without a new one.
 ///
 /// # Errors
-/// Data that cannot be opened, or that hold no class that is new.
-pub fn more_classes(adapter: &Adapter, path: &Path, options: &data::Options) -> Result<Vec<String>> {
+/// Data that cannot be opened, or that hold no new class where one is needed.
+pub fn classes_from(
+    adapter: &Adapter,
+    adds: bool,
+    path: &Path,
+    options: &data::Options,
+) -> Result<Option<Vec<String>>> {
+    if adapter.labels.is_empty() {
+        return Ok(None);
+    }
     let (dataset, _) = Dataset::open(path, options)?;
     let mut classes = adapter.labels.clone();
     classes.extend(dataset.labels().names().iter().filter(|name| !adapter.labels.contains(name)).cloned());
-    if classes.len() == adapter.labels.len() {
+    if adds && classes.len() == adapter.labels.len() {
         let (path, delta) = (path.display(), adapter.path.display());
         bail!("--data {path}: {delta} knows all its classes; add samples of a new one, or remove --from");
     }
-    Ok(classes)
+    Ok(Some(classes))
 }
 
 /// Numbers to predict must be as many as the adapter gives.

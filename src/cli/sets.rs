@@ -38,7 +38,7 @@ impl Data {
         let target = settings::target(recipe.loss);
         let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
         if let Some(adapter) = known {
-            options.classes = Some(samples::more_classes(adapter, path, &options)?);
+            options.classes = samples::classes_from(adapter, recipe.solver.is_some(), path, &options)?;
         }
         let (train, mut skipped) = samples::open(path, &options, printer)?;
         let findings = samples::check(&train, known.is_some(), printer)?;

@@ -7,6 +7,7 @@ use crate::data::{self, Labels, Split, Target};
 use crate::delta::Task;
 use crate::graph::{DType, TensorType, ValueId};
 use crate::train::fit::{ScheduleKind, Settings};
+use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Base;
@@ -87,12 +88,9 @@ pub fn solver(recipe: &Recipe, loss: &Loss, known: usize) -> Result<Option<solve
 /// Options that one solver or the other leaves without effect.
 fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
     let Some(solver) = recipe.solver else {
-        return match (recipe.l2, &recipe.from) {
-            (Some(_), _) => {
-                bail!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs")
-            }
-            (_, Some(_)) => bail!("--from: only --solver imprint adds to a delta; choose it, or remove --from"),
-            _ => Ok(()),
+        return match recipe.l2 {
+            Some(_) => bail!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs"),
+            None => Ok(()),
         };
     };
     let of_steps = [
@@ -127,15 +125,16 @@ fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
         bail!("{flag}: only --solver lbfgs and gradient steps know it; choose lbfgs, or remove {flag}");
     }
     if recipe.from.is_some() && solver != SolverName::Imprint {
-        bail!("--from: only --solver imprint adds to a delta; choose it, or remove --from");
-    }
-    if recipe.from.is_some() && (!recipe.train.is_empty() || recipe.head.is_some() || recipe.output.is_some()) {
-        bail!("--from: the delta says what was trained; remove --train, --head and --output");
+        bail!("--from: ridge and lbfgs fit anew, from nothing; choose --solver imprint or gradient steps, or remove --from");
     }
     Ok(())
 }
 
 fn refuse_without_effect(recipe: &Recipe) -> Result<()> {
+    let is_said = !recipe.train.is_empty() || recipe.head.is_some() || recipe.output.is_some();
+    if recipe.from.is_some() && (is_said || recipe.change.adapter.is_some()) {
+        bail!("--from: the delta says what was trained; remove --train, --head, --output and --adapter");
+    }
     refuse_beside_solver(recipe)?;
     let classes = matches!(recipe.loss, None | Some(LossName::CrossEntropy));
     let sgd = recipe.optimizer == Some(OptimizerName::Sgd);
@@ -220,6 +219,26 @@ pub fn target(loss: Option<LossName>) -> Target {
         Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
         Some(LossName::NextToken) => Target::NextTokens,
     }
+}
+
+/// Lets a recipe go on with what an adapter was trained for.
+///
+/// # Errors
+/// A loss for another kind of target.
+pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<()> {
+    let learned = match &adapter.loss {
+        Loss::CrossEntropy { .. } => LossName::CrossEntropy,
+        Loss::BinaryCrossEntropy => LossName::BinaryCrossEntropy,
+        Loss::MeanSquaredError => LossName::MeanSquaredError,
+        Loss::Huber { .. } => LossName::Huber,
+        Loss::NextToken => LossName::NextToken,
+    };
+    let loss = *recipe.loss.get_or_insert(learned);
+    if target(Some(loss)) != target(Some(learned)) {
+        let name = adapter.loss.name();
+        bail!("--loss: {} was trained with {name}; remove the option, or train anew without --from", adapter.path.display());
+    }
+    Ok(())
 }
 
 /// What the output means, for a loss.

@@ -310,17 +310,22 @@ impl Adapter {
 }
 
 impl Adapter {
-    /// The bundle that learns this adapter's head with more classes: `classes` are its own in their order, followed by new
-    /// ones. What is known is in the parameters' initial values; rows of new classes are zero.
+    /// The bundle that learns on from this adapter: `classes` are its own in their order, followed by new ones, of which only a
+    /// head can have any. What is known is in the parameters' initial values; rows of new classes are zero.
     ///
     /// # Errors
-    /// Another base, or an adapter that learned more than a head of classes.
+    /// Another base, or new classes for an adapter that learned more than a head of classes.
     pub fn with_classes(&self, classes: &[String], base: &Base, bundles: &Path) -> Result<Bundle, Error> {
         let refuse = |problem: &str| {
             let remedy = "train anew with the samples of all classes";
             Err(Error::Setting { setting: "--from", problem: format!("{}: {problem}; {remedy}", self.path.display()) })
         };
         let (old, new) = (self.labels.len() as u64, classes.len() as u64);
+        if old == new {
+            let (mut bundle, values) = self.bundle(base, bundles)?;
+            bundle.parameters.iter_mut().zip(values).for_each(|(parameter, values)| parameter.initial = values);
+            return Ok(bundle);
+        }
         if self.task != delta::Task::Classification || classes[..self.labels.len()] != self.labels {
             return refuse("its outputs are not classes, one a sample");
         }

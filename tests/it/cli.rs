@@ -6,6 +6,7 @@ mod contract;
 mod deltas;
 mod encodings;
 mod failures;
+mod go_on;
 mod help;
 mod interrupts;
 mod kinds;
