@@ -5,7 +5,7 @@
 //! only ever appended; a line that a lost power cut off is taken away before the next.
 
 use super::feedback::Promise;
-use super::gate::Verdict;
+use super::gate::{Accepted, Verdict};
 use super::samples::with;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +20,8 @@ const HISTORY: &str = "history.jsonl";
 const LINE_BYTES_MAX: u64 = 1 << 16;
 /// Who puts an adapter to use when the one in use is found to be bad.
 const FEEDBACK: &str = "feedback";
+/// Who puts a release to use.
+pub const FLEET: &str = "fleet";
 
 /// What happened, and when (seconds since 1970).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,12 @@ pub enum Event {
         /// How the new adapter did by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         promise: Option<Promise>,
+        /// Which release it is, if it came from the fleet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
+        /// What became of that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: Option<Accepted>,
     },
     /// An adapter was put to use.
     Activated {
@@ -56,7 +64,7 @@ pub enum Event {
         adapter: String,
         /// The one before.
         before: Option<String>,
-        /// By whom: the gate, a person's rollback, or feedback.
+        /// By whom: the gate, the fleet, a person's rollback, or feedback.
         by: String,
         /// Why, where that is not said by an event before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +78,19 @@ pub enum Event {
         samples: u64,
         /// The last of what it said.
         reason: String,
+        /// The release that was to be tried, if it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
+}
+
+/// A release of the fleet's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Of this channel.
+    pub channel: String,
+    /// Its number.
+    pub version: u64,
 }
 
 impl Event {
@@ -244,6 +264,14 @@ pub fn fallback(history: &[Event]) -> Option<&str> {
     }
     used.pop();
     used.into_iter().rfind(|adapter| !bad.contains(adapter))
+}
+
+/// Who put an adapter to use the last time; nobody has where it never was in use.
+pub fn by<'a>(history: &'a [Event], adapter: &str) -> Option<&'a str> {
+    history.iter().rev().find_map(|event| match event {
+        Event::Activated { adapter: used, by, .. } if used == adapter => Some(by.as_str()),
+        _ => None,
+    })
 }
 
 /// What an adapter promised when it was judged last.

@@ -1,6 +1,7 @@
 //! What `edgetune.toml` says: one file for the service, beside the recipe that says how to train.
 
-use super::policy::Policy;
+use super::policy::{Hours, Policy};
+use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ pub struct Config {
     /// What applications may ask; nothing listens without it.
     #[serde(default)]
     pub api: Api,
+    /// The fleet that the device takes part in; none without it.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
 }
 
 /// Bounds of what is taken in.
@@ -103,6 +107,34 @@ impl Default for Feedback {
 pub struct Storage {
     /// Megabytes that the service and its trainings may write in any 24 hours; then training waits. None is any amount.
     pub flash_budget_mb_per_day: Option<u64>,
+}
+
+/// The fleet that the device takes part in. What it learns may leave it then, which its owner has to say; samples never do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fleet {
+    /// What its adapters are learned for: a channel's name on the server.
+    pub channel: String,
+    /// Whether adapters that were learned here are sent.
+    pub share: bool,
+    /// Where the device's key and its membership lie, which `edgetune fleet enroll` has made; `STATE/fleet` without it.
+    #[serde(default)]
+    pub state: PathBuf,
+    /// Seconds between two looks at the server, on average: chance keeps devices apart.
+    #[serde(default = "Fleet::poll_s")]
+    pub poll_s: u64,
+    /// Local time in which the server may be spoken to, such as `22:00-06:00`; none is any time.
+    #[serde(default)]
+    pub hours: Option<Hours>,
+    /// Kilobytes that go each way in a second, at most; none is any number.
+    #[serde(default)]
+    pub limit_rate_kb: Option<u64>,
+}
+
+impl Fleet {
+    fn poll_s() -> u64 {
+        3600
+    }
 }
 
 /// Where and how applications are answered.
@@ -182,6 +214,16 @@ pub enum Error {
         /// Key and reason.
         problem: String,
     },
+    /// A text that can be no name.
+    #[error("{}: {key} = {text:?} is no name: it is empty, over 64 bytes or has control characters", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Table and key.
+        key: &'static str,
+        /// What was given.
+        text: String,
+    },
     /// A number out of its range.
     #[error("{}: {key} = {value}: {remedy}", path.display())]
     Range {
@@ -235,9 +277,21 @@ impl Config {
         let (load, heat) = (config.policy.load_max, config.policy.temperature_max_c);
         range("policy.load-max", load.into(), load > 0.0 && load <= 1.0, "write a share above 0, up to 1")?;
         range("policy.temperature-max-c", heat.into(), heat.is_finite(), "write degrees Celsius, such as 75")?;
+        if let Some(fleet) = &config.fleet {
+            let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
+            range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;
+            range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
+            if !is_name(&fleet.channel) {
+                return Err(Error::Name { path: path.into(), key: "fleet.channel", text: fleet.channel.clone() });
+            }
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         for path in [&mut config.recipe, &mut config.state, &mut config.spool] {
             *path = folder.join(&*path);
+        }
+        if let Some(fleet) = &mut config.fleet {
+            let is_said = !fleet.state.as_os_str().is_empty();
+            fleet.state = if is_said { folder.join(&fleet.state) } else { config.state.join("fleet") };
         }
         if let Some(Address::Unix(path)) = &mut config.api.listen {
             *path = folder.join(&*path);

@@ -47,6 +47,33 @@ pub fn judge(counted: Comparison, confidence: f64) -> Verdict {
     Verdict { counted, p, better: p < 1.0 - confidence }
 }
 
+/// What becomes of a fleet's release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accepted {
+    /// It is put to use.
+    Activated,
+    /// What the device has learned itself is better here, and stays.
+    Kept,
+    /// It is worse than the release or the base that it was to follow, beyond what chance explains.
+    Rejected,
+}
+
+/// Whether a release follows what is in use. Where that is a release, too, or nothing (`follows`), the new one does unless it is
+/// worse beyond what chance explains with `confidence`: whether it is better, all devices together find out. What was learned
+/// here yields to a release that gets at least as many right.
+pub fn accept(counted: Comparison, confidence: f64, follows: bool) -> (Verdict, Accepted) {
+    let p = at_least(counted.losses, counted.wins + counted.losses);
+    let accepted = match follows {
+        true if p < 1.0 - confidence => Accepted::Rejected,
+        false if counted.wins < counted.losses => Accepted::Kept,
+        _ => Accepted::Activated,
+    };
+    // The verdict's own probability is that of as many wins, for whoever reads the history.
+    let verdict = judge(counted, confidence);
+    (Verdict { better: accepted == Accepted::Activated, ..verdict }, accepted)
+}
+
 /// The probability of `wins` or more heads in `tosses` of a fair coin, in logarithms so that nothing underflows.
 fn at_least(wins: u64, tosses: u64) -> f64 {
     let mut log_choose = 0.0f64; // ln of tosses over k, from k = 0
@@ -85,6 +112,19 @@ mod tests {
         assert!(!judged(4, 0) && judged(5, 0), "one in 16 and one in 32");
         assert!(!judged(20, 15) && judged(30, 15));
         assert!(!judged(15, 30));
+    }
+
+    #[test]
+    fn a_release_follows_a_release_unless_it_is_clearly_worse() {
+        let accepted = |wins, losses, follows| accept(Comparison { wins, losses, ties: 10 }, 0.95, follows).1;
+        assert_eq!(accepted(0, 0, true), Accepted::Activated, "as good is good enough");
+        assert_eq!(accepted(0, 4, true), Accepted::Activated, "one in 16 is luck");
+        assert_eq!(accepted(0, 5, true), Accepted::Rejected, "one in 32 is not");
+        assert_eq!(accepted(20, 20, true), Accepted::Activated);
+        assert_eq!(accepted(0, 1, false), Accepted::Kept, "what was learned here yields to nothing that is worse");
+        assert_eq!(accepted(0, 9, false), Accepted::Kept, "which is no evidence against the release");
+        assert_eq!(accepted(3, 3, false), Accepted::Activated);
+        assert!(accept(Comparison { wins: 1, losses: 0, ties: 0 }, 0.95, true).0.better);
     }
 
     proptest! {

@@ -3,8 +3,8 @@
 //!
 //! Takes a configuration and the outside world as arguments; gives adapters in its state, and a history that says why each
 //! is used or not. `policy`, `gate`, `feedback`'s judgement and `drift` are pure; `service` is the loop, `api` answers beside
-//! it, `board` is what both know. It never talks to another machine, and never trains or predicts in its own process:
-//! `edgetune train` does the one and `predictor` keeps a process for the other, so that a service of weeks keeps the memory
+//! it, `board` is what both know. It never talks to another machine, trains or predicts in its own process:
+//! `edgetune fleet sync` and `edgetune train` do the ones and `predictor` keeps a process for the other, so that a service of weeks keeps the memory
 //! of its first minute.
 
 pub mod adapters;
@@ -17,6 +17,7 @@ pub mod feedback;
 pub mod flash;
 pub mod frames;
 pub mod gate;
+pub mod member;
 pub mod notify;
 pub mod policy;
 pub mod predictor;

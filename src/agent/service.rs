@@ -11,6 +11,8 @@ use super::conditions::{Processors, memory_pressure, on_battery, temperature_c};
 use super::config::{self, Config};
 use super::feedback::falls_short;
 use super::flash::{Ledger, Meter};
+use super::gate::Accepted;
+use super::member::{self, Syncing};
 use super::notify::Notifier;
 use super::policy::{Conditions, Reason, hinders_start, hinders_training};
 use super::samples;
@@ -59,6 +61,8 @@ pub struct World<'a> {
     pub memory_free: &'a dyn Fn() -> Option<u64>,
     /// Bytes that a folder's file system has left.
     pub disk_free: &'a dyn Fn(&Path) -> Option<u64>,
+    /// A number drawn evenly from 0…1.
+    pub chance: &'a dyn Fn() -> f64,
     /// Asks a process to end (SIGTERM).
     pub terminate: &'a dyn Fn(u32),
     /// Raised to end the service.
@@ -164,6 +168,7 @@ struct Service<'a> {
     /// When what was written was last written down.
     ledger_s: f64,
     work: Option<Work>,
+    syncing: Syncing,
     status: String,
     warned: Warned,
 }
@@ -191,6 +196,7 @@ impl<'a> Service<'a> {
             meter: Meter::default(),
             ledger_s: (world.now)().steady_s,
             work: None,
+            syncing: Syncing::default(),
             status: String::new(),
             warned: Warned::default(),
         })
@@ -218,6 +224,10 @@ impl<'a> Service<'a> {
                 tracing::error!("the new configuration has another `state`; restart the service to use it");
             }
             Ok(new) => {
+                if new.fleet != self.config.fleet {
+                    let _ = self.syncing.end();
+                    self.syncing = Syncing::default();
+                }
                 if new.api != self.config.api {
                     tracing::warn!("[api] has changed; restart the service to listen elsewhere or to more at a time");
                 }
@@ -234,6 +244,7 @@ impl<'a> Service<'a> {
     fn look(&mut self) -> Result<()> {
         self.take_in();
         let now = (self.world.now)();
+        self.sync(now);
         let written = self.count_writes(now);
         let conditions = self.conditions(now, written);
         if let Some(ended) = self.poll()? {
@@ -254,18 +265,7 @@ impl<'a> Service<'a> {
                 }
             }
             (None, Some(run)) => self.go_on(&run, &conditions, now)?,
-            (None, None) => match self.hinders_start(&conditions) {
-                None => {
-                    let run = {
-                        // No sample changes its class under the snapshot.
-                        let _inventory = lock(&self.board.inventory);
-                        training::begin(&self.config.state, now.unix_s)?
-                    };
-                    tracing::info!(samples = run.samples, "a training begins");
-                    format!("training on {} samples", run.samples)
-                }
-                Some(reason) => reason.text().to_string(),
-            },
+            (None, None) => self.begin(&conditions, now)?,
         };
         self.show(&line, &conditions, written)?;
         self.watch(now)?;
@@ -273,10 +273,59 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
+    /// Talks to the fleet where there is one. What goes wrong with it hinders nothing else.
+    fn sync(&mut self, now: Moment) {
+        let Some(fleet) = &self.config.fleet else { return };
+        let cache = training::cache(&self.config);
+        if let Err(error) = self.syncing.look(&self.world.program, &cache, fleet, now, (self.world.chance)()) {
+            tracing::error!("the fleet: {error:#}");
+        }
+    }
+
+    fn sync_soon(&mut self, now: Moment) {
+        if let Some(fleet) = &self.config.fleet {
+            self.syncing.soon(fleet, now, (self.world.chance)());
+        }
+    }
+
+    /// Begins what is to be done next, if anything is: to try what the fleet offers, else to train.
+    fn begin(&mut self, conditions: &Conditions, now: Moment) -> Result<String> {
+        let last = self.config.fleet.as_ref().and_then(|fleet| member::last(&self.history, &fleet.channel));
+        let offer = self.syncing.offer();
+        let untried = offer.filter(|offer| last.is_none_or(|(version, _)| offer.release.version > version));
+        if let Some(offer) = untried {
+            let version = offer.release.version;
+            let held_out = lock(&self.board.inventory).counts()[1];
+            let needed = self.config.gate.held_out_min.max(1);
+            if held_out >= needed {
+                training::try_release(&self.config.state, offer, now.unix_s)?;
+                tracing::info!(version, "trying the fleet's release");
+                return Ok(format!("trying release {version}"));
+            }
+        }
+        if let Some(reason) = self.hinders_start(conditions) {
+            let waits = untried.map(|offer| format!("; release {} waits for held-out samples", offer.release.version));
+            return Ok(format!("{}{}", reason.text(), waits.unwrap_or_default()));
+        }
+        // Learning goes on from what the fleet has, unless that is bad here.
+        let from = offer.filter(|offer| {
+            let accepted = last.filter(|(version, _)| *version == offer.release.version).and_then(|(_, how)| how);
+            accepted.is_some_and(|how| how != Accepted::Rejected)
+        });
+        let run = {
+            // No sample changes its class under the snapshot.
+            let _inventory = lock(&self.board.inventory);
+            training::begin(&self.config.state, from, now.unix_s)?
+        };
+        tracing::info!(samples = run.samples, round = run.round, "a training begins");
+        Ok(format!("training on {} samples", run.samples))
+    }
+
     /// Bytes written in the last 24 hours. To be asked before an ended process is waited for, whose count goes with it.
     fn count_writes(&mut self, now: Moment) -> Option<u64> {
         let mut processes = vec![std::process::id()];
         processes.extend(self.work.as_ref().map(|work| work.child.id()));
+        processes.extend(self.syncing.process());
         processes.extend(self.board.predictor.processes());
         let more = self.meter.look(&self.world.root, &processes)?;
         self.ledger.add(now.unix_s, more);
@@ -370,7 +419,9 @@ impl<'a> Service<'a> {
         let (root, state) = (&self.world.root, &self.config.state);
         let ours = self.work.as_ref().map(|work| work.child.id());
         let learned = |event: &Event| match event {
-            Event::Judged { samples, .. } | Event::Failed { samples, .. } => Some(*samples),
+            Event::Judged { samples, release: None, .. } | Event::Failed { samples, release: None, .. } => {
+                Some(*samples)
+            }
             _ => None,
         };
         let seen = self.history.iter().rev().find_map(learned).unwrap_or(0);
@@ -380,7 +431,7 @@ impl<'a> Service<'a> {
         };
         let running = self.work.as_ref().map_or(0.0, |work| now.steady_s - work.began_s);
         let budget = self.config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000);
-        let ended = |event: &&Event| matches!(event, Event::Judged { .. } | Event::Failed { .. });
+        let ended = |event: &&Event| learned(event).is_some();
         Conditions {
             now_unix_s: now.unix_s,
             minute_of_day: now.minute_of_day,
@@ -413,7 +464,7 @@ impl<'a> Service<'a> {
         let child = match &next {
             Next::Train => match hinders_training(&self.config.policy, conditions, true) {
                 Some(reason) => return Ok(format!("training paused: {}", reason.text())),
-                None => training::train(program, &self.config)?,
+                None => training::train(program, &self.config, run)?,
             },
             Next::Predict { adapter, .. } => training::predict(program, &self.config, adapter)?,
             Next::Judge => {
@@ -421,6 +472,7 @@ impl<'a> Service<'a> {
                 self.history = adapters::history(&self.config.state)?;
                 self.warned = Warned::default();
                 self.keep_ledger(now);
+                self.sync_soon(now);
                 let counted = verdict.counted;
                 tracing::info!(adapter, better = verdict.better, p = verdict.p, ?counted, "judged");
                 let outcome = if verdict.better { "put to use" } else { "not better than what is in use" };
@@ -454,8 +506,13 @@ impl<'a> Service<'a> {
             _ => {
                 let reason = format!("{status}: {}", training::last_words(&state));
                 tracing::error!(reason, "a training failed");
-                let samples = training::current(&state)?.map_or(0, |run| run.samples);
-                self.record(Event::Failed { at: now.unix_s, samples, reason })?;
+                let run = training::current(&state)?;
+                let (samples, release) = run.map_or((0, None), |run| (run.samples, run.release));
+                if let (Some(fleet), Some(release)) = (&self.config.fleet, &release) {
+                    member::tell(fleet, release, None, None)?;
+                    self.sync_soon(now);
+                }
+                self.record(Event::Failed { at: now.unix_s, samples, reason, release })?;
                 training::end(&state)?;
             }
         }
@@ -471,6 +528,7 @@ impl<'a> Service<'a> {
     /// Lets a process write its checkpoint, but not for long.
     fn end(&mut self) -> Result<()> {
         self.keep_ledger((self.world.now)());
+        self.syncing.end()?;
         let Some(mut work) = self.work.take() else { return Ok(()) };
         (self.world.terminate)(work.child.id());
         let began = (self.world.now)().steady_s;

@@ -5,11 +5,12 @@
 //! training goes on with the same samples. The trainer and the comparison are processes of edgetune's own: their memory
 //! is given back, and what kills them does not kill the service.
 
-use super::adapters::{self, Event};
+use super::adapters::{self, Event, FLEET, Release};
 use super::config::Config;
 use super::feedback::Promise;
 use super::frames::Class;
-use super::gate::{Comparison, Verdict, judge};
+use super::gate::{Accepted, Comparison, Verdict, accept, judge};
+use super::member::{self, Offer};
 use super::samples::{self, with};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,12 @@ pub struct Run {
     pub samples: u64,
     /// Seconds since 1970 when the snapshot was taken.
     pub began: i64,
+    /// The release that is tried: then nothing is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+    /// The fleet's round that is learned for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<u32>,
 }
 
 /// What is to be done next for the run in `STATE/run`.
@@ -43,19 +50,21 @@ pub enum Next {
     Judge,
 }
 
+/// What the run has made.
+const CANDIDATE: &str = "candidate.edelta";
+/// What it goes on from.
+const FROM: &str = "from.edelta";
+
 fn folder(state: &Path) -> PathBuf {
     state.join("run")
 }
 
-/// Takes a snapshot of the samples to learn from.
+/// Takes a snapshot of the samples to learn from, and of the release that is learned from, where there is one.
 ///
 /// # Errors
 /// The system's.
-pub fn begin(state: &Path, at: i64) -> Result<Run> {
-    let draft = state.join(".run.tmp");
-    remove(&draft)?;
-    // What is left of a run whose end was cut off.
-    remove(&folder(state))?;
+pub fn begin(state: &Path, offer: Option<&Offer>, at: i64) -> Result<Run> {
+    let draft = draft(state)?;
     let mut samples = 0;
     for class in samples::visible(&state.join("samples/train"))? {
         let target = draft.join("data").join(class.file_name().unwrap_or_default());
@@ -65,12 +74,47 @@ pub fn begin(state: &Path, at: i64) -> Result<Run> {
             samples += 1;
         }
     }
-    let run = Run { samples, began: at };
-    fs::write(draft.join("run.json"), serde_json::to_vec(&run)?)?;
-    File::open(draft.join("run.json"))?.sync_all()?;
-    fs::rename(&draft, folder(state))?;
-    File::open(state)?.sync_all()?;
+    if let Some(offer) = offer {
+        copy(&offer.adapter, &draft.join(FROM))?;
+    }
+    let run = Run { samples, began: at, release: None, round: offer.and_then(|offer| offer.round) };
+    put_in_place(state, &draft, &run)?;
     Ok(run)
+}
+
+/// Begins to try a release: its adapter takes the place of one that was trained.
+///
+/// # Errors
+/// The system's.
+pub fn try_release(state: &Path, offer: &Offer, at: i64) -> Result<Run> {
+    let draft = draft(state)?;
+    fs::create_dir_all(&draft)?;
+    copy(&offer.adapter, &draft.join(CANDIDATE))?;
+    let run = Run { samples: 0, began: at, release: Some(offer.release.clone()), round: None };
+    put_in_place(state, &draft, &run)?;
+    Ok(run)
+}
+
+/// Where a run is put together; nothing is there yet.
+fn draft(state: &Path) -> Result<PathBuf> {
+    let draft = state.join(".run.tmp");
+    remove(&draft)?;
+    // What is left of a run whose end was cut off.
+    remove(&folder(state))?;
+    Ok(draft)
+}
+
+fn put_in_place(state: &Path, draft: &Path, run: &Run) -> Result<()> {
+    fs::write(draft.join("run.json"), serde_json::to_vec(run)?)?;
+    File::open(draft.join("run.json"))?.sync_all()?;
+    fs::rename(draft, folder(state))?;
+    Ok(File::open(state)?.sync_all()?)
+}
+
+/// Copies a file and brings it to the disk.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map_err(|error| with(from, error))?;
+    Ok(File::open(to)?.sync_all()?)
 }
 
 /// The run that is not finished.
@@ -108,7 +152,7 @@ fn remove(folder: &Path) -> std::io::Result<()> {
 
 /// The adapter that the run has made, once it has.
 pub fn candidate(state: &Path) -> PathBuf {
-    folder(state).join("candidate.edelta")
+    folder(state).join(CANDIDATE)
 }
 
 /// What is to be done next.
@@ -141,11 +185,17 @@ fn answers(state: &Path, adapter: &str) -> PathBuf {
 ///
 /// # Errors
 /// A program that cannot be started.
-pub fn train(program: &Path, config: &Config) -> Result<Child> {
+pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
     let run = folder(&config.state);
     let out = candidate(&config.state);
-    let mut command = edgetune(program, config);
+    let mut command = edgetune(program, &cache(config));
     command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
+    if run.join(FROM).exists() && named(&config.recipe)?.solver.is_none() {
+        command.arg("--from").arg(run.join(FROM));
+    }
+    if let Some(round) = of.round {
+        command.arg("--round").arg(round.to_string());
+    }
     if run.join("candidate.edelta.checkpoint").exists() {
         command.arg("--resume");
     }
@@ -158,7 +208,7 @@ pub fn train(program: &Path, config: &Config) -> Result<Child> {
 /// A program that cannot be started.
 pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
     let run = folder(&config.state);
-    let mut command = edgetune(program, config);
+    let mut command = edgetune(program, &cache(config));
     command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
     command.arg(config.state.join("samples/held-out"));
     spawn(command, &run)
@@ -169,18 +219,23 @@ pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child>
 /// # Errors
 /// A program that cannot be started.
 pub fn predictor(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
-    let mut command = edgetune(program, config);
+    let mut command = edgetune(program, &cache(config));
     command.arg("agent").arg("predictor").arg(model(&config.recipe)?).arg(adapter);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().with_context(|| format!("cannot start {}", program.display()))
 }
 
 /// edgetune's own program, to work for this state. It ends with this process.
-fn edgetune(program: &Path, config: &Config) -> Command {
+pub(super) fn edgetune(program: &Path, cache: &Path) -> Command {
     let mut command = Command::new(program);
-    command.arg("--cache").arg(config.state.join("cache"));
+    command.arg("--cache").arg(cache);
     command.env("EDGETUNE_PARENT", std::process::id().to_string());
     command
+}
+
+/// Where its processes keep what they can make again.
+pub fn cache(config: &Config) -> PathBuf {
+    config.state.join("cache")
 }
 
 /// What a process prints goes to files: a pipe that nobody reads would stop it.
@@ -207,22 +262,28 @@ pub fn answered(state: &Path, answers: &Path) -> Result<()> {
     Ok(fs::rename(out, answers)?)
 }
 
+/// What a recipe says that is asked for here.
+#[derive(Deserialize)]
+struct Named {
+    model: Option<PathBuf>,
+    solver: Option<String>,
+}
+
+fn named(recipe: &Path) -> Result<Named> {
+    let text = fs::read_to_string(recipe).map_err(|error| with(recipe, error))?;
+    toml::from_str(&text).with_context(|| recipe.display().to_string())
+}
+
 /// The model that a recipe names.
 fn model(recipe: &Path) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Named {
-        model: Option<PathBuf>,
-    }
-    let text = fs::read_to_string(recipe).map_err(|error| with(recipe, error))?;
-    let named: Named = toml::from_str(&text).with_context(|| recipe.display().to_string())?;
-    match named.model {
+    match named(recipe)?.model {
         Some(model) => Ok(recipe.parent().unwrap_or(Path::new("")).join(model)),
         None => bail!("{}: it names no model; write `model = \"model.onnx\"`", recipe.display()),
     }
 }
 
-/// Compares the answers, says in the history what came of it, puts a better adapter to use and ends the run. Gives the
-/// verdict and the adapter.
+/// Compares the answers, says in the history what came of it, puts a better adapter to use, keeps for the fleet what it is to hear,
+/// and ends the run. Gives the verdict and the adapter.
 ///
 /// # Errors
 /// Answers that cannot be read, the system's.
@@ -245,7 +306,19 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
             _ => counted.ties += 1,
         }
     }
-    let verdict = judge(counted, config.gate.confidence);
+    let history = adapters::history(state)?;
+    let follows = active.as_deref().is_none_or(|active| adapters::by(&history, active) == Some(FLEET));
+    let (verdict, accepted) = match &run.release {
+        None => (judge(counted, config.gate.confidence), None),
+        // What was in use here before: the fleet has taken back what came after it.
+        Some(_) if follows && adapters::by(&history, &name).is_some() => {
+            (Verdict { better: true, ..judge(counted, config.gate.confidence) }, Some(Accepted::Activated))
+        }
+        Some(_) => {
+            let (verdict, accepted) = accept(counted, config.gate.confidence, follows);
+            (verdict, Some(accepted))
+        }
+    };
     let judged = Event::Judged {
         at,
         adapter: name.clone(),
@@ -253,19 +326,32 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
         samples: run.samples,
         verdict,
         promise: Some(promise(&found)),
+        release: run.release.clone(),
+        accepted,
     };
     // After a lost power the same verdict is found again; it is said once.
     let same =
         |event: &Event| matches!(event, Event::Judged { at, adapter, .. } if *adapter == name && *at >= run.began);
-    if !adapters::history(state)?.iter().any(same) {
+    if !history.iter().any(same) {
         adapters::record(state, &judged)?;
     }
     if verdict.better {
-        fs::copy(&candidate, candidate.with_extension("kept"))?;
         let kept = candidate.with_extension("kept");
-        File::open(&kept)?.sync_all()?;
+        copy(&candidate, &kept)?;
         adapters::keep(state, &kept, &name)?;
-        adapters::activate(state, &name, "gate", at)?;
+        adapters::activate(state, &name, if run.release.is_some() { FLEET } else { "gate" }, at)?;
+    }
+    if let Some(fleet) = &config.fleet {
+        let part = |right: &HashMap<String, bool>| {
+            right.values().filter(|right| **right).count() as f32 / counted.samples().max(1) as f32
+        };
+        // What was learned here takes part in no comparison of releases: it would count where it loses, and stay where it wins.
+        let accuracy = (follows || !verdict.better).then(|| [part(&old), part(&new)]);
+        match &run.release {
+            Some(release) => member::tell(fleet, release, accepted, accuracy)?,
+            None if fleet.share && counted.wins >= counted.losses => member::share(fleet, &candidate)?,
+            None => {}
+        }
     }
     end(state)?;
     Ok((name, verdict))
@@ -304,8 +390,10 @@ fn promise(found: &[Found]) -> Promise {
 /// What always answering the commonest class of the training samples gets right: a model without a head for these classes
 /// knows no better.
 fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Result<HashMap<String, bool>> {
+    let snapshot = folder(state).join("data");
+    let data = if snapshot.exists() { snapshot } else { state.join("samples/train") };
     let mut largest = (0, String::new());
-    for class in samples::visible(&folder(state).join("data"))? {
+    for class in samples::visible(&data)? {
         let count = samples::visible(&class)?.len();
         if count > largest.0 {
             largest = (count, class.file_name().unwrap_or_default().to_string_lossy().into_owned());
@@ -329,16 +417,16 @@ mod tests {
         let state = root.path();
         fs::create_dir_all(state.join("samples/train/cat")).unwrap();
         fs::write(state.join("samples/train/cat/a.png"), "a").unwrap();
-        let run = begin(state, 7).unwrap();
+        let run = begin(state, None, 7).unwrap();
         assert_eq!((run.samples, current(state).unwrap()), (1, Some(run)));
         fs::remove_file(folder(state).join("run.json")).unwrap();
         assert_eq!(current(state).unwrap(), None, "without its description it is no run");
-        let run = begin(state, 8).unwrap();
+        let run = begin(state, None, 8).unwrap();
         assert_eq!(current(state).unwrap(), Some(run));
         // A snapshot that was not finished is made again.
         end(state).unwrap();
         fs::create_dir_all(state.join(".run.tmp/data/dog")).unwrap();
-        assert_eq!(begin(state, 9).unwrap().samples, 1);
+        assert_eq!(begin(state, None, 9).unwrap().samples, 1);
         assert!(!folder(state).join("data/dog").exists());
         assert!(state.join("samples/train/cat/a.png").exists());
     }

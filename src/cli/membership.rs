@@ -1,6 +1,7 @@
 //! What the commands of `edgetune fleet` share: where the device's membership lies, and the world that it acts in.
 
 use super::args::Global;
+use crate::agent::config::Config;
 use crate::sync::client::{Folder, Outside};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,12 +15,21 @@ pub struct Patience {
     /// Failures in a row of one request until it is given up
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
     tries: u32,
+    /// Kilobytes that go each way in a second, at most [default: any number]
+    #[arg(long, value_name = "KB", value_parser = clap::value_parser!(u64).range(1..))]
+    limit_rate: Option<u64>,
 }
 
 impl Patience {
     /// The device's clock, chance and patience.
     pub fn outside(&self) -> Outside<'static> {
-        Outside { clock_ms: &clock_ms, chance: &fastrand::f64, sleep: &thread::sleep, tries: self.tries }
+        Outside {
+            clock_ms: &clock_ms,
+            chance: &fastrand::f64,
+            sleep: &thread::sleep,
+            tries: self.tries,
+            bytes_per_s: self.limit_rate.map(|kilobytes| kilobytes.saturating_mul(1000)),
+        }
     }
 }
 
@@ -29,11 +39,18 @@ pub struct State {
     /// Where the device's key and its membership lie [default: $XDG_DATA_HOME/edgetune/fleet or ~/.local/share/edgetune/fleet]
     #[arg(long, value_name = "DIR", env = "EDGETUNE_FLEET_STATE", hide_env_values = true)]
     state: Option<PathBuf>,
+    /// The agent's configuration, whose [fleet] says where [default: as for --state]
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    config: Option<PathBuf>,
 }
 
 impl State {
     /// The folder, made where it is missing.
     pub fn open(&self, global: &Global) -> Result<Folder> {
+        if let Some(file) = &self.config {
+            let remedy = || format!("{}: it has no [fleet]; write one, with `channel` and `share`", file.display());
+            return Ok(Folder::open(&Config::read(file)?.fleet.with_context(remedy)?.state)?);
+        }
         let default = || global.choice().data_folder.map(|data| data.join("fleet"));
         let path = self.state.clone().or_else(default);
         let path = path.context("neither HOME nor XDG_DATA_HOME is set; say where to keep the key with --state DIR")?;

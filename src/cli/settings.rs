@@ -6,8 +6,8 @@ use crate::cut::Selection;
 use crate::data::{self, Labels, Split, Target};
 use crate::delta::Task;
 use crate::graph::{DType, TensorType, ValueId};
-use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::artifact::Adapter;
+use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Base;
@@ -125,7 +125,9 @@ fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
         bail!("{flag}: only --solver lbfgs and gradient steps know it; choose lbfgs, or remove {flag}");
     }
     if recipe.from.is_some() && solver != SolverName::Imprint {
-        bail!("--from: ridge and lbfgs fit anew, from nothing; choose --solver imprint or gradient steps, or remove --from");
+        bail!(
+            "--from: ridge and lbfgs fit anew, from nothing; choose --solver imprint or gradient steps, or remove --from"
+        );
     }
     Ok(())
 }
@@ -236,7 +238,10 @@ pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<()> {
     let loss = *recipe.loss.get_or_insert(learned);
     if target(Some(loss)) != target(Some(learned)) {
         let name = adapter.loss.name();
-        bail!("--loss: {} was trained with {name}; remove the option, or train anew without --from", adapter.path.display());
+        bail!(
+            "--loss: {} was trained with {name}; remove the option, or train anew without --from",
+            adapter.path.display()
+        );
     }
     Ok(())
 }

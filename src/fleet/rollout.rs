@@ -75,6 +75,8 @@ pub struct Tally {
     pub activated: u64,
     /// Their own gate turned it down, or it could not be tried.
     pub refused: u64,
+    /// What they have learned themselves stays in use, which says nothing of the release.
+    pub kept: u64,
     /// Of those with accuracies: it is higher than before.
     pub better: u64,
     /// It is lower.
@@ -84,14 +86,18 @@ pub struct Tally {
 impl Tally {
     /// Devices that have said something.
     pub fn reports(&self) -> u64 {
-        self.activated + self.refused
+        self.activated + self.refused + self.kept
     }
 
-    /// Counts one device's report.
-    pub fn take(&mut self, activated: bool, accuracy: Option<[f64; 2]>) {
+    /// Counts one device's report: whether it is in use there, where it was tried against another release or the base.
+    pub fn take(&mut self, activated: Option<bool>, accuracy: Option<[f64; 2]>) {
         match activated {
-            true => self.activated += 1,
-            false => self.refused += 1,
+            Some(true) => self.activated += 1,
+            Some(false) => self.refused += 1,
+            None => {
+                self.kept += 1;
+                return;
+            }
         }
         if let Some([before, after]) = accuracy {
             self.better += u64::from(after > before);
@@ -133,16 +139,16 @@ pub enum Step {
 /// What becomes of a rollout. `members` counts the devices that are offered it.
 pub fn step(rollout: &Rollout, tally: &Tally, members: u64, now_ms: i64) -> Step {
     let half = 1.0 - (1.0 - CONFIDENCE) / 2.0;
-    let reports = tally.reports();
-    if falls_below(1.0 - rollout.tolerated, (tally.activated, reports), half) {
+    let tried = tally.activated + tally.refused;
+    if falls_below(1.0 - rollout.tolerated, (tally.activated, tried), half) {
         let tolerated = rollout.tolerated * 100.0;
-        return Step::Halt(format!("{} of {reports} devices refused it, where {tolerated:.0} % may", tally.refused));
+        return Step::Halt(format!("{} of {tried} devices refused it, where {tolerated:.0} % may", tally.refused));
     }
     let compared = tally.better + tally.worse;
     if falls_below(0.5, (tally.better, compared), half) {
         return Step::Halt(format!("accuracy fell on {} of {compared} devices", tally.worse));
     }
-    if now_ms.saturating_sub(rollout.began_ms) < rollout.stage_ms || reports < rollout.reports.min(members) {
+    if now_ms.saturating_sub(rollout.began_ms) < rollout.stage_ms || tally.reports() < rollout.reports.min(members) {
         return Step::Wait;
     }
     if rollout.stage + 1 < rollout.stages.count() { Step::Advance } else { Step::Finish }
@@ -208,11 +214,20 @@ mod tests {
         assert!(halted(tally(0, 6)) && halted(tally(2, 10)));
         assert!(!halted(tally(0, 1)), "one device halts nothing");
         assert!(!halted(tally(0, 3)) && !halted(tally(80, 20)) && !halted(tally(750, 250)));
-        let compared = |better, worse| Tally { activated: better + worse, better, worse, refused: 0 };
+        let compared = |better, worse| Tally { activated: better + worse, better, worse, ..Tally::default() };
         assert!(halted(compared(0, 12)) && halted(compared(5, 30)));
         assert!(!halted(compared(0, 5)) && !halted(compared(50, 50)) && !halted(compared(30, 5)));
         let Step::Halt(reason) = step(&rollout(0), &tally(1, 9), 50, 0) else { panic!("nine of ten refuse it") };
         assert_eq!(reason, "9 of 10 devices refused it, where 25 % may");
+    }
+
+    /// Devices that have learned something better for themselves are heard, and are no evidence.
+    #[test]
+    fn what_devices_keep_of_their_own_halts_nothing() {
+        let mut tally = Tally::default();
+        (0..50).for_each(|_| tally.take(None, Some([0.9, 0.6])));
+        assert_eq!(step(&rollout(0), &tally, 50, 1_000), Step::Wait);
+        assert_eq!(step(&rollout(0), &tally, 50, 1_500), Step::Advance);
     }
 
     /// A fifth of the devices lie about a good release: it goes through in nearly all of 200 rollouts.
@@ -224,7 +239,7 @@ mod tests {
             let mut tally = Tally::default();
             let stopped = (0..500).any(|_| {
                 let lies = random.f64() < 0.2;
-                tally.take(!lies, Some(if lies { [0.9, 0.1] } else { [0.7, 0.75] }));
+                tally.take(Some(!lies), Some(if lies { [0.9, 0.1] } else { [0.7, 0.75] }));
                 matches!(step(&rollout(0), &tally, 500, 0), Step::Halt(_))
             });
             halted += u32::from(stopped);

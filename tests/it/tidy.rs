@@ -53,7 +53,7 @@ const MODULES: &[Module] = &[
                                                                              &[Environment]),
     row("plot",      &[],                                                    &[Clock, Environment, Random, Io]),
     row("simulate",  &["aggregate", "data", "delta", "engine", "train"],     &[Clock, Environment, Io]),
-    row("agent",     &["atomic", "data", "evidence"],                        &[Environment]),
+    row("agent",     &["atomic", "data", "evidence", "sync"],                        &[Environment]),
     row("cli",       &["*"],                                                 &[]),
     row("bin",       &["cli"],                                               &[Clock, Environment, Random]),
 ];

@@ -3,6 +3,8 @@
 use crate::agent::adapters::{self, Event};
 use crate::agent::api::listen::Socket;
 use crate::agent::config::Config;
+use crate::agent::gate::Accepted;
+use crate::agent::member;
 use crate::agent::notify::Notifier;
 use crate::agent::samples::{SIDES, count};
 use crate::agent::service::{Moment, World, serve};
@@ -118,6 +120,7 @@ fn run_service(config: &Path, flash_budget_mb: Option<u64>) -> Result<Done> {
         },
         memory_free: &|| available_bytes(Path::new("/")),
         disk_free: &|folder| cache::free_bytes(folder).ok(),
+        chance: &fastrand::f64,
         terminate: &terminate,
         stop: &*flag_on_signals()?,
         reload: &*flag_on_hangup()?,
@@ -131,17 +134,38 @@ fn run_service(config: &Path, flash_budget_mb: Option<u64>) -> Result<Done> {
 fn status(config: &Config, printer: &Printer) -> Result<Done> {
     let state = &config.state;
     let [(train, classes), (held_out, _)] = [count(state, SIDES[0])?, count(state, SIDES[1])?];
-    let (active, run) = (adapters::active(state)?, training::current(state)?);
+    let (active, run, history) = (adapters::active(state)?, training::current(state)?, adapters::history(state)?);
+    let fleet =
+        config.fleet.as_ref().map(|fleet| Ok::<_, anyhow::Error>((fleet, member::offer(fleet)?))).transpose()?;
+    let fleet = fleet.map(|(fleet, offer)| {
+        let release = offer.map(|offer| offer.release.version);
+        let last = member::last(&history, &fleet.channel).filter(|(version, _)| release == Some(*version));
+        (fleet.channel.clone(), release, last.map(|(_, accepted)| accepted))
+    });
     printer.document(&json!({
+        "fleet": fleet.as_ref().map(|(channel, release, became)| json!({
+            "channel": channel, "release": release, "tried": became.is_some(), "accepted": became.flatten(),
+        })),
         "samples": { "train": train, "held_out": held_out, "classes": classes },
-        "active": active, "training": run, "last": adapters::history(state)?.last(),
+        "active": active, "training": run, "last": history.last(),
     }));
     printer.text(format!("samples   {train} to train, {held_out} held out, {} classes", classes.len()));
     printer.text(format!("adapter   {}", active.as_deref().unwrap_or("none yet")));
     if let Some(run) = run {
         printer.text(format!("training  on {} samples, since {}", run.samples, time(run.began)));
     }
-    if let Some(event) = adapters::history(state)?.last() {
+    if let Some((channel, release, became)) = fleet {
+        let release = release.map_or("no release heard of yet".into(), |version| format!("release {version}"));
+        let became = match became {
+            None => "",
+            Some(Some(Accepted::Activated)) => ", put to use",
+            Some(Some(Accepted::Kept)) => ", not put to use: what was learned here is better",
+            Some(Some(Accepted::Rejected)) => ", refused: it is worse here",
+            Some(None) => ", which could not be tried",
+        };
+        printer.text(format!("fleet     {channel}: {release}{became}"));
+    }
+    if let Some(event) = history.last() {
         printer.text(format!("last      {}", line(event)));
     }
     Ok(Done::Fully)
@@ -172,10 +196,24 @@ fn time(unix_s: i64) -> String {
 fn line(event: &Event) -> String {
     let what = match event {
         Event::Trained { seconds, .. } => format!("trained for {seconds} s"),
-        Event::Judged { adapter, against, samples, verdict, .. } => {
-            let (counted, outcome) = (verdict.counted, if verdict.better { "better" } else { "not better" });
+        Event::Judged { adapter, against, samples, verdict, release, accepted, .. } => {
+            let counted = verdict.counted;
+            let outcome = match (release, accepted) {
+                (Some(release), Some(accepted)) => {
+                    let outcome = match accepted {
+                        Accepted::Activated => "is taken in place of",
+                        Accepted::Kept => "does not take the place of",
+                        Accepted::Rejected => "is worse than",
+                    };
+                    format!("release {} of {}, adapter {adapter}, {outcome}", release.version, release.channel)
+                }
+                _ => {
+                    let outcome = if verdict.better { "better" } else { "not better" };
+                    format!("adapter {adapter}, of {samples} samples, is {outcome} than")
+                }
+            };
             format!(
-                "adapter {adapter}, of {samples} samples, is {outcome} than {against}: right alone on {}, wrong alone on {} \
+                "{outcome} {against}: right alone on {}, wrong alone on {} \
                  of {} held-out samples ({} more, chance {:.4})",
                 counted.wins,
                 counted.losses,
@@ -188,6 +226,9 @@ fn line(event: &Event) -> String {
             let instead = before.as_ref().map_or(String::new(), |before| format!(" in place of {before}"));
             let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
             format!("adapter {adapter} in use{instead}, by {by}{reason}")
+        }
+        Event::Failed { reason, release: Some(release), .. } => {
+            format!("release {} of {} could not be tried: {reason}", release.version, release.channel)
         }
         Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
     };

@@ -108,6 +108,7 @@ pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JS
     let version = i64::try_from(version).map_err(|_| Problem::form("`version` is no release's"))?;
     let verdict = match verdict {
         Verdict::Activated => "activated",
+        Verdict::Kept => "kept",
         Verdict::Rejected => "rejected",
         Verdict::Failed => "failed",
     };

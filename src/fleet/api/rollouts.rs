@@ -40,6 +40,8 @@ pub(super) struct Reports {
     /// Devices that are offered it; the newest release's alone.
     offered: Option<u64>,
     activated: u64,
+    /// Devices that keep what they have learned themselves.
+    kept: u64,
     /// Rejected by their own gate, or failed.
     refused: u64,
     /// Devices whose accuracy is higher than before.
@@ -136,6 +138,7 @@ pub(super) async fn releases(
             reports: Reports {
                 offered,
                 activated: tally.activated,
+                kept: tally.kept,
                 refused: tally.refused,
                 better: tally.better,
                 worse: tally.worse,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Releases of a page, and of its charts.
 const RELEASES: i64 = 20;
 /// Verdicts that devices give, with what is said of them.
-const VERDICTS: [&str; 3] = ["activated", "rejected", "failed"];
+const VERDICTS: [&str; 4] = ["activated", "kept", "rejected", "failed"];
 
 /// What a page shows.
 struct Shown {
@@ -94,7 +94,7 @@ fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
         parts: parts.chain([("waiting", waiting as f64)]).collect(),
         note: format!("{} of {}", said[0], said.iter().sum::<i64>() + waiting),
     };
-    let [activated, rejected, failed] = said;
+    let [activated, kept, rejected, failed] = said;
     html! { section #progress aria-labelledby="progress-title" data-live=(if waiting > 0 { 3 } else { 10 }) {
         h2 #progress-title { "Version " (channel.version) " on its devices" }
         @if *members == 0 {
@@ -103,8 +103,9 @@ fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
             }))
         } @else {
             p role="status" {
-                (count(activated, "device uses it", "devices use it")) ", " (rejected) " rejected it, "
-                (failed) " failed to try it, "
+                (count(activated, "device uses it", "devices use it")) ", "
+                @if kept > 0 { (kept) " kept what they learned themselves, " }
+                (rejected) " rejected it, " (failed) " failed to try it, "
                 (count(waiting, "has not reported yet.", "have not reported yet."))
             }
             div.charts { figure {
@@ -167,8 +168,19 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
     let Shown { channel, releases, outcomes, at, .. } = shown;
     let next = releases.last().filter(|last| last.version > 1 && releases.len() as i64 == RELEASES);
     let here = path(&["channels", &channel.name]);
-    let heads =
-        ["Version", "Adapter", "#Size", "#Deltas", "#Before", "#After", "#In use", "#Rejected", "#Failed", "Made"];
+    let heads = [
+        "Version",
+        "Adapter",
+        "#Size",
+        "#Deltas",
+        "#Before",
+        "#After",
+        "#In use",
+        "#Kept own",
+        "#Rejected",
+        "#Failed",
+        "Made",
+    ];
     let rows = releases.iter().map(|it| row(it, &of(outcomes, it.version), channel.version, now_ms));
     let listed = table("Releases, newest first", heads, rows);
     html! { section aria-labelledby="releases" {
@@ -180,8 +192,8 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
     } }
 }
 
-fn row(release: &Released, said: &[Outcome], current: i64, now_ms: i64) -> [Markup; 10] {
-    let [activated, rejected, failed] = VERDICTS.map(|verdict| cell(devices(said, verdict)));
+fn row(release: &Released, said: &[Outcome], current: i64, now_ms: i64) -> [Markup; 11] {
+    let [activated, kept, rejected, failed] = VERDICTS.map(|verdict| cell(devices(said, verdict)));
     [
         html! { (release.version) @if release.version == current { " " (mark("current")) } },
         short(&release.adapter),
@@ -190,6 +202,7 @@ fn row(release: &Released, said: &[Outcome], current: i64, now_ms: i64) -> [Mark
         cell(percent(mean(said, 0))),
         cell(percent(mean(said, 1))),
         activated,
+        kept,
         rejected,
         failed,
         moment(release.created_ms, now_ms),
@@ -212,7 +225,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
     let of_which: Vec<i64> = measured.iter().map(|(version, _)| *version).collect();
     // The last ten, so that a bar is a line of text high.
     let rows: Vec<Bar> = versions.iter().rev().take(10).map(|version| bar(*version, &of(outcomes, *version))).collect();
-    let described = "For each release, how many devices use it, rejected it or failed to try it.";
+    let described = "For each release, how many devices use it, kept their own, rejected it or failed to try it.";
     html! { div.charts {
         @if measured.len() > 1 { figure {
             figcaption { "Mean accuracy of the devices that have measured it" }

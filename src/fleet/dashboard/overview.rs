@@ -112,7 +112,7 @@ fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
             @if outcomes.is_empty() { span.quiet { "no report yet" } }
             @else {
                 (count(devices(outcomes, "activated"), "device uses it", "devices use it"))
-                @for verdict in ["rejected", "failed"] {
+                @for verdict in ["kept", "rejected", "failed"] {
                     @let said = devices(outcomes, verdict);
                     @if said > 0 { ", " (said) " " (verdict) }
                 }

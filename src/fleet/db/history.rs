@@ -67,7 +67,7 @@ pub struct Reported {
     pub channel: String,
     /// The release's version.
     pub version: i64,
-    /// `activated`, `rejected` or `failed`.
+    /// `activated`, `kept`, `rejected` or `failed`.
     pub verdict: String,
     /// Part of the samples that were right before and after, where the device has measured it.
     pub accuracy: Option<[f64; 2]>,
@@ -120,7 +120,7 @@ pub struct Released {
 pub struct Outcome {
     /// The release's version.
     pub version: i64,
-    /// `activated`, `rejected` or `failed`.
+    /// `activated`, `kept`, `rejected` or `failed`.
     pub verdict: String,
     /// Devices that say so.
     pub devices: i64,
@@ -259,7 +259,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn troubles(&self, count: i64) -> Result<Vec<Reported>> {
-        let query = format!("{REPORTED} WHERE verdict <> 'activated' ORDER BY at_ms DESC LIMIT $1");
+        let query = format!("{REPORTED} WHERE verdict IN ('rejected', 'failed') ORDER BY at_ms DESC LIMIT $1");
         let rows = sqlx::query(&query).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(|row| reported(row).map(|kept| kept.line)).collect()
     }

@@ -28,8 +28,8 @@ pub struct Version {
 pub struct Vote {
     /// The device's key.
     pub device: String,
-    /// Whether it is in use there.
-    pub activated: bool,
+    /// Whether it is in use there; none where the device's own adapter stays.
+    pub activated: Option<bool>,
     /// Part of the held-out samples that were right before and with it.
     pub accuracy: Option<[f64; 2]>,
 }
@@ -85,7 +85,11 @@ impl Db {
         let reported = |row: &sqlx::any::AnyRow| {
             let (verdict, accuracy): (String, [f64; 2]) = (row.try_get(1)?, [row.try_get(2)?, row.try_get(3)?]);
             let accuracy = Some(accuracy).filter(|[before, _]| *before >= 0.0);
-            Ok(Vote { device: row.try_get(0)?, activated: verdict == "activated", accuracy })
+            Ok(Vote {
+                device: row.try_get(0)?,
+                activated: (verdict != "kept").then_some(verdict == "activated"),
+                accuracy,
+            })
         };
         rows.iter().map(reported).collect()
     }

@@ -1,6 +1,7 @@
 //! Who asks: signs each request, learns the time, waits and tries again.
 
 use super::line::{Answer, Line, Request};
+use super::pace::Pace;
 use super::{Error, Folder, delay};
 use crate::delta::KeyPair;
 use crate::sync::wire::{Problem, Signed, Times};
@@ -24,6 +25,8 @@ pub struct Outside<'a> {
     pub sleep: &'a dyn Fn(Duration),
     /// Failures in a row of one request until it is given up.
     pub tries: u32,
+    /// Bytes of bodies that go each way in a second, at most; none is any number.
+    pub bytes_per_s: Option<u64>,
 }
 
 /// A device that asks its server.
@@ -50,6 +53,11 @@ impl<'a> Client<'a> {
 
     pub(super) fn new(line: Line, key: KeyPair, fleet: String, outside: Outside<'a>) -> Self {
         Self { line, key, fleet, times: Times::default(), outside }
+    }
+
+    /// How fast bodies go.
+    pub(super) fn pace(&self) -> Pace<'a> {
+        Pace { bytes_per_s: self.outside.bytes_per_s, sleep: self.outside.sleep }
     }
 
     /// The server's clock, as far as it has told, in milliseconds since 1970.
@@ -121,7 +129,7 @@ impl<'a> Client<'a> {
             let time_ms = self.times.next(clock_ms);
             let Request { method, target, body, .. } = *request;
             let signed = Signed::new(&self.key, &self.fleet, method, target, time_ms, body);
-            let answer = self.line.send(request, &signed.to_string())?;
+            let answer = self.line.send(request, &signed.to_string(), self.pace())?;
             let (status, wait) = (answer.status(), retry_after(&answer));
             match status {
                 200 | 204 | 206 | 304 => return Ok(answer),

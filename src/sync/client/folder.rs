@@ -61,7 +61,7 @@ impl Folder {
     /// # Errors
     /// A folder that cannot be made.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        for folder in [path.into(), path.join("queue"), path.join("adapters")] {
+        for folder in [path.into(), path.join("queue"), path.join("reports"), path.join("adapters")] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             let remedy = |error| format!("{error}; name a writable folder with --state DIR");
             made.map_err(|error| Error::file(&folder, remedy(error)))?;
@@ -145,7 +145,12 @@ impl Folder {
 
     /// The deltas that wait.
     pub fn queue(&self) -> Queue {
-        Queue(self.0.join("queue"))
+        Queue { folder: self.0.join("queue"), ending: ".edelta" }
+    }
+
+    /// What became of releases, where the server does not know it yet.
+    pub fn reports(&self) -> Queue {
+        Queue { folder: self.0.join("reports"), ending: ".json" }
     }
 
     /// Where the adapter of a channel lies.

@@ -4,6 +4,7 @@
 //! signed for one address), never unpacks a body, and never speaks without TLS but to this machine itself.
 
 use super::Error;
+use super::pace::Pace;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use ureq::SendBody;
 use ureq::http::{self, Uri};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
@@ -87,8 +89,8 @@ impl Line {
         Ok(Self { agent: config.into(), url })
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub fn send(&self, request: &Request<'_>, authorization: &str) -> Result<Answer, Error> {
+    /// Sends a request at a pace and waits for the head of its answer.
+    pub fn send(&self, request: &Request<'_>, authorization: &str, pace: Pace<'_>) -> Result<Answer, Error> {
         let mut builder = http::Request::builder()
             .method(request.method)
             .uri(format!("{}{}", self.url, request.target))
@@ -99,7 +101,10 @@ impl Line {
         let sent = if request.method == "GET" {
             builder.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
         } else {
-            builder.body(request.body).map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
+            let mut body = pace.keep(request.body);
+            builder = builder.header("content-length", request.body.len());
+            let body = SendBody::from_reader(&mut body);
+            builder.body(body).map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
         };
         sent.map(Answer).map_err(|error| self.explained(error))
     }

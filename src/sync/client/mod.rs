@@ -8,6 +8,7 @@
 //! STATE/member.json   where the server is, what it calls itself, the key that releases are signed with
 //! STATE/seen.json     the newest release that was taken, channel by channel
 //! STATE/queue/        deltas that the server does not have yet, the newest of each channel: CHANNEL.edelta
+//! STATE/reports/      what became of releases, where the server does not know it yet: CHANNEL.json
 //! STATE/adapters/     the adapter of each channel, CHANNEL.edelta, and what is there of one that is on its way
 //! STATE/lock          held while somebody works here
 //! ```
@@ -21,6 +22,7 @@ mod enrol;
 mod error;
 mod folder;
 mod line;
+mod pace;
 mod pull;
 mod push;
 mod queue;
@@ -34,7 +36,7 @@ pub use folder::{Folder, Lock, Member, Seen, Taken};
 pub use pull::{Pulled, pull};
 pub use push::{Delivered, deliver};
 pub use queue::{Queue, Queued};
-pub use report::report;
+pub use report::{deliver_reports, keep_report};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 

@@ -160,7 +160,7 @@ fn go_on(client: &mut Client<'_>, part: &Path, release: &Release) -> Result<(), 
         .open(part)
         .map_err(|error| Error::file(part, error))?;
     let missing = if goes_on { release.length - have } else { release.length };
-    let mut reader = answer.reader().take(missing + 1);
+    let mut reader = client.pace().keep(answer.reader()).take(missing + 1);
     let mut buffer = vec![0; 1 << 16];
     let mut came = 0;
     while came <= missing {

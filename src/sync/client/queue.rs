@@ -1,5 +1,6 @@
-//! Deltas that the server does not have yet: on the disk before anything is sent, so that neither a dead line nor a dead battery
-//! loses one. A channel has one place, and the newest delta has it: it was learned from all that the older ones were.
+//! What the server does not have yet, deltas and what became of releases: on the disk before anything is sent, so that neither a
+//! dead line nor a dead battery loses it. A channel has one place, and the newest has it: a delta was learned from all that the
+//! older ones were, and a newer release's end says more than an older one's.
 
 use super::{Error, escaped, unescaped};
 use crate::atomic::write_atomically;
@@ -8,11 +9,15 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// The folder of deltas that wait.
+/// The folder of what waits.
 #[derive(Debug, Clone)]
-pub struct Queue(pub(super) PathBuf);
+pub struct Queue {
+    pub(super) folder: PathBuf,
+    /// What a file's name ends with, with its dot.
+    pub(super) ending: &'static str,
+}
 
-/// A delta that waits.
+/// Something that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
     /// For this channel.
@@ -23,24 +28,24 @@ pub struct Queued {
 
 impl Queue {
     fn path(&self, channel: &str) -> PathBuf {
-        self.0.join(format!("{}.edelta", escaped(channel)))
+        self.folder.join(format!("{}{}", escaped(channel), self.ending))
     }
 
-    /// Keeps a delta, in place of one that waits for the same channel.
+    /// Keeps something, in place of what waits for the same channel.
     ///
     /// # Errors
     /// A channel that can be none; a file that cannot be written.
-    pub fn put(&self, channel: &str, delta: &[u8]) -> Result<(), Error> {
+    pub fn put(&self, channel: &str, bytes: &[u8]) -> Result<(), Error> {
         if !is_name(channel) {
             return Err(Error::Name { what: format!("--channel {channel:?}") });
         }
         let path = self.path(channel);
         let _held = self.hold()?;
-        let written: io::Result<()> = write_atomically(&path, |file| file.write_all(delta));
+        let written: io::Result<()> = write_atomically(&path, |file| file.write_all(bytes));
         written.map_err(|error| Error::file(&path, error))
     }
 
-    /// The delta that waits for a channel, if one does.
+    /// What waits for a channel, if something does.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -53,7 +58,7 @@ impl Queue {
         }
     }
 
-    /// Keeps a delta no longer, if it is still the one that waits: a newer one that has come meanwhile stays.
+    /// Keeps it no longer, if it is still what waits: a newer one that has come meanwhile stays.
     ///
     /// # Errors
     /// A file that cannot be read or removed.
@@ -68,7 +73,7 @@ impl Queue {
 
     /// Keeps other programs from changing what waits, until the file is dropped.
     fn hold(&self) -> Result<fs::File, Error> {
-        let path = self.0.join(".lock");
+        let path = self.folder.join(".lock");
         let file = fs::File::create(&path).map_err(|error| Error::file(&path, error))?;
         file.lock().map_err(|error| Error::file(&path, error))?;
         Ok(file)
@@ -79,12 +84,12 @@ impl Queue {
     /// # Errors
     /// A folder that cannot be read.
     pub fn list(&self) -> Result<Vec<Queued>, Error> {
-        let in_folder = |error| Error::file(&self.0, error);
+        let in_folder = |error| Error::file(&self.folder, error);
         let mut list = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(in_folder)? {
+        for entry in fs::read_dir(&self.folder).map_err(in_folder)? {
             let entry = entry.map_err(in_folder)?;
             let name = entry.file_name();
-            let channel = name.to_str().and_then(|name| name.strip_suffix(".edelta")).and_then(unescaped);
+            let channel = name.to_str().and_then(|name| name.strip_suffix(self.ending)).and_then(unescaped);
             let Some(channel) = channel else { continue };
             list.push(Queued { channel, length: entry.metadata().map_err(in_folder)?.len() });
         }
@@ -100,7 +105,7 @@ mod tests {
     #[test]
     fn the_newest_of_a_channel_waits() {
         let folder = tempfile::tempdir().unwrap();
-        let queue = Queue(folder.path().into());
+        let queue = Queue { folder: folder.path().into(), ending: ".edelta" };
         queue.put("b", b"1").unwrap();
         queue.put("../a", b"22").unwrap();
         queue.put("b", b"333").unwrap();

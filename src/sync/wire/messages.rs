@@ -92,6 +92,8 @@ pub struct Report {
 pub enum Verdict {
     /// It is in use.
     Activated,
+    /// What is in use is better there, but not beyond what chance explains; it stays. Says nothing for or against the release.
+    Kept,
     /// It was worse than what is in use.
     Rejected,
     /// It could not be tried.

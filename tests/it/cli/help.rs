@@ -39,6 +39,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("fleet push", "fleet-push"),
     ("fleet pull", "fleet-pull"),
     ("fleet report", "fleet-report"),
+    ("fleet sync", "fleet-sync"),
     ("fleet status", "fleet-status"),
     ("completions", "completions"),
     ("man", "man"),

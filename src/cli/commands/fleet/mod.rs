@@ -5,6 +5,7 @@ mod pull;
 mod push;
 mod report;
 mod status;
+mod sync;
 
 use crate::cli::Done;
 use crate::cli::args::Global;
@@ -31,6 +32,7 @@ enum Action {
     Push(push::Args),
     Pull(pull::Args),
     Report(report::Args),
+    Sync(sync::Args),
     Status(status::Args),
 }
 
@@ -40,6 +42,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Action::Push(args) => push::run(args, global, printer),
         Action::Pull(args) => pull::run(args, global, printer),
         Action::Report(args) => report::run(args, global, printer),
+        Action::Sync(args) => sync::run(args, global, printer),
         Action::Status(args) => status::run(args, global, printer),
     }?;
     Ok(Done::Fully)

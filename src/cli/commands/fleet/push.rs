@@ -32,7 +32,6 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let folder = args.state.open(global)?;
-    let _lock = folder.lock()?;
     let queue = folder.queue();
     if let (Some(path), Some(channel)) = (&args.delta, &args.channel) {
         let file = File::read(path)?;
@@ -40,8 +39,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         queue.put(channel, &file.bytes)?;
     }
     let before = queue.list()?;
-    let mut client =
-        Client::of(&folder, args.patience.outside()).with_context(|| format!("{} waiting to be sent", before.len()))?;
+    let waiting = || format!("{} waiting to be sent", before.len());
+    let _lock = folder.lock().with_context(waiting)?;
+    let mut client = Client::of(&folder, args.patience.outside()).with_context(waiting)?;
     let (mut delivered, mut failed) = (Vec::new(), Vec::new());
     deliver(&mut client, &queue, &mut |channel, done| match done {
         Ok(done) => delivered.push(done),

@@ -3,7 +3,7 @@
 use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State};
 use crate::cli::print::Printer;
-use crate::sync::client::{Client, report};
+use crate::sync::client::{Client, deliver_reports, keep_report};
 use crate::sync::wire;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -14,7 +14,7 @@ use serde_json::json;
 #[command(
     after_help = "Examples:\n  edgetune fleet report activated --channel photos --accuracy 0.81 0.86\n  edgetune fleet report \
                   failed --channel photos\n\nThe accuracies are parts from 0 to 1 of this device's held-out samples, before and \
-                  with the release."
+                  with the release. What cannot be told now waits on the disk for the next `edgetune fleet report` or `sync`."
 )]
 pub struct Args {
     /// What the device makes of it
@@ -37,6 +37,8 @@ pub struct Args {
 enum Verdict {
     /// It is in use
     Activated,
+    /// What was learned here stays in use, which says nothing of the release
+    Kept,
     /// It was worse than what is in use
     Rejected,
     /// It could not be tried
@@ -52,6 +54,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let version = taken.with_context(none)?.release.version;
     let verdict = match args.verdict {
         Verdict::Activated => wire::Verdict::Activated,
+        Verdict::Kept => wire::Verdict::Kept,
         Verdict::Rejected => wire::Verdict::Rejected,
         Verdict::Failed => wire::Verdict::Failed,
     };
@@ -59,7 +62,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
     ensure!(accuracy.iter().flatten().all(is_part), "--accuracy: write two parts from 0 to 1, such as 0.81 0.86");
     let told = wire::Report { channel, version, verdict, accuracy };
-    report(&mut Client::of(&folder, args.patience.outside())?, &told)?;
+    keep_report(&folder.reports(), &told)?;
+    let mut refused = Ok(());
+    deliver_reports(&mut Client::of(&folder, args.patience.outside())?, &folder.reports(), &mut |reported, done| {
+        if reported == told.channel {
+            refused = done;
+        }
+    })?;
+    refused?;
     printer.document(&json!(told));
     printer.text(format!("{}: reported on release {version}", told.channel));
     Ok(())

@@ -20,6 +20,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let folder = args.state.open(global)?;
     let member = folder.member()?;
     let (key, seen, queue) = (Hex(folder.key()?.public()), folder.seen()?, folder.queue().list()?);
+    let reports = folder.reports().list()?;
     let taken = |(channel, Taken { release, .. }): (&String, &Taken)| {
         json!({
             "channel": channel, "version": release.version, "base": release.base, "adapter": release.adapter,
@@ -31,6 +32,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         "state": folder.path(), "url": member.url, "fleet": member.fleet, "name": member.name, "key": key,
         "release_key": member.release_key, "channels": seen.0.iter().map(taken).collect::<Vec<_>>(),
         "waiting": waiting.collect::<Vec<_>>(),
+        "reports": reports.iter().map(|waits| &waits.channel).collect::<Vec<_>>(),
     }));
     printer.text(format!("server       {}", member.url));
     printer.text(format!("device       {} ({key})", member.name));
@@ -40,6 +42,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     for waits in &queue {
         printer.text(format!("waiting      {}: {}", waits.channel, bytes(waits.length)));
+    }
+    for waits in &reports {
+        printer.text(format!("waiting      {}: what became of its release", waits.channel));
     }
     Ok(())
 }

@@ -1,0 +1,230 @@
+//! This device as a member of a fleet: when the server is asked, what it offers, and what waits to be sent.
+//!
+//! `edgetune fleet sync` talks to the server, in a process of its own; here its files are read and written
+//! ([`crate::sync::client`]). What is offered has been verified by then, and is tried like what was learned here: on samples that
+//! nobody has learned from.
+
+use super::adapters::{Event, Release};
+use super::config::Fleet;
+use super::gate::Accepted;
+use super::service::Moment;
+use super::training::edgetune;
+use crate::sync::client::{Folder, keep_report};
+use crate::sync::wire::{Report, Verdict};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Seconds, at most, until the server is told what has just come about.
+const SOON_S: f64 = 60.0;
+
+/// What the fleet's devices are to use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// The release.
+    pub release: Release,
+    /// The round that is open for what is learned from it.
+    pub round: Option<u32>,
+    /// Its adapter.
+    pub adapter: PathBuf,
+}
+
+/// What was taken from the server last, if anything was.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn offer(fleet: &Fleet) -> Result<Option<Offer>> {
+    let folder = Folder::open(&fleet.state)?;
+    let taken = folder.seen()?.0.remove(&fleet.channel);
+    Ok(taken.map(|taken| Offer {
+        release: Release { channel: fleet.channel.clone(), version: taken.release.version },
+        round: taken.release.round,
+        adapter: folder.adapter(&fleet.channel),
+    }))
+}
+
+/// What became of the channel's last release here: its version, and how it was judged if it could be tried.
+pub fn last(history: &[Event], channel: &str) -> Option<(u64, Option<Accepted>)> {
+    history.iter().rev().find_map(|event| {
+        let (release, accepted) = match event {
+            Event::Judged { release, accepted, .. } => (release.as_ref()?, *accepted),
+            Event::Failed { release, .. } => (release.as_ref()?, None),
+            _ => return None,
+        };
+        (release.channel == channel).then_some((release.version, accepted))
+    })
+}
+
+/// Keeps an adapter that was learned here for the server.
+///
+/// # Errors
+/// Files that cannot be read or written.
+pub fn share(fleet: &Fleet, delta: &Path) -> Result<()> {
+    let bytes = fs::read(delta).with_context(|| delta.display().to_string())?;
+    Ok(Folder::open(&fleet.state)?.queue().put(&fleet.channel, &bytes)?)
+}
+
+/// Keeps for the server what became of a release; `accepted` is none where it could not be tried.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn tell(fleet: &Fleet, release: &Release, accepted: Option<Accepted>, accuracy: Option<[f32; 2]>) -> Result<()> {
+    let verdict = match accepted {
+        Some(Accepted::Activated) => Verdict::Activated,
+        Some(Accepted::Kept) => Verdict::Kept,
+        Some(Accepted::Rejected) => Verdict::Rejected,
+        None => Verdict::Failed,
+    };
+    let report = Report { channel: release.channel.clone(), version: release.version, verdict, accuracy };
+    Ok(keep_report(&Folder::open(&fleet.state)?.reports(), &report)?)
+}
+
+/// The process that talks to the server, and when it does so next.
+#[derive(Debug, Default)]
+pub struct Syncing {
+    child: Option<Child>,
+    /// Seconds of the clock that nobody sets; none before the first look.
+    next_s: Option<f64>,
+    offer: Option<Offer>,
+}
+
+impl Syncing {
+    /// What the server offers, as far as it has been heard.
+    pub fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    /// The process, while there is one.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Starts the process when it is time and waits for its end. `chance` is drawn evenly from 0…1.
+    ///
+    /// # Errors
+    /// A process that cannot be started, files that cannot be read.
+    pub fn look(&mut self, program: &Path, cache: &Path, fleet: &Fleet, now: Moment, chance: f64) -> Result<()> {
+        let poll_s = fleet.poll_s as f64;
+        let Some(next_s) = self.next_s else {
+            self.next_s = Some(now.steady_s + chance * poll_s.min(SOON_S));
+            self.offer = offer(fleet)?;
+            return Ok(());
+        };
+        if let Some(child) = &mut self.child {
+            let Some(status) = child.try_wait()? else { return Ok(()) };
+            self.child = None;
+            self.next_s = Some(now.steady_s + poll_s * (0.5 + chance));
+            if !status.success() {
+                tracing::warn!("the fleet's server was not reached, or refused something; it is asked again later");
+            }
+            self.offer = offer(fleet)?;
+        } else if now.steady_s >= next_s && fleet.hours.is_none_or(|hours| hours.contain(now.minute_of_day)) {
+            self.child = Some(spawn(edgetune(program, cache), fleet)?);
+        }
+        Ok(())
+    }
+
+    /// Something waits for the server: it is asked soon.
+    pub fn soon(&mut self, fleet: &Fleet, now: Moment, chance: f64) {
+        let soon_s = now.steady_s + chance * SOON_S.min(fleet.poll_s as f64);
+        self.next_s = Some(self.next_s.map_or(soon_s, |next_s| next_s.min(soon_s)));
+    }
+
+    /// Ends the process: what it was at goes on the next time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn end(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+/// What it says of failures goes to where the service's own words go.
+fn spawn(mut command: Command, fleet: &Fleet) -> Result<Child> {
+    command.args(["fleet", "sync", "--channel"]).arg(&fleet.channel).arg("--state").arg(&fleet.state);
+    if let Some(rate) = fleet.limit_rate_kb {
+        command.arg("--limit-rate").arg(rate.to_string());
+    }
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().with_context(|| format!("cannot start {program}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::gate::{Comparison, judge};
+    use crate::agent::policy::Hours;
+
+    fn fleet(state: &Path) -> Fleet {
+        Fleet {
+            channel: "photos".into(),
+            share: true,
+            state: state.into(),
+            poll_s: 100,
+            hours: Some(Hours { from: 60, to: 120 }),
+            limit_rate_kb: None,
+        }
+    }
+
+    fn at(steady_s: f64, minute_of_day: u16) -> Moment {
+        Moment { unix_s: 0, minute_of_day, steady_s }
+    }
+
+    /// With a program that ends at once: when it is started, and when again.
+    #[test]
+    fn the_server_is_asked_at_its_hours_and_again_by_chance() {
+        let place = tempfile::tempdir().unwrap();
+        let (program, fleet) = (PathBuf::from("/bin/true"), fleet(place.path()));
+        let mut syncing = Syncing::default();
+        let look = |syncing: &mut Syncing, steady_s, minute, chance| {
+            syncing.look(&program, place.path(), &fleet, at(steady_s, minute), chance).unwrap();
+            syncing.process().is_some()
+        };
+        assert!(!look(&mut syncing, 10.0, 70, 0.5), "the first time within a minute");
+        assert!(!look(&mut syncing, 39.0, 70, 0.5));
+        assert!(!look(&mut syncing, 40.0, 59, 0.5) && !look(&mut syncing, 40.0, 120, 0.5), "not at these hours");
+        assert!(look(&mut syncing, 40.0, 119, 0.5));
+        while look(&mut syncing, 50.0, 70, 0.2) {}
+        assert!(
+            !look(&mut syncing, 119.0, 70, 0.0) && look(&mut syncing, 120.0, 70, 0.0),
+            "half the time, and 0.2 of it"
+        );
+        while look(&mut syncing, 130.0, 70, 1.0) {}
+        syncing.soon(&fleet, at(140.0, 70), 0.5);
+        assert!(!look(&mut syncing, 169.0, 70, 0.0) && look(&mut syncing, 170.0, 70, 0.0));
+        syncing.end().unwrap();
+        assert_eq!(syncing.process(), None);
+    }
+
+    #[test]
+    fn what_became_of_a_channels_last_release_is_in_the_history() {
+        let judged = |channel: &str, version, accepted| Event::Judged {
+            at: 0,
+            adapter: "a".into(),
+            against: "b".into(),
+            samples: 0,
+            verdict: judge(Comparison::default(), 0.9),
+            promise: None,
+            release: Some(Release { channel: channel.into(), version }),
+            accepted: Some(accepted),
+        };
+        let failed = |release| Event::Failed { at: 0, samples: 3, reason: "r".into(), release };
+        let photos = Release { channel: "photos".into(), version: 4 };
+        let history = [
+            judged("photos", 2, Accepted::Kept),
+            judged("texts", 9, Accepted::Activated),
+            failed(None),
+            failed(Some(photos)),
+        ];
+        assert_eq!(last(&history[..1], "photos"), Some((2, Some(Accepted::Kept))));
+        assert_eq!(last(&history[..3], "photos"), Some((2, Some(Accepted::Kept))));
+        assert_eq!(last(&history, "photos"), Some((4, None)));
+        assert_eq!(last(&history, "none"), None);
+    }
+}
