@@ -349,7 +349,10 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
         let accuracy = (follows || !verdict.better).then(|| [part(&old), part(&new)]);
         match &run.release {
             Some(release) => member::tell(fleet, release, accepted, accuracy)?,
-            None if fleet.share && counted.wins >= counted.losses => member::share(fleet, &candidate)?,
+            // A round is of what was learned from its release.
+            None if fleet.share && counted.wins >= counted.losses && folder(state).join(FROM).exists() => {
+                member::share(fleet, &candidate)?;
+            }
             None => {}
         }
     }

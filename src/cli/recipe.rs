@@ -124,9 +124,9 @@ pub struct Recipe {
     /// lbfgs by the validation samples]
     #[arg(long, value_name = "X")]
     pub l2: Option<f64>,
-    /// Delta to go on from: what learns is what it has learned, beginning with its values. Its classes stay, in their order; a
-    /// head takes more. With --solver imprint its classes stay as they are
-    #[arg(long, value_name = "FILE")]
+    /// Delta to go on from: what learns is what it has learned, whatever a recipe says, beginning with its values. Its classes
+    /// stay, in their order; a head takes more. With --solver imprint its classes stay as they are
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["train", "head", "output", "adapter"])]
     #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]
@@ -210,13 +210,8 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// These settings, with what they leave open taken from `other`. A delta to go on from says itself what learns, in place of
-    /// what `other` says of that.
-    pub fn or(self, mut other: Self) -> Self {
-        if self.from.is_some() {
-            (other.train, other.head, other.output, other.change) = Default::default();
-            (other.budget_memory, other.budget_time, other.budget_delta) = Default::default();
-        }
+    /// These settings, with what they leave open taken from `other`.
+    pub fn or(self, other: Self) -> Self {
         Self {
             memory: self.memory.or(other.memory),
             model: self.model.or(other.model),

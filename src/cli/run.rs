@@ -65,11 +65,11 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let began = job.began;
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
     let mut recipe = job.recipe.clone();
-    settings(&recipe)?;
     let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
     if let Some(adapter) = &known {
         settings::go_on(&mut recipe, adapter)?;
     }
+    settings(&recipe)?;
     let model = recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
     if job.resume && recipe.solver.is_some() {
@@ -80,7 +80,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
     let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = settings(&recipe)?;
-    let recipe_text = recipe.text()?;
+    // As it was written, whether a run goes on from a delta or not.
+    let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.text()?;
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
     let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;

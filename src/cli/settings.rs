@@ -133,10 +133,6 @@ fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
 }
 
 fn refuse_without_effect(recipe: &Recipe) -> Result<()> {
-    let is_said = !recipe.train.is_empty() || recipe.head.is_some() || recipe.output.is_some();
-    if recipe.from.is_some() && (is_said || recipe.change.adapter.is_some()) {
-        bail!("--from: the delta says what was trained; remove --train, --head, --output and --adapter");
-    }
     refuse_beside_solver(recipe)?;
     let classes = matches!(recipe.loss, None | Some(LossName::CrossEntropy));
     let sgd = recipe.optimizer == Some(OptimizerName::Sgd);
@@ -223,11 +219,13 @@ pub fn target(loss: Option<LossName>) -> Target {
     }
 }
 
-/// Lets a recipe go on with what an adapter was trained for.
+/// Lets a recipe go on with what an adapter was trained for: the adapter says what learns.
 ///
 /// # Errors
 /// A loss for another kind of target.
 pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<()> {
+    (recipe.train, recipe.head, recipe.output, recipe.change) = Default::default();
+    (recipe.budget_memory, recipe.budget_time, recipe.budget_delta) = Default::default();
     let learned = match &adapter.loss {
         Loss::CrossEntropy { .. } => LossName::CrossEntropy,
         Loss::BinaryCrossEntropy => LossName::BinaryCrossEntropy,

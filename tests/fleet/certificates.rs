@@ -59,7 +59,7 @@ fn a_device_shows_its_certificate_where_it_is_asked() {
     let folder = Folder::open(&place.path().join("state")).unwrap();
     let enrol = |client_certificate: Option<[PathBuf; 2]>| {
         let sleep = |time| panic!("waited {time:?}");
-        let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1 };
+        let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
         let ca = std::fs::read_to_string(&server[0]).ok();
         let invitation = Invitation { url: url.clone(), token: "t".into(), name: "n".into(), ca, client_certificate };
         client::enrol(&folder, invitation, &|| Ok([3; 32]), outside).unwrap_err()

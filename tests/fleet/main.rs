@@ -3,6 +3,7 @@
 
 mod attacks;
 mod certificates;
+mod circle;
 mod client;
 mod dashboard;
 mod member;

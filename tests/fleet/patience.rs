@@ -50,7 +50,7 @@ fn enrol_at(answers: Vec<String>) -> (Error, Vec<Duration>) {
     let place = tempfile::tempdir().unwrap();
     let (folder, waits) = (Folder::open(place.path()).unwrap(), RefCell::new(Vec::new()));
     let sleep = |time| waits.borrow_mut().push(time);
-    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 4 };
+    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 4, bytes_per_s: None };
     let error = client::enrol(&folder, invitation(&scripted(answers), "t"), &secret, outside).unwrap_err();
     (error, waits.into_inner())
 }
@@ -114,7 +114,7 @@ fn a_release_that_was_held_back_is_not_believed() {
     let place = tempfile::tempdir().unwrap();
     let folder = Folder::open(place.path()).unwrap();
     let sleep = |time| panic!("waited {time:?}");
-    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1 };
+    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
     client::enrol(&folder, invitation(&url, "t"), &|| Ok([3; 32]), outside).unwrap();
     let mut client = Client::of(&folder, outside).unwrap();
     let error = client::pull(&mut client, &folder, "photos").unwrap_err().to_string();
@@ -130,7 +130,7 @@ fn a_wrong_clock_is_put_right_by_the_server() {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::open(place.path()).unwrap();
         let sleep = |time| panic!("waited {time:?}");
-        let outside = Outside { clock_ms: &|| wrong_ms, chance: &|| 0.5, sleep: &sleep, tries: 2 };
+        let outside = Outside { clock_ms: &|| wrong_ms, chance: &|| 0.5, sleep: &sleep, tries: 2, bytes_per_s: None };
         let url = format!("http://{}", server.address);
         client::enrol(&folder, invitation(&url, &server.token()), &secret, outside).unwrap();
         folder.queue().put(&channel, &plain_delta(wrong_ms, 1, &KeyPair::from_secret(&[9; 32]))).unwrap();

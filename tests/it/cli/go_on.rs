@@ -54,8 +54,9 @@ fn what_does_not_go_on_is_refused() {
     place.photographs("train", &["cat", "dog"], 4);
     place.photographs("more", &["ship"], 4);
     place.run("train base.onnx --data train --train last:2 --epochs 1 --out a.edelta").done();
+    let both = place.run("train base.onnx --data train --from a.edelta --train head");
+    assert!(both.code == Some(2) && both.err.contains("cannot be used with '--train"), "{both:?}");
     for (more, parts) in [
-        ("--data train --train head", ["--from", "remove --train"]),
         ("--data train --loss huber", ["--loss", "cross-entropy"]),
         ("--data train --solver ridge", ["--from", "imprint or gradient steps"]),
         ("--data more", ["--from", "train anew"]),
