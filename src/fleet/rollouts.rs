@@ -6,6 +6,66 @@ use super::db::{Channel, Version};
 use super::rollout::{self, Rollout, Stages, Step, Tally, is_among};
 use super::{Error, Fleet};
 
+/// What an operator does to a channel's rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Take no further step; who has the release keeps it.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Begin the next stage now, or finish behind the last.
+    Advance,
+    /// Give all devices the adapter of this version, or of the last release that all had.
+    Rollback(Option<i64>),
+    /// Hold new releases back.
+    Pin,
+    /// Let new releases go out, and one that was held begin.
+    Unpin,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steered {
+    /// It is done.
+    Done,
+    /// The channel has changed meanwhile, or is not in a state for it.
+    Changed,
+    /// There is no such version.
+    NoVersion,
+}
+
+/// Does what an operator (`who`) wants, and writes it down.
+///
+/// # Errors
+/// The database's.
+pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Result<Steered, Error> {
+    let (db, name, now_ms) = (&fleet.db, &channel.name, fleet.now_ms());
+    let (what, done) = match act {
+        Act::Pause => ("rollout paused", db.turn_rollout(channel, "rolling", "paused", now_ms).await?),
+        Act::Resume => ("rollout resumed", db.turn_rollout(channel, "paused", "rolling", now_ms).await?),
+        Act::Advance if channel.stage + 1 < stages(channel).count() => {
+            ("rollout advanced", db.advance_rollout(channel, now_ms).await?)
+        }
+        Act::Advance => ("rollout finished", db.finish_rollout(channel).await?),
+        Act::Pin => ("pinned", db.pin(name, true).await?),
+        Act::Unpin => {
+            let unpinned = db.pin(name, false).await?;
+            db.turn_rollout(channel, "held", "rolling", now_ms).await?;
+            ("unpinned", unpinned)
+        }
+        Act::Rollback(version) => {
+            let to = version.unwrap_or(if channel.rollout == "done" { channel.version - 1 } else { channel.previous });
+            let Some(to) = db.release(name, to).await? else { return Ok(Steered::NoVersion) };
+            let done = back(fleet, channel, &to, None, who).await?;
+            return Ok(if done { Steered::Done } else { Steered::Changed });
+        }
+    };
+    if !done {
+        return Ok(Steered::Changed);
+    }
+    fleet.audit(who, what, &format!("{name}: version {}", channel.version)).await;
+    Ok(Steered::Done)
+}
 /// Looks at all channels once.
 ///
 /// # Errors

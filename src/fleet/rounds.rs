@@ -117,7 +117,8 @@ pub async fn turn(fleet: &Fleet) -> Result<bool, Error> {
             }
         }
         Err(Error::Combine(problem)) => {
-            fleet.db.reopen_round(&closing, &problem).await?;
+            let told = format!("round {} came to nothing: {problem}", closing.channel.round);
+            fleet.db.reopen_round(&closing, &told).await?;
             fleet.audit("server", "round failed", &format!("{name}: {problem}")).await;
         }
         Err(error) => return Err(error),

@@ -3,8 +3,9 @@
 use super::asked::Operator;
 use super::operator::sent;
 use super::{Answer, Problem, Shared};
+use crate::fleet::Fleet;
 use crate::fleet::db::Channel;
-use crate::fleet::{Fleet, rollouts};
+use crate::fleet::rollouts::{self, Act, Steered};
 use crate::sync::wire::{self, is_name};
 use axum::Json;
 use axum::body::Body;
@@ -159,34 +160,17 @@ pub(super) async fn steer(
 ) -> Answer<StatusCode> {
     let Query(Wanted { action, version }) = wanted.map_err(Problem::form)?;
     let channel = channel_of(&fleet, name).await?;
-    let now_ms = fleet.now_ms();
-    let (db, name) = (&fleet.db, &channel.name);
-    let (what, done) = match action {
-        Action::Pause => ("rollout paused", db.turn_rollout(&channel, "rolling", "paused", now_ms).await?),
-        Action::Resume => ("rollout resumed", db.turn_rollout(&channel, "paused", "rolling", now_ms).await?),
-        Action::Advance if channel.stage + 1 < rollouts::stages(&channel).count() => {
-            ("rollout advanced", db.advance_rollout(&channel, now_ms).await?)
-        }
-        Action::Advance => ("rollout finished", db.finish_rollout(&channel).await?),
-        Action::Pin => ("pinned", db.pin(name, true).await?),
-        Action::Unpin => {
-            let unpinned = db.pin(name, false).await?;
-            db.turn_rollout(&channel, "held", "rolling", now_ms).await?;
-            ("unpinned", unpinned)
-        }
-        Action::Rollback => {
-            let to = version.unwrap_or(if channel.rollout == "done" { channel.version - 1 } else { channel.previous });
-            let to =
-                db.release(name, to).await?.ok_or_else(|| Problem::not_found("this version; look at the releases"))?;
-            if !rollouts::back(&fleet, &channel, &to, None, "operator").await? {
-                return Err(changed());
-            }
-            return Ok(StatusCode::NO_CONTENT);
-        }
+    let act = match action {
+        Action::Pause => Act::Pause,
+        Action::Resume => Act::Resume,
+        Action::Advance => Act::Advance,
+        Action::Rollback => Act::Rollback(version),
+        Action::Pin => Act::Pin,
+        Action::Unpin => Act::Unpin,
     };
-    if !done {
-        return Err(changed());
+    match rollouts::steer(&fleet, &channel, act, "operator").await? {
+        Steered::Done => Ok(StatusCode::NO_CONTENT),
+        Steered::Changed => Err(changed()),
+        Steered::NoVersion => Err(Problem::not_found("this version; look at the releases")),
     }
-    fleet.audit("operator", what, &format!("{name}: version {}", channel.version)).await;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -5,10 +5,12 @@ use super::chart::{Bar, Series, bars, lines};
 use super::failure::Failure;
 use super::frame::{Part, careful, cell, empty, page, pages, table};
 use super::overview::mean;
+use super::rollout;
 use super::visitor::{Acting, Fields, Visitor};
 use super::words::{bytes, count, device_link, mark, moment, path, percent, place_of, place_text, points, short};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Kept, Outcome, Released, Reported, Role, Sent};
+use crate::fleet::db::{Channel, Kept, Outcome, Reported, Role, Sent, Version};
+use crate::fleet::rollouts;
 use crate::sync::wire::is_name;
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
@@ -25,10 +27,12 @@ struct Shown {
     channel: Channel,
     deltas: i64,
     members: i64,
+    /// Devices that are offered the current release, and those of them that have reported on it.
+    offered: (u64, u64),
     /// What devices say of the current release.
     current: Vec<Outcome>,
     sent: Vec<Kept<Sent>>,
-    releases: Vec<Released>,
+    releases: Vec<Version>,
     outcomes: Vec<Outcome>,
     reports: Vec<Reported>,
     /// Where the lists of releases and of deltas begin, as in the address.
@@ -47,13 +51,14 @@ pub(super) async fn show(
     let at = ["releases", "sent"].map(|name| asked.get(name).to_owned());
     let deltas = db.count_in(&name, channel.round).await?;
     let sent = db.sent_in(&name, channel.round, &place_of(&at[1]), LINES).await?;
-    let releases = db.releases_before(&name, at[0].parse().unwrap_or(i64::MAX), RELEASES).await?;
-    let versions = |release: Option<&Released>| release.map_or(0, |release| release.version);
+    let releases = db.releases(&name, at[0].parse().unwrap_or(i64::MAX), RELEASES).await?;
+    let versions = |release: Option<&Version>| release.map_or(0, |release| release.version);
     let outcomes = db.outcomes(&name, versions(releases.last()), versions(releases.first())).await?;
     let current = db.outcomes(&name, channel.version, channel.version).await?;
     let members = db.members(&name).await?;
     let reports = db.reports_on(&name, channel.version, LINES).await?;
-    let shown = Shown { channel, deltas, members, current, sent, releases, outcomes, reports, at };
+    let offered = (rollouts::members(&fleet, &channel).await?, rollouts::tally(&fleet, &channel).await?.reports());
+    let shown = Shown { channel, deltas, members, offered, current, sent, releases, outcomes, reports, at };
     Ok(page(&visitor, Part::Overview, &name, markup(&visitor, &shown, fleet.now_ms())))
 }
 
@@ -77,7 +82,7 @@ fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
             div { dt { "Adapter" } dd { (short(&channel.adapter)) ", " (bytes(channel.length)) } }
             div { dt { "Base" } dd { (short(&channel.base)) } }
         }
-        (progress(shown))
+        (progress(visitor, shown, now_ms))
         (round(visitor, shown, now_ms))
         (releases(shown, now_ms))
         (reports(shown, now_ms))
@@ -85,7 +90,8 @@ fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
 }
 
 /// How far the current release has come; tells by itself how it goes on.
-fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
+fn progress(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
+    let Shown { channel, members, offered, current, releases, .. } = shown;
     let said = VERDICTS.map(|verdict| devices(current, verdict));
     let waiting = (members - said.iter().sum::<i64>()).max(0);
     let parts = VERDICTS.iter().zip(said).map(|(verdict, count)| (*verdict, count as f64));
@@ -97,6 +103,8 @@ fn progress(Shown { channel, members, current, .. }: &Shown) -> Markup {
     let [activated, kept, rejected, failed] = said;
     html! { section #progress aria-labelledby="progress-title" data-live=(if waiting > 0 { 3 } else { 10 }) {
         h2 #progress-title { "Version " (channel.version) " on its devices" }
+        @if !channel.problem.is_empty() { p.problem { (channel.problem) } }
+        (rollout::section(visitor, channel, *offered, releases, now_ms))
         @if *members == 0 {
             (empty("No device takes part in this channel yet.", html! {
                 p { "A device does once it has sent a delta to it, or reported on one of its releases." }
@@ -134,7 +142,6 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
             @if is_open { (count(*deltas, "delta counts so far.", "deltas count so far.")) }
             @else { (count(*deltas, "delta is being combined.", "deltas are being combined.")) }
         }
-        @if !channel.problem.is_empty() { p.problem { "The last round came to nothing: " (channel.problem) "." } }
         @if is_open && *deltas > 0 && visitor.role == Role::Operator {
             (careful(visitor, &path(&["channels", &channel.name, "close"]), "Close the round", html! {
                 p {
@@ -192,10 +199,14 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
     } }
 }
 
-fn row(release: &Released, said: &[Outcome], current: i64, now_ms: i64) -> [Markup; 11] {
+fn row(release: &Version, said: &[Outcome], current: i64, now_ms: i64) -> [Markup; 11] {
     let [activated, kept, rejected, failed] = VERDICTS.map(|verdict| cell(devices(said, verdict)));
     [
-        html! { (release.version) @if release.version == current { " " (mark("current")) } },
+        html! {
+            (release.version) " "
+            @if release.version == current { (mark("current")) } @else { (mark(&release.outcome)) }
+            @if !release.reason.is_empty() { div.problem { (release.reason) } }
+        },
         short(&release.adapter),
         cell(bytes(release.length)),
         cell(release.devices),

@@ -9,7 +9,7 @@ use super::visitor::{Fields, Visitor};
 use super::words::{bytes, count, moment, path, percent, short};
 use crate::aggregate::{self, Compared};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Outcome, Released};
+use crate::fleet::db::{Channel, Outcome, Version};
 use crate::fleet::store::adapter_key;
 use axum::extract::{Path, State};
 use axum::response::Html;
@@ -24,7 +24,7 @@ const GROUPS: usize = 12;
 
 /// Two releases, what devices say of them, and what differs; or why that cannot be told.
 struct Pair {
-    releases: [Released; 2],
+    releases: [Version; 2],
     outcomes: [Vec<Outcome>; 2],
     compared: Result<Vec<Compared>, String>,
 }
@@ -37,7 +37,7 @@ pub(super) async fn show(
     asked: Fields,
 ) -> Result<Html<String>, Failure> {
     let channel = channel_of(&fleet, &name).await?;
-    let choices = fleet.db.releases_before(&name, i64::MAX, CHOICES).await?;
+    let choices = fleet.db.releases(&name, i64::MAX, CHOICES).await?;
     let newest = choices.first().map_or(0, |release| release.version);
     let version = |field: &str, otherwise: i64| asked.get(field).parse().unwrap_or(otherwise);
     let versions = [version("from", newest - 1), version("to", newest)];
@@ -50,10 +50,10 @@ async fn pair(fleet: &Fleet, channel: &str, versions: [i64; 2]) -> Result<Pair, 
     let none = Failure::NotFound("one of these versions");
     let mut releases = Vec::new();
     for version in versions {
-        let found = fleet.db.releases_before(channel, version.saturating_add(1), 1).await?;
+        let found = fleet.db.releases(channel, version.saturating_add(1), 1).await?;
         releases.extend(found.into_iter().filter(|release| release.version == version));
     }
-    let releases: [Released; 2] = releases.try_into().map_err(|_| none)?;
+    let releases: [Version; 2] = releases.try_into().map_err(|_| none)?;
     let of = |version| fleet.db.outcomes(channel, version, version);
     let outcomes = [of(versions[0]).await?, of(versions[1]).await?];
     let compared = compared(fleet, &releases).await?;
@@ -61,7 +61,7 @@ async fn pair(fleet: &Fleet, channel: &str, versions: [i64; 2]) -> Result<Pair, 
 }
 
 /// What differs between two adapters; both are held in memory meanwhile, and of their values a tensor at a time.
-async fn compared(fleet: &Fleet, releases: &[Released; 2]) -> Result<Result<Vec<Compared>, String>, Failure> {
+async fn compared(fleet: &Fleet, releases: &[Version; 2]) -> Result<Result<Vec<Compared>, String>, Failure> {
     let bytes_max = fleet.limits.delta_bytes_max;
     if let Some(large) = releases.iter().find(|release| release.length as u64 > bytes_max) {
         let length = bytes(large.length);
@@ -84,7 +84,7 @@ async fn compared(fleet: &Fleet, releases: &[Released; 2]) -> Result<Result<Vec<
     Ok(compared.map_err(|error| error.to_string()))
 }
 
-fn markup(channel: &Channel, choices: &[Released], pair: Option<&Pair>, now_ms: i64) -> Markup {
+fn markup(channel: &Channel, choices: &[Version], pair: Option<&Pair>, now_ms: i64) -> Markup {
     let here = path(&["channels", &channel.name]);
     html! {
         p.trail { a href="/" { "Overview" } " / " a href=(here) { (channel.name) } }
@@ -105,7 +105,7 @@ fn markup(channel: &Channel, choices: &[Released], pair: Option<&Pair>, now_ms: 
     }
 }
 
-fn choice(name: &str, label: &str, choices: &[Released], chosen: i64) -> Markup {
+fn choice(name: &str, label: &str, choices: &[Version], chosen: i64) -> Markup {
     let is_listed = choices.iter().any(|release| release.version == chosen);
     html! { div {
         label for=(name) { (label) }
@@ -119,7 +119,7 @@ fn choice(name: &str, label: &str, choices: &[Released], chosen: i64) -> Markup 
 }
 
 fn facts(Pair { releases, outcomes, .. }: &Pair, now_ms: i64) -> Markup {
-    let row = |(release, said): (&Released, &Vec<Outcome>)| {
+    let row = |(release, said): (&Version, &Vec<Outcome>)| {
         [
             cell(release.version),
             short(&release.adapter),

@@ -17,6 +17,7 @@ mod devices;
 mod failure;
 mod frame;
 mod overview;
+mod rollout;
 mod sign_in;
 mod visitor;
 mod words;
@@ -52,6 +53,7 @@ pub(super) fn router() -> Router<Arc<Fleet>> {
         .route("/devices/{key}/revoke", post(device::revoke))
         .route("/channels/{name}", get(channel::show))
         .route("/channels/{name}/close", post(channel::close))
+        .route("/channels/{name}/rollout/{act}", post(rollout::act))
         .route("/channels/{name}/compare", get(compare::show))
         .route("/audit", get(audit::show))
         .route("/access", get(access::show).post(access::add))

@@ -100,21 +100,6 @@ pub struct Sent {
     pub changed_ms: i64,
 }
 
-/// A release that is or was a channel's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Released {
-    /// Counts the releases of the channel.
-    pub version: i64,
-    /// BLAKE3 of the adapter's bytes.
-    pub adapter: String,
-    /// Its bytes.
-    pub length: i64,
-    /// When it was made.
-    pub created_ms: i64,
-    /// Devices whose deltas are in it.
-    pub devices: i64,
-}
-
 /// What devices say of a release, counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -136,7 +121,6 @@ const REPORTED: &str = "SELECT reports.device, devices.name, channel, version, v
 const REPORT_ID: &str = "(channel || '/' || CAST(version AS TEXT) || '/' || reports.device)";
 const SENT: &str = "SELECT device, devices.name, hash, channel, length, received, state, round, weight, changed_ms \
                     FROM uploads JOIN devices ON devices.key = uploads.device";
-const RELEASED: &str = "SELECT version, adapter, length, created_ms, devices FROM releases";
 
 fn reported(row: &AnyRow) -> Result<Kept<Reported>> {
     let [before, after]: [f64; 2] = [row.try_get(5)?, row.try_get(6)?];
@@ -168,16 +152,6 @@ fn sent(row: &AnyRow) -> Result<Kept<Sent>> {
     };
     let place = Place { at_ms: line.changed_ms, id: format!("{}/{}", line.hash, line.device) };
     Ok(Kept { line, place })
-}
-
-fn released(row: &AnyRow) -> Result<Released> {
-    Ok(Released {
-        version: row.try_get(0)?,
-        adapter: row.try_get(1)?,
-        length: row.try_get(2)?,
-        created_ms: row.try_get(3)?,
-        devices: row.try_get(4)?,
-    })
 }
 
 impl Db {
@@ -369,16 +343,6 @@ impl Db {
         let query = format!("{CHANNEL} WHERE name > $1 ORDER BY name LIMIT $2");
         let rows = sqlx::query(&query).bind(after).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(channel).collect()
-    }
-
-    /// Releases of a channel before `version`, the last one first.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn releases_before(&self, channel: &str, version: i64, count: i64) -> Result<Vec<Released>> {
-        let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
-        let rows = sqlx::query(&query).bind(channel).bind(version).bind(count).fetch_all(&self.pool).await?;
-        rows.iter().map(released).collect()
     }
 
     /// Lines of the audit log, newest first, from behind `place`; of one `who`, where it is not empty.

@@ -15,7 +15,7 @@ mod uploads;
 pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
-pub use history::{Kept, Logged, Outcome, Place, Released, Reported, Seen, Sent};
+pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
 pub use uploads::{Counted, Upload};
 

@@ -7,7 +7,7 @@ use crate::server::AT_ONCE;
 use crate::{delta, header, noise};
 use edgetune::delta::{Encoding, Header, KeyPair, Label, Method, MethodKind, TensorValues, encode, sign};
 use edgetune::fleet::{Limits, Settings, Store, serve};
-use edgetune::sync::wire::Hex;
+use edgetune::sync::wire::{Hex, Release};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::process::Command;
@@ -176,7 +176,35 @@ fn lived(fleet: &Fleet, channel: &str, devices: &mut [Device], rounds: u32, made
     }
 }
 
-/// Three weeks of two channels.
+/// A channel whose releases go to a part of the devices first: one was taken back, the next is on its way.
+fn staged(fleet: &Fleet, devices: &mut [Device]) {
+    let channel = "tool-wear";
+    let query = "rule=median&stages=40,70,100&stage_s=86400&stage_reports=12&tolerated=0.1";
+    let key = KeyPair::from_secret(&[1; 32]);
+    let made = fleet.operator("POST", &format!("/v1/admin/channels/{channel}?{query}"), &head(0, 0.0, None, &key));
+    assert_eq!(made.status, 200);
+    for (progress, version, verdict, accuracy) in
+        [(0.3, 2, "rejected", [0.91, 0.52]), (0.4, 4, "activated", [0.88, 0.93])]
+    {
+        later(5 * 60 * MINUTE_MS);
+        let target = format!("/v1/admin/channels/{channel}/release");
+        assert_eq!(fleet.operator("POST", &target, &head(0, progress, None, &key)).status, 202);
+        for device in devices.iter_mut() {
+            let release: Release = device.ask("GET", &format!("/v1/releases/{channel}"), b"").json();
+            if release.version == version {
+                let report =
+                    json!({ "channel": channel, "version": version, "verdict": verdict, "accuracy": accuracy });
+                assert_eq!(device.ask("POST", "/v1/reports", report.to_string().as_bytes()).status, 204);
+            }
+            later(MINUTE_MS);
+        }
+        if verdict == "rejected" {
+            fleet.turned(channel, version + 1);
+        }
+    }
+}
+
+/// Three weeks of three channels.
 fn seeded(fleet: &Fleet) {
     AGO_MS.store(22 * DAY_MS, Ordering::Relaxed);
     let named = |site: &str, count: usize| -> Vec<Device> {
@@ -201,6 +229,8 @@ fn seeded(fleet: &Fleet) {
     lived(fleet, "scratch-detector", &mut presses, 7, head);
     AGO_MS.store(9 * DAY_MS, Ordering::Relaxed);
     lived(fleet, "pump-sounds", &mut pumps, 2, lora);
+    AGO_MS.store(2 * DAY_MS, Ordering::Relaxed);
+    staged(fleet, &mut presses);
     AGO_MS.store(5 * 60 * MINUTE_MS, Ordering::Relaxed);
 
     // What goes wrong: a damaged delta, one half-way, a guess, a device that was stolen.

@@ -2,6 +2,7 @@
 
 mod browser;
 mod reader;
+mod rollout;
 
 use super::client::{raw, request};
 use super::server::{AT_ONCE, Server, over_tls, unique};
