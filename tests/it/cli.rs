@@ -102,10 +102,14 @@ impl Place {
         }
     }
 
-    /// The program, ready to start in the folder; arguments are separated by spaces.
+    /// The program, ready to start in the folder; arguments are separated by spaces. `EDGETUNE_TEST_RUNNER` holds what a
+    /// program for another machine is started with (`cross/run` sets it).
     pub fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));
-        command.args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        let program = env!("CARGO_BIN_EXE_edgetune");
+        let runner = std::env::var("EDGETUNE_TEST_RUNNER").unwrap_or_default();
+        let mut words = runner.split_whitespace().chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words).args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command.env_clear().env("HOME", self.path("home")).env("ORT_DYLIB_PATH", &runtime().path);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // The time is in a delta: only with this one are the bytes of equal runs equal.

@@ -256,7 +256,7 @@ fn bar(version: i64, said: &[Outcome]) -> Bar {
     let counts = VERDICTS.map(|verdict| (verdict, devices(said, verdict)));
     let note: Vec<String> = counts.iter().map(|(_, count)| count.to_string()).collect();
     let parts = counts.iter().map(|(verdict, count)| (*verdict, *count as f64)).collect();
-    Bar { name: format!("v {version}"), parts, note: note.join(" / ") }
+    Bar { name: format!("v {version}"), parts, note: note.join("/") }
 }
 
 fn reports(Shown { channel, reports, .. }: &Shown, now_ms: i64) -> Markup {

@@ -229,7 +229,7 @@ fn seeded(fleet: &Fleet) {
     lived(fleet, "scratch-detector", &mut presses, 7, head);
     AGO_MS.store(9 * DAY_MS, Ordering::Relaxed);
     lived(fleet, "pump-sounds", &mut pumps, 2, lora);
-    AGO_MS.store(2 * DAY_MS, Ordering::Relaxed);
+    AGO_MS.store(20 * 60 * MINUTE_MS, Ordering::Relaxed);
     staged(fleet, &mut presses);
     AGO_MS.store(5 * 60 * MINUTE_MS, Ordering::Relaxed);
 
