@@ -6,6 +6,7 @@ mod certificates;
 mod circle;
 mod client;
 mod dashboard;
+mod faults;
 mod member;
 mod patience;
 mod proxy;
