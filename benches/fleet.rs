@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use edgetune::delta::{self, Encoding, Header, KeyPair, Label, TensorValues, encode, sign};
+use edgetune::delta::{self, Encoding, Header, KeyPair, Label, Payload, TensorValues, encode, sign};
 use edgetune::sync::wire::{Enrol, Enrolled, Hex, Signed, Upload, UploadState};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -234,12 +234,17 @@ impl Device {
     }
 }
 
-/// A delta of 64 KB that nobody has signed.
-fn delta_of(round: Option<u32>, random: &mut fastrand::Rng) -> Result<Vec<u8>> {
+/// Values of a delta, stored.
+fn payload_of(random: &mut fastrand::Rng) -> Result<Payload> {
     let values: Vec<f32> = (0..VALUES).map(|_| delta::f16::from_f32(random.f32() * 2.0 - 1.0).to_f32()).collect();
-    let payload = encode(&values, Encoding::Fp16)?;
-    let header = Header { base: BASE, loss: "cross_entropy", output: "logits", samples: 7, round, ..Header::default() };
-    let tensors = [TensorValues { name: "fc.weight", shape: &[32, 1024], payload: &payload }];
+    Ok(encode(&values, Encoding::Fp16)?)
+}
+
+/// A delta that nobody has signed; they differ by `seed`.
+fn delta_of(round: Option<u32>, seed: u64, payload: &Payload) -> Result<Vec<u8>> {
+    let header =
+        Header { base: BASE, loss: "cross_entropy", output: "logits", samples: 7, round, seed, ..Header::default() };
+    let tensors = [TensorValues { name: "fc.weight", shape: &[32, 1024], payload }];
     Ok(delta::write(&header, &[Label { name: "cat", samples: 7 }], &tensors)?)
 }
 
@@ -255,16 +260,16 @@ fn main() -> Result<()> {
     let mut line = Line::to(&server.address)?;
     let mut random = fastrand::Rng::with_seed(1);
     let channel = format!("load-{}", random.u64(..) ^ SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64);
-    let first = sign(&delta_of(None, &mut random)?, &KeyPair::from_secret(&[1; 32]))?;
+    let first = sign(&delta_of(None, 0, &payload_of(&mut random)?)?, &KeyPair::from_secret(&[1; 32]))?;
     let query = format!("rule={}&stages=100&stage_s=0&stage_reports=0", args.rule);
     let made = server.operator(&mut line, "POST", &format!("/v1/admin/channels/{channel}?{query}"), &first)?;
     ensure!(made.status == 200, "{}", String::from_utf8_lossy(&made.body));
     println!("a delta has {} bytes; database {}", first.len(), args.database.as_deref().unwrap_or("SQLite"));
 
     let devices = enrol(&server, &args)?;
-    // The values are some of few: what is sent differs by who has signed it.
-    let unsigned: Vec<Vec<u8>> = (0..64).map(|_| delta_of(Some(1), &mut random)).collect::<Result<_>>()?;
-    send(&server, &args, &channel, &devices, &unsigned)?;
+    // The values are some of few: encoding them is not what is measured.
+    let payloads: Vec<Payload> = (0..64).map(|_| payload_of(&mut random)).collect::<Result<_>>()?;
+    send(&server, &args, &channel, &devices, &payloads)?;
     combine(&server, &mut line, &channel)
 }
 
@@ -298,7 +303,7 @@ fn enrol(server: &Server, args: &Args) -> Result<Vec<Mutex<Device>>> {
 }
 
 /// Sends deltas while devices ask for releases.
-fn send(server: &Server, args: &Args, channel: &str, devices: &[Mutex<Device>], unsigned: &[Vec<u8>]) -> Result<()> {
+fn send(server: &Server, args: &Args, channel: &str, devices: &[Mutex<Device>], payloads: &[Payload]) -> Result<()> {
     let locked = |device: usize| devices[device % devices.len()].lock().unwrap_or_else(|broken| broken.into_inner());
     let (next, polls, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let (uploads, asked) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
@@ -337,7 +342,8 @@ fn send(server: &Server, args: &Args, channel: &str, devices: &[Mutex<Device>], 
                 if number >= args.deltas {
                     return Ok(());
                 }
-                let time = locked(number).push(&mut line, channel, &unsigned[number % unsigned.len()])?;
+                let unsigned = delta_of(Some(1), number as u64, &payloads[number % payloads.len()])?;
+                let time = locked(number).push(&mut line, channel, &unsigned)?;
                 kept(&uploads, time);
             }
         };

@@ -19,14 +19,29 @@ const SEEN_MAX: u8 = 60;
 /// No bit is ever certain, so that both remain codable.
 const CERTAIN: u16 = 32;
 
+/// For a node that was seen n times, 2³² / (n + 2), rounded up: a product with it, shifted by 32, is a quotient of up to 65,536 by
+/// n + 2, to the last bit (T. Granlund and P. Montgomery, "Division by Invariant Integers using Multiplication", 1994).
+const STEPS: [u32; SEEN_MAX as usize + 1] = {
+    let mut steps = [0; SEEN_MAX as usize + 1];
+    let mut seen = 0;
+    while seen < steps.len() {
+        steps[seen] = (1u64 << 32).div_ceil(seen as u64 + 2) as u32;
+        seen += 1;
+    }
+    steps
+};
+
 impl Tree {
     pub(super) const NEW: Self = Self { one: [1 << 15; 256], seen: [0; 256] };
 
     fn learn(&mut self, node: usize, bit: bool) {
         let seen = self.seen[node];
-        let step = u32::from(seen) + 2;
         let one = u32::from(self.one[node]);
-        let moved = if bit { one + (65_536 - one) / step } else { one - one / step };
+        // A step towards the bit that came, without a branch that nobody can foretell.
+        let came = 0u32.wrapping_sub(u32::from(bit));
+        let way = (one & !came) | ((65_536 - one) & came);
+        let step = ((u64::from(way) * u64::from(STEPS[usize::from(seen)])) >> 32) as u32;
+        let moved = (one - step) & !came | (one + step) & came;
         self.one[node] = (moved.min(65_535) as u16).clamp(CERTAIN, u16::MAX - CERTAIN);
         self.seen[node] = (seen + 1).min(SEEN_MAX);
     }
@@ -83,11 +98,9 @@ impl<'a> Decoder<'a> {
     fn bit(&mut self, one: u16) -> Option<bool> {
         let middle = middle(self.low, self.high, one);
         let bit = self.code <= middle;
-        if bit {
-            self.high = middle
-        } else {
-            self.low = middle + 1
-        }
+        let upper = 0u32.wrapping_sub(u32::from(bit));
+        self.high = (middle & upper) | (self.high & !upper);
+        self.low = (self.low & upper) | (middle.wrapping_add(1) & !upper);
         while settled(self.low, self.high) {
             let (next, rest) = self.bytes.split_first()?;
             self.bytes = rest;
@@ -148,5 +161,19 @@ impl Encoder {
     pub(super) fn finish(mut self) -> std::vec::Vec<u8> {
         self.bytes.extend(self.low.to_be_bytes());
         self.bytes
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_the_quotient() {
+        for (seen, step) in STEPS.iter().enumerate() {
+            for way in 0..=65_536u64 {
+                assert_eq!((way * u64::from(*step)) >> 32, way / (seen as u64 + 2), "{way} / {}", seen + 2);
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 16 << 10;
 /// Uploads of a device that may be on their way at once.
-const RECEIVING_MAX: i64 = 4;
+const RECEIVING_MAX: usize = 4;
 
 /// JSON of one of the types of `wire`.
 pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Answer<T> {
@@ -72,10 +72,8 @@ pub(super) async fn begin(
     }
     channel_of(&fleet, &channel).await?;
     let text = hash.to_string();
-    if fleet.db.upload(&device, &text).await?.is_none() && fleet.db.receiving(&device).await? >= RECEIVING_MAX {
-        return Err(Problem::conflict(format!(
-            "{RECEIVING_MAX} deltas of this device are on their way; finish one first"
-        )));
+    if fleet.db.upload(&device, &text).await?.is_none() {
+        make_room(&fleet, &device).await?;
     }
     let upload = fleet.db.begin_upload(&device, &text, &channel, length as i64, fleet.now_ms()).await?;
     let upload = upload.ok_or_else(|| Problem::conflict("the upload is gone; begin it again"))?;
@@ -83,6 +81,20 @@ pub(super) async fn begin(
         return Err(Problem::conflict("a delta of this hash has begun with another length or channel; send that one"));
     }
     told(hash, upload.received, &upload.state)
+}
+
+/// Gives up what a device has begun and left, the oldest first: what it sends now is newer.
+async fn make_room(fleet: &Fleet, device: &str) -> Answer<()> {
+    let unfinished = fleet.db.receiving(device).await?;
+    let beyond = (unfinished.len() + 1).saturating_sub(RECEIVING_MAX);
+    for (hash, received) in unfinished.into_iter().take(beyond) {
+        // In the database first: what is then left in the store is never read.
+        fleet.db.give_up(device, &hash).await?;
+        for offset in (0..received as u64).step_by(CHUNK_BYTES as usize) {
+            fleet.store.delete(&chunk_key(device, &hash, offset)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// How far an upload is

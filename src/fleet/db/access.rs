@@ -81,7 +81,7 @@ impl Db {
             .bind(&access.name)
             .bind(access.role.word())
             .bind(access.created_ms)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn revoke_access(&self, id: &str, now_ms: i64) -> Result<Option<String>> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let revoked = sqlx::query("UPDATE access SET revoked_ms = $1 WHERE id = $2 AND revoked_ms = 0")
             .bind(now_ms)
             .bind(id)
@@ -133,7 +133,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn begin_session(&self, hash: &str, access: &str, now_ms: i64, expires_ms: i64) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE expires_ms <= $1").bind(now_ms).execute(&mut *transaction).await?;
         sqlx::query("INSERT INTO sessions (hash, access, created_ms, expires_ms) VALUES ($1, $2, $3, $4)")
             .bind(hash)
@@ -174,7 +174,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn end_session(&self, hash: &str) -> Result<()> {
-        sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(hash).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(hash).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn end_other_sessions(&self, hash: &str) -> Result<u64> {
-        let ended = sqlx::query("DELETE FROM sessions WHERE hash <> $1").bind(hash).execute(&self.pool).await?;
+        let ended = sqlx::query("DELETE FROM sessions WHERE hash <> $1").bind(hash).execute(&self.writer).await?;
         Ok(ended.rows_affected())
     }
 

@@ -100,7 +100,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn add_channel(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let added = sqlx::query(
             "INSERT INTO channels (name, base, adapter, length, version, round, state, rule, stages, stage_ms, stage_reports, \
              tolerated) VALUES ($1, $2, $3, $4, 1, 1, 'open', $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
@@ -157,7 +157,7 @@ impl Db {
     pub async fn close_round(&self, name: &str, round: i64) -> Result<bool> {
         let query = "UPDATE channels SET state = 'closing', problem = '', claimed_by = '', claimed_until_ms = 0 \
                      WHERE name = $1 AND round = $2 AND state = 'open'";
-        let closed = sqlx::query(query).bind(name).bind(round).execute(&self.pool).await?;
+        let closed = sqlx::query(query).bind(name).bind(round).execute(&self.writer).await?;
         Ok(closed.rows_affected() == 1)
     }
 
@@ -173,7 +173,7 @@ impl Db {
         .bind(claim)
         .bind(until_ms)
         .bind(now_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         if claimed.rows_affected() == 0 {
             return Ok(None);
@@ -190,7 +190,7 @@ impl Db {
     /// The database's.
     pub async fn hold_round(&self, claim: &str, until_ms: i64) -> Result<bool> {
         let query = "UPDATE channels SET claimed_until_ms = $1 WHERE claimed_by = $2 AND state = 'closing'";
-        let held = sqlx::query(query).bind(until_ms).bind(claim).execute(&self.pool).await?;
+        let held = sqlx::query(query).bind(until_ms).bind(claim).execute(&self.writer).await?;
         Ok(held.rows_affected() == 1)
     }
 
@@ -200,7 +200,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let query = format!(
             "UPDATE channels SET {BEGIN_ROLLOUT}, round = round + 1, state = 'open', claimed_by = '', claimed_until_ms = 0 \
              WHERE claimed_by = $4 AND state = 'closing'"
@@ -232,7 +232,7 @@ impl Db {
         )
         .bind(problem)
         .bind(&closing.claim)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }

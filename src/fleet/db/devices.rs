@@ -51,7 +51,7 @@ impl Db {
             .bind(hash)
             .bind(now_ms)
             .bind(expires_ms)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -61,7 +61,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn enrol(&self, token: &str, key: &str, name: &str, time_ms: i64, now_ms: i64) -> Result<Enrolment> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let used = sqlx::query(
             "UPDATE tokens SET used_by = $1 WHERE hash = $2 AND expires_ms > $3 AND (used_by = '' OR used_by = $1)",
         )
@@ -107,7 +107,7 @@ impl Db {
         let counted = sqlx::query("UPDATE devices SET last_ms = $1 WHERE key = $2 AND revoked_ms = 0 AND last_ms < $1")
             .bind(time_ms)
             .bind(key)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(counted.rows_affected() == 1)
     }
@@ -136,7 +136,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn revoke(&self, key: &str, now_ms: i64) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let revoked = sqlx::query("UPDATE devices SET revoked_ms = $1 WHERE key = $2 AND revoked_ms = 0")
             .bind(now_ms)
             .bind(key)

@@ -54,7 +54,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An open database with the tables of this version.
 #[derive(Debug, Clone)]
 pub struct Db {
+    /// Reads.
     pool: AnyPool,
+    /// Writes, and reads within a transaction.
+    writer: AnyPool,
 }
 
 /// A line of the audit log.
@@ -78,7 +81,10 @@ impl Db {
     pub async fn open(url: &str) -> Result<Self> {
         install_default_drivers();
         let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT).connect(url).await?;
+        let mut writer = pool.clone();
         if url.starts_with("sqlite:") {
+            // One writes at a time anyway: waiting for the connection is fair, where SQLite's own waiting sleeps and tries again.
+            writer = AnyPoolOptions::new().max_connections(1).acquire_timeout(WAIT).connect(url).await?;
             // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         }
@@ -87,7 +93,7 @@ impl Db {
         });
         let migrator = Migrator { migrations: Cow::Owned(migrations.to_vec()), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self { pool, writer })
     }
 
     /// Whether it answers.
@@ -95,7 +101,7 @@ impl Db {
     /// # Errors
     /// It does not.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&self.writer).await?;
         Ok(())
     }
 
@@ -107,7 +113,7 @@ impl Db {
         sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(name)
             .bind(value)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         let row = sqlx::query("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
@@ -124,7 +130,7 @@ impl Db {
             .bind(&line.who)
             .bind(&line.what)
             .bind(&line.detail)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }

@@ -31,7 +31,7 @@ impl Db {
         .bind(before)
         .bind(after)
         .bind(now_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(kept.rows_affected() == 1)
     }

@@ -115,7 +115,7 @@ impl Db {
             .bind(&channel.name)
             .bind(channel.version)
             .bind(channel.stage)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -134,7 +134,7 @@ impl Db {
             .bind(&channel.name)
             .bind(channel.version)
             .bind(from)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(turned.rows_affected() == 1)
     }
@@ -144,7 +144,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn finish_rollout(&self, channel: &Channel) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET rollout = 'done', previous = version \
                      WHERE name = $1 AND version = $2 AND rollout <> 'done'";
         let done = sqlx::query(query).bind(&channel.name).bind(channel.version).execute(&mut *transaction).await?;
@@ -162,7 +162,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn go_back(&self, channel: &Channel, to: &Version, halted: Option<&str>, now_ms: i64) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET version = version + 1, adapter = $1, length = $2, rollout = 'done', stage = 0, \
                      previous = version + 1, problem = $3 WHERE name = $4 AND version = $5 AND rollout = $6";
         let gone = sqlx::query(query)
@@ -193,7 +193,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
         let published = sqlx::query(&query)
             .bind(&release.adapter)
@@ -217,7 +217,7 @@ impl Db {
     /// The database's.
     pub async fn pin(&self, name: &str, pinned: bool) -> Result<bool> {
         let query = "UPDATE channels SET pinned = $1 WHERE name = $2 AND pinned <> $1";
-        let done = sqlx::query(query).bind(i64::from(pinned)).bind(name).execute(&self.pool).await?;
+        let done = sqlx::query(query).bind(i64::from(pinned)).bind(name).execute(&self.writer).await?;
         Ok(done.rows_affected() == 1)
     }
 }

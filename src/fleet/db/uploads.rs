@@ -51,7 +51,7 @@ impl Db {
         .bind(channel)
         .bind(length)
         .bind(now_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         self.upload(device, hash).await
     }
@@ -74,13 +74,25 @@ impl Db {
         row.map(upload).transpose()
     }
 
-    /// How many uploads of a device are on their way.
+    /// Uploads of a device that are on their way, by hash and bytes that have come, the one that has rested longest first.
     ///
     /// # Errors
     /// The database's.
-    pub async fn receiving(&self, device: &str) -> Result<i64> {
-        let query = "SELECT COUNT(*) FROM uploads WHERE device = $1 AND state = 'receiving'";
-        Ok(sqlx::query(query).bind(device).fetch_one(&self.pool).await?.try_get(0)?)
+    pub async fn receiving(&self, device: &str) -> Result<Vec<(String, i64)>> {
+        let query =
+            "SELECT hash, received FROM uploads WHERE device = $1 AND state = 'receiving' ORDER BY changed_ms, hash";
+        let rows = sqlx::query(query).bind(device).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// An upload that is on its way is none any more; it may begin again.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn give_up(&self, device: &str, hash: &str) -> Result<()> {
+        let query = "DELETE FROM uploads WHERE device = $1 AND hash = $2 AND state = 'receiving'";
+        sqlx::query(query).bind(device).bind(hash).execute(&self.writer).await?;
+        Ok(())
     }
 
     /// A chunk is stored: goes from `received` bytes to `to`. Whether it was the next one.
@@ -97,7 +109,7 @@ impl Db {
         .bind(device)
         .bind(hash)
         .bind(received)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(changed.rows_affected() == 1)
     }
@@ -114,7 +126,7 @@ impl Db {
         .bind(now_ms)
         .bind(device)
         .bind(hash)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -133,7 +145,7 @@ impl Db {
         weight: f64,
         now_ms: i64,
     ) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         // Touching the channel's row makes this wait for whoever closes the round, or the other way round.
         let open = sqlx::query("UPDATE channels SET state = 'open' WHERE name = $1 AND round = $2 AND state = 'open'")
             .bind(channel)
