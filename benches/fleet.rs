@@ -172,8 +172,8 @@ impl Line {
             ensure!(self.stream.read_line(&mut text)? > 0, "the server has closed the connection");
             match text.trim_end().split_once(": ") {
                 _ if answer.status == 0 => answer.status = text.split(' ').nth(1).context("no status")?.parse()?,
-                Some((name, value)) if name == "content-length" => length = value.parse()?,
-                Some((name, value)) if name == "etag" => answer.etag = value.into(),
+                Some(("content-length", value)) => length = value.parse()?,
+                Some(("etag", value)) => answer.etag = value.into(),
                 Some(_) => {}
                 None => break,
             }
