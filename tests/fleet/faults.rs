@@ -144,12 +144,12 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
     let (mut faults, mut kills, mut round, mut lost_answers) = (0, 0, 1, 0);
     while faults < wanted {
         let (mut told, mut begun) = (0u32, 0u32);
-        for number in 0..DEVICES {
+        for (number, device) in devices.iter_mut().enumerate() {
             // Some learn nothing this time; some give up, and what became of theirs nobody has told them.
             for try_number in 0..random.u64(0..4) {
-                let delta = of_device(number, try_number, round, &devices[number].key);
+                let delta = of_device(number, try_number, round, &device.key);
                 let fault = any_fault(&mut random);
-                let done = pushed_through(&mut server, &proxy, &mut devices[number], (&channel, &delta), fault);
+                let done = pushed_through(&mut server, &proxy, device, (&channel, &delta), fault);
                 // A cut that nothing came to is none for what follows.
                 proxy.cut_after(Way::Up, usize::MAX);
                 proxy.lead_to(Some(server.port()));
