@@ -41,7 +41,7 @@ impl Tree {
         let came = 0u32.wrapping_sub(u32::from(bit));
         let way = (one & !came) | ((65_536 - one) & came);
         let step = ((u64::from(way) * u64::from(STEPS[usize::from(seen)])) >> 32) as u32;
-        let moved = (one - step) & !came | (one + step) & came;
+        let moved = (one.wrapping_sub(step) & !came) | ((one + step) & came);
         self.one[node] = (moved.min(65_535) as u16).clamp(CERTAIN, u16::MAX - CERTAIN);
         self.seen[node] = (seen + 1).min(SEEN_MAX);
     }
