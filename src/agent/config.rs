@@ -215,7 +215,7 @@ pub enum Error {
         problem: String,
     },
     /// A text that can be no name.
-    #[error("{}: {key} = {text:?} is no name: it is empty, over 64 bytes or has control characters", path.display())]
+    #[error("{}: {key} = {text:?} is no name: it is empty, over 64 bytes or has control characters; write a plain one", path.display())]
     Name {
         /// The file.
         path: PathBuf,
