@@ -7,6 +7,8 @@
 #[cfg(feature = "device")]
 pub mod mapped;
 #[cfg(feature = "device")]
+pub mod priority;
+#[cfg(feature = "device")]
 pub mod factor;
 #[cfg(feature = "device")]
 pub mod evidence;

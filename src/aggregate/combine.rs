@@ -10,6 +10,7 @@ use crate::factor;
 use ndarray::ArrayView2;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::resume_unwind;
 
 /// Puts the bytes of the delta at a position into a buffer, which is empty. It is called several times for each.
 pub type Read<'r> = dyn FnMut(usize, &mut Vec<u8>) -> Result<(), Box<dyn core::error::Error + Send + Sync>> + 'r;
@@ -25,13 +26,15 @@ pub struct Options {
     pub rank: Option<u32>,
     /// The round that the outcome is of.
     pub round: Option<u32>,
-    /// Bytes for coordinates, about; beside them there are one delta and, for LoRA, one module's matrix.
+    /// Bytes for coordinates, about; beside them there are as many deltas as threads and, for LoRA, one module's matrix for each.
     pub memory_bytes_max: usize,
+    /// Deltas that are decoded at the same time. The outcome does not depend on it.
+    pub threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rule: Rule::Mean, clip: None, rank: None, round: None, memory_bytes_max: 128 << 20 }
+        Self { rule: Rule::Mean, clip: None, rank: None, round: None, memory_bytes_max: 128 << 20, threads: 1 }
     }
 }
 
@@ -73,7 +76,7 @@ pub fn combine(
     let mut open = Vec::new();
     let coordinates_max = options.rule.coordinates_max(weights.len(), options.memory_bytes_max);
     for block in blocks(&survey.form.parts, coordinates_max) {
-        let values = reduced(&block, &shares, read, &survey, options.rule)?;
+        let values = reduced(&block, &shares, read, &survey, options)?;
         let mut values = &values[..];
         for span in &block {
             let part = &survey.form.parts[span.part];
@@ -107,37 +110,43 @@ struct Survey {
 
 impl Survey {
     fn new(count: usize, read: &mut Read<'_>, reference: Option<&[u8]>, options: &Options) -> Result<Self, Error> {
+        let reference = reference.map(Reference::new).transpose()?;
+        let pieces = reference.as_ref().map(|reference| &reference.pieces[..]);
         let mut found: Option<Self> = None;
         let mut identities: HashMap<[u8; 32], usize> = HashMap::with_capacity(count);
-        let mut bytes = Vec::new();
-        for index in 0..count {
-            fetch(read, index, &mut bytes)?;
+        let seen = |index, bytes: &[u8]| {
             let refused = |source| Error::Delta { index, source };
-            let opened = Opened::new(&bytes).map_err(refused)?;
-            let head = &opened.head;
-            let form = Form::of(head).map_err(refused)?;
-            let survey = match &mut found {
-                Some(survey) => survey,
-                None => found.insert(Self::empty(form.clone(), reference)?),
-            };
-            if let Some(what) = survey.form.difference(&form) {
+            let opened = Opened::new(bytes).map_err(refused)?;
+            let form = Form::of(&opened.head).map_err(refused)?;
+            if let Some(reference) = &reference {
+                reference.check(&form)?;
+            }
+            let norm = options.clip.map(|_| opened.pieces(&form).map(|own| distance(&own, pieces)));
+            let header = opened.head.header();
+            let labels = opened.head.labels().map(|label| label.samples).collect();
+            let rank = header.method.map_or(0, |method| method.rank);
+            let norm = norm.transpose().map_err(refused)?;
+            Ok(Seen { identity: *opened.head.identity(), form, samples: header.samples, labels, rank, norm })
+        };
+        let all: Vec<usize> = (0..count).collect();
+        for_each(&all, read, options.threads, seen, |_, index, seen| {
+            let survey = found.get_or_insert_with(|| Self::empty(seen.form.clone()));
+            if let Some(what) = survey.form.difference(&seen.form) {
                 return Err(Error::Unlike { index, what });
             }
-            if let Some(first) = identities.insert(*head.identity(), index) {
+            if let Some(first) = identities.insert(seen.identity, index) {
                 return Err(Error::Twice { index, first });
             }
-            let header = head.header();
-            survey.samples = survey.samples.saturating_add(header.samples);
-            survey.rank = survey.rank.max(header.method.map_or(0, |method| method.rank));
-            for (sum, label) in survey.label_samples.iter_mut().zip(head.labels()) {
-                *sum = sum.saturating_add(label.samples);
+            survey.samples = survey.samples.saturating_add(seen.samples);
+            survey.rank = survey.rank.max(seen.rank);
+            for (sum, samples) in survey.label_samples.iter_mut().zip(seen.labels) {
+                *sum = sum.saturating_add(samples);
             }
-            if options.clip.is_some() {
-                let pieces = opened.pieces(&survey.form).map_err(refused)?;
-                survey.norms.push(distance(&pieces, survey.reference.as_deref()));
-            }
-        }
+            survey.norms.extend(seen.norm);
+            Ok(())
+        })?;
         let mut survey = found.ok_or(Error::Empty)?;
+        survey.reference = reference.map(|reference| reference.pieces);
         let mut order: Vec<([u8; 32], usize)> = identities.into_iter().collect();
         order.sort_unstable();
         survey.order = order.into_iter().map(|(_, index)| index).collect();
@@ -150,27 +159,72 @@ impl Survey {
         Ok(survey)
     }
 
-    fn empty(form: Form, reference: Option<&[u8]>) -> Result<Self, Error> {
-        let reference = match reference {
-            Some(bytes) => {
-                let opened = Opened::new(bytes).map_err(Error::Reference)?;
-                let other = Form::of(&opened.head).map_err(Error::Reference)?;
-                if let Some(what) = form.difference(&other) {
-                    return Err(Error::OtherReference(what));
-                }
-                Some(opened.pieces(&form).map_err(Error::Reference)?)
-            }
-            None => None,
-        };
+    fn empty(form: Form) -> Self {
         let label_samples = vec![0; form.labels.len()];
         let (order, norms, factors) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { form, order, rank: 0, samples: 0, label_samples, reference, norms, factors })
+        Self { form, order, rank: 0, samples: 0, label_samples, reference: None, norms, factors }
     }
 }
 
-fn fetch(read: &mut Read<'_>, index: usize, bytes: &mut Vec<u8>) -> Result<(), Error> {
-    bytes.clear();
-    read(index, bytes).map_err(|problem| Error::Read { index, problem })
+/// What the first walk sees of one delta.
+struct Seen {
+    identity: [u8; 32],
+    form: Form,
+    samples: u64,
+    labels: Vec<u32>,
+    rank: u32,
+    norm: Option<f64>,
+}
+
+/// The adapter that the round began with.
+struct Reference {
+    form: Form,
+    pieces: Vec<Piece>,
+}
+
+impl Reference {
+    fn new(bytes: &[u8]) -> Result<Self, Error> {
+        let opened = Opened::new(bytes).map_err(Error::Reference)?;
+        let form = Form::of(&opened.head).map_err(Error::Reference)?;
+        let pieces = opened.pieces(&form).map_err(Error::Reference)?;
+        Ok(Self { form, pieces })
+    }
+
+    fn check(&self, form: &Form) -> Result<(), Error> {
+        form.difference(&self.form).map_or(Ok(()), |what| Err(Error::OtherReference(what)))
+    }
+}
+
+/// Reads deltas one after another, looks at as many at the same time as there are to be threads, and takes what comes of it in the
+/// order that was asked for, with the place in it.
+fn for_each<T: Send>(
+    order: &[usize],
+    read: &mut Read<'_>,
+    threads: usize,
+    look: impl Fn(usize, &[u8]) -> Result<T, Error> + Sync,
+    mut take: impl FnMut(usize, usize, T) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut buffers = vec![Vec::new(); threads.clamp(1, order.len().max(1))];
+    let mut place = 0;
+    for group in order.chunks(buffers.len()) {
+        for (buffer, index) in buffers.iter_mut().zip(group) {
+            buffer.clear();
+            read(*index, buffer).map_err(|problem| Error::Read { index: *index, problem })?;
+        }
+        let look = &look;
+        let looked: Vec<Result<T, Error>> = std::thread::scope(|scope| {
+            let mut pairs = buffers.iter().zip(group).map(|(buffer, index)| move || look(*index, buffer));
+            let own = pairs.next();
+            let others: Vec<_> = pairs.map(|pair| scope.spawn(pair)).collect();
+            let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            own.map(|own| own()).into_iter().chain(joined).collect()
+        });
+        for (index, looked) in group.iter().zip(looked) {
+            take(place, *index, looked?)?;
+            place += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Rows of a part.
@@ -208,31 +262,33 @@ fn reduced(
     shares: &[f64],
     read: &mut Read<'_>,
     survey: &Survey,
-    rule: Rule,
+    options: &Options,
 ) -> Result<Vec<f64>, Error> {
     let parts = &survey.form.parts;
     let coordinates = block.iter().map(|span| span.rows.len() * parts[span.part].size().1).sum();
-    let mut reducer = Reducer::new(rule, coordinates, shares.len());
-    let mut bytes = Vec::new();
-    for (place, index) in survey.order.iter().copied().enumerate() {
+    let mut reducer = Reducer::new(options.rule, coordinates, shares.len());
+    let numbers = |index, bytes: &[u8]| {
         let refused = |source| Error::Delta { index, source };
-        fetch(read, index, &mut bytes)?;
-        let opened = Opened::new(&bytes).map_err(refused)?;
+        let opened = Opened::new(bytes).map_err(refused)?;
         // What is read again may have changed in between.
         if let Some(what) = survey.form.difference(&Form::of(&opened.head).map_err(refused)?) {
             return Err(Error::Unlike { index, what });
         }
-        let mut begin = 0;
+        let mut all = Vec::with_capacity(coordinates);
         for span in block {
             let mut numbers = opened.piece(&parts[span.part]).map_err(refused)?.rows(span.rows.clone());
             if let Some(factor) = survey.factors.get(index).filter(|factor| **factor < 1.0) {
                 let from = survey.reference.as_ref().map(|from| from[span.part].rows(span.rows.clone()));
                 shorten(&mut numbers, from.as_deref(), *factor);
             }
-            reducer.take(begin, &numbers, place, shares[index]);
-            begin += numbers.len();
+            all.append(&mut numbers);
         }
-    }
+        Ok(all)
+    };
+    for_each(&survey.order, read, options.threads, numbers, |place, index, numbers| {
+        reducer.take(&numbers, place, shares[index]);
+        Ok(())
+    })?;
     Ok(reducer.reduced())
 }
 

@@ -33,12 +33,14 @@ impl<'a> Opened<'a> {
     /// The values of one part, verified: hash and finiteness. The delta must be of the form that the part is of.
     ///
     /// # Errors
-    /// What [`Located::open`] says.
+    /// What [`Located::decode`] says.
     pub(super) fn piece(&self, part: &Part) -> Result<Piece, delta::Error> {
         let values = |entry: usize| {
             let located = self.entries.get(entry).ok_or(delta::Error::Unlike)?;
             let bytes = self.payload.get(located.range()).ok_or(delta::Error::Payload(located.index))?;
-            Ok(located.open(bytes)?.values().collect::<Vec<f32>>())
+            let mut values = Vec::with_capacity(located.entry.count());
+            located.decode(bytes, |value| values.push(value))?;
+            Ok(values)
         };
         Ok(match &part.shape {
             Shape::Whole { entry, .. } => Piece::Whole(values(*entry)?),

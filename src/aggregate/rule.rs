@@ -64,17 +64,16 @@ impl Reducer {
         }
     }
 
-    /// Takes a device's numbers for the coordinates from `begin` on. `place` is its own among all, `share` its part of all
-    /// weights.
-    pub(super) fn take(&mut self, begin: usize, numbers: &[f32], place: usize, share: f64) {
+    /// Takes a device's numbers for all coordinates. `place` is its own among all, `share` its part of all weights.
+    pub(super) fn take(&mut self, numbers: &[f32], place: usize, share: f64) {
         match self {
             Self::Mean(sums) => {
-                for (sum, number) in sums[begin..].iter_mut().zip(numbers) {
+                for (sum, number) in sums.iter_mut().zip(numbers) {
                     *sum += share * f64::from(*number);
                 }
             }
             Self::Sorted { values, devices, .. } => {
-                for (column, number) in values[begin * *devices..].chunks_exact_mut(*devices).zip(numbers) {
+                for (column, number) in values.chunks_exact_mut(*devices).zip(numbers) {
                     column[place] = *number;
                 }
             }
@@ -111,7 +110,7 @@ mod tests {
         let devices = columns.len();
         let mut reducer = Reducer::new(rule, columns[0].len(), devices);
         for (place, numbers) in columns.iter().enumerate() {
-            reducer.take(0, numbers, place, 1.0 / devices as f64);
+            reducer.take(numbers, place, 1.0 / devices as f64);
         }
         reducer.reduced()
     }

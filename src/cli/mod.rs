@@ -33,7 +33,7 @@ mod settings;
 mod stop;
 mod summary;
 
-use crate::mapped;
+use crate::{mapped, priority};
 use args::Global;
 use clap::{Parser, Subcommand};
 use print::Printer;
@@ -98,7 +98,7 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.global.json);
     let works_for_agent = std::env::var("EDGETUNE_PARENT").ok();
     if works_for_agent.is_some() && !matches!(cli.command, Command::Agent(_)) {
-        stop::stand_back();
+        priority::stand_back();
     }
     if let Some(Err(error)) = works_for_agent.map(|parent| stop::end_with(&parent)) {
         printer.failed(&error);

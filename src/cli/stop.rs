@@ -37,14 +37,6 @@ pub fn terminate(process: u32) {
     }
 }
 
-/// Lets everything else on the machine go first: the lowest priority, from which Linux also takes the last of the ordinary
-/// ones for disks (ioprio_set(2)).
-pub fn stand_back() {
-    const LAST: i32 = 19;
-    // A process may always stand back further; where something forbids the call, it works as it did.
-    let _ = rustix::process::setpriority_process(None, LAST);
-}
-
 /// Ends this process when `parent` does: a trainer whose agent was killed would write into another agent's state.
 ///
 /// # Errors

@@ -32,8 +32,9 @@ impl Payload {
     /// what has to be added to a reference.
     pub fn values(&self, len: usize) -> Option<Vec<f32>> {
         let values = Values::new(self.encoding, self.packing, len, &self.bytes).filter(|_| !self.difference)?;
-        values.clone().check().ok()?;
-        Some(values.collect())
+        let mut found = Vec::with_capacity(len);
+        values.check(|value| found.push(value)).ok()?;
+        Some(found)
     }
 }
 
@@ -176,7 +177,7 @@ impl Symbols {
             Symbols::Halves(halves) => {
                 for [upper, lower] in halves.iter().map(|half| half.to_be_bytes()) {
                     encoder.symbol(upper, 8, &mut first);
-                    if upper == 0 { encoder.symbol(lower, 8, &mut second) } else { encoder.plain(lower, 8) }
+                    if upper == 0 { encoder.symbol(lower, 8, &mut second) } else { encoder.plain(lower) }
                 }
                 Some(encoder.finish())
             }
@@ -190,7 +191,7 @@ impl Symbols {
                     gap.iter().for_each(|byte| encoder.symbol(*byte, 8, &mut second));
                     let [upper, lower] = half.to_be_bytes();
                     encoder.symbol(upper, 8, &mut first);
-                    encoder.plain(lower, 8);
+                    encoder.plain(lower);
                 }
                 Some(encoder.finish())
             }

@@ -57,7 +57,7 @@ fn settled(low: u32, high: u32) -> bool {
     (low ^ high) >> 24 == 0
 }
 
-/// Bytes that end a coded stream.
+/// Bytes that a coded stream ends with, and as many that a decoder reads at first.
 const TAIL_BYTES: usize = 4;
 
 #[derive(Debug, Clone)]
@@ -86,13 +86,11 @@ impl<'a> Decoder<'a> {
         Some((node - (1 << bits)) as u8)
     }
 
-    /// The next symbol of `bits` bits, of which nothing was known.
-    pub(super) fn plain(&mut self, bits: u32) -> Option<u8> {
-        let mut value = 0u16;
-        for _ in 0..bits {
-            value = value * 2 + u16::from(self.bit(1 << 15)?);
-        }
-        Some(value as u8)
+    /// The next symbol of 8 bits of which nothing was known: a byte of the stream, as it is.
+    pub(super) fn plain(&mut self) -> Option<u8> {
+        let (byte, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*byte)
     }
 
     fn bit(&mut self, one: u16) -> Option<bool> {
@@ -120,6 +118,8 @@ impl<'a> Decoder<'a> {
 #[cfg(feature = "std")]
 pub(super) struct Encoder {
     bytes: std::vec::Vec<u8>,
+    /// Bytes that are not coded, each with how many of the others had been written.
+    plain: std::vec::Vec<(usize, u8)>,
     low: u32,
     high: u32,
 }
@@ -127,7 +127,7 @@ pub(super) struct Encoder {
 #[cfg(feature = "std")]
 impl Encoder {
     pub(super) fn new() -> Self {
-        Self { bytes: std::vec::Vec::new(), low: 0, high: u32::MAX }
+        Self { bytes: std::vec::Vec::new(), plain: std::vec::Vec::new(), low: 0, high: u32::MAX }
     }
 
     pub(super) fn symbol(&mut self, symbol: u8, bits: u32, tree: &mut Tree) {
@@ -140,8 +140,8 @@ impl Encoder {
         }
     }
 
-    pub(super) fn plain(&mut self, symbol: u8, bits: u32) {
-        (0..bits).rev().for_each(|place| self.bit(symbol >> place & 1 == 1, 1 << 15));
+    pub(super) fn plain(&mut self, symbol: u8) {
+        self.plain.push((self.bytes.len(), symbol));
     }
 
     fn bit(&mut self, bit: bool, one: u16) {
@@ -160,7 +160,16 @@ impl Encoder {
 
     pub(super) fn finish(mut self) -> std::vec::Vec<u8> {
         self.bytes.extend(self.low.to_be_bytes());
-        self.bytes
+        // A decoder comes to a plain byte when it has read its first bytes and one for each that had been written.
+        let mut stream = std::vec::Vec::with_capacity(self.bytes.len() + self.plain.len());
+        let mut taken = 0;
+        for (written, byte) in self.plain {
+            stream.extend_from_slice(&self.bytes[taken..written + TAIL_BYTES]);
+            stream.push(byte);
+            taken = written + TAIL_BYTES;
+        }
+        stream.extend_from_slice(&self.bytes[taken..]);
+        stream
     }
 }
 

@@ -44,8 +44,8 @@ impl<'a> Values<'a> {
         Some(values)
     }
 
-    /// Goes through all values once.
-    pub(super) fn check(mut self) -> Result<(), Fault> {
+    /// Goes through all values once, and tells each.
+    pub(super) fn check(mut self, mut told: impl FnMut(f32)) -> Result<(), Fault> {
         let is_scale = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]) < INFINITE;
         if !self.scales.chunks_exact(2).all(is_scale) {
             return Err(Fault::NotFinite);
@@ -55,16 +55,21 @@ impl<'a> Values<'a> {
                 let misplaced = place >= self.len || bits & !SIGN == 0;
                 (!misplaced).then_some(()).ok_or(Fault::Form)?;
                 (bits & !SIGN < INFINITE).then_some(()).ok_or(Fault::NotFinite)?;
+                (self.next..place).for_each(|_| told(0.0));
+                told(f16::from_bits(bits).to_f32());
+                self.next = place + 1;
                 self.left -= 1;
                 self.waiting = match self.left {
                     0 => None,
                     _ => Some(self.read_sparse(Some(place)).ok_or(Fault::Form)?),
                 };
             }
+            (self.next..self.len).for_each(|_| told(0.0));
         } else {
             for _ in 0..self.len {
                 let value = self.read().ok_or(Fault::Form)?;
                 value.is_finite().then_some(()).ok_or(Fault::NotFinite)?;
+                told(value);
                 self.next += 1;
             }
         }
@@ -195,7 +200,7 @@ impl Symbols<'_> {
         match self {
             Symbols::Coded(decoder, [first, second]) => {
                 let upper = decoder.symbol(8, first)?;
-                let lower = if upper == 0 { decoder.symbol(8, second)? } else { decoder.plain(8)? };
+                let lower = if upper == 0 { decoder.symbol(8, second)? } else { decoder.plain()? };
                 Some(u16::from_be_bytes([upper, lower]))
             }
             Symbols::Raw { .. } => Some(u16::from_le_bytes([self.take(8)?, self.take(8)?])),
@@ -206,7 +211,7 @@ impl Symbols<'_> {
     fn sparse_half(&mut self) -> Option<u16> {
         match self {
             Symbols::Coded(decoder, [first, _]) => {
-                Some(u16::from_be_bytes([decoder.symbol(8, first)?, decoder.plain(8)?]))
+                Some(u16::from_be_bytes([decoder.symbol(8, first)?, decoder.plain()?]))
             }
             Symbols::Raw { .. } => self.half(),
         }

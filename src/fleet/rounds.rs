@@ -141,7 +141,8 @@ async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error>
         let weights: Vec<f64> = counted.iter().map(|counted| counted.weight).collect();
         let mut read =
             |index: usize, bytes: &mut Vec<u8>| Ok(runtime.block_on(delta_bytes(&store, &counted[index], bytes))?);
-        let options = Options { rule: combining.rule, clip: combining.clip, round, ..Options::default() };
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let options = Options { rule: combining.rule, clip: combining.clip, round, threads, ..Options::default() };
         combine(&weights, &mut read, reference.as_deref(), &options)
     });
     let combined = bytes.await.map_err(|error| Error::Combine(error.to_string()))?;

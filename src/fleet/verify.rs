@@ -163,15 +163,15 @@ impl<'a> Verifier<'a> {
             }
             Stage::Tensors(_, left) => {
                 let located = left.pop().ok_or(Fault::Delta(delta::Error::PayloadRest))?;
-                let tensor = located.open(&self.pending).map_err(Fault::Delta)?;
-                self.squares += tensor.values().map(|value| f64::from(value).powi(2)).sum::<f64>();
+                let square = |value: f32| self.squares += f64::from(value).powi(2);
+                located.decode(&self.pending, square).map_err(Fault::Delta)?;
             }
         }
         self.pending.clear();
         let Stage::Tensors(_, left) = &mut self.stage else { return Ok(()) };
         // A tensor of no bytes has nothing to wait for.
         while let Some(empty) = left.pop_if(|next| next.entry.length == 0) {
-            empty.open(&[]).map_err(Fault::Delta)?;
+            empty.decode(&[], |_| {}).map_err(Fault::Delta)?;
         }
         self.needed = left.last().map_or(0, |next| next.entry.length as usize);
         Ok(())
@@ -191,8 +191,7 @@ fn head(bytes: &[u8], expected: &Expected<'_>) -> Result<(Verified, Vec<Located<
     if let Some(what) = expected.form.difference(&form) {
         return Err(Fault::Form(what));
     }
-    let count = |located: Located<'_>| located.entry.shape.iter().map(|size| *size as usize).product::<usize>();
-    let values = head.entries().map(count).sum();
+    let values = head.entries().map(|located| located.entry.count()).sum();
     if values > expected.values_max {
         return Err(Fault::Values { values, values_max: expected.values_max });
     }

@@ -33,6 +33,7 @@ use Outside::{Clock, Environment, Io, Random};
 const MODULES: &[Module] = &[
     row("atomic",    &[],                                                    &[Clock, Environment, Random]),
     row("mapped",    &[],                                                    &[Clock, Environment, Random]),
+    row("priority",  &[],                                                    &[Clock, Environment, Random, Io]),
     row("factor",    &[],                                                    &[Clock, Environment, Random, Io]),
     row("evidence",  &[],                                                    &[Clock, Environment, Random, Io]),
     row("graph",     &[],                                                    &[Clock, Environment, Random, Io]),
@@ -78,7 +79,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("image", &["data"]),
     ("indicatif", &["cli"]),
     ("jiff", &["cli", "fleet/dashboard"]),
-    ("libc", &["mapped"]),
+    ("libc", &["mapped", "priority"]),
     ("listenfd", &["cli"]),
     ("maud", &["fleet/dashboard"]),
     ("memmap2", &["mapped"]),
@@ -88,7 +89,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost", &["onnx"]),
     ("rcgen", &["fleet/tls"]),
     ("reqwest", &[]),
-    ("rustix", &["cache", "cli"]),
+    ("rustix", &["cache", "cli", "priority"]),
     ("rustls", &["fleet/tls", "sync/client/line"]),
     ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),
@@ -313,8 +314,8 @@ fn unsafe_faults(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     for pair in file.tokens.windows(2).filter(|pair| pair[0].word() == Some("unsafe")) {
         let line = pair[0].line;
-        if !file.belongs_to("engine") && !file.belongs_to("mapped") {
-            faults.push(file.fault(line, "`unsafe` outside engine and the mapping module"));
+        if !["engine", "mapped", "priority"].iter().any(|module| file.belongs_to(module)) {
+            faults.push(file.fault(line, "`unsafe` outside engine, mapped and priority"));
         }
         let is_type = pair[1].word() == Some("extern");
         if !is_type && !has_safety_paragraph(&file.lines, line) {
