@@ -1,14 +1,14 @@
 //! `cargo bench --features fleet --bench fleet`: what the fleet's server bears on one machine, over loopback, without TLS.
 //!
 //! A server process of its own and this one share the processors. Devices enrol; then some ask for releases at a steady rate while
-//! others send deltas, each its own, each signed and verified, as fast as they are taken. An upload is both of its requests, to the
+//! others send deltas, each its own, each signed and verified, as fast as they are taken. An upload is its request to the
 //! answer that it counts, which comes when the delta is on the disk. At last the round is closed, and the time until its release is
 //! there is that of the aggregation.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use edgetune::delta::{self, Encoding, Header, KeyPair, Label, Payload, TensorValues, encode, sign};
-use edgetune::sync::wire::{Enrol, Enrolled, Hex, Signed, Upload, UploadState};
+use edgetune::sync::wire::{Enrol, Enrolled, Hex, Signed, UploadState};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -217,16 +217,11 @@ impl Device {
     }
 
     /// Sends a delta; the time from the first byte to the answer that it counts.
-    fn push(&mut self, line: &mut Line, channel: &str, unsigned: &[u8]) -> Result<Duration> {
-        let bytes = sign(unsigned, &self.key)?;
-        let hash = Hex(blake3::hash(&bytes).into());
-        let body = serde_json::to_vec(&Upload { channel: channel.into(), hash, length: bytes.len() as u64 })?;
+    fn push(&mut self, line: &mut Line, channel: &str, bytes: &[u8]) -> Result<Duration> {
+        let hash = Hex(blake3::hash(bytes).into());
         let began = Instant::now();
-        let json = [("content-type", "application/json")];
-        let answer = self.ask(line, "POST", "/v1/uploads", &json, &body)?;
-        ensure!(answer.status == 200, "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
         let octets = [("content-type", "application/octet-stream")];
-        let answer = self.ask(line, "PUT", &format!("/v1/uploads/{hash}/0"), &octets, &bytes)?;
+        let answer = self.ask(line, "PUT", &format!("/v1/uploads/{hash}?channel={channel}"), &octets, bytes)?;
         let state: UploadState =
             serde_json::from_slice(&answer.body).with_context(|| String::from_utf8_lossy(&answer.body).into_owned())?;
         ensure!(state.accepted, "it does not count");
@@ -302,9 +297,20 @@ fn enrol(server: &Server, args: &Args) -> Result<Vec<Mutex<Device>>> {
     Ok(enrolled.into_inner().unwrap_or_else(|broken| broken.into_inner()))
 }
 
+/// All deltas, each signed by its device: what devices do before they come to the server is not the server's load.
+fn signed(devices: &[Mutex<Device>], args: &Args, payloads: &[Payload]) -> Result<Vec<Vec<u8>>> {
+    let one = |number: usize| -> Result<Vec<u8>> {
+        let device = devices[number % devices.len()].lock().unwrap_or_else(|broken| broken.into_inner());
+        let unsigned = delta_of(Some(1), number as u64, &payloads[number % payloads.len()])?;
+        Ok(sign(&unsigned, &device.key)?)
+    };
+    (0..args.deltas).map(one).collect()
+}
+
 /// Sends deltas while devices ask for releases.
 fn send(server: &Server, args: &Args, channel: &str, devices: &[Mutex<Device>], payloads: &[Payload]) -> Result<()> {
     let locked = |device: usize| devices[device % devices.len()].lock().unwrap_or_else(|broken| broken.into_inner());
+    let signed = signed(devices, args, payloads)?;
     let (next, polls, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let (uploads, asked) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let kept = |times: &Mutex<Vec<Duration>>, time| {
@@ -342,8 +348,7 @@ fn send(server: &Server, args: &Args, channel: &str, devices: &[Mutex<Device>], 
                 if number >= args.deltas {
                     return Ok(());
                 }
-                let unsigned = delta_of(Some(1), number as u64, &payloads[number % payloads.len()])?;
-                let time = locked(number).push(&mut line, channel, &unsigned)?;
+                let time = locked(number).push(&mut line, channel, &signed[number])?;
                 kept(&uploads, time);
             }
         };

@@ -168,14 +168,19 @@ impl Fleet {
     /// Writes a line of the audit log. That the database does not take it is logged elsewhere, and ends nothing.
     async fn audit(&self, who: &str, what: &str, detail: &str) {
         tracing::info!(who, what, detail);
-        let line = Audited { at_ms: self.now_ms(), who: who.into(), what: what.into(), detail: detail.into() };
-        let written = match self.random_name() {
-            Ok(id) => self.db.audit(&line, &id).await.map_err(Error::from),
+        let written = match self.line(who, what, detail) {
+            Ok((line, id)) => self.db.audit(&line, &id).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         if let Err(error) = written {
             tracing::error!(who, what, detail, "not in the audit log: {error}");
         }
+    }
+
+    /// A line of the audit log and its name, not written yet.
+    fn line(&self, who: &str, what: &str, detail: &str) -> Result<(Audited, String), Error> {
+        let line = Audited { at_ms: self.now_ms(), who: who.into(), what: what.into(), detail: detail.into() };
+        Ok((line, self.random_name()?))
     }
 
     /// What the deltas of a channel must be like.

@@ -42,11 +42,15 @@ fn sent(address: &str, request: &[u8]) -> Option<Answer> {
     })
 }
 
-/// Whether the server has said that the delta counts.
+/// Whether the server has said that the delta counts; it is sent at once, or announced, as its last byte has it.
 fn pushed(device: &mut Device, channel: &str, delta: &[u8]) -> bool {
     let hash = Hex(blake3::hash(delta).into());
     let body = serde_json::to_vec(&Upload { channel: channel.into(), hash, length: delta.len() as u64 }).unwrap();
     let counts = |answer: &Answer| answer.status == 200 && answer.json::<UploadState>().accepted;
+    if delta.last().is_some_and(|last| last % 2 == 0) {
+        let target = format!("/v1/uploads/{hash}?channel={channel}");
+        return tried(device, "PUT", &target, delta).is_some_and(|answer| counts(&answer));
+    }
     let Some(begun) = tried(device, "POST", "/v1/uploads", &body) else { return false };
     counts(&begun)
         || tried(device, "PUT", &format!("/v1/uploads/{hash}/0"), delta).is_some_and(|answer| counts(&answer))

@@ -119,6 +119,46 @@ fn a_device_counts_once_a_round() {
     assert!(delta.tensor("fc.weight").unwrap().values().eq(noise(2, 640)));
 }
 
+/// A delta of one chunk may come without being announced; what was begun in the other way ends in this one.
+#[test]
+fn a_short_delta_comes_at_once() {
+    let server = Server::start();
+    let (name, elsewhere, mut device) = (server.channel("mean"), server.channel("mean"), server.device(2));
+    let at = |delta: &[u8], channel: &str| {
+        format!("/v1/uploads/{}?channel={channel}", edgetune::sync::wire::Hex(blake3::hash(delta).into()))
+    };
+    let delta = plain_delta(1, 1, &device.key);
+    for _ in 0..2 {
+        assert!(device.ask("PUT", &at(&delta, &name), &delta).json::<UploadState>().accepted);
+        assert_eq!(server.channel_row(&name)["deltas"], 1);
+    }
+    assert_eq!(device.ask("PUT", &at(&delta, &elsewhere), &delta).problem(), (409, "conflict".into()));
+    let begun = plain_delta(2, 1, &device.key);
+    assert_eq!(device.begin(&name, &begun).json::<UploadState>().received, 0);
+    assert!(device.ask("PUT", &at(&begun, &name), &begun).json::<UploadState>().accepted);
+    assert_eq!(server.channel_row(&name)["deltas"], 1, "the later one of a device");
+
+    let stored = server.stored();
+    let delta = plain_delta(3, 1, &device.key);
+    for (target, body, refused) in [
+        (at(&delta, &name), &delta[..delta.len() - 1], (422, "delta")),
+        (at(b"other", &name), &delta, (422, "delta")),
+        (at(&delta, "none"), &delta, (404, "not-found")),
+        (at(&delta, "..%2f.."), &delta, (404, "not-found")),
+        (at(b"", &name), b"", (413, "too-long")),
+        (at(&delta, &name).replace("channel=", "channels="), &delta, (400, "form")),
+        (at(&delta, &name).replace("/v1/uploads/", "/v1/uploads/zz"), &delta, (400, "form")),
+    ] {
+        let refused = (refused.0, refused.1.to_owned());
+        assert_eq!(device.ask("PUT", &target, body).problem(), refused, "{target}");
+    }
+    let foreign = plain_delta(4, 1, &edgetune::delta::KeyPair::from_secret(&[9; 32]));
+    for _ in 0..2 {
+        assert_eq!(device.ask("PUT", &at(&foreign, &name), &foreign).problem(), (422, "delta".into()));
+    }
+    assert_eq!((server.stored(), server.channel_row(&name)["deltas"].as_u64()), (stored, Some(1)));
+}
+
 #[test]
 fn a_round_without_deltas_opens_again_and_says_why() {
     let server = Server::start();

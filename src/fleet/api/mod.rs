@@ -38,6 +38,7 @@ type Answer<T> = Result<T, Problem>;
         uploads::begin,
         uploads::state,
         uploads::chunk,
+        uploads::whole,
         releases::current,
         releases::adapter,
         releases::report,
@@ -72,7 +73,7 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
     let limited = Router::new()
         .route("/v1/enrol", post(uploads::enrol))
         .route("/v1/uploads", post(uploads::begin))
-        .route("/v1/uploads/{hash}", get(uploads::state))
+        .route("/v1/uploads/{hash}", get(uploads::state).put(uploads::whole))
         .route("/v1/uploads/{hash}/{offset}", put(uploads::chunk))
         .route("/v1/releases/{channel}", get(releases::current))
         .route("/v1/adapters/{hash}", get(releases::adapter))

@@ -3,20 +3,26 @@
 use super::asked::{Device, Peer, Stranger};
 use super::{Answer, Problem, Shared};
 use crate::aggregate::Current;
-use crate::fleet::db::{Channel, Enrolment};
+use crate::fleet::db::{Came, Channel, Enrolment};
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
 use crate::fleet::{Counts, Fleet, VALUES_FACTOR};
 use crate::sync::wire::{self, CHUNK_BYTES, Enrol, Enrolled, Hex, UploadState, is_name};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 16 << 10;
 /// Uploads of a device that may be on their way at once.
 const RECEIVING_MAX: usize = 4;
+
+/// Why a delta is not taken under a hash that another one has.
+const OTHERWISE: &str = "a delta of this hash has begun with another length or channel; send that one";
 
 /// JSON of one of the types of `wire`.
 pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Answer<T> {
@@ -78,7 +84,7 @@ pub(super) async fn begin(
     let upload = fleet.db.begin_upload(&device, &text, &channel, length as i64, fleet.now_ms()).await?;
     let upload = upload.ok_or_else(|| Problem::conflict("the upload is gone; begin it again"))?;
     if upload.length != length as i64 || upload.channel != channel {
-        return Err(Problem::conflict("a delta of this hash has begun with another length or channel; send that one"));
+        return Err(Problem::conflict(OTHERWISE));
     }
     told(hash, upload.received, &upload.state)
 }
@@ -158,29 +164,84 @@ pub(super) async fn chunk(
         return told(hash, end as i64, "receiving");
     }
     let channel = channel_of(&fleet, &upload.channel).await?;
+    let came = Came { device: &device, hash: &text, channel: &upload.channel, length: upload.length, at_ms: 0 };
+    finished(&fleet, &channel, key, hash, came, body).await
+}
+
+/// What is sent at once.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whole {
+    /// The channel that it was learned for.
+    channel: String,
+}
+
+/// Send all of a delta that is no longer than a chunk, without announcing it; it is verified, and counts
+#[utoipa::path(put, path = "/v1/uploads/{hash}", params(("hash" = String, Path), Whole),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+pub(super) async fn whole(
+    State(fleet): Shared,
+    Path(text): Path<String>,
+    whole: Result<Query<Whole>, QueryRejection>,
+    Device { key, body }: Device<{ CHUNK_BYTES as usize }>,
+) -> Answer<Json<UploadState>> {
+    let hash = hash(&text)?;
+    let Query(Whole { channel }) = whole.map_err(Problem::form)?;
+    let (device, text, length) = (key.to_string(), hash.to_string(), body.len() as u64);
+    if length == 0 || length > fleet.limits.delta_bytes_max {
+        fleet.audit(&device, "upload refused", &format!("{length} bytes")).await;
+        return Err(Problem::too_long(fleet.limits.delta_bytes_max));
+    }
+    let known = channel_of(&fleet, &channel).await?;
+    if let Some(upload) = fleet.db.upload(&device, &text).await? {
+        if upload.length as u64 != length || upload.channel != channel {
+            return Err(Problem::conflict(OTHERWISE));
+        }
+        if upload.state != "receiving" {
+            // Sent once more, because the answer was lost.
+            return told(hash, upload.received, &upload.state);
+        }
+    }
+    let came = Came { device: &device, hash: &text, channel: &channel, length: length as i64, at_ms: 0 };
+    finished(&fleet, &known, key, hash, came, body).await
+}
+
+/// All of a delta is there: `last` is its last chunk, the others are stored. It is verified, and counts or is refused.
+async fn finished(
+    fleet: &Arc<Fleet>,
+    channel: &Channel,
+    key: Hex<32>,
+    hash: Hex<32>,
+    came: Came<'_>,
+    last: Bytes,
+) -> Answer<Json<UploadState>> {
+    let Came { device, hash: text, length, .. } = came;
+    let before = length as u64 - last.len() as u64;
     // Waiting is the sender's; the semaphore is never closed.
     let room = fleet.room.acquire().await.ok();
-    match verified(&fleet, &channel, key, hash, length, body.clone()).await? {
-        Ok(verified) => {
-            fleet.store.put(&chunk_key(&device, &text, offset), body).await?;
+    match verified(fleet, channel, key, hash, length as u64, last.clone()).await? {
+        Ok(Verified { weight, .. }) => {
+            fleet.store.put(&chunk_key(device, text, before), last).await?;
             drop(room);
-            let Verified { weight, .. } = verified;
-            let (name, round, now_ms) = (&channel.name, channel.round, fleet.now_ms());
-            if !fleet.db.accept_upload(&device, &text, name, round, weight, now_ms).await? {
+            let (name, round, came) = (&channel.name, channel.round, Came { at_ms: fleet.now_ms(), ..came });
+            let detail = format!("{text} in round {round} of {name}");
+            let (line, id) = fleet.line(device, "accepted", &detail)?;
+            if !fleet.db.accept_upload(&came, round, weight, (&line, &id)).await? {
                 return Err(Problem::conflict("the round has closed in between; send the last chunk again"));
             }
+            tracing::info!(who = device, what = "accepted", detail);
             Counts::add(&fleet.counts.accepted, 1);
-            Counts::add(&fleet.counts.bytes, length);
-            fleet.audit(&device, "accepted", &format!("{text} in round {round} of {name}")).await;
-            told(hash, length as i64, "accepted")
+            Counts::add(&fleet.counts.bytes, length as u64);
+            told(hash, length, "accepted")
         }
         Err(fault) => {
             // Refused in the database first: what is then left in the store is never read.
-            fleet.db.refuse_upload(&device, &text, fleet.now_ms()).await?;
-            for offset in (0..offset).step_by(CHUNK_BYTES as usize) {
-                fleet.store.delete(&chunk_key(&device, &text, offset)).await?;
+            fleet.db.refuse_upload(&Came { at_ms: fleet.now_ms(), ..came }).await?;
+            for offset in (0..before).step_by(CHUNK_BYTES as usize) {
+                fleet.store.delete(&chunk_key(device, text, offset)).await?;
             }
-            fleet.audit(&device, "delta refused", &format!("{text}: {fault}")).await;
+            fleet.audit(device, "delta refused", &format!("{text}: {fault}")).await;
             Err(Problem::delta(fault))
         }
     }

@@ -99,19 +99,6 @@ impl Db {
         Ok(Enrolment::Done)
     }
 
-    /// Counts a request of this time, if the device is enrolled and its last one was earlier.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn count_request(&self, key: &str, time_ms: i64) -> Result<bool> {
-        let counted = sqlx::query("UPDATE devices SET last_ms = $1 WHERE key = $2 AND revoked_ms = 0 AND last_ms < $1")
-            .bind(time_ms)
-            .bind(key)
-            .execute(&self.writer)
-            .await?;
-        Ok(counted.rows_affected() == 1)
-    }
-
     /// The device of this key.
     ///
     /// # Errors

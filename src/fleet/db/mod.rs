@@ -8,6 +8,7 @@ mod access;
 mod channels;
 mod devices;
 mod history;
+mod requests;
 mod reports;
 mod rollouts;
 mod uploads;
@@ -17,11 +18,11 @@ pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
-pub use uploads::{Counted, Upload};
+pub use uploads::{Came, Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, Row};
+use sqlx::{AnyConnection, AnyPool, Row};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct Db {
     pool: AnyPool,
     /// Writes, and reads within a transaction.
     writer: AnyPool,
+    /// Requests that are to be counted.
+    requests: requests::Queue,
 }
 
 /// A line of the audit log.
@@ -93,7 +96,8 @@ impl Db {
         });
         let migrator = Migrator { migrations: Cow::Owned(migrations.to_vec()), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
-        Ok(Self { pool, writer })
+        let requests = requests::Queue::of(writer.clone());
+        Ok(Self { pool, writer, requests })
     }
 
     /// Whether it answers.
@@ -124,15 +128,7 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn audit(&self, line: &Audited, id: &str) -> Result<()> {
-        sqlx::query("INSERT INTO audit (at_ms, id, who, what, detail) VALUES ($1, $2, $3, $4, $5)")
-            .bind(line.at_ms)
-            .bind(id)
-            .bind(&line.who)
-            .bind(&line.what)
-            .bind(&line.detail)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        insert_line(&mut *self.writer.acquire().await?, line, id).await
     }
 
     /// The last lines of the audit log, newest first.
@@ -154,4 +150,17 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A line of the audit log, beside whatever else the connection is at.
+async fn insert_line(connection: &mut AnyConnection, line: &Audited, id: &str) -> Result<()> {
+    sqlx::query("INSERT INTO audit (at_ms, id, who, what, detail) VALUES ($1, $2, $3, $4, $5)")
+        .bind(line.at_ms)
+        .bind(id)
+        .bind(&line.who)
+        .bind(&line.what)
+        .bind(&line.detail)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

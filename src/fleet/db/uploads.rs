@@ -1,6 +1,6 @@
 //! Deltas on their way in, and those that count.
 
-use super::{Db, Result};
+use super::{Audited, Db, Result};
 use sqlx::Row;
 
 /// An upload as the database knows it.
@@ -14,6 +14,21 @@ pub struct Upload {
     pub received: i64,
     /// `receiving`, `accepted`, `superseded` or `refused`.
     pub state: String,
+}
+
+/// All of a delta, as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came<'a> {
+    /// The device's key.
+    pub device: &'a str,
+    /// BLAKE3 of its bytes.
+    pub hash: &'a str,
+    /// The channel that it is for.
+    pub channel: &'a str,
+    /// Bytes in all.
+    pub length: i64,
+    /// When.
+    pub at_ms: i64,
 }
 
 /// A delta that counts in a round.
@@ -114,41 +129,43 @@ impl Db {
         Ok(changed.rows_affected() == 1)
     }
 
-    /// An upload was refused, and is not taken again.
+    /// A delta was refused, and is not taken again.
     ///
     /// # Errors
     /// The database's.
-    pub async fn refuse_upload(&self, device: &str, hash: &str, now_ms: i64) -> Result<()> {
+    pub async fn refuse_upload(&self, came: &Came<'_>) -> Result<()> {
         sqlx::query(
-            "UPDATE uploads SET state = 'refused', changed_ms = $1 \
-             WHERE device = $2 AND hash = $3 AND state = 'receiving'",
+            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms) \
+             VALUES ($1, $2, $3, $4, 0, 'refused', 0, 0.0, $5) \
+             ON CONFLICT (device, hash) DO UPDATE SET state = 'refused', changed_ms = excluded.changed_ms \
+             WHERE uploads.state = 'receiving'",
         )
-        .bind(now_ms)
-        .bind(device)
-        .bind(hash)
+        .bind(came.device)
+        .bind(came.hash)
+        .bind(came.channel)
+        .bind(came.length)
+        .bind(came.at_ms)
         .execute(&self.writer)
         .await?;
         Ok(())
     }
 
-    /// A verified delta counts from now on, in place of what the device has sent in this round before. Whether it does: not if
-    /// the round has closed, the device was revoked or the upload is not on its way (any more).
+    /// A verified delta counts from now on, in place of what the device has sent in this round before, and the audit log says so.
+    /// Whether it does: not if the round has closed, the device was revoked or the delta counts, or was refused, already.
     ///
     /// # Errors
     /// The database's.
     pub async fn accept_upload(
         &self,
-        device: &str,
-        hash: &str,
-        channel: &str,
+        came: &Came<'_>,
         round: i64,
         weight: f64,
-        now_ms: i64,
+        (line, id): (&Audited, &str),
     ) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         // Touching the channel's row makes this wait for whoever closes the round, or the other way round.
         let open = sqlx::query("UPDATE channels SET state = 'open' WHERE name = $1 AND round = $2 AND state = 'open'")
-            .bind(channel)
+            .bind(came.channel)
             .bind(round)
             .execute(&mut *transaction)
             .await?;
@@ -156,26 +173,31 @@ impl Db {
             "UPDATE uploads SET state = 'superseded' \
              WHERE device = $1 AND channel = $2 AND round = $3 AND state = 'accepted' AND hash <> $4",
         )
-        .bind(device)
-        .bind(channel)
+        .bind(came.device)
+        .bind(came.channel)
         .bind(round)
-        .bind(hash)
+        .bind(came.hash)
         .execute(&mut *transaction)
         .await?;
         let accepted = sqlx::query(
-            "UPDATE uploads SET state = 'accepted', received = length, round = $1, weight = $2, changed_ms = $3 \
-             WHERE device = $4 AND hash = $5 AND state = 'receiving' \
-             AND EXISTS (SELECT 1 FROM devices WHERE key = $4 AND revoked_ms = 0)",
+            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms) \
+             SELECT key, $2, $3, $4, $4, 'accepted', $5, $6, $7 FROM devices WHERE key = $1 AND revoked_ms = 0 \
+             ON CONFLICT (device, hash) DO UPDATE SET state = 'accepted', received = excluded.received, \
+             round = excluded.round, weight = excluded.weight, changed_ms = excluded.changed_ms \
+             WHERE uploads.state = 'receiving' AND uploads.channel = excluded.channel",
         )
+        .bind(came.device)
+        .bind(came.hash)
+        .bind(came.channel)
+        .bind(came.length)
         .bind(round)
         .bind(weight)
-        .bind(now_ms)
-        .bind(device)
-        .bind(hash)
+        .bind(came.at_ms)
         .execute(&mut *transaction)
         .await?;
         let counts = open.rows_affected() == 1 && accepted.rows_affected() == 1;
         if counts {
+            super::insert_line(&mut transaction, line, id).await?;
             transaction.commit().await?;
         }
         Ok(counts)
