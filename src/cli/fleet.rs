@@ -1,9 +1,9 @@
 //! The command line of `edgetune-fleet`: the same habits, another program.
 
-use super::commands::{serve, simulate};
+use super::commands::{serve, shell, simulate};
 use super::print::Printer;
 use super::{Done, log_to_stderr, stop};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Collects adapters of edgetune devices, combines them and rolls them out.
@@ -29,6 +29,14 @@ enum Command {
     /// The OpenAPI document of the server's interface
     #[command(after_help = "Example:\n  edgetune-fleet openapi > openapi.json")]
     Openapi,
+    #[command(
+        after_help = "Example:\n  edgetune-fleet completions bash > ~/.local/share/bash-completion/completions/edgetune-fleet"
+    )]
+    Completions(shell::Completions),
+    #[command(
+        after_help = "Examples:\n  edgetune-fleet man | man -l -\n  edgetune-fleet man --out ~/.local/share/man/man1"
+    )]
+    Man(shell::Man),
 }
 
 /// Runs the command named in the process's arguments.
@@ -43,6 +51,8 @@ pub fn main() -> ExitCode {
             printer.raw(crate::fleet::openapi().as_bytes());
             Ok(Done::Fully)
         }
+        Command::Completions(args) => shell::completions(&args, Cli::command(), &printer),
+        Command::Man(args) => shell::man(&args, Cli::command(), &printer),
     };
     match done {
         Ok(Done::Fully) => ExitCode::SUCCESS,

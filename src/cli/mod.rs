@@ -35,7 +35,7 @@ mod summary;
 
 use crate::{mapped, priority};
 use args::Global;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use print::Printer;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -144,7 +144,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
-        Command::Completions(args) => commands::shell::completions(&args, printer),
-        Command::Man(args) => commands::shell::man(&args, printer),
+        Command::Completions(args) => commands::shell::completions(&args, Cli::command(), printer),
+        Command::Man(args) => commands::shell::man(&args, Cli::command(), printer),
     }
 }

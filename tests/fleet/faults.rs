@@ -1,7 +1,7 @@
 //! Faults by chance: servers that are killed, lines that are cut anywhere, requests that come twice or too early, while deltas come in
 //! and while a round is combined. What was acknowledged counts, once, whatever happens.
 //!
-//! `EDGETUNE_FAULTS=500` makes as many, in place of a few.
+//! `EDGETUNE_FAULTS=500` makes as many, in place of a few; run by itself beside `tests/fleet/services`, it kills the database, too.
 
 use super::client::{Answer, Device, parsed, request};
 use super::proxy::{Proxy, Way};
@@ -63,6 +63,8 @@ enum Fault {
     Cut(Way, usize),
     /// The server is killed after so many milliseconds.
     Kill(u64),
+    /// The database is.
+    KillDatabase(u64),
     /// It is sent twice at once, from two connections.
     Twice,
     /// Its bytes come before it is announced, and once more afterwards.
@@ -70,6 +72,9 @@ enum Fault {
 }
 
 fn any_fault(random: &mut fastrand::Rng) -> Fault {
+    if database_killer().is_some() && random.u8(0..12) == 0 {
+        return Fault::KillDatabase(random.u64(0..30));
+    }
     match random.u8(0..8) {
         0..=1 => Fault::Cut(Way::Up, random.usize(0..3000)),
         2 => Fault::Cut(Way::Down, random.usize(0..600)),
@@ -77,6 +82,16 @@ fn any_fault(random: &mut fastrand::Rng) -> Fault {
         5..=6 => Fault::Twice,
         _ => Fault::Early,
     }
+}
+
+/// What kills the database and starts it again, where no other test needs it.
+fn database_killer() -> Option<std::ffi::OsString> {
+    std::env::var_os("EDGETUNE_FAULTS").and_then(|_| std::env::var_os("EDGETUNE_FLEET_KILL_DATABASE"))
+}
+
+fn kill_database() {
+    let killed = std::process::Command::new(database_killer().unwrap()).status().unwrap();
+    assert!(killed.success(), "the database does not start again");
 }
 
 /// Sends a delta while something goes wrong; whether it was acknowledged.
@@ -103,6 +118,12 @@ fn pushed_through(
             proxy.lead_to(Some(server.port()));
             done
         }
+        Fault::KillDatabase(after_ms) => std::thread::scope(|scope| {
+            let sending = scope.spawn(|| pushed(device, channel, delta));
+            std::thread::sleep(Duration::from_millis(after_ms));
+            kill_database();
+            sending.join().unwrap()
+        }),
         Fault::Twice => {
             let mut other =
                 Device { times: device.times, fleet: device.fleet.clone(), ..Device::new(&device.address, 0) };
@@ -145,7 +166,7 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
     let mut devices: Vec<Device> = (0..DEVICES).map(|seed| server.device(seed as u8 + 2)).collect();
     devices.iter_mut().for_each(|device| device.address = format!("127.0.0.1:{}", proxy.port));
     let mut random = fastrand::Rng::with_seed(5);
-    let (mut faults, mut kills, mut round, mut lost_answers) = (0, 0, 1, 0);
+    let (mut faults, mut kills, mut database_kills, mut round, mut lost_answers) = (0, 0, 0, 1, 0);
     while faults < wanted {
         let (mut told, mut begun) = (0u32, 0u32);
         for (number, device) in devices.iter_mut().enumerate() {
@@ -158,6 +179,7 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
                 proxy.cut_after(Way::Up, usize::MAX);
                 proxy.lead_to(Some(server.port()));
                 (faults, kills) = (faults + 1, kills + u32::from(matches!(fault, Fault::Kill(_))));
+                database_kills += u32::from(matches!(fault, Fault::KillDatabase(_)));
                 begun |= 1 << number;
                 told |= u32::from(done) << number;
                 lost_answers += u32::from(!done);
@@ -175,6 +197,10 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
             server.kill_and_restart();
             proxy.lead_to(Some(server.port()));
             (faults, kills) = (faults + 1, kills + 1);
+        } else if database_killer().is_some() && random.bool() {
+            std::thread::sleep(Duration::from_millis(random.u64(0..40)));
+            kill_database();
+            (faults, database_kills) = (faults + 1, database_kills + 1);
         }
         let row = server.until(&channel, |row| row["round"] == round + 1 && row["rollout"] == "done");
         assert!(row["problem"].is_null(), "{row}");
@@ -186,7 +212,7 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
         round += 1;
     }
     println!(
-        "{faults} faults, {kills} of them kills, {lost_answers} pushes without an answer, in {} rounds",
+        "{faults} faults, {kills} of them kills of the server and {database_kills} of the database, {lost_answers} pushes without an answer, in {} rounds",
         round - 1
     );
 }

@@ -7,6 +7,7 @@ mod circle;
 mod client;
 mod dashboard;
 mod faults;
+mod help;
 mod member;
 mod patience;
 mod proxy;

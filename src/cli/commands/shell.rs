@@ -1,9 +1,8 @@
-//! `edgetune completions` and `edgetune man`: what a package installs beside the program.
+//! `completions` and `man` of both programs: what a package installs beside them.
 
+use crate::cli::Done;
 use crate::cli::print::Printer;
-use crate::cli::{Cli, Done};
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -24,21 +23,22 @@ pub struct Man {
     out: Option<PathBuf>,
 }
 
-pub fn completions(args: &Completions, printer: &Printer) -> Result<Done> {
+pub fn completions(args: &Completions, mut program: clap::Command, printer: &Printer) -> Result<Done> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "edgetune", &mut script);
+    let name = program.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut program, name, &mut script);
     printer.raw(&script);
     Ok(Done::Fully)
 }
 
-pub fn man(args: &Man, printer: &Printer) -> Result<Done> {
+pub fn man(args: &Man, program: clap::Command, printer: &Printer) -> Result<Done> {
     match &args.out {
-        Some(folder) => clap_mangen::generate_to(Cli::command(), folder).with_context(|| {
+        Some(folder) => clap_mangen::generate_to(program, folder).with_context(|| {
             format!("--out {}: cannot write the pages; name a folder that exists and is writable", folder.display())
         })?,
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            clap_mangen::Man::new(program).render(&mut page)?;
             printer.raw(&page);
         }
     }

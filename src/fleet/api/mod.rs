@@ -21,7 +21,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 pub(super) use operator::TOKEN_MS;
-use problem::Problem;
+use problem::{Problem, Refused};
 use std::sync::Arc;
 use std::time::Instant;
 use utoipa::OpenApi;

@@ -2,13 +2,13 @@
 
 use super::asked::Operator;
 use super::uploads::hash;
-use super::{Answer, Problem, Shared};
+use super::{Answer, Problem, Refused, Shared};
 use crate::delta::{self, Delta};
 use crate::fleet::db::{Channel, NewRelease};
 use crate::fleet::rollout::Stages;
 use crate::fleet::store::adapter_key;
 use crate::fleet::{Combining, Fleet, Known, rollouts};
-use crate::sync::wire::{self, Hex, is_name};
+use crate::sync::wire::{Hex, is_name};
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::QueryRejection;
@@ -121,7 +121,7 @@ fn tolerated() -> f64 {
 }
 
 /// Make a one-time token for a device
-#[utoipa::path(post, path = "/v1/admin/tokens", responses((status = 200, body = Token), (status = 401, body = wire::Problem)))]
+#[utoipa::path(post, path = "/v1/admin/tokens", responses((status = 200, body = Token), Refused))]
 pub(super) async fn add_token(State(fleet): Shared, _: Operator) -> Answer<Json<Token>> {
     let token = fleet.random_name()?;
     let now_ms = fleet.now_ms();
@@ -132,7 +132,7 @@ pub(super) async fn add_token(State(fleet): Shared, _: Operator) -> Answer<Json<
 }
 
 /// The devices, a thousand at a time
-#[utoipa::path(get, path = "/v1/admin/devices", params(Behind), responses((status = 200, body = Vec<DeviceRow>)))]
+#[utoipa::path(get, path = "/v1/admin/devices", params(Behind), responses((status = 200, body = Vec<DeviceRow>), Refused))]
 pub(super) async fn devices(
     State(fleet): Shared,
     _: Operator,
@@ -156,7 +156,7 @@ fn without_nul(text: String) -> Answer<String> {
 
 /// Shut a device out
 #[utoipa::path(delete, path = "/v1/admin/devices/{key}", params(("key" = String, Path)),
-    responses((status = 204), (status = 404, body = wire::Problem)))]
+    responses((status = 204), Refused))]
 pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Operator) -> Answer<StatusCode> {
     let key = hash(&text)?.to_string();
     if !fleet.db.revoke(&key, fleet.now_ms()).await? {
@@ -169,7 +169,7 @@ pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Op
 /// Make a channel, whose first release is the delta that is sent
 #[utoipa::path(post, path = "/v1/admin/channels/{name}", params(("name" = String, Path), NewChannel),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = ChannelRow), (status = 409, body = wire::Problem), (status = 422, body = wire::Problem)))]
+    responses((status = 200, body = ChannelRow), Refused))]
 pub(super) async fn add_channel(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -236,7 +236,7 @@ fn row(channel: Channel, deltas: usize) -> ChannelRow {
 }
 
 /// The channels
-#[utoipa::path(get, path = "/v1/admin/channels", responses((status = 200, body = Vec<ChannelRow>)))]
+#[utoipa::path(get, path = "/v1/admin/channels", responses((status = 200, body = Vec<ChannelRow>), Refused))]
 pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<ChannelRow>>> {
     let mut rows = Vec::new();
     for channel in fleet.db.channels().await? {
@@ -248,7 +248,7 @@ pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<V
 
 /// Close a channel's round: its deltas are combined and released
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/close", params(("name" = String, Path)),
-    responses((status = 202), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem)))]
+    responses((status = 202), Refused))]
 pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, _: Operator) -> Answer<StatusCode> {
     let none = || Problem::not_found("this channel");
     let name = Some(name).filter(|name| is_name(name)).ok_or_else(none)?;
@@ -261,7 +261,7 @@ pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, 
 }
 
 /// The last lines of the audit log
-#[utoipa::path(get, path = "/v1/admin/audit", responses((status = 200, body = Vec<AuditRow>)))]
+#[utoipa::path(get, path = "/v1/admin/audit", responses((status = 200, body = Vec<AuditRow>), Refused))]
 pub(super) async fn audit(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<AuditRow>>> {
     let lines = fleet.db.audited(ROWS).await?.into_iter().map(|line| AuditRow {
         at_ms: line.at_ms,

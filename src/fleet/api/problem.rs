@@ -7,6 +7,17 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::fmt::Display;
 use std::time::Duration;
+use utoipa::IntoResponses;
+
+/// How every operation may end, in the interface's document.
+#[derive(IntoResponses)]
+#[response(
+    status = "default",
+    description = "What is wrong, and what to do",
+    content_type = "application/problem+json"
+)]
+#[allow(dead_code)] // It is only described.
+pub(super) struct Refused(wire::Problem);
 
 /// Why a request comes to nothing.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use super::asked::Device;
 use super::uploads::{JSON_BYTES_MAX, hash, json};
-use super::{Answer, Problem, Shared};
+use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::rollouts;
 use crate::fleet::store::adapter_key;
-use crate::sync::wire::{self, Hex, Release, Report, Verdict, is_name};
+use crate::sync::wire::{Hex, Release, Report, Verdict, is_name};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 /// The release of a channel that this device is to use
 #[utoipa::path(get, path = "/v1/releases/{channel}", params(("channel" = String, Path)),
-    responses((status = 200, body = Release), (status = 304), (status = 404, body = wire::Problem)))]
+    responses((status = 200, body = Release), (status = 304), Refused))]
 pub(super) async fn current(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -54,7 +54,7 @@ pub(super) async fn current(
 
 /// The bytes of an adapter that is or was released
 #[utoipa::path(get, path = "/v1/adapters/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 206), (status = 416, body = wire::Problem)))]
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206), Refused))]
 pub(super) async fn adapter(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -98,7 +98,7 @@ fn range_of(range: &str, length: usize) -> Option<(usize, usize)> {
 
 /// What became of a release on a device
 #[utoipa::path(post, path = "/v1/reports", request_body = Report,
-    responses((status = 204), (status = 400, body = wire::Problem)))]
+    responses((status = 204), Refused))]
 pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JSON_BYTES_MAX>) -> Answer<StatusCode> {
     let Report { channel, version, verdict, accuracy } = json(&body)?;
     let is_part = |value: &f32| (0.0..=1.0).contains(value);

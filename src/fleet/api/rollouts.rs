@@ -2,11 +2,11 @@
 
 use super::asked::Operator;
 use super::operator::sent;
-use super::{Answer, Problem, Shared};
+use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::Fleet;
 use crate::fleet::db::Channel;
 use crate::fleet::rollouts::{self, Act, Steered};
-use crate::sync::wire::{self, is_name};
+use crate::sync::wire::is_name;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -74,7 +74,7 @@ pub(super) enum Action {
 pub(super) struct Wanted {
     /// What is to be done.
     #[serde(rename = "do")]
-    #[param(rename = "do")]
+    #[param(rename = "do", inline)]
     action: Action,
     /// For `rollback`.
     version: Option<i64>,
@@ -93,7 +93,7 @@ fn changed() -> Problem {
 /// Publish a delta as a channel's next release, which is rolled out
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/release", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 202), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem), (status = 422, body = wire::Problem)))]
+    responses((status = 202), Refused))]
 pub(super) async fn publish(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -115,7 +115,7 @@ pub(super) async fn publish(
 
 /// The last releases of a channel, newest first, and how far the newest is
 #[utoipa::path(get, path = "/v1/admin/channels/{name}/releases", params(("name" = String, Path)),
-    responses((status = 200, body = Vec<ReleaseRow>), (status = 404, body = wire::Problem)))]
+    responses((status = 200, body = Vec<ReleaseRow>), Refused))]
 pub(super) async fn releases(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -151,7 +151,7 @@ pub(super) async fn releases(
 
 /// Pause, resume, advance or roll back what is rolled out; pin a channel
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/rollout", params(("name" = String, Path), Wanted),
-    responses((status = 204), (status = 404, body = wire::Problem), (status = 409, body = wire::Problem)))]
+    responses((status = 204), Refused))]
 pub(super) async fn steer(
     State(fleet): Shared,
     Path(name): Path<String>,

@@ -1,7 +1,7 @@
 //! How devices come in, and their deltas after them.
 
 use super::asked::{Device, Peer, Stranger};
-use super::{Answer, Problem, Shared};
+use super::{Answer, Problem, Refused, Shared};
 use crate::aggregate::Current;
 use crate::fleet::db::{Came, Channel, Enrolment};
 use crate::fleet::store::chunk_key;
@@ -36,7 +36,7 @@ pub(super) fn hash(text: &str) -> Answer<Hex<32>> {
 
 /// Enrol a device
 #[utoipa::path(post, path = "/v1/enrol", request_body = Enrol,
-    responses((status = 200, body = Enrolled), (status = 401, body = wire::Problem)))]
+    responses((status = 200, body = Enrolled), Refused))]
 pub(super) async fn enrol(
     State(fleet): Shared,
     Peer(address): Peer,
@@ -65,7 +65,7 @@ pub(super) async fn enrol(
 
 /// Begin to send a delta, or learn how far it is
 #[utoipa::path(post, path = "/v1/uploads", request_body = wire::Upload,
-    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+    responses((status = 200, body = UploadState), Refused))]
 pub(super) async fn begin(
     State(fleet): Shared,
     Device { key, body }: Device<JSON_BYTES_MAX>,
@@ -105,7 +105,7 @@ async fn make_room(fleet: &Fleet, device: &str) -> Answer<()> {
 
 /// How far an upload is
 #[utoipa::path(get, path = "/v1/uploads/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, body = UploadState), (status = 404, body = wire::Problem)))]
+    responses((status = 200, body = UploadState), Refused))]
 pub(super) async fn state(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -136,7 +136,7 @@ async fn channel_of(fleet: &Fleet, name: &str) -> Answer<Channel> {
 /// Send the next chunk of a delta; with the last one it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}/{offset}", params(("hash" = String, Path), ("offset" = u64, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+    responses((status = 200, body = UploadState), Refused))]
 pub(super) async fn chunk(
     State(fleet): Shared,
     Path((text, offset)): Path<(String, String)>,
@@ -179,7 +179,7 @@ pub(super) struct Whole {
 /// Send all of a delta that is no longer than a chunk, without announcing it; it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}", params(("hash" = String, Path), Whole),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), (status = 422, body = wire::Problem)))]
+    responses((status = 200, body = UploadState), Refused))]
 pub(super) async fn whole(
     State(fleet): Shared,
     Path(text): Path<String>,

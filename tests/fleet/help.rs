@@ -1,0 +1,54 @@
+//! What `edgetune-fleet` says of itself.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Every command, with the file that holds its help.
+const COMMANDS: &[(&str, &str)] = &[
+    ("", "edgetune-fleet"),
+    ("serve", "serve"),
+    ("simulate", "simulate"),
+    ("openapi", "openapi"),
+    ("completions", "completions"),
+    ("man", "man"),
+];
+
+fn said(arguments: &[&str]) -> String {
+    let program = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet")).args(arguments).env("COLUMNS", "100").output();
+    let program = program.unwrap();
+    assert!(program.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&program.stderr));
+    String::from_utf8(program.stdout).unwrap()
+}
+
+/// `UPDATE=1 cargo test --features fleet --test fleet help_is` writes the files anew.
+#[test]
+fn help_is_what_the_files_say_and_has_an_example() {
+    for (command, file) in COMMANDS {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let help = said(&arguments);
+        assert!(help.contains("Example"), "{command}: no example");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fleet/help").join(file).with_extension("txt");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &help).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(help, expected, "`edgetune-fleet {command} --help` changed; if that is meant: UPDATE=1");
+    }
+    let listed = said(&["--help"]);
+    let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for line in listed.filter(|line| !line.starts_with("   ")) {
+        let command = line.split_whitespace().next().unwrap();
+        assert!(command == "help" || COMMANDS.iter().any(|(known, _)| *known == command), "{command}");
+    }
+}
+
+/// A manual page for each command, and completions that know them.
+#[test]
+fn manual_and_completions_are_of_this_program() {
+    let folder = tempfile::tempdir().unwrap();
+    said(&["man", "--out", folder.path().to_str().unwrap()]);
+    let serve = std::fs::read_to_string(folder.path().join("edgetune-fleet-serve.1")).unwrap();
+    assert!(serve.contains("insecure"), "{serve}");
+    let bash = said(&["completions", "bash"]);
+    assert!(bash.contains("edgetune-fleet") && bash.contains("simulate"), "{bash}");
+}
