@@ -4,17 +4,26 @@
 //! of a path. What was put is on the disk (or in the store) when `put` comes back.
 
 use axum::body::Bytes;
+use axum::http::Method;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, parse_url_opts};
+use object_store::signer::Signer;
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A folder or a bucket.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     root: Path,
+    /// Signs addresses that others may fetch from, for a time.
+    direct: Option<Arc<AmazonS3>>,
 }
+
+/// How long an address of a body holds: long enough to fetch the largest over a slow line.
+const ADDRESS_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// What the store said.
 #[derive(Debug, thiserror::Error)]
@@ -37,18 +46,34 @@ impl Store {
     /// No such folder.
     pub fn folder(folder: &std::path::Path) -> Result<Self> {
         let inner = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true).with_fsync(true);
-        Ok(Self { inner: Arc::new(inner), root: Path::default() })
+        Ok(Self { inner: Arc::new(inner), root: Path::default(), direct: None })
     }
 
-    /// `s3://BUCKET/PREFIX`, with options such as `aws_access_key_id`, `aws_endpoint` and `aws_region`.
+    /// `s3://BUCKET/PREFIX`, with options such as `aws_access_key_id`, `aws_endpoint` and `aws_region`; what is no option of S3 is passed
+    /// over. `is_direct`: [`Store::address`] gives addresses.
     ///
     /// # Errors
     /// A URL or an option that is none.
-    pub fn at(url: &str, options: &[(String, String)]) -> Result<Self> {
+    pub fn at(url: &str, options: &[(String, String)], is_direct: bool) -> Result<Self> {
         super::tls::choose_cryptography();
-        let url = url.parse().map_err(|error| Error(format!("`{url}` is no URL: {error}")))?;
-        let (inner, root) = parse_url_opts(&url, options.iter().map(|(name, value)| (name, value.clone())))?;
-        Ok(Self { inner: Arc::from(inner), root })
+        let parsed = url.parse().map_err(|error| Error(format!("`{url}` is no URL: {error}")))?;
+        let (scheme, root) = ObjectStoreScheme::parse(&parsed).map_err(object_store::Error::from)?;
+        if !matches!(scheme, ObjectStoreScheme::AmazonS3) {
+            return Err(Error(format!("`{url}` is no address of S3; give s3://BUCKET/PREFIX")));
+        }
+        let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
+        let builder = AmazonS3Builder::new().with_url(url);
+        let s3 = Arc::new(known.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?);
+        Ok(Self { direct: is_direct.then(|| s3.clone()), inner: s3, root })
+    }
+
+    /// Where the bytes under a key can be fetched for a time, by whoever has the address; none where they come from here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn address(&self, key: &str) -> Result<Option<String>> {
+        let Some(direct) = &self.direct else { return Ok(None) };
+        Ok(Some(direct.signed_url(Method::GET, &self.path(key), ADDRESS_LIFE).await?.into()))
     }
 
     fn path(&self, key: &str) -> Path {

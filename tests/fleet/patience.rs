@@ -121,6 +121,87 @@ fn a_release_that_was_held_back_is_not_believed() {
     assert!(error.contains("photos") && error.contains("holding newer ones back"), "{error}");
 }
 
+/// A body may lie elsewhere: it is fetched from there without a word of who asks, and believed if it is the right one.
+#[test]
+fn an_adapter_may_lie_elsewhere() {
+    let adapter = plain_delta(5, 1, &KeyPair::from_secret(&[4; 32]));
+    let release = |length: usize| Release {
+        channel: "photos".into(),
+        version: 1,
+        base: Hex(BASE),
+        adapter: Hex(blake3::hash(&adapter).into()),
+        length: length as u64,
+        round: None,
+        expires_ms: clock_ms() + 60_000,
+        signature: Hex([0; 64]),
+    };
+    let (device, fleet) = (KeyPair::from_secret(&[3; 32]), KeyPair::from_secret(&[4; 32]));
+    let [key, release_key] = [&device, &fleet].map(|key| Hex(key.public()));
+    let enrolled = Enrolled { fleet: "f".into(), key, release_key, time_ms: clock_ms() };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("http://{}/bucket/key?signature=1", listener.local_addr().unwrap());
+    let stored = adapter.clone();
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", stored.len());
+        stream.write_all(&[head.as_bytes(), &stored].concat()).unwrap();
+        String::from_utf8(request).unwrap().to_lowercase()
+    });
+    let url = scripted(vec![
+        answer(200, "", &serde_json::to_string(&enrolled).unwrap()),
+        answer(200, "", &serde_json::to_string(&release(adapter.len()).signed(&fleet)).unwrap()),
+        answer(307, &format!("location: {store}\r\n"), ""),
+    ]);
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::open(place.path()).unwrap();
+    let sleep = |time| panic!("waited {time:?}");
+    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
+    client::enrol(&folder, invitation(&url, "t"), &|| Ok([3; 32]), outside).unwrap();
+    let mut client = Client::of(&folder, outside).unwrap();
+    let pulled = client::pull(&mut client, &folder, "photos").unwrap();
+    assert_eq!(std::fs::read(pulled.path).unwrap(), adapter);
+    let asked = asked.join().unwrap();
+    assert!(asked.starts_with("get /bucket/key?signature=1 ") && !asked.contains("authorization"), "{asked}");
+}
+
+/// With an S3 store devices can fetch adapters from it themselves.
+#[test]
+fn an_adapter_comes_from_the_store_itself() {
+    let Some(store) = std::env::var("AWS_ENDPOINT").ok() else {
+        let alone = std::process::Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
+            .args(["serve", "--store-direct"])
+            .output()
+            .unwrap();
+        assert_eq!(alone.status.code(), Some(2), "a folder has no addresses");
+        return;
+    };
+    let server = Server::with(&["--insecure-http", "--store-direct"]);
+    let (channel, mut device) = (server.channel("mean"), server.device(2));
+    let release: Release = device.ask("GET", &format!("/v1/releases/{channel}"), b"").json();
+    let told = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"");
+    let place = told.header("location").unwrap_or_default();
+    assert!(told.status == 307 && told.body.is_empty() && place.starts_with(&store), "{told:?}");
+    let unknown = device.ask("GET", &format!("/v1/adapters/{}", "0".repeat(64)), b"");
+    assert_eq!(unknown.problem(), (404, "not-found".into()));
+
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::open(folder.path()).unwrap();
+    let sleep = |time| panic!("waited {time:?}");
+    let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
+    let url = format!("http://{}", server.address);
+    client::enrol(&folder, invitation(&url, &server.token()), &secret, outside).unwrap();
+    let mut client = Client::of(&folder, outside).unwrap();
+    let pulled = client::pull(&mut client, &folder, &channel).unwrap();
+    let bytes = std::fs::read(pulled.path).unwrap();
+    assert_eq!((Hex(blake3::hash(&bytes).into()), bytes.len() as u64), (release.adapter, release.length));
+}
+
 /// A device that woke up in 1970, and one that lives in 2100: both come in and deliver without waiting.
 #[test]
 fn a_wrong_clock_is_put_right_by_the_server() {

@@ -36,6 +36,9 @@ pub struct Args {
     /// Where deltas lie, `s3://BUCKET/PREFIX` [default: DIR/deltas]
     #[arg(long, value_name = "URL", env = "EDGETUNE_FLEET_STORE")]
     store: Option<String>,
+    /// Devices fetch adapters from the S3 store themselves, by signed addresses that hold for 15 minutes; they must reach its endpoint
+    #[arg(long, requires = "store")]
+    store_direct: bool,
     /// Certificate chain in PEM, with --tls-key [default: DIR/tls.crt, made on the first start]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -85,7 +88,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let settings = Settings {
         folder: folder.clone(),
         database: args.database.clone().unwrap_or_else(own),
-        store: store(args.store.as_deref(), &deltas)?,
+        store: store(args, &deltas)?,
         identity: identity(args)?,
         limits,
         clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)),
@@ -103,11 +106,11 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     Ok(Done::Fully)
 }
 
-fn store(url: Option<&str>, deltas: &Path) -> Result<Store> {
-    let Some(url) = url else { return Ok(Store::folder(deltas)?) };
+fn store(args: &Args, deltas: &Path) -> Result<Store> {
+    let Some(url) = &args.store else { return Ok(Store::folder(deltas)?) };
     let options: Vec<(String, String)> =
         std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.to_lowercase(), v)).collect();
-    Ok(Store::at(url, &options)?)
+    Ok(Store::at(url, &options, args.store_direct)?)
 }
 
 fn identity(args: &Args) -> Result<Option<Identity>> {

@@ -54,7 +54,7 @@ pub(super) async fn current(
 
 /// The bytes of an adapter that is or was released
 #[utoipa::path(get, path = "/v1/adapters/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 206), Refused))]
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206), (status = 307), Refused))]
 pub(super) async fn adapter(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -64,8 +64,13 @@ pub(super) async fn adapter(
     let hash = hash(&text)?.to_string();
     let none = || Problem::not_found("this hash; ask for the channel's release");
     fleet.db.released(&hash).await?.ok_or_else(none)?;
+    let key = adapter_key(&hash);
+    if let Some(address) = fleet.store.address(&key).await? {
+        let told = [(header::LOCATION, address), (header::CACHE_CONTROL, "no-store".to_owned())];
+        return Ok((StatusCode::TEMPORARY_REDIRECT, told).into_response());
+    }
     let _room = fleet.room.acquire().await.ok();
-    let bytes = fleet.store.get(&adapter_key(&hash)).await?.ok_or_else(none)?;
+    let bytes = fleet.store.get(&key).await?.ok_or_else(none)?;
     let common = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),

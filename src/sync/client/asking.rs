@@ -133,6 +133,11 @@ impl<'a> Client<'a> {
             let (status, wait) = (answer.status(), retry_after(&answer));
             match status {
                 200 | 204 | 206 | 304 => return Ok(answer),
+                // A body that lies elsewhere, at an address which is itself the permission to fetch it.
+                307 if method == "GET" => {
+                    let place = answer.header("location").unwrap_or_default().to_owned();
+                    return self.fetched(&place, request.headers);
+                }
                 300..400 => {
                     let place = answer.header("location").unwrap_or("elsewhere").to_owned();
                     return Err(self.odd(format!("the server has moved to `{place}`; enrol with that address")));
@@ -156,6 +161,21 @@ impl<'a> Client<'a> {
             });
         }
         Err(Error::Refused { status: 401, detail: "no time that this device tells counts; set its clock".into() })
+    }
+}
+
+impl Client<'_> {
+    fn fetched(&self, place: &str, headers: &[(&'static str, &str)]) -> Result<Answer, Error> {
+        let answer = self.line.fetch(place, headers)?;
+        match answer.status() {
+            200 | 206 => Ok(answer),
+            // An address that is too old is named anew by the next try.
+            status => Err(Error::Busy {
+                status,
+                detail: "the store does not give what the server has there".into(),
+                wait: None,
+            }),
+        }
     }
 }
 

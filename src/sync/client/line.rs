@@ -1,7 +1,7 @@
 //! The line to the server: one request, one answer, over TLS.
 //!
-//! Takes an address and whom to trust; gives status, headers and a body to read. It never follows a redirect (what was signed was
-//! signed for one address), never unpacks a body, and never speaks without TLS but to this machine itself.
+//! Takes an address and whom to trust; gives status, headers and a body to read. It never follows a redirect with a signature (what was
+//! signed was signed for one address), never unpacks a body, and never speaks without TLS but to this machine itself.
 
 use super::Error;
 use super::pace::Pace;
@@ -57,6 +57,8 @@ impl Answer {
 #[derive(Debug)]
 pub(super) struct Line {
     agent: ureq::Agent,
+    /// Speaks to the store that the server keeps its bodies in, which may be anybody's.
+    elsewhere: ureq::Agent,
     /// `https://HOST:PORT`.
     pub url: String,
 }
@@ -75,18 +77,29 @@ impl Line {
         if let Some(files) = client {
             tls = tls.client_cert(Some(client_certificate(files)?));
         }
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls.build())
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("edgetune/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .build();
-        Ok(Self { agent: config.into(), url })
+        Ok(Self { agent: agent(tls.build()), elsewhere: agent(TlsConfig::default()), url })
+    }
+
+    /// Fetches from an address that the server has named, without a signature. Trusted are who the server is trusted by, and the
+    /// public authorities: what comes is looked at afterwards, whoever has sent it.
+    pub fn fetch(&self, place: &str, headers: &[(&'static str, &str)]) -> Result<Answer, Error> {
+        let uri: Uri = place.parse().map_err(|_| Error::Address { url: place.into(), problem: "no address".into() })?;
+        let host = format!("{}://{}", uri.scheme_str().unwrap_or(""), uri.authority().map_or("", |host| host.as_str()));
+        let url = address(&host)?;
+        if url.starts_with("http:") && !self.url.starts_with("http:") {
+            let problem = "the server keeps its adapters where no TLS is spoken; ask an operator".into();
+            return Err(Error::Address { url, problem });
+        }
+        let send = |agent: &ureq::Agent| {
+            let request =
+                headers.iter().fold(http::Request::get(&uri), |request, (name, value)| request.header(*name, *value));
+            request.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+        };
+        let sent = send(&self.elsewhere).or_else(|error| match by_tls(&error) {
+            Some(_) => send(&self.agent),
+            None => Err(error),
+        });
+        sent.map(Answer).map_err(|error| explained(url, error))
     }
 
     /// Sends a request at a pace and waits for the head of its answer.
@@ -106,25 +119,43 @@ impl Line {
             let body = SendBody::from_reader(&mut body);
             builder.body(body).map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
         };
-        sent.map(Answer).map_err(|error| self.explained(error))
+        sent.map(Answer).map_err(|error| explained(self.url.clone(), error))
     }
+}
 
-    /// What it means that nothing came of a request.
-    fn explained(&self, error: ureq::Error) -> Error {
-        let url = self.url.clone();
-        let because = match &error {
-            ureq::Error::Rustls(error) => Some(error),
-            ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-            _ => None,
-        };
-        if let Some(problem) = because.and_then(remedy) {
-            return Error::Tls { url, problem };
-        }
-        match error {
-            ureq::Error::Io(error) => Error::Unreachable { url, problem: error.to_string() },
-            ureq::Error::HostNotFound => Error::Unreachable { url, problem: "no host of that name is known".into() },
-            error => Error::Unreachable { url, problem: error.to_string() },
-        }
+fn agent(tls: TlsConfig) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(concat!("edgetune/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(CONNECT))
+        .timeout_connect(Some(CONNECT))
+        .timeout_per_read(Some(SILENCE))
+        .timeout_per_write(Some(SILENCE))
+        .build()
+        .into()
+}
+
+/// What TLS has against it, where it was TLS.
+fn by_tls(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    }
+}
+
+/// What it means that nothing came of a request.
+fn explained(url: String, error: ureq::Error) -> Error {
+    if let Some(problem) = by_tls(&error).and_then(remedy) {
+        return Error::Tls { url, problem };
+    }
+    match error {
+        ureq::Error::Io(error) => Error::Unreachable { url, problem: error.to_string() },
+        ureq::Error::HostNotFound => Error::Unreachable { url, problem: "no host of that name is known".into() },
+        error => Error::Unreachable { url, problem: error.to_string() },
     }
 }
 
