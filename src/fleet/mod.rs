@@ -10,6 +10,7 @@ mod api;
 mod dashboard;
 pub mod db;
 mod limit;
+mod retention;
 pub mod rollout;
 mod rollouts;
 mod rounds;
@@ -87,6 +88,8 @@ pub struct Fleet {
     limiter: Limiter,
     /// Attempts to sign in, which are fewer.
     sign_ins: Limiter,
+    /// Refusals that the audit log has room for.
+    refusals: Limiter,
     /// Whether it speaks TLS itself.
     is_tls: bool,
     /// Deltas that are held in memory at once.
@@ -111,6 +114,8 @@ pub struct Limits {
     pub requests_per_s: f64,
     /// How long devices may believe what they are told of a release.
     pub release_life: Duration,
+    /// Rounds that deltas are kept for after their own.
+    pub keep_rounds: i64,
 }
 
 impl Default for Limits {
@@ -121,6 +126,7 @@ impl Default for Limits {
             staleness: Staleness::default(),
             requests_per_s: 200.0,
             release_life: WEEK,
+            keep_rounds: 1,
         }
     }
 }

@@ -121,7 +121,11 @@ pub async fn turn(fleet: &Fleet) -> Result<bool, Error> {
             fleet.db.reopen_round(&closing, &told).await?;
             fleet.audit("server", "round failed", &format!("{name}: {problem}")).await;
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            // Another replica may fare better; that this one's claim is over may be lost on the way, and then it ends by itself.
+            let _ = fleet.db.hold_round(&closing.claim, 0).await;
+            return Err(error);
+        }
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! From settings to a server that answers, and its end.
 
 use super::tls::{Identity, choose_cryptography, read_secret, write_secret};
-use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, rollouts, rounds};
+use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, retention, rollouts, rounds};
 use crate::delta::KeyPair;
 use crate::sync::wire::Hex;
 use axum::Router;
@@ -46,6 +46,11 @@ const BURST_S: f64 = 2.0;
 /// Attempts of an address to sign in: a second in the long run, and at once.
 const SIGN_INS_PER_S: f64 = 0.2;
 const SIGN_INS_AT_ONCE: f64 = 10.0;
+/// Refusals of an address that are written down: what anybody can make happen must not fill the disk.
+const REFUSALS_PER_S: f64 = 0.1;
+const REFUSALS_AT_ONCE: f64 = 200.0;
+/// How long a replica waits after it could not turn a round: twice as long each time.
+const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
 /// How often the flag that ends the server is looked at.
 const FLAG: Duration = Duration::from_millis(50);
@@ -106,6 +111,7 @@ impl Server {
             chance,
             limiter: super::limit::Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
             sign_ins: super::limit::Limiter::new(SIGN_INS_PER_S, SIGN_INS_AT_ONCE),
+            refusals: super::limit::Limiter::new(REFUSALS_PER_S, REFUSALS_AT_ONCE),
             is_tls: identity.is_some(),
             room: Semaphore::new(ROOM),
             limits,
@@ -171,19 +177,40 @@ async fn served(
     ended.map_err(Error::Socket)
 }
 
-/// Turns closed rounds and rollouts, for ever.
+/// Turns closed rounds and rollouts, and clears away what is over, for ever.
 async fn work(fleet: Arc<Fleet>) {
+    let (mut wait, mut swept_ms) = (LOOKED, i64::MIN);
     for look in 0u64.. {
         match rounds::turn(&fleet).await {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(error) => tracing::error!("a round: {error}"),
+            Ok(turned) => {
+                wait = LOOKED;
+                if turned {
+                    // Deltas may be needed no more.
+                    swept_ms = i64::MIN;
+                    continue;
+                }
+            }
+            Err(error) => {
+                wait = (wait * 2).min(TROUBLE_MAX);
+                tracing::error!("a round: {error}; once more in {} s", wait.as_secs());
+            }
         }
         if look.is_multiple_of(ROLLOUTS)
             && let Err(error) = rollouts::turn(&fleet).await
         {
             tracing::error!("a rollout: {error}");
         }
-        tokio::time::sleep(LOOKED).await;
+        let now_ms = fleet.now_ms();
+        if now_ms >= swept_ms.saturating_add(retention::LOOKED_MS) {
+            match retention::sweep(&fleet).await {
+                Ok(true) => {}
+                Ok(false) => swept_ms = now_ms,
+                Err(error) => {
+                    swept_ms = now_ms;
+                    tracing::error!("clearing away: {error}");
+                }
+            }
+        }
+        tokio::time::sleep(wait).await;
     }
 }

@@ -11,6 +11,7 @@ mod help;
 mod member;
 mod patience;
 mod proxy;
+mod retention;
 mod rollouts;
 mod rounds;
 mod server;

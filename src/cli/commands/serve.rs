@@ -63,6 +63,9 @@ pub struct Args {
     /// Days that devices may believe what they are told of a release; then somebody is holding newer words back
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
     release_life: u64,
+    /// Rounds that deltas are kept for after their own; then only the database knows of them
+    #[arg(long, value_name = "N", default_value_t = Limits::default().keep_rounds, value_parser = clap::value_parser!(i64).range(0..))]
+    keep_rounds: i64,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
@@ -83,6 +86,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         norm_max: args.norm_max,
         requests_per_s: args.requests_per_s,
         release_life: Duration::from_secs(args.release_life * 24 * 3600),
+        keep_rounds: args.keep_rounds,
         ..Limits::default()
     };
     let settings = Settings {

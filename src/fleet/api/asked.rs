@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The address that a request comes from.
 pub(in crate::fleet) struct Peer(pub IpAddr);
@@ -99,7 +100,10 @@ impl<T> Logged for Answer<T> {
             // The path is somebody's text; it is bounded, and shown as a text wherever it is shown.
             let path: String = parts.uri.path().chars().take(200).collect();
             let detail = format!("{} {path}: {}", parts.method, problem.detail());
-            fleet.audit(&address.to_string(), "refused", &detail).await;
+            match fleet.refusals.take(address, Instant::now()) {
+                Ok(()) => fleet.audit(&address.to_string(), "refused", &detail).await,
+                Err(_) => tracing::info!(who = %address, what = "refused", detail),
+            }
         }
         self
     }

@@ -6,7 +6,7 @@ use crate::aggregate::Current;
 use crate::fleet::db::{Came, Channel, Enrolment};
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
-use crate::fleet::{Counts, Fleet, VALUES_FACTOR};
+use crate::fleet::{Counts, Fleet, VALUES_FACTOR, retention};
 use crate::sync::wire::{self, CHUNK_BYTES, Enrol, Enrolled, Hex, UploadState, is_name};
 use axum::Json;
 use axum::body::Bytes;
@@ -93,12 +93,8 @@ pub(super) async fn begin(
 async fn make_room(fleet: &Fleet, device: &str) -> Answer<()> {
     let unfinished = fleet.db.receiving(device).await?;
     let beyond = (unfinished.len() + 1).saturating_sub(RECEIVING_MAX);
-    for (hash, received) in unfinished.into_iter().take(beyond) {
-        // In the database first: what is then left in the store is never read.
-        fleet.db.give_up(device, &hash).await?;
-        for offset in (0..received as u64).step_by(CHUNK_BYTES as usize) {
-            fleet.store.delete(&chunk_key(device, &hash, offset)).await?;
-        }
+    for upload in unfinished.into_iter().take(beyond) {
+        retention::give_up(fleet, &upload).await?;
     }
     Ok(())
 }

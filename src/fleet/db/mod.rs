@@ -18,7 +18,7 @@ pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
-pub use uploads::{Came, Counted, Upload};
+pub use uploads::{Bytes, Came, Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -32,10 +32,11 @@ const CONNECTIONS: u32 = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// All changes of the tables since the first, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "tables", include_str!("migrations/1.sql")),
     (2, "rollouts", include_str!("migrations/2.sql")),
     (3, "dashboard", include_str!("migrations/3.sql")),
+    (4, "retention", include_str!("migrations/4.sql")),
 ];
 
 /// What the database said.
@@ -129,6 +130,17 @@ impl Db {
     /// The database's.
     pub async fn audit(&self, line: &Audited, id: &str) -> Result<()> {
         insert_line(&mut *self.writer.acquire().await?, line, id).await
+    }
+
+    /// Forgets refusals from before a moment, so many at most. Whether there may be more. What was done stays for ever.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_refusals(&self, before_ms: i64, count: i64) -> Result<bool> {
+        let query = "DELETE FROM audit WHERE (at_ms, id) IN \
+                     (SELECT at_ms, id FROM audit WHERE what = 'refused' AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
+        let gone = sqlx::query(query).bind(before_ms).bind(count).execute(&self.writer).await?;
+        Ok(gone.rows_affected() == count as u64)
     }
 
     /// The last lines of the audit log, newest first.

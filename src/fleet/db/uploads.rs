@@ -31,6 +31,26 @@ pub struct Came<'a> {
     pub at_ms: i64,
 }
 
+/// Where an upload's bytes lie: under its device, its hash and each offset of a chunk below its length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bytes {
+    /// The device's key.
+    pub device: String,
+    /// BLAKE3 of the bytes.
+    pub hash: String,
+    /// Bytes in all, whether they have come or not.
+    pub length: i64,
+    /// When the upload last moved.
+    pub changed_ms: i64,
+}
+
+const BYTES: &str = "SELECT uploads.device, uploads.hash, uploads.length, uploads.changed_ms FROM uploads";
+
+fn bytes(row: &sqlx::any::AnyRow) -> Result<Bytes> {
+    let (device, hash) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Bytes { device, hash, length: row.try_get(2)?, changed_ms: row.try_get(3)? })
+}
+
 /// A delta that counts in a round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Counted {
@@ -89,25 +109,58 @@ impl Db {
         row.map(upload).transpose()
     }
 
-    /// Uploads of a device that are on their way, by hash and bytes that have come, the one that has rested longest first.
+    /// Uploads of a device that are on their way, the one that has rested longest first.
     ///
     /// # Errors
     /// The database's.
-    pub async fn receiving(&self, device: &str) -> Result<Vec<(String, i64)>> {
-        let query =
-            "SELECT hash, received FROM uploads WHERE device = $1 AND state = 'receiving' ORDER BY changed_ms, hash";
-        let rows = sqlx::query(query).bind(device).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    pub async fn receiving(&self, device: &str) -> Result<Vec<Bytes>> {
+        let query = format!("{BYTES} WHERE device = $1 AND state = 'receiving' ORDER BY changed_ms, hash");
+        let rows = sqlx::query(&query).bind(device).fetch_all(&self.pool).await?;
+        rows.iter().map(bytes).collect()
     }
 
-    /// An upload that is on its way is none any more; it may begin again.
+    /// Uploads on their way that have rested since before a moment, so many at most.
     ///
     /// # Errors
     /// The database's.
-    pub async fn give_up(&self, device: &str, hash: &str) -> Result<()> {
-        let query = "DELETE FROM uploads WHERE device = $1 AND hash = $2 AND state = 'receiving'";
+    pub async fn abandoned(&self, before_ms: i64, count: i64) -> Result<Vec<Bytes>> {
+        let query = format!("{BYTES} WHERE state = 'receiving' AND changed_ms < $1 ORDER BY changed_ms LIMIT $2");
+        let rows = sqlx::query(&query).bind(before_ms).bind(count).fetch_all(&self.pool).await?;
+        rows.iter().map(bytes).collect()
+    }
+
+    /// Deltas whose bytes are kept and needed no more: those of rounds that ended more than `rounds` rounds ago, and those that a newer
+    /// one of their device has taken the place of; so many at most.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn spent(&self, rounds: i64, count: i64) -> Result<Vec<Bytes>> {
+        let query = format!(
+            "{BYTES} JOIN channels ON channels.name = uploads.channel WHERE uploads.stored = 1 \
+             AND (uploads.state = 'superseded' OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
+        );
+        let rows = sqlx::query(&query).bind(rounds).bind(count).fetch_all(&self.pool).await?;
+        rows.iter().map(bytes).collect()
+    }
+
+    /// The bytes of a delta are not kept any more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn not_stored(&self, device: &str, hash: &str) -> Result<()> {
+        let query = "UPDATE uploads SET stored = 0 WHERE device = $1 AND hash = $2";
         sqlx::query(query).bind(device).bind(hash).execute(&self.writer).await?;
         Ok(())
+    }
+
+    /// An upload that is on its way, and has not moved, is none any more; it may begin again. Whether it was one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn give_up(&self, upload: &Bytes) -> Result<bool> {
+        let query = "DELETE FROM uploads WHERE device = $1 AND hash = $2 AND state = 'receiving' AND changed_ms = $3";
+        let query = sqlx::query(query).bind(&upload.device).bind(&upload.hash).bind(upload.changed_ms);
+        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 
     /// A chunk is stored: goes from `received` bytes to `to`. Whether it was the next one.
