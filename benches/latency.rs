@@ -169,15 +169,18 @@ fn main() -> Result<()> {
     agent.until("an end of the training", |agent| Ok(!agent.folder.path().join("state/run").exists()))?;
     let after = agent.predictions(&args, &photographs, false)?;
     let quantile = |times: &[f64], share: f64| times[((times.len() as f64 * share) as usize).min(times.len() - 1)];
+    let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
     for (name, times) in [("before", &before), ("training", &during), ("after", &after)] {
         println!(
-            "{name:9} {:4} predictions: p50 {:6.1} ms, p90 {:6.1} ms, p99 {:6.1} ms",
+            "{name:9} {:4} predictions: mean {:6.1} ms, p50 {:6.1} ms, p90 {:6.1} ms, p99 {:6.1} ms",
             times.len(),
+            mean(times),
             quantile(times, 0.5),
             quantile(times, 0.9),
             quantile(times, 0.99)
         );
     }
+    println!("mean: {:+.1} % while it trains", (mean(&during) / ((mean(&before) + mean(&after)) / 2.0) - 1.0) * 100.0);
     for share in [0.5, 0.9, 0.99] {
         let idle = (quantile(&before, share) + quantile(&after, share)) / 2.0;
         println!("p{:.0}: {:+.1} % while it trains", share * 100.0, (quantile(&during, share) / idle - 1.0) * 100.0);

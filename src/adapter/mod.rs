@@ -15,6 +15,7 @@ mod pooling;
 mod select;
 mod target;
 
+pub use attach::LORA_B;
 pub use head::{AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;

@@ -210,7 +210,9 @@ impl Federation<'_, '_> {
             Ok(())
         };
         let combined = combine(&weights, &mut read, Some(&reference), &options)?;
-        let adapter = Adapter::from_bytes(Path::new("(combined)"), &combined.bytes)?;
+        let mut adapter = Adapter::from_bytes(Path::new("(combined)"), &combined.bytes)?;
+        // What is combined says its whole scale in the factors; the bundle's has one of its own.
+        adapter.scale_as(self.world.bundle.method);
         let found = |name: &str| adapter.tensors.iter().find(|(known, _, _)| known == name);
         let parameters = self.world.bundle.parameters.iter().zip(start);
         Ok(parameters

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
-use crate::adapter::{AppendedHead, Change, Kind, Learned, Method};
+use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
@@ -310,6 +310,21 @@ impl Adapter {
 }
 
 impl Adapter {
+    /// The same change, with factors for another scale of `B A` (alpha / rank): what the scale says less, `B` says more. Nothing happens
+    /// where either has no factors.
+    pub fn scale_as(&mut self, method: Option<Method>) {
+        let Some((own, other)) =
+            self.method.zip(method).filter(|(own, other)| own.kind.low_rank() && other.kind.low_rank())
+        else {
+            return;
+        };
+        let factor = (own.scale() / other.scale()) as f32;
+        for tensor in self.tensors.iter_mut().filter(|(name, _, _)| name.ends_with(LORA_B)) {
+            tensor.2.iter_mut().for_each(|value| *value *= factor);
+        }
+        self.method = Some(other);
+    }
+
     /// The bundle that learns on from this adapter: `classes` are its own in their order, followed by new ones, of which only a
     /// head can have any. What is known is in the parameters' initial values; rows of new classes are zero.
     ///

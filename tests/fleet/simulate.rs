@@ -58,6 +58,19 @@ fn accuracy(found: &Value, name: &str, attacked: bool) -> f64 {
     outcome["rounds"].as_array().unwrap().last().unwrap()["accuracy"].as_f64().unwrap()
 }
 
+/// Of one device the exact mean is what it has sent, whatever the scale of its factors is called by.
+#[test]
+fn the_mean_of_one_is_that_one() {
+    let folder = place();
+    let recipe = folder.path().join("recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("rank = 4\n", "rank = 4\nalpha = 32.0\n")).unwrap();
+    let found = simulated(folder.path(), "--devices 1 --rounds 3 --rule mean");
+    let (exact, together) = (accuracy(&found, "mean (exact)", false), accuracy(&found, "together", false));
+    assert_eq!(accuracy(&found, "mean of factors", false), together);
+    assert!((exact - together).abs() <= 0.1, "exact {exact}, together {together}");
+}
+
 #[test]
 fn what_is_learned_together_is_worth_more_and_an_attack_costs_the_mean_more_than_the_median() {
     let folder = place();

@@ -3,12 +3,13 @@
 use super::LINES;
 use super::failure::Failure;
 use super::frame::{Part, button, cell, empty, page, pages, table};
-use super::visitor::{Acting, Fields, Visitor};
+use super::visitor::{Acting, Fields, Visitor, is_secure};
 use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
 use crate::fleet::Fleet;
 use crate::fleet::api::TOKEN_MS;
 use crate::fleet::db::{Device, Reported, Role, Seen};
 use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use axum::response::Html;
 use maud::{Markup, html};
 use std::sync::Arc;
@@ -100,11 +101,15 @@ fn enrolling(visitor: &Visitor) -> Markup {
 /// Makes a one-time token, and shows it this once.
 pub(super) async fn enrol(
     State(fleet): State<Arc<Fleet>>,
+    headers: HeaderMap,
     Acting { visitor, .. }: Acting,
 ) -> Result<Html<String>, Failure> {
     let (token, now_ms) = (fleet.random_name()?, fleet.now_ms());
     fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, now_ms + TOKEN_MS).await?;
     fleet.audit(&visitor.who, "token made", "").await;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("SERVER");
+    let (scheme, ca) = if is_secure(&fleet, &headers) { ("https", " --ca tls.crt") } else { ("http", "") };
+    let command = format!("edgetune fleet enroll {scheme}://{host} --token {token}{ca}");
     let content = html! {
         h1 { "A token for one device" }
         p {
@@ -113,10 +118,13 @@ pub(super) async fn enrol(
         }
         p { label for="made" { "Token" } }
         input.secret #made readonly value=(token);
-        p {
-            "The device proves its key and sends token and name to " code { "POST /v1/enrol" } " of this server, whose \
-             certificate it is given to trust (" code { "tls.crt" } " in the server's folder); "
-            a href="/openapi.json" { "the interface" } " says how."
+        p { "On the device:" }
+        pre { code { (command) } }
+        @if !ca.is_empty() {
+            p {
+                code { "tls.crt" } " is the certificate in the server's folder, for the device to trust; leave " code { "--ca" } " out where the \
+                 server's is from a public authority."
+            }
         }
         p { a href="/devices" { "Done" } }
     };

@@ -1,6 +1,7 @@
 //! What is shown where there is nothing to show, each with what to do next.
 
 use super::frame::bare;
+use super::sign_in;
 use crate::fleet::{Error, Fleet, db, store};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// Why a page comes to nothing.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody is signed in.
-    SignIn,
+    /// Nobody is signed in; where they were going, if they only wanted to look.
+    SignIn(Option<String>),
     /// Somebody is, who may not do this, or another page has asked for it.
     Forbidden(&'static str),
     /// There is no such thing.
@@ -35,7 +36,7 @@ impl Failure {
     /// Status, title, and what to do.
     fn told(&self) -> (StatusCode, &'static str, String) {
         match self {
-            Failure::SignIn => (StatusCode::SEE_OTHER, "Sign in", String::new()),
+            Failure::SignIn(_) => (StatusCode::SEE_OTHER, "Sign in", String::new()),
             Failure::Forbidden(detail) => (StatusCode::FORBIDDEN, "This is not for you", (*detail).into()),
             Failure::NotFound(what) => {
                 (StatusCode::NOT_FOUND, "There is no such page", format!("Nothing is known of {what}."))
@@ -88,8 +89,8 @@ impl From<store::Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        if let Failure::SignIn = self {
-            return Redirect::to("/sign-in").into_response();
+        if let Failure::SignIn(to) = self {
+            return Redirect::to(&sign_in::path(to.as_deref().unwrap_or("/"))).into_response();
         }
         let (status, title, detail) = self.told();
         let page = bare(

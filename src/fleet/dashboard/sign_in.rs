@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::frame::bare;
-use super::visitor::{FormToken, Posted, SESSION_MS, Visitor, cookie, cookie_of, form, is_secure};
+use super::visitor::{Fields, FormToken, Posted, SESSION_MS, Visitor, cookie, cookie_of, form, is_secure};
 use crate::fleet::Fleet;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,34 +16,61 @@ const FORM_S: i64 = 60 * 60;
 /// The cookie of the form, which nobody has a session for yet.
 const FORM: &str = "sign-in";
 
+/// Bytes of the path that somebody is led back to.
+const TO_BYTES_MAX: usize = 512;
+
+/// The path of the form, for somebody who was going to a page.
+pub(super) fn path(to: &str) -> String {
+    let query = || form_urlencoded::Serializer::new(String::new()).append_pair("to", to).finish();
+    if page_of_ours(to) == "/" { "/sign-in".into() } else { format!("/sign-in?{}", query()) }
+}
+
+/// The page of this server that a text names; the first one where it names none, or one of somebody else's (`//host`).
+fn page_of_ours(to: &str) -> &str {
+    let is_ours = to.len() <= TO_BYTES_MAX
+        && to.starts_with('/')
+        && !to.starts_with("//")
+        && to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_ours && !to.starts_with("/sign-") { to } else { "/" }
+}
+
 /// The form.
 pub(super) async fn show(
     State(fleet): State<Arc<Fleet>>,
     headers: HeaderMap,
+    query: Fields,
     visitor: Result<Visitor, Failure>,
 ) -> Result<Response, Failure> {
+    let to = page_of_ours(query.get("to"));
     if visitor.is_ok() {
-        return Ok(Redirect::to("/").into_response());
+        return Ok(Redirect::to(to).into_response());
     }
-    asked(&fleet, &headers, StatusCode::OK, None)
+    asked(&fleet, &headers, to, StatusCode::OK, None)
 }
 
-fn asked(fleet: &Fleet, headers: &HeaderMap, status: StatusCode, problem: Option<&str>) -> Result<Response, Failure> {
+fn asked(
+    fleet: &Fleet,
+    headers: &HeaderMap,
+    to: &str,
+    status: StatusCode,
+    problem: Option<&str>,
+) -> Result<Response, Failure> {
     let is_secure = is_secure(fleet, headers);
     let secret = match cookie_of(headers, FORM, is_secure) {
         Some(secret) => secret,
         None => fleet.random_name()?,
     };
-    let page = bare("Sign in", markup(&FormToken::of(&secret), problem)).into_string();
+    let page = bare("Sign in", markup(&FormToken::of(&secret), to, problem)).into_string();
     Ok((status, [(header::SET_COOKIE, cookie(FORM, &secret, FORM_S, is_secure))], Html(page)).into_response())
 }
 
-fn markup(token: &FormToken, problem: Option<&str>) -> Markup {
+fn markup(token: &FormToken, to: &str, problem: Option<&str>) -> Markup {
     html! {
         h1 { "Sign in" }
         @if let Some(problem) = problem { p.problem role="alert" id="problem" { (problem) } }
         form.stacked method="post" action="/sign-in" {
             (token.field())
+            input type="hidden" name="to" value=(to);
             label for="secret" { "Access token" }
             input #secret type="password" name="secret" required maxlength="200" autocomplete="current-password"
                 aria-describedby=[problem.map(|_| "problem")] aria-invalid=[problem.map(|_| "true")];
@@ -60,12 +87,12 @@ fn markup(token: &FormToken, problem: Option<&str>) -> Markup {
 pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> Result<Response, Failure> {
     let (headers, address, fields) = form(&fleet, request).await?;
     fleet.sign_ins.take(address, Instant::now()).map_err(Failure::TooMany)?;
-    let is_secure = is_secure(&fleet, &headers);
+    let (is_secure, to) = (is_secure(&fleet, &headers), page_of_ours(fields.get("to")));
     let opened = cookie_of(&headers, FORM, is_secure);
     if !opened.is_some_and(|secret| FormToken::of(&secret).is_in(&fields)) {
         fleet.audit(&address.to_string(), "sign-in refused", "the form is none of this server, or too old").await;
         let problem = "The form has lain open for too long, or the browser keeps no cookies. Try once more.";
-        return asked(&fleet, &headers, StatusCode::FORBIDDEN, Some(problem));
+        return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));
     }
     let hash = blake3::hash(fields.get("secret").trim().as_bytes());
     let access = match hash == fleet.operator {
@@ -75,7 +102,7 @@ pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> 
     let Some((access, who)) = access else {
         fleet.audit(&address.to_string(), "sign-in refused", "the token is none, or was revoked").await;
         let problem = "This token is none, or was revoked. Ask an operator for a new one.";
-        return asked(&fleet, &headers, StatusCode::FORBIDDEN, Some(problem));
+        return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));
     };
     // Twice 128 bits: whoever has it is whoever signed in.
     let secret = fleet.random_name()? + &fleet.random_name()?;
@@ -84,7 +111,7 @@ pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> 
     fleet.audit(&who, "signed in", &format!("from {address}")).await;
     let kept = cookie("session", &secret, SESSION_MS / 1000, is_secure);
     let dropped = cookie(FORM, "", 0, is_secure);
-    let mut response = Redirect::to("/").into_response();
+    let mut response = Redirect::to(to).into_response();
     for line in [kept, dropped] {
         let line = line.parse().map_err(|error| Failure::form(format!("the cookie: {error}")))?;
         response.headers_mut().append(header::SET_COOKIE, line);
@@ -102,4 +129,23 @@ pub(super) async fn end(
     fleet.audit(&visitor.who, "signed out", "").await;
     let dropped = cookie("session", "", 0, is_secure(&fleet, &headers));
     Ok(([(header::SET_COOKIE, dropped)], Redirect::to("/sign-in")).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_led_elsewhere() {
+        for ours in ["/", "/devices?from=3", "/channels/a%20b/compare?a=1&b=2"] {
+            assert_eq!(page_of_ours(ours), ours);
+        }
+        let long = format!("/{}", "a".repeat(TO_BYTES_MAX));
+        for others in ["", "//evil", "https://evil", "/\\evil", "/a\r\nset-cookie: b", "evil", "/sign-in", "/ä", &long]
+        {
+            assert_eq!(page_of_ours(others), "/");
+        }
+        assert_eq!(path("/"), "/sign-in");
+        assert_eq!(path("/audit?who=x&at=1"), "/sign-in?to=%2Faudit%3Fwho%3Dx%26at%3D1");
+    }
 }

@@ -136,9 +136,9 @@ pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// The secret of the session, and who it is.
 async fn visitor(fleet: &Fleet, headers: &HeaderMap) -> Result<Visitor, Failure> {
-    let secret = cookie_of(headers, "session", is_secure(fleet, headers)).ok_or(Failure::SignIn)?;
+    let secret = cookie_of(headers, "session", is_secure(fleet, headers)).ok_or(Failure::SignIn(None))?;
     let session = blake3::hash(secret.as_bytes()).to_string();
-    let known = fleet.db.session(&session, fleet.now_ms()).await?.ok_or(Failure::SignIn)?;
+    let known = fleet.db.session(&session, fleet.now_ms()).await?.ok_or(Failure::SignIn(None))?;
     let who = known.name.map_or("operator".into(), |name| format!("access {name}"));
     Ok(Visitor { who, role: known.role, session, token: FormToken::of(&secret) })
 }
@@ -159,7 +159,10 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
-        visitor(fleet, &parts.headers).await
+        visitor(fleet, &parts.headers).await.map_err(|failure| match failure {
+            Failure::SignIn(_) => Failure::SignIn(parts.uri.path_and_query().map(|to| to.as_str().to_owned())),
+            other => other,
+        })
     }
 }
 

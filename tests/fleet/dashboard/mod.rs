@@ -15,9 +15,11 @@ use std::collections::BTreeSet;
 fn nobody_sees_anything_without_signing_in() {
     let server = Server::start();
     let mut reader = Reader::new(&server.address);
-    for path in ["/", "/devices", "/devices/0", "/channels/x", "/channels/x/compare", "/audit", "/access"] {
+    assert_eq!(reader.get("/").header("location"), Some("/sign-in"));
+    for path in ["/devices", "/devices/0", "/channels/x", "/channels/x/compare?a=1", "/audit", "/access"] {
         let answer = reader.get(path);
-        assert_eq!((answer.status, answer.header("location")), (303, Some("/sign-in")), "{path}");
+        assert_eq!(answer.status, 303, "{path}");
+        assert!(answer.header("location").unwrap().starts_with("/sign-in?to=%2F"), "{path}");
     }
     let refused = reader.sign_in("guess");
     assert_eq!(refused.status, 403);
@@ -32,10 +34,27 @@ fn nobody_sees_anything_without_signing_in() {
         assert!(cookie.contains(flag), "{cookie}");
     }
     assert!(reader.get("/").text().contains("<h1>Overview</h1>"));
+    assert_eq!(reader.get("/sign-in?to=%2Faudit").header("location"), Some("/audit"), "who is in goes on");
     let (kept, signed_out) = (reader.cookies.clone(), reader.post("/sign-out", &[]));
     assert_eq!(signed_out.header("location"), Some("/sign-in"));
     reader.cookies = kept;
     assert_eq!(reader.get("/").status, 303, "the session is over, whoever kept its cookie");
+}
+
+/// Who was going somewhere comes there after signing in, and nowhere else.
+#[test]
+fn signing_in_leads_to_the_page_that_was_asked_for() {
+    let server = Server::start();
+    let mut reader = Reader::new(&server.address);
+    let asked = reader.get("/audit?who=operator").header("location").unwrap().to_owned();
+    let form = reader.get(&asked).text();
+    assert!(form.contains("name=\"to\" value=\"/audit?who=operator\""), "{form}");
+    let token = server.operator_token();
+    let answer = reader.post("/sign-in", &[("secret", &token), ("to", "/audit?who=operator")]);
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/audit?who=operator")));
+    let mut reader = Reader::new(&server.address);
+    let answer = reader.post("/sign-in", &[("secret", &token), ("to", "//evil.example")]);
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/")));
 }
 
 /// Sessions are in the database: they outlive the process, and replicas share them.
