@@ -65,10 +65,11 @@ fn the_mean_of_one_is_that_one() {
     let recipe = folder.path().join("recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
     fs::write(&recipe, text.replace("rank = 4\n", "rank = 4\nalpha = 32.0\n")).unwrap();
-    let found = simulated(folder.path(), "--devices 1 --rounds 3 --rule mean");
+    let found = simulated(folder.path(), "--devices 1 --rounds 1 --rule mean");
     let (exact, together) = (accuracy(&found, "mean (exact)", false), accuracy(&found, "together", false));
     assert_eq!(accuracy(&found, "mean of factors", false), together);
-    assert!((exact - together).abs() <= 0.1, "exact {exact}, together {together}");
+    // One of the photographs may come out otherwise, for the factors are others.
+    assert!((exact - together).abs() <= 0.02, "exact {exact}, together {together}");
 }
 
 #[test]
