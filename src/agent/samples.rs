@@ -2,7 +2,7 @@
 //!
 //! `SPOOL/<class>/<file>` becomes `STATE/samples/{train,held-out}/<class>/<BLAKE3>.<extension>`. The content's hash
 //! decides on which side a sample lies, so the same photograph never lies on both. A file that is not taken stays in
-//! the spool; one that will never be of use goes to `SPOOL/.refused`.
+//! the spool; one that will never be of use goes to `SPOOL/.refused`, where the last ones stay.
 
 use super::board::lock;
 use super::config::Samples;
@@ -10,6 +10,7 @@ use crate::data::{Limits, photograph};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -21,6 +22,9 @@ const NAME_DIGITS: usize = 32;
 const CLASS_BYTES_MAX: usize = 100;
 /// Classes that samples may have together: a client that makes up names must not fill the folder of a side.
 const CLASSES_MAX: usize = 10_000;
+/// Files that are kept of those that were refused, and their bytes.
+const REFUSED_MAX: usize = 1000;
+const REFUSED_BYTES_MAX: u64 = 64 << 20;
 /// Endings of files that are still being written.
 const UNFINISHED: [&str; 3] = ["tmp", "part", "partial"];
 
@@ -179,6 +183,9 @@ pub fn take_in(
     }
     for (file, _) in &found.refused {
         refuse(spool, file)?;
+    }
+    if !found.refused.is_empty() {
+        forget_refused(spool, REFUSED_MAX, REFUSED_BYTES_MAX)?;
     }
     Ok(found)
 }
@@ -370,6 +377,25 @@ fn refuse(spool: &Path, file: &Path) -> io::Result<()> {
     fs::rename(file, free.expect("some number is free")).map_err(|error| with(file, error))
 }
 
+/// Of what was refused the last stays, for somebody to look at: so many files and bytes at most.
+fn forget_refused(spool: &Path, files_max: usize, bytes_max: u64) -> io::Result<()> {
+    let mut refused = Vec::new();
+    for file in visible(&spool.join(".refused"))? {
+        let known = file.symlink_metadata().map_err(|error| with(&file, error))?;
+        // A file's status changes when it is moved.
+        refused.push((known.ctime(), known.ctime_nsec(), file, known.len()));
+    }
+    refused.sort();
+    let (mut files, mut bytes) = (0, 0);
+    for (_, _, file, length) in refused.iter().rev() {
+        (files, bytes) = (files + 1, bytes + length);
+        if files > files_max || bytes > bytes_max {
+            fs::remove_file(file).map_err(|error| with(file, error))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder).map_err(|error| with(folder, error))? {
@@ -493,6 +519,25 @@ mod tests {
         let mut contents: Vec<String> = refused.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
         contents.sort();
         assert_eq!(contents, ["four", "one", "three", "two"]);
+    }
+
+    #[test]
+    fn of_what_was_refused_the_last_stays() {
+        let (_folder, spool, state) = places();
+        for number in 0..5 {
+            put(&spool, "cat/a.png", format!("no photograph {number}").as_bytes());
+            take(&spool, &state);
+        }
+        let left = || {
+            let files = visible(&spool.join(".refused")).unwrap();
+            let mut texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+            texts.sort();
+            texts
+        };
+        forget_refused(&spool, 4, 1000).unwrap();
+        assert_eq!(left(), ["no photograph 1", "no photograph 2", "no photograph 3", "no photograph 4"]);
+        forget_refused(&spool, 4, 40).unwrap();
+        assert_eq!(left(), ["no photograph 3", "no photograph 4"]);
     }
 
     #[test]
