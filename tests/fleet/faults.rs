@@ -3,7 +3,7 @@
 //!
 //! `EDGETUNE_FAULTS=500` makes as many, in place of a few; run by itself beside `tests/fleet/services`, it kills the database, too.
 
-use super::client::{Answer, Device, parsed, request};
+use super::client::{Answer, Device, parsed, raw, request};
 use super::proxy::{Proxy, Way};
 use super::server::{AT_ONCE, Server};
 use super::*;
@@ -215,4 +215,75 @@ fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
         "{faults} faults, {kills} of them kills of the server and {database_kills} of the database, {lost_answers} pushes without an answer, in {} rounds",
         round - 1
     );
+}
+
+/// A server whose folder is a file system of its own, as small as that; none where nobody may mount one.
+fn on_its_own_disk(folder: tempfile::TempDir, size: &str) -> Option<Server> {
+    let script = "mount -t tmpfs -o size=\"$0\" none \"$1\" || exit 77; shift; exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, size]).arg(folder.path()).arg(env!("CARGO_BIN_EXE_edgetune-fleet"));
+    command.args(super::server::serving(folder.path())).args(["--insecure-http", "--requests-per-s", "100000"]);
+    let (process, address) = super::server::started(command)?;
+    let inside = inside(&process, folder.path());
+    std::fs::copy(inside.join("operator.token"), folder.path().join("operator.token")).unwrap();
+    Some(Server { address, folder, process })
+}
+
+/// A folder as the process sees it.
+fn inside(process: &super::server::Process, folder: &std::path::Path) -> std::path::PathBuf {
+    std::path::Path::new("/proc").join(process.0.id().to_string()).join("root").join(folder.strip_prefix("/").unwrap())
+}
+
+/// While the disk is full nothing is acknowledged, and what was acknowledged before stays; with room again all goes on by itself,
+/// the round that was being combined, too.
+#[test]
+fn a_full_disk_costs_nothing_that_was_acknowledged() {
+    if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_some() {
+        return; // Database and store are elsewhere.
+    }
+    let Some(server) = on_its_own_disk(tempfile::tempdir().unwrap(), "24m") else {
+        eprintln!("not tested: a full disk, for no file system of one's own may be mounted");
+        return;
+    };
+    let channel = server.channel_of(AT_ONCE, &delta_of(&header(), &[0.0; 640], &KeyPair::from_secret(&[1; 32])));
+    let mut devices: Vec<Device> = (0..DEVICES).map(|seed| server.device(seed as u8 + 2)).collect();
+    let ballast = inside(&server.process, server.folder.path()).join("ballast");
+    let fill = || {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
+        while file.write_all(&[0; 1024]).is_ok() {}
+    };
+    for round in 1..=2 {
+        let mut told = 0u32;
+        for (number, device) in devices.iter_mut().enumerate().take(DEVICES / 2) {
+            let delta = of_device(number, 0, round, &device.key);
+            assert!(pushed(device, &channel, &delta));
+            told |= 1 << number;
+        }
+        fill();
+        // SQLite's log may have room that it was given before: in the end there is none.
+        let mut refused = 0;
+        for try_number in 0..400 {
+            let number = DEVICES / 2 + try_number % (DEVICES - DEVICES / 2);
+            let delta = of_device(number, try_number as u64, round, &devices[number].key);
+            match pushed(&mut devices[number], &channel, &delta) {
+                true => told |= 1 << number,
+                false => refused += 1,
+            }
+            fill();
+        }
+        assert!(refused > 300, "the disk was not full: {refused}");
+        assert_eq!(raw(&server.address, &request("GET", "/healthz", &[], b"")).status, 200);
+        let close = || server.operator("POST", &format!("/v1/admin/channels/{channel}/close"), b"").status;
+        let closed = close();
+        std::thread::sleep(Duration::from_secs(3));
+        std::fs::remove_file(&ballast).unwrap();
+        if closed != 202 {
+            assert_eq!(closed, 503);
+            assert_eq!(close(), 202);
+        }
+        let row = server.until(&channel, |row| row["round"] == round + 1 && row["rollout"] == "done");
+        assert!(row["problem"].is_null(), "{row}");
+        let (counted, count) = devices_in(&server, &mut devices[0], &channel);
+        assert_eq!((counted, counted.count_ones()), (told, count), "round {round}");
+    }
 }

@@ -162,24 +162,31 @@ impl Server {
 }
 
 pub fn spawn(folder: &Path, options: &[&str]) -> (Process, String) {
-    let process = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
-        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
-        .arg(folder)
-        .args(options)
-        // Tests ask as fast as they can, but where the limit is what they look at.
-        .args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] })
-        .env("EDGETUNE_LOG", "error")
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut process = Process(process.unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"));
+    command.args(serving(folder)).args(options);
+    // Tests ask as fast as they can, but where the limit is what they look at.
+    command.args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] });
+    started(command).expect("the server ended before it was ready")
+}
+
+/// What every server is started with.
+pub fn serving(folder: &Path) -> Vec<&std::ffi::OsStr> {
+    let options = ["serve", "--json", "--listen", "127.0.0.1:0", "--data"].map(std::ffi::OsStr::new);
+    options.into_iter().chain([folder.as_os_str()]).collect()
+}
+
+/// Starts a server; its process and its address, or none where it ends before it is ready.
+pub fn started(mut command: Command) -> Option<(Process, String)> {
+    let process = command.env("EDGETUNE_LOG", "error").stdout(Stdio::piped()).spawn();
+    let mut process = Process(process.ok()?);
     let mut text = String::new();
-    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(process.0.stdout.take()?).lines();
     while !text.contains('}') {
-        text += &lines.next().expect("the server ended before it was ready").unwrap();
+        text += &lines.next()?.ok()?;
     }
     let ready: Value = serde_json::from_str(&text).unwrap();
-    let (_, address) = ready["url"].as_str().unwrap().split_once("://").unwrap();
-    (process, address.to_owned())
+    let (_, address) = ready["url"].as_str()?.split_once("://")?;
+    Some((process, address.to_owned()))
 }
 
 #[test]

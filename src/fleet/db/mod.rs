@@ -22,7 +22,7 @@ pub use uploads::{Bytes, Came, Counted, Upload};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool, Row};
+use sqlx::{AnyConnection, AnyPool, Connection, Row};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -84,11 +84,17 @@ impl Db {
     /// A database that is not there, or one of a later version.
     pub async fn open(url: &str) -> Result<Self> {
         install_default_drivers();
-        let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT).connect(url).await?;
+        let options = |connections| {
+            let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(WAIT);
+            // A transaction that SQLite has ended by itself (the disk is full) is one still for sqlx 0.8, which would put all that comes
+            // later into it, and commit nothing. Such a connection is not used again.
+            options.after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        };
+        let pool = options(CONNECTIONS).connect(url).await?;
         let mut writer = pool.clone();
         if url.starts_with("sqlite:") {
             // One writes at a time anyway: waiting for the connection is fair, where SQLite's own waiting sleeps and tries again.
-            writer = AnyPoolOptions::new().max_connections(1).acquire_timeout(WAIT).connect(url).await?;
+            writer = options(1).connect(url).await?;
             // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         }
