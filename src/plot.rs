@@ -131,14 +131,15 @@ fn drawn(panel: &Panel) -> String {
     text("", WIDTH - RIGHT, 20.0, "end", &panel.y_label);
     ticks.iter().for_each(|tick| text("", LEFT - 6.0, y(*tick) + 4.0, "end", &number(*tick)));
     let marks = panel.curves.first().map_or(&[][..], |curve| &curve.points);
-    for point in marks.iter().step_by(marks.len().div_ceil(MARKS).max(1)) {
+    let measured = panel.curves.iter().map(|curve| &curve.points[..]).max_by_key(|points| points.len()).unwrap_or(&[]);
+    for point in measured.iter().step_by(measured.len().div_ceil(MARKS).max(1)) {
         text("", x(point[0]), HEIGHT - BOTTOM + 18.0, "middle", &number(point[0]));
     }
     // Where falling curves leave room; rising ones leave it below.
     let rises = panel
         .curves
         .iter()
-        .all(|curve| curve.points.first().map(|first| first[1]) < curve.points.last().map(|last| last[1]));
+        .all(|curve| curve.points.first().map(|first| first[1]) <= curve.points.last().map(|last| last[1]));
     let below = panel.across == Across::Linear && rises;
     let first = if below { HEIGHT - BOTTOM - 8.0 - 16.0 * (panel.curves.len() as f64 - 1.0) } else { TOP + 14.0 };
     let (label_x, anchor) = if below { (WIDTH - RIGHT - 8.0, "end") } else { (LEFT + 8.0, "start") };

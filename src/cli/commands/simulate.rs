@@ -295,6 +295,6 @@ fn drawn(args: &Args, rows: &[Row], attacks: &[AttackName]) -> String {
     let attacked = attacks
         .iter()
         .enumerate()
-        .map(|(at, attack)| panel(format!("{} of the devices: {}", percent(args.poisoned), attack.name()), at + 1));
+        .map(|(at, attack)| panel(format!("{}, {:.0} % poisoned", attack.name(), 100.0 * args.poisoned), at + 1));
     plot::svg(&std::iter::once(clean).chain(attacked).collect::<Vec<_>>())
 }

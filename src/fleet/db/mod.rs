@@ -167,6 +167,7 @@ impl Db {
     /// Ends all connections, after what they are at.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.writer.close().await;
     }
 }
 
