@@ -10,7 +10,7 @@ use crate::graph::{Attr, Builder, DType, Graph, Tensor, Val, ValueId};
 
 /// What PEFT calls the learned tensors of a module.
 pub const LORA_A: &str = ".lora_A.weight";
-/// See [`LORA_A`].
+/// Ending of the name of the factor `B`, behind its module's.
 pub const LORA_B: &str = ".lora_B.weight";
 /// DoRA's magnitude, here as the change from the base's own.
 pub const MAGNITUDE: &str = ".lora_magnitude_vector";

@@ -16,6 +16,8 @@ use tokio::runtime::Handle;
 
 /// How long a claim holds without being renewed.
 const CLAIM_MS: i64 = 60_000;
+/// Deltas that are decoded at once, at most: each is held with all of its values.
+const DECODED_MAX: usize = 4;
 /// How often a claim is renewed.
 const RENEWED: Duration = Duration::from_secs(15);
 
@@ -145,7 +147,7 @@ async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error>
         let weights: Vec<f64> = counted.iter().map(|counted| counted.weight).collect();
         let mut read =
             |index: usize, bytes: &mut Vec<u8>| Ok(runtime.block_on(delta_bytes(&store, &counted[index], bytes))?);
-        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(DECODED_MAX));
         let options = Options { rule: combining.rule, clip: combining.clip, round, threads, ..Options::default() };
         combine(&weights, &mut read, reference.as_deref(), &options)
     });
