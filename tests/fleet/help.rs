@@ -14,8 +14,10 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 
 fn said(arguments: &[&str]) -> String {
-    let program = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet")).args(arguments).env("COLUMNS", "100").output();
-    let program = program.unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"));
+    // Help shows what variables say.
+    program.env_remove("EDGETUNE_FLEET_DATABASE").env_remove("EDGETUNE_FLEET_STORE");
+    let program = program.args(arguments).env("COLUMNS", "100").output().unwrap();
     assert!(program.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&program.stderr));
     String::from_utf8(program.stdout).unwrap()
 }
