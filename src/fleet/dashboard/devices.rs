@@ -119,7 +119,7 @@ pub(super) async fn enrol(
         p { label for="made" { "Token" } }
         input.secret #made readonly value=(token);
         p { "On the device:" }
-        pre { code { (command) } }
+        pre tabindex="0" { code { (command) } }
         @if !ca.is_empty() {
             p {
                 code { "tls.crt" } " is the certificate in the server's folder, for the device to trust; leave " code { "--ca" } " out where the \
