@@ -1,8 +1,9 @@
 //! `cargo bench --bench latency`: what a training costs an application that asks for predictions meanwhile.
 //!
 //! The real agent on EfficientNet-Lite0 and CIFAR-10 photographs, its socket on a port of this machine. One client asks for one
-//! prediction after another, with a rest in between, as a camera would: while the agent has nothing to do, while it trains, and again
-//! while it has nothing to do. The ratio is that of the medians, training over the mean of both others.
+//! prediction after another, with a rest in between, as a camera would. A round is three parts: the training paused, the training's
+//! first pass (it decodes the samples and runs the body), the training's steps. Rounds follow each other, so that what else goes on
+//! in the machine meets all parts alike; ratios are of the pooled predictions, those of single rounds show how far they scatter.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -18,11 +19,14 @@ use std::time::{Duration, Instant};
 /// Measures predictions while the agent trains
 #[derive(Debug, Clone, Parser)]
 struct Args {
-    /// Predictions of each part
-    #[arg(long, default_value_t = 200)]
+    /// Rounds
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Predictions of each part of a round
+    #[arg(long, default_value_t = 60)]
     predictions: usize,
     /// Milliseconds between an answer and the next question
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 30)]
     rest_ms: u64,
     /// What the agent trains
     #[arg(long, default_value = "last:2")]
@@ -34,6 +38,18 @@ struct Args {
     #[arg(long, hide = true)]
     bench: bool,
 }
+
+/// Epochs that do not end before the measurement does.
+const FOR_EVER: usize = 1_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Paused,
+    FirstPass,
+    Steps,
+}
+
+const PARTS: [(Part, &str); 3] = [(Part::Paused, "paused"), (Part::FirstPass, "first pass"), (Part::Steps, "steps")];
 
 struct Agent {
     process: Child,
@@ -72,20 +88,8 @@ impl Agent {
     fn start(args: &Args) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let model = project("models/efficientnet_lite0/model.onnx");
-        let recipe = format!(
-            "model = \"{}\"\ntrain = [\"{}\"]\nepochs = 60\nbatch = 16\nval-fraction = 0.0\n[samples]\nsize = \"224\"\nscale = \"1\"\n\
-             mean = \"127\"\nstd = \"128\"\n",
-            model.display(),
-            args.train
-        );
-        fs::write(folder.path().join("recipe.toml"), recipe)?;
-        let config = format!(
-            "recipe = \"recipe.toml\"\nstate = \"state\"\nspool = \"spool\"\n[policy]\nnew-samples-min = 200\nload-max = 1.0\n\
-             temperature-max-c = 1000\nmemory-free-min-mb = 1\nmemory-pressure-max = 1000\ndisk-free-min-mb = 1\n\
-             on-battery = true\ninterval-min = 0\n[api]\nlisten = \"127.0.0.1:{port}\"\n"
-        );
-        fs::write(folder.path().join("edgetune.toml"), config)?;
+        write_recipe(folder.path(), &args.train, 10)?;
+        write_config(folder.path(), port, true)?;
         put_samples(&folder.path().join("spool"), 0..30)?;
         let mut choice = Choice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
         choice.data_folder = Some(project("target/tmp"));
@@ -115,26 +119,60 @@ impl Agent {
         Ok(serde_json::from_slice(&self.ask("GET", "/status", b"")?.1)?)
     }
 
-    fn is_training(&self) -> Result<bool> {
-        Ok(self.folder.path().join("state/run/data").exists()
-            && !self.folder.path().join("state/run/candidate.edelta").exists())
+    fn is_doing(&self, what: &str) -> Result<bool> {
+        Ok(self.status()?["doing"].as_str().is_some_and(|doing| doing.starts_with(what)))
+    }
+
+    /// The part that the trainer is in, by what it has printed and kept.
+    fn part(&self) -> Part {
+        let state = self.folder.path().join("state");
+        let printed = fs::read_to_string(state.join("run/err")).unwrap_or_default();
+        // The first line may be of the epoch whose end the checkpoint holds.
+        if printed.matches("epoch ").count() > 1 {
+            Part::Steps
+        } else if state.join("cache/features").exists() {
+            Part::FirstPass
+        } else {
+            Part::Paused
+        }
+    }
+
+    /// Has the trainer pause or go on.
+    fn let_train(&self, may: bool) -> Result<()> {
+        write_config(self.folder.path(), self.port, may)?;
+        let agent = rustix::process::Pid::from_raw(self.process.id() as i32).context("no process")?;
+        rustix::process::kill_process(agent, rustix::process::Signal::HUP)?;
+        self.until("the new configuration", |agent| agent.is_doing(if may { "training on" } else { "training paused" }))
+    }
+
+    /// Brings the training there.
+    fn bring(&self, to: Part) -> Result<()> {
+        match to {
+            Part::Paused => self.let_train(false),
+            Part::FirstPass => {
+                fs::remove_dir_all(self.folder.path().join("state/cache/features"))?;
+                self.let_train(true)?;
+                self.until("a first pass", |agent| Ok(agent.part() == Part::FirstPass))
+            }
+            Part::Steps => self.until("steps", |agent| Ok(agent.part() == Part::Steps)),
+        }
     }
 
     /// Waits until something is so.
     fn until(&self, what: &str, is: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let began = Instant::now();
         while !is(self).unwrap_or(false) {
-            ensure!(began.elapsed() < Duration::from_secs(600), "{what} did not come about");
+            ensure!(began.elapsed() < Duration::from_secs(120), "{what} did not come about: {}", self.status()?);
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }
 
-    /// Times of predictions, as long as the agent trains or does not.
-    fn predictions(&self, args: &Args, photographs: &[Vec<u8>], trains: bool) -> Result<Vec<f64>> {
+    /// Milliseconds of predictions in this part, in order.
+    fn predictions(&self, args: &Args, photographs: &[Vec<u8>], part: Part) -> Result<Vec<f64>> {
         let mut times = Vec::new();
         for photograph in photographs.iter().cycle().take(args.predictions) {
-            if self.is_training()? != trains {
+            if part == Part::FirstPass && self.part() != part {
                 break;
             }
             let began = Instant::now();
@@ -149,6 +187,36 @@ impl Agent {
     }
 }
 
+fn write_recipe(folder: &Path, train: &str, epochs: usize) -> Result<()> {
+    let model = project("models/efficientnet_lite0/model.onnx");
+    let recipe = format!(
+        "model = \"{}\"\ntrain = [\"{train}\"]\nepochs = {epochs}\nbatch = 16\nval-fraction = 0.0\n[samples]\nsize = \"224\"\n\
+         scale = \"1\"\nmean = \"127\"\nstd = \"128\"\n",
+        model.display()
+    );
+    Ok(fs::write(folder.join("recipe.toml"), recipe)?)
+}
+
+/// The agent's configuration; a device that `may` not train is one that has too little disk.
+fn write_config(folder: &Path, port: u16, may: bool) -> Result<()> {
+    let disk_mb = if may { 1 } else { u32::MAX };
+    let config = format!(
+        "recipe = \"recipe.toml\"\nstate = \"state\"\nspool = \"spool\"\n[policy]\nnew-samples-min = 200\nload-max = 1.0\n\
+         temperature-max-c = 1000\nmemory-free-min-mb = 1\nmemory-pressure-max = 1000\ndisk-free-min-mb = {disk_mb}\n\
+         on-battery = true\ninterval-min = 0\n[api]\nlisten = \"127.0.0.1:{port}\"\n"
+    );
+    Ok(fs::write(folder.join("edgetune.toml"), config)?)
+}
+
+/// A quantile of sorted times.
+fn quantile(times: &[f64], share: f64) -> f64 {
+    times[((times.len() as f64 * share) as usize).min(times.len() - 1)]
+}
+
+fn mean(times: &[f64]) -> f64 {
+    times.iter().sum::<f64>() / times.len() as f64
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     let mut photographs = Vec::new();
@@ -156,34 +224,44 @@ fn main() -> Result<()> {
         photographs.push(fs::read(entry?.path())?);
     }
     let agent = Agent::start(&args)?;
-    agent.until("an adapter in use", |agent| {
-        Ok(agent.status()?["adapter"].is_string() || agent.folder.path().join("state/active.edelta").exists())
-    })?;
+    agent.until("an adapter in use", |agent| Ok(agent.folder.path().join("state/active.edelta").exists()))?;
     agent.until("rest", |agent| Ok(!agent.folder.path().join("state/run").exists()))?;
-    agent.predictions(&Args { predictions: 20, ..args.clone() }, &photographs, false)?;
-    let before = agent.predictions(&args, &photographs, false)?;
-    put_samples(&agent.folder.path().join("spool"), 30..90)?;
-    agent.until("a training", Agent::is_training)?;
-    // Its first pass, which decodes and runs the body, is part of it.
-    let during = agent.predictions(&args, &photographs, true)?;
-    agent.until("an end of the training", |agent| Ok(!agent.folder.path().join("state/run").exists()))?;
-    let after = agent.predictions(&args, &photographs, false)?;
-    let quantile = |times: &[f64], share: f64| times[((times.len() as f64 * share) as usize).min(times.len() - 1)];
-    let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
-    for (name, times) in [("before", &before), ("training", &during), ("after", &after)] {
-        println!(
-            "{name:9} {:4} predictions: mean {:6.1} ms, p50 {:6.1} ms, p90 {:6.1} ms, p99 {:6.1} ms",
-            times.len(),
-            mean(times),
-            quantile(times, 0.5),
-            quantile(times, 0.9),
-            quantile(times, 0.99)
-        );
+    write_recipe(agent.folder.path(), &args.train, FOR_EVER)?;
+    put_samples(&agent.folder.path().join("spool"), 30..150)?;
+    agent.until("a training", |agent| agent.is_doing("training on"))?;
+    agent.predictions(&args, &photographs, Part::Steps)?;
+    let mut rounds: Vec<Vec<Vec<f64>>> = Vec::new();
+    for _ in 0..args.rounds {
+        let mut round = Vec::new();
+        for (part, _) in PARTS {
+            agent.bring(part)?;
+            round.push(agent.predictions(&args, &photographs, part)?);
+        }
+        rounds.push(round);
     }
-    println!("mean: {:+.1} % while it trains", (mean(&during) / ((mean(&before) + mean(&after)) / 2.0) - 1.0) * 100.0);
-    for share in [0.5, 0.9, 0.99] {
-        let idle = (quantile(&before, share) + quantile(&after, share)) / 2.0;
-        println!("p{:.0}: {:+.1} % while it trains", share * 100.0, (quantile(&during, share) / idle - 1.0) * 100.0);
+    let pooled = |part: usize| {
+        let mut times: Vec<f64> = rounds.iter().flat_map(|round| round[part].iter().copied()).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    let paused = pooled(0);
+    for (place, (_, name)) in PARTS.iter().enumerate() {
+        let times = pooled(place);
+        let figure = |name: &str, of: &dyn Fn(&[f64]) -> f64| {
+            format!("{name} {:5.1} ms ({:+.1} %)", of(&times), (of(&times) / of(&paused) - 1.0) * 100.0)
+        };
+        let figures = [
+            figure("mean", &mean),
+            figure("p50", &|times| quantile(times, 0.5)),
+            figure("p90", &|times| quantile(times, 0.9)),
+            figure("p99", &|times| quantile(times, 0.99)),
+        ];
+        println!("{name:10} {} predictions: {}", times.len(), figures.join(", "));
+        let ratio = |round: &Vec<Vec<f64>>| (quantile(&round[place], 0.5) / quantile(&round[0], 0.5) - 1.0) * 100.0;
+        let ratios: Vec<String> = rounds.iter().map(|round| format!("{:+.0}", ratio(round))).collect();
+        if place > 0 {
+            println!("           median, round by round: {} %", ratios.join(", "));
+        }
     }
     Ok(())
 }

@@ -10,6 +10,14 @@ use super::prepare::Bundle;
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;
 
+/// Options for a body that somebody waits for: its threads spin between operators, where a thread that sleeps is woken too late to help
+/// (`benches/RESULTS.md`, "Predictions while a device trains"), and sleep once the run is over, so that they take nothing from the tail's.
+fn awake(options: &Options) -> Options {
+    let mut awake = Options { spinning: true, ..options.clone() };
+    awake.entries.push(("session.force_spinning_stop".into(), "1".into()));
+    awake
+}
+
 /// A body and a tail, loaded.
 pub struct Single {
     body: Body,
@@ -25,7 +33,7 @@ impl Single {
     /// ONNX Runtime's refusal.
     pub fn new(bundle: &Bundle, values: &[Vec<f32>], options: &Options) -> Result<Self, Error> {
         Ok(Self {
-            body: Body::new(bundle, options),
+            body: Body::new(bundle, &awake(options)),
             tail: Session::from_file(&bundle.tail, options)?,
             features: bundle.features.iter().map(|(name, _)| name.clone()).collect(),
             parameters: evaluate::fed(&bundle.parameters, values),
