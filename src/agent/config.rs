@@ -39,10 +39,12 @@ pub struct Config {
     pub fleet: Option<Fleet>,
 }
 
-/// Bounds of what is taken in.
+/// What is taken in, and its bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Samples {
+    /// Samples are NumPy arrays (`.npy`) of this shape, as the model takes one without its batch axis; photographs without it.
+    pub shape: Option<Vec<u64>>,
     /// Kilobytes of one sample.
     pub each_max_kb: u64,
     /// Megabytes of all. What comes beyond waits in the spool, and is refused by the API.
@@ -53,7 +55,7 @@ pub struct Samples {
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
+        Self { shape: None, each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
     }
 }
 
@@ -147,7 +149,7 @@ pub struct Api {
     pub connections_max: u32,
     /// Seconds for a request to arrive, head and body each.
     pub timeout_s: u64,
-    /// Megabytes of predicted photographs that are remembered for their feedback.
+    /// Megabytes of predicted samples that are remembered for their feedback.
     pub remembered_max_mb: u64,
 }
 
@@ -253,6 +255,8 @@ impl Config {
             true => Ok(()),
             false => Err(Error::Range { path: path.into(), key, value, remedy }),
         };
+        let sizes = config.samples.shape.as_deref().is_none_or(|sizes| !sizes.is_empty() && !sizes.contains(&0));
+        range("samples.shape", 0.0, sizes, "write the sizes of one sample, each from 1, such as [3, 128]")?;
         let (held_out, confidence) = (config.gate.held_out, config.gate.confidence);
         range(
             "gate.held-out",

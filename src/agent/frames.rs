@@ -1,16 +1,16 @@
 //! Messages between the service and the process that predicts for it, over a pipe: a length (u32, little-endian), then
 //! as many bytes.
 //!
-//! Of the service, the number of classes that are asked for (u16, little-endian) and a photograph; of the other process, one
-//! message when its model is loaded, then one [`Answer`] as JSON for each photograph. It never waits longer than the pipe does.
+//! Of the service, the number of classes that are asked for (u16, little-endian) and a sample; of the other process, one
+//! message when its model is loaded, then one [`Answer`] as JSON for each sample. It never waits longer than the pipe does.
 
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 
-/// Bytes of one message: a photograph is smaller by its own bound.
+/// Bytes of one message: a sample is smaller by its own bound.
 const BYTES_MAX: usize = 1 << 28;
 
-/// What became of one photograph.
+/// What became of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {

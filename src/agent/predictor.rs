@@ -22,7 +22,7 @@ const WAITING_MAX: usize = 16;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a process may take to load its model.
 const START_MAX: Duration = Duration::from_secs(300);
-/// How long a process may take for one photograph.
+/// How long a process may take for one sample.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long to wait after a process that did not start, doubled each time up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -39,7 +39,7 @@ pub enum Failure {
     /// The process was not ready in time.
     #[error("the model is not loaded: {0}")]
     NotReady(String),
-    /// Two processes died of this photograph.
+    /// Two processes died of this sample.
     #[error("the process that predicts ended twice without an answer")]
     Lost,
 }
@@ -72,11 +72,11 @@ impl Lane {
         }
     }
 
-    /// One photograph's answer; nothing where the process is lost.
-    fn ask(&self, top: u16, photograph: &[u8]) -> Option<Answer> {
+    /// One sample's answer; nothing where the process is lost.
+    fn ask(&self, top: u16, sample: &[u8]) -> Option<Answer> {
         let (to, from) = &mut *lock(&self.pipe);
         *lock(&self.asked) = Some(Instant::now());
-        let sent = frames::write(to, &[&top.to_le_bytes(), photograph]);
+        let sent = frames::write(to, &[&top.to_le_bytes(), sample]);
         let answer = sent.and_then(|()| frames::read(from)).ok().flatten();
         *lock(&self.asked) = None;
         answer.and_then(|answer| serde_json::from_slice(&answer).ok())
@@ -141,16 +141,16 @@ impl Predictor {
         Self { state: state.into(), desk, changed: Condvar::new(), waiting, lost }
     }
 
-    /// The likeliest `top` classes of a photograph, and the adapter that says so. Waits `patience` for a process that is ready.
+    /// The likeliest `top` classes of a sample, and the adapter that says so. Waits `patience` for a process that is ready.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn ask(&self, top: u16, photograph: &[u8], patience: Duration) -> Result<(String, Answer), Failure> {
+    pub fn ask(&self, top: u16, sample: &[u8], patience: Duration) -> Result<(String, Answer), Failure> {
         let _turn = Turn::take(&self.waiting)?;
         let deadline = Instant::now() + patience;
         for _ in 0..2 {
             let lane = self.lane(deadline)?;
-            if let Some(answer) = lane.ask(top, photograph) {
+            if let Some(answer) = lane.ask(top, sample) {
                 return Ok((lane.adapter.clone(), answer));
             }
             lane.kill();

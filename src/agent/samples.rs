@@ -1,12 +1,13 @@
 //! Samples on disk: from the spool or the API into the state, durable before they leave the spool or are acknowledged.
 //!
 //! `SPOOL/<class>/<file>` becomes `STATE/samples/{train,held-out}/<class>/<BLAKE3>.<extension>`. The content's hash
-//! decides on which side a sample lies, so the same photograph never lies on both. A file that is not taken stays in
+//! decides on which side a sample lies, so the same content never lies on both. A file that is not taken stays in
 //! the spool; one that will never be of use goes to `SPOOL/.refused`, where the last ones stay.
 
 use super::board::lock;
 use super::config::Samples;
-use crate::data::{Limits, photograph};
+use crate::data::{self, Limits};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -48,14 +49,14 @@ pub enum Refusal {
     #[error("{0}")]
     Label(String),
     /// It is too large.
-    #[error("{bytes} bytes are more than samples.each-max-kb = {max_kb}; scale the photograph down or raise the bound")]
+    #[error("{bytes} bytes are more than samples.each-max-kb = {max_kb}; make the sample smaller or raise the bound")]
     Large {
         /// Its bytes.
         bytes: u64,
         /// The bound.
         max_kb: u64,
     },
-    /// It is no photograph that can be used.
+    /// It is nothing that can be used: no photograph, or no array of [`Samples::shape`].
     #[error("{0}")]
     Content(String),
     /// There is no room.
@@ -190,7 +191,7 @@ pub fn take_in(
     Ok(found)
 }
 
-/// Makes a photograph a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
+/// Makes a photograph or an array a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
 /// from the class that it had to this one. With `from`, a file in the spool, nothing is written but names where that is on
 /// the same disk, the file goes from there, and the caller brings the folders to the disk: a name lies in the one or the other.
 ///
@@ -206,7 +207,7 @@ pub fn add(
     inventory: &Mutex<Inventory>,
 ) -> Result<Stored, Refusal> {
     class_name(class, limits).map_err(Refusal::Label)?;
-    let extension = extension_of(content, limits)?;
+    let extension = usable(content, limits)?;
     let (target, side) = place(state, class, content, extension, held_out);
     let mut inventory = lock(inventory);
     let bytes = content.len() as u64;
@@ -302,10 +303,19 @@ pub fn class_name(name: &str, limits: &Samples) -> Result<(), String> {
     }
 }
 
-/// The ending that a usable photograph's name gets.
-fn extension_of(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal> {
+/// The ending that the name of such a sample gets.
+///
+/// # Errors
+/// Nothing that can be a sample: [`Refusal::Large`], [`Refusal::Content`].
+pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal> {
     refuse_large(content.len() as u64, limits)?;
-    photograph(content, &Limits::default()).map_err(Refusal::Content)?;
+    if let Some(shape) = &limits.shape {
+        let refused = |reason| format!("{reason}; send the bytes of one .npy file of shape {shape:?} (samples.shape)");
+        data::array(&Bytes::copy_from_slice(content), shape).map_err(|reason| Refusal::Content(refused(reason)))?;
+        return Ok("npy");
+    }
+    let refused = |reason| format!("{reason}; send the bytes of one JPEG or PNG file, without a form around them");
+    data::photograph(content, &Limits::default()).map_err(|reason| Refusal::Content(refused(reason)))?;
     Ok(if content.starts_with(b"\x89PNG") { "png" } else { "jpg" })
 }
 

@@ -1,12 +1,12 @@
-//! Image folders: one folder a class, its files the samples, in an order that is the same on every machine.
+//! Folders of samples: one folder a class, its files the samples, in an order that is the same on every machine.
 //!
-//! Takes a path, gives labelled files with their content's hash. Reads each file once (header and hash) and decodes
-//! nothing.
+//! Takes a path and the kind of the files, gives labelled files with their content's hash. Reads each file once and decodes no image.
 
 use super::image::{Limits, probe};
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
-use super::{Error, Report};
+use super::{Error, Report, npy};
+use crate::graph::DType;
 use crate::mapped;
 use bytes::Bytes;
 use std::fs;
@@ -17,7 +17,51 @@ use std::sync::Arc;
 /// Names of sub-folders that are parts of a data set, not classes.
 const PARTS: [&str; 7] = ["train", "training", "test", "val", "valid", "validation", "eval"];
 
-/// Photographs on disk.
+/// What the files are, each one sample.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// JPEG or PNG.
+    Image,
+    /// `.npy`, without a batch axis, for an input of this type where that is known. The first one tells the shape of all.
+    Array { dtype: Option<DType>, shape: Option<Vec<u64>> },
+}
+
+impl Kind {
+    /// Whether a file can be a sample, by what it holds.
+    fn probe(&mut self, bytes: &Bytes, limits: &Limits) -> Result<(), String> {
+        match self {
+            Self::Image => probe(bytes, limits),
+            Self::Array { dtype, shape } => {
+                *shape = Some(npy::sample(bytes, *dtype, shape.as_deref())?.shape);
+                Ok(())
+            }
+        }
+    }
+
+    fn one(&self) -> &'static str {
+        match self {
+            Self::Image => "an image",
+            Self::Array { .. } => "an array",
+        }
+    }
+
+    fn files(&self) -> &'static str {
+        match self {
+            Self::Image => "JPEG or PNG files",
+            Self::Array { .. } => ".npy files",
+        }
+    }
+
+    /// Whether a name ends as such a file's does.
+    fn names(&self, path: &Path) -> bool {
+        match self {
+            Self::Image => has_image_name(path),
+            Self::Array { .. } => has_array_name(path),
+        }
+    }
+}
+
+/// Samples on disk, a file each.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub paths: Paths,
@@ -26,13 +70,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Appends a photograph whose header is sound.
+    /// Appends a file that can be a sample.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn push(&mut self, path: &Path, limits: &Limits) -> Result<(), String> {
-        let bytes = read_limited(path, limits).map_err(|error| error.to_string())?;
-        probe(&bytes, limits)?;
+    pub fn push(&mut self, path: &Path, kind: &mut Kind, limits: &Limits) -> Result<(), String> {
+        let bytes = Bytes::from(read_limited(path, limits).map_err(|error| error.to_string())?);
+        kind.probe(&bytes, limits)?;
         self.paths.push(path);
         self.keys.push(*blake3::hash(&bytes).as_bytes());
         Ok(())
@@ -43,26 +87,30 @@ impl Files {
     }
 }
 
-/// Every photograph below `root`, class by class in the order of names.
+/// Every sample below `root`, class by class in the order of names.
 ///
 /// # Errors
-/// No class folder, an empty one, an image outside of any, or a class that is not in `known`.
-pub(super) fn open(root: &Path, known: Option<&[String]>, limits: &Limits) -> Result<(Files, Labels, Report), Error> {
+/// No class folder, an empty one, a sample outside of any, or a class that is not in `known`.
+pub(super) fn open(
+    root: &Path,
+    kind: &mut Kind,
+    known: Option<&[String]>,
+    limits: &Limits,
+) -> Result<(Files, Labels, Report), Error> {
     let mut report = Report::default();
     let mut folders = Vec::new();
     for path in visible(root)? {
         if path.is_dir() {
             folders.push(path);
-        } else if has_image_name(&path) {
-            return Err(Error::content(
-                &path,
-                "an image outside of any class folder; move it to the folder of its class",
-            ));
+        } else if kind.names(&path) {
+            let one = kind.one();
+            let problem = format!("{one} outside of any class folder; move it to the folder of its class");
+            return Err(Error::content(&path, problem));
         } else {
             report.skipped.push((path, "not in a class folder".into()));
         }
     }
-    refuse_parts(root, &folders)?;
+    refuse_parts(root, kind, &folders)?;
     let mut names: Vec<String> = folders.iter().map(|folder| class_name(folder)).collect::<Result<_, _>>()?;
     let mut files = Files::default();
     let mut index = Vec::new();
@@ -73,13 +121,14 @@ pub(super) fn open(root: &Path, known: Option<&[String]>, limits: &Limits) -> Re
                 .ok_or_else(|| Error::content(folder, unknown_class(&names[position], known)))?,
         };
         let before = files.len();
-        let skipped = read_class(folder, limits, &mut files, &mut report)?;
+        let skipped = read_class(folder, kind, limits, &mut files, &mut report)?;
         if files.len() == before {
             let first = report.skipped.iter().rev().take(skipped).next_back();
             let first =
                 first.map(|(path, reason)| format!(", such as {} ({reason})", path.display())).unwrap_or_default();
-            let remedy = "add JPEG or PNG files or remove the folder";
-            let problem = format!("class folder without a usable image ({skipped} skipped){first}; {remedy}");
+            let what = kind.one().trim_start_matches("an ");
+            let remedy = format!("add {} or remove the folder", kind.files());
+            let problem = format!("class folder without a usable {what} ({skipped} skipped){first}; {remedy}");
             return Err(Error::content(folder, problem));
         }
         index.resize(files.len(), class as u32);
@@ -90,11 +139,11 @@ pub(super) fn open(root: &Path, known: Option<&[String]>, limits: &Limits) -> Re
     Ok((files, Labels::Classes { names, index }, report))
 }
 
-/// Photographs without labels: files as they are given, folders with all that lies below them.
+/// Samples without labels: files as they are given, folders with all that lies below them.
 ///
 /// # Errors
-/// A path that cannot be read.
-pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Files, Report), Error> {
+/// Nothing that can be used, or a path that cannot be read.
+pub(super) fn open_unlabelled(paths: &[PathBuf], kind: &mut Kind, limits: &Limits) -> Result<(Files, Report), Error> {
     let mut report = Report::default();
     let mut files = Files::default();
     let mut left: Vec<PathBuf> = paths.iter().rev().cloned().collect();
@@ -103,28 +152,41 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], limits: &Limits) -> Result<(Fil
             left.extend(visible(&path)?.into_iter().rev());
         } else {
             // A file that somebody named must exist; a file found in a folder may be damaged.
-            if let Err(reason) = files.push(&path, limits) {
+            if let Err(reason) = files.push(&path, kind, limits) {
                 fs::metadata(&path).map_err(|source| Error::io(&path, source))?;
                 report.skipped.push((path, reason));
             }
         }
     }
+    if files.len() == 0 {
+        let (path, problem) = match &report.skipped[..] {
+            [] => (&paths[0], format!("no {} in it that can be read", kind.files())),
+            [(path, reason), ..] => (path, reason.clone()),
+        };
+        return Err(Error::content(path, format!("{problem}; name {} or folders of them", kind.files())));
+    }
     Ok((files, report))
 }
 
-/// Appends a class's images and gives the number of files skipped.
-fn read_class(folder: &Path, limits: &Limits, files: &mut Files, report: &mut Report) -> Result<usize, Error> {
+/// Appends a class's files and gives the number of files skipped.
+fn read_class(
+    folder: &Path,
+    kind: &mut Kind,
+    limits: &Limits,
+    files: &mut Files,
+    report: &mut Report,
+) -> Result<usize, Error> {
     let before = report.skipped.len();
     for path in visible(folder)? {
         let is_folder = || Err("a folder inside a class folder".into());
-        if let Err(reason) = if path.is_dir() { is_folder() } else { files.push(&path, limits) } {
+        if let Err(reason) = if path.is_dir() { is_folder() } else { files.push(&path, kind, limits) } {
             report.skipped.push((path, reason));
         }
     }
     Ok(report.skipped.len() - before)
 }
 
-/// A photograph's bytes, if it may be a sample.
+/// A file's bytes, if it may be a sample.
 pub(super) fn read_limited(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     read_at_most(path, limits.file_bytes_max)
 }
@@ -173,17 +235,34 @@ pub(super) fn has_image_name(path: &Path) -> bool {
     ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// Whether the name ends as that of a NumPy array.
+pub(super) fn has_array_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
+}
+
+/// The first file in a folder of class folders whose name is that of a sample.
+pub(super) fn first_named(root: &Path) -> Option<PathBuf> {
+    let is_sample = |path: &PathBuf| has_image_name(path) || has_array_name(path);
+    let in_folder = |folder: PathBuf| visible(&folder).ok()?.into_iter().find(is_sample);
+    let entries = visible(root).ok()?;
+    entries
+        .iter()
+        .filter(|path| path.is_dir())
+        .cloned()
+        .find_map(in_folder)
+        .or_else(|| entries.into_iter().find(is_sample))
+}
+
 fn class_name(folder: &Path) -> Result<String, Error> {
     let name = folder.file_name().and_then(|name| name.to_str()).map(str::to_string);
     name.ok_or_else(|| Error::content(folder, "the folder's name is not UTF-8, so it cannot name a class; rename it"))
 }
 
-fn refuse_parts(root: &Path, folders: &[PathBuf]) -> Result<(), Error> {
+fn refuse_parts(root: &Path, kind: &Kind, folders: &[PathBuf]) -> Result<(), Error> {
     if folders.is_empty() {
-        return Err(Error::content(
-            root,
-            "no class folders; put the images of each class into a folder named after it",
-        ));
+        let files = kind.files();
+        let problem = format!("no class folders; put the {files} of each class into a folder named after it");
+        return Err(Error::content(root, problem));
     }
     let is_part =
         |folder: &PathBuf| folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| PARTS.contains(&name));

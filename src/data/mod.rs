@@ -1,4 +1,4 @@
-//! Image folders, text, tables and arrays → tensors, labels, splits and findings.
+//! Folders of images or arrays, text, tables and arrays → tensors, labels, splits and findings.
 //!
 //! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
@@ -33,7 +33,7 @@ pub use text::Role as TextRole;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::mapped;
 use bytes::Bytes;
-use folder::Files;
+use folder::{Files, Kind};
 use names::Names;
 use std::path::{Path, PathBuf};
 use text::Tokens;
@@ -82,8 +82,10 @@ pub struct Dataset {
 /// Where samples come from.
 #[derive(Debug)]
 enum Samples {
-    /// Decoded when asked for.
+    /// A file each, decoded when asked for.
     Images { input: String, preprocessing: ImagePreprocessing, limits: Limits },
+    /// A file each, read when asked for.
+    Arrays { input: String, dtype: Option<DType>, limits: Limits },
     /// Padded when asked for.
     Tokens(Tokens),
     /// `[samples, …]` for each model input, in memory or in a mapped file.
@@ -91,7 +93,7 @@ enum Samples {
 }
 
 impl Dataset {
-    /// Opens labelled data and decides by what it finds: a folder of class folders with images; a CSV, TSV or JSONL file
+    /// Opens labelled data and decides by what it finds: a folder of class folders with images or `.npy` files; a CSV, TSV or JSONL file
     /// of numbers, of text (with a tokenizer) or of image paths (with an image size); `.npz`, or a folder with `x.npy`
     /// and `y.npy`. A folder with one such file, or one named `train.*`, stands for that file.
     ///
@@ -102,9 +104,10 @@ impl Dataset {
         match table::resolve(path, matches!(options.preprocessing, Preprocessing::Image(_)))? {
             Some(file) => Self::open_file(&file, options, true),
             None => {
-                let preprocessing = image_preprocessing(path, options)?;
-                let (files, labels, report) = folder::open(path, options.classes.as_deref(), &options.limits)?;
-                Ok((Self::of_images(files, labels, preprocessing, options), report))
+                let mut kind = kind_of_files(path, options)?;
+                let (files, labels, report) =
+                    folder::open(path, &mut kind, options.classes.as_deref(), &options.limits)?;
+                Ok((Self::of_files(files, labels, options), report))
             }
         }
     }
@@ -116,24 +119,25 @@ impl Dataset {
     /// [`Error`], when a path does not exist or nothing in it can be used.
     pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
-        let Preprocessing::Image(preprocessing) = options.preprocessing else {
-            let file = table::resolve(first, false)?.unwrap_or_else(|| first.clone());
-            return match paths.len() {
-                1 => Self::open_file(&file, options, false),
-                count => Err(Error::setting("input", count, "only images may be many; name one table, text or array")),
+        if !matches!(options.preprocessing, Preprocessing::Image(_)) {
+            let folder_of_arrays = || holds_arrays(first) && first.is_dir();
+            let file = match table::resolve(first, false)? {
+                None if folder_of_arrays() => None,
+                None => Some(first.clone()),
+                file => file,
             };
-        };
-        preprocessing.validate()?;
-        let (files, report) = folder::open_unlabelled(paths, &options.limits)?;
-        if files.len() == 0 {
-            let problem = "no JPEG or PNG file in it that can be read";
-            return Err(match &report.skipped[..] {
-                [] => Error::content(first, format!("{problem}; name images or folders of them")),
-                [(path, reason), ..] => Error::content(path, format!("{reason}; name images or folders of them")),
-            });
+            match (file, paths.len()) {
+                (None, _) => {}
+                (Some(file), 1) => return Self::open_file(&file, options, false),
+                (Some(_), count) => {
+                    let problem = "only images and folders of arrays may be many; name one table, text or array";
+                    return Err(Error::setting("input", count, problem));
+                }
+            }
         }
+        let (files, report) = folder::open_unlabelled(paths, &mut kind_of_files(first, options)?, &options.limits)?;
         let labels = Labels::Unlabelled(files.len());
-        Ok((Self::of_images(files, labels, preprocessing, options), report))
+        Ok((Self::of_files(files, labels, options), report))
     }
 
     fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
@@ -161,7 +165,7 @@ impl Dataset {
             (Preprocessing::Image(preprocessing), _) => {
                 preprocessing.validate()?;
                 let (files, labels, report) = table::images(path, format, options)?;
-                Ok((Self::of_images(files, labels, preprocessing, options), report))
+                Ok((Self::of_files(files, labels, options), report))
             }
             (Preprocessing::Plain, None) => {
                 let table::Numbers { features, labels, names } = table::numbers(path, format, options, labelled)?;
@@ -200,8 +204,12 @@ impl Dataset {
         Self { samples: Samples::Tensors(inputs), labels, keys, names }
     }
 
-    fn of_images(files: Files, labels: Labels, preprocessing: ImagePreprocessing, options: &Options) -> Self {
-        let samples = Samples::Images { input: only_input(options), preprocessing, limits: options.limits };
+    fn of_files(files: Files, labels: Labels, options: &Options) -> Self {
+        let (input, limits) = (only_input(options), options.limits);
+        let samples = match options.preprocessing {
+            Preprocessing::Image(preprocessing) => Samples::Images { input, preprocessing, limits },
+            _ => Samples::Arrays { input, dtype: only_dtype(options), limits },
+        };
         Self { samples, labels, keys: files.keys, names: Names::Files(files.paths) }
     }
 
@@ -257,17 +265,27 @@ impl Dataset {
                 Ok(rows)
             }
             Samples::Images { input, preprocessing, limits } => {
-                let path = &self.names.file(sample);
-                let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
-                if blake3::hash(&bytes) != self.keys[sample] {
-                    return Err(self.changed(sample));
-                }
+                let bytes = self.read(sample, limits)?;
                 let tensor = image::load(&bytes, preprocessing, limits).map_err(|reason| {
-                    Error::content(path, format!("cannot be decoded ({reason}); replace or remove the file"))
+                    let problem = format!("cannot be decoded ({reason}); replace or remove the file");
+                    Error::content(self.names.file(sample), problem)
                 })?;
                 Ok(vec![(input.clone(), tensor)])
             }
+            Samples::Arrays { input, dtype, limits } => {
+                let bytes = self.read(sample, limits)?.into();
+                let tensor = npy::sample(&bytes, *dtype, None);
+                let tensor = tensor.map_err(|reason| Error::content(self.names.file(sample), reason))?;
+                Ok(vec![(input.clone(), tensor)])
+            }
         }
+    }
+
+    /// The file that a sample is.
+    fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
+        let path = &self.names.file(sample);
+        let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
+        if blake3::hash(&bytes) == self.keys[sample] { Ok(bytes) } else { Err(self.changed(sample)) }
     }
 
     /// A changed file under the old key would poison the feature cache.
@@ -276,10 +294,28 @@ impl Dataset {
     }
 }
 
-/// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, or a folder that stands for one.
+/// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, a folder that stands for one, or one in
+/// which the first sample that is found is a `.npy` file.
 pub fn holds_arrays(path: &Path) -> bool {
     let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy" || extension == "npz");
-    is_array(path) || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)))
+    let stands_for = || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)));
+    is_array(path) || stands_for() || folder::first_named(path).is_some_and(|file| folder::has_array_name(&file))
+}
+
+/// Whether bytes are a sample as a NumPy array of this shape: a `.npy` file, without a batch axis.
+///
+/// # Errors
+/// Why not, with what to do about it.
+pub fn array(bytes: &Bytes, shape: &[u64]) -> Result<(), String> {
+    npy::sample(bytes, None, Some(shape)).map(|_| ())
+}
+
+/// The tensor of a sample that is a NumPy array: a `.npy` file, without a batch axis.
+///
+/// # Errors
+/// Why it cannot be one, with what to do about it.
+pub fn decode_array(bytes: &Bytes, dtype: DType) -> Result<Tensor, String> {
+    npy::sample(bytes, Some(dtype), None)
 }
 
 /// Whether each of a model's inputs can be made from text.
@@ -302,6 +338,11 @@ pub fn is_unlabelled_text(path: &Path) -> bool {
 /// The name of the model's only input, or `""`.
 fn only_input(options: &Options) -> String {
     options.inputs.first().map(|(name, _)| name.clone()).unwrap_or_default()
+}
+
+/// The element type of the model's only input, where it is known.
+fn only_dtype(options: &Options) -> Option<DType> {
+    options.inputs.first().map(|(_, dtype)| *dtype)
 }
 
 /// Rows of a mapped file that are read before their pages are given back.
@@ -334,9 +375,17 @@ fn row_key<'a>(inputs: impl Iterator<Item = (&'a str, &'a Tensor, &'a [u8])>) ->
     *hasher.finalize().as_bytes()
 }
 
-fn image_preprocessing(path: &Path, options: &Options) -> Result<ImagePreprocessing, Error> {
+/// What the files of a folder are.
+fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
     match options.preprocessing {
-        Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| preprocessing),
+        Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| Kind::Image),
+        Preprocessing::Plain if holds_arrays(path) => match options.inputs.len() {
+            0 | 1 => Ok(Kind::Array { dtype: only_dtype(options), shape: None }),
+            count => {
+                let problem = format!("a file each for a model of {count} inputs; put the samples into one .npz file");
+                Err(Error::content(path, problem))
+            }
+        },
         _ => Err(Error::content(
             path,
             "images, but nothing says how to size and scale them; give a model that takes images, or an image size",

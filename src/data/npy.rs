@@ -195,6 +195,27 @@ impl Array {
     }
 }
 
+/// A file that is one sample, without a batch axis, as the element type that the model's input has.
+///
+/// # Errors
+/// The reason, with what to do about it; another shape than `shape`.
+pub(super) fn sample(bytes: &Bytes, dtype: Option<DType>, shape: Option<&[u64]>) -> Result<Tensor, String> {
+    let array = Array::parse(bytes)?;
+    if array.shape.is_empty() || array.shape.contains(&0) {
+        return Err(format!("an array of shape {:?} holds no numbers along an axis", array.shape));
+    }
+    match shape {
+        Some(shape) if *shape != array.shape[..] => {
+            Err(format!("an array of shape {:?}, where {shape:?} is expected; each file is one sample", array.shape))
+        }
+        _ => {
+            let tensor = array.tensor(dtype)?;
+            // Behind a header of any length the numbers need not lie as their type asks.
+            Ok(Tensor { data: Bytes::copy_from_slice(&tensor.data), ..tensor })
+        }
+    }
+}
+
 /// The header's text, and where the data begin.
 fn split_header(bytes: &[u8]) -> Option<(&str, usize)> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;

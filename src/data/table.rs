@@ -2,7 +2,7 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
-use super::folder::{self, Files};
+use super::folder::{self, Files, Kind};
 use super::labels::{self, Cells, Labels, finite};
 use super::names::Names;
 use super::npy::Array;
@@ -141,7 +141,7 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
             None => columns.insert((file_column(&row, path)?, label_columns(&row, path, options, true)?)),
         };
         let image = path.parent().unwrap_or(Path::new("")).join(&row.cells[*file]);
-        match files.push(&image, &options.limits) {
+        match files.push(&image, &mut Kind::Image, &options.limits) {
             Ok(()) => found.push(&row, label),
             Err(reason) => report.skipped.push((image, reason)),
         }

@@ -1,4 +1,4 @@
-//! The API: applications send samples, corrections and photographs to predict, over a Unix socket or HTTP on this machine.
+//! The API: applications send samples, corrections and what is to be predicted, over a Unix socket or HTTP on this machine.
 //!
 //! Takes sockets that listen and the [`Board`]; gives answers. One thread, whose connections, bodies and waiting
 //! requests are bounded, so that no client can take the service's memory; what blocks is done by threads beside it. It never

@@ -70,10 +70,9 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// A body that is no photograph that can be used.
+/// A body that is nothing that can be used.
 pub fn content(reason: &str) -> Problem {
-    let detail = format!("{reason}; send the bytes of one JPEG or PNG file, without a form around them");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body", detail)
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body", reason.to_string())
 }
 
 impl From<Failure> for Problem {
@@ -90,7 +89,7 @@ impl From<Failure> for Problem {
                 Self::again(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
             Failure::Lost => {
-                let detail = format!("{text}; leave this photograph out, and report it if it is a common one");
+                let detail = format!("{text}; leave this sample out, and report it if it is a common one");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "body", detail)
             }
         }

@@ -1,4 +1,4 @@
-//! Predictions that feedback may still come for: their photographs, the newest ones, bounded by their bytes.
+//! Predictions that feedback may still come for: their samples, the newest ones, bounded by their bytes.
 //!
 //! They are in memory alone, so that a prediction costs no write; a restart forgets them. Pure but for what it holds.
 
@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 /// A prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
-    /// What feedback names it by: hash of the photograph, and the adapter's name.
+    /// What feedback names it by: hash of the sample, and the adapter's name.
     pub id: String,
     /// The adapter that predicted.
     pub adapter: String,
     /// The likeliest class.
     pub class: String,
     /// What was predicted.
-    pub photograph: Bytes,
+    pub sample: Bytes,
     /// Whether somebody said that it was right or wrong.
     pub answered: Option<bool>,
 }
@@ -32,15 +32,15 @@ impl Remembered {
     pub fn keep(&mut self, mut prediction: Prediction, bytes_max: usize) {
         if let Some(place) = self.all.iter().position(|known| known.id == prediction.id) {
             let known = self.all.remove(place).expect("a place that was found");
-            self.bytes -= known.photograph.len();
+            self.bytes -= known.sample.len();
             prediction.answered = known.answered;
         }
-        self.bytes += prediction.photograph.len();
+        self.bytes += prediction.sample.len();
         self.all.push_back(prediction);
         while self.bytes > bytes_max
             && let Some(oldest) = self.all.pop_front()
         {
-            self.bytes -= oldest.photograph.len();
+            self.bytes -= oldest.sample.len();
         }
     }
 
@@ -60,7 +60,7 @@ mod tests {
             id: id.into(),
             adapter: "a".into(),
             class: "cat".into(),
-            photograph: vec![0; bytes].into(),
+            sample: vec![0; bytes].into(),
             answered: None,
         };
         let mut remembered = Remembered::default();

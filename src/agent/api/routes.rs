@@ -30,7 +30,7 @@ const BODIES: u64 = 4;
 const FEEDBACK_BYTES_MAX: u64 = 4096;
 /// Classes that a prediction names, where none are asked for.
 const TOP: u16 = 5;
-/// Hexadecimal digits of a photograph's hash in a prediction's name, and of its adapter.
+/// Hexadecimal digits of a sample's hash in a prediction's name, and of its adapter.
 const ID_DIGITS: [usize; 2] = [32, 8];
 
 const JSON: &str = "application/json";
@@ -141,11 +141,11 @@ async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pro
     let config = api.board.config();
     let label = asked(&request, "label")?.ok_or_else(|| missing("label", "POST /samples?label=cat"))?;
     samples::class_name(&label, &config.samples).map_err(samples::Refusal::Label)?;
-    let (photograph, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
     let board = api.board.clone();
     blocking(move || {
         let (limits, held_out) = (&config.samples, config.gate.held_out);
-        let stored = samples::add(&config.state, limits, held_out, &label, &photograph, None, &board.inventory)?;
+        let stored = samples::add(&config.state, limits, held_out, &label, &sample, None, &board.inventory)?;
         let status = if stored.new { StatusCode::CREATED } else { StatusCode::OK };
         let side = SIDES[stored.side];
         Ok(json_reply(status, &json!({ "sample": stored.sample, "label": label, "side": side, "new": stored.new })))
@@ -165,18 +165,17 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
     if adapters::active(&config.state).map_err(|error| Problem::disk(&error))?.is_none() {
         return Err(Failure::NoAdapter.into());
     }
-    let (photograph, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
     let api = api.clone();
     blocking(move || {
-        let limits = crate::data::Limits::default();
-        crate::data::photograph(&photograph, &limits).map_err(|reason| problem::content(&reason))?;
+        samples::usable(&sample, &config.samples)?;
         let patience = Duration::from_secs(config.api.timeout_s);
-        let (adapter, answer) = api.board.predictor.ask(top, &photograph, patience)?;
+        let (adapter, answer) = api.board.predictor.ask(top, &sample, patience)?;
         let (classes, values) = match answer {
             Answer::Predicted { classes, values } => (classes, values),
             Answer::Refused(reason) => return Err(problem::content(&reason)),
         };
-        let mut id = blake3::hash(&photograph).to_hex()[..ID_DIGITS[0]].to_string();
+        let mut id = blake3::hash(&sample).to_hex()[..ID_DIGITS[0]].to_string();
         id.push('-');
         id.extend(adapter.chars().take(ID_DIGITS[1]));
         if let Some(best) = classes.first() {
@@ -187,7 +186,7 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
             lock(&api.board.confidences).take(&adapter, best.probability.into(), promise.as_ref());
             lock(&api.board.feedback).predicted(&adapter);
             let (adapter, class) = (adapter.clone(), best.name.clone());
-            let prediction = Prediction { id: id.clone(), adapter, class, photograph, answered: None };
+            let prediction = Prediction { id: id.clone(), adapter, class, sample, answered: None };
             lock(&api.remembered).keep(prediction, config.api.remembered_max_mb as usize * 1_000_000);
         }
         let mut found = json!({ "id": id, "adapter": adapter });
@@ -222,7 +221,7 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
         })?;
         samples::class_name(&said.label, &config.samples).map_err(samples::Refusal::Label)?;
         let found = lock(&api.remembered).find(&said.id).cloned().ok_or_else(|| {
-            let detail = "no such prediction is remembered; send its photograph with POST /samples instead";
+            let detail = "no such prediction is remembered; send the sample with POST /samples instead";
             Problem::new(StatusCode::NOT_FOUND, "id", detail)
         })?;
         let right = found.class == said.label;
@@ -240,7 +239,7 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
         }
         let (limits, held_out) = (&config.samples, config.gate.held_out);
         let inventory = &api.board.inventory;
-        let stored = samples::add(&config.state, limits, held_out, &said.label, &found.photograph, None, inventory)?;
+        let stored = samples::add(&config.state, limits, held_out, &said.label, &found.sample, None, inventory)?;
         let told = json!({ "right": right, "sample": stored.sample, "label": said.label, "new": stored.new });
         Ok(json_reply(StatusCode::OK, &told))
     })

@@ -29,8 +29,8 @@ use std::time::Instant;
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  edgetune agent run --config edgetune.toml\n  edgetune agent status\n  edgetune agent rollback\n\nA \
-                  sample is a photograph that appears by rename as SPOOL/<class>/<file>; it is durable once it is gone \
-                  from there. Applications use STATE/active.edelta."
+                  sample is a photograph, or a NumPy array where samples.shape is set, that appears by rename as \
+                  SPOOL/<class>/<file>; it is durable once it is gone from there. Applications use STATE/active.edelta."
 )]
 pub struct Args {
     #[command(subcommand)]

@@ -2,6 +2,7 @@
 //! that are killed, and what applications see.
 
 mod api;
+mod arrays;
 mod kills;
 mod limits;
 

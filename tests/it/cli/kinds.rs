@@ -20,6 +20,31 @@ fn losses(report: &Value) -> Vec<f64> {
     report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
 }
 
+/// A sensor's reading a file: what is measured is told by its first number.
+#[test]
+fn a_folder_of_arrays_is_learned_and_predicted() {
+    let place = Place::with_table(2, "label", |_| "unused".into());
+    for (number, values) in noise(5, 64 * 4).chunks_exact(4).enumerate() {
+        let class = if values[0] > 0.0 { "up" } else { "down" };
+        place.write(&format!("readings/{class}/{number}.npy"), npy(&[4], values));
+    }
+    let run = report(&place, &format!("train base.onnx --data readings {LONG}"));
+    let (before, after) = held_out(&run);
+    assert!(after < 0.5 * before, "{before} → {after}");
+    let measured = place.run("eval base.onnx --adapter a.edelta --data readings --json").json();
+    assert!(measured["accuracy"].as_f64().unwrap() > 0.9, "{measured}");
+    let answers = place.run("predict base.onnx --adapter a.edelta readings --json").json();
+    let answers = answers.as_array().unwrap();
+    let right = |answer: &&Value| {
+        answer["input"].as_str().unwrap().contains(&format!("/{}/", answer["classes"][0]["name"].as_str().unwrap()))
+    };
+    assert_eq!(answers.len(), 64);
+    assert!(answers.iter().filter(right).count() > 57, "{answers:?}");
+    place.write("wide/up/1.npy", npy(&[5], &[0.0; 5]));
+    place.write("wide/down/1.npy", npy(&[5], &[1.0; 5]));
+    place.run("train base.onnx --data wide --out b.edelta").fails(&["4", "5"]);
+}
+
 const LONG: &str = "--train last:2 --epochs 40 --batch 8 --lr 0.02 --out a.edelta";
 
 #[test]

@@ -267,6 +267,48 @@ fn array_pairs_are_read() {
     assert!(refusal(uneven.path(), &Options::default()).contains("2 samples but 3 labels"));
 }
 
+#[test]
+fn a_folder_a_class_of_arrays() {
+    let floats_of = |values: [f32; 2]| npy("<f4", "(2,)", &values.map(f32::to_le_bytes).concat());
+    let whole = npy("<i2", "(2,)", &[7i16, -3].map(i16::to_le_bytes).concat());
+    let wide = npy("<f4", "(3,)", &[0; 12]);
+    let root = folder(&[
+        ("quiet/1.npy", &floats_of([1.0, 2.0])),
+        ("quiet/2.npy", &whole),
+        ("rattling/1.npy", &floats_of([5.0, 6.0])),
+        ("rattling/2.npy", &wide),
+        ("rattling/3.npy", &floats_of([5.0, f32::NAN])),
+        ("rattling/4.npy", &whole[..whole.len() - 1]),
+        ("rattling/5.npy", &npy("<f4", "()", &[0; 4])),
+        ("rattling/notes.txt", b"no array"),
+    ]);
+    let options = Options { inputs: vec![("x".into(), DType::Float)], ..Options::default() };
+    let (data, report) = Dataset::open(root.path(), &options).unwrap();
+    assert_eq!(
+        data.labels(),
+        &Labels::Classes { names: ["quiet", "rattling"].map(Into::into).into(), index: vec![0, 0, 1] }
+    );
+    assert_eq!([0, 1, 2].map(|sample| floats(&data, sample)), [vec![1.0, 2.0], vec![7.0, -3.0], vec![5.0, 6.0]]);
+    assert_eq!(data.load(1).unwrap()[0].1.shape, [2], "a file is one sample, without a batch axis");
+    let skipped: Vec<&str> = report.skipped.iter().map(|(_, reason)| reason.as_str()).collect();
+    let expected = ["[3], where [2] is expected", "NaN", "do not fill", "no numbers", "no .npy array"];
+    assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
+    skipped.iter().zip(expected).for_each(|(reason, part)| assert!(reason.contains(part), "{reason}: {part}"));
+
+    let (unlabelled, _) = Dataset::open_unlabelled(&[root.path().into()], &options).unwrap();
+    assert_eq!((unlabelled.len(), unlabelled.keys()), (3, data.keys()));
+    let two = Options { inputs: vec![("x".into(), DType::Float), ("y".into(), DType::Float)], ..Options::default() };
+    assert!(refusal(root.path(), &two).contains("a model of 2 inputs; put the samples into one .npz file"));
+    std::fs::write(root.path().join("quiet/1.npy"), floats_of([1.0, 3.0])).unwrap();
+    assert!(data.load(0).unwrap_err().to_string().contains("changed while it was in use"));
+
+    let empty = folder(&[("quiet/1.npy", &wide), ("rattling/1.npy", b"")]);
+    let message = refusal(empty.path(), &options);
+    assert!(message.contains("class folder without a usable array (1 skipped)"), "{message}");
+    let loose = folder(&[("quiet/1.npy", &wide), ("2.npy", &wide)]);
+    assert!(refusal(loose.path(), &options).contains("an array outside of any class folder"));
+}
+
 /// An array is mapped, not read: what somebody writes into it must not pass for what was hashed.
 #[test]
 fn an_array_that_changes_while_it_is_in_use_is_noticed() {
