@@ -315,7 +315,10 @@ fn check(ty: &TensorType, tensor: &Tensor) -> Result<(), String> {
     if fits {
         return Ok(());
     }
-    Err(format!("has shape {:?}, but the model wants {ty} (set --size and --layout to fit)", tensor.shape))
+    Err(format!(
+        "has shape {:?}, but the model wants {ty}; make images fit with --size and --layout, arrays beforehand",
+        tensor.shape
+    ))
 }
 
 /// A chunk of samples stacked to one tensor an input; a short chunk is filled up to `size` with its last sample.
