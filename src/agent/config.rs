@@ -43,8 +43,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Samples {
-    /// Samples are NumPy arrays (`.npy`) of this shape, as the model takes one without its batch axis; photographs without it.
-    pub shape: Option<Vec<u64>>,
+    /// What one is.
+    pub kind: Kind,
     /// Kilobytes of one sample.
     pub each_max_kb: u64,
     /// Megabytes of all. What comes beyond waits in the spool, and is refused by the API.
@@ -55,8 +55,20 @@ pub struct Samples {
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { shape: None, each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
+        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
     }
+}
+
+/// What a sample is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// JPEG or PNG.
+    Photograph,
+    /// Text as UTF-8.
+    Text,
+    /// A NumPy array (`.npy`) of this shape, as the model takes one without its batch axis.
+    Array(Vec<u64>),
 }
 
 /// The condition that a new adapter must meet.
@@ -255,8 +267,8 @@ impl Config {
             true => Ok(()),
             false => Err(Error::Range { path: path.into(), key, value, remedy }),
         };
-        let sizes = config.samples.shape.as_deref().is_none_or(|sizes| !sizes.is_empty() && !sizes.contains(&0));
-        range("samples.shape", 0.0, sizes, "write the sizes of one sample, each from 1, such as [3, 128]")?;
+        let sizes = !matches!(&config.samples.kind, Kind::Array(shape) if shape.is_empty() || shape.contains(&0));
+        range("samples.kind", 0.0, sizes, "write the sizes of one array, each from 1, such as { array = [3, 128] }")?;
         let (held_out, confidence) = (config.gate.held_out, config.gate.confidence);
         range(
             "gate.held-out",

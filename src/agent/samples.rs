@@ -5,7 +5,7 @@
 //! the spool; one that will never be of use goes to `SPOOL/.refused`, where the last ones stay.
 
 use super::board::lock;
-use super::config::Samples;
+use super::config::{Kind, Samples};
 use crate::data::{self, Limits};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ pub enum Refusal {
         /// The bound.
         max_kb: u64,
     },
-    /// It is nothing that can be used: no photograph, or no array of [`Samples::shape`].
+    /// It is none of [`Samples::kind`] that can be used.
     #[error("{0}")]
     Content(String),
     /// There is no room.
@@ -191,7 +191,7 @@ pub fn take_in(
     Ok(found)
 }
 
-/// Makes a photograph or an array a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
+/// Makes what was sent a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
 /// from the class that it had to this one. With `from`, a file in the spool, nothing is written but names where that is on
 /// the same disk, the file goes from there, and the caller brings the folders to the disk: a name lies in the one or the other.
 ///
@@ -309,14 +309,26 @@ pub fn class_name(name: &str, limits: &Samples) -> Result<(), String> {
 /// Nothing that can be a sample: [`Refusal::Large`], [`Refusal::Content`].
 pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal> {
     refuse_large(content.len() as u64, limits)?;
-    if let Some(shape) = &limits.shape {
-        let refused = |reason| format!("{reason}; send the bytes of one .npy file of shape {shape:?} (samples.shape)");
-        data::array(&Bytes::copy_from_slice(content), shape).map_err(|reason| Refusal::Content(refused(reason)))?;
-        return Ok("npy");
+    let refused = |remedy: &str| {
+        let remedy = remedy.to_string();
+        move |reason: String| Refusal::Content(format!("{reason}; {remedy}"))
+    };
+    match &limits.kind {
+        Kind::Photograph => {
+            let remedy = "send the bytes of one JPEG or PNG file, without a form around them";
+            data::photograph(content, &Limits::default()).map_err(refused(remedy))?;
+            Ok(if content.starts_with(b"\x89PNG") { "png" } else { "jpg" })
+        }
+        Kind::Text => {
+            data::is_text(content).map_err(refused("send the text alone, as UTF-8"))?;
+            Ok("txt")
+        }
+        Kind::Array(shape) => {
+            let remedy = format!("send the bytes of one .npy file of shape {shape:?} (samples.kind)");
+            data::array(&Bytes::copy_from_slice(content), shape).map_err(refused(&remedy))?;
+            Ok("npy")
+        }
     }
-    let refused = |reason| format!("{reason}; send the bytes of one JPEG or PNG file, without a form around them");
-    data::photograph(content, &Limits::default()).map_err(|reason| Refusal::Content(refused(reason)))?;
-    Ok(if content.starts_with(b"\x89PNG") { "png" } else { "jpg" })
 }
 
 fn refuse_large(bytes: u64, limits: &Samples) -> Result<(), Refusal> {

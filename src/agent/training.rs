@@ -15,6 +15,7 @@ use super::samples::{self, with};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -210,6 +211,7 @@ pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child>
     let run = folder(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
+    command.args(tokenizer(&config.recipe)?);
     command.arg(config.state.join("samples/held-out"));
     spawn(command, &run)
 }
@@ -220,7 +222,7 @@ pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child>
 /// A program that cannot be started.
 pub fn predictor(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
     let mut command = edgetune(program, &cache(config));
-    command.arg("agent").arg("predictor").arg(model(&config.recipe)?).arg(adapter);
+    command.arg("agent").arg("predictor").arg(model(&config.recipe)?).arg(adapter).args(tokenizer(&config.recipe)?);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().with_context(|| format!("cannot start {}", program.display()))
 }
@@ -267,11 +269,25 @@ pub fn answered(state: &Path, answers: &Path) -> Result<()> {
 struct Named {
     model: Option<PathBuf>,
     solver: Option<String>,
+    #[serde(default)]
+    samples: NamedSamples,
+}
+
+#[derive(Default, Deserialize)]
+struct NamedSamples {
+    tokenizer: Option<PathBuf>,
 }
 
 fn named(recipe: &Path) -> Result<Named> {
     let text = fs::read_to_string(recipe).map_err(|error| with(recipe, error))?;
     toml::from_str(&text).with_context(|| recipe.display().to_string())
+}
+
+/// The flag for the tokenizer that a recipe names, if it does.
+fn tokenizer(recipe: &Path) -> Result<Vec<OsString>> {
+    let named = named(recipe)?.samples.tokenizer;
+    let path = named.map(|tokenizer| recipe.parent().unwrap_or(Path::new("")).join(tokenizer));
+    Ok(path.map(|path| vec!["--tokenizer".into(), path.into()]).unwrap_or_default())
 }
 
 /// The model that a recipe names.

@@ -6,8 +6,9 @@
 use super::Done;
 use super::args::{Compute, Global};
 use super::predictions::scored;
+use super::samples::named_types;
 use crate::agent::frames::{self, Answer, Class};
-use crate::data::{ImagePreprocessing, Limits, Preprocessing, decode_array, decode_photograph};
+use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Texts, decode_array, decode_photograph};
 use crate::delta::Task;
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
@@ -19,6 +20,9 @@ use bytes::Bytes;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
+/// Bytes of a sample that is fed for a first run: a model may claim any shape.
+const BLANK_BYTES_MAX: u64 = 1 << 28;
+
 /// A model with an adapter, loaded.
 struct Loaded {
     adapter: Adapter,
@@ -29,6 +33,7 @@ struct Loaded {
 /// What a sample is.
 enum Takes {
     Photograph(ImagePreprocessing),
+    Text(Box<Texts>),
     /// A NumPy array of one sample.
     Array {
         dtype: DType,
@@ -40,9 +45,9 @@ enum Takes {
 ///
 /// # Errors
 /// A model or an adapter that cannot be loaded; a pipe that breaks.
-pub fn answer(model: &Path, adapter: &Path, compute: &Compute, global: &Global) -> Result<Done> {
+pub fn answer(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &Global) -> Result<Done> {
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
-    let mut loaded = match load(model, adapter, compute, global) {
+    let mut loaded = match load(files, compute, global) {
         Ok(loaded) => loaded,
         Err(error) => {
             frames::write(&mut to, &[format!("{error:#}").as_bytes()])?;
@@ -59,25 +64,33 @@ pub fn answer(model: &Path, adapter: &Path, compute: &Compute, global: &Global) 
     Ok(Done::Fully)
 }
 
-fn load(model: &Path, adapter: &Path, compute: &Compute, global: &Global) -> Result<Loaded> {
+/// Of a model's file, an adapter's and, for texts, the tokenizer's.
+fn load(
+    (model, adapter, tokenizer): (&Path, &Path, Option<&Path>),
+    compute: &Compute,
+    global: &Global,
+) -> Result<Loaded> {
     let adapter = Adapter::read(adapter)?;
     engine::load(&global.choice())?;
     let base = Base::read(model)?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
-    if bundle.inputs.len() != 1 {
-        bail!("{}: it has {} inputs, and a sample is one", model.display(), bundle.inputs.len());
-    }
-    let takes = match adapter.preprocessing {
-        Preprocessing::Image(image) => Takes::Photograph(image),
-        Preprocessing::Plain => Takes::array(&bundle.inputs[0].1),
-        Preprocessing::Text { .. } => {
-            bail!("{}: its samples are texts; use `edgetune predict`", adapter.path.display());
+    let takes = match (adapter.preprocessing, &bundle.inputs[..]) {
+        (Preprocessing::Text { max_length }, inputs) => {
+            let options = data::Options {
+                inputs: named_types(inputs),
+                tokenizer: tokenizer.map(Into::into),
+                ..data::Options::default()
+            };
+            Takes::Text(Box::new(Texts::open(model, max_length, &options)?))
         }
+        (Preprocessing::Image(image), [_]) => Takes::Photograph(image),
+        (Preprocessing::Plain, [(_, input)]) => Takes::array(input),
+        (_, inputs) => bail!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
     };
     let mut single = Single::new(&bundle, &values, &compute.options())?;
     // What only the first run allocates and packs is done before somebody waits.
     if let Some(blank) = takes.blank() {
-        single.output(vec![blank])?;
+        single.output(blank)?;
     }
     Ok(Loaded { adapter, takes, single })
 }
@@ -89,28 +102,31 @@ impl Takes {
         Self::Array { dtype: input.dtype, shape: sizes.and_then(|sizes| sizes.iter().map(Dim::fixed).collect()) }
     }
 
-    /// A sample of zeros; none where the model leaves its shape open.
-    fn blank(&self) -> Option<Tensor> {
+    /// A sample of zeros, or a short text; none where the model leaves the shape open.
+    fn blank(&self) -> Option<Vec<Tensor>> {
         let (dtype, shape) = match self {
             Self::Photograph(image) => (DType::Float, image.shape().to_vec()),
+            Self::Text(texts) => return texts.tensors(b"a").ok(),
             Self::Array { dtype, shape } => (*dtype, shape.clone()?),
         };
-        let bytes = shape.iter().product::<u64>() as usize * dtype.bits() / 8;
-        Some(Tensor { dtype, shape, data: vec![0; bytes].into() })
+        let bytes = shape.iter().try_fold(dtype.bits() as u64 / 8, |bytes, size| bytes.checked_mul(*size));
+        let bytes = bytes.filter(|bytes| *bytes <= BLANK_BYTES_MAX)?;
+        Some(vec![Tensor { dtype, shape, data: vec![0; bytes as usize].into() }])
     }
 
     /// What the model is fed.
-    fn decode(&self, sample: &[u8]) -> Result<Tensor, String> {
+    fn decode(&self, sample: &[u8]) -> Result<Vec<Tensor>, String> {
         match self {
-            Self::Photograph(image) => decode_photograph(sample, image, &Limits::default()),
+            Self::Photograph(image) => Ok(vec![decode_photograph(sample, image, &Limits::default())?]),
+            Self::Text(texts) => texts.tensors(sample),
             Self::Array { dtype, shape } => {
                 let tensor = decode_array(&Bytes::copy_from_slice(sample), *dtype)?;
                 match shape {
                     Some(shape) if *shape != tensor.shape => Err(format!(
-                        "an array of shape {:?}, where the model takes {shape:?}; set samples.shape to that",
+                        "an array of shape {:?}, where the model takes {shape:?}; set samples.kind to that",
                         tensor.shape
                     )),
-                    _ => Ok(tensor),
+                    _ => Ok(vec![tensor]),
                 }
             }
         }
@@ -123,7 +139,7 @@ impl Loaded {
             Ok(input) => input,
             Err(reason) => return Answer::Refused(reason),
         };
-        match self.single.output(vec![input]) {
+        match self.single.output(input) {
             Err(error) => Answer::Refused(error.to_string()),
             Ok(values) if self.adapter.task == Task::Regression => Answer::Predicted { classes: vec![], values },
             Ok(logits) => {

@@ -22,6 +22,8 @@ const PARTS: [&str; 7] = ["train", "training", "test", "val", "valid", "validati
 pub(super) enum Kind {
     /// JPEG or PNG.
     Image,
+    /// Text as UTF-8.
+    Text,
     /// `.npy`, without a batch axis, for an input of this type where that is known. The first one tells the shape of all.
     Array { dtype: Option<DType>, shape: Option<Vec<u64>> },
 }
@@ -31,6 +33,7 @@ impl Kind {
     fn probe(&mut self, bytes: &Bytes, limits: &Limits) -> Result<(), String> {
         match self {
             Self::Image => probe(bytes, limits),
+            Self::Text => super::text::of_bytes(bytes).map(|_| ()),
             Self::Array { dtype, shape } => {
                 *shape = Some(npy::sample(bytes, *dtype, shape.as_deref())?.shape);
                 Ok(())
@@ -41,6 +44,7 @@ impl Kind {
     fn one(&self) -> &'static str {
         match self {
             Self::Image => "an image",
+            Self::Text => "a text",
             Self::Array { .. } => "an array",
         }
     }
@@ -48,6 +52,7 @@ impl Kind {
     fn files(&self) -> &'static str {
         match self {
             Self::Image => "JPEG or PNG files",
+            Self::Text => ".txt files",
             Self::Array { .. } => ".npy files",
         }
     }
@@ -56,6 +61,7 @@ impl Kind {
     fn names(&self, path: &Path) -> bool {
         match self {
             Self::Image => has_image_name(path),
+            Self::Text => has_text_name(path),
             Self::Array { .. } => has_array_name(path),
         }
     }
@@ -126,7 +132,7 @@ pub(super) fn open(
             let first = report.skipped.iter().rev().take(skipped).next_back();
             let first =
                 first.map(|(path, reason)| format!(", such as {} ({reason})", path.display())).unwrap_or_default();
-            let what = kind.one().trim_start_matches("an ");
+            let what = kind.one().split_once(' ').map_or("", |(_, what)| what);
             let remedy = format!("add {} or remove the folder", kind.files());
             let problem = format!("class folder without a usable {what} ({skipped} skipped){first}; {remedy}");
             return Err(Error::content(folder, problem));
@@ -238,6 +244,11 @@ pub(super) fn has_image_name(path: &Path) -> bool {
 /// Whether the name ends as that of a NumPy array.
 pub(super) fn has_array_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
+}
+
+/// Whether the name ends as that of a text.
+fn has_text_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
 }
 
 /// The first file in a folder of class folders whose name is that of a sample.

@@ -1,4 +1,4 @@
-//! Folders of images or arrays, text, tables and arrays → tensors, labels, splits and findings.
+//! Folders of images, texts or arrays, text, tables and arrays → tensors, labels, splits and findings.
 //!
 //! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
@@ -28,7 +28,7 @@ pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
 pub use split::{Split, per_class, split};
-pub use text::Role as TextRole;
+pub use text::{Role as TextRole, Texts};
 
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::mapped;
@@ -93,7 +93,7 @@ enum Samples {
 }
 
 impl Dataset {
-    /// Opens labelled data and decides by what it finds: a folder of class folders with images or `.npy` files; a CSV, TSV or JSONL file
+    /// Opens labelled data and decides by what it finds: a folder of class folders with images, `.txt` or `.npy` files; a CSV, TSV or JSONL file
     /// of numbers, of text (with a tokenizer) or of image paths (with an image size); `.npz`, or a folder with `x.npy`
     /// and `y.npy`. A folder with one such file, or one named `train.*`, stands for that file.
     ///
@@ -107,7 +107,7 @@ impl Dataset {
                 let mut kind = kind_of_files(path, options)?;
                 let (files, labels, report) =
                     folder::open(path, &mut kind, options.classes.as_deref(), &options.limits)?;
-                Ok((Self::of_files(files, labels, options), report))
+                Ok((Self::of_files(path, files, labels, options)?, report))
             }
         }
     }
@@ -120,24 +120,19 @@ impl Dataset {
     pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
         if !matches!(options.preprocessing, Preprocessing::Image(_)) {
-            let folder_of_arrays = || holds_arrays(first) && first.is_dir();
-            let file = match table::resolve(first, false)? {
-                None if folder_of_arrays() => None,
-                None => Some(first.clone()),
-                file => file,
-            };
+            let file = table::resolve(first, false)?.or_else(|| (!first.is_dir()).then(|| first.clone()));
             match (file, paths.len()) {
                 (None, _) => {}
                 (Some(file), 1) => return Self::open_file(&file, options, false),
                 (Some(_), count) => {
-                    let problem = "only images and folders of arrays may be many; name one table, text or array";
+                    let problem = "only images and folders of samples may be many; name one table, text or array";
                     return Err(Error::setting("input", count, problem));
                 }
             }
         }
         let (files, report) = folder::open_unlabelled(paths, &mut kind_of_files(first, options)?, &options.limits)?;
         let labels = Labels::Unlabelled(files.len());
-        Ok((Self::of_files(files, labels, options), report))
+        Ok((Self::of_files(first, files, labels, options)?, report))
     }
 
     fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
@@ -165,7 +160,7 @@ impl Dataset {
             (Preprocessing::Image(preprocessing), _) => {
                 preprocessing.validate()?;
                 let (files, labels, report) = table::images(path, format, options)?;
-                Ok((Self::of_files(files, labels, options), report))
+                Ok((Self::of_files(path, files, labels, options)?, report))
             }
             (Preprocessing::Plain, None) => {
                 let table::Numbers { features, labels, names } = table::numbers(path, format, options, labelled)?;
@@ -204,13 +199,18 @@ impl Dataset {
         Self { samples: Samples::Tensors(inputs), labels, keys, names }
     }
 
-    fn of_files(files: Files, labels: Labels, options: &Options) -> Self {
-        let (input, limits) = (only_input(options), options.limits);
+    fn of_files(root: &Path, files: Files, labels: Labels, options: &Options) -> Result<Self, Error> {
+        let (input, limits, mut keys) = (only_input(options), options.limits, files.keys);
         let samples = match options.preprocessing {
             Preprocessing::Image(preprocessing) => Samples::Images { input, preprocessing, limits },
-            _ => Samples::Arrays { input, dtype: only_dtype(options), limits },
+            Preprocessing::Plain => Samples::Arrays { input, dtype: only_dtype(options), limits },
+            Preprocessing::Text { max_length } => {
+                let tokens = text::of_files(root, &files.paths, max_length, options)?;
+                keys = tokens.keys();
+                Samples::Tokens(tokens)
+            }
         };
-        Self { samples, labels, keys: files.keys, names: Names::Files(files.paths) }
+        Ok(Self { samples, labels, keys, names: Names::Files(files.paths) })
     }
 
     /// The number of samples.
@@ -310,6 +310,14 @@ pub fn array(bytes: &Bytes, shape: &[u64]) -> Result<(), String> {
     npy::sample(bytes, None, Some(shape)).map(|_| ())
 }
 
+/// Whether bytes are a sample as a text: UTF-8, and not empty.
+///
+/// # Errors
+/// Why not.
+pub fn is_text(bytes: &[u8]) -> Result<(), String> {
+    text::of_bytes(bytes).map(|_| ())
+}
+
 /// The tensor of a sample that is a NumPy array: a `.npy` file, without a batch axis.
 ///
 /// # Errors
@@ -386,6 +394,7 @@ fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
                 Err(Error::content(path, problem))
             }
         },
+        Preprocessing::Text { .. } if options.target != Target::NextTokens => Ok(Kind::Text),
         _ => Err(Error::content(
             path,
             "images, but nothing says how to size and scale them; give a model that takes images, or an image size",

@@ -4,10 +4,10 @@
 //! a data set have the shape of its longest.
 
 use super::labels::Labels;
-use super::names::Names;
+use super::names::{Names, Paths};
 use super::records::{self, Format};
 use super::table::{LabelCells, label_columns};
-use super::{Error, Options};
+use super::{Error, Options, folder};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
 use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
@@ -87,8 +87,7 @@ pub(super) fn open(
     options: &Options,
     labelled: bool,
 ) -> Result<(Tokens, Labels, Names), Error> {
-    let inputs = inputs(path, options)?;
-    let (tokenizer, pad) = tokenizer(path, max_length, options)?;
+    let texts = Texts::open(path, max_length, options)?;
     let mut found = LabelCells::new(path);
     let mut samples = Vec::new();
     let mut columns = None;
@@ -111,14 +110,77 @@ pub(super) fn open(
             (Format::Lines, false) => format!("{} {}", row.cells[0], row.cells[1]),
             _ => row.cells[*text].clone(),
         };
-        let encoded = encode(&tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
+        let encoded =
+            encode(&texts.tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
         samples.push(encoded);
         found.push(&row, if labelled { label } else { &[] });
         Ok(())
     })?;
     let labels = found.labels(options, labelled)?;
-    let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-    Ok((Tokens { samples, width, pad, inputs }, labels, found.names()))
+    Ok((texts.tokens(samples), labels, found.names()))
+}
+
+/// Reads and tokenises files, each one text.
+///
+/// # Errors
+/// As of [`open`]; a file that cannot be read.
+pub(super) fn of_files(root: &Path, files: &Paths, max_length: u32, options: &Options) -> Result<Tokens, Error> {
+    let texts = Texts::open(root, max_length, options)?;
+    let read = |place: usize| {
+        let path = files.path(place);
+        let bytes = folder::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
+        let text = of_bytes(&bytes).map_err(|problem| Error::content(&path, problem))?;
+        encode(&texts.tokenizer, text).map_err(|problem| Error::content(&path, problem))
+    };
+    Ok(texts.tokens((0..files.len()).map(read).collect::<Result<_, _>>()?))
+}
+
+/// A file's text.
+///
+/// # Errors
+/// None that can be learned from.
+pub(super) fn of_bytes(bytes: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("no text as UTF-8 ({error})"))?.trim();
+    // So ends what was meant for a C program, and begins what is no text at all.
+    if text.is_empty() || text.contains('\0') {
+        return Err("no text in it".into());
+    }
+    Ok(text)
+}
+
+/// Makes a model's inputs from one text after another.
+#[derive(Debug)]
+pub struct Texts {
+    tokenizer: Tokenizer,
+    pad: Pad,
+    inputs: Vec<(String, DType, Role)>,
+}
+
+impl Texts {
+    /// Reads the tokenizer of the options, for the model's inputs in them. `data` is what errors name; at most `max_length` tokens
+    /// are made of a text, 0 leaves it to the tokenizer.
+    ///
+    /// # Errors
+    /// No tokenizer, one that cannot be read, a model input that cannot be made from text.
+    pub fn open(data: &Path, max_length: u32, options: &Options) -> Result<Self, Error> {
+        let inputs = inputs(data, options)?;
+        let (tokenizer, pad) = tokenizer(data, max_length, options)?;
+        Ok(Self { tokenizer, pad, inputs })
+    }
+
+    /// A text's tensors `[tokens]`, one a model input in the model's order.
+    ///
+    /// # Errors
+    /// Bytes that are no text, or of which no token remains.
+    pub fn tensors(&self, bytes: &[u8]) -> Result<Vec<Tensor>, String> {
+        let tokens = self.tokens(vec![encode(&self.tokenizer, of_bytes(bytes)?)?]);
+        Ok(tokens.load(0).into_iter().map(|(_, tensor)| tensor).collect())
+    }
+
+    fn tokens(&self, samples: Vec<Encoded>) -> Tokens {
+        let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone() }
+    }
 }
 
 /// The model's inputs with their roles.

@@ -29,7 +29,7 @@ use std::time::Instant;
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  edgetune agent run --config edgetune.toml\n  edgetune agent status\n  edgetune agent rollback\n\nA \
-                  sample is a photograph, or a NumPy array where samples.shape is set, that appears by rename as \
+                  sample is a photograph, a text or a NumPy array (samples.kind) that appears by rename as \
                   SPOOL/<class>/<file>; it is durable once it is gone from there. Applications use STATE/active.edelta."
 )]
 pub struct Args {
@@ -60,6 +60,8 @@ enum Action {
     Predictor {
         model: PathBuf,
         adapter: PathBuf,
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
         #[command(flatten)]
         compute: Compute,
     },
@@ -77,7 +79,9 @@ enum Action {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     match &args.action {
         Action::Run { flash_budget } => run_service(&args.config, *flash_budget),
-        Action::Predictor { model, adapter, compute } => answering::answer(model, adapter, compute, global),
+        Action::Predictor { model, adapter, tokenizer, compute } => {
+            answering::answer((model, adapter, tokenizer.as_deref()), compute, global)
+        }
         Action::Status => status(&Config::read(&args.config)?, printer),
         Action::History => history(&Config::read(&args.config)?, printer),
         Action::Rollback => rollback(&Config::read(&args.config)?, printer),

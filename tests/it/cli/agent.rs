@@ -2,8 +2,8 @@
 //! that are killed, and what applications see.
 
 mod api;
-mod arrays;
 mod kills;
+mod kinds;
 mod limits;
 
 use super::Place;

@@ -170,6 +170,36 @@ fn text_becomes_padded_tokens() {
 }
 
 #[test]
+fn a_folder_a_class_of_texts() {
+    let root = folder(&[
+        ("data/neg/1.txt", b"very very bad film\n"),
+        ("data/neg/2.txt", b" \n"),
+        ("data/neg/3.txt", b"\xff\xfe"),
+        ("data/pos/1.txt", b"Good"),
+        ("tokenizer.json", TOKENIZER.as_bytes()),
+    ]);
+    let (data, report) = Dataset::open(&root.path().join("data"), &text(root.path(), 0)).unwrap();
+    let ids = |data: &Dataset, sample: usize| data.load(sample).unwrap()[0].1.to_i64().unwrap();
+    assert_eq!([ids(&data, 0), ids(&data, 1)], [vec![1, 6, 6, 5, 0, 2], vec![1, 4, 2, 3, 3, 3]]);
+    assert_eq!(data.labels(), &Labels::Classes { names: ["neg", "pos"].map(Into::into).into(), index: vec![0, 1] });
+    assert!(data.name(1).ends_with("data/pos/1.txt"));
+    let skipped: Vec<&str> = report.skipped.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert!(
+        matches!(skipped[..], [empty, other] if empty.contains("no text") && other.contains("UTF-8")),
+        "{skipped:?}"
+    );
+    // A file and a row of the same text are the same sample.
+    let table = root.path().join("t.jsonl");
+    std::fs::write(&table, "{\"text\": \"very very bad film\", \"label\": \"neg\"}\n").unwrap();
+    assert_eq!(Dataset::open(&table, &text(root.path(), 0)).unwrap().0.key(0), data.key(0));
+
+    let (unlabelled, _) = Dataset::open_unlabelled(&[root.path().join("data")], &text(root.path(), 0)).unwrap();
+    assert_eq!(unlabelled.keys(), data.keys());
+    let without = Options { tokenizer: None, ..text(root.path(), 0) };
+    assert!(refusal(&root.path().join("data"), &without).contains("--tokenizer FILE"));
+}
+
+#[test]
 fn only_the_models_inputs_are_made_from_text() {
     let root = folder(&[("t.jsonl", br#"{"text": "bad", "label": "x"}"#), ("tokenizer.json", TOKENIZER.as_bytes())]);
     let with = |inputs: &[(&str, DType)]| Options {

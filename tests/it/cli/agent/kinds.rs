@@ -1,8 +1,9 @@
-//! The service on what a sensor measures: NumPy arrays through the socket and the spool, and what is none.
+//! The service on what a sensor measures and on what people write: through the socket and the spool, and what is neither.
 
 use super::api::{get, post, predict};
 use super::{CONFIG, Service, picture, samples, until};
 use crate::cli::Place;
+use crate::cli::kinds::tokenizer;
 use crate::cli::models::{noise, npy, perceptron};
 use std::fs;
 
@@ -18,9 +19,12 @@ fn readings_become_an_adapter_in_use() {
     let place = Place::new();
     place.write("base.onnx", perceptron(2));
     place.write("recipe.toml", "model = \"base.onnx\"\ntrain = [\"last:2\"]\nepochs = 40\nbatch = 8\nlr = 0.02\n");
-    place.write("edgetune.toml", format!("{CONFIG}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nshape = [4]\n"));
+    place.write(
+        "edgetune.toml",
+        format!("{CONFIG}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = {{ array = [4] }}\n"),
+    );
     let service = Service::start_answering(&place);
-    let shape = ["samples.shape", "[4]"];
+    let shape = ["samples.kind", "[4]"];
     post(&place, "/samples?label=up", &picture([190, 0, 0], 1)).unwrap().problem(415, &shape);
     post(&place, "/samples?label=up", &npy(&[5], &[0.0; 5])).unwrap().problem(415, &["[5]", "[4] is expected"]);
     post(&place, "/samples?label=up", &npy(&[4], &[f32::NAN; 4])).unwrap().problem(415, &["NaN"]);
@@ -57,13 +61,49 @@ fn readings_become_an_adapter_in_use() {
 
     // A shape that is not the model's is told of, and the service stays.
     let config = String::from_utf8(place.read("edgetune.toml")).unwrap();
-    place.write("edgetune.toml", config.replace("shape = [4]", "shape = [5]"));
+    place.write("edgetune.toml", config.replace("array = [4]", "array = [5]"));
     service.send("HUP");
     service.hear("RELOADING=1");
     service.hear("READY=1");
     let wrong = post(&place, "/predict", &npy(&[5], &[0.0; 5])).unwrap();
-    wrong.problem(415, &["where the model takes [4]", "samples.shape"]);
-    place.write("edgetune.toml", config.replace("shape = [4]", "shape = [0]"));
-    place.run("agent status --config edgetune.toml").fails(&["samples.shape", "such as [3, 128]"]);
+    wrong.problem(415, &["where the model takes [4]", "samples.kind"]);
+    place.write("edgetune.toml", config.replace("array = [4]", "array = [0]"));
+    place.run("agent status --config edgetune.toml").fails(&["samples.kind", "such as { array = [3, 128] }"]);
+    service.stop();
+}
+
+/// Texts that all differ: each word behind each start.
+fn sentences(words: [&str; 5]) -> Vec<String> {
+    let starts =
+        ["the lamp is", "lamp is very", "very very", "is the lamp", "lamp", "the", "is", "very", "the very", "is is"];
+    words.iter().flat_map(|word| starts.map(|start| format!("{start} {word}"))).collect()
+}
+
+#[test]
+fn texts_become_an_adapter_in_use() {
+    let place = Place::with_model("encoder_torchscript");
+    let (good, bad) = (["fine", "warm", "bright", "new", "sound"], ["broken", "cold", "dim", "old", "cracked"]);
+    let words: Vec<&str> = ["the", "lamp", "is", "very"].into_iter().chain(good).chain(bad).collect();
+    place.write("words/tokenizer.json", tokenizer(&words));
+    place.write(
+        "recipe.toml",
+        "model = \"base.onnx\"\ntrain = [\"last:3\"]\nepochs = 30\nbatch = 8\nlr = 0.01\n[samples]\ntokenizer = \"words/tokenizer.json\"\n",
+    );
+    place.write("edgetune.toml", format!("{CONFIG}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = \"text\"\n"));
+    let service = Service::start_answering(&place);
+    for content in [&b""[..], b" \n", b"\xff\xfe\x00", &picture([190, 0, 0], 1)] {
+        post(&place, "/samples?label=good", content).unwrap().problem(415, &["send the text alone, as UTF-8"]);
+    }
+    for (class, words) in [("good", good), ("bad", bad)] {
+        for text in sentences(words) {
+            assert_eq!(post(&place, &format!("/samples?label={class}"), text.as_bytes()).unwrap().status, 201);
+        }
+    }
+    until(&place, "an adapter in use", || place.path("state/active.edelta").exists());
+    until(&place, "an end of the run", || !place.path("state/run").exists());
+    assert_eq!(predict(&place, b"the lamp is very warm")[0], "good");
+    assert_eq!(predict(&place, "the lamp is very cold\n".as_bytes())[0], "bad");
+    post(&place, "/predict", b"").unwrap().problem(415, &["send the text alone, as UTF-8"]);
+    assert_eq!(samples(&place), 100);
     service.stop();
 }
