@@ -49,6 +49,11 @@ impl Kind {
         }
     }
 
+    /// Without its article.
+    fn what(&self) -> &'static str {
+        self.one().split_once(' ').map_or("", |(_, what)| what)
+    }
+
     fn files(&self) -> &'static str {
         match self {
             Self::Image => "JPEG or PNG files",
@@ -132,7 +137,7 @@ pub(super) fn open(
             let first = report.skipped.iter().rev().take(skipped).next_back();
             let first =
                 first.map(|(path, reason)| format!(", such as {} ({reason})", path.display())).unwrap_or_default();
-            let what = kind.one().split_once(' ').map_or("", |(_, what)| what);
+            let what = kind.what();
             let remedy = format!("add {} or remove the folder", kind.files());
             let problem = format!("class folder without a usable {what} ({skipped} skipped){first}; {remedy}");
             return Err(Error::content(folder, problem));
@@ -169,7 +174,7 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], kind: &mut Kind, limits: &Limit
             [] => (&paths[0], format!("no {} in it that can be read", kind.files())),
             [(path, reason), ..] => (path, reason.clone()),
         };
-        return Err(Error::content(path, format!("{problem}; name {} or folders of them", kind.files())));
+        return Err(Error::content(path, format!("{problem}; name {}s or folders of them", kind.what())));
     }
     Ok((files, report))
 }

@@ -397,7 +397,14 @@ fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
         Preprocessing::Text { .. } if options.target != Target::NextTokens => Ok(Kind::Text),
         _ => Err(Error::content(
             path,
-            "images, but nothing says how to size and scale them; give a model that takes images, or an image size",
+            match folder::first_named(path).is_some_and(|file| folder::has_image_name(&file)) {
+                true => {
+                    "images, but nothing says how to size and scale them; give a model that takes images, or an image size"
+                }
+                false => {
+                    "no data that this model takes; give class folders of .npy files, a .csv, .tsv, .jsonl, .txt or .npz file"
+                }
+            },
         )),
     }
 }
