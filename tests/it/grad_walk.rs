@@ -336,3 +336,35 @@ fn a_convolution_with_constant_kernels_stays_as_it_is() {
     let frozen = depthwise(|b| b.constant(Tensor::from_f32(&[3, 1, 3, 3], &[0.5; 27])));
     assert_eq!(ops(&grad::with_faster_nodes(frozen.clone())), ops(&frozen));
 }
+
+/// The standard deviation of a channel that does not vary is 0, where the slope of √ is infinite and what it is multiplied by is
+/// 0: speaker models pool such deviations (x-vector, ECAPA-TDNN). Elsewhere the gradient is what it was.
+#[test]
+fn the_deviation_of_a_constant_channel_has_a_gradient_of_zero() {
+    let deviation = graph(|b| {
+        let x = b.input("x", vector());
+        let centred = x - x.reduce_sum(&[0], true) * 0.5;
+        ((centred * centred).reduce_sum(&[0], true) * 0.5).sqrt()
+    });
+    assert_eq!(gradients(deviation.clone(), &["x"], &[("x", &[3.0, 3.0])]), [[0.0, 0.0]]);
+    assert_eq!(gradients(deviation, &["x"], &[("x", &[1.0, 5.0])]), [[-0.5, 0.5]]);
+}
+
+/// Every function whose slope is infinite at the edge of where it is defined: one such sample must not make all weights NaN.
+#[test]
+fn a_slope_that_is_infinite_counts_as_zero() {
+    let at = |name: &str, edge: f32, write: &dyn for<'b> Fn(Val<'b>) -> Val<'b>| {
+        let graph = graph(|b| write(b.input("x", vector())));
+        let found = gradients(graph, &["x"], &[("x", &[edge])]);
+        assert_eq!(found, [[0.0]], "{name} at {edge}");
+    };
+    for (name, edge) in [("Sqrt", 0.0), ("Log", 0.0), ("Asin", 1.0), ("Acos", -1.0), ("Acosh", 1.0), ("Atanh", 1.0)] {
+        at(name, edge, &|x| x.unary(name));
+    }
+    at("Pow 0.5", 0.0, &|x| x.binary("Pow", x.scalar_like(0.5)));
+    at("Pow 0.3", 0.0, &|x| x.binary("Pow", x.scalar_like(0.3)));
+    at("Pow by a value", 0.0, &|x| x.binary("Pow", x * 0.0 + 0.3));
+    at("ReduceL2", 0.0, &|x| x.builder().op("ReduceL2", &[x], &[]));
+    at("ReduceLogSum", 0.0, &|x| x.builder().op("ReduceLogSum", &[x], &[]));
+    at("LpNormalization", 0.0, &|x| x.builder().op("LpNormalization", &[x], &[("axis", Attr::Int(0))]));
+}

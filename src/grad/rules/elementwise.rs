@@ -38,7 +38,7 @@ pub fn neg<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(-n.dy(0))])
 }
 
-/// y = aᵇ  ⇒  da = dy · b · aᵇ⁻¹ (0 where b = 0), db = dy · y · ln a (0 where a = 0)
+/// y = aᵇ  ⇒  da = dy · b · aᵇ⁻¹ (0 where a = 0 and b < 1), db = dy · y · ln a (0 where a = 0)
 ///
 /// No logarithm is taken unless the exponent learns: a may then be negative.
 pub fn pow<'b>(n: &At<'_, 'b>) -> Grads<'b> {
@@ -48,7 +48,8 @@ pub fn pow<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         None => {
             let b = n.x(1).cast(a.dtype());
             let slope = b * a.binary("Pow", b - 1.0);
-            n.dy(0) * b.equal(b.scalar_like(0.0)).select(b.scalar_like(0.0), slope)
+            let vertical = a.equal(a.scalar_like(0.0)).binary("And", b.less(b.scalar_like(1.0)));
+            n.dy(0) * vertical.select(a.scalar_like(0.0), slope)
         }
     });
     let db = n.needs(1).then(|| {
@@ -74,15 +75,28 @@ fn power_slope<'b>(n: &At<'_, 'b>, b: f64) -> Val<'b> {
         1.0 => a.scalar_like(1.0),
         2.0 => a * 2.0,
         3.0 => a * a * 3.0,
-        0.5 => 0.5 / n.y(0),
+        0.5 => ratio(a.scalar_like(0.5), n.y(0)),
         -1.0 => -(n.y(0) * n.y(0)),
+        b if b < 1.0 => {
+            let slope = a.binary("Pow", a.scalar_like(b - 1.0)) * b;
+            a.equal(a.scalar_like(0.0)).select(a.scalar_like(0.0), slope)
+        }
         b => a.binary("Pow", a.scalar_like(b - 1.0)) * b,
     }
 }
 
-/// y = √x  ⇒  dx = dy / 2y
+/// a / b, but 0 where b = 0: the slope where a function rises vertically.
+///
+/// A deviation of 0, as of a constant channel, reaches `Sqrt` with a zero behind it in the chain: ∞ · 0 would be NaN, and one NaN
+/// ends a training. PyTorch's `std` gives 0 there, too.
+pub(super) fn ratio<'b>(a: Val<'b>, b: Val<'b>) -> Val<'b> {
+    let zero = b.scalar_like(0.0);
+    b.equal(zero).select(zero, a / b)
+}
+
+/// y = √x  ⇒  dx = dy / 2y (0 where y = 0)
 pub fn sqrt<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) * 0.5 / n.y(0))])
+    Ok(vec![Some(ratio(n.dy(0) * 0.5, n.y(0)))])
 }
 
 /// y = eˣ  ⇒  dx = dy · y
@@ -90,9 +104,9 @@ pub fn exp<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0) * n.y(0))])
 }
 
-/// y = ln x  ⇒  dx = dy / x
+/// y = ln x  ⇒  dx = dy / x (0 where x = 0)
 pub fn log<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) / n.x(0))])
+    Ok(vec![Some(ratio(n.dy(0), n.x(0)))])
 }
 
 /// y = erf x  ⇒  dx = dy · 2/√π · e^(−x²)

@@ -1,5 +1,6 @@
 //! Normalisation of each sample by itself: over space, over groups of channels, by a length.
 
+use super::elementwise::ratio;
 use super::shape::{as_input, sizes};
 use crate::grad::{At, Grads};
 use crate::graph::Val;
@@ -67,16 +68,14 @@ pub fn lp<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         2 => ((x * x).reduce_sum(&axis, true).sqrt(), y),
         p => return Err(format!("p = {p} is neither 1 nor 2; the model is invalid")),
     };
-    let zero = x.scalar_like(0.0);
-    let inverse = length.equal(zero).select(zero, 1.0 / length);
+    let inverse = ratio(x.scalar_like(1.0), length);
     Ok(vec![Some((dy - slope * (dy * y).reduce_sum(&axis, true)) * inverse)])
 }
 
 /// y = (Σ |x|ᵖ)^(1/p) over space  ⇒  dx = dy · sign x · (|x| / y)ᵖ⁻¹ (0 where y = 0)
 pub fn global_lp_pool<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let (x, y, p) = (n.x(0), n.y(0), n.node().int("p", 2));
-    let zero = x.scalar_like(0.0);
-    let share = |x: Val<'b>| y.equal(zero).select(zero, x / y);
+    let share = |x: Val<'b>| ratio(x, y);
     let slope = match p {
         1 => x.unary("Sign"),
         2 => share(x),

@@ -1,5 +1,6 @@
 //! Reductions. Below, ȳ and dȳ are y and dy with the reduced dimensions put back as size 1.
 
+use super::elementwise::ratio;
 use crate::grad::{At, Grads};
 use crate::graph::{Attr, Val};
 
@@ -131,15 +132,13 @@ pub fn l1<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 
 /// y = √Σ x²  ⇒  dx = x · dȳ / ȳ (0 where y = 0)
 pub fn l2<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    let zero = n.y(0).scalar_like(0.0);
-    let ratio = n.y(0).equal(zero).select(zero, n.dy(0) / n.y(0));
-    Ok(vec![Some(n.x(0) * reduces(n)?.put_back(n, ratio))])
+    Ok(vec![Some(n.x(0) * reduces(n)?.put_back(n, ratio(n.dy(0), n.y(0))))])
 }
 
-/// y = ln Σ x  ⇒  dx = dȳ / e^ȳ, repeated
+/// y = ln Σ x  ⇒  dx = dȳ / e^ȳ, repeated (0 where Σ x = 0)
 pub fn log_sum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    let ratio = n.dy(0) / n.y(0).exp();
-    Ok(vec![Some(reduces(n)?.put_back(n, ratio).expand(n.shape(0)))])
+    let share = ratio(n.dy(0), n.y(0).exp());
+    Ok(vec![Some(reduces(n)?.put_back(n, share).expand(n.shape(0)))])
 }
 
 /// y = ln Σ eˣ  ⇒  dx = dȳ · e^(x − ȳ)

@@ -1,5 +1,6 @@
 //! Trigonometric and hyperbolic functions and their inverses; sin and cos are in `elementwise`.
 
+use super::elementwise::ratio;
 use crate::grad::{At, Grads};
 
 /// y = tan x  ⇒  dx = dy · (1 + y²)
@@ -7,14 +8,14 @@ pub fn tan<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0) * (n.y(0) * n.y(0) + 1.0))])
 }
 
-/// y = sin⁻¹ x  ⇒  dx = dy / √(1 − x²)
+/// y = sin⁻¹ x  ⇒  dx = dy / √(1 − x²) (0 where |x| = 1)
 pub fn asin<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) / (1.0 - n.x(0) * n.x(0)).sqrt())])
+    Ok(vec![Some(ratio(n.dy(0), (1.0 - n.x(0) * n.x(0)).sqrt()))])
 }
 
-/// y = cos⁻¹ x  ⇒  dx = −dy / √(1 − x²)
+/// y = cos⁻¹ x  ⇒  dx = −dy / √(1 − x²) (0 where |x| = 1)
 pub fn acos<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(-n.dy(0) / (1.0 - n.x(0) * n.x(0)).sqrt())])
+    Ok(vec![Some(ratio(-n.dy(0), (1.0 - n.x(0) * n.x(0)).sqrt()))])
 }
 
 /// y = tan⁻¹ x  ⇒  dx = dy / (1 + x²)
@@ -37,12 +38,12 @@ pub fn asinh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) + 1.0).sqrt())])
 }
 
-/// y = cosh⁻¹ x  ⇒  dx = dy / √(x² − 1)
+/// y = cosh⁻¹ x  ⇒  dx = dy / √(x² − 1) (0 where x = 1)
 pub fn acosh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) - 1.0).sqrt())])
+    Ok(vec![Some(ratio(n.dy(0), (n.x(0) * n.x(0) - 1.0).sqrt()))])
 }
 
-/// y = tanh⁻¹ x  ⇒  dx = dy / (1 − x²)
+/// y = tanh⁻¹ x  ⇒  dx = dy / (1 − x²) (0 where |x| = 1)
 pub fn atanh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) / (1.0 - n.x(0) * n.x(0)))])
+    Ok(vec![Some(ratio(n.dy(0), 1.0 - n.x(0) * n.x(0)))])
 }
