@@ -22,8 +22,8 @@ pub enum Error {
     #[error("is not an ONNX model (it has no {field}); give a model file, not a tensor or a checkpoint")]
     Missing { field: &'static str },
     #[error(
-        "IR version {found} is older than {least}; export the model again, or run \
-         onnx.version_converter.convert_version(model, 17) on it and save it"
+        "IR version {found} is older than {least}; export the model again (onnx.version_converter keeps the IR version, so it \
+         does not help)"
     )]
     IrVersion { found: i64, least: i64 },
     #[error(
@@ -31,6 +31,11 @@ pub enum Error {
          or convert it with onnx.version_converter"
     )]
     Opset { found: i64, first: i64, last: i64 },
+    #[error(
+        "node `{node}` ({op}) of operator set {opset}: {problem}; export the model again with opset_version=17, or run \
+         onnx.version_converter.convert_version(model, 17) and set model.ir_version = 8"
+    )]
+    Older { node: String, op: String, opset: i64, problem: String },
     #[error("the graph has no outputs; export the model again with named outputs")]
     NoOutputs,
     #[error("the graph's {role} number {index} has no name; export the model again")]

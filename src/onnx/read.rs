@@ -3,7 +3,7 @@
 use super::external::{ExternalFiles, map};
 use super::names::Unique;
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
-use super::{Error, function, node, tensor};
+use super::{Error, forms, function, node, tensor};
 use crate::graph::{DType, Dim, Graph, TensorType, ValueId};
 use bytes::Bytes;
 use prost::Message;
@@ -11,11 +11,10 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// The oldest file format that is read: from it on initializers need not be inputs and operator sets have their present
-/// meaning.
-pub const IR_VERSION_MIN: i64 = 7;
-/// The `ai.onnx` operator sets that are read.
-pub const OPSETS: RangeInclusive<i64> = 13..=25;
+/// The oldest file format that is read, that of operator set 7. Initializers are among its inputs.
+pub const IR_VERSION_MIN: i64 = 3;
+/// The `ai.onnx` operator sets that are read; [`forms`] has what is rewritten.
+pub const OPSETS: RangeInclusive<i64> = 7..=28;
 /// What a protobuf message can have at most.
 const BYTES_MAX: usize = i32::MAX as usize;
 
@@ -63,6 +62,7 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     let imports = model.opset_import.iter().map(|import| (domain(import), import.version.unwrap_or(1)));
     graph.domains = imports.filter(|(domain, _)| !domain.is_empty()).collect();
     fill(&mut graph, &proto, &mut ExternalFiles::new(folder))?;
+    forms::rewrite(&mut graph)?;
     drop_idle_domains(&mut graph, &proto);
     Ok(Model { graph, ir_version, producer })
 }

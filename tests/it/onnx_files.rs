@@ -1,5 +1,6 @@
 //! Model files: what is read, what is written. `refused` has what is not.
 
+mod opsets;
 mod refused;
 mod wire;
 

@@ -67,7 +67,7 @@ pub fn faster<'b>(n: &At<'_, 'b>) -> Option<Val<'b>> {
 }
 
 /// The newest opset that the rules were checked against.
-const NEWEST: i64 = 25;
+const NEWEST: i64 = 28;
 
 /// All rules, sorted by operator and domain.
 pub fn all() -> &'static [Rule] {
@@ -75,6 +75,7 @@ pub fn all() -> &'static [Rule] {
 }
 
 const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller --train last:N";
+const STATE: &str = "train only what comes after the layers that carry a state, with a smaller --train last:N";
 const CONTROL: &str =
     "train only what comes after it with a smaller --train last:N, or export the model without control flow";
 const QUANTIZED: &str = "train only what comes after it, with a smaller --train last:N or --layers last:N or an appended \
@@ -102,7 +103,9 @@ static RULES: &[Rule] = &[
     rule("BatchNormalization", 9..=NEWEST, Flows(norm::batch)).note("in inference mode; with training_mode it is refused"),
     rule("Bernoulli", 15..=NEWEST, Stops),
     broadcast("BiasGelu", 1..=NEWEST, activation::bias_gelu).of("com.microsoft"),
+    rule("BitCast", 26..=NEWEST, Stops),
     rule("Cast", 6..=NEWEST, Flows(elementwise::cast)).note("between float types; an integer type stops the gradient"),
+    rule("CausalConvWithState", 27..=NEWEST, Refuses(STATE)),
     rule("Ceil", 1..=NEWEST, Stops),
     rule("Celu", 12..=NEWEST, Flows(activation::celu)),
     rule("Clip", 11..=NEWEST, Flows(activation::clip)),
@@ -114,6 +117,7 @@ static RULES: &[Rule] = &[
     rule("ConvTranspose", 1..=NEWEST, Flows(transposed::conv_transpose)).note("with pads written out"),
     rule("Cos", 7..=NEWEST, Flows(elementwise::cos)),
     rule("Cosh", 9..=NEWEST, Flows(trigonometric::cosh)),
+    rule("CumProd", 26..=NEWEST, Refuses("train only what comes after it, or write it as Exp(CumSum(Log(x)))")),
     rule("CumSum", 11..=NEWEST, Flows(reduce::cumulative)),
     rule("DepthToSpace", 1..=NEWEST, Flows(shape::depth_to_space)),
     rule("DequantizeLinear", 10..=NEWEST, Flows(quant::dequantize)).note("for what was quantised in the model, not block by block; a weight behind it learns as floats"),
@@ -161,6 +165,7 @@ static RULES: &[Rule] = &[
     rule("LeakyRelu", 6..=NEWEST, Flows(activation::leaky_relu)),
     rule("Less", 1..=NEWEST, Stops),
     rule("LessOrEqual", 12..=NEWEST, Stops),
+    rule("LinearAttention", 27..=NEWEST, Refuses(STATE)),
     rule("Log", 6..=NEWEST, Flows(elementwise::log)),
     rule("LogSoftmax", 13..=NEWEST, Flows(softmax::log_softmax)),
     rule("Loop", 1..=NEWEST, Refuses(CONTROL)),

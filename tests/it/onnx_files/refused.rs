@@ -26,14 +26,25 @@ fn relu() -> Message {
 #[test]
 fn versions_outside_the_supported_ones() {
     let of = |ir, opset| header(ir, opset).message(7, &graph(&[relu()]));
-    onnx::read_bytes(of(7, 13).into(), None).unwrap();
-    onnx::read_bytes(of(13, 25).into(), None).unwrap();
-    refuses(of(6, 17), &["IR version 6", "export the model again"]);
-    refuses(of(8, 12), &["operator set 12", "13 to 25"]);
-    refuses(of(13, 26), &["operator set 26"]);
+    onnx::read_bytes(of(3, 7).into(), None).unwrap();
+    onnx::read_bytes(of(13, 28).into(), None).unwrap();
+    refuses(of(2, 17), &["IR version 2", "export the model again"]);
+    refuses(of(3, 6), &["operator set 6", "7 to 28"]);
+    refuses(of(13, 29), &["operator set 29"]);
     refuses(Message::new().int(1, 8).message(7, &graph(&[relu()])), &["opset_import"]);
     refuses(Message::new().int(1, 8), &["no graph"]);
     refuses(Message::new().message(7, &graph(&[relu()])), &["no ir_version"]);
+}
+
+#[test]
+fn old_forms_that_have_no_new_one() {
+    let of = |node: Message| header(6, 9).message(7, &graph(&[node]));
+    let branch = node("If", &["x"], &["y"]).message(5, &subgraph("then_branch", &graph(&[relu()])));
+    refuses(of(branch), &["`If_0`", "operator set 9", "control flow", "model.ir_version = 8"]);
+    let statistics = node("BatchNormalization", &["x"; 5], &["y"])
+        .message(5, &Message::new().text(1, "spatial").int(20, 2).int(3, 0));
+    refuses(of(statistics), &["`BatchNormalization_0`", "spatial = 0"]);
+    refuses(of(node("Upsample", &["x", "x"], &["y"])), &["`Upsample_0`", "scales are not constants"]);
 }
 
 #[test]
