@@ -17,6 +17,7 @@ pub enum MethodName {
     /// LoRA of the direction, with a magnitude for each output
     Dora,
     /// LoRA whose A stays as it began: half the delta
+    #[value(alias = "lora_fa")]
     LoraFa,
     /// A learned factor for each output
     Ia3,
@@ -31,27 +32,29 @@ const RANK: u32 = 8;
 /// How the base is changed besides what --train selects.
 #[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[command(next_help_heading = "Adapter")]
 pub struct ChangeArgs {
-    /// Learn a small change instead of whole layers; --train then names what learns as a whole besides [default: none]
-    #[arg(long = "adapter", value_enum, value_name = "METHOD")]
+    /// Learn small changes of many layers, such as lora [default: none]
+    ///
+    /// Whole layers learn besides only where --train names them.
+    /// Example: --adapter lora --rank 8 --layers last:10
+    #[arg(long = "adapter", value_enum, value_name = "METHOD", display_order = 4, hide_possible_values = true)]
     #[serde(rename = "method")]
     pub adapter: Option<MethodName>,
     /// Rank of the factors [default: 8]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Adapter", value_name = "N", alias = "lora-r")]
     pub rank: Option<u32>,
     /// Numerator of the factors' scale [default: 2 × rank]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Adapter", value_name = "X", allow_negative_numbers = true, alias = "lora-alpha")]
     pub alpha: Option<f32>,
     /// Layers to change, by module name (`q_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
     /// convolutions but the last]
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, help_heading = "Adapter", value_name = "PATTERN", alias = "target-modules")]
     pub targets: Vec<String>,
     /// Change only what is among the N last layers with weights [default: all]
-    #[arg(long, value_name = "last:N")]
+    #[arg(long, help_heading = "Adapter", value_name = "last:N")]
     pub layers: Option<String>,
     /// Layers whose input ia3 scales instead of the output; repeatable
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, help_heading = "Adapter", value_name = "PATTERN")]
     pub feedforward: Vec<String>,
 }
 

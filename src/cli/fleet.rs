@@ -2,8 +2,8 @@
 
 use super::commands::{serve, shell, simulate};
 use super::print::Printer;
-use super::{Done, log_to_stderr, stop};
-use clap::{CommandFactory, Parser, Subcommand};
+use super::{Done, log_to_stderr, parsed, program, stop};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Collects adapters of edgetune devices, combines them and rolls them out.
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 )]
 struct Cli {
     /// Print one JSON document on standard output instead of text
-    #[arg(long, global = true, display_order = 1000)]
+    #[arg(long, global = true, display_order = 1000, help_heading = "Everywhere")]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -41,7 +41,7 @@ enum Command {
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = parsed();
     log_to_stderr("info");
     let printer = Printer::new(cli.json);
     let done = match cli.command {
@@ -51,8 +51,8 @@ pub fn main() -> ExitCode {
             printer.raw(crate::fleet::openapi().as_bytes());
             Ok(Done::Fully)
         }
-        Command::Completions(args) => shell::completions(&args, Cli::command(), &printer),
-        Command::Man(args) => shell::man(&args, Cli::command(), &printer),
+        Command::Completions(args) => shell::completions(&args, program::<Cli>(), &printer),
+        Command::Man(args) => shell::man(&args, program::<Cli>(), &printer),
     };
     match done {
         Ok(Done::Fully) => ExitCode::SUCCESS,

@@ -30,18 +30,19 @@ mod run;
 mod samples;
 mod sets;
 mod settings;
+mod short_help;
 mod stop;
 mod summary;
 
 use crate::{mapped, priority};
 use args::Global;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use print::Printer;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// Fine-tunes the last layers of a frozen ONNX model on the device that runs it.
+/// Fine-tunes a frozen ONNX model on the device that runs it.
 #[derive(Debug, Parser)]
 #[command(
     name = "edgetune",
@@ -92,7 +93,7 @@ enum Done {
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = parsed();
     log_to_stderr(if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" });
     mapped::exit_on_lost_file();
     let printer = Printer::new(cli.global.json);
@@ -112,6 +113,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The program's commands, options and help.
+fn program<C: CommandFactory>() -> clap::Command {
+    short_help::with_short_help(C::command())
+}
+
+/// The process's arguments; wrong ones, and those that ask for help, end the process here.
+fn parsed<C: CommandFactory + FromArgMatches>() -> C {
+    let matches = program::<C>().get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut program::<C>()).exit())
 }
 
 /// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`), else at `level`. ONNX Runtime's own messages
@@ -144,7 +156,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
-        Command::Completions(args) => commands::shell::completions(&args, Cli::command(), printer),
-        Command::Man(args) => commands::shell::man(&args, Cli::command(), printer),
+        Command::Completions(args) => commands::shell::completions(&args, program::<Cli>(), printer),
+        Command::Man(args) => commands::shell::man(&args, program::<Cli>(), printer),
     }
 }

@@ -14,14 +14,22 @@ use std::path::{Path, PathBuf};
 #[serde(rename_all = "kebab-case")]
 pub enum LossName {
     /// Softmax cross-entropy: one class a sample
+    #[value(aliases = ["ce", "crossentropy", "cross_entropy", "softmax"])]
+    #[serde(alias = "ce")]
     CrossEntropy,
     /// Binary cross-entropy with logits: any number of classes a sample
+    #[value(aliases = ["bce", "binary_cross_entropy", "bce-with-logits"])]
+    #[serde(alias = "bce")]
     BinaryCrossEntropy,
     /// Mean squared error: numbers
+    #[value(aliases = ["mse", "mean_squared_error", "l2"])]
+    #[serde(alias = "mse")]
     MeanSquaredError,
     /// Cross-entropy of the next token: text, for a language model
+    #[value(aliases = ["next_token", "causal-lm", "lm"])]
     NextToken,
     /// Huber loss, linear beyond an error of 1: numbers with outliers
+    #[value(aliases = ["smooth-l1", "smooth_l1"])]
     Huber,
 }
 
@@ -29,7 +37,9 @@ pub enum LossName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerName {
-    /// Adam with decoupled weight decay
+    /// Adam with decoupled weight decay; --weight-decay 0 makes it plain Adam
+    #[value(alias = "adam")]
+    #[serde(alias = "adam")]
     Adamw,
     /// Stochastic gradient descent with momentum
     Sgd,
@@ -42,6 +52,7 @@ pub enum SolverName {
     /// Least squares with a penalty, exactly
     Ridge,
     /// Logistic regression, to convergence; also for sets of classes and huber
+    #[value(aliases = ["logistic", "l-bfgs"])]
     Lbfgs,
     /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
     Imprint,
@@ -80,102 +91,123 @@ pub struct Recipe {
     /// How frozen weights are held; only in a recipe file, on the command line it is `--memory` of every command
     #[arg(skip)]
     pub memory: Option<MemoryName>,
-    /// Labelled data: a folder with one folder a class, a .csv, .jsonl, .npz or text file; for a language model, text
-    #[arg(long, value_name = "PATH")]
+    /// Labelled data: a folder for each class, a table, arrays or a text file
+    ///
+    /// A folder holds one folder a class with images (JPEG, PNG), .txt or .npy files. A table is .csv or .jsonl, arrays are .npy
+    /// or .npz. A language model learns from plain text.
+    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
+    #[arg(long, display_order = 1, aliases = ["dataset", "train-data"], value_name = "PATH")]
     #[serde(skip_serializing)]
     pub data: Option<PathBuf>,
-    /// More labelled data that nothing is learned or chosen by
-    #[arg(long, value_name = "PATH")]
+    /// More labelled data, only to measure on at the end
+    #[arg(long, display_order = 2, aliases = ["test-data"], value_name = "PATH")]
     #[serde(skip_serializing)]
     pub test: Option<PathBuf>,
-    /// What learns: head, last:N, a pattern over node and initializer names; repeatable; or auto, which measures and chooses
-    /// within the budgets [default: head]
-    #[arg(long, value_name = "SPEC")]
+    /// What learns: head, last:N, a pattern over names, or auto [default: head]
+    ///
+    /// head is the last linear layer; last:N are the N last layers with weights (`edgetune inspect MODEL` lists them); a pattern
+    /// with * and ? selects nodes and initializers by name. Repeat the option to select more. auto measures several choices
+    /// on this machine and takes the best within the budgets.
+    /// Examples: --train last:2, --train '*classifier*', --train auto --budget-memory 256MiB
+    #[arg(long, display_order = 3, value_name = "SPEC")]
     pub train: Vec<String>,
     /// Private memory that --train auto may use, such as 256MiB [default: no limit]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, help_heading = "What learns", value_name = "BYTES")]
     pub budget_memory: Option<String>,
     /// Time from the start to the end of training that --train auto may take, such as 10min or 90s; what was best by then is
     /// kept [default: no limit]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, help_heading = "What learns", value_name = "TIME")]
     pub budget_time: Option<String>,
     /// Size that the delta of --train auto may have, such as 64KiB [default: no limit]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, help_heading = "What learns", value_name = "BYTES")]
     pub budget_delta: Option<String>,
-    /// Which of the model's outputs to train on [default: printed]
-    #[arg(long, value_name = "NAME")]
+    /// Which of the model's outputs to train on [default: the only one, or the one that `edgetune inspect` names]
+    #[arg(long, help_heading = "What learns", value_name = "NAME")]
     pub output: Option<String>,
     /// What to do with the classifier [default: auto]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = "What learns", value_enum)]
     pub head: Option<HeadName>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = "Loss and solver", aliases = ["criterion"], value_enum)]
     pub loss: Option<LossName>,
     /// Share of the target spread over all classes [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, help_heading = "Loss and solver", value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
     /// `balanced` (by frequency), or one weight a class
-    #[arg(long, value_name = "balanced|W,W,…")]
+    #[arg(long, help_heading = "Loss and solver", aliases = ["class-weight"], value_name = "balanced|W,W,…")]
+    #[serde(alias = "class-weight")]
     pub class_weights: Option<String>,
     /// Fit a linear head on frozen features at once instead of by gradient steps [default: gradient steps]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = "Loss and solver", value_enum)]
     pub solver: Option<SolverName>,
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
     /// lbfgs by the validation samples]
-    #[arg(long, value_name = "X")]
+    #[arg(long, help_heading = "Loss and solver", value_name = "X")]
     pub l2: Option<f64>,
-    /// Delta to go on from: what learns is what it has learned, whatever a recipe says, beginning with its values. Its classes
-    /// stay, in their order; a head takes more. With --solver imprint its classes stay as they are
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["train", "head", "output", "adapter"])]
+    /// Adapter to go on from: what it has learned goes on learning
+    ///
+    /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
+    /// more classes. With --solver imprint the classes that it has stay as they are.
+    #[arg(long, help_heading = "What learns", value_name = "FILE", conflicts_with_all = ["train", "head", "output", "adapter"])]
     #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]
-    #[arg(long, value_name = "N")]
+    #[arg(long, display_order = 5, aliases = ["epoch", "num-epochs", "num-train-epochs"], value_name = "N")]
     pub epochs: Option<u32>,
     /// Optimiser steps after which the run ends, in place of --epochs
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Optimiser", value_name = "N")]
     pub max_steps: Option<u32>,
-    /// Samples in one run of the step graph [default: 32, 4 for a language model]
-    #[arg(long, value_name = "N")]
+    /// Samples computed together [default: 32, 4 for a language model]
+    ///
+    /// Also written --batch-size. Fewer samples need less memory; --accumulate averages several batches for one step.
+    #[arg(long, display_order = 7, aliases = ["batch-size"], value_name = "N")]
+    #[serde(alias = "batch-size")]
     pub batch: Option<u32>,
     /// Runs averaged for one optimiser step [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Optimiser", aliases = ["gradient-accumulation-steps"], value_name = "N")]
+    #[serde(alias = "gradient-accumulation-steps")]
     pub accumulate: Option<u32>,
     /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
-    #[arg(long, value_name = "X")]
+    ///
+    /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
+    #[arg(long, display_order = 6, aliases = ["learning-rate"], value_name = "X")]
+    #[serde(alias = "learning-rate")]
     pub lr: Option<f64>,
     /// Factor of the learning rate for a fresh head [default: 1]
-    #[arg(long, value_name = "X")]
+    #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub head_rate: Option<f64>,
     /// The update [default: adamw]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = "Optimiser", aliases = ["optimiser", "optim"], value_enum)]
+    #[serde(alias = "optimiser")]
     pub optimizer: Option<OptimizerName>,
     /// Weight decay [default: 0.01 for adamw, 0 for sgd]
-    #[arg(long, value_name = "X")]
+    #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub weight_decay: Option<f64>,
     /// Momentum of sgd [default: 0.9]
-    #[arg(long, value_name = "X")]
+    #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub momentum: Option<f64>,
     /// How the learning rate moves [default: constant]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = "Optimiser", aliases = ["scheduler", "lr-scheduler"], value_enum)]
     pub schedule: Option<ScheduleName>,
     /// Share of all steps that warm up [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, help_heading = "Optimiser", aliases = ["warmup-ratio"], value_name = "SHARE")]
     pub warmup: Option<f64>,
     /// Limit on the norm of all gradients together [default: none]
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, help_heading = "Optimiser", aliases = ["max-grad-norm"], value_name = "NORM")]
+    #[serde(alias = "max-grad-norm")]
     pub clip_norm: Option<f64>,
     /// Epochs without a better validation loss before the run ends [default: never]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Optimiser", value_name = "N")]
     pub patience: Option<u32>,
     /// Share of the data that validates [default: 0.2]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, help_heading = "Data", aliases = ["val-split", "validation-split"], value_name = "SHARE")]
+    #[serde(alias = "validation-split")]
     pub val_fraction: Option<f64>,
     /// Samples of each class that are used, at most, of the training and of the test data [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N")]
     pub per_class: Option<usize>,
     /// Decides the split and the order of samples [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N")]
     pub seed: Option<u64>,
     /// How the base is changed besides `train`
     #[command(flatten)]

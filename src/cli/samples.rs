@@ -14,44 +14,43 @@ use std::sync::Arc;
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
 #[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[command(next_help_heading = "Preprocessing")]
 pub struct Samples {
     /// Image size, S or WxH [default: what the model declares]
-    #[arg(long, value_name = "S|WxH")]
+    #[arg(long, help_heading = "Images", value_name = "S|WxH")]
     pub size: Option<String>,
     /// Shortest side before the centre crop, in pixels [default: --size]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, help_heading = "Images", value_name = "PIXELS")]
     pub resize: Option<u32>,
     /// Factor for pixels, a number or a fraction [default: 1/255]
-    #[arg(long)]
+    #[arg(long, help_heading = "Images")]
     pub scale: Option<String>,
     /// Subtracted from scaled pixels, one or three numbers [default: 0]
-    #[arg(long, value_name = "M[,M,M]", allow_hyphen_values = true)]
+    #[arg(long, help_heading = "Images", value_name = "M[,M,M]", allow_hyphen_values = true)]
     pub mean: Option<String>,
     /// Divides at last, one or three numbers [default: 1]
-    #[arg(long, value_name = "S[,S,S]")]
+    #[arg(long, help_heading = "Images", value_name = "S[,S,S]")]
     pub std: Option<String>,
     /// Order of an image's axes [default: what the model declares]
-    #[arg(long, value_name = "nchw|nhwc")]
+    #[arg(long, help_heading = "Images", value_name = "nchw|nhwc")]
     pub layout: Option<String>,
     /// The model's tokenizer.json, for text
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Text", value_name = "FILE")]
     #[serde(skip_serializing)]
     pub tokenizer: Option<PathBuf>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_length: Option<u32>,
     /// The token that a language model's sequences begin with [default: what the tokenizer says]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
     pub bos_token: Option<String>,
     /// The token that a language model's texts end with [default: what the tokenizer says]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
     pub eos_token: Option<String>,
     /// Put rows of text one behind the other into full sequences, for a language model
-    #[arg(long)]
+    #[arg(long, help_heading = "Text")]
     pub packing: bool,
     /// Label column of a table, repeatable [default: `label`, or the last]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
 }
 
@@ -59,19 +58,19 @@ pub struct Samples {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Reading {
     /// The model's tokenizer.json, for text
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Text", value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// The token that a language model's sequences begin with [default: what the tokenizer says]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
     pub bos_token: Option<String>,
     /// The token that a language model's texts end with [default: what the tokenizer says]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
     pub eos_token: Option<String>,
     /// Rows one behind the other in full sequences; only where they are learned or measured
     #[arg(skip)]
     pub packing: bool,
     /// Label column of a table, repeatable [default: `label`, or the last]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Check this machine: ONNX Runtime, C library, processor, memory, cache; and how a model runs on it
+/// Check this machine and its ONNX Runtime, and how a model runs on it
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune doctor --json\n  edgetune doctor model.onnx --provider xnnpack\n  edgetune doctor \

@@ -18,7 +18,7 @@ use crate::train::prepare::Base;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-/// Make a delta of a LoRA adapter that Hugging Face's PEFT has saved, for the same model as ONNX
+/// Make a delta of a LoRA adapter that Hugging Face's PEFT has saved
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune import folder/ --model model.onnx --out A.edelta\n  edgetune import folder/ --model \

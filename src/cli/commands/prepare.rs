@@ -15,7 +15,7 @@ use crate::train::prepare::Base;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-/// Split a model into body and tail and write their graphs, with the step graph, beside one weights file
+/// Write the graphs that a training run would use: body, tail and step
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  edgetune prepare model.onnx --train last:2 --classes 10 --out bundle/")]
 pub struct Args {

@@ -12,7 +12,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-/// Train the last layers of a model on labelled data and write what was learned as a delta
+/// Train a model on labelled data and write what was learned as a delta
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ --train last:2 --epochs 10 --out A.edelta\n  \
@@ -26,20 +26,20 @@ pub struct Args {
     /// The model, or a recipe that names it
     #[arg(value_name = "MODEL|RECIPE.toml")]
     file: PathBuf,
-    /// Where the delta goes
-    #[arg(long, value_name = "FILE", default_value = "adapter.edelta")]
+    /// The file that is written: what was learned
+    #[arg(long, value_name = "FILE", default_value = "adapter.edelta", display_order = 8)]
     out: PathBuf,
-    /// Write everything that was measured as JSON
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Go on from the checkpoint of an interrupted run
-    #[arg(long)]
-    resume: bool,
-    /// Keep features in memory for this run only
-    #[arg(long)]
-    no_cache: bool,
     #[command(flatten)]
     recipe: Recipe,
+    /// Write everything that was measured as JSON
+    #[arg(long, help_heading = "Run", value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Go on from the checkpoint of an interrupted run
+    #[arg(long, help_heading = "Run")]
+    resume: bool,
+    /// Keep features in memory for this run only
+    #[arg(long, help_heading = "Run")]
+    no_cache: bool,
     #[command(flatten)]
     compute: Compute,
 }

@@ -63,6 +63,57 @@ fn help_is_what_the_files_say_and_has_an_example() {
 }
 
 #[test]
+fn short_help_fits_a_screen_and_names_every_option() {
+    let place = Place::new();
+    let name = |line: &str| line.split_whitespace().find(|word| word.starts_with("--")).map(String::from);
+    for (command, _) in COMMANDS {
+        let (short, long) =
+            (place.run(&format!("{command} -h")).done().out, place.run(&format!("{command} --help")).done().out);
+        let lines = short.lines().count();
+        assert!(
+            lines <= 40,
+            "`{command} -h` has {lines} lines: give options a help_heading, or shorten their first line"
+        );
+        for option in long.lines().filter(|line| line.starts_with("      --")).filter_map(name) {
+            let named = short.split_whitespace().any(|word| word.trim_end_matches(['.', ',']) == option);
+            assert!(named, "{command}: {option} is not in the short help:\n{short}");
+        }
+    }
+    let short = place.run("train -h").done().out;
+    let first =
+        short.lines().skip_while(|line| *line != "Options:").skip(1).take_while(|line| !line.contains("--help"));
+    let first: Vec<String> = first.filter_map(name).collect();
+    assert_eq!(first, ["--data", "--test", "--train", "--adapter", "--epochs", "--lr", "--batch", "--out"]);
+}
+
+/// Names that people know from other programs: each is understood, so what is missed is the model.
+#[test]
+fn names_from_other_programs_are_understood() {
+    let place = Place::new();
+    for given in [
+        "--learning-rate 0.01",
+        "--batch-size 8",
+        "--num-epochs 2",
+        "--optim adam",
+        "--max-grad-norm 1",
+        "--loss mse",
+        "--loss ce",
+        "--loss bce",
+        "--solver logistic",
+        "--target-modules x --adapter lora",
+        "--val-split 0.1",
+    ] {
+        place.run(&format!("train none.onnx --data none {given}")).fails(&["none.onnx"]);
+    }
+    fs::write(
+        place.path("r.toml"),
+        "model = 'none.onnx'\ndata = 'none'\nlearning-rate = 0.1\nbatch-size = 4\nloss = 'ce'\n",
+    )
+    .unwrap();
+    place.run("train r.toml").fails(&["none.onnx"]);
+}
+
+#[test]
 fn no_command_is_forgotten_here() {
     let help = Place::new().run("--help").done().out;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
