@@ -63,7 +63,26 @@ pub fn infer_types_in(graph: &mut Graph, folder: Option<&Path>) -> Result<bool> 
         let value = &mut graph.values[id.index()];
         value.ty = types.get(&value.name).map(|ty| merge(ty.clone(), value.ty.take()));
     }
+    type_scores(graph);
     Ok(was_known)
+}
+
+/// ONNX Runtime infers no shape for what a tree ensemble gives: one column for each class or target.
+fn type_scores(graph: &mut Graph) {
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let (output, columns) = match node.op.as_str() {
+            "TreeEnsembleClassifier" | "SVMClassifier" => (1, node.class_labels().map(|count| count as u64)),
+            "TreeEnsembleRegressor" => (0, u64::try_from(node.int("n_targets", 1)).ok()),
+            _ => continue,
+        };
+        let of = |values: &[Option<ValueId>], at: usize| values.get(at).copied().flatten();
+        let rows = of(&node.inputs, 0).and_then(|id| graph.ty(id)?.shape.as_ref()?.first().cloned());
+        if let (Some(scores), Some(columns), Some(rows)) = (of(&node.outputs, output), columns, rows) {
+            let ty = graph.values[scores.index()].ty.get_or_insert(TensorType { dtype: DType::Float, shape: None });
+            ty.shape.get_or_insert(vec![rows, Dim::Fixed(columns)]);
+        }
+    }
 }
 
 /// The types of a skeleton's outputs by name.

@@ -197,6 +197,17 @@ impl Node {
         }
     }
 
+    /// How many classes a classifier of `ai.onnx.ml` names; the attribute's name depends on the operator and the labels' type.
+    pub fn class_labels(&self) -> Option<usize> {
+        let mut named = self.attributes.iter().filter(|(name, _)| name.starts_with("classlabels_"));
+        let count = named.find_map(|(_, value)| match value {
+            Attr::Ints(labels) => Some(labels.len()),
+            Attr::Strs(labels) => Some(labels.len()),
+            _ => None,
+        });
+        count.filter(|count| *count > 0)
+    }
+
     /// A string attribute, or `default`.
     pub fn str<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
         match self.attributes.get(name) {

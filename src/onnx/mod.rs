@@ -3,7 +3,7 @@
 //! Takes a model file with its external-data files, memory-mapped, and gives a graph whose weights are ranges of those
 //! maps; takes a graph and gives a model's bytes and, apart from them, one file of weights. Everything that a file can
 //! say in two ways is said in one way afterwards: constants are initializers, local functions are inlined, nodes are
-//! sorted and named, operators have the form of set 13 or later, the domain `ai.onnx` is the empty one. It never runs a model, never imports `ort`, never copies
+//! sorted and named, operators have the form of set 13 or later, linear models of scikit-learn are linear layers, the domain `ai.onnx` is the empty one. It never runs a model, never imports `ort`, never copies
 //! weights that lie in a file as they are, and never writes to a file that it has read.
 //!
 //! The wire format is `prost` messages written by hand (`proto.rs`) and not the `onnx-rs` crate, because prost bounds
@@ -14,6 +14,7 @@ mod external;
 mod forms;
 mod function;
 mod hash;
+mod ml;
 mod names;
 mod node;
 mod proto;

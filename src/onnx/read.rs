@@ -3,7 +3,7 @@
 use super::external::{ExternalFiles, map};
 use super::names::Unique;
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
-use super::{Error, forms, function, node, tensor};
+use super::{Error, forms, function, ml, node, tensor};
 use crate::graph::{DType, Dim, Graph, TensorType, ValueId};
 use bytes::Bytes;
 use prost::Message;
@@ -63,6 +63,7 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     graph.domains = imports.filter(|(domain, _)| !domain.is_empty()).collect();
     fill(&mut graph, &proto, &mut ExternalFiles::new(folder))?;
     forms::rewrite(&mut graph)?;
+    ml::rewrite(&mut graph);
     drop_idle_domains(&mut graph, &proto);
     Ok(Model { graph, ir_version, producer })
 }

@@ -2,6 +2,7 @@
 
 mod opsets;
 mod refused;
+mod sklearn;
 mod wire;
 
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Tensor, TensorType, ValueId};

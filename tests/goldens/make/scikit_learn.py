@@ -1,0 +1,65 @@
+"""Makes tests/goldens/sklearn/*: models of scikit-learn as skl2onnx writes them by default, and what scikit-learn answers. Run by hand,
+never by the tests.
+
+    python tests/goldens/make/scikit_learn.py
+
+Needs `requirements-sklearn.txt`. The data are scikit-learn's own (iris and breast cancer: UCI, CC BY 4.0; diabetes: Efron and others 2004).
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+from skl2onnx import to_onnx
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+FOLDER = Path(__file__).parent.parent / "sklearn"
+ROWS = 12
+
+
+def main():
+    warnings.simplefilter("ignore")
+    FOLDER.mkdir(exist_ok=True)
+    iris, kinds = load_iris(return_X_y=True)
+    names = load_iris().target_names[kinds]
+    cancer, benign = load_breast_cancer(return_X_y=True)
+    diabetes, progress = load_diabetes(return_X_y=True)
+    logistic = lambda: LogisticRegression(max_iter=1000)
+    perceptron = lambda: MLPClassifier(hidden_layer_sizes=(6,), max_iter=200, random_state=0)
+    cases = {
+        "logistic": (logistic(), iris, kinds, "predict_proba"),
+        "logistic_names": (logistic(), iris, names, "predict_proba"),
+        "logistic_binary": (make_pipeline(StandardScaler(), logistic()), cancer, benign, "predict_proba"),
+        "scaled": (make_pipeline(StandardScaler(), logistic()), iris, kinds, "predict_proba"),
+        "min_max": (make_pipeline(MinMaxScaler(), logistic()), iris, kinds, "predict_proba"),
+        "normalised": (make_pipeline(Normalizer(), logistic()), iris, kinds, "predict_proba"),
+        "perceptron": (make_pipeline(StandardScaler(), perceptron()), iris, kinds, "predict_proba"),
+        "perceptron_binary": (make_pipeline(StandardScaler(), perceptron()), cancer, benign, "predict_proba"),
+        "linear_svc": (LinearSVC(), iris, kinds, "decision_function"),
+        "linear_regression": (LinearRegression(), diabetes, progress, "predict"),
+        "forest": (RandomForestClassifier(3, max_depth=3, random_state=0), iris, names, "predict_proba"),
+        "forest_regression": (RandomForestRegressor(2, max_depth=3, random_state=0), diabetes, progress, "predict"),
+    }
+    facts, arrays = [], {}
+    for name, (model, x, y, answer) in cases.items():
+        x = x.astype("f4")
+        model.fit(x, y)
+        proto = to_onnx(model, x[:1])
+        onnx.save(proto, FOLDER / f"{name}.onnx")
+        picked = np.linspace(0, len(x) - 1, ROWS).astype(int)
+        arrays[f"{name}/x"] = x[picked]
+        arrays[f"{name}/y"] = getattr(model, answer)(x[picked]).reshape(ROWS, -1).astype("f4")
+        facts.append({"name": name, "learns": not name.startswith("forest")})
+    (FOLDER / "sklearn.json").write_text("[\n" + ",\n".join(json.dumps(fact) for fact in facts) + "\n]\n")
+    np.savez(FOLDER / "sklearn.npz", **arrays)
+
+
+main()

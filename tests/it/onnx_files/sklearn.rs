@@ -1,0 +1,61 @@
+//! Models of scikit-learn as skl2onnx writes them: read as layers that can learn, they answer what scikit-learn answers.
+
+use edgetune::adapter::Request;
+use edgetune::cut::Selection;
+use edgetune::engine::{Options, Session};
+use edgetune::graph::Tensor;
+use edgetune::train::prepare::{self, Base};
+use ndarray::{ArrayD, OwnedRepr};
+use ndarray_npy::NpzReader;
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sklearn")
+}
+
+fn cases() -> Vec<(String, bool)> {
+    let text = std::fs::read(folder().join("sklearn.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    let case = |case: &Value| (case["name"].as_str().unwrap().to_string(), case["learns"].as_bool().unwrap());
+    cases.iter().map(case).collect()
+}
+
+fn base(name: &str) -> Base {
+    crate::engine::runtime();
+    Base::read(&folder().join(format!("{name}.onnx"))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_scores_are_those_of_scikit_learn() {
+    let mut arrays = NpzReader::new(File::open(folder().join("sklearn.npz")).unwrap()).unwrap();
+    let mut array = |name: String| -> ArrayD<f32> { arrays.by_name::<OwnedRepr<f32>, _>(&name).unwrap() };
+    for (name, _) in cases() {
+        let base = base(&name);
+        assert_eq!(base.graph.outputs.len(), 1, "{name}: the picked class is no output to learn by");
+        let (x, y) = (array(format!("{name}/x")), array(format!("{name}/y")));
+        let x = Tensor::from_f32(&[x.shape()[0] as u64, x.shape()[1] as u64], x.as_slice().unwrap());
+        let mut session = Session::from_graph(&base.graph, &Options { threads: 1, ..Options::default() }).unwrap();
+        let input = base.graph.value_name(base.graph.inputs[0]).to_string();
+        let found = session.run(&[(&input, &x)]).unwrap().swap_remove(0);
+        assert_eq!(found.shape, [y.shape()[0] as u64, y.shape()[1] as u64], "{name}");
+        for (a, b) in found.to_f32().unwrap().iter().zip(&y) {
+            assert!((a - b).abs() <= 2e-5 * b.abs().max(1.0), "{name}: {a} instead of {b}");
+        }
+    }
+}
+
+#[test]
+fn their_last_layer_learns_and_an_ensemble_of_trees_takes_a_head() {
+    for (name, learns) in cases() {
+        let scratch = tempfile::tempdir().unwrap();
+        let selections = [Selection::parse("last:1").unwrap()];
+        let selections: &[Selection] = if learns { &selections } else { &[] };
+        let width = (!learns).then_some(2);
+        let request = Request { selections, width, ..Request::default() };
+        let bundle = prepare::prepare(&base(&name), &request, scratch.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(bundle.head.is_some(), !learns, "{name}: {}", bundle.head_note);
+        assert!(!bundle.parameters.is_empty(), "{name}");
+    }
+}
