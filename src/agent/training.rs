@@ -191,7 +191,7 @@ pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
     let out = candidate(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
-    if run.join(FROM).exists() && named(&config.recipe)?.solver.is_none() {
+    if run.join(FROM).exists() && named(&config.recipe)?.solver.is_none_or(|solver| solver == "steps") {
         command.arg("--from").arg(run.join(FROM));
     }
     if let Some(round) = of.round {

@@ -56,6 +56,15 @@ pub enum SolverName {
     Lbfgs,
     /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
     Imprint,
+    /// Gradient steps from zero, as other programs train
+    Steps,
+}
+
+impl SolverName {
+    /// As on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().into())
+    }
 }
 
 /// Schedules by name.
@@ -137,7 +146,8 @@ pub struct Recipe {
     #[arg(long, help_heading = "Loss and solver", aliases = ["class-weight"], value_name = "balanced|W,W,…")]
     #[serde(alias = "class-weight")]
     pub class_weights: Option<String>,
-    /// Fit a linear head on frozen features at once instead of by gradient steps [default: gradient steps]
+    /// How to fit a linear head on frozen features [default: a fresh head at once, by ridge for numbers, else by lbfgs; all else,
+    /// and what is given options of gradient steps such as --epochs, by steps]
     #[arg(long, help_heading = "Loss and solver", value_enum)]
     pub solver: Option<SolverName>,
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
@@ -240,6 +250,11 @@ impl Recipe {
             *path = folder.join(&*path);
         }
         Ok(recipe)
+    }
+
+    /// Whether it names a solver that makes no gradient steps.
+    pub fn closed_form(&self) -> bool {
+        self.solver.is_some_and(|solver| solver != SolverName::Steps)
     }
 
     /// These settings, with what they leave open taken from `other`.

@@ -15,6 +15,7 @@ use crate::atomic;
 use crate::data::{Dataset, Labels, Split};
 use crate::engine;
 use crate::graph::TensorType;
+use crate::train;
 use crate::train::artifact::{self, About, Adapter, Provenance};
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
@@ -72,7 +73,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     settings(&recipe)?;
     let model = recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
     refuse_unwritable("--out", job.out)?;
-    if job.resume && recipe.solver.is_some() {
+    if job.resume && recipe.closed_form() {
         bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
     }
     let library = engine::load(&global.choice())?;
@@ -83,7 +84,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     // As it was written, whether a run goes on from a delta or not.
     let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.text()?;
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
-    let data = Data::open(&recipe, &base, known.as_ref(), printer)?;
+    let mut data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
     let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
@@ -186,6 +187,13 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
         plan::start_from(&mut bundle, &plan.head);
     }
+    let solver = match solver {
+        None => settings::by_default(&recipe, &settings.loss, known.is_some() || plan.is_some(), &bundle, &data)?,
+        named => named,
+    };
+    if solver.is_some() {
+        data.learn_from_all_of_few(&recipe, printer);
+    }
     describe(&bundle, &data.split, printer);
 
     let mut order = fit::order(&data.split.train, settings.seed, 0);
@@ -231,7 +239,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let mut validation = None;
     let mut encoded = None;
     if !interrupted {
-        let (made, measured) = learn.encode(&mut features, &outcome, printer)?;
+        let (made, measured) = learn.encode(&mut features, (&outcome, solved.as_ref()), printer)?;
         (encoded, validation) = (Some(made), measured);
     }
     warnings.extend(features.take_warnings());
@@ -364,7 +372,13 @@ impl Learn<'_> {
         let (labels, split) = (self.data.labels(), &self.data.split);
         let solved = solve::solve(self.bundle, features, labels, split, &settings, self.options, &mut around);
         progress.end();
-        let solved = solved?;
+        let solved = match solved {
+            Err(train::Error::NoClosedForm { problem, .. }) if self.job.recipe.solver.is_none() => {
+                printer.note(format!("the head learns by gradient steps: {problem}"));
+                return Ok((self.fit(features, clock, printer)?, None));
+            }
+            solved => solved?,
+        };
         let outcome = Outcome {
             parameters: solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone()),
             start: None,
@@ -380,17 +394,19 @@ impl Learn<'_> {
 
     /// The values before training, in fp16.
     fn first_values(&self) -> Vec<Vec<f32>> {
-        self.bundle.parameters.iter().map(|parameter| evaluate::rounded(&parameter.initial)).collect()
+        rounded(&self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect::<Vec<_>>())
     }
 
     /// The learned values as they will ship, and what the first ones and these show on the validation samples.
     fn encode(
         &self,
         features: &mut Features,
-        outcome: &Outcome,
+        (outcome, solved): (&Outcome, Option<&Solved>),
         printer: &Printer,
     ) -> Result<(Encoded, Option<BeforeAfter>)> {
-        let (samples, parameters, loss) = (&self.data.split.validation, &self.bundle.parameters, &self.settings.loss);
+        let (split, parameters, loss) = (&self.data.split, &self.bundle.parameters, &self.settings.loss);
+        let left_out = solved.and_then(|solved| solved.left_out.clone());
+        let samples = if left_out.is_some() { &split.train } else { &split.validation };
         let mut tail = match samples.is_empty() {
             true => None,
             false => Some(engine::Session::from_file(&self.bundle.tail, self.options)?),
@@ -401,10 +417,12 @@ impl Learn<'_> {
             Ok(Some(evaluate::evaluate(tail, features, samples, &fed, self.data.labels(), loss)?))
         };
         let before = measure(&self.first_values())?;
+        let validated = solved.and_then(|solved| solved.validated.as_ref());
+        let validated = validated.map(|values| measure(&rounded(values))).transpose()?.flatten();
         let asked = &self.job.recipe.delta;
         let how = (asked.encoding(), asked.max_loss_increase, loss);
         let encoded = encoding::encode(&outcome.parameters, how, &mut measure, printer)?;
-        let after = encoded.metrics.clone();
+        let after = left_out.or(validated).or(encoded.metrics.clone());
         Ok((encoded, before.zip(after).map(|(before, after)| BeforeAfter { before, after })))
     }
 
@@ -448,6 +466,11 @@ impl Learn<'_> {
         tracing::info!(out = %self.job.out.display(), bytes = bytes.len(), "wrote the delta");
         Ok(bytes.len() as u64)
     }
+}
+
+/// Values as fp16 holds them.
+fn rounded(values: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    values.iter().map(|values| evaluate::rounded(values)).collect()
 }
 
 /// The model's inputs by name.

@@ -7,6 +7,7 @@ use super::{samples, settings};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
+use crate::train::solve::VALIDATION_MIN;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Data {
         let target = settings::target(recipe.loss);
         let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
         if let Some(adapter) = known {
-            options.classes = samples::classes_from(adapter, recipe.solver.is_some(), path, &options)?;
+            options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
         let (train, mut skipped) = samples::open(path, &options, printer)?;
         let findings = samples::check(&train, known.is_some(), printer)?;
@@ -62,6 +63,23 @@ impl Data {
             None => None,
         };
         Ok(Self { train, test, split, preprocessing, findings, skipped })
+    }
+
+    /// With few samples a share of them would tell too little of the rest: all are learned from, and each is left out in turn
+    /// to choose and to measure by. A share that was asked for is kept.
+    pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, printer: &Printer) {
+        let held_out = self.split.validation.len();
+        if recipe.val_fraction.is_some() || held_out == 0 || held_out >= VALIDATION_MIN {
+            return;
+        }
+        let Split { train, validation } = &mut self.split;
+        train.append(validation);
+        train.sort_unstable();
+        printer.note(format!(
+            "few       a fifth of the data are {held_out} samples, too few to validate by: all {} learn, and the accuracy is \
+             that of samples left out in turn",
+            train.len()
+        ));
     }
 
     pub fn labels(&self) -> &Labels {

@@ -1,6 +1,7 @@
 //! From a recipe to the settings of the loop: defaults, and what does not go together.
 
 use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use super::sets::Data;
 use crate::adapter::{self, HeadChoice};
 use crate::cut::Selection;
 use crate::data::{self, Labels, Split, Target};
@@ -10,8 +11,8 @@ use crate::train::artifact::Adapter;
 use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
-use crate::train::prepare::Base;
-use crate::train::solve::{self, Solver};
+use crate::train::prepare::{Base, Bundle};
+use crate::train::solve::{self, Solver, choose};
 use anyhow::{Context, Result, bail};
 
 /// The share of the data that validates, where nothing else is asked for.
@@ -69,7 +70,7 @@ pub fn val_fraction(recipe: &Recipe) -> f64 {
     recipe.val_fraction.unwrap_or(VAL_FRACTION)
 }
 
-/// What to solve by, if not by gradient steps. `known` is the number of classes that are kept.
+/// What to solve by, where the recipe names it. `known` is the number of classes that are kept.
 ///
 /// # Errors
 /// A solver that the loss does not go with, or options without effect.
@@ -78,21 +79,38 @@ pub fn solver(recipe: &Recipe, loss: &Loss, known: usize) -> Result<Option<solve
         Some(SolverName::Ridge) => Solver::Ridge,
         Some(SolverName::Lbfgs) => Solver::Lbfgs,
         Some(SolverName::Imprint) => Solver::Imprint,
-        None => return Ok(None),
+        None | Some(SolverName::Steps) => return Ok(None),
     };
-    let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known };
+    let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known, refit: true };
     settings.check()?;
     Ok(Some(settings))
 }
 
-/// Options that one solver or the other leaves without effect.
-fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
-    let Some(solver) = recipe.solver else {
-        return match recipe.l2 {
-            Some(_) => bail!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs"),
-            None => Ok(()),
-        };
-    };
+/// How a fresh linear head is fitted where the recipe does not say it: at once, if nothing asks for gradient steps. `begun`:
+/// whether there are values to go on from.
+///
+/// # Errors
+/// `--l2` where steps are made.
+pub fn by_default(
+    recipe: &Recipe,
+    loss: &Loss,
+    begun: bool,
+    bundle: &Bundle,
+    data: &Data,
+) -> Result<Option<solve::Settings>> {
+    let free =
+        recipe.solver.is_none() && option_of_steps(recipe).is_none() && recipe.change.adapter.is_none() && !begun;
+    let found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
+    match (found, recipe.l2) {
+        (None, Some(_)) if recipe.solver.is_none() => {
+            bail!("--l2: what learns here learns by gradient steps, which have --weight-decay; remove --l2")
+        }
+        (found, l2) => Ok(found.map(|settings| solve::Settings { l2, ..settings })),
+    }
+}
+
+/// The first option that only gradient steps have a use for: whoever gives one asks for steps.
+pub fn option_of_steps(recipe: &Recipe) -> Option<&'static str> {
     let of_steps = [
         ("--epochs", recipe.epochs.is_some()),
         ("--batch", recipe.batch.is_some()),
@@ -106,9 +124,23 @@ fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
         ("--warmup", recipe.warmup.is_some()),
         ("--clip-norm", recipe.clip_norm.is_some()),
         ("--patience", recipe.patience.is_some()),
+        ("--max-steps", recipe.max_steps.is_some()),
     ];
-    if let Some((flag, _)) = of_steps.into_iter().find(|(_, given)| *given) {
-        bail!("{flag}: --solver makes no gradient steps; remove one of them");
+    of_steps.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+}
+
+/// Options that one solver or the other leaves without effect.
+fn refuse_beside_solver(recipe: &Recipe) -> Result<()> {
+    let Some(solver) = recipe.solver.filter(|solver| *solver != SolverName::Steps) else {
+        return match recipe.l2 {
+            Some(_) if recipe.solver.is_some() || option_of_steps(recipe).is_some() => {
+                bail!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs")
+            }
+            _ => Ok(()),
+        };
+    };
+    if let Some(flag) = option_of_steps(recipe) {
+        bail!("{flag}: --solver {} makes no gradient steps; remove one of them", solver.name());
     }
     if recipe.change.adapter.is_some() {
         bail!("--adapter: --solver fits a whole linear head; remove one of them");

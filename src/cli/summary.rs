@@ -13,7 +13,8 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     if let Some((before, after)) = &trained.measured {
         if let (Some(before), Some(right)) = (before.accuracy, after.accuracy) {
             let (before, right, samples) = (percent(before), percent(right), after.samples);
-            printer.text(format!("accuracy  {before} → {right} on {samples} held-out samples"));
+            let on = which(trained);
+            printer.text(format!("accuracy  {before} → {right} on {samples} {on}"));
         }
         if let (Some(before), Some(after), Some(tokens)) = (before.perplexity, after.perplexity, after.tokens) {
             printer.text(format!("perplexity {before:.1} → {after:.1} on {tokens} held-out tokens"));
@@ -37,6 +38,16 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     }
     printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
     printer.text(format!("delta     {} ({size}), best epoch {}", out.display(), report.best_epoch));
+}
+
+/// What the measured samples are to what was learned.
+fn which(trained: &Trained) -> String {
+    match trained.report.solved.as_ref().and_then(|solved| solved.folds) {
+        Some(_) if trained.report.test.is_some() => "held-out samples".into(),
+        Some(folds) if folds == trained.report.train_samples => "samples, each left out in turn".into(),
+        Some(folds) => format!("samples, a part of {folds} left out in turn"),
+        None => "held-out samples".into(),
+    }
 }
 
 /// What `eval` measured: the document that scripts parse, or text.

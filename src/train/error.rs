@@ -75,6 +75,14 @@ pub enum Error {
         /// What is wrong, with the remedy.
         problem: String,
     },
+    /// What learns is not one linear layer over the features.
+    #[error("--solver: {problem}; {remedy}")]
+    NoClosedForm {
+        /// What it is instead.
+        problem: String,
+        /// What helps.
+        remedy: &'static str,
+    },
     /// A setting that does not fit.
     #[error("{setting}: {problem}")]
     Setting {

@@ -115,7 +115,7 @@ fn logistic_regression_is_scikit_learns() {
         let entropy = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
         for (labels, loss, golden) in [(classes, entropy, "logistic"), (sets, Loss::BinaryCrossEntropy, "binary")] {
             let targets = Targets::new(&labels, labels.names().len());
-            let problem = Problem::new(&x, &samples, &targets, &loss, true).unwrap();
+            let problem = Problem::new(x.view(), &samples, &targets, &loss, true).unwrap();
             let cold = problem.fit(case.logistic_lambda, None, 1e-8, &|| true);
             alike(&cold.layer, &case.layer(golden), 1e-4);
             let warm = problem.fit(case.logistic_lambda, Some(&cold.layer), 1e-8, &|| true);
@@ -133,7 +133,7 @@ fn huber_bends_less_to_an_outlier_and_weights_and_smoothing_count() {
     let labels = Labels::Values(y.clone());
     let samples: Vec<usize> = (0..30).collect();
     let targets = Targets::new(&labels, 1);
-    let huber = Problem::new(&x, &samples, &targets, &Loss::Huber { delta: 1.0 }, true).unwrap();
+    let huber = Problem::new(x.view(), &samples, &targets, &Loss::Huber { delta: 1.0 }, true).unwrap();
     let huber = huber.fit(1e-6, None, 1e-9, &|| true).layer;
     let square = Ridge::dual(x.clone(), y.mapv(f64::from).view(), true).solve(1e-6);
     assert!((huber.weights[(0, 0)] - 2.0).abs() < 0.2, "{huber:?}");
@@ -143,7 +143,7 @@ fn huber_bends_less_to_an_outlier_and_weights_and_smoothing_count() {
     let targets = Targets::new(&labels, 2);
     let share = |label_smoothing, class_weights| {
         let loss = Loss::CrossEntropy { label_smoothing, class_weights };
-        let fit = Problem::new(&x, &samples, &targets, &loss, true).unwrap().fit(1e3, None, 1e-9, &|| true).layer;
+        let fit = Problem::new(x.view(), &samples, &targets, &loss, true).unwrap().fit(1e3, None, 1e-9, &|| true).layer;
         let z = fit.apply(x.view());
         let p: f64 = z.rows().into_iter().map(|z| 1.0 / (1.0 + (z[1] - z[0]).exp())).sum();
         p / 30.0

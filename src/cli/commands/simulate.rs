@@ -122,7 +122,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     }
     let given = Recipe { data: args.data.clone(), test: args.test.clone(), seed: args.seed, ..Recipe::default() };
     let recipe = Recipe { val_fraction: Some(0.0), ..given.or(Recipe::read(&args.recipe)?) };
-    if recipe.solver.is_some() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
+    if recipe.closed_form() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
         bail!(
             "{}: devices of a fleet learn alike, by gradient steps; leave out `solver`, `from` and `auto`",
             args.recipe.display()

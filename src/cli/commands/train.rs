@@ -61,11 +61,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }
     printer.document(&trained.report);
     if trained.interrupted {
-        if job.recipe.solver.is_some() {
+        let checkpoint = run::checkpoint_path(out);
+        if !checkpoint.exists() {
             printer.note("stopped; the same command goes on with the features that are in the cache");
             return Ok(Done::Interrupted);
         }
-        let checkpoint = run::checkpoint_path(out);
         printer.note(format!("stopped; the checkpoint is {}, go on with --resume", checkpoint.display()));
         return Ok(Done::Interrupted);
     }

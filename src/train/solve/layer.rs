@@ -130,9 +130,9 @@ impl Linear {
 
 /// The refusal that every tail without a closed form gets.
 pub fn refuse(problem: String) -> Error {
-    let remedy = "choose --train head, with --head append where the model's own is not one linear layer, or leave --solver out to \
-                  train by gradient steps";
-    Error::Setting { setting: "--solver", problem: format!("{problem}; {remedy}") }
+    let remedy = "choose --train head, with --head append where the model's own is not one linear layer, or --solver steps to train \
+                  by gradient steps";
+    Error::NoClosedForm { problem, remedy }
 }
 
 /// Follows the output back to the layer.

@@ -6,7 +6,7 @@ use super::lbfgs;
 use super::ridge::Layer;
 use super::targets::Targets;
 use crate::train::loss::Loss;
-use ndarray::{Array1, Array2, ArrayView1, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 /// Samples whose features are in f64 at a time.
 const BLOCK: usize = 512;
@@ -16,7 +16,7 @@ const ITERATIONS_MAX: usize = 2000;
 /// The samples that a layer is fitted to: centred and scaled by one factor while it is, which the result does not show.
 pub struct Problem<'a> {
     /// `[samples, features]`
-    rows: &'a Array2<f32>,
+    rows: ArrayView2<'a, f32>,
     targets: Array2<f64>,
     weights: Vec<f64>,
     loss: Rowwise,
@@ -46,7 +46,7 @@ pub struct Fitted {
 impl<'a> Problem<'a> {
     /// `rows` are the features of `samples`. `None` for a loss that ridge regression solves.
     pub fn new(
-        rows: &'a Array2<f32>,
+        rows: ArrayView2<'a, f32>,
         samples: &[usize],
         targets: &Targets<'_>,
         loss: &Loss,

@@ -3,6 +3,8 @@
 //! Takes a bundle whose only parameters are one linear layer that reads the features themselves, with features and labels;
 //! gives the same parameters that the loop would. Never reads the clock; time arrives as a function.
 
+pub mod choose;
+mod folds;
 pub mod imprint;
 mod layer;
 pub mod lbfgs;
@@ -15,15 +17,16 @@ pub mod tridiagonal;
 pub use layer::Linear;
 
 use super::error::Error;
-use super::evaluate;
+use super::evaluate::{self, Metrics, Tally};
 use super::features::Features;
-use super::loss::{Loss, Target};
+use super::loss::Loss;
 use super::prepare::Bundle;
 use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Session};
+use folds::Folds;
 use layer::refuse;
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use ridge::{Layer, Moments, Ridge};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +41,10 @@ const TOLERANCE: f64 = 0.02;
 /// Largest element of the gradient, a sample, at which L-BFGS ends; and while it is only to compare penalties.
 const GRADIENT: f64 = 1e-6;
 const GRADIENT_WHILE_CHOOSING: f64 = 1e-4;
+/// Validation samples that are enough to choose by: with fewer, one more right answer is a step of more than ten points.
+pub const VALIDATION_MIN: usize = 10;
+/// Training samples of which each is left out in turn where too few are held out.
+const SAMPLES_FOLDED_MAX: usize = 1000;
 /// Penalties without a better validation loss after which no weaker one is tried.
 const PATIENCE: usize = 2;
 
@@ -64,6 +71,8 @@ pub struct Settings {
     pub loss: Loss,
     /// Classes whose rows are kept as the bundle's parameters hold them; for imprinting, else 0.
     pub known: usize,
+    /// Whether the validation samples are learned from, too, once they have chosen the penalty and measured the result.
+    pub refit: bool,
 }
 
 /// The world around a solution.
@@ -87,9 +96,19 @@ pub struct Solved {
     pub iterations: Option<usize>,
     /// Seconds from features to parameters.
     pub seconds: f64,
+    /// Samples that were learned from.
+    pub samples: usize,
+    /// Parts of the samples, each left out once, where too few are held out to measure by.
+    pub folds: Option<usize>,
     /// The values of the bundle's parameters.
     #[serde(skip)]
     pub parameters: Vec<Vec<f32>>,
+    /// The values before the validation samples were learned from: these are what validation may measure.
+    #[serde(skip)]
+    pub validated: Option<Vec<Vec<f32>>>,
+    /// What each training sample showed when it was left out.
+    #[serde(skip)]
+    pub left_out: Option<Metrics>,
 }
 
 impl Settings {
@@ -152,17 +171,24 @@ pub fn solve(
         return Ok(None);
     }
     let began = (around.clock)();
-    let mut work = Work { rows, targets, split, settings, initial: bundle };
-    let found = match settings.solver {
-        Solver::Ridge => work.ridge()?,
-        Solver::Lbfgs => work.lbfgs()?,
-        Solver::Imprint => work.imprint()?,
-    };
-    let Some((parameters, l2, iterations)) = found else { return Ok(None) };
-    let seconds = (around.clock)() - began;
+    let mut work = Work { rows, targets, labels, split, settings, initial: bundle };
+    let Some(found) = work.find()? else { return Ok(None) };
+    let parameters = work.placed(&found.layer, found.added);
+    let validated = found.validated.map(|layer| linear.place(&layer));
     refuse_too_large(&parameters)?;
     work.compare(bundle, &parameters, options)?;
-    Ok(Some(Solved { solver: settings.solver, l2, iterations, seconds, parameters }))
+    let (folds, left_out) = found.left_out.unzip();
+    Ok(Some(Solved {
+        solver: settings.solver,
+        l2: found.l2,
+        iterations: found.iterations,
+        seconds: (around.clock)() - began,
+        samples: split.train.len() + if validated.is_some() { split.validation.len() } else { 0 },
+        folds,
+        parameters,
+        validated,
+        left_out,
+    }))
 }
 
 /// Features as the layer reads them.
@@ -193,144 +219,257 @@ impl Rows<'_> {
     }
 }
 
-/// Parameters, λ, and steps.
-type Found = Option<(Vec<Vec<f32>>, Option<f64>, Option<usize>)>;
+/// A solution.
+struct Found {
+    layer: Layer,
+    /// Whether the layer has the new classes' rows only.
+    added: bool,
+    /// The layer without the validation samples, where they were learned from in the end.
+    validated: Option<Layer>,
+    /// The number of parts, and what each training sample showed when it was left out.
+    left_out: Option<(usize, Metrics)>,
+    l2: Option<f64>,
+    iterations: Option<usize>,
+}
+
+impl Found {
+    fn layer(layer: Layer) -> Self {
+        Self { layer, added: false, validated: None, left_out: None, l2: None, iterations: None }
+    }
+}
 
 /// A solution in progress.
 struct Work<'a> {
     rows: Rows<'a>,
     targets: Targets<'a>,
+    labels: &'a Labels,
     split: &'a Split,
     settings: &'a Settings,
     initial: &'a Bundle,
 }
 
 impl Work<'_> {
-    fn ridge(&mut self) -> Result<Found, Error> {
-        let train = &self.split.train;
+    fn find(&mut self) -> Result<Option<Found>, Error> {
+        match self.settings.solver {
+            Solver::Ridge => self.ridge(),
+            Solver::Lbfgs => self.lbfgs(),
+            Solver::Imprint => self.imprint(),
+        }
+    }
+
+    /// Training and validation samples, where the latter are learned from in the end.
+    fn everyone(&self) -> Option<Vec<usize>> {
+        let Split { train, validation } = self.split;
+        (self.settings.refit && !validation.is_empty()).then(|| [&train[..], &validation[..]].concat())
+    }
+
+    fn ridge(&mut self) -> Result<Option<Found>, Error> {
+        let split = self.split;
+        let Some((layer, lambda)) = self.ridge_of(&split.train)? else { return Ok(None) };
+        let mut found = Found { l2: Some(lambda), ..Found::layer(layer) };
+        if split.validation.len() < VALIDATION_MIN && split.train.len() <= SAMPLES_FOLDED_MAX {
+            let Some(rows) = self.rows.all(&split.train)? else { return Ok(None) };
+            found.left_out = self.folds_of(&rows).map(|folds| self.ridge_left_out(&rows, &folds));
+        }
+        let Some(everyone) = self.everyone() else { return Ok(Some(found)) };
+        let Some((layer, lambda)) = self.ridge_of(&everyone)? else { return Ok(None) };
+        Ok(Some(Found { layer, l2: Some(lambda), validated: Some(found.layer), ..found }))
+    }
+
+    /// The layer for some samples, and its λ.
+    fn ridge_of(&mut self, samples: &[usize]) -> Result<Option<(Layer, f64)>, Error> {
         let (inputs, outputs, bias) = (self.rows.linear.inputs, self.rows.linear.outputs, self.rows.linear.has_bias());
-        let problem = if train.len() > inputs {
+        let problem = if samples.len() > inputs {
             let mut moments = Moments::new(inputs, outputs, bias);
-            for chunk in train.chunks(CHUNK) {
+            for chunk in samples.chunks(CHUNK) {
                 let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
                 moments.add(rows.view(), self.targets.signed(chunk).view());
             }
             moments.into_ridge()
         } else {
-            let Some(rows) = self.rows.all(train)? else { return Ok(None) };
-            Ridge::dual(rows, self.targets.signed(train).view(), bias)
+            let Some(rows) = self.rows.all(samples)? else { return Ok(None) };
+            Ridge::dual(rows, self.targets.signed(samples).view(), bias)
         };
         let lambda = self.settings.l2.unwrap_or_else(|| problem.choose(&problem.grid()));
         let mut layer = problem.solve(lambda);
         if self.targets.is_classes() {
-            let Some(factor) = self.calibration(&layer, problem.freedom(lambda))? else { return Ok(None) };
+            let freedom = problem.freedom(lambda);
+            let Some(factor) = self.calibration(&layer, samples, freedom)? else { return Ok(None) };
             layer.weights *= factor;
             layer.bias *= factor;
         }
-        Ok(Some((self.rows.linear.place(&layer), Some(lambda), None)))
+        Ok(Some((layer, lambda)))
+    }
+
+    /// What each training sample shows where the layer, its penalty included, is found without it.
+    fn ridge_left_out(&self, rows: &Array2<f32>, folds: &Folds) -> (usize, Metrics) {
+        let (train, targets) = (&self.split.train, &self.targets);
+        let mut tally = Tally::new(self.labels, &self.settings.loss);
+        for (kept, left) in folds.parts() {
+            let (x, samples) = (rows.select(Axis(0), &kept), folds::numbers(train, &kept));
+            let wanted = targets.signed(&samples);
+            let problem = Ridge::dual(x.clone(), wanted.view(), self.rows.linear.has_bias());
+            let lambda = self.settings.l2.unwrap_or_else(|| problem.choose(&problem.grid()));
+            let mut layer = problem.solve(lambda);
+            if targets.is_classes() {
+                let left_out = &wanted - (&wanted - layer.apply(x.view())) / problem.freedom(lambda);
+                let factor = temperature::fit(&left_out, &samples, targets);
+                layer.weights *= factor;
+                layer.bias *= factor;
+            }
+            let outputs = layer.apply(rows.select(Axis(0), &left).view());
+            add_outputs(&mut tally, &outputs, &folds::numbers(train, &left));
+        }
+        (folds.count, tally.metrics())
     }
 
     /// The factor that makes the outputs logits, from predictions of each sample as if it had not been fitted: its residual
     /// divided by the freedom that the fit leaves.
-    fn calibration(&mut self, layer: &Layer, freedom: f64) -> Result<Option<f64>, Error> {
-        let train = &self.split.train;
-        let mut left_out = Array2::zeros((train.len(), self.rows.linear.outputs));
-        for (chunk, mut to) in train.chunks(CHUNK).zip(left_out.axis_chunks_iter_mut(Axis(0), CHUNK)) {
+    fn calibration(&mut self, layer: &Layer, samples: &[usize], freedom: f64) -> Result<Option<f64>, Error> {
+        let mut left_out = Array2::zeros((samples.len(), self.rows.linear.outputs));
+        for (chunk, mut to) in samples.chunks(CHUNK).zip(left_out.axis_chunks_iter_mut(Axis(0), CHUNK)) {
             let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
             let wanted = self.targets.signed(chunk);
             to.assign(&(&wanted - (&wanted - layer.apply(rows.view())) / freedom));
         }
-        Ok(Some(temperature::fit(&left_out, train, &self.targets)))
+        Ok(Some(temperature::fit(&left_out, samples, &self.targets)))
     }
 
-    fn lbfgs(&mut self) -> Result<Found, Error> {
-        let Some(rows) = self.rows.all(&self.split.train)? else { return Ok(None) };
-        let Some(held_out) = self.rows.all(&self.split.validation)? else { return Ok(None) };
-        let (loss, bias) = (&self.settings.loss, self.rows.linear.has_bias());
-        let problem = logistic::Problem::new(&rows, &self.split.train, &self.targets, loss, bias)
-            .expect("the settings were checked");
+    fn lbfgs(&mut self) -> Result<Option<Found>, Error> {
+        let Split { train, validation } = self.split;
+        let everyone = [&train[..], &validation[..]].concat();
+        let Some(all) = self.rows.all(&everyone)? else { return Ok(None) };
+        let (rows, held_out) = all.view().split_at(Axis(0), train.len());
         let stop = self.rows.stop;
         let go_on = || !stop.load(Ordering::Relaxed);
-        let mut iterations = 0;
-        let (lambda, start) = match self.settings.l2 {
-            Some(lambda) => (lambda, None),
-            None if self.split.validation.is_empty() => {
-                let problem = "without validation samples nothing tells a good penalty from a bad one; give --l2, such as \
-                               1, raise --val-fraction, or choose --solver ridge, which needs none";
-                return Err(Error::Setting { setting: "--solver", problem: problem.into() });
-            }
+        let problem = self.problem(rows, train);
+        let (choice, left_out) = match self.settings.l2 {
+            Some(lambda) => (Choice { lambda, start: None, iterations: 0 }, None),
+            None if validation.len() >= VALIDATION_MIN => (self.by_validation(&problem, held_out, &go_on), None),
             None => {
-                let mut best: Option<(f64, f64, Layer)> = None;
-                let mut last: Option<Layer> = None;
-                let mut worse = 0;
-                for lambda in problem.grid() {
-                    let fitted = problem.fit(lambda, last.as_ref(), GRADIENT_WHILE_CHOOSING, &go_on);
-                    iterations += fitted.iterations;
-                    let found = self.mean_loss(&fitted.layer, &held_out);
-                    last = Some(fitted.layer.clone());
-                    if best.as_ref().is_none_or(|best| found < best.0) {
-                        best = Some((found, lambda, fitted.layer));
-                        worse = 0;
-                    } else {
-                        worse += 1;
-                    }
-                    if worse == PATIENCE {
-                        break;
-                    }
-                }
-                let (_, lambda, layer) = best.expect("the grid is not empty");
-                (lambda, Some(layer))
+                let Some((choice, metrics)) = self.by_folds(rows, &go_on) else { return Err(no_penalty()) };
+                (choice, Some(metrics))
             }
         };
-        let fitted = problem.fit(lambda, start.as_ref(), GRADIENT, &go_on);
-        if !go_on() {
-            return Ok(None);
+        let fitted = problem.fit(choice.lambda, choice.start.as_ref(), GRADIENT, &go_on);
+        let mut found = Found {
+            l2: Some(choice.lambda),
+            iterations: Some(choice.iterations + fitted.iterations),
+            left_out,
+            ..Found::layer(fitted.layer)
+        };
+        if self.everyone().is_some() {
+            let whole = self.problem(all.view(), &everyone).fit(choice.lambda, Some(&found.layer), GRADIENT, &go_on);
+            found.iterations = found.iterations.map(|before| before + whole.iterations);
+            found.validated = Some(std::mem::replace(&mut found.layer, whole.layer));
         }
-        iterations += fitted.iterations;
-        Ok(Some((self.rows.linear.place(&fitted.layer), Some(lambda), Some(iterations))))
+        Ok(go_on().then_some(found))
     }
 
-    /// The mean loss on validation samples.
-    fn mean_loss(&self, layer: &Layer, rows: &Array2<f32>) -> f64 {
-        let outputs = layer.apply(rows.view()).mapv(|output| output as f32);
-        let mut target = vec![0.0; self.targets.width];
-        let one = |(row, sample): (ndarray::ArrayView1<f32>, &usize)| {
-            let row = row.to_vec();
-            if let Some(class) = self.targets.class(*sample) {
-                return self.settings.loss.of_row(&row, Target::Class(class));
+    fn problem<'r>(&self, rows: ArrayView2<'r, f32>, samples: &[usize]) -> logistic::Problem<'r> {
+        let bias = self.rows.linear.has_bias();
+        logistic::Problem::new(rows, samples, &self.targets, &self.settings.loss, bias)
+            .expect("the settings were checked")
+    }
+
+    /// The penalty with the lowest loss on the validation samples.
+    fn by_validation(
+        &self,
+        problem: &logistic::Problem<'_>,
+        held_out: ArrayView2<f32>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Choice {
+        let mut best: Option<(f64, Choice)> = None;
+        let mut last: Option<Layer> = None;
+        let (mut iterations, mut worse) = (0, 0);
+        for lambda in problem.grid() {
+            let fitted = problem.fit(lambda, last.as_ref(), GRADIENT_WHILE_CHOOSING, go_on);
+            iterations += fitted.iterations;
+            let mut tally = Tally::new(self.labels, &self.settings.loss);
+            add_outputs(&mut tally, &fitted.layer.apply(held_out), &self.split.validation);
+            let found = tally.metrics().loss;
+            last = Some(fitted.layer.clone());
+            if best.as_ref().is_none_or(|best| found < best.0) {
+                best = Some((found, Choice { lambda, start: Some(fitted.layer), iterations: 0 }));
+                worse = 0;
+            } else {
+                worse += 1;
             }
-            self.targets.row(*sample, &mut target);
-            let values: Vec<f32> = target.iter().map(|value| *value as f32).collect();
-            self.settings.loss.of_row(&row, Target::Values(&values))
-        };
-        outputs.rows().into_iter().zip(&self.split.validation).map(one).sum::<f64>() / rows.nrows() as f64
+            if worse == PATIENCE {
+                break;
+            }
+        }
+        Choice { iterations, ..best.expect("the grid is not empty").1 }
     }
 
-    fn imprint(&mut self) -> Result<Found, Error> {
+    /// The penalty with the lowest loss where each part of the training samples is left out once, and what they showed then.
+    /// `None` where nothing can be left out.
+    fn by_folds(&self, rows: ArrayView2<f32>, go_on: &dyn Fn() -> bool) -> Option<(Choice, (usize, Metrics))> {
+        let train = &self.split.train;
+        let folds = self.folds_of(&rows.to_owned())?;
+        let grid = self.problem(rows, train).grid();
+        let mut tallies = vec![Tally::new(self.labels, &self.settings.loss); grid.len()];
+        let mut iterations = 0;
+        for (kept, left) in folds.parts() {
+            let (x, samples) = (rows.select(Axis(0), &kept), folds::numbers(train, &kept));
+            let (held_out, left) = (rows.select(Axis(0), &left), folds::numbers(train, &left));
+            let problem = self.problem(x.view(), &samples);
+            let mut last: Option<Layer> = None;
+            for (lambda, tally) in grid.iter().zip(&mut tallies) {
+                let fitted = problem.fit(*lambda, last.as_ref(), GRADIENT_WHILE_CHOOSING, go_on);
+                iterations += fitted.iterations;
+                add_outputs(tally, &fitted.layer.apply(held_out.view()), &left);
+                last = Some(fitted.layer);
+            }
+        }
+        let metrics: Vec<Metrics> = tallies.iter().map(Tally::metrics).collect();
+        let best = (0..grid.len()).min_by(|a, b| metrics[*a].loss.total_cmp(&metrics[*b].loss))?;
+        let choice = Choice { lambda: grid[best], start: None, iterations };
+        Some((choice, (folds.count, metrics[best].clone())))
+    }
+
+    fn folds_of(&self, rows: &Array2<f32>) -> Option<Folds> {
+        Folds::new(rows, &self.split.train, &self.targets)
+    }
+
+    fn imprint(&mut self) -> Result<Option<Found>, Error> {
         let train = &self.split.train;
         let Some(rows) = self.rows.all(train)? else { return Ok(None) };
         let (linear, known) = (self.rows.linear, self.settings.known);
         if known == 0 {
-            let layer = imprint::imprint(&rows, train, &self.targets);
-            return Ok(Some((linear.place(&layer), None, None)));
+            return Ok(Some(Found::layer(imprint::imprint(&rows, train, &self.targets))));
         }
         if !linear.has_bias() {
             return Err(refuse("the layer has no bias that could set a new class against the known ones".into()));
         }
-        let initial: Vec<Vec<f32>> = self.initial.parameters.iter().map(|p| p.initial.clone()).collect();
-        let (mut weights, mut bias) = linear.stored(&initial);
+        let (weights, bias) = linear.stored(&self.initial_values());
         let (alpha, beta) = linear.factors();
         let old = Layer {
             weights: weights.slice(ndarray::s![..known, ..]).mapv(|w| alpha * f64::from(w)),
             bias: bias[..known].iter().map(|b| beta * f64::from(*b)).collect(),
         };
         let new = imprint::extend(&old, &rows, train, &self.targets);
-        let kept = weights.slice(ndarray::s![..known, ..]);
-        let added = new.weights.mapv(|w| (w / alpha) as f32);
-        weights = concatenate(Axis(0), &[kept, added.view()]).expect("rows of the same length");
-        bias.truncate(known);
-        bias.extend(new.bias.iter().map(|b| (b / beta) as f32));
-        Ok(Some((linear.store(&weights, bias), None, None)))
+        Ok(Some(Found { added: true, ..Found::layer(new) }))
+    }
+
+    fn initial_values(&self) -> Vec<Vec<f32>> {
+        self.initial.parameters.iter().map(|parameter| parameter.initial.clone()).collect()
+    }
+
+    /// The values of the bundle's parameters. Where a layer has rows for new classes only, the known ones stay to the bit.
+    fn placed(&self, layer: &Layer, added: bool) -> Vec<Vec<f32>> {
+        let linear = self.rows.linear;
+        if !added {
+            return linear.place(layer);
+        }
+        let (weights, mut bias) = linear.stored(&self.initial_values());
+        let (alpha, beta) = linear.factors();
+        let kept = weights.slice(ndarray::s![..self.settings.known, ..]);
+        let new = layer.weights.mapv(|w| (w / alpha) as f32);
+        let weights = concatenate(Axis(0), &[kept, new.view()]).expect("rows of the same length");
+        bias.truncate(self.settings.known);
+        bias.extend(layer.bias.iter().map(|b| (b / beta) as f32));
+        linear.store(&weights, bias)
     }
 
     /// Runs the tail with what was found: whatever the walk took for linear must be so.
@@ -358,6 +497,26 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// A penalty that was chosen, the layer found with it on the way, and the steps of the search.
+struct Choice {
+    lambda: f64,
+    start: Option<Layer>,
+    iterations: usize,
+}
+
+/// Adds samples with the outputs of a layer.
+fn add_outputs(tally: &mut Tally<'_>, outputs: &Array2<f64>, samples: &[usize]) {
+    let values: Vec<f32> = outputs.iter().map(|output| *output as f32).collect();
+    tally.add(&values, samples);
+}
+
+/// With one sample a class nothing can be held out that could tell a good penalty from a bad one.
+fn no_penalty() -> Error {
+    let problem = "no class has two samples, so nothing tells a good penalty from a bad one; give --l2, such as 1, or choose \
+                   --solver imprint";
+    Error::Setting { setting: "--solver", problem: problem.into() }
 }
 
 /// What is beyond fp16 would be another value in the delta.
