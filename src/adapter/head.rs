@@ -10,7 +10,9 @@ pub enum HeadChoice {
     /// Replace a classifier; append one where the output looks like an embedding.
     #[default]
     Auto,
-    /// Replace the last linear layer.
+    /// Keep what gives the model's outputs, also where nothing tells how; with rows for classes that come behind its own.
+    Keep,
+    /// Replace the last linear layer, also by one of the same width.
     Replace,
     /// Leave the model whole and append a linear layer.
     Append,
@@ -37,8 +39,10 @@ pub(super) struct Placed {
     pub output: ValueId,
     /// The classifier's weight and bias; empty where the model has none and none was needed.
     pub weights: Vec<ValueId>,
-    /// Whether they start anew and so must learn.
+    /// Whether they start anew.
     pub fresh: bool,
+    /// Whether they are not the base's own and so must learn.
+    pub must_learn: bool,
     /// Set if the head was appended.
     pub appended: Option<AppendedHead>,
     /// A sentence for the report.
@@ -88,6 +92,22 @@ struct Classifier {
     weight: ValueId,
     axis: usize,
     bias: Option<ValueId>,
+}
+
+impl Classifier {
+    fn weights(&self) -> Vec<ValueId> {
+        [Some(self.weight), self.bias].into_iter().flatten().collect()
+    }
+}
+
+impl Placed {
+    fn kept(output: ValueId, weights: Vec<ValueId>, note: String) -> Self {
+        Self { output, weights, fresh: false, must_learn: false, appended: None, note }
+    }
+
+    fn changed(output: ValueId, found: &Classifier, fresh: bool, note: String) -> Self {
+        Self { output, weights: found.weights(), fresh, must_learn: true, appended: None, note }
+    }
 }
 
 /// Walks back from the output through nodes that keep the classes apart, to the layer that makes them.
@@ -148,54 +168,91 @@ pub(super) fn place(
     let name = graph.value_name(output).to_lowercase();
     let embedding =
         choice == HeadChoice::Auto && ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word));
+    let refuse = |reason: String| {
+        let ty = graph.ty(output).map_or("type unknown".into(), ToString::to_string);
+        Err(Error::Head { output: graph.value_name(output).into(), ty, reason })
+    };
     match (found, width) {
         (Some(found), Some(width)) if !embedding => {
             let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
-            let weights: Vec<ValueId> = [Some(found.weight), found.bias].into_iter().flatten().collect();
-            if had == width {
-                return Ok(Placed {
-                    output,
-                    weights,
-                    fresh: false,
-                    appended: None,
-                    note: format!("kept: {width} outputs"),
-                });
+            match choice {
+                HeadChoice::Keep if had > width => refuse(format!(
+                    "it has {had} columns, more than the {width} classes; name all its classes with --classes, or use --head replace"
+                )),
+                HeadChoice::Keep if had < width => {
+                    change(graph, &found, width, true);
+                    Ok(Placed::changed(output, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
+                }
+                HeadChoice::Auto | HeadChoice::Keep if had == width => {
+                    Ok(Placed::kept(output, found.weights(), format!("kept: {width} outputs")))
+                }
+                _ => {
+                    change(graph, &found, width, false);
+                    Ok(Placed::changed(output, &found, true, format!("replaced: {had} → {width} outputs")))
+                }
             }
-            replace(graph, &found, width);
-            let note = format!("replaced: {had} → {width} outputs");
-            Ok(Placed { output, weights, fresh: true, appended: None, note })
         }
-        (Some(found), None) if !embedding => {
-            let weights = [Some(found.weight), found.bias].into_iter().flatten().collect();
-            Ok(Placed { output, weights, fresh: false, appended: None, note: "kept".into() })
+        (Some(found), None) if !embedding => Ok(Placed::kept(output, found.weights(), "kept".into())),
+        (None, Some(width)) if choice == HeadChoice::Keep => match own_width(graph, output) == Some(width) {
+            true => Ok(Placed::kept(output, vec![], format!("kept: {width} outputs"))),
+            false => refuse(format!(
+                "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
+            )),
+        },
+        (None, Some(_)) if choice == HeadChoice::Replace => {
+            refuse("no linear layer makes this output, so there is nothing to replace; use --head append".into())
         }
-        (None, Some(_)) if choice == HeadChoice::Replace => Err(Error::Head {
-            output: graph.value_name(output).into(),
-            ty: graph.ty(output).map_or("type unknown".into(), ToString::to_string),
-            reason: "no linear layer makes this output, so there is nothing to replace; use --head append".into(),
-        }),
         (_, Some(width)) => {
             let (output, appended, weights) = append(graph, output, width)?;
             let note = format!("appended to `{}`: {} → {width}", appended.value, appended.features);
-            Ok(Placed { output, weights, fresh: true, appended: Some(appended), note })
+            Ok(Placed { output, weights, fresh: true, must_learn: true, appended: Some(appended), note })
         }
-        (_, None) => Ok(Placed { output, weights: vec![], fresh: false, appended: None, note: "none".into() }),
+        (_, None) => Ok(Placed::kept(output, vec![], "none".into())),
     }
 }
 
-/// A fresh classifier of another width starts at zero: all classes equally likely, whatever the seed.
-fn replace(graph: &mut Graph, found: &Classifier, width: u64) {
-    let shape_of = |graph: &Graph, id| cut::weight_type(graph, id).expect("a weight").1.to_vec();
-    let mut shape = shape_of(graph, found.weight);
-    shape[found.axis] = width;
-    resize(graph, found.weight, &shape);
-    if let Some(bias) = found.bias {
-        let mut shape = shape_of(graph, bias);
-        if let Some(last) = shape.iter_mut().rev().find(|size| **size > 1) {
-            *last = width;
-        }
-        resize(graph, bias, &shape);
+/// Columns of the output, where it is one row a sample.
+pub(super) fn own_width(graph: &Graph, output: ValueId) -> Option<u64> {
+    match graph.ty(output)?.shape.as_deref()? {
+        [_, width] => width.fixed(),
+        _ => None,
     }
+}
+
+/// Gives a classifier another width. A fresh one starts at zero: all classes equally likely, whatever the seed. Where its rows
+/// are kept, those of the classes behind them are zero.
+fn change(graph: &mut Graph, found: &Classifier, width: u64, keep: bool) {
+    let sizes = |graph: &Graph, id| cut::weight_type(graph, id).map_or(vec![], |(_, shape)| shape.to_vec());
+    let had = sizes(graph, found.weight)[found.axis];
+    change_axis(graph, found.weight, Some(found.axis), width, keep);
+    if let Some(bias) = found.bias {
+        let shape = sizes(graph, bias);
+        // A lone number in several dimensions does not tell which of them is the classes'.
+        let axis = shape.iter().rposition(|size| *size == had).filter(|_| had > 1 || shape.len() == 1);
+        change_axis(graph, bias, axis, width, keep);
+    }
+}
+
+fn change_axis(graph: &mut Graph, id: ValueId, axis: Option<usize>, width: u64, keep: bool) {
+    cut::store_as_floats(graph, id);
+    let old = graph.initializers[&id].clone();
+    let mut shape = old.shape.clone();
+    if let Some(axis) = axis {
+        shape[axis] = width;
+    }
+    resize(graph, id, &shape);
+    if let (true, Some(values)) = (keep, old.to_f32()) {
+        let values = axis.map_or(values.clone(), |axis| extended(&values, &old.shape, axis, width));
+        graph.initializers.insert(id, Tensor::from_vec(&shape, values));
+    }
+}
+
+/// Values with zeros behind each stretch of an axis, so that it becomes `width` long.
+fn extended(values: &[f32], shape: &[u64], axis: usize, width: u64) -> Vec<f32> {
+    let inner = shape[axis + 1..].iter().product::<u64>() as usize;
+    let zeros = vec![0.0; (width - shape[axis]) as usize * inner];
+    let rows = values.chunks_exact(shape[axis] as usize * inner);
+    rows.flat_map(|row| row.iter().chain(&zeros).copied()).collect()
 }
 
 /// Gives an initializer another shape, all zeros. The types of what depends on it are inferred again, and only theirs: what

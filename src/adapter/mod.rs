@@ -153,6 +153,11 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
     Ok(head::logits(graph, head::choose_output(graph, name)?))
 }
 
+/// Columns of an output, where it is one row a sample and their number is fixed.
+pub fn width(graph: &Graph, output: ValueId) -> Option<u64> {
+    head::own_width(graph, output)
+}
+
 /// The layers that `output` depends on and that a method of low rank can be put on, in topological order.
 pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
     target::all(graph, output).into_iter().map(|(_, target)| target).collect()
@@ -180,7 +185,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
 
 /// The weights that learn as a whole.
 fn whole(graph: &Graph, placed: &head::Placed, request: &Request<'_>) -> Result<Vec<ValueId>, Error> {
-    let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
+    let fresh: &[ValueId] = if placed.must_learn { &placed.weights } else { &[] };
     let mut selections = request.selections.to_vec();
     if selections.is_empty() && request.method.is_some() {
         return Ok(fresh.to_vec());

@@ -101,6 +101,7 @@ impl Bound<'_> {
         let target = settings::target_of(adapter.task);
         let options = samples::options(preprocessing, self.reading.clone(), &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
+        let dataset = std::sync::Arc::new(dataset);
         samples::refuse_other_width(&dataset, bundle.width)?;
         let forward = Forward {
             bundle: &bundle,

@@ -8,6 +8,7 @@ mod args;
 mod benchmark;
 mod budget;
 mod change;
+mod classes;
 mod costs;
 mod commands;
 mod delta_args;

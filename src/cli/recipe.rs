@@ -81,9 +81,11 @@ pub enum ScheduleName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadName {
-    /// Replace a classifier, append one to an embedding
+    /// Keep a classifier of the data's classes, replace one of others, append one to an embedding
     Auto,
-    /// Replace the last linear layer
+    /// Keep the classifier, with more outputs where the data have new classes
+    Keep,
+    /// Replace the last linear layer, also where its classes are the data's
     Replace,
     /// Append a linear layer
     Append,
@@ -136,6 +138,15 @@ pub struct Recipe {
     /// What to do with the classifier [default: auto]
     #[arg(long, help_heading = "What learns", value_enum)]
     pub head: Option<HeadName>,
+    /// Names of the model's outputs, in their order [default: what stands in or beside the model]
+    ///
+    /// A file with one class name a line, or names with commas between them. Folders and labels are matched with them by
+    /// name: classes without samples stay, new ones are added behind. Without the option the names come from the model's
+    /// metadata, or from labels.txt or config.json beside it.
+    /// Examples: --classes labels.txt, --classes cat,dog,bird
+    #[arg(long, help_heading = "What learns", aliases = ["class-names", "labels"], value_name = "FILE|NAMES")]
+    #[serde(skip_serializing)]
+    pub classes: Option<String>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
     #[arg(long, help_heading = "Loss and solver", aliases = ["criterion"], value_enum)]
     pub loss: Option<LossName>,
@@ -244,6 +255,9 @@ impl Recipe {
             format!("the recipe {}: correct the line (`edgetune train --help` has the fields)", path.display())
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
+        if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
+            *classes = folder.join(&*classes).display().to_string();
+        }
         let Self { model, data, test, from, samples, .. } = &mut recipe;
         let paths = [model, data, test, from, &mut samples.tokenizer];
         for path in paths.into_iter().flatten() {
@@ -270,6 +284,7 @@ impl Recipe {
             budget_delta: self.budget_delta.or(other.budget_delta),
             output: self.output.or(other.output),
             head: self.head.or(other.head),
+            classes: self.classes.or(other.classes),
             loss: self.loss.or(other.loss),
             label_smoothing: self.label_smoothing.or(other.label_smoothing),
             class_weights: self.class_weights.or(other.class_weights),

@@ -26,6 +26,7 @@ use crate::train::plan::memory::{self, Demand, Memory};
 use crate::train::plan::{self, Situation};
 use crate::train::prepare::{self, Base, Bundle, Divided};
 use crate::train::solve::{self, Solved};
+use crate::train::trial::Trial;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,11 +87,21 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
     let mut data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
-    let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
     let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
     let mut options = compute.options();
     let cache = global.cache_root()?;
     let store = if job.no_cache { Store::Memory } else { Store::Disk(&cache) };
+    let trial = Trial {
+        base: &base,
+        output: job.recipe.output.as_deref(),
+        bundles: &global.bundles()?,
+        store,
+        options: &options,
+        stop,
+        clock: clock.clone(),
+    };
+    data.settle_head(&mut recipe, &settings.loss, &trial, printer)?;
+    let solver = settings::solver(&recipe, &settings.loss, known.as_ref().map_or(0, |adapter| adapter.labels.len()))?;
     let wire = postcard::to_stdvec(&data.preprocessing)?;
     let available = available_bytes(Path::new("/"));
     let budgets = budget::budgets(&recipe)?;

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
 #[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
@@ -253,10 +252,10 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
 }
 
 /// Opens labelled data and tells what was left out.
-pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(Arc<Dataset>, data::Report)> {
+pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(Dataset, data::Report)> {
     let (dataset, report) = Dataset::open(path, options)?;
     tell_skipped(&report, printer);
-    Ok((Arc::new(dataset), report))
+    Ok((dataset, report))
 }
 
 /// An adapter's classes, followed by those that only the data have; none where its outputs are not classes. `adds`: whether
@@ -344,22 +343,30 @@ fn examples(dataset: &Dataset, samples: &[usize]) -> String {
     if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
 }
 
-/// Class names from a file, or numbers as names.
+/// Class names from a file, or separated by commas, or so many numbers as names.
 ///
 /// # Errors
-/// Neither a number above 0 nor a file with a name.
+/// None of these, or a name twice.
 pub fn class_names(text: &str) -> Result<Vec<String>> {
-    if let Ok(count) = text.parse::<usize>() {
-        if count == 0 {
-            bail!("--classes 0: a classifier needs at least one class");
-        }
-        return Ok((0..count).map(|class| class.to_string()).collect());
+    let path = Path::new(text);
+    let names: Vec<String> = if path.is_file() {
+        data::class_names_of(path)?.with_context(|| {
+            format!("--classes {text}: the file names no class; write one name a line, or JSON with `id2label`")
+        })?
+    } else if let Ok(count) = text.parse::<usize>() {
+        (0..count).map(|class| class.to_string()).collect()
+    } else if text.contains(',') {
+        text.split(',').map(|name| name.trim().to_string()).collect()
+    } else {
+        bail!(
+            "--classes `{text}`: there is no such file; name a file with one class name a line, or write the names with commas \
+             between them: cat,dog"
+        );
+    };
+    let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
+    match twice {
+        _ if names.is_empty() => bail!("--classes 0: a classifier needs at least one class"),
+        Some((_, name)) => bail!("--classes {text}: `{name}` stands there twice; each output has a name of its own"),
+        None => Ok(names),
     }
-    let content = std::fs::read_to_string(text)
-        .with_context(|| format!("--classes `{text}` is neither a number nor a file with one class name a line"))?;
-    let names: Vec<String> = content.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
-    if names.is_empty() {
-        bail!("--classes {text}: the file names no class");
-    }
-    Ok(names)
 }

@@ -1,13 +1,16 @@
 //! The data of a run: opened, checked and split before the first step.
 
+use super::classes::{self, Outputs};
 use super::print::Printer;
 use super::recipe::Recipe;
 use super::run::inputs_of;
 use super::{samples, settings};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
 use crate::train::artifact::Adapter;
+use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::solve::VALIDATION_MIN;
+use crate::train::trial::Trial;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ pub struct Data {
     pub test: Option<(Arc<Dataset>, Vec<usize>)>,
     /// Which samples of `train` train.
     pub split: Split,
+    /// What the model's outputs are to the classes.
+    outputs: Outputs,
     /// What is done to a sample.
     pub preprocessing: Preprocessing,
     /// What is odd about the data.
@@ -41,8 +46,17 @@ impl Data {
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
-        let (train, mut skipped) = samples::open(path, &options, printer)?;
-        let findings = samples::check(&train, known.is_some(), printer)?;
+        let (mut train, mut skipped) = samples::open(path, &options, printer)?;
+        let outputs = match known {
+            Some(_) => Outputs::Others,
+            None => classes::outputs(recipe, base, train.labels(), printer)?,
+        };
+        if let Some(names) = outputs.names() {
+            train = train.with_names(names);
+        }
+        let train = Arc::new(train);
+        let added = known.is_some() || matches!(outputs, Outputs::Same(..));
+        let findings = samples::check(&train, added, printer)?;
         let seed = recipe.seed.unwrap_or(0);
         let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
@@ -56,13 +70,23 @@ impl Data {
                 let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
                 let options = data::Options { classes, ..options };
                 let (test, more) = samples::open(path, &options, printer)?;
+                let test = Arc::new(test);
                 skipped.skipped.extend(more.skipped);
                 let samples = limited(test.labels(), (0..test.len()).collect())?;
                 Some((test, samples))
             }
             None => None,
         };
-        Ok(Self { train, test, split, preprocessing, findings, skipped })
+        Ok(Self { train, test, split, outputs, preprocessing, findings, skipped })
+    }
+
+    /// Decides what becomes of the model's head.
+    ///
+    /// # Errors
+    /// `--head keep` where the outputs are other classes.
+    pub fn settle_head(&self, recipe: &mut Recipe, loss: &Loss, trial: &Trial<'_>, printer: &Printer) -> Result<()> {
+        let wire = postcard::to_stdvec(&self.preprocessing)?;
+        self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, printer)
     }
 
     /// With few samples a share of them would tell too little of the rest: all are learned from, and each is left out in turn

@@ -256,7 +256,7 @@ pub fn target(loss: Option<LossName>) -> Target {
 /// # Errors
 /// A loss for another kind of target.
 pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<()> {
-    (recipe.train, recipe.head, recipe.output, recipe.change) = Default::default();
+    (recipe.train, recipe.head, recipe.classes, recipe.output, recipe.change) = Default::default();
     (recipe.budget_memory, recipe.budget_time, recipe.budget_delta) = Default::default();
     let learned = match &adapter.loss {
         Loss::CrossEntropy { .. } => LossName::CrossEntropy,
@@ -308,6 +308,7 @@ pub fn selections(recipe: &Recipe) -> Result<Vec<Selection>> {
 pub fn head(name: Option<HeadName>) -> HeadChoice {
     match name {
         None | Some(HeadName::Auto) => HeadChoice::Auto,
+        Some(HeadName::Keep) => HeadChoice::Keep,
         Some(HeadName::Replace) => HeadChoice::Replace,
         Some(HeadName::Append) => HeadChoice::Append,
     }

@@ -2,6 +2,7 @@
 //!
 //! Takes a path and the kind of the files, gives labelled files with their content's hash. Reads each file once and decodes no image.
 
+use super::classes::Names;
 use super::image::{Limits, probe};
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
@@ -128,7 +129,8 @@ pub(super) fn open(
     for (position, folder) in folders.iter().enumerate() {
         let class = match known {
             None => position,
-            Some(known) => (known.iter().position(|name| *name == names[position]))
+            Some(known) => Names::new(known)
+                .find(&names[position])
                 .ok_or_else(|| Error::content(folder, unknown_class(&names[position], known)))?,
         };
         let before = files.len();

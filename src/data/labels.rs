@@ -3,8 +3,9 @@
 //! Takes one string a label column and row, gives [`Labels`]. Knows no file format; the caller says where a row came from.
 
 use super::Error;
+use super::classes::Names;
 use ndarray::Array2;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// What a label column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -178,8 +179,8 @@ fn class_names(found: BTreeSet<&str>, known: Option<&[String]>) -> Vec<String> {
 
 /// Gives the position of a class that a row names.
 fn finder(names: &[String], at: &dyn Fn(usize, String) -> Error) -> impl Fn(usize, &str) -> Result<u32, Error> {
-    let positions: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
-    move |row, name| positions.get(name).copied().ok_or_else(|| at(row, unknown_class(name, names)))
+    let known = Names::new(names);
+    move |row, name| known.find(name).map(|place| place as u32).ok_or_else(|| at(row, unknown_class(name, names)))
 }
 
 /// The sentence for a class that the model does not have.

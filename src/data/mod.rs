@@ -5,6 +5,7 @@
 
 mod arrays;
 mod check;
+mod classes;
 mod error;
 mod folder;
 mod image;
@@ -16,10 +17,12 @@ mod preprocessing;
 mod records;
 mod same;
 mod split;
+mod stated;
 mod table;
 mod text;
 
 pub use check::{Finding, Severity, check};
+pub use classes::Matched;
 pub use error::Error;
 pub use image::{Limits, load as decode_photograph, probe as photograph};
 pub use labels::{IGNORED, Labels, Target};
@@ -28,6 +31,7 @@ pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
 pub use split::{Split, per_class, split};
+pub use stated::{Stated, class_names, class_names_of};
 pub use text::{Role as TextRole, Texts};
 
 use crate::graph::{DType, Dim, Tensor, TensorType};
@@ -226,6 +230,11 @@ impl Dataset {
     /// What the samples are.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// The same samples with their classes at the places that `names` gives them; each must be found there.
+    pub fn with_names(self, names: Vec<String>) -> Self {
+        Self { labels: self.labels.with_names(names), ..self }
     }
 
     /// For each sample, the BLAKE3 hash of its content; samples with equal content have equal keys.

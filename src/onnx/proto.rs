@@ -1,6 +1,6 @@
 //! The parts of `onnx.proto` (ONNX 1.23) that the project reads and writes, field for field.
 //!
-//! Documentation strings, metadata and sharding are not among them: a decoder skips fields that it does not know.
+//! Documentation strings and sharding are not among them: a decoder skips fields that it does not know.
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,6 +17,8 @@ pub struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
     #[prost(message, repeated, tag = "25")]
     pub functions: Vec<FunctionProto>,
 }

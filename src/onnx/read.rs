@@ -7,7 +7,7 @@ use super::{Error, forms, function, ml, node, tensor};
 use crate::graph::{DType, Dim, Graph, TensorType, ValueId};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -27,6 +27,8 @@ pub struct Model {
     pub ir_version: i64,
     /// Name and version of the program that wrote it.
     pub producer: String,
+    /// What that program tells about the model besides: `metadata_props`.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Reads a model file through a memory map; weights, also those in external-data files, stay in the maps.
@@ -53,6 +55,8 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     }
     let producer = [&model.producer_name, &model.producer_version].map(|text| text.as_deref().unwrap_or_default());
     let producer = producer.join(" ").trim().to_string();
+    let metadata = std::mem::take(&mut model.metadata_props).into_iter();
+    let metadata = metadata.filter_map(|entry| Some((entry.key?, entry.value?))).collect();
     opset(&model)?;
     function::inline(&mut model)?;
     let opset = opset(&model)?;
@@ -65,7 +69,7 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     forms::rewrite(&mut graph)?;
     ml::rewrite(&mut graph);
     drop_idle_domains(&mut graph, &proto);
-    Ok(Model { graph, ir_version, producer })
+    Ok(Model { graph, ir_version, producer, metadata })
 }
 
 /// The bytes as a message, with raw tensors as slices of them.

@@ -30,7 +30,7 @@ pub fn encode(graph: &Graph, weights: &Weights) -> Vec<u8> {
             ..GraphProto::default()
         }),
         opset_import: std::iter::once(import("", graph.opset)).chain(domains).collect(),
-        functions: Vec::new(),
+        ..ModelProto::default()
     };
     model.encode_to_vec()
 }

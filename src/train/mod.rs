@@ -27,5 +27,6 @@ mod settings;
 pub mod single;
 pub mod step;
 pub mod step_session;
+pub mod trial;
 
 pub use error::Error;

@@ -13,6 +13,7 @@ use crate::cut::{self, Cut};
 use crate::engine;
 use crate::graph::{Dim, Graph, TensorType, ValueId};
 use crate::onnx::{self, Weights, WeightsFile};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -26,6 +27,8 @@ pub struct Base {
     pub graph: Graph,
     /// [`onnx::hash`]: what deltas are bound to.
     pub hash: [u8; 32],
+    /// What the file tells about itself besides, such as class names.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Base {
@@ -34,19 +37,20 @@ impl Base {
     /// # Errors
     /// A file that is no model, or that ONNX Runtime refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let mut graph = onnx::read(path)?.graph;
+        let onnx::Model { mut graph, metadata, .. } = onnx::read(path)?;
         let hash = onnx::hash(&graph);
         cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
         dynamic_batch(&mut graph);
         engine::infer_types(&mut graph)?;
-        Ok(Self { path: path.into(), graph, hash })
+        Ok(Self { path: path.into(), graph, hash, metadata })
     }
 
     /// Begins to write the bundle's weights, which need nothing but the base: the disk works while all else is decided. What
     /// goes wrong is told by [`write()`], which finds them unwritten. They are there when the guard is dropped.
     pub fn write_weights_ahead(&self, bundles: &Path) -> WeightsAhead {
-        let base = Self { path: self.path.clone(), graph: self.graph.clone(), hash: self.hash };
+        let (path, graph) = (self.path.clone(), self.graph.clone());
+        let base = Self { path, graph, hash: self.hash, metadata: BTreeMap::new() };
         let folder = bundles.join(self.short_hash());
         let write = move || {
             let written = std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source));

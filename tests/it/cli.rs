@@ -2,6 +2,7 @@
 
 mod adapters;
 mod agent;
+mod classes;
 mod contract;
 mod deltas;
 mod encodings;

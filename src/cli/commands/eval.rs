@@ -55,6 +55,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         classes,
     );
     let (dataset, _) = samples::open(&args.data, &options, printer)?;
+    let dataset = Arc::new(dataset);
     samples::refuse_other_width(&dataset, bundle.width)?;
     let forward = Forward {
         bundle: &bundle,

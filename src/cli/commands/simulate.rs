@@ -17,6 +17,7 @@ use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
 use crate::train::artifact;
 use crate::train::features::{Features, Store};
 use crate::train::prepare::Base;
+use crate::train::trial::Trial;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::json;
@@ -132,10 +133,23 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     engine::load(&args.global.choice())?;
     let model = recipe.model.as_deref().with_context(|| format!("{}: no `model = …`", args.recipe.display()))?;
     let base = Base::read(model)?;
-    let recipe = settings::with_loss(recipe, &base)?;
+    let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = settings(&recipe)?;
     let data = Data::open(&recipe, &base, None, printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
+    let began = Instant::now();
+    let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
+    let (options, cache) = (args.compute.options(), args.global.cache_root()?);
+    let trial = Trial {
+        base: &base,
+        output: None,
+        bundles: &args.global.bundles()?,
+        store: Store::Disk(&cache),
+        options: &options,
+        stop: &stop,
+        clock: clock.clone(),
+    };
+    data.settle_head(&mut recipe, &settings.loss, &trial, printer)?;
     let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
     let Labels::Classes { index, .. } = data.labels() else {
         bail!("the data: parts are made by class, so each sample needs one class");
@@ -154,9 +168,6 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         attacks => attacks.to_vec(),
     };
 
-    let began = Instant::now();
-    let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
-    let (options, cache) = (args.compute.options(), args.global.cache_root()?);
     let wire = postcard::to_stdvec(&data.preprocessing)?;
     let open = |bundle: &_, set: &Arc<_>, samples: &[usize]| {
         Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone())

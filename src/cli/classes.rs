@@ -1,0 +1,203 @@
+//! Which outputs of the model the data's classes are: by name where names are known, else by what the base answers.
+
+use super::print::Printer;
+use super::recipe::{HeadName, Recipe};
+use super::samples::class_names;
+use crate::adapter;
+use crate::data::{self, Labels, Matched, Stated};
+use crate::train::loss::Loss;
+use crate::train::prepare::Base;
+use crate::train::trial::{self, Trial};
+use anyhow::{Result, bail};
+
+/// Names shown of many.
+const SHOWN: usize = 5;
+
+/// What is known of the model's outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outputs {
+    /// They are not the data's classes: a head for these starts anew.
+    Others,
+    /// A head for these names, in this order, starts anew.
+    Named(Vec<String>),
+    /// There are as many as classes in the data, and no name says which is which.
+    AsMany,
+    /// They are the data's classes, by name; and where the names are from.
+    Same(Matched, String),
+}
+
+/// Finds the data's classes among the model's outputs: by `--classes`, or by what the model's exporter states.
+///
+/// # Errors
+/// `--classes` or `--head keep` that do not fit the data and the model.
+pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer) -> Result<Outputs> {
+    let found = labels.names();
+    if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. }) {
+        return match &recipe.classes {
+            Some(_) => bail!("--classes: the data hold numbers or text to predict, not classes; remove the option"),
+            None => Ok(Outputs::Others),
+        };
+    }
+    let width = adapter::width(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?);
+    let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
+    if let Some(given) = &recipe.classes {
+        let names = class_names(given)?;
+        let matched = Matched::new(&names, found);
+        if width == Some(names.len() as u64) && !anew {
+            return Ok(Outputs::Same(matched, "--classes".into()));
+        }
+        return match &matched.new[..] {
+            [] => Ok(Outputs::Named(names)),
+            new => bail!(
+                "--classes: {} is in the data and not among its {} names; add it there, or take its samples out",
+                shown(new),
+                names.len()
+            ),
+        };
+    }
+    let stated = if anew { None } else { stated(base, width, printer) };
+    if let Some(Stated { value, source }) = stated {
+        let matched = Matched::new(&value, found);
+        if matched.is_the_model_s() {
+            return Ok(Outputs::Same(matched, source));
+        }
+        let (count, outputs) = (found.len(), value.len());
+        printer.note(format!(
+            "classes   {} of the data's {count} are among the model's {outputs} ({source})",
+            matched.found
+        ));
+    }
+    match (recipe.head, width) {
+        (Some(HeadName::Replace | HeadName::Append), _) => Ok(Outputs::Others),
+        (_, Some(width)) if width == found.len() as u64 => Ok(Outputs::AsMany),
+        (Some(HeadName::Keep), width) => bail!(
+            "--head keep: the data have {} classes, the model {} outputs, and nothing names these; name them with --classes",
+            found.len(),
+            width.map_or("an unknown number of".into(), |width| width.to_string())
+        ),
+        _ => Ok(Outputs::Others),
+    }
+}
+
+/// What the model's exporter states, if it fits the model.
+fn stated(base: &Base, width: Option<u64>, printer: &Printer) -> Option<Stated<Vec<String>>> {
+    let stated = data::class_names(&base.path, &base.metadata).unwrap_or_else(|error| {
+        printer.warn(format!("the names of the model's classes: {error}"));
+        None
+    })?;
+    let names = stated.value.len();
+    if width == Some(names as u64) {
+        return Some(stated);
+    }
+    tracing::info!(source = stated.source, names, ?width, "names that are not as many as the model's outputs");
+    None
+}
+
+impl Outputs {
+    /// The order of classes, where it is not that of the data.
+    pub fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Same(matched, _) => Some(matched.names.clone()),
+            Self::Named(names) => Some(names.clone()),
+            Self::Others | Self::AsMany => None,
+        }
+    }
+
+    /// Decides what becomes of the head, and tells it; where no name does, by the loss of the base's answers to some of the
+    /// training samples: above that of chance, its outputs mean something else.
+    ///
+    /// # Errors
+    /// `--head keep` where names or answers say that the outputs are other classes.
+    pub fn settle(
+        &self,
+        recipe: &mut Recipe,
+        (set, samples): (&std::sync::Arc<data::Dataset>, &[usize]),
+        (loss, preprocessing): (&Loss, &[u8]),
+        trial: &Trial<'_>,
+        printer: &Printer,
+    ) -> Result<()> {
+        let labels = set.labels();
+        match self {
+            Self::Others => {}
+            Self::Named(names) if recipe.head == Some(HeadName::Keep) => {
+                bail!(
+                    "--head keep: --classes has {} names, the model another number of outputs; name each of these",
+                    names.len()
+                )
+            }
+            Self::Named(_) => recipe.head = recipe.head.or(Some(HeadName::Auto)),
+            Self::Same(matched, source) => {
+                recipe.head = Some(HeadName::Keep);
+                tell_same(matched, source, labels, printer);
+                warn_of_solver(recipe, labels, printer);
+            }
+            Self::AsMany => {
+                let tried = trial::spread(samples, trial::SAMPLES);
+                let width = Some(labels.names().len() as u64);
+                let answers = trial.answers(set, &tried, preprocessing, width).unwrap_or_else(|error| {
+                    tracing::info!(%error, "the base could not be tried");
+                    None
+                });
+                let Some(answers) = answers else { return Ok(()) };
+                let (before, chance) = (trial::loss(loss, labels, &tried, &answers), trial::chance(labels));
+                let names = shown(labels.names());
+                if before <= chance {
+                    printer.note(format!(
+                        "classes   taken for the model's outputs in this order: {names} (loss {before:.4} before training, {chance:.4} by \
+                         chance); --classes names them otherwise"
+                    ));
+                } else if recipe.head != Some(HeadName::Keep) {
+                    recipe.head = Some(HeadName::Replace);
+                    printer.warn(format!(
+                        "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
+                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with --classes",
+                        labels.names().len()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell_same(matched: &Matched, source: &str, labels: &Labels, printer: &Printer) {
+    let model = matched.names.len() - matched.new.len();
+    let missing = absent(labels);
+    let missing =
+        if missing.is_empty() { String::new() } else { format!("; without samples, kept: {}", shown(&missing)) };
+    let new = if matched.new.is_empty() { String::new() } else { format!("; new: {}", shown(&matched.new)) };
+    let found = matched.found;
+    printer.note(format!("classes   {found} of the model's {model}, matched by name from {source}{missing}{new}"));
+}
+
+/// A solver fits every output anew, so that one without samples is never the answer again.
+fn warn_of_solver(recipe: &Recipe, labels: &Labels, printer: &Printer) {
+    let missing = absent(labels);
+    if recipe.closed_form() && !missing.is_empty() {
+        printer.warn(format!(
+            "--solver fits all outputs anew: classes without samples are lost ({}); remove --solver to keep them",
+            shown(&missing)
+        ));
+    }
+}
+
+/// Classes without a sample.
+fn absent(labels: &Labels) -> Vec<String> {
+    let mut there = vec![false; labels.names().len()];
+    match labels {
+        Labels::Classes { index, .. } => index.iter().for_each(|class| there[*class as usize] = true),
+        Labels::MultiLabel { rows, .. } => {
+            let has = |column: ndarray::ArrayView1<f32>| column.iter().any(|value| *value > 0.0);
+            there = rows.columns().into_iter().map(has).collect();
+        }
+        _ => {}
+    }
+    labels.names().iter().zip(there).filter(|(_, there)| !there).map(|(name, _)| name.clone()).collect()
+}
+
+/// The first of some names.
+fn shown(names: &[String]) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{rest}", names[..names.len() - more].join(", "))
+}

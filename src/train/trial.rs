@@ -1,0 +1,119 @@
+//! What the base itself answers to a few samples, before anything is decided or learned.
+
+use super::error::Error;
+use super::evaluate;
+use super::features::{Features, Store};
+use super::loss::{Loss, Target};
+use super::prepare::{self, Base};
+use crate::adapter::{HeadChoice, Request};
+use crate::cut::Selection;
+use crate::data::{Dataset, Labels};
+use crate::engine::{Options, Session};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Samples that are tried at most: enough to tell chance from knowledge, and a second or two on a small device.
+pub const SAMPLES: usize = 64;
+
+/// How a base is tried.
+pub struct Trial<'a> {
+    /// The base.
+    pub base: &'a Base,
+    /// Which of its outputs.
+    pub output: Option<&'a str>,
+    /// Where bundles lie.
+    pub bundles: &'a Path,
+    /// Where features are kept.
+    pub store: Store<'a>,
+    /// How ONNX Runtime computes.
+    pub options: &'a Options,
+    /// Raised to end.
+    pub stop: &'a AtomicBool,
+    /// Seconds since some fixed moment.
+    pub clock: Arc<dyn Fn() -> f64>,
+}
+
+impl Trial<'_> {
+    /// The base's outputs for some samples, before a final softmax or sigmoid, as far as [`HeadChoice::Auto`] keeps them for
+    /// `width` classes; `None` where it does not, or where it was stopped. `preprocessing` are the bytes that features are kept under.
+    ///
+    /// # Errors
+    /// A base that cannot be cut below its last layer, a sample that cannot be loaded, ONNX Runtime's refusal.
+    pub fn answers(
+        &self,
+        dataset: &Arc<Dataset>,
+        samples: &[usize],
+        preprocessing: &[u8],
+        width: Option<u64>,
+    ) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        let (selections, head) = (&[Selection::Head], HeadChoice::Auto);
+        let request = Request { output: self.output, selections, width, head, ..Request::default() };
+        let bundle = prepare::prepare(self.base, &request, self.bundles)?;
+        if bundle.parameters.iter().any(|parameter| parameter.fresh) {
+            return Ok(None);
+        }
+        let clock = self.clock.clone();
+        let mut features =
+            Features::open(&bundle, dataset.clone(), samples, preprocessing, self.store, self.options, clock)?;
+        if !features.ready(samples, self.stop)? {
+            return Ok(None);
+        }
+        let mut tail = Session::from_file(&bundle.tail, self.options)?;
+        let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+        let fed = evaluate::fed(&bundle.parameters, &values);
+        Ok(Some(evaluate::outputs(&mut tail, &mut features, samples, &fed)?))
+    }
+}
+
+/// So many of the samples, evenly spread.
+pub fn spread(samples: &[usize], count: usize) -> Vec<usize> {
+    let count = count.min(samples.len());
+    (0..count).map(|place| samples[place * samples.len() / count]).collect()
+}
+
+/// The mean loss of answers.
+pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>]) -> f64 {
+    let one = |(sample, answer): (&usize, &Vec<f32>)| match labels {
+        Labels::Classes { index, .. } => loss.of_row(answer, Target::Class(index[*sample] as usize)),
+        Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
+            loss.of_row(answer, Target::Values(rows.row(*sample).as_slice().expect("rows are contiguous")))
+        }
+        Labels::NextTokens(_) | Labels::Unlabelled(_) => 0.0,
+    };
+    samples.iter().zip(answers).map(one).sum::<f64>() / samples.len().max(1) as f64
+}
+
+/// The loss of an answer that knows nothing of the classes: all alike, each with a chance of one half where any number may apply.
+pub fn chance(labels: &Labels) -> f64 {
+    match labels {
+        Labels::MultiLabel { .. } => std::f64::consts::LN_2,
+        labels => (labels.names().len() as f64).ln(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tried_samples_are_spread_over_all() {
+        let all: Vec<usize> = (10..20).collect();
+        assert_eq!(spread(&all, 3), [10, 13, 16]);
+        assert_eq!(spread(&all, 20), all);
+        assert_eq!(spread(&[], 3), [0usize; 0]);
+    }
+
+    #[test]
+    fn answers_are_worth_their_loss() {
+        let names = vec!["a".to_string(), "b".into()];
+        let labels = Labels::Classes { names: names.clone(), index: vec![0, 1, 0] };
+        let cross_entropy = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
+        let answers = [vec![9.0, 0.0], vec![9.0, 0.0]];
+        assert!(loss(&cross_entropy, &labels, &[0, 2], &answers) < 0.01);
+        assert!(loss(&cross_entropy, &labels, &[0, 1], &answers) > chance(&labels));
+        let rows = ndarray::arr2(&[[1.0, 0.0]]);
+        let sets = Labels::MultiLabel { names, rows };
+        assert!((loss(&Loss::BinaryCrossEntropy, &sets, &[0], &[vec![0.0, 0.0]]) - chance(&sets)).abs() < 1e-9);
+    }
+}
