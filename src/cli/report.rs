@@ -52,6 +52,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// Test samples whose content is in the data that were learned from, too.
+    pub test_samples_in_data: usize,
     /// What `--train auto` compared and chose.
     pub plan: Option<Plan>,
     pub seed: u64,
@@ -59,12 +61,26 @@ pub struct Report {
     pub versions: Versions,
 }
 
-/// Measurements on the same samples with the untrained and the trained adapter.
+/// Measurements on the same samples before and after training.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct BeforeAfter {
+    /// What is to be beaten: the base (or the adapter that was gone on from), or without a head for these classes the commonest class.
     pub before: Metrics,
     pub after: Metrics,
+    /// What the training samples' commonest class shows, or their mean; none for a language model.
+    pub commonest: Option<Metrics>,
+    /// What the base shows, or the adapter that was gone on from; none where the head started from nothing.
+    pub base: Option<Metrics>,
+}
+
+impl BeforeAfter {
+    /// `first`: what the first values show; `fresh`: whether they hold a head that started from nothing.
+    pub fn new(first: Metrics, after: Metrics, commonest: Option<Metrics>, fresh: bool) -> Self {
+        let base = (!fresh).then(|| first.clone());
+        let before = base.clone().or_else(|| commonest.clone()).unwrap_or(first);
+        Self { before, after, commonest, base }
+    }
 }
 
 /// `--adapter` with its numbers; both are 0 where the method has none.
@@ -129,6 +145,7 @@ pub struct Parts<'a> {
     pub recipe_hash: [u8; 32],
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    pub test_samples_in_data: usize,
     pub plan: Option<Plan>,
     pub seed: u64,
     pub onnxruntime: &'a str,
@@ -183,6 +200,7 @@ impl Report {
                 .collect(),
             validation: parts.validation,
             test: parts.test,
+            test_samples_in_data: parts.test_samples_in_data,
             plan: parts.plan,
             seed: parts.seed,
             base_hash: hex(&bundle.base_hash),

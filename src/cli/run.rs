@@ -17,6 +17,7 @@ use crate::engine;
 use crate::graph::TensorType;
 use crate::train;
 use crate::train::artifact::{self, About, Adapter, Provenance};
+use crate::train::baseline;
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
@@ -58,7 +59,9 @@ pub struct Trained {
     /// Everything measured.
     pub report: Report,
     /// Test (else validation) before and after.
-    pub measured: Option<(Metrics, Metrics)>,
+    pub measured: Option<BeforeAfter>,
+    /// Whether an adapter was gone on from.
+    pub went_on: bool,
 }
 
 /// Trains by a recipe and writes the delta; `None` if it was stopped before there was anything to go on with.
@@ -282,7 +285,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         let provenance = recipe.delta.provenance(job.created_unix_s, recipe_hash.into());
         delta_bytes = learn.save(encoded, validation.as_ref(), test.as_ref(), provenance)?;
     }
-    let measured = test.clone().or(validation.clone()).map(|m| (m.before, m.after));
+    let measured = test.clone().or(validation.clone());
     let report = Report::new(Parts {
         bundle: learn.bundle,
         outcome: &outcome,
@@ -299,6 +302,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         recipe_hash: recipe_hash.into(),
         validation,
         test,
+        test_samples_in_data: data.test_samples_in_data,
         plan,
         seed: settings.seed,
         onnxruntime: &library.version,
@@ -306,7 +310,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         watch: &watch,
         predicted_private_bytes: predicted,
     });
-    Ok(Some(Trained { interrupted, report, measured }))
+    Ok(Some(Trained { interrupted, report, measured, went_on: known.is_some() }))
 }
 
 /// A run must not find out at its end that its result has no place.
@@ -434,7 +438,16 @@ impl Learn<'_> {
         let how = (asked.encoding(), asked.max_loss_increase, loss);
         let encoded = encoding::encode(&outcome.parameters, how, &mut measure, printer)?;
         let after = left_out.or(validated).or(encoded.metrics.clone());
-        Ok((encoded, before.zip(after).map(|(before, after)| BeforeAfter { before, after })))
+        let labels = self.data.labels();
+        let compared = before.zip(after).map(|(before, after)| self.compared(before, after, (labels, samples)));
+        Ok((encoded, compared))
+    }
+
+    /// What was measured on some samples with the first values and the last, beside what the commonest answer shows.
+    fn compared(&self, first: Metrics, after: Metrics, measured: (&Labels, &[usize])) -> BeforeAfter {
+        let trained = (self.data.labels(), &self.data.split.train[..]);
+        let commonest = baseline::constant(trained, measured, &self.settings.loss);
+        BeforeAfter::new(first, after, commonest, self.bundle.parameters.iter().any(|parameter| parameter.fresh))
     }
 
     /// Before and after on test samples, with what the body did and the cache's warnings; `None` if it was stopped.
@@ -451,7 +464,8 @@ impl Learn<'_> {
             return Ok(None);
         };
         let [before, after] = measured.found.try_into().expect("as many as sets of values");
-        Ok(Some((BeforeAfter { before, after }, measured.pass, measured.warnings)))
+        let compared = self.compared(before, after, (test.labels(), samples));
+        Ok(Some((compared, measured.pass, measured.warnings)))
     }
 
     /// Writes the delta and gives its size. Only then is the checkpoint of no more use.

@@ -20,6 +20,8 @@ pub struct Data {
     pub train: Arc<Dataset>,
     /// The test data, and which samples of them are used.
     pub test: Option<(Arc<Dataset>, Vec<usize>)>,
+    /// Test samples whose content is in `train`, too.
+    pub test_samples_in_data: usize,
     /// Which samples of `train` train.
     pub split: Split,
     /// What the model's outputs are to the classes.
@@ -65,6 +67,7 @@ impl Data {
         };
         split.train = limited(train.labels(), split.train)?;
         split.validation = limited(train.labels(), split.validation)?;
+        let mut test_samples_in_data = 0;
         let test = match &recipe.test {
             Some(path) => {
                 let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
@@ -73,11 +76,12 @@ impl Data {
                 let test = Arc::new(test);
                 skipped.skipped.extend(more.skipped);
                 let samples = limited(test.labels(), (0..test.len()).collect())?;
+                test_samples_in_data = told_in_both(&train, &test, &samples, printer);
                 Some((test, samples))
             }
             None => None,
         };
-        Ok(Self { train, test, split, outputs, preprocessing, findings, skipped })
+        Ok(Self { train, test, test_samples_in_data, split, outputs, preprocessing, findings, skipped })
     }
 
     /// Decides what becomes of the model's head.
@@ -109,4 +113,17 @@ impl Data {
     pub fn labels(&self) -> &Labels {
         self.train.labels()
     }
+}
+
+/// Test samples that are also in the data that are learned from, by their content; with a warning, for they tell nothing new.
+fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], printer: &Printer) -> usize {
+    let both = data::count_of_same(train.keys(), test.keys(), samples);
+    if both > 0 {
+        let all = samples.len();
+        printer.warn(format!(
+            "{both} of the {all} test samples are in --data, too: they have been learned, so they do not tell how new ones will fare; \
+             leave them out of one of both"
+        ));
+    }
+    both
 }

@@ -2,28 +2,24 @@
 
 use super::inspection::Inspection;
 use super::print::{Printer, bytes, percent};
+use super::report::BeforeAfter;
 use super::run::Trained;
 use crate::train::evaluate::Metrics;
 use crate::train::prepare::{Bundle, hex};
+use crate::train::solve::Solver;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// What `train` did.
 pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
-    if let Some((before, after)) = &trained.measured {
-        if let (Some(before), Some(right)) = (before.accuracy, after.accuracy) {
-            let (before, right, samples) = (percent(before), percent(right), after.samples);
-            let on = which(trained);
-            printer.text(format!("accuracy  {before} → {right} on {samples} {on}"));
+    if let Some(measured) = &trained.measured {
+        let kind = if trained.report.test.is_some() { "test" } else { "validation" };
+        let tokens = measured.after.tokens.map(|tokens| format!(" on {tokens} {kind} tokens"));
+        let on = tokens.unwrap_or_else(|| format!(" on {} {}", measured.after.samples, which(trained)));
+        for line in compared(measured, trained.went_on) {
+            printer.text(format!("{line}{on}"));
         }
-        if let (Some(before), Some(after), Some(tokens)) = (before.perplexity, after.perplexity, after.tokens) {
-            printer.text(format!("perplexity {before:.1} → {after:.1} on {tokens} held-out tokens"));
-        }
-        printer.text(format!("loss      {:.4} → {:.4}", before.loss, after.loss));
-        if after.loss >= before.loss {
-            let remedy = if trained.report.solved.is_some() { "another --solver" } else { "a lower --lr" };
-            printer.warn(format!("held-out samples are no better off: try {remedy}, more data, or another --train"));
-        }
+        warn_of_little(trained, measured, printer);
     }
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
@@ -40,14 +36,61 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     printer.text(format!("delta     {} ({size}), best epoch {}", out.display(), report.best_epoch));
 }
 
+/// Before and after, a line for each measure: the commonest answer, the base where it has these classes, and now.
+fn compared(measured: &BeforeAfter, went_on: bool) -> Vec<String> {
+    let BeforeAfter { after, commonest, base, .. } = measured;
+    let known = if went_on { "before" } else { "base" };
+    let answer = match (after.accuracy, after.per_class.is_empty()) {
+        (None, _) => "mean",
+        (_, false) => "commonest class",
+        (_, true) => "commonest answers",
+    };
+    let line = |name: &str, of: fn(&Metrics) -> Option<f64>, shown: fn(f64) -> String| {
+        let now = of(after)?;
+        let least = commonest.as_ref().and_then(of).map(|value| format!("{answer} {}, ", shown(value)));
+        let base = base.as_ref().and_then(of).map_or("–".into(), shown);
+        Some(format!("{name:<9} {}{known} {base}, now {}", least.unwrap_or_default(), shown(now)))
+    };
+    let lines = [
+        line("accuracy", |metrics| metrics.accuracy, percent),
+        line("perplexity", |metrics| metrics.perplexity, |value| format!("{value:.1}")),
+        line("loss", |metrics| Some(metrics.loss), |value| format!("{value:.4}")),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+/// Who is beaten by neither answer has learned nothing that is of use.
+fn warn_of_little(trained: &Trained, measured: &BeforeAfter, printer: &Printer) {
+    let BeforeAfter { after, commonest, base, .. } = measured;
+    let better = |other: &Option<Metrics>| other.as_ref().is_some_and(|other| other.loss <= after.loss);
+    let than = match (better(base), better(commonest), after.accuracy) {
+        (true, ..) if trained.went_on => "the adapter before",
+        (true, ..) => "the base",
+        (_, true, Some(_)) => "always answering the commonest class",
+        (_, true, None) => "always answering the mean",
+        _ => return,
+    };
+    let remedy = if trained.report.solved.is_some() { "another --solver" } else { "a lower --lr" };
+    printer.warn(format!("what was learned is no better than {than}: try {remedy}, more data, or another --train"));
+}
+
 /// What the measured samples are to what was learned.
 fn which(trained: &Trained) -> String {
-    match trained.report.solved.as_ref().and_then(|solved| solved.folds) {
-        Some(_) if trained.report.test.is_some() => "held-out samples".into(),
-        Some(folds) if folds == trained.report.train_samples => "samples, each left out in turn".into(),
-        Some(folds) => format!("samples, a part of {folds} left out in turn"),
-        None => "held-out samples".into(),
+    let report = &trained.report;
+    if report.test.is_some() {
+        return "test samples".into();
     }
+    let also = match &report.solved {
+        Some(solved) => match solved.folds {
+            Some(folds) if folds == report.train_samples => return "samples, each left out in turn".into(),
+            Some(folds) => return format!("samples, a part of {folds} left out in turn"),
+            None if solved.solver == Solver::Lbfgs => ", which may also have chosen the penalty",
+            None => "",
+        },
+        None if report.epochs.len() > 1 => ", which also chose the epoch",
+        None => "",
+    };
+    format!("validation samples{also}")
 }
 
 /// What `eval` measured: the document that scripts parse, or text.
@@ -83,13 +126,16 @@ pub fn demonstrated(
     seconds: f64,
     printer: &Printer,
 ) {
-    let Some((before, after)) = &trained.measured else { return };
+    let Some(measured) = &trained.measured else { return };
     let report = &trained.report;
-    let (accuracy_before, accuracy_after) = (before.accuracy.unwrap_or(0.0), after.accuracy.unwrap_or(0.0));
+    let accuracy = |metrics: &Metrics| metrics.accuracy.unwrap_or(0.0);
     printer.document(&json!({
-        "accuracy_before": accuracy_before, "accuracy_after": accuracy_after, "seconds": seconds,
+        "accuracy_before": accuracy(&measured.before), "accuracy_after": accuracy(&measured.after),
+        "accuracy_commonest": measured.commonest.as_ref().map(accuracy), "accuracy_base": measured.base.as_ref().map(accuracy),
+        "seconds": seconds,
         "delta_bytes": report.delta_bytes, "peak_private_bytes": report.peak_private_bytes,
-        "test_samples": after.samples, "train_samples": report.train_samples, "onnxruntime": report.versions.onnxruntime,
+        "test_samples": measured.after.samples, "train_samples": report.train_samples,
+        "onnxruntime": report.versions.onnxruntime,
         "predictions": shown.iter().map(|(file, class, probability)| json!({
             "input": file, "class": class, "probability": probability,
         })).collect::<Vec<_>>(),
@@ -97,12 +143,9 @@ pub fn demonstrated(
     for (file, class, probability) in shown {
         printer.text(format!("  {file}: {class} {}", percent((*probability).into())));
     }
-    printer.text(format!(
-        "accuracy  {} → {} on {} photographs it never trained on",
-        percent(accuracy_before),
-        percent(accuracy_after),
-        after.samples
-    ));
+    if let Some(line) = compared(measured, false).first() {
+        printer.text(format!("{line} on {} photographs it never trained on", measured.after.samples));
+    }
     printer.text(format!("time      {seconds:.1} s"));
     printer.text(format!("memory    {} private at its peak", bytes(report.peak_private_bytes)));
     printer.text(format!("delta     {} ({})", out.display(), bytes(report.delta_bytes)));

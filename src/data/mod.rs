@@ -30,6 +30,7 @@ pub use language::{Language, prompts};
 pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
+pub use same::count_of_same;
 pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
 pub use text::{Role as TextRole, Texts};

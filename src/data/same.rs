@@ -1,5 +1,14 @@
 //! Which samples have the same content: eight bytes a sample, whatever repeats.
 
+/// How many of `samples` of `others` have a content that is among `keys`.
+pub fn count_of_same(keys: &[[u8; 32]], others: &[[u8; 32]], samples: &[usize]) -> usize {
+    // The first bytes of a hash tell it apart, and take little of a small device's memory.
+    let short = |key: &[u8; 32]| u64::from_le_bytes(key[..8].try_into().expect("eight of 32 bytes"));
+    let mut known: Vec<u64> = keys.iter().map(short).collect();
+    known.sort_unstable();
+    samples.iter().filter(|sample| known.binary_search(&short(&others[**sample])).is_ok()).count()
+}
+
 /// Samples of equal content, as chains in ascending order.
 pub(super) struct Same {
     /// For each sample, the next of the same content; itself where there is none.

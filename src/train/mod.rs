@@ -5,6 +5,7 @@
 //! line: time arrives as a function, the stop signal as a flag, folders as arguments.
 
 pub mod artifact;
+pub mod baseline;
 pub mod check;
 pub mod checkpoint;
 mod error;

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod agent;
+mod before;
 mod classes;
 mod contract;
 mod deltas;

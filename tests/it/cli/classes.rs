@@ -11,7 +11,7 @@ const STILL: &str = "--lr 1e-12 --weight-decay 0 --epochs 1 --batch 8 --out a.ed
 const KNOWN: [&str; 3] = ["truck", "frog", "ship"];
 
 /// `known.onnx`: a model that tells trucks, frogs and ships apart, in this order; its photographs in `train`.
-fn knowing() -> Place {
+pub fn knowing() -> Place {
     let place = Place::with_model("mobilenet_folded");
     place.photographs("train", &KNOWN, 12);
     let learn = "--solver lbfgs --l2 0.01 --val-fraction 0 --out base.edelta";
