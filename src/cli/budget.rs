@@ -4,7 +4,7 @@ use super::print::{Printer, bytes, percent};
 use super::recipe::Recipe;
 use crate::train::fit::{Outcome, Settings};
 use crate::train::plan::Plan;
-use crate::train::plan::choice::{Budgets, Verdict};
+use crate::train::plan::choice::{Budgets, Row, Verdict};
 use anyhow::{Result, bail};
 
 /// The word that leaves to the plan what learns.
@@ -91,24 +91,19 @@ pub fn print(plan: &Plan, settings: &Settings, printer: &Printer) {
     ));
     for row in &plan.rows {
         let or_dash = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
+        let estimated = |text: String| if row.memory_bytes.is_some() { text } else { "-".into() };
         let run = row.run_s.map_or("-".into(), |seconds| format!("{seconds:.0} s"));
         printer.note(format!(
             "{:<30} {:>10} {:>10} {:>5} {:>10} {:>9} {:>8} {:>9}  {}",
             row.name,
-            row.parameters,
-            bytes(row.delta_bytes),
+            estimated(row.parameters.to_string()),
+            estimated(bytes(row.delta_bytes)),
             row.batch,
-            bytes(row.memory_bytes),
+            row.memory_bytes.map_or("-".into(), bytes),
             or_dash(row.step_ms, 1),
             run,
             or_dash(row.gain, 4),
-            match row.verdict {
-                _ if row.chosen => "chosen",
-                Verdict::Fits => "fits",
-                Verdict::TooMuchMemory => "too much memory",
-                Verdict::TooSlow => "over --budget-time",
-                Verdict::TooLargeDelta => "over --budget-delta",
-            }
+            said(row)
         ));
     }
     let chosen = plan.chosen();
@@ -118,6 +113,18 @@ pub fn print(plan: &Plan, settings: &Settings, printer: &Printer) {
         false => format!(" --lr {} --head-rate {}", settings.learning_rate, settings.head_rate),
     };
     printer.note(format!("the same without a plan: {} --batch {}{rates}", train.join(" "), chosen.batch));
+}
+
+/// What the plan says of a row.
+fn said(row: &Row) -> String {
+    match row.verdict {
+        _ if row.chosen => "chosen".into(),
+        Verdict::Fits => "fits".into(),
+        Verdict::TooMuchMemory => "too much memory".into(),
+        Verdict::TooSlow => "over --budget-time".into(),
+        Verdict::TooLargeDelta => "over --budget-delta".into(),
+        Verdict::Failed => format!("cannot be trained: {}", row.problem.as_deref().unwrap_or_default()),
+    }
 }
 
 /// Whether what learned below the trained head is kept, and by which numbers.

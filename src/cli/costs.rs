@@ -5,7 +5,9 @@ use super::recipe::Recipe;
 use super::settings;
 use crate::adapter::HeadChoice;
 use crate::engine;
-use crate::graph::Graph;
+use crate::graph::{Dim, Graph};
+use crate::train::Error;
+use crate::train::check::random_batch;
 use crate::train::loss::Loss;
 use crate::train::plan::candidates::{self, Target};
 use crate::train::plan::memory::{self, Demand};
@@ -30,52 +32,87 @@ pub struct Run<'a> {
     pub process_bytes: u64,
 }
 
-/// Fills in the costs of every layer that can learn and has a cut. They stay null where a size behind the batch is open,
-/// as a text's length is before there is a text.
+/// Fills in the costs of every layer that can learn and has a cut. Where a size behind the batch is open, as a text's
+/// length is before there is a text, they stay null unless a step is timed: then they are those of the size that was tried.
 ///
 /// # Errors
-/// A bundle that cannot be written, ONNX Runtime's refusal of a step.
+/// A bundle that cannot be written.
 pub fn fill(found: &mut Inspection, base: &Base, run: &Run<'_>) -> anyhow::Result<()> {
-    if !is_closed(&base.graph) {
+    let closed = is_closed(&base.graph);
+    if !closed && run.bundles.is_none() {
         return Ok(());
     }
-    let target = Target { output: run.output, width: None, head: HeadChoice::Auto };
     for layer in found.layers.iter_mut().filter(|layer| layer.trainable && layer.cut.is_some()) {
-        let train = [format!("last:{}", layer.last)];
-        let Ok(divided) = candidates::install(base, target, &train).and_then(prepare::divide) else { continue };
-        let Some((loss, bytes)) = memory_bytes(&divided, run) else { continue };
-        layer.memory_bytes = Some(run.process_bytes + bytes);
-        if let Some(bundles) = run.bundles {
-            let bundle = prepare::write(base, divided, bundles)?;
-            let dims = BTreeMap::new();
-            let seconds = usefulness::step_seconds(&bundle, &loss, run.batch, &dims, run.options, run.clock)?;
-            layer.step_ms = Some(seconds * 1e3);
+        let Ok(divided) = divided(base, run, layer.last) else { continue };
+        let Some(loss) = loss(&divided) else { continue };
+        let mut dims = BTreeMap::new();
+        if closed {
+            layer.memory_bytes = memory_bytes(&divided, &loss, run, &dims);
+        }
+        let Some(bundles) = run.bundles else { continue };
+        let bundle = prepare::write(base, divided, bundles)?;
+        let timed = random_batch(&bundle, &loss, run.options, run.batch).and_then(|(batch, open)| {
+            let seconds = usefulness::step_seconds(&bundle, &loss, &batch, run.options, run.clock)?;
+            Ok((seconds, open))
+        });
+        match timed {
+            Ok((seconds, open)) => {
+                layer.step_ms = Some(seconds * 1e3);
+                if !closed {
+                    found.open_size = Some(open);
+                    dims.extend(open_names(&base.graph).map(|name| (name, open)));
+                    layer.memory_bytes = divided_again(base, run, layer.last, &loss, &dims);
+                }
+            }
+            Err(error) => layer.time_problem = Some(error.to_string()),
         }
     }
     Ok(())
 }
 
+/// The base cut below its last layers.
+fn divided(base: &Base, run: &Run<'_>, last: usize) -> Result<Divided, Error> {
+    let target = Target { output: run.output, width: None, head: HeadChoice::Auto };
+    candidates::install(base, target, &[format!("last:{last}")]).and_then(prepare::divide)
+}
+
+/// The memory of a cut whose sizes were found out only after its bundle had been written.
+fn divided_again(base: &Base, run: &Run<'_>, last: usize, loss: &Loss, dims: &BTreeMap<String, u64>) -> Option<u64> {
+    memory_bytes(&divided(base, run, last).ok()?, loss, run, dims)
+}
+
 /// Whether all sizes but the batch are known.
 fn is_closed(graph: &Graph) -> bool {
-    let closed = |shape: &[crate::graph::Dim]| shape.iter().skip(1).all(|dim| dim.fixed().is_some());
+    let closed = |shape: &[Dim]| shape.iter().skip(1).all(|dim| dim.fixed().is_some());
     graph.inputs.iter().all(|id| graph.ty(*id).and_then(|ty| ty.shape.as_deref()).is_some_and(closed))
 }
 
-/// The first loss that the output can have, and the private memory of a run with it.
-fn memory_bytes(divided: &Divided, run: &Run<'_>) -> Option<(Loss, u64)> {
-    let classes = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
-    [classes, Loss::NextToken, Loss::MeanSquaredError].into_iter().find_map(|loss| {
-        let demand = Demand {
-            batch: run.batch,
-            accumulate: 1,
-            loss: &loss,
-            optimizer: &settings::optimizer(&Recipe::default()),
-            packed_bytes_max: run.options.packed_bytes_max,
-            kept_samples: 0,
-            validates: true,
-            dims: &BTreeMap::new(),
-        };
-        let bytes = memory::estimate(divided, &demand).ok()?.peak_bytes();
-        Some((loss, bytes))
+/// Names of the inputs' dimensions but the batch.
+fn open_names(graph: &Graph) -> impl Iterator<Item = String> {
+    let shapes = graph.inputs.iter().filter_map(|id| graph.ty(*id)?.shape.as_deref());
+    shapes.flat_map(|shape| shape.iter().skip(1)).filter_map(|dim| match dim {
+        Dim::Named(name) => Some(name.clone()),
+        _ => None,
     })
+}
+
+/// The first loss that the output can have.
+fn loss(divided: &Divided) -> Option<Loss> {
+    let classes = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
+    [classes, Loss::NextToken, Loss::MeanSquaredError].into_iter().find(|loss| divided.step(loss).is_ok())
+}
+
+/// The private memory of a run.
+fn memory_bytes(divided: &Divided, loss: &Loss, run: &Run<'_>, dims: &BTreeMap<String, u64>) -> Option<u64> {
+    let demand = Demand {
+        batch: run.batch,
+        accumulate: 1,
+        loss,
+        optimizer: &settings::optimizer(&Recipe::default()),
+        packed_bytes_max: run.options.packed_bytes_max,
+        kept_samples: 0,
+        validates: true,
+        dims,
+    };
+    Some(run.process_bytes + memory::estimate(divided, &demand).ok()?.peak_bytes())
 }

@@ -29,6 +29,9 @@ pub struct Inspection {
     pub deepest: usize,
     /// Every node that refuses a gradient on its way to the layers, from the output down.
     pub blocking: Vec<Blocking>,
+    /// The size that `--time` gave to dimensions which the model leaves open, such as a text's length; null where there are
+    /// none, or nothing was timed.
+    pub open_size: Option<u64>,
     /// Layers with weights, from the bottom to the top.
     pub layers: Vec<Layer>,
 }
@@ -91,6 +94,8 @@ pub struct Layer {
     pub memory_bytes: Option<u64>,
     /// Measured milliseconds of one step of that; null where it was not asked for.
     pub step_ms: Option<f64>,
+    /// Why a step could not be timed; null where it was, or was not asked for.
+    pub time_problem: Option<String>,
 }
 
 /// Looks at all layers; the cuts, which take longer, only of the last `cuts` ones.
@@ -132,6 +137,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
             feature_bytes,
             memory_bytes: None,
             step_ms: None,
+            time_problem: None,
         });
     }
     let deepest = found.iter().take_while(|layer| layer.blocked_by.is_none()).count();
@@ -147,6 +153,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         trains_on: describe(graph, output),
         deepest,
         blocking,
+        open_size: None,
         layers: found,
     })
 }

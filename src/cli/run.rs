@@ -154,7 +154,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             Some(plan)
         }
     };
-    let mut predicted = plan.as_ref().map(|plan| plan.chosen().memory_bytes);
+    let mut predicted = plan.as_ref().and_then(|plan| plan.chosen().memory_bytes);
     let mut bundle = match &known {
         Some(adapter) => adapter.with_classes(data.labels().names(), &base, &global.bundles()?)?,
         None => {

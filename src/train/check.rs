@@ -7,6 +7,7 @@
 use super::error::Error;
 use super::fit::labels_tensor;
 use super::loss::Loss;
+use super::plan::usefulness::Batch;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
 use crate::data::{self, Labels, TextRole};
@@ -191,6 +192,19 @@ pub fn random_inputs(bundle: &Bundle, options: &Options, seed: u64) -> Result<Ha
     Ok(known.into_iter().filter(|(name, _)| bundle.inputs.iter().any(|(input, _)| input == name)).collect())
 }
 
+/// A batch of `rows` made of a few random samples' features, which belong together as the body gives them, and the size
+/// that dimensions got which the model leaves open.
+///
+/// # Errors
+/// As [`random_inputs`].
+pub fn random_batch(bundle: &Bundle, loss: &Loss, options: &Options, rows: u64) -> Result<(Batch, u64), Error> {
+    let mut random = fastrand::Rng::with_seed(0);
+    let (features, open) = random_features(bundle, options, &mut random)?;
+    let samples: Vec<usize> = (0..BATCH as usize).collect();
+    let labels = labels_tensor(&random_labels(bundle, loss, open, &mut random), &samples);
+    Ok((Batch { features: features.into_iter().collect(), labels }.repeated(rows), open))
+}
+
 /// Features of random samples: what the body makes of random inputs. And the size of open dimensions that it took.
 fn random_features(
     bundle: &Bundle,
@@ -199,6 +213,10 @@ fn random_features(
 ) -> Result<(HashMap<String, Tensor>, u64), Error> {
     let (mut known, open) = random_values(bundle, options, random)?;
     known.retain(|name, _| bundle.features.iter().any(|(feature, _)| feature == name));
+    let rows = |tensor: &Tensor| tensor.shape.first().copied().unwrap_or(0);
+    if let Some((feature, tensor)) = known.iter().find(|(_, tensor)| rows(tensor) != BATCH) {
+        return Err(Error::Rows { feature: feature.clone(), rows: rows(tensor), batch: BATCH });
+    }
     Ok((known, open))
 }
 

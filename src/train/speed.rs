@@ -1,15 +1,15 @@
 //! How fast a bundle's body and step run with given options: for `doctor --benchmark`, which chooses the options by it.
 //!
-//! Inputs are random, features made up; nothing is learned and nothing is written but the step graph.
+//! Inputs are random, and features are what the body makes of them; nothing is learned and nothing is written but the step graph.
 
-use super::check::random_inputs;
+use super::check::{random_batch, random_inputs};
 use super::error::Error;
 use super::loss::Loss;
 use super::plan::usefulness::step_seconds;
 use super::prepare::Bundle;
 use crate::engine::{Options, Session};
-use crate::graph::{Dim, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use crate::graph::Tensor;
+use std::collections::HashMap;
 
 /// Samples in one run of the step graph, the default of training.
 pub const BATCH: u64 = 32;
@@ -35,7 +35,7 @@ impl Speed {
     }
 }
 
-/// Measures the body over a few random samples and the step over made-up features. `clock` gives seconds since some fixed
+/// Measures the body over a few random samples and the step over their features. `clock` gives seconds since some fixed
 /// moment.
 ///
 /// # Errors
@@ -43,43 +43,29 @@ impl Speed {
 pub fn measure(bundle: &Bundle, loss: &Loss, options: &Options, clock: &dyn Fn() -> f64) -> Result<Speed, Error> {
     let inputs = random_inputs(bundle, options, 0)?;
     let samples = inputs.values().filter_map(|tensor| tensor.shape.first()).max().copied().unwrap_or(1);
-    let (body_s, sizes) = body(bundle, &inputs, options, clock)?;
-    let step_s = step_seconds(bundle, loss, BATCH, &sizes, options, clock)?;
+    let body_s = body_seconds(bundle, &inputs, options, clock)?;
+    let (batch, _) = random_batch(bundle, loss, options, BATCH)?;
+    let step_s = step_seconds(bundle, loss, &batch, options, clock)?;
     Ok(Speed { body_s: body_s / samples as f64, step_s })
 }
 
-/// Seconds of one run of the body, and the sizes of the features' named dimensions.
-fn body(
+/// Seconds of one run of the body.
+fn body_seconds(
     bundle: &Bundle,
     inputs: &HashMap<String, Tensor>,
     options: &Options,
     clock: &dyn Fn() -> f64,
-) -> Result<(f64, BTreeMap<String, u64>), Error> {
-    let Some(path) = &bundle.body else { return Ok((0.0, sizes(bundle, inputs))) };
+) -> Result<f64, Error> {
+    let Some(path) = &bundle.body else { return Ok(0.0) };
     let mut session = Session::from_file(path, options)?;
     let names: Vec<String> = session.inputs().iter().map(|(name, _)| name.clone()).collect();
     let fed: Vec<(&str, &Tensor)> = names.iter().map(|name| (name.as_str(), &inputs[name])).collect();
-    let outputs = session.run(&fed)?;
-    let mut features = inputs.clone();
-    features.extend(session.outputs().iter().map(|(name, _)| name.clone()).zip(outputs));
+    session.run(&fed)?;
     let mut shortest = f64::INFINITY;
     for _ in 0..RUNS {
         let began = clock();
         session.run(&fed)?;
         shortest = shortest.min(clock() - began);
     }
-    Ok((shortest, sizes(bundle, &features)))
-}
-
-fn sizes(bundle: &Bundle, features: &HashMap<String, Tensor>) -> BTreeMap<String, u64> {
-    let mut sizes = BTreeMap::new();
-    for (name, ty) in &bundle.features {
-        let Some(tensor) = features.get(name) else { continue };
-        for (dim, size) in ty.shape.iter().flatten().zip(&tensor.shape).skip(1) {
-            if let Dim::Named(name) = dim {
-                sizes.insert(name.clone(), *size);
-            }
-        }
-    }
-    sizes
+    Ok(shortest)
 }

@@ -25,6 +25,8 @@ pub enum Verdict {
     TooSlow,
     /// The delta would be too large.
     TooLargeDelta,
+    /// It cannot be trained; [`Row::problem`] says why.
+    Failed,
 }
 
 /// A line of the plan.
@@ -40,8 +42,8 @@ pub struct Row {
     pub delta_bytes: u64,
     /// Samples in one run of the step graph.
     pub batch: u32,
-    /// Estimated peak of private memory.
-    pub memory_bytes: u64,
+    /// Estimated peak of private memory; null where it failed before that.
+    pub memory_bytes: Option<u64>,
     /// Measured milliseconds of one run of the step graph; null where memory or delta rule it out.
     pub step_ms: Option<f64>,
     /// Estimated seconds of the run from here.
@@ -50,11 +52,18 @@ pub struct Row {
     pub gain: Option<f64>,
     /// Whether it fits.
     pub verdict: Verdict,
+    /// Why it cannot be trained, where it failed.
+    pub problem: Option<String>,
     /// Whether it was chosen.
     pub chosen: bool,
 }
 
 impl Row {
+    /// Rules the row out for good.
+    pub fn fail(&mut self, problem: String) {
+        (self.verdict, self.problem) = (Verdict::Failed, Some(problem));
+    }
+
     /// Whether it could be trained in the memory and the time that there are.
     pub fn may_run(&self) -> bool {
         matches!(self.verdict, Verdict::Fits | Verdict::TooLargeDelta)
@@ -62,7 +71,7 @@ impl Row {
 
     /// Whether the row fits, as far as its numbers are known. `elapsed_s` is what has passed already.
     pub fn judge(&self, budgets: &Budgets, elapsed_s: f64) -> Verdict {
-        if budgets.memory_bytes.is_some_and(|budget| self.memory_bytes > budget) {
+        if budgets.memory_bytes.is_some_and(|budget| self.memory_bytes > Some(budget)) {
             return Verdict::TooMuchMemory;
         }
         if budgets.delta_bytes.is_some_and(|budget| self.delta_bytes > budget) {
@@ -116,11 +125,12 @@ mod tests {
             parameters: 1,
             delta_bytes,
             batch: 32,
-            memory_bytes,
+            memory_bytes: Some(memory_bytes),
             step_ms,
             run_s,
             gain,
             verdict,
+            problem: None,
             chosen: false,
         }
     }
@@ -144,6 +154,14 @@ mod tests {
     fn equal_promises_take_the_cheaper() {
         assert_eq!(chosen(&[row(1, 1, 1.0, 0.5), row(2, 2, 2.0, 0.5)], &Budgets::default()), Some(0));
         assert_eq!(chosen(&[], &Budgets::default()), None);
+    }
+
+    #[test]
+    fn what_failed_is_never_chosen() {
+        let mut rows = [row(1, 1, 1.0, 0.1), row(2, 2, 2.0, 0.5)];
+        rows[1].fail("no gradient".into());
+        assert_eq!(best(&rows), Some(0));
+        assert!(!rows[1].may_run());
     }
 
     #[test]

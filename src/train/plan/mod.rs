@@ -13,7 +13,7 @@ pub mod usefulness;
 mod weights;
 
 use super::error::Error;
-use super::features::{Features, Pass, Store};
+use super::features::{CHUNK, Features, Pass, Store};
 use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
 use crate::data::{Dataset, Split};
@@ -26,7 +26,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use usefulness::Batch;
 
 /// Samples that usefulness is measured on, at most: enough for a gradient's direction, seconds of the body.
 const CALIBRATION_SAMPLES: usize = 128;
@@ -126,16 +127,20 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     let dims = dims(situation.base, situation.dataset, situation.split)?;
     let mut rows = situation.affordable(&dims)?;
     (situation.tell)("planning: training the head, which the choice starts from");
-    let Some(TrainedHead { values: head, outcome, pass }) = situation.train_head(&mut rows[0], &dims)? else {
+    let Some(TrainedHead { values: head, outcome, pass }) = situation.train_head(&mut rows[0])? else {
         return Ok(None);
     };
     let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
     (situation.tell)("planning: timing a step of each candidate");
-    for row in rows.iter_mut().skip(1).filter(|row| row.verdict != Verdict::TooMuchMemory) {
+    let timed = |row: &&mut Row| !matches!(row.verdict, Verdict::TooMuchMemory | Verdict::Failed);
+    for row in rows.iter_mut().skip(1).filter(timed) {
+        if situation.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         if situation.out_of_time() {
             row.verdict = Verdict::TooSlow;
-        } else {
-            situation.time(row, body_s, &dims)?;
+        } else if let Err(error) = situation.time(row, body_s) {
+            row.fail(error.to_string());
         }
     }
     let calibration: Vec<usize> =
@@ -189,15 +194,14 @@ impl Situation<'_> {
         self.refuse(&rows[0])?;
         let mut depths = vec![1];
         for candidate in &full[1..] {
-            // A cut in a place where values cannot cross is no candidate.
-            if let Ok(row) = self.row(candidate, dims) {
-                rows.push(row);
-                depths.push(candidate.depth);
-            }
+            // What cannot be cut or estimated is told with its reason, and the others go on.
+            rows.push(self.row(candidate, dims).unwrap_or_else(|error| self.failed(candidate, &error)));
+            depths.push(candidate.depth);
         }
         let Some(broken) = rows.iter().position(|row| row.verdict == Verdict::TooMuchMemory) else { return Ok(rows) };
         // Where the next layers do not fit, their biases may.
-        for depth in [depths[broken - 1], depths[broken.div_ceil(2).max(1) - 1]] {
+        let whole = rows[..broken].iter().rposition(|row| row.verdict != Verdict::Failed).unwrap_or(0);
+        for depth in [depths[whole], depths[broken.div_ceil(2).max(1) - 1]] {
             for below in depths[broken..].iter().rev() {
                 let Some(candidate) = candidates::with_biases(self.base, self.target, depth, *below)? else { continue };
                 let Ok(row) = self.row(&candidate, dims) else { continue };
@@ -240,11 +244,12 @@ impl Situation<'_> {
                 parameters: values,
                 delta_bytes: 2 * values + names + DELTA_HEADER_BYTES,
                 batch,
-                memory_bytes: self.process_bytes + memory.peak_bytes(),
+                memory_bytes: Some(self.process_bytes + memory.peak_bytes()),
                 step_ms: None,
                 run_s: None,
                 gain: None,
                 verdict: Verdict::Fits,
+                problem: None,
                 chosen: false,
             };
             row.verdict = row.judge(&self.budgets, 0.0);
@@ -255,6 +260,24 @@ impl Situation<'_> {
         }
     }
 
+    /// The row of a candidate of which nothing can be estimated.
+    fn failed(&self, candidate: &Candidate, error: &Error) -> Row {
+        Row {
+            name: candidate.name.clone(),
+            train: candidate.train.clone(),
+            parameters: 0,
+            delta_bytes: 0,
+            batch: self.settings.batch,
+            memory_bytes: None,
+            step_ms: None,
+            run_s: None,
+            gain: None,
+            verdict: Verdict::Failed,
+            problem: Some(error.to_string()),
+            chosen: false,
+        }
+    }
+
     fn out_of_time(&self) -> bool {
         self.budgets.time_s.is_some_and(|budget| (self.clock)() > budget)
     }
@@ -262,9 +285,9 @@ impl Situation<'_> {
     fn refuse(&self, head: &Row) -> Result<(), Error> {
         let refusal = |setting, problem| Err(Error::Setting { setting, problem });
         match head.verdict {
-            Verdict::Fits => Ok(()),
+            Verdict::Fits | Verdict::Failed => Ok(()),
             Verdict::TooMuchMemory => {
-                let needed = head.memory_bytes.div_ceil(1 << 20);
+                let needed = head.memory_bytes.unwrap_or(0).div_ceil(1 << 20);
                 refusal("--budget-memory", format!("training the head alone takes about {needed} MiB; allow as much"))
             }
             Verdict::TooLargeDelta => {
@@ -289,7 +312,7 @@ impl Situation<'_> {
     }
 
     /// Trains the head as a run of its own would; gives its values and what the body did. `None` if stopped.
-    fn train_head(&self, row: &mut Row, dims: &BTreeMap<String, u64>) -> Result<Option<TrainedHead>, Error> {
+    fn train_head(&self, row: &mut Row) -> Result<Option<TrainedHead>, Error> {
         let bundle = self.bundle(&row.train)?;
         let mut order = fit::order(&self.split.train, self.settings.seed, 0);
         order.extend(&self.split.validation);
@@ -302,7 +325,8 @@ impl Situation<'_> {
         let missing = order.len() - pass.found;
         let body_s =
             (pass.computed > 0).then(|| pass.seconds / pass.computed as f64 * missing as f64 / order.len() as f64);
-        self.time(row, body_s, dims)?;
+        let batch = self.timed_batch(&mut features, row.batch)?;
+        self.time_over(row, &bundle, &batch, body_s)?;
         self.refuse(row)?;
         let mut around = Around {
             checkpoint: None,
@@ -325,12 +349,32 @@ impl Situation<'_> {
     }
 
     /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
-    fn time(&self, row: &mut Row, body_s: Option<f64>, dims: &BTreeMap<String, u64>) -> Result<(), Error> {
+    fn time(&self, row: &mut Row, body_s: Option<f64>) -> Result<(), Error> {
         let bundle = self.bundle(&row.train)?;
-        let (loss, batch) = (&self.settings.loss, u64::from(row.batch));
-        let step_s = usefulness::step_seconds(&bundle, loss, batch, dims, self.options, &*self.clock)?;
+        let mut features = self.features(&bundle, &self.few())?;
+        let batch = self.timed_batch(&mut features, row.batch)?;
+        // The body's memory is given back before the step's is taken.
+        drop(features);
+        self.time_over(row, &bundle, &batch, body_s)
+    }
+
+    /// As few samples as the body takes in one run: a step's time depends on the sizes of what it reads, not on their number
+    /// of different samples.
+    fn few(&self) -> Vec<usize> {
+        fit::order(&self.split.train, self.settings.seed, 0).into_iter().take(CHUNK).collect()
+    }
+
+    /// A batch of the user's own samples, the [`Self::few`] repeated: sizes that are open in the model are then those of the
+    /// data, and fit each other.
+    fn timed_batch(&self, features: &mut Features, rows: u32) -> Result<Batch, Error> {
+        Ok(Batch::of(features, self.dataset.labels(), &self.few())?.repeated(rows.into()))
+    }
+
+    fn time_over(&self, row: &mut Row, bundle: &Bundle, batch: &Batch, body_s: Option<f64>) -> Result<(), Error> {
+        let step_s = usefulness::step_seconds(bundle, &self.settings.loss, batch, self.options, &*self.clock)?;
+        let batch = f64::from(row.batch);
         let (train, validation) = (self.split.train.len() as f64, self.split.validation.len() as f64);
-        let sample_s = step_s / batch as f64;
+        let sample_s = step_s / batch;
         let updates =
             f64::from(self.settings.steps_per_epoch(self.split.train.len())) * row.parameters as f64 * UPDATE_S;
         let epoch_s = train * sample_s + updates + validation * sample_s * FORWARD_SHARE;
@@ -353,40 +397,78 @@ impl Situation<'_> {
         body_s: Option<f64>,
         dims: &BTreeMap<String, u64>,
     ) -> Result<bool, Error> {
-        let runs = Row::may_run;
         let is_full = |row: &Row| !row.name.contains('+');
-        let deepest = rows.iter().rposition(|row| runs(row) && is_full(row)).unwrap_or(0);
-        let measured: Vec<usize> = (0..rows.len())
-            .filter(|index| *index == deepest || (runs(&rows[*index]) && !is_full(&rows[*index])))
-            .collect();
         let mut gains: HashMap<String, f64> = HashMap::new();
-        for index in measured.into_iter().rev() {
-            let mut bundle = self.bundle(&rows[index].train)?;
-            start_from(&mut bundle, head);
-            let mut features = self.features(&bundle, calibration)?;
-            let mut settings = Settings { batch: rows[index].batch, ..self.settings.clone() };
-            if self.rate_is_free {
-                settings = below_a_trained_head(settings);
+        for index in (1..rows.len()).rev().filter(|index| !is_full(&rows[*index])).collect::<Vec<_>>() {
+            if rows[index].may_run() && !self.measure(&mut rows[index], head, calibration, &mut gains)? {
+                return Ok(false);
             }
-            let labels = self.dataset.labels();
-            let found =
-                usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)?;
-            let Some(found) = found else { return Ok(false) };
-            gains.extend(bundle.parameters.iter().map(|parameter| parameter.name.clone()).zip(found));
         }
-        for row in rows.iter_mut().filter(|row| runs(row)) {
-            let adapted = candidates::install(self.base, self.target, &row.train)?;
-            row.gain = Some(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum());
+        // The deepest has all parameters of the others; where it fails, the next one is asked.
+        let deepest = loop {
+            let deepest = rows.iter().rposition(|row| row.may_run() && is_full(row)).unwrap_or(0);
+            if deepest > 0 && !self.measure(&mut rows[deepest], head, calibration, &mut gains)? {
+                return Ok(false);
+            }
+            if rows[deepest].may_run() {
+                break deepest;
+            }
+        };
+        for row in rows.iter_mut().filter(|row| row.may_run()) {
+            row.gain = Some(self.gain(row, &gains)?);
         }
         if let (Some(budget), Verdict::TooLargeDelta) = (self.budgets.delta_bytes, rows[deepest].verdict) {
             let worth = self.worth_its_bytes(&rows[deepest], head, &gains, budget)?;
-            let mut row = self.row(&worth, dims)?;
-            self.time(&mut row, body_s, dims)?;
-            let adapted = candidates::install(self.base, self.target, &row.train)?;
-            row.gain = Some(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum());
+            let mut row = self.row(&worth, dims).unwrap_or_else(|error| self.failed(&worth, &error));
+            match self.time(&mut row, body_s) {
+                Ok(()) => row.gain = Some(self.gain(&row, &gains)?),
+                Err(error) => row.fail(error.to_string()),
+            }
             rows.push(row);
         }
         Ok(true)
+    }
+
+    /// The sum of what a row's parameters promise.
+    fn gain(&self, row: &Row, gains: &HashMap<String, f64>) -> Result<f64, Error> {
+        let adapted = candidates::install(self.base, self.target, &row.train)?;
+        Ok(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum())
+    }
+
+    /// Adds the gains of a row's parameters, or fails the row. `false` if stopped.
+    fn measure(
+        &self,
+        row: &mut Row,
+        head: &HashMap<String, Vec<f32>>,
+        calibration: &[usize],
+        gains: &mut HashMap<String, f64>,
+    ) -> Result<bool, Error> {
+        let found = self.gains(row, head, calibration);
+        match found {
+            Ok(Some(found)) => gains.extend(found),
+            Ok(None) => return Ok(false),
+            Err(error) => row.fail(error.to_string()),
+        }
+        Ok(true)
+    }
+
+    fn gains(
+        &self,
+        row: &Row,
+        head: &HashMap<String, Vec<f32>>,
+        calibration: &[usize],
+    ) -> Result<Option<Vec<(String, f64)>>, Error> {
+        let mut bundle = self.bundle(&row.train)?;
+        start_from(&mut bundle, head);
+        let mut features = self.features(&bundle, calibration)?;
+        let mut settings = Settings { batch: row.batch, ..self.settings.clone() };
+        if self.rate_is_free {
+            settings = below_a_trained_head(settings);
+        }
+        let labels = self.dataset.labels();
+        let found = usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)?;
+        let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
+        Ok(found.map(|found| names.zip(found).collect()))
     }
 
     /// What of a row's tensors gains most within a delta of that size, the head included.

@@ -3,7 +3,7 @@
 use crate::adapter::Parameter;
 use crate::data::Labels;
 use crate::engine::{self, Bound};
-use crate::graph::{Dim, Element, Tensor, TensorType};
+use crate::graph::Tensor;
 use crate::train::error::Error;
 use crate::train::features::Features;
 use crate::train::fit::{Settings, labels_tensor};
@@ -12,7 +12,6 @@ use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Bundle;
 use crate::train::step::{LABELS, gradient_name};
 use crate::train::step_session::step_session;
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 /// For each parameter the decrease of the loss that one optimiser step promises, in the loss's units.
@@ -88,26 +87,58 @@ fn gradient(
     Ok(sums)
 }
 
-/// Seconds of one run of the step graph over `batch` samples of made-up features, the shorter of two after a first.
-/// `dims` are the sizes of named dimensions but the batch.
+/// A batch that a step can run over: features that one run of the body gave together, in any order, and labels.
+pub struct Batch {
+    /// By name: `[batch, …]`.
+    pub features: Vec<(String, Tensor)>,
+    /// `[batch, …]`, as the loss takes them.
+    pub labels: Tensor,
+}
+
+impl Batch {
+    /// The batch of `samples`, which may name a sample more than once.
+    ///
+    /// # Errors
+    /// A sample that cannot be loaded, ONNX Runtime's refusal of the body.
+    pub fn of(features: &mut Features, labels: &Labels, samples: &[usize]) -> Result<Self, Error> {
+        let stacked = features.batch(samples)?;
+        let features = stacked.into_iter().map(|(name, tensor)| (name.to_string(), tensor)).collect();
+        Ok(Self { features, labels: labels_tensor(labels, samples) })
+    }
+
+    /// The batch with `rows` rows: those that are there, again and again.
+    pub fn repeated(self, rows: u64) -> Self {
+        let features = self.features.iter().map(|(name, tensor)| (name.clone(), repeated(tensor, rows))).collect();
+        Self { features, labels: repeated(&self.labels, rows) }
+    }
+}
+
+/// A tensor whose first dimension is `rows`, from one that has at least a row.
+fn repeated(tensor: &Tensor, rows: u64) -> Tensor {
+    let mut shape = tensor.shape.clone();
+    let row_bytes = tensor.data.len() / (shape[0].max(1) as usize);
+    shape[0] = rows;
+    let data: Vec<u8> = tensor.data.iter().copied().cycle().take(row_bytes * rows as usize).collect();
+    Tensor { dtype: tensor.dtype, shape, data: data.into() }
+}
+
+/// Seconds of one run of the step graph over a batch, the shorter of two after a first.
 ///
 /// # Errors
 /// ONNX Runtime's refusal.
 pub fn step_seconds(
     bundle: &Bundle,
     loss: &Loss,
-    batch: u64,
-    dims: &BTreeMap<String, u64>,
+    batch: &Batch,
     options: &engine::Options,
     clock: &dyn Fn() -> f64,
 ) -> Result<f64, Error> {
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
     let mut bound = step_session(bundle, loss, options, &initial)?;
-    for (name, ty) in &bundle.features {
-        bound.set_input(name, &made_up(ty, batch, dims))?;
+    for (name, tensor) in &batch.features {
+        bound.set_input(name, tensor)?;
     }
-    let labels = bound.inputs().iter().find(|(name, _)| name == LABELS).map(|(_, ty)| made_up(ty, batch, dims));
-    bound.set_input(LABELS, &labels.expect("a step graph takes labels"))?;
+    bound.set_input(LABELS, &batch.labels)?;
     let mut shortest = f64::INFINITY;
     for run in 0..3 {
         let began = clock();
@@ -119,19 +150,19 @@ pub fn step_seconds(
     Ok(shortest)
 }
 
-/// A tensor of that type: a ramp for floats, zeros for all others (a class, a token, a mask).
-fn made_up(ty: &TensorType, batch: u64, dims: &BTreeMap<String, u64>) -> Tensor {
-    let size = |(axis, dim): (usize, &Dim)| match dim {
-        _ if axis == 0 => batch,
-        Dim::Fixed(size) => *size,
-        Dim::Named(name) => dims.get(name).copied().unwrap_or(1),
-        Dim::Unknown => 1,
-    };
-    let shape: Vec<u64> = ty.shape.iter().flatten().enumerate().map(size).collect();
-    let count: u64 = shape.iter().product();
-    if ty.dtype == f32::DTYPE {
-        return Tensor::from_vec(&shape, (0..count).map(|index| (index % 17) as f32 * 0.1 - 0.8).collect::<Vec<f32>>());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_repeated_whole() {
+        let batch = Batch {
+            features: vec![("x".into(), Tensor::from_f32(&[2, 2], &[1.0, 2.0, 3.0, 4.0]))],
+            labels: Tensor::from_vec(&[2], vec![7i64, 8]),
+        };
+        let Batch { features, labels } = batch.repeated(3);
+        assert_eq!(features[0].1.shape, [3, 2]);
+        assert_eq!(features[0].1.data, Tensor::from_f32(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 1.0, 2.0]).data);
+        assert_eq!(labels.to_i64().unwrap(), [7, 8, 7]);
     }
-    let bytes = (count as usize * ty.dtype.bits()).div_ceil(8);
-    Tensor { dtype: ty.dtype, shape, data: vec![0u8; bytes].into() }
 }

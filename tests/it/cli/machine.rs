@@ -89,6 +89,30 @@ fn every_node_in_the_gradients_way_is_named() {
 }
 
 #[test]
+fn a_step_of_a_model_with_open_sizes_is_timed_with_random_samples() {
+    let place = Place::with_model("encoder_torchscript");
+    let untimed = place.run("inspect base.onnx --json").json();
+    assert!(untimed["open_size"].is_null() && untimed["layers"][0]["memory_bytes"].is_null(), "{untimed}");
+    let found = place.run("inspect base.onnx --json --time --batch 4").json();
+    assert_eq!(found["open_size"], 16);
+    for layer in found["layers"].as_array().unwrap() {
+        assert!(layer["step_ms"].as_f64().is_some_and(|step_ms| step_ms > 0.0), "{layer}");
+        assert!(
+            layer["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0) && layer["time_problem"].is_null(),
+            "{layer}"
+        );
+    }
+    let told = place.run("inspect base.onnx --time --batch 4").done().out;
+    assert!(told.contains("sizes of 16 where the model leaves a size open"), "{told}");
+    // What cannot be run is told with its reason, and the others are timed.
+    place.write("regrouped.onnx", models::regrouped());
+    let found = place.run("inspect regrouped.onnx --json --time --batch 4").json();
+    let layers = found["layers"].as_array().unwrap();
+    assert!(layers[1]["time_problem"].as_str().is_some_and(|why| why.contains("mixes samples")), "{found}");
+    assert!(layers[1]["step_ms"].is_null() && layers[2]["step_ms"].is_number(), "{found}");
+}
+
+#[test]
 fn nothing_below_a_choice_can_learn() {
     let place = Place::new();
     place.write("choice.onnx", models::choice());

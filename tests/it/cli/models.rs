@@ -111,6 +111,16 @@ pub fn choice() -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, 4] → dense 8 → two rows a sample → ReLU → matrix product 4 → one row a sample → ReLU → dense 3: below its
+/// middle layer there is no row a sample, which is found out only when it runs.
+pub fn regrouped() -> Vec<u8> {
+    let b = Builder::new(Graph::new("regrouped", 17), "");
+    let lower = dense(&b, input(&b, "x", DType::Float, &[4]), 1, 4, 8);
+    let halves = lower.reshape(b.ints(&[-1, 4])).unary("Relu").matmul(weight(&b, 3, &[4, 4]));
+    b.output("y", dense(&b, halves.reshape(b.ints(&[-1, 8])).unary("Relu"), 4, 8, 3));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
 /// A `.npy` file of float32.
 pub fn npy(shape: &[u64], values: &[f32]) -> Vec<u8> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -1,6 +1,8 @@
 //! `--train auto` through the program: budgets kept, choices told, what does not fit refused.
 
 use super::Place;
+use super::kinds::npz;
+use super::models::{npy_i64, regrouped};
 use serde_json::Value;
 
 fn ready() -> Place {
@@ -107,4 +109,38 @@ fn the_plan_is_a_table() {
     {
         assert!(ran.err.contains(part) || ran.out.contains(part), "`{part}` is not in {}{}", ran.out, ran.err);
     }
+}
+
+#[test]
+fn a_step_is_timed_with_the_users_own_texts_whose_length_the_model_leaves_open() {
+    let place = Place::with_model("encoder_torchscript");
+    let ids: Vec<i64> = (0..32 * 6).map(|place| 2 + (place * 7 + place / 6) % 20).collect();
+    let labels: Vec<i64> = (0..32).map(|row| row % 2).collect();
+    let arrays = [
+        ("input_ids", npy_i64(&[32, 6], &ids)),
+        ("attention_mask", npy_i64(&[32, 6], &[1; 32 * 6])),
+        ("labels", npy_i64(&[32], &labels)),
+    ];
+    place.write("tokens.npz", npz(&arrays));
+    let report = place.run(&AUTO.replace("--data train", "--data tokens.npz")).json();
+    assert!(rows(&report).len() > 5, "{report}");
+    for row in rows(&report) {
+        assert!(row["step_ms"].as_f64().is_some_and(|step_ms| step_ms > 0.0), "{row}");
+        assert!(row["gain"].is_number() && row["problem"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn a_candidate_that_fails_is_a_row_with_its_reason_and_not_the_end() {
+    let place = Place::with_table(3, "label", |row| if row[0] > 0.0 { "up".into() } else { "down".into() });
+    place.write("base.onnx", regrouped());
+    let auto = AUTO.replace("--data train", "--data table.csv");
+    let report = place.run(&auto).json();
+    let failed: Vec<&Value> = rows(&report).iter().filter(|row| row["verdict"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{report}");
+    assert!(failed[0]["name"] == "last:2" && failed[0]["gain"].is_null(), "{report}");
+    assert!(failed[0]["problem"].as_str().unwrap().contains("mixes samples"), "{report}");
+    assert!(chosen(&report)["name"] != "last:2", "{report}");
+    let told = place.run(&auto.replace(" --json", "")).done().err;
+    assert!(told.contains("cannot be trained: ") && told.contains("mixes samples"), "{told}");
 }
