@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 /// Hexadecimal digits of an adapter's hash in its name.
 const NAME_DIGITS: usize = 16;
 const ACTIVE: &str = "active.edelta";
-const HISTORY: &str = "history.jsonl";
+/// The file of all events.
+pub(super) const HISTORY: &str = "history.jsonl";
 /// Bytes of a line, at most: a reason is one line of a program's words.
 const LINE_BYTES_MAX: u64 = 1 << 16;
 /// Who puts an adapter to use when the one in use is found to be bad.
@@ -46,6 +47,9 @@ pub enum Event {
         samples: u64,
         /// What was found.
         verdict: Verdict,
+        /// How sure it had to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confidence: Option<f64>,
         /// How the new adapter did by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         promise: Option<Promise>,
@@ -81,6 +85,34 @@ pub enum Event {
         /// The release that was to be tried, if it was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Release>,
+        /// Recipe, model and ONNX Runtime of that moment, summed up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    /// Recipe and model, which could not be used before, can be.
+    Checked {
+        /// When.
+        at: i64,
+    },
+    /// Samples from which nothing can be learned were set aside.
+    SetAside {
+        /// When.
+        at: i64,
+        /// How many.
+        count: u64,
+        /// The first of them.
+        sample: String,
+        /// Why that one.
+        reason: String,
+    },
+    /// No adapter is in use any more: the base stands alone.
+    Withdrawn {
+        /// When.
+        at: i64,
+        /// The one before.
+        before: String,
+        /// By whom.
+        by: String,
     },
 }
 
@@ -100,7 +132,10 @@ impl Event {
             Event::Trained { at, .. }
             | Event::Judged { at, .. }
             | Event::Activated { at, .. }
-            | Event::Failed { at, .. } => *at,
+            | Event::Failed { at, .. }
+            | Event::Checked { at }
+            | Event::SetAside { at, .. }
+            | Event::Withdrawn { at, .. } => *at,
         }
     }
 }
@@ -143,6 +178,8 @@ pub(super) fn append(state: &Path, name: &str, line: &impl Serialize) -> io::Res
     let path = state.join(name);
     let new = !path.exists();
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| with(&path, e))?;
+    // A command may append while the service does: without this, one takes the other's line for what was cut off.
+    file.lock().map_err(|error| with(&path, error))?;
     let length = file.metadata()?.len();
     // A line is shorter than this: the rest of the file, years of it, need not be read.
     file.seek(io::SeekFrom::Start(length.saturating_sub(LINE_BYTES_MAX)))?;
@@ -220,6 +257,7 @@ pub fn withdraw(state: &Path, instead: &str, reason: String, at: i64) -> io::Res
 fn switch(state: &Path, adapter: &str, (by, reason): (&str, Option<String>), at: i64) -> io::Result<Option<String>> {
     let target = path(state, adapter);
     target.metadata().map_err(|error| with(&target, error))?;
+    let _one = alone(state)?;
     let before = active(state)?;
     if before.as_deref() == Some(adapter) {
         return Ok(before);
@@ -233,6 +271,54 @@ fn switch(state: &Path, adapter: &str, (by, reason): (&str, Option<String>), at:
     fs::rename(&new, state.join(ACTIVE))?;
     File::open(state)?.sync_all()?;
     Ok(before)
+}
+
+/// Takes the adapter in use away, so that the base stands alone, and says so in the history; gives the one that was in use.
+///
+/// # Errors
+/// The system's.
+pub fn deactivate(state: &Path, by: &str, at: i64) -> io::Result<Option<String>> {
+    let _one = alone(state)?;
+    let Some(before) = active(state)? else { return Ok(None) };
+    record(state, &Event::Withdrawn { at, before: before.clone(), by: by.into() })?;
+    let link = state.join(ACTIVE);
+    fs::remove_file(&link).map_err(|error| with(&link, error))?;
+    File::open(state)?.sync_all()?;
+    Ok(Some(before))
+}
+
+/// While this is kept, nobody else changes which adapter is in use.
+fn alone(state: &Path) -> io::Result<File> {
+    let folder = File::open(state).map_err(|error| with(state, error))?;
+    folder.lock().map_err(|error| with(state, error))?;
+    Ok(folder)
+}
+
+/// The last adapter that was judged and is not in use, which a person may put to use all the same.
+pub fn judged_last<'a>(history: &'a [Event], active: Option<&str>) -> Option<&'a str> {
+    history.iter().rev().find_map(|event| match event {
+        Event::Judged { adapter, .. } if active != Some(adapter.as_str()) => Some(adapter.as_str()),
+        _ => None,
+    })
+}
+
+/// Of adapters that were judged and never used, the last one stays.
+///
+/// # Errors
+/// The system's.
+pub fn forget_unused(state: &Path, history: &[Event], last: &str) -> io::Result<()> {
+    for event in history {
+        let Event::Judged { adapter, .. } = event else { continue };
+        if adapter != last && by(history, adapter).is_none() {
+            match fs::remove_file(path(state, adapter)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(with(&path(state, adapter), error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The adapter that was in use before the present one, which a rollback takes back.
@@ -253,6 +339,10 @@ pub fn fallback(history: &[Event]) -> Option<&str> {
     let mut used: Vec<&str> = Vec::new();
     let mut bad: Vec<&str> = Vec::new();
     for event in history {
+        if let Event::Withdrawn { before, by, .. } = event {
+            used.clear();
+            bad.extend((by == FEEDBACK).then_some(before.as_str()));
+        }
         let Event::Activated { adapter, before, by, .. } = event else { continue };
         if by == FEEDBACK {
             bad.extend(before.as_deref());
@@ -350,8 +440,63 @@ mod tests {
             record(state, &event(3)).unwrap();
             assert_eq!(history(state).unwrap(), [event(1), event(3)], "cut at {cut}");
         }
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(whole.len(), 2 * first.len());
         fs::write(&path, b"{}\n").unwrap();
         let error = history(state).unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("history.jsonl"), "{error}");
+    }
+
+    /// A line of `edgetune agent rollback` was cut off by the service's.
+    #[test]
+    fn two_that_append_at_the_same_time_lose_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                scope.spawn(move || {
+                    (0..25).for_each(|at| record(state, &Event::Trained { at, seconds: writer }).unwrap());
+                });
+            }
+        });
+        let events = history(state).unwrap();
+        for writer in 0..4 {
+            let of =
+                events.iter().filter(|event| matches!(event, Event::Trained { seconds, .. } if *seconds == writer));
+            assert_eq!(of.count(), 25, "of writer {writer}");
+        }
+    }
+
+    #[test]
+    fn the_base_can_stand_alone_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        assert_eq!(deactivate(state, "rollback", 1).unwrap(), None);
+        let one = adapter(state, "one");
+        activate(state, &one, "gate", 1).unwrap();
+        assert_eq!(deactivate(state, "rollback", 2).unwrap().as_ref(), Some(&one));
+        assert_eq!((active(state).unwrap(), previous(state).unwrap()), (None, None));
+        assert!(!state.join(ACTIVE).exists() && path(state, &one).exists());
+        let two = adapter(state, "two");
+        activate(state, &two, "gate", 3).unwrap();
+        let events = history(state).unwrap();
+        assert_eq!((fallback(&events), previous(state).unwrap()), (None, None), "a person did not want the first one");
+    }
+
+    #[test]
+    fn of_what_was_judged_and_never_used_the_last_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let names = ["one", "two", "three"].map(|content| adapter(state, content));
+        for name in &names {
+            let event = serde_json::json!({"event": "judged", "at": 1, "adapter": name, "against": "b", "samples": 1,
+                "verdict": {"counted": {"wins": 0, "losses": 0, "ties": 1}, "p": 1.0, "better": false}});
+            record(state, &serde_json::from_value(event).unwrap()).unwrap();
+        }
+        activate(state, &names[0], "gate", 2).unwrap();
+        let events = history(state).unwrap();
+        assert_eq!(judged_last(&events, Some(&names[0])), Some(names[2].as_str()));
+        forget_unused(state, &events, &names[2]).unwrap();
+        assert_eq!(names.map(|name| path(state, &name).exists()), [true, false, true]);
     }
 }

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::drift::Confidences;
 use super::feedback::{Feedback, Promise};
 use super::predictor::Predictor;
-use super::samples::Inventory;
+use super::samples::Store;
 use super::training::Run;
 use serde::Serialize;
 use std::io;
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Board {
     /// How it is configured now.
     pub config: Mutex<Arc<Config>>,
-    /// How many samples there are.
-    pub inventory: Mutex<Inventory>,
+    /// The samples.
+    pub store: Store,
     /// What the last look about found.
     pub found: Mutex<Found>,
     /// What people say of predictions.
@@ -33,6 +33,10 @@ pub struct Board {
 pub struct Found {
     /// What the service does, or waits for.
     pub doing: String,
+    /// What a training waits for, in numbers.
+    pub waits: Vec<String>,
+    /// What keeps the device from learning.
+    pub trouble: Option<String>,
     /// The adapter in use.
     pub active: Option<String>,
     /// What that one showed when it was judged.
@@ -58,7 +62,7 @@ impl Board {
     /// The system's, and files of the state that cannot be read.
     pub fn read(config: &Config) -> io::Result<Self> {
         Ok(Self {
-            inventory: Inventory::read(&config.state)?.into(),
+            store: Store::read(&config.state)?,
             feedback: Feedback::read(&config.state)?.into(),
             predictor: Arc::new(Predictor::new(&config.state)),
             config: Mutex::new(Arc::new(config.clone())),

@@ -1,6 +1,6 @@
 //! What `edgetune.toml` says: one file for the service, beside the recipe that says how to train.
 
-use super::policy::{Hours, Policy};
+use super::policy::{Hours, Policy, off};
 use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -47,15 +47,16 @@ pub struct Samples {
     pub kind: Kind,
     /// Kilobytes of one sample.
     pub each_max_kb: u64,
-    /// Megabytes of all. What comes beyond waits in the spool, and is refused by the API.
-    pub total_max_mb: u64,
+    /// Megabytes of all. What comes beyond waits in the spool, and is refused by the API; none is any number.
+    #[serde(with = "off")]
+    pub total_max_mb: Option<u64>,
     /// The classes that samples may have; none takes any.
     pub classes: Option<Vec<String>>,
 }
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: 1_000, classes: None }
+        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: Some(1_000), classes: None }
     }
 }
 
@@ -93,8 +94,10 @@ impl Default for Gate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Feedback {
-    /// How sure it must be that an adapter in use is worse than its verdict promised, from 0.5 to 1, both excluded.
-    pub confidence: f64,
+    /// How sure it must be that an adapter in use is worse than its verdict promised, from 0.5 to 1, both excluded; none never takes
+    /// one back.
+    #[serde(with = "off")]
+    pub confidence: Option<f64>,
     /// What a prediction counts as that nobody answers.
     pub unanswered: Unanswered,
 }
@@ -111,7 +114,7 @@ pub enum Unanswered {
 
 impl Default for Feedback {
     fn default() -> Self {
-        Self { confidence: 0.99, unanswered: Unanswered::Right }
+        Self { confidence: Some(0.99), unanswered: Unanswered::Right }
     }
 }
 
@@ -278,7 +281,7 @@ impl Config {
         )?;
         let sure = confidence > 0.5 && confidence < 1.0;
         range("gate.confidence", confidence, sure, "write a share between 0.5 and 1, such as 0.95")?;
-        let sure = config.feedback.confidence;
+        let sure = config.feedback.confidence.unwrap_or(0.99);
         range("feedback.confidence", sure, sure > 0.5 && sure < 1.0, "write a share between 0.5 and 1, such as 0.99")?;
         let connections = config.api.connections_max;
         let some = (1..=1000).contains(&connections);
@@ -290,9 +293,17 @@ impl Config {
             (1..=3600).contains(&timeout),
             "write seconds from 1 to 3600, such as 10",
         )?;
-        let (load, heat) = (config.policy.load_max, config.policy.temperature_max_c);
-        range("policy.load-max", load.into(), load > 0.0 && load <= 1.0, "write a share above 0, up to 1")?;
-        range("policy.temperature-max-c", heat.into(), heat.is_finite(), "write degrees Celsius, such as 75")?;
+        let load = config.policy.load_max.unwrap_or(1.0);
+        let heat = config.policy.temperature_max_c.unwrap_or(0.0);
+        range("policy.load-max", load.into(), load > 0.0 && load <= 1.0, "write a share above 0, up to 1, or \"off\"")?;
+        range(
+            "policy.temperature-max-c",
+            heat.into(),
+            heat.is_finite(),
+            "write degrees Celsius, such as 75, or \"off\"",
+        )?;
+        // Without anything new there is nothing to learn.
+        config.policy.new_samples_min = config.policy.new_samples_min.filter(|least| *least > 0);
         if let Some(fleet) = &config.fleet {
             let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
             range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;

@@ -210,11 +210,12 @@ mod tests {
             against: "b".into(),
             samples: 0,
             verdict: judge(Comparison::default(), 0.9),
+            confidence: None,
             promise: None,
             release: Some(Release { channel: channel.into(), version }),
             accepted: Some(accepted),
         };
-        let failed = |release| Event::Failed { at: 0, samples: 3, reason: "r".into(), release };
+        let failed = |release| Event::Failed { at: 0, samples: 3, reason: "r".into(), release, cause: None };
         let photos = Release { channel: "photos".into(), version: 4 };
         let history = [
             judged("photos", 2, Accepted::Kept),

@@ -9,18 +9,26 @@
 
 pub mod adapters;
 pub mod api;
+pub mod aside;
+pub mod asked;
 pub mod board;
+pub mod conclusion;
 pub mod conditions;
 pub mod config;
 pub mod drift;
+pub mod failing;
 pub mod feedback;
 pub mod flash;
 pub mod frames;
 pub mod gate;
+pub mod inventory;
+pub mod listing;
 pub mod member;
 pub mod notify;
 pub mod policy;
 pub mod predictor;
 pub mod samples;
 pub mod service;
+pub mod spool;
 pub mod training;
+pub mod waiting;

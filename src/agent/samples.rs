@@ -1,46 +1,30 @@
-//! Samples on disk: from the spool or the API into the state, durable before they leave the spool or are acknowledged.
+//! Samples in a state: what can be one, and how one is added, gets another label, is set aside or deleted, each durable when it
+//! returns.
 //!
-//! `SPOOL/<class>/<file>` becomes `STATE/samples/{train,held-out}/<class>/<BLAKE3>.<extension>`. The content's hash
-//! decides on which side a sample lies, so the same content never lies on both. A file that is not taken stays in
-//! the spool; one that will never be of use goes to `SPOOL/.refused`, where the last ones stay.
+//! A sample lies as `STATE/samples/{train,held-out}/<class>/<BLAKE3>.<extension>`. The content's hash decides on which side it
+//! lies, so the same content is one sample, on one side. Where samples come from is told by `spool` and `api`.
 
+use super::aside::Why;
 use super::board::lock;
 use super::config::{Kind, Samples};
+use super::inventory::{self, Inventory, Name, SIDES, name_of_content};
 use crate::data::{self, Limits};
+use crate::delta::LABELS_MAX;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// The two sides.
-pub const SIDES: [&str; 2] = ["train", "held-out"];
-/// Hexadecimal digits of the hash in a name: 128 bits.
-const NAME_DIGITS: usize = 32;
 /// Bytes of a class's name.
 const CLASS_BYTES_MAX: usize = 100;
-/// Classes that samples may have together: a client that makes up names must not fill the folder of a side.
-const CLASSES_MAX: usize = 10_000;
-/// Files that are kept of those that were refused, and their bytes.
-const REFUSED_MAX: usize = 1000;
-const REFUSED_BYTES_MAX: u64 = 64 << 20;
-/// Endings of files that are still being written.
-const UNFINISHED: [&str; 3] = ["tmp", "part", "partial"];
-
-/// What a look into the spool found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Files that are samples now.
-    pub taken: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Files moved to `.refused`, with the reason.
-    pub refused: Vec<(PathBuf, String)>,
-    /// Whether samples wait because there is no room for them.
-    pub full: bool,
-}
+/// Endings of samples' names, one a kind.
+const EXTENSIONS: [&str; 4] = ["jpg", "png", "txt", "npy"];
+/// A sample is read by the service's group, and by nobody else.
+const MODE: u32 = 0o640;
+/// Memory that a photograph may take to be decoded whole at the door; of a larger one the head alone is looked at.
+const DECODED_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a sample is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +49,9 @@ pub enum Refusal {
         /// The bound.
         max_mb: u64,
     },
+    /// There is none of that name.
+    #[error("no sample is called `{0}`; `edgetune agent samples list` and GET /samples tell the names")]
+    Unknown(String),
     /// The disk does not take it.
     #[error("{0}")]
     Disk(#[from] io::Error),
@@ -81,162 +68,197 @@ pub struct Stored {
     pub new: bool,
 }
 
-/// How many samples there are. Whoever adds or removes one holds its lock until that is on the disk.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Inventory {
-    /// Samples of each side by class; no class without any.
-    classes: [BTreeMap<String, u64>; 2],
-    /// Bytes of all.
-    pub bytes: u64,
+/// What may be taken, and how it is parted.
+#[derive(Debug, Clone, Copy)]
+pub struct Door<'a> {
+    /// Bounds.
+    pub limits: &'a Samples,
+    /// The share that is never trained on.
+    pub held_out: f64,
 }
 
-impl Inventory {
-    /// Counts what lies in a state, and removes what a killed process left unfinished there.
+/// The samples of one state. Whoever adds or removes one holds the inventory's lock until that is on the disk.
+#[derive(Debug)]
+pub struct Store {
+    state: PathBuf,
+    /// What there is.
+    pub inventory: Mutex<Inventory>,
+    /// One photograph is decoded at a time: its pixels are many times its bytes.
+    decoding: Mutex<()>,
+}
+
+impl Store {
+    /// The samples that lie in a state.
     ///
     /// # Errors
     /// The system's.
     pub fn read(state: &Path) -> io::Result<Self> {
-        let mut found = Self::default();
-        for (index, side) in SIDES.iter().enumerate() {
-            let side = state.join("samples").join(side);
-            fs::create_dir_all(&side).map_err(|error| with(&side, error))?;
-            for class in visible(&side)? {
-                remove_unfinished(&class)?;
-                for file in visible(&class)? {
-                    found.bytes += file.metadata().map_or(0, |file| file.len());
-                    *found.classes[index].entry(name_of(&class)).or_default() += 1;
-                }
-            }
+        Ok(Self { state: state.into(), inventory: Inventory::read(state)?.into(), decoding: Mutex::default() })
+    }
+
+    /// The same, to look at: nothing is cleared that another process may be at work on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_only(state: &Path) -> io::Result<Self> {
+        Ok(Self { state: state.into(), inventory: Inventory::count_in(state)?.into(), decoding: Mutex::default() })
+    }
+
+    /// Makes what was sent a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
+    /// from the class that it had to this one.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn add(&self, door: Door<'_>, class: &str, content: &[u8]) -> Result<Stored, Refusal> {
+        class_name(class, door.limits).map_err(Refusal::Label)?;
+        let name = name_of_content(content);
+        let known = lock(&self.inventory).find(&name).map(|(side, _)| side);
+        if let Some(side) = known.filter(|_| self.file(&name).is_some()) {
+            let new = self.relabel(door.limits, &name, class)?;
+            return Ok(Stored { sample: inventory::text(&name), side, new });
         }
-        File::open(state.join("samples"))?.sync_all()?;
-        Ok(found)
-    }
-
-    /// Samples to train on and held-out ones.
-    pub fn counts(&self) -> [u64; 2] {
-        [0, 1].map(|side| self.classes[side].values().sum())
-    }
-
-    /// Classes of the samples to train on.
-    pub fn classes(&self) -> usize {
-        self.classes[0].len()
-    }
-
-    fn knows(&self, class: &str) -> bool {
-        self.classes.iter().any(|side| side.contains_key(class))
-    }
-
-    fn add(&mut self, side: usize, class: &str, bytes: u64) {
-        *self.classes[side].entry(class.into()).or_default() += 1;
-        self.bytes += bytes;
-    }
-
-    fn remove(&mut self, side: usize, class: &str, bytes: u64) {
-        if let Some(count) = self.classes[side].get_mut(class) {
-            *count = count.saturating_sub(1);
+        if let Some(why) = lock(&self.inventory).aside.why(&name) {
+            let remedy = "delete it there before it is sent again: `edgetune agent samples delete`";
+            let name = inventory::text(&name);
+            return Err(Refusal::Content(format!("{name} was set aside ({}); {remedy}", why.reason)));
         }
-        self.classes[side].retain(|_, count| *count > 0);
-        self.bytes = self.bytes.saturating_sub(bytes);
+        let extension = self.usable_whole(content, door.limits)?;
+        let mut inventory = lock(&self.inventory);
+        let bytes = content.len() as u64;
+        // Somebody took the file away.
+        inventory.remove(&name, bytes);
+        refuse_more_classes(&inventory, class)?;
+        if let Some(max_mb) = door.limits.total_max_mb
+            && inventory.bytes + bytes > max_mb.saturating_mul(1_000_000)
+        {
+            return Err(Refusal::Full { max_mb });
+        }
+        let side = side_of(content, door.held_out);
+        let folder = self.folder(side, class);
+        fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
+        let target = folder.join(format!("{}.{extension}", inventory::text(&name)));
+        let written = crate::atomic::write_atomically(&target, |file| {
+            file.get_ref().set_permissions(Permissions::from_mode(MODE))?;
+            file.write_all(content)
+        });
+        written.map_err(|error: io::Error| with(&target, error))?;
+        sync(folder.parent().expect("a side"))?;
+        inventory.add(name, side, class, bytes);
+        Ok(Stored { sample: inventory::text(&name), side, new: true })
+    }
+
+    /// Gives a sample another label; gives whether it had another one before.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a label that cannot be one, no such sample, the system's.
+    pub fn relabel(&self, limits: &Samples, name: &Name, class: &str) -> Result<bool, Refusal> {
+        class_name(class, limits).map_err(Refusal::Label)?;
+        let mut inventory = lock(&self.inventory);
+        let Some((side, before)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
+            return Err(Refusal::Unknown(inventory::text(name)));
+        };
+        if before == class {
+            return Ok(false);
+        }
+        refuse_more_classes(&inventory, class)?;
+        let file = sample_in(&self.folder(side, &before), name);
+        let file = file.ok_or_else(|| Refusal::Unknown(inventory::text(name)))?;
+        let (from, to) = (self.folder(side, &before), self.folder(side, class));
+        fs::create_dir_all(&to).map_err(|error| with(&to, error))?;
+        fs::rename(&file, to.join(file.file_name().unwrap_or_default())).map_err(|error| with(&file, error))?;
+        [&to, &from, to.parent().expect("a side")].into_iter().map(Path::new).try_for_each(sync)?;
+        // A class without samples is no class: its folder would be the end of every training.
+        let _ = fs::remove_dir(&from);
+        inventory.relabel(name, class);
+        Ok(true)
+    }
+
+    /// Deletes a sample, also one that was set aside.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no such sample, the system's.
+    pub fn delete(&self, name: &Name) -> Result<(), Refusal> {
+        let mut inventory = lock(&self.inventory);
+        let Some((side, class)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
+            return match inventory.aside.delete(&self.state, name)? {
+                true => Ok(()),
+                false => Err(Refusal::Unknown(inventory::text(name))),
+            };
+        };
+        let folder = self.folder(side, &class);
+        let mut bytes = 0;
+        if let Some(file) = sample_in(&folder, name) {
+            bytes = file.symlink_metadata().map_or(0, |file| file.len());
+            fs::remove_file(&file).map_err(|error| with(&file, error))?;
+            sync(&folder)?;
+        }
+        let _ = fs::remove_dir(&folder);
+        inventory.remove(name, bytes);
+        Ok(())
+    }
+
+    /// Sets a sample aside, so that training goes on without it; gives which side it was on, if it was there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_aside(&self, name: &Name, reason: &str, at: i64) -> io::Result<Option<usize>> {
+        let mut inventory = lock(&self.inventory);
+        let Some((side, class)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
+            return Ok(None);
+        };
+        let folder = self.folder(side, &class);
+        let mut bytes = 0;
+        if let Some(file) = sample_in(&folder, name) {
+            bytes = file.symlink_metadata().map_or(0, |file| file.len());
+            let why = Why { at, label: class, reason: reason.into(), bytes };
+            inventory.aside.put(&self.state, &file, why)?;
+            sync(&folder)?;
+        }
+        let _ = fs::remove_dir(&folder);
+        inventory.remove(name, bytes);
+        Ok(Some(side))
+    }
+
+    /// A sample's file.
+    pub fn file(&self, name: &Name) -> Option<PathBuf> {
+        let inventory = lock(&self.inventory);
+        let (side, class) = inventory.find(name)?;
+        sample_in(&self.folder(side, class), name)
+    }
+
+    fn folder(&self, side: usize, class: &str) -> PathBuf {
+        self.state.join("samples").join(SIDES[side]).join(class)
+    }
+
+    /// [`usable`], and decoded whole where that takes little memory: what ends early is found before it is taken.
+    fn usable_whole(&self, content: &[u8], limits: &Samples) -> Result<&'static str, Refusal> {
+        let extension = usable(content, limits)?;
+        if limits.kind == Kind::Photograph {
+            let _one = lock(&self.decoding);
+            let reason = data::whole_photograph(content, &Limits::default(), DECODED_BYTES_MAX);
+            reason.map_err(|reason| Refusal::Content(format!("{reason}; send the whole file")))?;
+        }
+        Ok(extension)
     }
 }
 
-/// Takes in what lies in the spool, as far as there is room. `held_out` is the share that is never trained on.
-///
-/// # Errors
-/// The system's, with the path; what was taken before it is taken.
-pub fn take_in(
-    spool: &Path,
-    state: &Path,
-    limits: &Samples,
-    held_out: f64,
-    inventory: &Mutex<Inventory>,
-) -> io::Result<Taken> {
-    let mut found = Taken::default();
-    let mut changed = BTreeSet::new();
-    for class in visible(spool)? {
-        if !class.is_dir() {
-            found.refused.push((class, "lies outside of any class; put it into a folder with its class's name".into()));
-            continue;
-        }
-        for file in visible(&class)? {
-            if !file.is_file() || is_unfinished(&file) {
-                continue;
-            }
-            let bytes = file.metadata()?.len();
-            let usable = usable_file(&file, bytes, limits);
-            let took = usable
-                .and_then(|content| add(state, limits, held_out, &name_of(&class), &content, Some(&file), inventory));
-            match took {
-                Ok(stored) => {
-                    let side = state.join("samples").join(SIDES[stored.side]);
-                    changed.extend([side.join(name_of(&class)), side]);
-                    found.bytes += bytes;
-                    found.taken += 1;
-                }
-                Err(Refusal::Full { .. }) => found.full = true,
-                Err(Refusal::Disk(error)) => return Err(error),
-                Err(refusal) => found.refused.push((file, refusal.to_string())),
-            }
-        }
-    }
-    for folder in &changed {
-        File::open(folder)?.sync_all()?;
-    }
-    for (file, _) in &found.refused {
-        refuse(spool, file)?;
-    }
-    if !found.refused.is_empty() {
-        forget_refused(spool, REFUSED_MAX, REFUSED_BYTES_MAX)?;
-    }
-    Ok(found)
+/// A sample's file in the folder of its class; a link is none.
+fn sample_in(folder: &Path, name: &Name) -> Option<PathBuf> {
+    let name = inventory::text(name);
+    let paths = EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}")));
+    paths.into_iter().find(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()))
 }
 
-/// Makes what was sent a sample of its class; it is on the disk when this returns. The same content is one sample: it moves
-/// from the class that it had to this one. With `from`, a file in the spool, nothing is written but names where that is on
-/// the same disk, the file goes from there, and the caller brings the folders to the disk: a name lies in the one or the other.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn add(
-    state: &Path,
-    limits: &Samples,
-    held_out: f64,
-    class: &str,
-    content: &[u8],
-    from: Option<&Path>,
-    inventory: &Mutex<Inventory>,
-) -> Result<Stored, Refusal> {
-    class_name(class, limits).map_err(Refusal::Label)?;
-    let extension = usable(content, limits)?;
-    let (target, side) = place(state, class, content, extension, held_out);
-    let mut inventory = lock(inventory);
-    let bytes = content.len() as u64;
-    let new = !target.exists();
-    let others = of_other_classes(&target, state, class)?;
-    if !inventory.knows(class) && inventory.classes.iter().map(BTreeMap::len).max() >= Some(CLASSES_MAX) {
-        return Err(Refusal::Label(format!("`{class}` would be one class more than {CLASSES_MAX}; use known labels")));
+/// As many classes as a delta may have: a client that makes up names must not be the end of every training.
+fn refuse_more_classes(inventory: &Inventory, class: &str) -> Result<(), Refusal> {
+    if !inventory.knows(class) && inventory.classes_of_all() >= LABELS_MAX {
+        return Err(Refusal::Label(format!("`{class}` would be one class more than {LABELS_MAX}; use known labels")));
     }
-    if new && others.is_empty() && inventory.bytes + bytes > limits.total_max_mb * 1_000_000 {
-        return Err(Refusal::Full { max_mb: limits.total_max_mb });
-    }
-    store(content, from, &target)?;
-    if from.is_none() || !others.is_empty() {
-        let folder = target.parent().expect("a class's folder");
-        for folder in [folder, folder.parent().expect("a side")] {
-            File::open(folder)?.sync_all()?;
-        }
-    }
-    if new {
-        inventory.add(side, class, bytes);
-    }
-    for other in others {
-        let folder = other.parent().expect("a class's folder");
-        fs::remove_file(&other).map_err(|error| with(&other, error))?;
-        inventory.remove(side, &name_of(folder), bytes);
-        File::open(folder)?.sync_all()?;
-    }
-    let sample = target.file_stem().expect("a stored sample has a name").to_string_lossy().into_owned();
-    Ok(Stored { sample, side, new })
+    Ok(())
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| with(folder, error))
 }
 
 /// How many samples a side has, and its classes.
@@ -249,7 +271,7 @@ pub fn count(state: &Path, side: &str) -> io::Result<(u64, Vec<String>)> {
         let files = visible(&class)?.len() as u64;
         if files > 0 {
             samples += files;
-            classes.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            classes.push(inventory::file_name(&class));
         }
     }
     Ok((samples, classes))
@@ -259,7 +281,9 @@ pub fn count(state: &Path, side: &str) -> io::Result<(u64, Vec<String>)> {
 pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(with(folder, error)),
     };
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
@@ -271,15 +295,6 @@ pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// An error that says where.
 pub fn with(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-fn is_unfinished(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| UNFINISHED.iter().any(|word| extension.eq_ignore_ascii_case(word)))
-}
-
-/// A folder's or file's own name.
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// What may be a class: a folder's name that leads nowhere else, and one of `samples.classes` where those are given.
@@ -325,108 +340,25 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
         }
         Kind::Array(shape) => {
             let remedy = format!("send the bytes of one .npy file of shape {shape:?} (samples.kind)");
-            data::array(&Bytes::copy_from_slice(content), shape).map_err(refused(&remedy))?;
+            let content = Bytes::copy_from_slice(content);
+            data::array(&content, shape).and_then(|()| data::not_huge(&content)).map_err(refused(&remedy))?;
             Ok("npy")
         }
     }
 }
 
-fn refuse_large(bytes: u64, limits: &Samples) -> Result<(), Refusal> {
+/// # Errors
+/// [`Refusal::Large`].
+pub fn refuse_large(bytes: u64, limits: &Samples) -> Result<(), Refusal> {
     let max_kb = limits.each_max_kb;
     if bytes > max_kb * 1000 { Err(Refusal::Large { bytes, max_kb }) } else { Ok(()) }
 }
 
-/// A file's content, not read where it is too large. A file that cannot be read is of no use.
-fn usable_file(file: &Path, bytes: u64, limits: &Samples) -> Result<Vec<u8>, Refusal> {
-    refuse_large(bytes, limits)?;
-    let mut content = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(bytes).read_to_end(&mut content));
-    read.map_err(|error| Refusal::Content(error.to_string()))?;
-    Ok(content)
-}
-
-fn place(state: &Path, class: &str, content: &[u8], extension: &str, held_out: f64) -> (PathBuf, usize) {
+/// Which side a content lies on, by chance that its hash decides.
+fn side_of(content: &[u8], held_out: f64) -> usize {
     let hash = blake3::hash(content);
     let drawn = u32::from_le_bytes(hash.as_bytes()[16..20].try_into().expect("four bytes"));
-    let side = usize::from(f64::from(drawn) < held_out * 2f64.powi(32));
-    let name = &hash.to_hex()[..NAME_DIGITS];
-    (state.join("samples").join(SIDES[side]).join(class).join(format!("{name}.{extension}")), side)
-}
-
-/// Brings a sample to its place, and its content to the disk.
-fn store(content: &[u8], from: Option<&Path>, target: &Path) -> io::Result<()> {
-    let folder = target.parent().expect("a class's folder");
-    fs::create_dir_all(folder).map_err(|error| with(folder, error))?;
-    let write = || crate::atomic::write_atomically(target, |file| file.write_all(content));
-    match from {
-        Some(file) => {
-            File::open(file)?.sync_all()?;
-            match fs::rename(file, target) {
-                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    write()?;
-                    fs::remove_file(file)?;
-                }
-                other => other.map_err(|error| with(target, error))?,
-            }
-        }
-        None if target.exists() => {}
-        None => write().map_err(|error| with(target, error))?,
-    }
-    Ok(())
-}
-
-/// The same content under other labels, which a new label corrects. It lies on the same side.
-fn of_other_classes(target: &Path, state: &Path, class: &str) -> io::Result<Vec<PathBuf>> {
-    let mut same = Vec::new();
-    for side in SIDES {
-        for other in visible(&state.join("samples").join(side))? {
-            let file = other.join(target.file_name().unwrap_or_default());
-            if other.file_name().is_some_and(|name| name != class) && file.is_file() {
-                same.push(file);
-            }
-        }
-    }
-    Ok(same)
-}
-
-/// Moves a file to `.refused`, beside others of its name.
-fn refuse(spool: &Path, file: &Path) -> io::Result<()> {
-    let folder = spool.join(".refused");
-    fs::create_dir_all(&folder)?;
-    let name = name_of(file);
-    let names = std::iter::once(name.clone()).chain((2u64..).map(|number| format!("{number}-{name}")));
-    let free = names.map(|name| folder.join(name)).find(|path| path.symlink_metadata().is_err());
-    fs::rename(file, free.expect("some number is free")).map_err(|error| with(file, error))
-}
-
-/// Of what was refused the last stays, for somebody to look at: so many files and bytes at most.
-fn forget_refused(spool: &Path, files_max: usize, bytes_max: u64) -> io::Result<()> {
-    let mut refused = Vec::new();
-    for file in visible(&spool.join(".refused"))? {
-        let known = file.symlink_metadata().map_err(|error| with(&file, error))?;
-        // A file's status changes when it is moved.
-        refused.push((known.ctime(), known.ctime_nsec(), file, known.len()));
-    }
-    refused.sort();
-    let (mut files, mut bytes) = (0, 0);
-    for (_, _, file, length) in refused.iter().rev() {
-        (files, bytes) = (files + 1, bytes + length);
-        if files > files_max || bytes > bytes_max {
-            fs::remove_file(file).map_err(|error| with(file, error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
-fn remove_unfinished(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder).map_err(|error| with(folder, error))? {
-        let path = entry?.path();
-        if name_of(&path).starts_with('.') && path.extension().is_some_and(|extension| extension == "tmp") {
-            fs::remove_file(&path).map_err(|error| with(&path, error))?;
-        }
-    }
-    Ok(())
+    usize::from(f64::from(drawn) < held_out * 2f64.powi(32))
 }
 
 #[cfg(test)]
@@ -440,152 +372,149 @@ mod tests {
         [PHOTOGRAPH, &number.to_le_bytes()].concat()
     }
 
-    fn put(spool: &Path, name: &str, content: &[u8]) {
-        fs::create_dir_all(spool.join(name).parent().unwrap()).unwrap();
-        fs::write(spool.join(name), content).unwrap();
-    }
-
-    fn places() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    fn place() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let (spool, state) = (folder.path().join("spool"), folder.path().join("state"));
-        (folder, spool, state)
+        let store = Store::read(folder.path()).unwrap();
+        (folder, store)
     }
 
-    fn inventory(state: &Path) -> Mutex<Inventory> {
-        Mutex::new(Inventory::read(state).unwrap())
+    fn add(store: &Store, limits: &Samples, class: &str, content: &[u8]) -> Result<Stored, Refusal> {
+        store.add(Door { limits, held_out: 0.2 }, class, content)
     }
 
-    fn take(spool: &Path, state: &Path) -> Taken {
-        let inventory = inventory(state);
-        let taken = take_in(spool, state, &Samples::default(), 0.2, &inventory).unwrap();
-        assert_eq!(inventory.into_inner().unwrap(), Inventory::read(state).unwrap(), "what is counted is there");
-        taken
+    fn classes(store: &Store) -> Vec<String> {
+        SIDES.iter().flat_map(|side| count(&store.state, side).unwrap().1).collect()
     }
 
-    fn classes(state: &Path) -> Vec<String> {
-        SIDES.iter().flat_map(|side| count(state, side).unwrap().1).collect()
+    /// What is counted is there.
+    fn agrees(store: &Store) {
+        let again = Inventory::read(&store.state).unwrap();
+        let told = |inventory: &Inventory| {
+            let counts = (inventory.counts(), inventory.bytes, inventory.unlearned(), inventory.classes());
+            (counts, inventory.aside.clone())
+        };
+        assert_eq!(told(&lock(&store.inventory)), told(&again));
     }
 
     #[test]
     fn photographs_are_taken_once_and_parted_by_their_content() {
-        let (_folder, spool, state) = places();
+        let (_folder, store) = place();
+        let limits = Samples::default();
         for number in 0..200 {
-            put(&spool, &format!("cat/{number}.png"), &photograph(number));
+            assert!(add(&store, &limits, "cat", &photograph(number)).unwrap().new);
         }
-        put(&spool, "cat/again.png", &photograph(0));
-        assert_eq!(take(&spool, &state).taken, 201);
-        let [(train, classes), (held_out, _)] = SIDES.map(|side| count(&state, side).unwrap());
-        assert_eq!((train + held_out, classes), (200, vec!["cat".to_string()]), "the same content is one sample");
+        assert!(!add(&store, &limits, "cat", &photograph(0)).unwrap().new, "the same content is one sample");
+        let [train, held_out] = lock(&store.inventory).counts();
+        assert_eq!(train + held_out, 200);
         assert!((20..=60).contains(&held_out), "{held_out} of 200, a fifth by chance");
-        assert!(visible(&spool.join("cat")).unwrap().is_empty());
-        assert_eq!(Inventory::read(&state).unwrap().bytes, 200 * photograph(0).len() as u64);
+        assert_eq!(lock(&store.inventory).bytes, 200 * photograph(0).len() as u64);
+        agrees(&store);
+    }
+
+    /// The empty folder of the old class was the end of every training.
+    #[test]
+    fn a_second_label_corrects_the_first_and_leaves_no_empty_class() {
+        let (_folder, store) = place();
+        let stored = add(&store, &Samples::default(), "cat", &photograph(1)).unwrap();
+        assert!(add(&store, &Samples::default(), "dog", &photograph(1)).unwrap().new);
+        assert_eq!(classes(&store), ["dog"]);
+        assert!(!store.folder(stored.side, "cat").exists());
+        agrees(&store);
+        store.delete(&inventory::parse(&stored.sample).unwrap()).unwrap();
+        assert!(classes(&store).is_empty() && !store.folder(stored.side, "dog").exists());
+        let gone = store.delete(&inventory::parse(&stored.sample).unwrap()).unwrap_err();
+        assert!(matches!(gone, Refusal::Unknown(_)), "{gone}");
+        agrees(&store);
     }
 
     #[test]
-    fn a_second_label_corrects_the_first() {
-        let (_folder, spool, state) = places();
-        put(&spool, "cat/a.png", &photograph(1));
-        take(&spool, &state);
-        put(&spool, "dog/a.png", &photograph(1));
-        take(&spool, &state);
-        assert_eq!(classes(&state), ["dog"]);
+    fn a_photograph_that_ends_early_is_refused_at_the_door() {
+        let (_folder, store) = place();
+        let cut = &PHOTOGRAPH[..PHOTOGRAPH.len() * 2 / 3];
+        assert!(usable(cut, &Samples::default()).is_ok(), "its head is whole");
+        let error = add(&store, &Samples::default(), "cat", cut).unwrap_err();
+        assert!(matches!(&error, Refusal::Content(text) if text.contains("whole file")), "{error}");
+        assert!(classes(&store).is_empty());
     }
 
     #[test]
-    fn what_is_of_no_use_is_put_aside_and_what_is_unfinished_waits() {
-        let (_folder, spool, state) = places();
-        put(&spool, "cat/text.png", b"no photograph");
-        put(&spool, "cat/empty.png", b"");
-        put(&spool, "cat/large.png", &[PHOTOGRAPH, &vec![0; 16_000_000]].concat());
-        put(&spool, "loose.png", &photograph(1));
-        put(&spool, &format!("{}/a.png", "x".repeat(101)), &photograph(2));
-        put(&spool, "cat/later.png.part", &photograph(3));
-        put(&spool, "cat/.hidden.png", &photograph(4));
-        let found = take(&spool, &state);
-        assert_eq!((found.taken, found.refused.len()), (0, 5), "{found:?}");
-        assert!(found.refused.iter().all(|(_, reason)| reason.len() > 10), "{found:?}");
-        assert_eq!(visible(&spool.join(".refused")).unwrap().len(), 4 + 1);
-        assert!(spool.join("cat/later.png.part").exists() && spool.join("cat/.hidden.png").exists());
-        assert_eq!(take(&spool, &state), Taken::default(), "nothing is refused twice");
+    fn what_is_set_aside_is_no_sample_and_does_not_come_again() {
+        let (_folder, store) = place();
+        let limits = Samples::default();
+        let stored = add(&store, &limits, "cat", &photograph(1)).unwrap();
+        let name = inventory::parse(&stored.sample).unwrap();
+        assert_eq!(store.set_aside(&name, "not finite", 7).unwrap(), Some(stored.side));
+        assert_eq!(lock(&store.inventory).aside.why(&name).unwrap().label, "cat");
+        assert!(classes(&store).is_empty());
+        agrees(&store);
+        let error = add(&store, &limits, "cat", &photograph(1)).unwrap_err();
+        assert!(error.to_string().contains("set aside (not finite)"), "{error}");
+        store.delete(&name).unwrap();
+        assert!(add(&store, &limits, "cat", &photograph(1)).unwrap().new, "deleted there, it may come again");
     }
 
     #[test]
-    fn what_has_no_room_waits_in_the_spool() {
-        let (_folder, spool, state) = places();
-        for number in 0..3 {
-            put(&spool, &format!("cat/{number}.png"), &photograph(number));
+    fn a_file_that_was_taken_away_can_be_sent_again() {
+        let (_folder, store) = place();
+        let stored = add(&store, &Samples::default(), "cat", &photograph(1)).unwrap();
+        let file = store.file(&inventory::parse(&stored.sample).unwrap()).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, MODE);
+        fs::remove_file(&file).unwrap();
+        assert!(add(&store, &Samples::default(), "dog", &photograph(1)).unwrap().new);
+        agrees(&store);
+    }
+
+    #[test]
+    fn no_more_classes_than_an_adapter_can_have() {
+        let (_folder, store) = place();
+        for number in 0..LABELS_MAX as u32 {
+            lock(&store.inventory).add(name_of_content(&number.to_le_bytes()), 0, &number.to_string(), 0);
         }
-        let limits = Samples { total_max_mb: 1, ..Samples::default() };
-        let inventory = inventory(&state);
-        lock(&inventory).bytes = 1_000_000 - 2 * photograph(0).len() as u64;
-        let found = take_in(&spool, &state, &limits, 0.2, &inventory).unwrap();
-        assert!(found.full && found.taken == 2, "{found:?}");
-        assert_eq!(visible(&spool.join("cat")).unwrap().len(), 1);
-        // A new label for what is there takes no room.
-        add(&state, &limits, 0.2, "dog", &photograph(0), None, &inventory).unwrap();
-        let error = add(&state, &limits, 0.2, "dog", &photograph(9), None, &inventory).unwrap_err();
+        let error = add(&store, &Samples::default(), "one more", &photograph(1)).unwrap_err();
+        assert!(error.to_string().contains("4096"), "{error}");
+        assert!(add(&store, &Samples::default(), "7", &photograph(1)).unwrap().new);
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused_and_a_new_label_takes_none() {
+        let (_folder, store) = place();
+        let limits = Samples { total_max_mb: Some(1), ..Samples::default() };
+        add(&store, &limits, "cat", &photograph(0)).unwrap();
+        lock(&store.inventory).bytes = 1_000_000;
+        add(&store, &limits, "dog", &photograph(0)).unwrap();
+        let error = add(&store, &limits, "dog", &photograph(9)).unwrap_err();
         assert!(matches!(error, Refusal::Full { max_mb: 1 }), "{error}");
-        assert_eq!(take(&spool, &state).taken, 1);
     }
 
     #[test]
-    fn refused_files_of_one_name_lie_beside_each_other() {
-        let (_folder, spool, state) = places();
-        for (class, content) in [("cat", "one"), ("dog", "two"), ("cow", "three")] {
-            put(&spool, &format!("{class}/a.png"), content.as_bytes());
-        }
-        assert_eq!(take(&spool, &state).refused.len(), 3);
-        put(&spool, "cat/a.png", b"four");
-        take(&spool, &state);
-        let refused = visible(&spool.join(".refused")).unwrap();
-        let mut contents: Vec<String> = refused.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-        contents.sort();
-        assert_eq!(contents, ["four", "one", "three", "two"]);
-    }
-
-    #[test]
-    fn of_what_was_refused_the_last_stays() {
-        let (_folder, spool, state) = places();
-        for number in 0..5 {
-            put(&spool, "cat/a.png", format!("no photograph {number}").as_bytes());
-            take(&spool, &state);
-        }
-        let left = || {
-            let files = visible(&spool.join(".refused")).unwrap();
-            let mut texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-            texts.sort();
-            texts
-        };
-        forget_refused(&spool, 4, 1000).unwrap();
-        assert_eq!(left(), ["no photograph 1", "no photograph 2", "no photograph 3", "no photograph 4"]);
-        forget_refused(&spool, 4, 40).unwrap();
-        assert_eq!(left(), ["no photograph 3", "no photograph 4"]);
+    fn numbers_whose_squares_are_not_finite_are_refused() {
+        let (_folder, store) = place();
+        let limits = Samples { kind: Kind::Array(vec![2]), ..Samples::default() };
+        let array = |values: [f32; 2]| data::npy_of_floats(&[2], &values);
+        let error = add(&store, &limits, "up", &array([1.0, 3e38])).unwrap_err();
+        assert!(matches!(&error, Refusal::Content(text) if text.contains("3e38")), "{error}");
+        assert!(add(&store, &limits, "up", &array([1.0, -2e3])).unwrap().new);
     }
 
     #[test]
     fn a_label_leads_nowhere_else() {
-        let (_folder, _, state) = places();
-        let inventory = inventory(&state);
+        let (_folder, store) = place();
         let limits = Samples { classes: Some(vec!["cat".into(), "..".into(), "a/b".into()]), ..Samples::default() };
         for label in ["", ".", "..", "../cat", "a/b", "/etc", ".refused", "a\nb", "a\0", "dog", &"x".repeat(101)] {
-            let error = add(&state, &limits, 0.2, label, &photograph(1), None, &inventory).unwrap_err();
+            let error = add(&store, &limits, label, &photograph(1)).unwrap_err();
             assert!(matches!(&error, Refusal::Label(text) if text.contains("label")), "{label:?}: {error}");
         }
-        add(&state, &limits, 0.2, "cat", &photograph(1), None, &inventory).unwrap();
-        assert_eq!(classes(&state), ["cat"]);
+        add(&store, &limits, "cat", &photograph(1)).unwrap();
+        assert_eq!(classes(&store), ["cat"]);
     }
 
     #[test]
-    fn what_is_added_twice_is_one_and_what_was_cut_off_is_cleared() {
-        let (_folder, _, state) = places();
-        let inventory = inventory(&state);
-        let put = |label: &str| add(&state, &Samples::default(), 0.2, label, &photograph(1), None, &inventory).unwrap();
-        let first = put("cat");
-        assert!(first.new);
-        assert_eq!(put("cat"), Stored { new: false, ..first.clone() });
-        let class = state.join("samples").join(SIDES[first.side]).join("cat");
+    fn what_was_cut_off_is_cleared() {
+        let (_folder, store) = place();
+        let stored = add(&store, &Samples::default(), "cat", &photograph(1)).unwrap();
+        let class = store.folder(stored.side, "cat");
         fs::write(class.join(".x.png.7-0.tmp"), "half").unwrap();
-        assert_eq!(Inventory::read(&state).unwrap(), lock(&inventory).clone());
+        agrees(&store);
         assert_eq!(fs::read_dir(&class).unwrap().count(), 1, "only the sample is left");
     }
 }

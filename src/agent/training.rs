@@ -5,16 +5,12 @@
 //! training goes on with the same samples. The trainer and the comparison are processes of edgetune's own: their memory
 //! is given back, and what kills them does not kill the service.
 
-use super::adapters::{self, Event, FLEET, Release};
+use super::adapters::{self, Event, Release};
 use super::config::Config;
-use super::feedback::Promise;
-use super::frames::Class;
-use super::gate::{Accepted, Comparison, Verdict, accept, judge};
-use super::member::{self, Offer};
+use super::member::Offer;
 use super::samples::{self, with};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -44,6 +40,8 @@ pub enum Next {
     Predict {
         /// The adapter's file.
         adapter: PathBuf,
+        /// Whether with the base's own values in place of what that adapter learned.
+        base: bool,
         /// Where the answers go.
         answers: PathBuf,
     },
@@ -51,12 +49,16 @@ pub enum Next {
     Judge,
 }
 
+/// Characters of a reason that a process gives.
+const REASON_CHARS_MAX: usize = 1000;
 /// What the run has made.
 const CANDIDATE: &str = "candidate.edelta";
+/// What the answers of the base are called by, in an adapter's place.
+pub(super) const BASE: &str = "base";
 /// What it goes on from.
-const FROM: &str = "from.edelta";
+pub(super) const FROM: &str = "from.edelta";
 
-fn folder(state: &Path) -> PathBuf {
+pub(super) fn folder(state: &Path) -> PathBuf {
     state.join("run")
 }
 
@@ -69,8 +71,12 @@ pub fn begin(state: &Path, offer: Option<&Offer>, at: i64) -> Result<Run> {
     let mut samples = 0;
     for class in samples::visible(&state.join("samples/train"))? {
         let target = draft.join("data").join(class.file_name().unwrap_or_default());
-        fs::create_dir_all(&target)?;
+        // A class without samples is no class, and what is no plain file is no sample: neither may be the end of the training.
         for file in samples::visible(&class)? {
+            if !file.symlink_metadata().is_ok_and(|file| file.is_file()) {
+                continue;
+            }
+            fs::create_dir_all(&target)?;
             fs::hard_link(&file, target.join(file.file_name().unwrap_or_default())).map_err(|e| with(&file, e))?;
             samples += 1;
         }
@@ -113,7 +119,7 @@ fn put_in_place(state: &Path, draft: &Path, run: &Run) -> Result<()> {
 }
 
 /// Copies a file and brings it to the disk.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map_err(|error| with(from, error))?;
     Ok(File::open(to)?.sync_all()?)
 }
@@ -160,25 +166,40 @@ pub fn candidate(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The system's.
-pub fn next(state: &Path) -> Result<Next> {
+pub fn next(state: &Path, run: &Run) -> Result<Next> {
     let candidate = candidate(state);
     if !candidate.exists() {
         return Ok(Next::Train);
     }
-    let mut adapters = vec![(candidate.clone(), adapters::name_of(&candidate)?)];
-    if let Some(active) = adapters::active(state)? {
-        adapters.push((adapters::path(state, &active), active));
+    let name = adapters::name_of(&candidate)?;
+    // What was judged is not compared again: it may be in use by now, and would be compared with itself.
+    if verdict(&adapters::history(state)?, run, &name).is_some() {
+        return Ok(Next::Judge);
     }
-    for (adapter, name) in adapters {
+    let mut adapters = vec![(candidate.clone(), name, false)];
+    match adapters::active(state)? {
+        Some(active) => adapters.push((adapters::path(state, &active), active, false)),
+        None => adapters.push((candidate, BASE.into(), true)),
+    }
+    for (adapter, name, base) in adapters {
         let answers = answers(state, &name);
         if !answers.exists() {
-            return Ok(Next::Predict { adapter, answers });
+            return Ok(Next::Predict { adapter, base, answers });
         }
     }
     Ok(Next::Judge)
 }
 
-fn answers(state: &Path, adapter: &str) -> PathBuf {
+/// What this run's adapter was judged to be, if that is in the history: the verdict, and whether something was put to use after it.
+pub(super) fn verdict<'a>(history: &'a [Event], run: &Run, name: &str) -> Option<(&'a Event, bool)> {
+    let of_run =
+        |event: &Event| matches!(event, Event::Judged { at, adapter, .. } if adapter == name && *at >= run.began);
+    let place = history.iter().rposition(of_run)?;
+    let used = |event: &Event| matches!(event, Event::Activated { .. } | Event::Withdrawn { .. });
+    Some((&history[place], history[place..].iter().any(used)))
+}
+
+pub(super) fn answers(state: &Path, adapter: &str) -> PathBuf {
     folder(state).join(format!("answers-{adapter}.json"))
 }
 
@@ -207,13 +228,57 @@ pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
 ///
 /// # Errors
 /// A program that cannot be started.
-pub fn predict(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
+pub fn predict(program: &Path, config: &Config, adapter: &Path, base: bool) -> Result<Child> {
     let run = folder(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
+    command.args(base.then_some("--untrained"));
     command.args(tokenizer(&config.recipe)?);
     command.arg(config.state.join("samples/held-out"));
     spawn(command, &run)
+}
+
+/// The process that looks for samples from which nothing can be learned, and tells them with the reason.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn sift(program: &Path, config: &Config) -> Result<Child> {
+    let mut command = edgetune(program, &cache(config));
+    command.arg("agent").arg("sift").arg(&config.recipe).arg(config.state.join("samples"));
+    spawn(command, &folder(&config.state))
+}
+
+/// The process that reads recipe and model, and says on standard error what is wrong with them.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn check(program: &Path, config: &Config) -> Result<Child> {
+    let mut command = edgetune(program, &cache(config));
+    command.arg("agent").arg("check").arg(&config.recipe);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(checked(&config.state))?);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// What the process that reads recipe and model has said.
+fn checked(state: &Path) -> PathBuf {
+    state.join("check.err")
+}
+
+/// A sample from which nothing can be learned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// Its file.
+    pub input: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// What [`sift`] found.
+///
+/// # Errors
+/// The system's; an answer that cannot be read.
+pub fn sifted(state: &Path) -> Result<Vec<Unusable>> {
+    Ok(serde_json::from_slice(&fs::read(folder(state).join("out"))?)?)
 }
 
 /// The process that answers applications with an adapter, over its standard input and output ([`super::frames`]).
@@ -249,9 +314,22 @@ fn spawn(mut command: Command, run: &Path) -> Result<Child> {
 
 /// The last line that the run's process printed to standard error: its reason, where it failed.
 pub fn last_words(state: &Path) -> String {
-    let text = fs::read(folder(state).join("err")).unwrap_or_default();
+    last_line(&folder(state).join("err"))
+}
+
+/// The same of the process that read recipe and model.
+pub fn check_words(state: &Path) -> String {
+    last_line(&checked(state))
+}
+
+/// What stands behind the last `error: `, in one line; else the last line.
+fn last_line(file: &Path) -> String {
+    let text = fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_string()
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let said = text.rfind("error: ").map_or(last, |place| &text[place + "error: ".len()..]);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    words.join(" ").chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// The answers of a finished prediction, in their place.
@@ -298,134 +376,6 @@ fn model(recipe: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Compares the answers, says in the history what came of it, puts a better adapter to use, keeps for the fleet what it is to hear,
-/// and ends the run. Gives the verdict and the adapter.
-///
-/// # Errors
-/// Answers that cannot be read, the system's.
-pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)> {
-    let state = &config.state;
-    let candidate = candidate(state);
-    let name = adapters::name_of(&candidate)?;
-    let found = read_answers(&answers(state, &name))?;
-    let new = right(&found);
-    let active = adapters::active(state)?;
-    let old = match &active {
-        Some(active) => right(&read_answers(&answers(state, active))?),
-        None => commonest(state, new.keys())?,
-    };
-    let mut counted = Comparison::default();
-    for (sample, new) in &new {
-        match (*new, old.get(sample).copied().unwrap_or(false)) {
-            (true, false) => counted.wins += 1,
-            (false, true) => counted.losses += 1,
-            _ => counted.ties += 1,
-        }
-    }
-    let history = adapters::history(state)?;
-    let follows = active.as_deref().is_none_or(|active| adapters::by(&history, active) == Some(FLEET));
-    let (verdict, accepted) = match &run.release {
-        None => (judge(counted, config.gate.confidence), None),
-        // What was in use here before: the fleet has taken back what came after it.
-        Some(_) if follows && adapters::by(&history, &name).is_some() => {
-            (Verdict { better: true, ..judge(counted, config.gate.confidence) }, Some(Accepted::Activated))
-        }
-        Some(_) => {
-            let (verdict, accepted) = accept(counted, config.gate.confidence, follows);
-            (verdict, Some(accepted))
-        }
-    };
-    let judged = Event::Judged {
-        at,
-        adapter: name.clone(),
-        against: active.unwrap_or_else(|| "the commonest class".into()),
-        samples: run.samples,
-        verdict,
-        promise: Some(promise(&found)),
-        release: run.release.clone(),
-        accepted,
-    };
-    // After a lost power the same verdict is found again; it is said once.
-    let same =
-        |event: &Event| matches!(event, Event::Judged { at, adapter, .. } if *adapter == name && *at >= run.began);
-    if !history.iter().any(same) {
-        adapters::record(state, &judged)?;
-    }
-    if verdict.better {
-        let kept = candidate.with_extension("kept");
-        copy(&candidate, &kept)?;
-        adapters::keep(state, &kept, &name)?;
-        adapters::activate(state, &name, if run.release.is_some() { FLEET } else { "gate" }, at)?;
-    }
-    if let Some(fleet) = &config.fleet {
-        let part = |right: &HashMap<String, bool>| {
-            right.values().filter(|right| **right).count() as f32 / counted.samples().max(1) as f32
-        };
-        // What was learned here takes part in no comparison of releases: it would count where it loses, and stay where it wins.
-        let accuracy = (follows || !verdict.better).then(|| [part(&old), part(&new)]);
-        match &run.release {
-            Some(release) => member::tell(fleet, release, accepted, accuracy)?,
-            // A round is of what was learned from its release.
-            None if fleet.share && counted.wins >= counted.losses && folder(state).join(FROM).exists() => {
-                member::share(fleet, &candidate)?;
-            }
-            None => {}
-        }
-    }
-    end(state)?;
-    Ok((name, verdict))
-}
-
-/// An answer as `edgetune predict --json` gives it.
-#[derive(Deserialize)]
-struct Found {
-    input: String,
-    #[serde(default)]
-    classes: Vec<Class>,
-}
-
-fn read_answers(answers: &Path) -> Result<Vec<Found>> {
-    let text = fs::read(answers).map_err(|error| with(answers, error))?;
-    serde_json::from_slice(&text).with_context(|| answers.display().to_string())
-}
-
-/// Whether each answer is the class in whose folder the sample lies.
-fn right(found: &[Found]) -> HashMap<String, bool> {
-    let right = |answer: &Found| answer.classes.first().is_some_and(|class| *class.name == class_of(&answer.input));
-    found.iter().map(|answer| (answer.input.clone(), right(answer))).collect()
-}
-
-/// How an adapter did by itself, for its predictions to be held to.
-fn promise(found: &[Found]) -> Promise {
-    let confidences: Vec<f64> =
-        found.iter().filter_map(|answer| Some(f64::from(answer.classes.first()?.probability))).collect();
-    let count = confidences.len().max(1) as f64;
-    let confidence = confidences.iter().sum::<f64>() / count;
-    let variance = confidences.iter().map(|one| (one - confidence).powi(2)).sum::<f64>() / count;
-    let right = right(found).values().filter(|right| **right).count() as u64;
-    Promise { samples: found.len() as u64, right, confidence, deviation: variance.sqrt() }
-}
-
-/// What always answering the commonest class of the training samples gets right: a model without a head for these classes
-/// knows no better.
-fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Result<HashMap<String, bool>> {
-    let snapshot = folder(state).join("data");
-    let data = if snapshot.exists() { snapshot } else { state.join("samples/train") };
-    let mut largest = (0, String::new());
-    for class in samples::visible(&data)? {
-        let count = samples::visible(&class)?.len();
-        if count > largest.0 {
-            largest = (count, class.file_name().unwrap_or_default().to_string_lossy().into_owned());
-        }
-    }
-    Ok(inputs.map(|input| (input.clone(), class_of(input) == largest.1)).collect())
-}
-
-fn class_of(input: &str) -> String {
-    let folder = Path::new(input).parent().and_then(Path::file_name);
-    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +397,12 @@ mod tests {
         fs::create_dir_all(state.join(".run.tmp/data/dog")).unwrap();
         assert_eq!(begin(state, None, 9).unwrap().samples, 1);
         assert!(!folder(state).join("data/dog").exists());
+        // A class without samples, and what is no sample: every training failed for the one, and followed the other.
+        end(state).unwrap();
+        fs::create_dir_all(state.join("samples/train/empty")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", state.join("samples/train/cat/b.png")).unwrap();
+        assert_eq!(begin(state, None, 10).unwrap().samples, 1);
+        assert_eq!(samples::visible(&folder(state).join("data")).unwrap().len(), 1);
         assert!(state.join("samples/train/cat/a.png").exists());
     }
 }

@@ -31,7 +31,7 @@ struct Loaded {
 }
 
 /// What a sample is.
-enum Takes {
+pub(super) enum Takes {
     Photograph(ImagePreprocessing),
     Text(Box<Texts>),
     /// A NumPy array of one sample.
@@ -74,19 +74,7 @@ fn load(
     engine::load(&global.choice())?;
     let base = Base::read(model)?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
-    let takes = match (adapter.preprocessing, &bundle.inputs[..]) {
-        (Preprocessing::Text { max_length }, inputs) => {
-            let options = data::Options {
-                inputs: named_types(inputs),
-                tokenizer: tokenizer.map(Into::into),
-                ..data::Options::default()
-            };
-            Takes::Text(Box::new(Texts::open(model, max_length, &options)?))
-        }
-        (Preprocessing::Image(image), [_]) => Takes::Photograph(image),
-        (Preprocessing::Plain, [(_, input)]) => Takes::array(input),
-        (_, inputs) => bail!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
-    };
+    let takes = Takes::open(adapter.preprocessing, &bundle.inputs, (model, tokenizer))?;
     let mut single = Single::new(&bundle, &values, &compute.options())?;
     // What only the first run allocates and packs is done before somebody waits.
     if let Some(blank) = takes.blank() {
@@ -96,6 +84,27 @@ fn load(
 }
 
 impl Takes {
+    /// For a model's inputs; texts need the model's tokenizer.
+    pub(super) fn open(
+        preprocessing: Preprocessing,
+        inputs: &[(String, TensorType)],
+        (model, tokenizer): (&Path, Option<&Path>),
+    ) -> Result<Self> {
+        match (preprocessing, inputs) {
+            (Preprocessing::Text { max_length }, inputs) => {
+                let options = data::Options {
+                    inputs: named_types(inputs),
+                    tokenizer: tokenizer.map(Into::into),
+                    ..data::Options::default()
+                };
+                Ok(Self::Text(Box::new(Texts::open(model, max_length, &options)?)))
+            }
+            (Preprocessing::Image(image), [_]) => Ok(Self::Photograph(image)),
+            (Preprocessing::Plain, [(_, input)]) => Ok(Self::array(input)),
+            (_, inputs) => bail!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
+        }
+    }
+
     /// One sample for such an input, whose first axis is the batch's.
     fn array(input: &TensorType) -> Self {
         let sizes = input.shape.as_deref().and_then(|shape| shape.get(1..));
@@ -115,7 +124,7 @@ impl Takes {
     }
 
     /// What the model is fed.
-    fn decode(&self, sample: &[u8]) -> Result<Vec<Tensor>, String> {
+    pub(super) fn decode(&self, sample: &[u8]) -> Result<Vec<Tensor>, String> {
         match self {
             Self::Photograph(image) => Ok(vec![decode_photograph(sample, image, &Limits::default())?]),
             Self::Text(texts) => texts.tensors(sample),

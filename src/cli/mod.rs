@@ -32,6 +32,7 @@ mod samples;
 mod sets;
 mod settings;
 mod short_help;
+mod sifting;
 mod stop;
 mod summary;
 

@@ -521,7 +521,7 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
 }
 
 /// The base divided for a recipe and the data's labels.
-fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided> {
+pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided> {
     let Target { output, width, head } = target(recipe, labels);
     let request = Request {
         output,

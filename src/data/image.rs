@@ -47,6 +47,24 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(), String> {
     decoder(bytes, limits).map(drop)
 }
 
+/// Whether all of a photograph is there: decodes it, where its pixels take no more than `decoded_bytes_max`, and looks for a
+/// JPEG's end, without which a decoder makes up the rest in grey.
+///
+/// # Errors
+/// The reason for leaving it out, for a person to read.
+pub fn whole(bytes: &[u8], limits: &Limits, decoded_bytes_max: u64) -> Result<(), String> {
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| *pair == marker);
+    // Between the last scan's start and its end no such bytes are data.
+    if bytes.starts_with(b"\xff\xd8") && last([0xff, 0xda]) > last([0xff, 0xd9]) {
+        return Err("the JPEG file ends early".into());
+    }
+    let decoder = decoder(bytes, limits)?;
+    if decoder.total_bytes() > decoded_bytes_max {
+        return Ok(());
+    }
+    DynamicImage::from_decoder(decoder).map(drop).map_err(|error| error.to_string())
+}
+
 /// Decodes a photograph, turns it upright as its EXIF data say, and gives the tensor that `preprocessing` describes.
 ///
 /// # Errors

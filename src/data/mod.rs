@@ -24,7 +24,7 @@ mod text;
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use error::Error;
-pub use image::{Limits, load as decode_photograph, probe as photograph};
+pub use image::{Limits, load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use preprocessing::{
@@ -318,6 +318,19 @@ pub fn holds_arrays(path: &Path) -> bool {
 /// Why not, with what to do about it.
 pub fn array(bytes: &Bytes, shape: &[u64]) -> Result<(), String> {
     npy::sample(bytes, None, Some(shape)).map(|_| ())
+}
+
+/// Whether a `.npy` file's numbers can be computed with: their squares are finite as `float` has them.
+///
+/// # Errors
+/// The first one that is too large, with what to do about it.
+pub fn not_huge(bytes: &Bytes) -> Result<(), String> {
+    npy::not_huge(bytes)
+}
+
+/// The bytes of a `.npy` file of these numbers.
+pub fn npy_of_floats(shape: &[u64], values: &[f32]) -> Vec<u8> {
+    npy::of_floats(shape, values)
 }
 
 /// Whether bytes are a sample as a text: UTF-8, and not empty.

@@ -195,6 +195,38 @@ impl Array {
     }
 }
 
+/// The largest number whose square is finite in `float`, rounded down.
+const SQUARE_FINITE: f32 = 1e19;
+
+/// Whether all numbers can be computed with.
+///
+/// # Errors
+/// The first one that cannot, with what to do about it.
+pub(super) fn not_huge(bytes: &Bytes) -> Result<(), String> {
+    let array = Array::parse(bytes)?;
+    let huge = (0..array.len()).map(|place| array.number(place)).find(|value| value.abs() > SQUARE_FINITE.into());
+    match huge {
+        Some(value) => Err(format!("it holds {:e}, whose square is beyond float32; correct the number", value as f32)),
+        None => Ok(()),
+    }
+}
+
+/// The bytes of a `.npy` file, format 1.0.
+pub(super) fn of_floats(shape: &[u64], values: &[f32]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sizes}), }}");
+    // The data begin at a multiple of 64 bytes; ten bytes come before the header, which ends with a line.
+    while !(header.len() + 11).is_multiple_of(64) {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    file
+}
+
 /// A file that is one sample, without a batch axis, as the element type that the model's input has.
 ///
 /// # Errors

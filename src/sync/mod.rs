@@ -4,4 +4,7 @@
 //! connection. `client` is the device's side: it asks, waits, asks again, and keeps in a folder what must outlive it.
 
 pub mod client;
+mod machine;
 pub mod wire;
+
+pub use machine::is_this_machine;

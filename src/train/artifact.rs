@@ -296,6 +296,24 @@ impl Adapter {
         Ok((bundle, values))
     }
 
+    /// The same adapter before it had learned anything, with the base's own values; none where its head is not the base's, so that the
+    /// base has no such classes.
+    ///
+    /// # Errors
+    /// As [`Adapter::bundle`].
+    pub fn untrained(&self, base: &Base, bundles: &Path) -> Result<Option<Self>, Error> {
+        let (bundle, _) = self.bundle(base, bundles)?;
+        if self.head.is_some() || bundle.parameters.iter().any(|parameter| parameter.fresh) {
+            return Ok(None);
+        }
+        let values = |name: &str| bundle.parameters.iter().find(|parameter| parameter.name == name);
+        let first = |(name, shape, learned): &LearnedTensor| {
+            let initial = values(name).map_or_else(|| learned.clone(), |parameter| parameter.initial.clone());
+            (name.clone(), shape.clone(), initial)
+        };
+        Ok(Some(Self { tensors: self.tensors.iter().map(first).collect(), ..self.clone() }))
+    }
+
     /// The values in the order of the parameters of this adapter's bundle.
     pub fn values_for(&self, bundle: &Bundle) -> Vec<Vec<f32>> {
         bundle

@@ -40,17 +40,33 @@ impl Single {
         })
     }
 
-    /// The tail's output for one sample, its inputs in the model's order and without a batch axis: `[width]`.
+    /// What the body makes of one sample, its inputs in the model's order and without a batch axis.
     ///
     /// # Errors
     /// Inputs of another shape or type than the model's; ONNX Runtime's refusal.
-    pub fn output(&mut self, inputs: Vec<Tensor>) -> Result<Vec<f32>, Error> {
+    pub fn features(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
         let alone = |tensor: Tensor| Tensor {
             shape: std::iter::once(1).chain(tensor.shape.iter().copied()).collect(),
             ..tensor
         };
-        let features = self.body.run(inputs.into_iter().map(alone).collect(), 1)?;
-        let named = self.features.iter().zip(&features).map(|(name, tensor)| (name.as_str(), tensor));
+        self.body.run(inputs.into_iter().map(alone).collect(), 1)
+    }
+
+    /// The tail's output for one sample's inputs: `[width]`.
+    ///
+    /// # Errors
+    /// As [`Single::features`].
+    pub fn output(&mut self, inputs: Vec<Tensor>) -> Result<Vec<f32>, Error> {
+        let features = self.features(inputs)?;
+        self.output_of(&features)
+    }
+
+    /// The tail's output for one sample's features.
+    ///
+    /// # Errors
+    /// ONNX Runtime's refusal.
+    pub fn output_of(&mut self, features: &[Tensor]) -> Result<Vec<f32>, Error> {
+        let named = self.features.iter().zip(features).map(|(name, tensor)| (name.as_str(), tensor));
         let fed: Vec<(&str, &Tensor)> =
             named.chain(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
         let output = self.tail.run(&fed)?.remove(0);

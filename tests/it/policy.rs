@@ -49,10 +49,10 @@ fn load(second: i64) -> f64 {
 #[test]
 fn a_day_of_half_seconds_keeps_the_policy() {
     let policy = Policy {
-        new_samples_min: 100,
+        new_samples_min: Some(100),
         hours: Some(Hours { from: 18 * 60, to: 8 * 60 }),
-        interval_min: 20,
-        training_per_day_max_min: 100,
+        interval_min: Some(20),
+        training_per_day_max_min: Some(100),
         ..Policy::default()
     };
     let mut device = Device { temperature_c: 40.0, random: fastrand::Rng::with_seed(5) };
@@ -68,6 +68,8 @@ fn a_day_of_half_seconds_keeps_the_policy() {
         device.step((others + if running { 1.0 - others } else { 0.0 }).min(1.0));
         let written = ledger.day(unix_s);
         let now = Conditions {
+            held_out: [20, 20],
+            classes: 2,
             now_unix_s: unix_s,
             minute_of_day: (second / 60) as u16,
             new_samples: new_samples as u64,
@@ -81,7 +83,7 @@ fn a_day_of_half_seconds_keeps_the_policy() {
             trained_s: trained_s as u64,
             flash_left_bytes: Some(BUDGET_BYTES.saturating_sub(written)),
         };
-        if left_s <= 0.0 && hinders_start(&policy, &now).is_none() {
+        if left_s <= 0.0 && hinders_start(&policy, &now).is_empty() {
             (left_s, new_samples) = (RUN_S, 0.0);
         }
         let reason = (left_s > 0.0).then(|| hinders_training(&policy, &now, !running)).flatten();
@@ -92,7 +94,7 @@ fn a_day_of_half_seconds_keeps_the_policy() {
         starts += u32::from(running && !before);
         if running {
             // What the policy forbids is never on while it trains.
-            assert!(now.load.unwrap() <= policy.load_max && now.temperature_c.unwrap() <= 75.0, "{now:?}");
+            assert!(now.load.unwrap() <= policy.load_max.unwrap() && now.temperature_c.unwrap() <= 75.0, "{now:?}");
             assert!(now.on_battery == Some(false) && now.memory_free_bytes.unwrap() >= 128_000_000, "{now:?}");
             assert!(policy.hours.unwrap().contain(now.minute_of_day), "{now:?}");
             assert!(trained_s <= 6000.0 && written < BUDGET_BYTES, "{now:?}");

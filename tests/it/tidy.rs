@@ -54,7 +54,7 @@ const MODULES: &[Module] = &[
                                                                              &[Environment]),
     row("plot",      &[],                                                    &[Clock, Environment, Random, Io]),
     row("simulate",  &["aggregate", "data", "delta", "engine", "train"],     &[Clock, Environment, Io]),
-    row("agent",     &["atomic", "data", "evidence", "sync"],                        &[Environment]),
+    row("agent",     &["atomic", "data", "delta", "evidence", "sync"],               &[Environment]),
     row("cli",       &["*"],                                                 &[]),
     row("bin",       &["cli"],                                               &[Clock, Environment, Random]),
 ];
@@ -89,7 +89,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost", &["onnx"]),
     ("rcgen", &["fleet/tls"]),
     ("reqwest", &[]),
-    ("rustix", &["cache", "cli", "priority"]),
+    ("rustix", &["agent", "cache", "cli", "priority"]),
     ("rustls", &["fleet/tls", "sync/client/line"]),
     ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),

@@ -5,10 +5,14 @@
 use super::super::board::{Board, Found, lock};
 use super::super::drift::Drift;
 use super::super::feedback::Tally;
+use super::super::inventory::text as text_of;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
+
+/// Samples that were set aside and are told of with their reasons.
+const ASIDE_SHOWN: usize = 10;
 
 /// Requests so far, by route and status.
 #[derive(Debug, Default)]
@@ -32,7 +36,10 @@ impl Requests {
 struct Seen {
     found: Found,
     samples: [u64; 2],
-    classes: usize,
+    classes: u64,
+    new: u64,
+    aside: usize,
+    latest_aside: Vec<Value>,
     bytes: u64,
     tally: Tally,
     /// Right ones and all of those that count.
@@ -43,14 +50,20 @@ struct Seen {
 
 fn seen(board: &Board) -> Seen {
     let found = lock(&board.found).clone();
-    let inventory = lock(&board.inventory);
+    let inventory = lock(&board.store.inventory);
     let (samples, classes, bytes) = (inventory.counts(), inventory.classes(), inventory.bytes);
+    let (new, aside) = (inventory.unlearned(), inventory.aside.count());
+    let latest_aside = inventory.aside.latest().into_iter().take(ASIDE_SHOWN);
+    let latest_aside = latest_aside
+        .map(|(name, why)| json!({ "sample": text_of(&name), "label": why.label, "reason": why.reason, "at": why.at }));
+    let latest_aside = latest_aside.collect();
     drop(inventory);
     let active = found.active.clone().unwrap_or_default();
     let tally = lock(&board.feedback).of(&active);
     let counted = tally.counted(board.config().feedback.unanswered);
     let drift = lock(&board.confidences).of(&active);
-    Seen { found, samples, classes, bytes, tally, counted, drift, lost: board.predictor.lost() }
+    let lost = board.predictor.lost();
+    Seen { found, samples, classes, new, aside, latest_aside, bytes, tally, counted, drift, lost }
 }
 
 /// Accuracy by feedback, once there is any.
@@ -61,21 +74,22 @@ fn accuracy(tally: &Tally, (right, of): (u64, u64)) -> Option<f64> {
 /// `GET /status`.
 pub(super) fn status(board: &Board) -> Value {
     let config = board.config();
-    let Seen { found, samples, classes, bytes, tally, counted, drift, .. } = seen(board);
+    let Seen { found, samples, classes, new, aside, latest_aside, bytes, tally, counted, drift, .. } = seen(board);
     let accuracy = accuracy(&tally, counted);
     json!({
-        "doing": found.doing,
+        "doing": found.doing, "waits": found.waits, "trouble": found.trouble,
         "samples": {
-            "train": samples[0], "held_out": samples[1], "classes": classes, "bytes": bytes,
-            "bytes_max": config.samples.total_max_mb * 1_000_000,
+            "train": samples[0], "held_out": samples[1], "new": new, "classes": classes, "bytes": bytes,
+            "bytes_max": config.samples.total_max_mb.map(|most| most.saturating_mul(1_000_000)),
         },
+        "aside": { "count": aside, "latest": latest_aside },
         "adapter": {
             "active": found.active, "promise": found.promise, "falls_short": found.falls_short,
             "feedback": tally, "accuracy": accuracy, "drift": drift,
         },
         "training": found.training,
         "day": {
-            "trained_s": found.trained_s, "trained_s_max": config.policy.training_per_day_max_min * 60,
+            "trained_s": found.trained_s, "trained_s_max": config.policy.training_per_day_max_min.map(|minutes| minutes * 60),
             "written_bytes": found.written_bytes,
             "written_bytes_max": config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000),
         },
@@ -85,12 +99,16 @@ pub(super) fn status(board: &Board) -> Value {
 
 /// `GET /metrics`.
 pub(super) fn text(board: &Board, requests: &Requests) -> String {
-    let Seen { found, samples, bytes, tally, counted, drift, lost, .. } = seen(board);
+    let Seen { found, samples, new, aside, bytes, tally, counted, drift, lost, .. } = seen(board);
     let mut text = Text::default();
     text.family("samples", "gauge", "Samples, by side.");
     text.value("samples{side=\"train\"}", samples[0] as f64);
     text.value("samples{side=\"held-out\"}", samples[1] as f64);
     text.one("samples_bytes", "gauge", "Bytes of all samples.", Some(bytes as f64));
+    text.one("samples_new", "gauge", "Samples to train on that nothing has learned from.", Some(new as f64));
+    text.one("samples_aside", "gauge", "Samples set aside: nothing can be learned from them.", Some(aside as f64));
+    let trouble = f64::from(u8::from(found.trouble.is_some()));
+    text.one("trouble", "gauge", "1 where something keeps the device from learning; /status says what.", Some(trouble));
     text.one("training", "gauge", "1 while a training is not finished.", Some(found.training.is_some().into()));
     text.one("trained_seconds_day", "gauge", "Seconds of training in 24 hours.", Some(found.trained_s as f64));
     let written = found.written_bytes.map(|bytes| bytes as f64);

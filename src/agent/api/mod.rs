@@ -4,11 +4,13 @@
 //! requests are bounded, so that no client can take the service's memory; what blocks is done by threads beside it. It never
 //! trains, and never answers another machine: on a port it refuses what a browser was talked into.
 
+mod arrays;
 pub mod listen;
 mod metrics;
 mod problem;
 mod remembered;
 mod routes;
+mod stored;
 
 use super::board::Board;
 use anyhow::{Context, Result};

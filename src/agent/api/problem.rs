@@ -65,6 +65,7 @@ impl From<Refusal> for Problem {
             Refusal::Full { .. } => {
                 Self { retry_s: Some(RETRY_LATER_S), ..Self::new(StatusCode::INSUFFICIENT_STORAGE, None, text) }
             }
+            Refusal::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "sample", text),
             Refusal::Disk(error) => Self::disk(&error),
         }
     }

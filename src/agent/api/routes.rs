@@ -1,4 +1,4 @@
-//! Requests and their answers: `POST /samples`, `POST /feedback`, `POST /predict`, `GET /status`, `GET /metrics`.
+//! Requests and their answers; `src/agent/api.md` describes them all.
 //!
 //! A body is read only after its announced size, its label and the room for it are known to be right, and within a time.
 //! A sample and an answer to a prediction are on the disk when they are acknowledged.
@@ -6,11 +6,15 @@
 use super::super::adapters;
 use super::super::board::{Board, lock};
 use super::super::frames::Answer;
+use super::super::inventory::SIDES;
 use super::super::predictor::Failure;
-use super::super::samples::{self, SIDES};
+use super::super::samples::{self, Door};
+use super::arrays;
 use super::metrics::{self, Requests};
 use super::problem::{self, Problem};
 use super::remembered::{Prediction, Remembered};
+use super::stored;
+use crate::sync::is_this_machine;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -57,20 +61,33 @@ impl Api {
 }
 
 /// An answer's status, kind and text.
-type Reply = (StatusCode, &'static str, Vec<u8>);
+pub(super) type Reply = (StatusCode, &'static str, Vec<u8>);
 
-fn json_reply(status: StatusCode, value: &Value) -> Reply {
+pub(super) fn json_reply(status: StatusCode, value: &Value) -> Reply {
     (status, JSON, value.to_string().into_bytes())
 }
 
-/// The routes, each with the one method that it answers.
-const ROUTES: [(&str, Method); 5] = [
-    ("/samples", Method::POST),
-    ("/feedback", Method::POST),
-    ("/predict", Method::POST),
-    ("/status", Method::GET),
-    ("/metrics", Method::GET),
+/// The routes, each with the methods that it answers.
+const ROUTES: [(&str, &[Method]); 7] = [
+    ("/samples", &[Method::GET, Method::POST]),
+    (SAMPLE, &[Method::PUT, Method::DELETE]),
+    ("/feedback", &[Method::POST]),
+    ("/predict", &[Method::POST]),
+    ("/train", &[Method::POST]),
+    ("/status", &[Method::GET]),
+    ("/metrics", &[Method::GET]),
 ];
+/// The route of one sample.
+const SAMPLE: &str = "/samples/{sample}";
+
+/// The route that a path is of, and the sample that it names.
+fn route(path: &str) -> Option<(&'static str, &'static [Method], Option<&str>)> {
+    let sample = path.strip_prefix("/samples/").filter(|sample| !sample.is_empty() && !sample.contains('/'));
+    let named = if sample.is_some() { SAMPLE } else { path };
+    let (route, methods) =
+        ROUTES.iter().find(|(route, _)| *route == named && (*route != SAMPLE || sample.is_some()))?;
+    Some((route, methods, sample))
+}
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -79,39 +96,58 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let began = Instant::now();
-    let known = ROUTES.iter().find(|(path, _)| *path == request.uri().path());
+    let path = request.uri().path().to_string();
+    let known = route(&path);
     let reply = match known {
         _ if on_port && comes_from_a_page(&request) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "host",
             "this is for programs of this machine; name it as localhost or 127.0.0.1, and send no `origin`",
         )),
-        None => Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "path",
-            "ask for POST /samples, POST /feedback, POST /predict, GET /status or GET /metrics",
-        )),
-        Some((path, method)) if method != request.method() => {
-            let detail = format!("{path} answers {method} alone");
+        None => {
+            let routes: Vec<&str> = ROUTES.iter().map(|(route, _)| *route).collect();
+            let detail = format!("there are {}; see src/agent/api.md", routes.join(", "));
+            Err(Problem::new(StatusCode::NOT_FOUND, "path", detail))
+        }
+        Some((route, methods, _)) if !methods.contains(request.method()) => {
+            let detail = format!("{route} answers {} alone", names(methods));
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail))
         }
-        Some(("/samples", _)) => sample(&api, request).await,
-        Some(("/feedback", _)) => feedback(&api, request).await,
-        Some(("/predict", _)) => predict(&api, request).await,
-        Some(("/status", _)) => Ok(json_reply(StatusCode::OK, &metrics::status(&api.board))),
-        Some(_) => Ok((StatusCode::OK, METRICS, metrics::text(&api.board, &lock(&api.requests)).into_bytes())),
+        Some((route, _, sample)) => reply(&api, route, sample, request).await,
     };
     let mut response = match reply {
         Ok((status, kind, text)) => respond(status, kind, text),
         Err(problem) => refuse(&problem),
     };
-    if let (StatusCode::METHOD_NOT_ALLOWED, Some((_, method))) = (response.status(), known) {
-        let method = HeaderValue::from_str(method.as_str()).expect("a method is a header's value");
-        response.headers_mut().insert(ALLOW, method);
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some((_, methods, _))) = (response.status(), known) {
+        let methods = HeaderValue::from_str(&names(methods)).expect("methods are a header's value");
+        response.headers_mut().insert(ALLOW, methods);
     }
-    let route = known.map_or("other", |(path, _)| *path);
+    let route = known.map_or("other", |(route, _, _)| route);
     lock(&api.requests).count(route, response.status().as_u16(), began.elapsed());
     Ok(response)
+}
+
+async fn reply(
+    api: &Arc<Api>,
+    route: &str,
+    sample: Option<&str>,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    match (route, request.method()) {
+        ("/samples", &Method::GET) => stored::list(api, &request).await,
+        ("/samples", _) => self::sample(api, request).await,
+        (SAMPLE, method) => stored::change(api, sample.unwrap_or_default(), method == Method::DELETE, &request).await,
+        ("/feedback", _) => feedback(api, request).await,
+        ("/predict", _) => predict(api, request).await,
+        ("/train", _) => stored::train(api, &request).await,
+        ("/status", _) => Ok(json_reply(StatusCode::OK, &metrics::status(&api.board))),
+        _ => Ok((StatusCode::OK, METRICS, metrics::text(&api.board, &lock(&api.requests)).into_bytes())),
+    }
+}
+
+fn names(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn respond(status: StatusCode, kind: &'static str, text: Vec<u8>) -> Response<Full<Bytes>> {
@@ -132,20 +168,20 @@ fn refuse(problem: &Problem) -> Response<Full<Bytes>> {
 /// Whether a browser sends it for a page: those name where they come from, or a host of their own for this machine's address.
 fn comes_from_a_page(request: &Request<Incoming>) -> bool {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
-    let ours = ["localhost", "127.0.0.1", "[::1]"].contains(&name) || name.starts_with("127.");
-    request.headers().contains_key(ORIGIN) || !ours
+    request.headers().contains_key(ORIGIN) || !is_this_machine(host)
 }
 
 async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
     let config = api.board.config();
     let label = asked(&request, "label")?.ok_or_else(|| missing("label", "POST /samples?label=cat"))?;
     samples::class_name(&label, &config.samples).map_err(samples::Refusal::Label)?;
+    let kind = arrays::kind_of(&request);
     let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let sample = arrays::as_npy(kind, sample, &config.samples.kind)?;
     let board = api.board.clone();
     blocking(move || {
-        let (limits, held_out) = (&config.samples, config.gate.held_out);
-        let stored = samples::add(&config.state, limits, held_out, &label, &sample, None, &board.inventory)?;
+        let door = Door { limits: &config.samples, held_out: config.gate.held_out };
+        let stored = board.store.add(door, &label, &sample)?;
         let status = if stored.new { StatusCode::CREATED } else { StatusCode::OK };
         let side = SIDES[stored.side];
         Ok(json_reply(status, &json!({ "sample": stored.sample, "label": label, "side": side, "new": stored.new })))
@@ -163,9 +199,11 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
     };
     // Not what the last look found: the first one may be yet to come.
     if adapters::active(&config.state).map_err(|error| Problem::disk(&error))?.is_none() {
-        return Err(Failure::NoAdapter.into());
+        return Err(no_adapter(&api.board));
     }
+    let kind = arrays::kind_of(&request);
     let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
+    let sample = arrays::as_npy(kind, sample, &config.samples.kind)?;
     let api = api.clone();
     blocking(move || {
         samples::usable(&sample, &config.samples)?;
@@ -199,6 +237,15 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
         Ok(json_reply(StatusCode::OK, &found))
     })
     .await
+}
+
+/// What is waited for, in numbers.
+fn no_adapter(board: &Board) -> Problem {
+    let found = lock(&board.found).clone();
+    let waits = (!found.waits.is_empty()).then(|| format!("waiting: {}", found.waits.join("; ")));
+    let why = found.trouble.or(waits).unwrap_or(found.doing);
+    let detail = format!("{}; {why}; GET /status tells more", Failure::NoAdapter);
+    Problem::new(StatusCode::CONFLICT, None, detail)
 }
 
 /// What a person says of a prediction.
@@ -237,9 +284,8 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
                 }
             }
         }
-        let (limits, held_out) = (&config.samples, config.gate.held_out);
-        let inventory = &api.board.inventory;
-        let stored = samples::add(&config.state, limits, held_out, &said.label, &found.sample, None, inventory)?;
+        let door = Door { limits: &config.samples, held_out: config.gate.held_out };
+        let stored = api.board.store.add(door, &said.label, &found.sample)?;
         let told = json!({ "right": right, "sample": stored.sample, "label": said.label, "new": stored.new });
         Ok(json_reply(StatusCode::OK, &told))
     })
@@ -247,7 +293,7 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
 }
 
 /// A value behind the path's `?`.
-fn asked(request: &Request<Incoming>, name: &'static str) -> Result<Option<String>, Problem> {
+pub(super) fn asked(request: &Request<Incoming>, name: &'static str) -> Result<Option<String>, Problem> {
     let query = request.uri().query().unwrap_or_default();
     let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value);
     let first = found.next().map(String::from);
@@ -257,7 +303,7 @@ fn asked(request: &Request<Incoming>, name: &'static str) -> Result<Option<Strin
     }
 }
 
-fn missing(name: &'static str, example: &str) -> Problem {
+pub(super) fn missing(name: &'static str, example: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is missing; write {example}"))
 }
 
@@ -292,10 +338,38 @@ async fn body(api: &Api, request: Request<Incoming>, bytes_max: u64) -> Result<(
 }
 
 /// Does on another thread what blocks.
-async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
+pub(super) async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request's thread ended");
         let detail = "the service failed; its log tells why";
         Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, None, detail))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_route_is_described() {
+        let page = include_str!("../api.md");
+        for (route, methods) in ROUTES {
+            for method in methods {
+                let title = format!("## `{method} {route}`");
+                assert!(page.contains(&title), "src/agent/api.md lacks {title}");
+            }
+        }
+        let titles = page.lines().filter(|line| line.starts_with("## `")).count();
+        let routes: usize = ROUTES.iter().map(|(_, methods)| methods.len()).sum();
+        assert_eq!(titles, routes, "the page describes what there is not");
+    }
+
+    #[test]
+    fn a_path_is_of_one_route() {
+        assert_eq!(route("/samples/ab").map(|(route, _, sample)| (route, sample)), Some((SAMPLE, Some("ab"))));
+        for path in ["/samples/", "/samples/a/b", "/samples/{sample}/x", "/", "", "/sample"] {
+            assert!(route(path).is_none(), "{path}");
+        }
+        assert_eq!(route("/samples").map(|(route, _, sample)| (route, sample)), Some(("/samples", None)));
+    }
 }

@@ -34,6 +34,9 @@ pub struct Args {
     /// Classes to show for each sample
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
+    /// With the base's own values in place of what was learned; nothing where the base has no such classes
+    #[arg(long, hide = true)]
+    untrained: bool,
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
@@ -54,6 +57,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             let asked = (&args.generating, args.inputs.as_slice(), &args.reading);
             return generation::generate((&base, other.as_ref()), asked, &args.compute, (global, printer), &stop);
         }
+    };
+    let Some(adapter) = (if args.untrained { adapter.untrained(&base, &bundles)? } else { Some(adapter) }) else {
+        printer.document(&Vec::<()>::new());
+        return Ok(Done::Fully);
     };
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.inputs[0], printer);
     let options = samples::options(preprocessing, args.reading.clone(), &inputs_of(&base), Target::Classes, None);

@@ -5,11 +5,11 @@
 
 use super::Error;
 use super::pace::Pace;
+use crate::sync::is_this_machine;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,8 +207,7 @@ fn address(url: &str) -> Result<String, Error> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(refused("write https:// in front of the host"));
     };
-    let host = authority.host().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let is_here = is_this_machine(authority.as_str());
     if authority.as_str().contains('@') || !["", "/"].contains(&uri.path()) || uri.query().is_some() {
         return Err(refused("only host and port; leave the rest out"));
     }

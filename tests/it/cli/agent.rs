@@ -2,6 +2,8 @@
 //! that are killed, and what applications see.
 
 mod api;
+mod bad;
+mod changes;
 mod kills;
 mod kinds;
 mod limits;
@@ -178,7 +180,7 @@ fn samples_become_an_adapter_in_use() {
     let place = ready();
     let service = Service::start(&place);
     service.hear("READY=1");
-    service.hear("STATUS=waiting for new samples; 0 samples, 0 held out");
+    service.hear("STATUS=waiting: 0 of 40 new samples; 0 of 8 held-out samples; 0 of 2 classes; 0 samples, 0 held out");
     drop_reds_and_blues(&place);
     service.hear("STATUS=training on");
     service.hear("WATCHDOG=1");
@@ -204,9 +206,13 @@ fn samples_become_an_adapter_in_use() {
 
     let events = history(&place);
     assert_eq!((count(&events, "judged"), count(&events, "activated")), (1, 1), "{events:?}");
-    place.run("agent rollback --config edgetune.toml").fails(&["no adapter was in use before", "history"]);
     let text = place.run("agent history --config edgetune.toml").done().out;
-    assert!(text.contains("is better than the commonest class") && text.contains("by gate"), "{text}");
+    assert!(text.contains("is better than the ") && text.contains("by gate"), "{text}");
+    assert!(text.contains(" right, before ") && text.contains(", needs < 0.05"), "{text}");
+    let text = place.run("agent rollback --config edgetune.toml").done().out;
+    assert!(text.contains("the base stands alone"), "{text}");
+    assert!(!place.path("state/active.edelta").exists());
+    place.run("agent rollback --config edgetune.toml").fails(&["no adapter is in use", "history"]);
 }
 
 #[test]
@@ -252,19 +258,30 @@ fn a_state_has_one_agent_and_a_configuration_is_checked() {
     }
 }
 
+/// The service said `waiting for new samples`, and a failed training used them up.
 #[test]
-fn a_training_that_cannot_be_is_told_and_the_service_goes_on() {
+fn a_recipe_that_cannot_be_used_is_told_at_once_and_uses_up_no_samples() {
     let place = ready();
     place.write("recipe.toml", RECIPE.replace("base.onnx", "missing.onnx"));
-    drop_reds_and_blues(&place);
     let service = Service::start(&place);
-    until(&place, "a failure", || count(&history(&place), "failed") == 1);
-    let failed = history(&place).pop().unwrap();
-    assert!(failed["reason"].as_str().unwrap().contains("missing.onnx"), "{failed}");
-    // The same samples are not tried again and again; new ones are.
+    service.hear("STATUS=recipe and model cannot be used: ");
+    let status = || place.run("agent status --config edgetune.toml --json").json();
+    let trouble = status()["trouble"].as_str().unwrap().to_string();
+    assert!(trouble.contains("missing.onnx") && trouble.contains("when recipe, model or samples change"), "{trouble}");
+    drop_reds_and_blues(&place);
+    until(&place, "all samples", || samples(&place) == 90);
+    assert_eq!(count(&history(&place), "failed"), 1, "nothing is trained, and it is said once");
+
+    // A model that can be read, and a recipe that can not.
+    place.write("recipe.toml", RECIPE.replace("epochs = 30", "epochs = \"many\""));
+    service.send("HUP");
+    until(&place, "the other reason", || count(&history(&place), "failed") == 2);
+    assert!(status()["trouble"].as_str().unwrap().contains("recipe.toml"), "{}", status());
+
+    // Nobody says that it is mended, and no sample comes.
     place.write("recipe.toml", RECIPE);
-    drop_pictures(&place, "red", [190, 0, 0], 100..130);
-    drop_pictures(&place, "blue", [0, 0, 190], 100..130);
     until(&place, "an adapter in use", || place.path("state/active.edelta").exists());
+    until(&place, "an end of the run", || !place.path("state/run").exists());
+    assert_eq!((status()["trouble"].clone(), samples(&place)), (Value::Null, 90));
     service.stop();
 }

@@ -8,21 +8,27 @@ use crate::cli::models::{noise, npy, perceptron};
 use std::fs;
 
 /// What is measured, a class each: told by the first number.
-fn reading(class: &str, number: u64) -> Vec<u8> {
+pub fn reading(class: &str, number: u64) -> Vec<u8> {
     let mut values = noise(number, 4);
     values[0] = values[0].abs() * if class == "up" { 1.0 } else { -1.0 };
     npy(&[4], &values)
 }
 
-#[test]
-fn readings_become_an_adapter_in_use() {
+/// What their service is told.
+pub const READINGS: &str = "\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = { array = [4] }\n";
+
+/// A place for readings, whose service listens.
+pub fn readings(more: &str) -> Place {
     let place = Place::new();
     place.write("base.onnx", perceptron(2));
     place.write("recipe.toml", "model = \"base.onnx\"\ntrain = [\"last:2\"]\nepochs = 40\nbatch = 8\nlr = 0.02\n");
-    place.write(
-        "edgetune.toml",
-        format!("{CONFIG}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = {{ array = [4] }}\n"),
-    );
+    place.write("edgetune.toml", format!("{CONFIG}{more}"));
+    place
+}
+
+#[test]
+fn readings_become_an_adapter_in_use() {
+    let place = readings(READINGS);
     let service = Service::start_answering(&place);
     let shape = ["samples.kind", "[4]"];
     post(&place, "/samples?label=up", &picture([190, 0, 0], 1)).unwrap().problem(415, &shape);
@@ -89,7 +95,10 @@ fn texts_become_an_adapter_in_use() {
         "recipe.toml",
         "model = \"base.onnx\"\ntrain = [\"last:3\"]\nepochs = 30\nbatch = 8\nlr = 0.01\n[samples]\ntokenizer = \"words/tokenizer.json\"\n",
     );
-    place.write("edgetune.toml", format!("{CONFIG}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = \"text\"\n"));
+    place.write(
+        "edgetune.toml",
+        format!("{}\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = \"text\"\n", CONFIG.replace("= 40", "= 79")),
+    );
     let service = Service::start_answering(&place);
     for content in [&b""[..], b" \n", b"\xff\xfe\x00", &picture([190, 0, 0], 1)] {
         post(&place, "/samples?label=good", content).unwrap().problem(415, &["send the text alone, as UTF-8"]);

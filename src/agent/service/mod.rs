@@ -4,27 +4,33 @@
 //! It holds no state of its own that matters: all of it lies in files, so it may be killed at any moment and goes on where
 //! it was. Clock, processes' end and free space arrive in [`World`].
 
+mod work;
+
 use super::adapters::{self, Event};
 use super::api::{self, listen::Socket};
+use super::asked::{self, Ask};
 use super::board::{Board, Found, lock};
 use super::conditions::{Processors, memory_pressure, on_battery, temperature_c};
 use super::config::{self, Config};
+use super::failing;
 use super::feedback::falls_short;
 use super::flash::{Ledger, Meter};
-use super::gate::Accepted;
-use super::member::{self, Syncing};
+use super::member::Syncing;
 use super::notify::Notifier;
-use super::policy::{Conditions, Reason, hinders_start, hinders_training};
-use super::samples;
-use super::training::{self, Next, Run};
+use super::policy::Conditions;
+use super::samples::Door;
+use super::spool::{Look, Spool};
+use super::training;
+use super::waiting::Known;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use work::{Task, Work};
 
 /// How often the service looks about.
 const TICK: Duration = Duration::from_millis(500);
@@ -32,9 +38,10 @@ const TICK: Duration = Duration::from_millis(500);
 const SLICES: u32 = 10;
 /// How long a trainer may take to write its checkpoint when the service ends.
 const GRACE: Duration = Duration::from_millis(1400);
-/// The exit code of a trainer that was asked to stop and wrote a checkpoint.
-const PAUSED: i32 = 130;
-const DAY_S: i64 = 24 * 3600;
+/// How long samples are taken in at one look: the service manager waits for its sign of life meanwhile.
+const TAKE_IN_S: f64 = 1.0;
+/// How often recipe, model and ONNX Runtime are looked at for a change while they keep the device from learning.
+const CAUSE_S: f64 = 5.0;
 /// How often what was written is written down.
 const LEDGER_S: f64 = 900.0;
 
@@ -61,6 +68,8 @@ pub struct World<'a> {
     pub memory_free: &'a dyn Fn() -> Option<u64>,
     /// Bytes that a folder's file system has left.
     pub disk_free: &'a dyn Fn(&Path) -> Option<u64>,
+    /// Recipe, model and ONNX Runtime as they are on the disk, summed up: another text where one of them has changed.
+    pub cause: &'a dyn Fn(&Config) -> String,
     /// A number drawn evenly from 0…1.
     pub chance: &'a dyn Fn() -> f64,
     /// Asks a process to end (SIGTERM).
@@ -149,14 +158,6 @@ fn rest(stop: &AtomicBool) {
     }
 }
 
-/// A process of the run, and what it is for.
-struct Work {
-    child: Child,
-    next: Next,
-    began_s: f64,
-    asked_to_pause: bool,
-}
-
 struct Service<'a> {
     config: Config,
     world: &'a World<'a>,
@@ -167,7 +168,18 @@ struct Service<'a> {
     ledger: Ledger,
     /// When what was written was last written down.
     ledger_s: f64,
+    spool: Spool,
     work: Option<Work>,
+    /// The process that reads recipe and model.
+    checking: Option<Child>,
+    /// Whether to train again at once: what was in the way is gone.
+    again: bool,
+    /// Samples that had come when the last training failed.
+    added_at_failure: u64,
+    /// What [`World::cause`] gave last, and when.
+    cause: (String, f64),
+    /// Bytes of the history when it was read: commands append to it, too.
+    history_bytes: u64,
     syncing: Syncing,
     status: String,
     warned: Warned,
@@ -195,7 +207,13 @@ impl<'a> Service<'a> {
             history,
             meter: Meter::default(),
             ledger_s: (world.now)().steady_s,
+            spool: Spool::default(),
             work: None,
+            checking: None,
+            again: false,
+            added_at_failure: 0,
+            cause: (String::new(), f64::NEG_INFINITY),
+            history_bytes: 0,
             syncing: Syncing::default(),
             status: String::new(),
             warned: Warned::default(),
@@ -203,6 +221,7 @@ impl<'a> Service<'a> {
     }
 
     fn serve(&mut self, file: &Path) {
+        self.check();
         while !self.world.stop.load(Ordering::Relaxed) {
             if self.world.reload.swap(false, Ordering::Relaxed) {
                 self.reload(file);
@@ -233,44 +252,78 @@ impl<'a> Service<'a> {
                 }
                 *lock(&self.board.config) = Arc::new(new.clone());
                 self.config = new;
+                self.spool.wake();
                 tracing::info!("read the configuration again");
             }
             Err(error) => tracing::error!(%error, "the old configuration stays"),
         }
+        // A person has done something about what was in the way, perhaps.
+        self.again |= failing::trouble(&self.history).is_some();
+        self.cause.1 = f64::NEG_INFINITY;
+        self.check();
         self.world.notifier.ready();
     }
 
     /// One look about.
     fn look(&mut self) -> Result<()> {
-        self.take_in();
         let now = (self.world.now)();
+        self.take_in(now);
+        self.read_history()?;
+        self.do_asked(now);
         self.sync(now);
         let written = self.count_writes(now);
-        let conditions = self.conditions(now, written);
+        let conditions = self.conditions(now, written)?;
+        self.checked(now)?;
         if let Some(ended) = self.poll()? {
             self.ended(ended, now)?;
         }
-        let line = match (&mut self.work, training::current(&self.config.state)?) {
-            (Some(work), run) => {
-                let reason = hinders_training(&self.config.policy, &conditions, false);
-                if let (Next::Train, Some(reason), false) = (&work.next, reason, work.asked_to_pause) {
-                    work.asked_to_pause = true;
-                    (self.world.terminate)(work.child.id());
-                    tracing::info!(reason = reason.text(), "pausing the training");
-                }
-                let samples = run.map_or(0, |run| run.samples);
-                match work.next {
-                    Next::Train => format!("training on {samples} samples"),
-                    _ => "comparing the new adapter".to_string(),
-                }
-            }
-            (None, Some(run)) => self.go_on(&run, &conditions, now)?,
-            (None, None) => self.begin(&conditions, now)?,
-        };
-        self.show(&line, &conditions, written)?;
+        let (line, waits) = self.go_on_or_begin(&conditions, now)?;
+        self.show(&line, waits, &conditions, written)?;
         self.watch(now)?;
         self.tell(&line);
         Ok(())
+    }
+
+    /// What commands have appended meanwhile.
+    fn read_history(&mut self) -> Result<()> {
+        let bytes = fs::metadata(self.config.state.join(adapters::HISTORY)).map_or(0, |file| file.len());
+        if bytes != self.history_bytes {
+            self.history = adapters::history(&self.config.state)?;
+            self.history_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// What people have asked for: other labels, deleted samples. A training is asked for until it has ended.
+    fn do_asked(&mut self, now: Moment) {
+        let asked = asked::pending(&self.config.state).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read what is asked for");
+            Vec::new()
+        });
+        for (path, ask) in asked {
+            let done = |samples: &[super::inventory::Name],
+                        each: &dyn Fn(&super::inventory::Name) -> Result<(), String>| {
+                for sample in samples {
+                    if let Err(reason) = each(sample) {
+                        tracing::warn!(reason, "what was asked for a sample is not done");
+                    }
+                }
+                asked::done(&path)
+            };
+            let store = &self.board.store;
+            let ended = match &ask {
+                Ask::Train { .. } => Ok(()),
+                Ask::Relabel { samples, label } => done(samples, &|sample| {
+                    store.relabel(&self.config.samples, sample, label).map(drop).map_err(|error| error.to_string())
+                }),
+                Ask::Delete { samples } => {
+                    done(samples, &|sample| store.delete(sample).map_err(|error| error.to_string()))
+                }
+            };
+            if let Err(error) = ended {
+                tracing::error!(%error, now = now.unix_s, "what is asked for cannot be taken away");
+            }
+        }
     }
 
     /// Talks to the fleet where there is one. What goes wrong with it hinders nothing else.
@@ -286,39 +339,6 @@ impl<'a> Service<'a> {
         if let Some(fleet) = &self.config.fleet {
             self.syncing.soon(fleet, now, (self.world.chance)());
         }
-    }
-
-    /// Begins what is to be done next, if anything is: to try what the fleet offers, else to train.
-    fn begin(&mut self, conditions: &Conditions, now: Moment) -> Result<String> {
-        let last = self.config.fleet.as_ref().and_then(|fleet| member::last(&self.history, &fleet.channel));
-        let offer = self.syncing.offer();
-        let untried = offer.filter(|offer| last.is_none_or(|(version, _)| offer.release.version > version));
-        if let Some(offer) = untried {
-            let version = offer.release.version;
-            let held_out = lock(&self.board.inventory).counts()[1];
-            let needed = self.config.gate.held_out_min.max(1);
-            if held_out >= needed {
-                training::try_release(&self.config.state, offer, now.unix_s)?;
-                tracing::info!(version, "trying the fleet's release");
-                return Ok(format!("trying release {version}"));
-            }
-        }
-        if let Some(reason) = self.hinders_start(conditions) {
-            let waits = untried.map(|offer| format!("; release {} waits for held-out samples", offer.release.version));
-            return Ok(format!("{}{}", reason.text(), waits.unwrap_or_default()));
-        }
-        // Learning goes on from what the fleet has, unless that is bad here.
-        let from = offer.filter(|offer| {
-            let accepted = last.filter(|(version, _)| *version == offer.release.version).and_then(|(_, how)| how);
-            accepted.is_some_and(|how| how != Accepted::Rejected)
-        });
-        let run = {
-            // No sample changes its class under the snapshot.
-            let _inventory = lock(&self.board.inventory);
-            training::begin(&self.config.state, from, now.unix_s)?
-        };
-        tracing::info!(samples = run.samples, round = run.round, "a training begins");
-        Ok(format!("training on {} samples", run.samples))
     }
 
     /// Bytes written in the last 24 hours. To be asked before an ended process is waited for, whose count goes with it.
@@ -343,15 +363,26 @@ impl<'a> Service<'a> {
     }
 
     /// Puts on the board what this look found.
-    fn show(&mut self, doing: &str, conditions: &Conditions, written_bytes: Option<u64>) -> Result<()> {
+    fn show(
+        &mut self,
+        doing: &str,
+        waits: Vec<String>,
+        conditions: &Conditions,
+        written_bytes: Option<u64>,
+    ) -> Result<()> {
         let active = adapters::active(&self.config.state)?;
         let promise = active.as_deref().and_then(|active| adapters::promise(&self.history, active)).copied();
         let tally = active.as_deref().map(|active| lock(&self.board.feedback).of(active)).unwrap_or_default();
         let counted = tally.counted(self.config.feedback.unanswered);
-        let falls_short =
-            promise.is_some_and(|promise| falls_short(&promise, counted, self.config.feedback.confidence));
+        let falls_short = promise
+            .zip(self.config.feedback.confidence)
+            .is_some_and(|(promise, confidence)| falls_short(&promise, counted, confidence));
+        let known = self.known()?;
+        let trouble = known.trouble(&self.cause.0, (self.world.now)().minute_of_day, conditions.now_unix_s);
         *lock(&self.board.found) = Found {
             doing: doing.into(),
+            waits,
+            trouble,
             active,
             promise,
             falls_short,
@@ -390,145 +421,81 @@ impl<'a> Service<'a> {
     }
 
     fn tell(&mut self, line: &str) {
-        let [train, held_out] = lock(&self.board.inventory).counts();
+        let [train, held_out] = lock(&self.board.store.inventory).counts();
         let line = format!("{line}; {train} samples, {held_out} held out");
         if line != self.status {
             self.world.notifier.status(&line);
-            tracing::info!(status = line);
+            // A load that goes up and down is no news for the log.
+            let words = |line: &str| line.replace(|character: char| character.is_ascii_digit(), "");
+            if words(&line) != words(&self.status) {
+                tracing::info!(status = line);
+            }
             self.status = line;
         }
     }
 
     /// A spool that cannot be read now may be later: it is said, and nothing else suffers.
-    fn take_in(&mut self) {
-        let (limits, held_out) = (&self.config.samples, self.config.gate.held_out);
-        match samples::take_in(&self.config.spool, &self.config.state, limits, held_out, &self.board.inventory) {
+    fn take_in(&mut self, now: Moment) {
+        let door = Door { limits: &self.config.samples, held_out: self.config.gate.held_out };
+        let world = self.world;
+        let ends = || world.stop.load(Ordering::Relaxed) || (world.now)().steady_s - now.steady_s > TAKE_IN_S;
+        let look = Look { store: &self.board.store, door, now_s: now.steady_s, ends: &ends };
+        match self.spool.take_in(&self.config.spool, &look) {
             Ok(found) => {
                 for (file, reason) in &found.refused {
                     tracing::warn!(file = %file.display(), reason, "refused a sample");
                 }
-                if found.full && found.taken > 0 {
+                for (file, reason) in &found.errors {
+                    tracing::error!(file = %file.display(), reason, "samples there cannot be taken in");
+                }
+                if found.full {
                     tracing::warn!("samples.total-max-mb is reached; what comes now waits in the spool");
                 }
             }
-            Err(error) => tracing::error!(%error, "cannot take in samples"),
+            Err(error) => tracing::error!(%error, spool = %self.config.spool.display(), "cannot take in samples"),
         }
     }
 
-    fn conditions(&mut self, now: Moment, written_bytes: Option<u64>) -> Conditions {
+    fn known(&self) -> Result<Known<'_>> {
+        let asked = asked::training(&self.config.state)?;
+        // What was in the way of a training that had begun is gone: it waits for nothing new.
+        let asked = asked.or(self.again.then_some(false));
+        Ok(Known { config: &self.config, history: &self.history, asked })
+    }
+
+    fn conditions(&mut self, now: Moment, written_bytes: Option<u64>) -> Result<Conditions> {
         let (root, state) = (&self.world.root, &self.config.state);
         let ours = self.work.as_ref().map(|work| work.child.id());
-        let learned = |event: &Event| match event {
-            Event::Judged { samples, release: None, .. } | Event::Failed { samples, release: None, .. } => {
-                Some(*samples)
-            }
-            _ => None,
-        };
-        let seen = self.history.iter().rev().find_map(learned).unwrap_or(0);
-        let trained = |event: &Event| match event {
-            Event::Trained { at, seconds } if *at > now.unix_s - DAY_S && *at <= now.unix_s => *seconds,
-            _ => 0,
-        };
-        let running = self.work.as_ref().map_or(0.0, |work| now.steady_s - work.began_s);
         let budget = self.config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000);
-        let ended = |event: &&Event| learned(event).is_some();
-        Conditions {
+        let device = Conditions {
             now_unix_s: now.unix_s,
             minute_of_day: now.minute_of_day,
-            new_samples: lock(&self.board.inventory).counts()[0].saturating_sub(seen),
             load: self.processors.others(root, ours, now.steady_s),
             temperature_c: temperature_c(root),
             on_battery: on_battery(root),
             memory_free_bytes: (self.world.memory_free)(),
             memory_pressure: memory_pressure(root),
             disk_free_bytes: (self.world.disk_free)(state),
-            last_ended_unix_s: self.history.iter().rev().find(ended).map(Event::at),
-            trained_s: self.history.iter().map(trained).sum::<u64>() + running as u64,
             flash_left_bytes: budget.zip(written_bytes).map(|(budget, written)| budget.saturating_sub(written)),
-        }
-    }
-
-    /// Without enough to compare on, or with one class, nothing could be learned or shown.
-    fn hinders_start(&self, conditions: &Conditions) -> Option<Reason> {
-        let inventory = lock(&self.board.inventory);
-        if inventory.counts()[1] < self.config.gate.held_out_min || inventory.classes() < 2 {
-            return Some(Reason::Samples);
-        }
-        hinders_start(&self.config.policy, conditions)
-    }
-
-    /// The next step of a run without a process.
-    fn go_on(&mut self, run: &Run, conditions: &Conditions, now: Moment) -> Result<String> {
-        let next = training::next(&self.config.state)?;
-        let program = &self.world.program;
-        let child = match &next {
-            Next::Train => match hinders_training(&self.config.policy, conditions, true) {
-                Some(reason) => return Ok(format!("training paused: {}", reason.text())),
-                None => training::train(program, &self.config, run)?,
-            },
-            Next::Predict { adapter, .. } => training::predict(program, &self.config, adapter)?,
-            Next::Judge => {
-                let (adapter, verdict) = training::conclude(&self.config, run, now.unix_s)?;
-                self.history = adapters::history(&self.config.state)?;
-                self.warned = Warned::default();
-                self.keep_ledger(now);
-                self.sync_soon(now);
-                let counted = verdict.counted;
-                tracing::info!(adapter, better = verdict.better, p = verdict.p, ?counted, "judged");
-                let outcome = if verdict.better { "put to use" } else { "not better than what is in use" };
-                return Ok(format!("adapter {adapter} {outcome}"));
-            }
+            ..Conditions::default()
         };
-        let line =
-            if next == Next::Train { format!("training on {} samples", run.samples) } else { "comparing".into() };
-        self.work = Some(Work { child, next, began_s: now.steady_s, asked_to_pause: false });
-        Ok(line)
-    }
-
-    fn poll(&mut self) -> Result<Option<(Work, ExitStatus)>> {
-        let Some(work) = &mut self.work else { return Ok(None) };
-        let status = work.child.try_wait()?;
-        Ok(status.and_then(|status| Some((self.work.take()?, status))))
-    }
-
-    fn ended(&mut self, (work, status): (Work, ExitStatus), now: Moment) -> Result<()> {
-        let state = self.config.state.clone();
-        if work.next == Next::Train {
-            let seconds = (now.steady_s - work.began_s).ceil() as u64;
-            self.record(Event::Trained { at: now.unix_s, seconds })?;
-        }
-        match (&work.next, status.code()) {
-            (Next::Predict { answers, .. }, Some(0)) => training::answered(&state, answers)?,
-            (_, Some(0)) => {}
-            (Next::Train, Some(PAUSED)) => {}
-            // Killed from outside, as by the kernel for its memory: the next look goes on from the checkpoint, if it was us.
-            (Next::Train, None) if work.asked_to_pause => {}
-            _ => {
-                let reason = format!("{status}: {}", training::last_words(&state));
-                tracing::error!(reason, "a training failed");
-                let run = training::current(&state)?;
-                let (samples, release) = run.map_or((0, None), |run| (run.samples, run.release));
-                if let (Some(fleet), Some(release)) = (&self.config.fleet, &release) {
-                    member::tell(fleet, release, None, None)?;
-                    self.sync_soon(now);
-                }
-                self.record(Event::Failed { at: now.unix_s, samples, reason, release })?;
-                training::end(&state)?;
-            }
-        }
-        Ok(())
+        let running = self.work.as_ref().map_or(0.0, |work| now.steady_s - work.began_s) as u64;
+        Ok(self.known()?.conditions(&lock(&self.board.store.inventory), device, running))
     }
 
     fn record(&mut self, event: Event) -> Result<()> {
         adapters::record(&self.config.state, &event)?;
-        self.history.push(event);
-        Ok(())
+        self.read_history()
     }
 
     /// Lets a process write its checkpoint, but not for long.
     fn end(&mut self) -> Result<()> {
         self.keep_ledger((self.world.now)());
         self.syncing.end()?;
+        if let Some(mut checking) = self.checking.take() {
+            checking.kill()?;
+            checking.wait()?;
+        }
         let Some(mut work) = self.work.take() else { return Ok(()) };
         (self.world.terminate)(work.child.id());
         let began = (self.world.now)().steady_s;
@@ -540,7 +507,7 @@ impl<'a> Service<'a> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        if work.next == Next::Train {
+        if work.task == Task::Train {
             let now = (self.world.now)();
             self.record(Event::Trained { at: now.unix_s, seconds: (now.steady_s - work.began_s).ceil() as u64 })?;
         }

@@ -1,0 +1,313 @@
+//! Which samples there are: an index in memory of what lies in a state, so that nothing is searched for on the disk.
+//!
+//! Reads the state's folders once, when the service starts; whoever adds, moves or removes a sample then changes both, under one lock.
+//! `STATE/learned` names what the last training that came to a verdict has learned from, so that "new" means what
+//! nothing has learned from, whatever was deleted meanwhile. It decides nothing.
+
+use super::aside::Aside;
+use super::samples::{visible, with};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The two sides.
+pub const SIDES: [&str; 2] = ["train", "held-out"];
+/// Bytes of a sample's name: half of a BLAKE3 hash.
+const NAME_BYTES: usize = 16;
+/// What has been learned from.
+const LEARNED: &str = "learned";
+/// Bytes of an entry there.
+const MARK_BYTES: usize = 8;
+
+/// A sample's name as a key: its content's hash.
+pub type Name = [u8; NAME_BYTES];
+
+/// Where a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    class: u32,
+    side: u8,
+    learned: bool,
+}
+
+/// The samples of a state.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    places: HashMap<Name, Place>,
+    /// Each class that has been seen, with its samples to train on and its held-out ones.
+    classes: Vec<(String, [u64; 2])>,
+    numbers: HashMap<String, u32>,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Samples to train on that no training has learned from.
+    new: u64,
+    /// Samples that came or got another label since the service started.
+    pub added: u64,
+    /// What was set aside.
+    pub aside: Aside,
+}
+
+impl Inventory {
+    /// Counts what lies in a state, and removes what a killed process left unfinished there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(state: &Path) -> io::Result<Self> {
+        for side in SIDES {
+            let side = state.join("samples").join(side);
+            fs::create_dir_all(&side).map_err(|error| with(&side, error))?;
+            visible(&side)?.iter().try_for_each(|class| remove_unfinished(class))?;
+        }
+        File::open(state.join("samples"))?.sync_all()?;
+        Aside::clear(state)?;
+        Self::count_in(state)
+    }
+
+    /// Counts what lies in a state, and leaves it as it is: another process may be at work there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn count_in(state: &Path) -> io::Result<Self> {
+        let mut found = Self { aside: Aside::read(state)?, ..Self::default() };
+        let learned = learned(state)?;
+        for (index, side) in SIDES.iter().enumerate() {
+            let side = state.join("samples").join(side);
+            for class in visible(&side)? {
+                let class_name = file_name(&class);
+                for file in visible(&class)? {
+                    let bytes = file.symlink_metadata().map_or(0, |file| file.len());
+                    let name = name_of(&file);
+                    // A label's correction is one rename; two places of one sample were made by hand.
+                    if found.find(&name).is_none() {
+                        found.add(name, index, &class_name, bytes);
+                        found.mark(&name, &learned);
+                    }
+                }
+            }
+        }
+        found.added = 0;
+        Ok(found)
+    }
+
+    /// Samples to train on and held-out ones.
+    pub fn counts(&self) -> [u64; 2] {
+        [0, 1].map(|side| self.classes.iter().map(|(_, counts)| counts[side]).sum())
+    }
+
+    /// Classes of the samples to train on.
+    pub fn classes(&self) -> u64 {
+        self.classes.iter().filter(|(_, counts)| counts[0] > 0).count() as u64
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.classes.iter().filter(|(_, counts)| counts[0] > 0).map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Classes of all samples.
+    pub fn classes_of_all(&self) -> usize {
+        self.classes.iter().filter(|(_, counts)| *counts != [0, 0]).count()
+    }
+
+    /// Samples to train on that no training has learned from.
+    pub fn unlearned(&self) -> u64 {
+        self.new
+    }
+
+    /// Whether some sample has that label.
+    pub fn knows(&self, class: &str) -> bool {
+        self.numbers.get(class).is_some_and(|number| self.classes[*number as usize].1 != [0, 0])
+    }
+
+    /// A sample's side and label.
+    pub fn find(&self, name: &Name) -> Option<(usize, &str)> {
+        self.places.get(name).map(|place| (place.side.into(), self.classes[place.class as usize].0.as_str()))
+    }
+
+    /// One sample more.
+    pub fn add(&mut self, name: Name, side: usize, class: &str, bytes: u64) {
+        let class = self.number(class);
+        self.classes[class as usize].1[side] += 1;
+        self.places.insert(name, Place { class, side: side as u8, learned: false });
+        self.bytes += bytes;
+        self.added += 1;
+        self.new += u64::from(side == 0);
+    }
+
+    /// One sample less.
+    pub fn remove(&mut self, name: &Name, bytes: u64) {
+        let Some(place) = self.places.remove(name) else { return };
+        let count = &mut self.classes[place.class as usize].1[usize::from(place.side)];
+        *count = count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.new -= u64::from(place.side == 0 && !place.learned);
+    }
+
+    /// Another label for a sample, which is to be learned anew.
+    pub fn relabel(&mut self, name: &Name, class: &str) {
+        if let Some((side, _)) = self.find(name) {
+            self.remove(name, 0);
+            self.add(*name, side, class, 0);
+        }
+    }
+
+    /// Reads again what has been learned from.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_learned(&mut self, state: &Path) -> io::Result<()> {
+        let learned = learned(state)?;
+        let names: Vec<Name> = self.places.keys().copied().collect();
+        names.iter().for_each(|name| self.mark(name, &learned));
+        Ok(())
+    }
+
+    fn mark(&mut self, name: &Name, learned: &HashSet<[u8; MARK_BYTES]>) {
+        let Some(place) = self.places.get_mut(name) else { return };
+        let was_new = place.side == 0 && !place.learned;
+        place.learned = learned.contains(&mark(name, &self.classes[place.class as usize].0));
+        let is_new = place.side == 0 && !place.learned;
+        self.new = self.new + u64::from(is_new) - u64::from(was_new);
+    }
+
+    fn number(&mut self, class: &str) -> u32 {
+        if let Some(number) = self.numbers.get(class) {
+            return *number;
+        }
+        let number = self.classes.len() as u32;
+        self.classes.push((class.into(), [0, 0]));
+        self.numbers.insert(class.into(), number);
+        number
+    }
+}
+
+/// A sample and its label: another label is something new.
+fn mark(name: &Name, class: &str) -> [u8; MARK_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name).update(class.as_bytes());
+    hasher.finalize().as_bytes()[..MARK_BYTES].try_into().expect("eight bytes")
+}
+
+fn learned(state: &Path) -> io::Result<HashSet<[u8; MARK_BYTES]>> {
+    let path = state.join(LEARNED);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(bytes.as_chunks::<MARK_BYTES>().0.iter().copied().collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
+        Err(error) => Err(with(&path, error)),
+    }
+}
+
+/// Keeps what was learned from: the samples of a folder of class folders.
+///
+/// # Errors
+/// The system's.
+pub fn keep_learned(state: &Path, data: &Path) -> io::Result<()> {
+    let mut marks = Vec::new();
+    for class in visible(data)? {
+        for file in visible(&class)? {
+            marks.extend(mark(&name_of(&file), &file_name(&class)));
+        }
+    }
+    let path = state.join(LEARNED);
+    crate::atomic::write_atomically(&path, |file| file.write_all(&marks)).map_err(|error: io::Error| with(&path, error))
+}
+
+/// The key of a sample's file: the hash that its name writes out, or what stands for it where the file was put there by hand.
+pub fn name_of(file: &Path) -> Name {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    parse(&stem).unwrap_or_else(|| name_of_content(stem.as_bytes()))
+}
+
+/// The key of a sample's content.
+pub fn name_of_content(content: &[u8]) -> Name {
+    blake3::hash(content).as_bytes()[..NAME_BYTES].try_into().expect("half of a hash")
+}
+
+/// A key as it is written.
+pub fn text(name: &Name) -> String {
+    name.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A key as it was written.
+pub fn parse(text: &str) -> Option<Name> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * NAME_BYTES || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let mut name = Name::default();
+    for (byte, pair) in name.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(name)
+}
+
+/// A folder's or file's own name.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        // A file beside the classes is no class.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
+        entries => entries.map_err(|error| with(folder, error))?,
+    };
+    for entry in entries {
+        let path: PathBuf = entry?.path();
+        if file_name(&path).starts_with('.') && path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(&path).map_err(|error| with(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_and_read() {
+        let name = name_of_content(b"cat");
+        assert_eq!(parse(&text(&name)), Some(name));
+        assert_eq!(text(&name), blake3::hash(b"cat").to_hex()[..32]);
+        for wrong in ["", "0g", &"a".repeat(31), &"A".repeat(32), &"é".repeat(16)] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Differences of totals would be negative here, and training would never begin again.
+    #[test]
+    fn new_is_what_nothing_has_learned_from_whatever_was_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let put = |class: &str, number: u32| {
+            let folder = state.join("samples/train").join(class);
+            fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(format!("{}.txt", text(&name_of_content(&number.to_le_bytes()))));
+            fs::write(&path, number.to_le_bytes()).unwrap();
+            path
+        };
+        let old: Vec<PathBuf> = (0..20).map(|number| put("cat", number)).collect();
+        let mut inventory = Inventory::read(state).unwrap();
+        assert_eq!((inventory.counts(), inventory.unlearned()), ([20, 0], 20));
+        keep_learned(state, &state.join("samples/train")).unwrap();
+        inventory.read_learned(state).unwrap();
+        assert_eq!(inventory.unlearned(), 0);
+        for file in &old[..15] {
+            inventory.remove(&name_of(file), 4);
+            fs::remove_file(file).unwrap();
+        }
+        for number in 100..107 {
+            inventory.add(name_of(&put("dog", number)), 0, "dog", 4);
+        }
+        assert_eq!((inventory.counts(), inventory.unlearned(), inventory.added), ([12, 0], 7, 7));
+        assert_eq!(Inventory::read(state).unwrap().unlearned(), 7, "a restart knows it, too");
+        inventory.relabel(&name_of(&old[19]), "dog");
+        assert_eq!((inventory.unlearned(), inventory.counts()), (8, [12, 0]), "a corrected label is to be learned");
+    }
+}

@@ -1,0 +1,132 @@
+//! `edgetune agent status`: what there is, and what training waits for, found from the state's files.
+
+use super::history::{line, time};
+use super::moment;
+use crate::agent::adapters;
+use crate::agent::asked;
+use crate::agent::conditions::{memory_pressure, on_battery, temperature_c};
+use crate::agent::config::Config;
+use crate::agent::flash::Ledger;
+use crate::agent::gate::Accepted;
+use crate::agent::inventory::{Inventory, text};
+use crate::agent::member;
+use crate::agent::policy::Conditions;
+use crate::agent::training;
+use crate::agent::waiting::Known;
+use crate::cache;
+use crate::cli::Done;
+use crate::cli::args::Global;
+use crate::cli::measure::available_bytes;
+use crate::cli::print::Printer;
+use crate::cli::sifting;
+use anyhow::Result;
+use serde_json::json;
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Instant;
+
+/// Samples that were set aside and are shown.
+const ASIDE_SHOWN: usize = 3;
+
+pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result<Done> {
+    let state = &config.state;
+    let inventory = Inventory::count_in(state)?;
+    let ([train, held_out], classes) = (inventory.counts(), inventory.classes());
+    let (active, run, history) = (adapters::active(state)?, training::current(state)?, adapters::history(state)?);
+    let known = Known { config, history: &history, asked: asked::training(state)? };
+    let now = moment(Instant::now());
+    let conditions = known.conditions(&inventory, device(config), 0);
+    let waits = if run.is_none() { known.waits(&conditions) } else { vec![] };
+    let trouble = known.trouble(&sifting::cause(&config.recipe, global), now.minute_of_day, now.unix_s);
+    let aside = inventory.aside.latest();
+    let served = is_served(config)?;
+    let shown: Vec<_> = aside.iter().take(ASIDE_SHOWN).collect();
+    printer.document(&json!({
+        "fleet": fleet(config, &history)?.map(|fleet| fleet.0), "served": served,
+        "samples": { "train": train, "held_out": held_out, "new": inventory.unlearned(), "classes": inventory.names() },
+        "aside": {
+            "count": aside.len(),
+            "latest": shown.iter().map(|(name, why)| json!({
+                "sample": text(name), "label": why.label, "reason": why.reason, "at": why.at,
+            })).collect::<Vec<_>>(),
+        },
+        "active": active, "training": run, "waits": waits, "trouble": trouble, "last": history.last(),
+    }));
+    printer.text(format!(
+        "samples   {train} to train ({} of them new), {held_out} held out, {classes} classes",
+        inventory.unlearned()
+    ));
+    if !aside.is_empty() {
+        printer.text(format!("aside     {} samples from which nothing can be learned, such as", aside.len()));
+        for (name, why) in shown {
+            printer.text(format!("          {} ({}): {}", text(name), why.label, why.reason));
+        }
+    }
+    printer.text(format!("adapter   {}", active.as_deref().unwrap_or("none yet")));
+    if let Some(trouble) = &trouble {
+        printer.text(format!("trouble   {trouble}"));
+    }
+    match &run {
+        Some(run) => printer.text(format!("training  on {} samples, since {}", run.samples, time(run.began))),
+        None if waits.is_empty() => printer.text("training  begins at the next look"),
+        None => printer.text(format!("waits     {}", waits.join("; "))),
+    }
+    if !served {
+        printer.text("service   none works on this state; `edgetune agent run` starts one");
+    }
+    if let Some((_, text)) = fleet(config, &history)? {
+        printer.text(format!("fleet     {text}"));
+    }
+    if let Some(event) = history.last() {
+        printer.text(format!("last      {}", line(event)));
+    }
+    Ok(Done::Fully)
+}
+
+/// What the device is like, as far as one look can tell.
+fn device(config: &Config) -> Conditions {
+    let (root, now) = (Path::new("/"), moment(Instant::now()));
+    let budget = config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000);
+    let written = Ledger::read(&config.state).day(now.unix_s);
+    Conditions {
+        now_unix_s: now.unix_s,
+        minute_of_day: now.minute_of_day,
+        temperature_c: temperature_c(root),
+        on_battery: on_battery(root),
+        memory_free_bytes: available_bytes(root),
+        memory_pressure: memory_pressure(root),
+        disk_free_bytes: cache::free_bytes(&config.state).ok(),
+        flash_left_bytes: budget.map(|budget| budget.saturating_sub(written)),
+        ..Conditions::default()
+    }
+}
+
+/// Whether an agent works on the state.
+pub(super) fn is_served(config: &Config) -> Result<bool> {
+    let Ok(lock) = File::open(config.state.join("agent.lock")) else { return Ok(false) };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// The fleet and what became of its release here, for a program and for a person.
+fn fleet(config: &Config, history: &[adapters::Event]) -> Result<Option<(serde_json::Value, String)>> {
+    let Some(fleet) = &config.fleet else { return Ok(None) };
+    let release = member::offer(fleet)?.map(|offer| offer.release.version);
+    let last = member::last(history, &fleet.channel).filter(|(version, _)| release == Some(*version));
+    let became = last.map(|(_, accepted)| accepted);
+    let document = json!({
+        "channel": fleet.channel, "release": release, "tried": became.is_some(), "accepted": became.flatten(),
+    });
+    let release = release.map_or("no release heard of yet".into(), |version| format!("release {version}"));
+    let became = match became {
+        None => "",
+        Some(Some(Accepted::Activated)) => ", put to use",
+        Some(Some(Accepted::Kept)) => ", not put to use: what was learned here is better",
+        Some(Some(Accepted::Rejected)) => ", refused: it is worse here",
+        Some(None) => ", which could not be tried",
+    };
+    Ok(Some((document, format!("{}: {release}{became}", fleet.channel))))
+}
