@@ -23,6 +23,7 @@ mod health;
 mod inspection;
 mod measure;
 mod membership;
+mod outputs;
 mod predictions;
 mod print;
 mod recipe;

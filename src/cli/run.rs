@@ -11,7 +11,6 @@ use super::report::{BeforeAfter, Parts, Report};
 use super::sets::Data;
 use super::settings::{self, settings};
 use crate::adapter::{self, Request};
-use crate::atomic;
 use crate::data::{Dataset, Labels, Split};
 use crate::engine;
 use crate::graph::TensorType;
@@ -76,7 +75,6 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     }
     settings(&recipe)?;
     let model = recipe.model.as_deref().context("no model: name one, or a recipe with `model = …`")?;
-    refuse_unwritable("--out", job.out)?;
     if job.resume && recipe.closed_form() {
         bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
     }
@@ -311,19 +309,6 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         predicted_private_bytes: predicted,
     });
     Ok(Some(Trained { interrupted, report, measured, went_on: known.is_some() }))
-}
-
-/// A run must not find out at its end that its result has no place.
-///
-/// # Errors
-/// A folder in the file's place, or one that no file can be made in; with the option's name.
-pub fn refuse_unwritable(option: &str, path: &Path) -> Result<()> {
-    if path.is_dir() {
-        bail!("{option} {0}: this is a folder; name a file, such as {0}/adapter.edelta", path.display());
-    }
-    atomic::probe(path).map_err(|source| {
-        anyhow::anyhow!("{option} {}: {source}; name a file in a folder that exists and is writable", path.display())
-    })
 }
 
 /// The checkpoint beside a delta.

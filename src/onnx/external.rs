@@ -1,10 +1,10 @@
 //! Memory maps: of the model file and of the external-data files beside it, one map per file.
 
-use super::Error;
-use super::proto::TensorProto;
+use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto, TensorProto};
+use super::{Error, names, read};
 use crate::mapped;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,28 @@ pub fn map(path: &Path) -> Result<Bytes, Error> {
     }
     let file = File::open(path).map_err(opening)?;
     mapped::map(&Arc::new(file), metadata.len()).map_err(opening)
+}
+
+/// The files that a model's weights lie in besides its own, as the model names them: relative to its folder. Nothing of them
+/// is read.
+///
+/// # Errors
+/// A file that is no model.
+pub fn external_files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let model = map(path).and_then(read::decode).map_err(|fault| fault.at(path))?;
+    let graph = model.graph.filter(|_| model.ir_version.is_some());
+    let graph = graph.ok_or_else(|| Error::Missing { field: "graph" }.at(path))?;
+    let mut found = BTreeSet::new();
+    collect(&graph, &mut found);
+    Ok(found.into_iter().collect())
+}
+
+fn collect(graph: &GraphProto, found: &mut BTreeSet<PathBuf>) {
+    for tensor in graph.initializer.iter().filter(|tensor| tensor.data_location == Some(DATA_LOCATION_EXTERNAL)) {
+        let location = tensor.external_data.iter().find(|entry| entry.key.as_deref() == Some("location"));
+        found.extend(location.and_then(|entry| entry.value.as_deref()).map(PathBuf::from));
+    }
+    graph.node.iter().flat_map(names::subgraphs).for_each(|inner| collect(inner, found));
 }
 
 /// The external-data files of one model.

@@ -24,7 +24,7 @@ mod weights;
 mod write;
 
 pub use error::Error;
-pub use external::map_file;
+pub use external::{external_files, map_file};
 pub use hash::hash;
 pub use read::{IR_VERSION_MIN, Model, OPSETS, read, read_bytes};
 pub use weights::{EMBEDDED_BYTES_MAX, Weights, WeightsFile, initializers, write_weights};

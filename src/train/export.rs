@@ -14,7 +14,7 @@ use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The base with the adapter folded into its weights: the same nodes, so as fast as the base.
 ///
@@ -94,8 +94,13 @@ pub fn model(path: &Path, graph: &Graph, external: bool) -> Result<(), Error> {
     if !external {
         return write(&Weights::Embedded);
     }
+    let weights = onnx::write_weights(&beside(path), onnx::initializers(graph))?;
+    write(&Weights::External(&weights))
+}
+
+/// Where the weights of the model at `path` go that are not in it.
+pub fn beside(path: &Path) -> PathBuf {
     let mut beside = OsString::from(path);
     beside.push(".data");
-    let weights = onnx::write_weights(Path::new(&beside), onnx::initializers(graph))?;
-    write(&Weights::External(&weights))
+    beside.into()
 }

@@ -108,3 +108,16 @@ fn what_cannot_be_simulated_is_refused_with_the_remedy() {
         assert!(!output.status.success() && said.contains(told), "{options}: {said}");
     }
 }
+
+/// The recipe stays, and so does a picture that somebody drew.
+#[test]
+fn a_plot_replaces_no_other_file() {
+    let folder = place();
+    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    for (plot, part) in [("recipe.toml", "an input"), ("notes.txt", "--force"), ("train/plot.svg", "inside --data")] {
+        let output = simulate(folder.path(), &format!("--plot {plot}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(part), "{plot}: {said}");
+    }
+    assert_eq!(fs::read(folder.path().join("notes.txt")).unwrap(), b"mine");
+}

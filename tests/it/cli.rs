@@ -16,6 +16,7 @@ mod language;
 mod machine;
 mod memory;
 mod models;
+mod outputs;
 mod plan;
 mod solve;
 

@@ -3,6 +3,7 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::delta_args::created_unix_s;
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::predictions::show;
 use crate::cli::print::Printer;
 use crate::cli::recipe::Recipe;
@@ -29,6 +30,8 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
+    replacing: Replacing,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -39,6 +42,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let recipe = Recipe::read(&file).context("the demo runs in the project's folder, or with --models DIR")?;
     let model = recipe.model.clone().context("the demo's recipe names no model")?;
     let test = recipe.test.clone().context("the demo's recipe names no test data")?;
+    let files = Files::of_recipe(&recipe).reads("the recipe", [&file]).cache(global);
+    let files = files.writes("--out", [&args.out], Kind::Delta);
+    files.writes("--out", [&run::checkpoint_path(&args.out)], Kind::Checkpoint).check(args.replacing)?;
     engine::load_or_install(&global.choice(), &mut printer.installing())?;
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;

@@ -2,6 +2,7 @@
 
 use crate::cli::Done;
 use crate::cli::args::Global;
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::engine;
 use crate::train::artifact::Adapter;
@@ -34,6 +35,8 @@ pub struct Args {
     /// Put the weights of a model into a file beside it
     #[arg(long)]
     external_weights: bool,
+    #[command(flatten)]
+    replacing: Replacing,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -46,7 +49,25 @@ enum Form {
     Safetensors,
 }
 
+/// What is read and written.
+fn files(args: &Args) -> Files {
+    let files = Files::default().reads("--adapter", [&args.adapter]).reads("the model", &args.model);
+    let weights = args.external_weights.then_some(("model.onnx.data", Kind::Weights));
+    let model = [("adapter.onnx_adapter", Kind::OnnxAdapter), ("model.onnx", Kind::Model)];
+    match args.to {
+        Form::Onnx => {
+            let weights = args.external_weights.then(|| export::beside(&args.out));
+            files.writes("--out", [&args.out], Kind::Model).writes("--out", &weights, Kind::Weights)
+        }
+        Form::OnnxAdapter => files.fills("--out", &args.out, &model.into_iter().chain(weights).collect::<Vec<_>>()),
+        Form::Safetensors => {
+            files.fills("--out", &args.out, &[(peft::CONFIG, Kind::PeftConfig), (peft::TENSORS, Kind::Safetensors)])
+        }
+    }
+}
+
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    files(args).check(args.replacing)?;
     let adapter = Adapter::read(&args.adapter)?;
     let base = || {
         engine::load(&global.choice())?;

@@ -4,6 +4,7 @@ use crate::adapter;
 use crate::cli::Done;
 use crate::cli::args::Global;
 use crate::cli::deltas::write;
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::recipe::LossName;
 use crate::cli::run::inputs_of;
@@ -48,6 +49,8 @@ pub struct Args {
     classes: Option<String>,
     #[command(flatten)]
     pixels: Pixels,
+    #[command(flatten)]
+    replacing: Replacing,
 }
 
 fn rename(text: &str) -> Result<Rename, String> {
@@ -58,6 +61,9 @@ fn rename(text: &str) -> Result<Rename, String> {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    let [config, tensors] = [peft::CONFIG, peft::TENSORS].map(|name| args.folder.join(name));
+    let files = Files::default().reads("the model", [&args.model]).reads("PEFT's", [&config, &tensors]);
+    files.writes("--out", [&args.out], Kind::Delta).check(args.replacing)?;
     let saved = peft::read(&args.folder)?;
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;

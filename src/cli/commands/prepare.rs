@@ -3,6 +3,7 @@
 use crate::cli::Done;
 use crate::cli::args::Global;
 use crate::cli::change::ChangeArgs;
+use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::recipe::{LossName, Recipe};
 use crate::cli::run;
@@ -41,6 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    Files::default().reads("the model", [&args.model]).fills("--out", &args.out, &[]).check(Replacing::default())?;
     engine::load(&global.choice())?;
     let base = Base::read(&args.model)?;
     let labels = match (args.classes.as_deref(), args.loss) {

@@ -3,9 +3,10 @@
 use crate::aggregate::{Options, Rule};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::{Printer, percent};
 use crate::cli::recipe::Recipe;
-use crate::cli::run::{self, refuse_unwritable};
+use crate::cli::run;
 use crate::cli::sets::Data;
 use crate::cli::settings::{self, settings};
 use crate::cli::stop::flag_on_signals;
@@ -73,6 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
+    replacing: Replacing,
+    #[command(flatten)]
     global: Global,
     #[command(flatten)]
     compute: Compute,
@@ -118,11 +121,10 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         args.poisoned
     );
     ensure!(args.rounds > 0, "--rounds 0: nothing would be learned; give at least 1");
-    if let Some(plot) = &args.plot {
-        refuse_unwritable("--plot", plot)?;
-    }
     let given = Recipe { data: args.data.clone(), test: args.test.clone(), seed: args.seed, ..Recipe::default() };
     let recipe = Recipe { val_fraction: Some(0.0), ..given.or(Recipe::read(&args.recipe)?) };
+    let files = Files::of_recipe(&recipe).reads("the recipe", [&args.recipe]).cache(&args.global);
+    files.writes("--plot", &args.plot, Kind::Picture).check(args.replacing)?;
     if recipe.closed_form() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
         bail!(
             "{}: devices of a fleet learn alike, by gradient steps; leave out `solver`, `from` and `auto`",

@@ -3,12 +3,13 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::delta_args::created_unix_s;
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::recipe::Recipe;
 use crate::cli::run::{self, Job};
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -41,6 +42,8 @@ pub struct Args {
     #[arg(long, help_heading = "Run")]
     no_cache: bool,
     #[command(flatten)]
+    replacing: Replacing,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -48,8 +51,16 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
     let recipe = args.recipe.clone().with_file(&args.file)?;
-    if let Some(path) = &args.report {
-        run::refuse_unwritable("--report", path)?;
+    let files = Files::of_recipe(&recipe).reads("the recipe", [&args.file]).cache(global);
+    let files = files.writes("--out", [&args.out], Kind::Delta).writes("--report", &args.report, Kind::Report);
+    let checkpoint = run::checkpoint_path(&args.out);
+    // What is gone on from is looked at by whoever reads it.
+    files.writes("--out", (!args.resume).then_some(&checkpoint), Kind::Checkpoint).check(args.replacing)?;
+    if args.resume && !recipe.closed_form() && !checkpoint.exists() {
+        bail!(
+            "--resume: there is no checkpoint {} to go on from; leave --resume out to begin anew",
+            checkpoint.display()
+        );
     }
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, .. } = args;

@@ -13,9 +13,9 @@ pub use read::{Saved, read};
 pub use write::write;
 
 /// The file that says how the tensors are used.
-const CONFIG: &str = "adapter_config.json";
+pub const CONFIG: &str = "adapter_config.json";
 /// The file with the tensors.
-const TENSORS: &str = "adapter_model.safetensors";
+pub const TENSORS: &str = "adapter_model.safetensors";
 /// What the name of a tensor begins with: PEFT wraps the model twice.
 const PREFIX: &str = "base_model.model.";
 /// What follows the module's name for LoRA's first factor, `[rank, in…]`.

@@ -164,7 +164,7 @@ fn a_killed_write_leaves_a_whole_file() {
     place.run("delta keygen --out K.pem").done();
     place.run("delta sign a.edelta --key K.pem --out new.edelta").done();
     let new = place.read("new.edelta");
-    place.write("out.edelta", b"old");
+    place.write("out.edelta", b"EDLT old");
     let (mut olds, mut pause) = (0, Duration::from_millis(4));
     for _ in 0..200 {
         let mut child = place
@@ -177,7 +177,7 @@ fn a_killed_write_leaves_a_whole_file() {
         child.kill().unwrap();
         child.wait().unwrap();
         let found = place.read("out.edelta");
-        assert!(found == b"old" || found == new, "{} bytes", found.len());
+        assert!(found == b"EDLT old" || found == new, "{} bytes", found.len());
         if found == new {
             break;
         }
@@ -194,14 +194,14 @@ fn a_full_disk_leaves_the_old_file() {
     let place = Place::new();
     place.write("a.edelta", large());
     place.run("delta keygen --out K.pem").done();
-    place.write("out.edelta", b"old");
+    place.write("out.edelta", b"EDLT old");
     let program = place.command("delta sign a.edelta --key K.pem --out out.edelta");
     let mut limited = Command::new("sh");
     // Ignored, the signal of the limit becomes an error of the write.
     limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).arg(program.get_program());
     limited.args(program.get_args()).current_dir(place.path("")).stdin(Stdio::null());
     finished(limited).fails(&["out.edelta"]);
-    assert_eq!(place.read("out.edelta"), b"old");
+    assert_eq!(place.read("out.edelta"), b"EDLT old");
     assert_eq!(place.names(), ["K.pem", "K.pub.pem", "a.edelta", "out.edelta"]);
 }
 
@@ -210,7 +210,7 @@ fn a_full_disk_leaves_the_old_file() {
 fn on_a_full_disk(place: &Place, arguments: &str) -> Option<(super::Ran, Vec<String>)> {
     fs::create_dir_all(place.path("full")).unwrap();
     let program = place.command(arguments);
-    let script = "mount -t tmpfs -o size=64k none full || exit 77; printf old > full/out.edelta; \
+    let script = "mount -t tmpfs -o size=64k none full || exit 77; printf 'EDLT old' > full/out.edelta; \
                   cat /dev/zero > full/filler 2>/dev/null; \"$0\" \"$@\"; code=$?; ls -A full > left; cat full/out.edelta > kept; exit $code";
     let mut command = Command::new("unshare");
     // A mount namespace of its own, so that nothing stays mounted; as root in it, whoever asks.
@@ -229,7 +229,7 @@ fn on_a_full_disk(place: &Place, arguments: &str) -> Option<(super::Ran, Vec<Str
         ));
         return None;
     }
-    assert_eq!(place.read("kept"), b"old", "{}", ran.err);
+    assert_eq!(place.read("kept"), b"EDLT old", "{}", ran.err);
     let left = text(place.read("left"));
     Some((ran, left.lines().map(str::to_owned).collect()))
 }

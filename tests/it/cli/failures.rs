@@ -11,7 +11,7 @@ const TRAIN: &str = "train base.onnx --data train --out a.edelta";
 fn ready() -> Place {
     let place = Place::with_model("mobilenet_folded");
     place.photographs("train", &["cat", "dog"], 4);
-    place.write("a.edelta", b"old");
+    place.write("a.edelta", b"EDLT old");
     place
 }
 
@@ -26,7 +26,7 @@ fn each_fails(place: &Place, cases: &[(&str, &[&str])]) {
         let twice = message.match_indices("os error").count();
         assert!(twice <= 1, "a cause is told twice: {message}");
         if before.contains(&"a.edelta".into()) {
-            assert_eq!(place.read("a.edelta"), b"old", "{arguments}");
+            assert_eq!(place.read("a.edelta"), b"EDLT old", "{arguments}");
         }
     }
 }
@@ -61,7 +61,7 @@ fn a_model_that_is_none() {
             (&format!("train cut.onnx {rest}"), &["cut.onnx", "cut off", "copy it again"]),
             (&format!("train train {rest}"), &["train", "not a regular file", ".onnx"]),
             ("inspect missing.onnx", &["missing.onnx", "check the path"]),
-            ("prepare cut.onnx --classes 2 --out a.edelta", &["cut.onnx", "cut off"]),
+            ("prepare cut.onnx --classes 2 --out bundle", &["cut.onnx", "cut off"]),
         ],
     );
 }
@@ -173,7 +173,7 @@ fn a_result_without_a_place_is_refused_before_training() {
             (&format!("{train} --out train"), &["--out train", "is a folder", "train/adapter.edelta"]),
             (&format!("{TRAIN} --report nowhere/r.json"), &["--report nowhere/r.json", "folder that exists"]),
             (&format!("{TRAIN} --cache a.edelta"), &["a.edelta", "writable"]),
-            ("prepare base.onnx --classes 2 --out a.edelta", &["a.edelta", "writable"]),
+            ("prepare base.onnx --classes 2 --out a.edelta", &["--out a.edelta", "this is a file; name a folder"]),
             ("man --out nowhere", &["--out nowhere", "exists"]),
         ],
     );
@@ -185,7 +185,7 @@ fn without_a_home_the_cache_needs_a_place() {
     let mut command = place.command(TRAIN);
     command.env_remove("HOME");
     finished(command).fails(&["HOME", "--cache DIR"]);
-    assert_eq!(place.read("a.edelta"), b"old");
+    assert_eq!(place.read("a.edelta"), b"EDLT old");
     assert_eq!(place.names(), ["a.edelta", "base.onnx", "train"]);
     place.run_with("XDG_CACHE_HOME", place.path("cache"), TRAIN).done();
     assert!(place.names().contains(&"cache".into()));

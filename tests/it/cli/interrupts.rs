@@ -84,7 +84,7 @@ fn stopped_runs_go_on_to_the_same_bytes() {
     place.run(&format!("{TRAIN} --out whole.edelta")).done();
     let whole = place.read("whole.edelta");
     assert!(!place.names().iter().any(|name| name.contains("checkpoint")), "{:?}", place.names());
-    place.write("a.edelta", b"old");
+    place.write("a.edelta", b"EDLT old");
     let train = format!("{TRAIN} --out a.edelta");
     for (signal, epochs) in [("INT", 1), ("TERM", EPOCHS / 2)] {
         let resumed = format!("{train} --resume");
@@ -94,7 +94,7 @@ fn stopped_runs_go_on_to_the_same_bytes() {
         let (status, said) = end(child, lines);
         assert_eq!(status.code(), Some(130), "{said}");
         assert!(said.contains("a.edelta.checkpoint") && said.contains("--resume"), "{said}");
-        assert_eq!(place.read("a.edelta"), b"old");
+        assert_eq!(place.read("a.edelta"), b"EDLT old");
         assert!(place.path("a.edelta.checkpoint").exists());
     }
     let resumed = place.run(&format!("{train} --resume")).done();
@@ -139,8 +139,9 @@ fn the_same_command_gives_the_same_bytes() {
 fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
     let place = ready();
     let train = format!("{TRAIN} --out a.edelta");
-    // Nothing to go on from: it just begins.
-    place.run("train base.onnx --data train --epochs 1 --out a.edelta --resume").done();
+    let nothing = place.run("train base.onnx --data train --epochs 1 --out a.edelta --resume");
+    nothing.fails(&["--resume", "no checkpoint a.edelta.checkpoint", "leave --resume out"]);
+    assert!(!place.names().contains(&"a.edelta".into()));
     let (child, lines) = started(&place, &train, 2);
     send(&child, "INT");
     assert_eq!(end(child, lines).0.code(), Some(130));

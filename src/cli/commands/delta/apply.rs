@@ -2,6 +2,7 @@
 
 use crate::cli::args::Global;
 use crate::cli::deltas::{File, is_delta, write};
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::delta;
 use crate::engine;
@@ -29,14 +30,22 @@ pub struct Args {
     /// Put the weights of a model into a file beside it
     #[arg(long)]
     external_weights: bool,
+    #[command(flatten)]
+    replacing: Replacing,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let files = Files::default().reads("the delta", [&args.delta]);
     if is_delta(&args.base)? {
+        let files = files.reads("the older delta", [&args.base]).writes("--out", [&args.out], Kind::Delta);
+        files.check(args.replacing)?;
         let (parent, difference) = (File::read(&args.base)?, File::read(&args.delta)?);
         let joined = delta::join(&parent.parsed()?, &difference.parsed()?);
         return write(&args.out, &joined.with_context(|| args.delta.display().to_string())?, printer);
     }
+    let weights = args.external_weights.then(|| export::beside(&args.out));
+    let files = files.reads("the model", [&args.base]).writes("--out", [&args.out], Kind::Model);
+    files.writes("--out", &weights, Kind::Weights).check(args.replacing)?;
     let adapter = Adapter::read(&args.delta)?;
     engine::load(&global.choice())?;
     let merged = export::merged(&Base::read(&args.base)?, &adapter)?;

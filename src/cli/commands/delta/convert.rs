@@ -3,6 +3,7 @@
 use crate::cli::args::{Compute, Global};
 use crate::cli::deltas::{Bound, File, write};
 use crate::cli::encoding::EncodingName;
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::samples::Reading;
 use crate::delta;
@@ -40,6 +41,8 @@ pub struct Args {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
+    replacing: Replacing,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -64,6 +67,9 @@ impl FromStr for Target {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let files = Files::default().reads("the delta", [&args.delta]).reads("the model", &args.model).cache(global);
+    let files = files.reads("--tokenizer", &args.reading.tokenizer).data("--data", &args.data);
+    files.writes("--out", [&args.out], Kind::Delta).check(args.replacing)?;
     let (file, bound) = (File::read(&args.delta)?, args.max_loss_increase);
     let wanted = match args.encoding {
         Some(Target::LowRank(rank)) => return low_rank(args, rank, global, printer),

@@ -2,6 +2,7 @@
 
 use crate::cli::delta_report;
 use crate::cli::deltas::{File, write};
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::delta::{self, Choice};
 use anyhow::{Context, Result};
@@ -24,9 +25,13 @@ pub struct Args {
     /// How changes are stored: fp16, int8, int4, sign, sparse:PERCENT [default: without any loss]
     #[arg(long, value_name = "ENCODING", requires = "out")]
     encoding: Option<Choice>,
+    #[command(flatten)]
+    replacing: Replacing,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<()> {
+    let files = Files::default().reads("the older delta", [&args.old]).reads("the newer delta", [&args.new]);
+    files.writes("--out", &args.out, Kind::Delta).check(args.replacing)?;
     let (old, new) = (File::read(&args.old)?, File::read(&args.new)?);
     let (old, new) = (old.parsed()?, new.parsed()?);
     if let Some(out) = &args.out {

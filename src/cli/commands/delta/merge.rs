@@ -1,6 +1,7 @@
 //! `edgetune delta merge`.
 
 use crate::cli::deltas::{File, write};
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::delta;
 use anyhow::{Context, Result, bail};
@@ -22,9 +23,13 @@ pub struct Args {
     /// Where the average goes
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    replacing: Replacing,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<()> {
+    let paths = Files::default().reads("the delta", &args.deltas).writes("--out", [&args.out], Kind::Delta);
+    paths.check(args.replacing)?;
     let files = args.deltas.iter().map(|path| File::read(path)).collect::<Result<Vec<_>>>()?;
     let deltas = files.iter().map(File::parsed).collect::<Result<Vec<_>>>()?;
     let mut weights = args.weights.clone();

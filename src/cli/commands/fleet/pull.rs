@@ -3,6 +3,7 @@
 use crate::atomic::write_atomically;
 use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State};
+use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::{Printer, bytes};
 use crate::sync::client::{Client, pull};
 use anyhow::{Context, Result};
@@ -26,6 +27,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    replacing: Replacing,
+    #[command(flatten)]
     state: State,
     #[command(flatten)]
     patience: Patience,
@@ -33,6 +36,8 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let folder = args.state.open(global)?;
+    let files = Files::default().reads("the adapter that was fetched last,", [&folder.adapter(&args.channel)]);
+    files.writes("--out", &args.out, Kind::Delta).check(args.replacing)?;
     let _lock = folder.lock()?;
     let mut client = Client::of(&folder, args.patience.outside())?;
     let pulled = pull(&mut client, &folder, &args.channel)?;
