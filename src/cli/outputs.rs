@@ -127,8 +127,9 @@ pub struct Files {
 impl Files {
     /// What a training reads.
     pub fn of_recipe(recipe: &Recipe) -> Self {
-        let Recipe { model, data, test, from, samples, .. } = recipe;
-        let files = Self::default().reads("the model", model).reads("--from", from);
+        let Recipe { model, data, test, from, samples, classes, .. } = recipe;
+        let classes = classes.as_ref().map(PathBuf::from);
+        let files = Self::default().reads("the model", model).reads("--from", from).reads("--classes", &classes);
         files.reads("--tokenizer", &samples.tokenizer).data("--data", data).data("--test", test)
     }
 
