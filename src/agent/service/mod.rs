@@ -258,7 +258,7 @@ impl<'a> Service<'a> {
             Err(error) => tracing::error!(%error, "the old configuration stays"),
         }
         // A person has done something about what was in the way, perhaps.
-        self.again |= failing::trouble(&self.history).is_some();
+        self.again |= failing::trouble(&self.history).is_some_and(|trouble| !trouble.at_check);
         self.cause.1 = f64::NEG_INFINITY;
         self.check();
         self.world.notifier.ready();

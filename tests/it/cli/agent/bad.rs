@@ -2,11 +2,13 @@
 
 use super::api::{BLUE, GREEN, RED, ask, listening, post, predict, send, status};
 use super::kinds::{READINGS, reading, readings};
-use super::{Service, count, history, picture, until};
-use crate::cli::Place;
+use super::{Service, count, drop_pictures, history, picture, ready, samples, until};
 use crate::cli::models::npy;
+use crate::cli::{Place, not_tested};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 
 fn in_use(place: &Place) {
     until(place, "an adapter in use", || place.path("state/active.edelta").exists());
@@ -73,5 +75,41 @@ fn numbers_out_of_proportion_do_not_end_learning() {
     in_use(&place);
     assert_eq!((status(&place)["trouble"].clone(), count(&history(&place), "failed")), (Value::Null, 0));
     assert_eq!(predict(&place, &reading("down", 1000))[0], "down");
+    service.stop();
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
+
+/// One folder that another user made with umask 022 or 077 stopped the intake of all classes. Permissions hold for anybody but root.
+#[test]
+fn folders_of_another_user_stop_no_other_class() {
+    let place = ready();
+    if fs::metadata(place.path("")).unwrap().uid() != 0 {
+        return not_tested("folders of another user: only root can make them");
+    }
+    // In the order of names, the bad ones come first.
+    for (class, mode, colour) in
+        [("a 022", 0o755, RED), ("b 077", 0o700, RED), ("red", 0o777, RED), ("blue", 0o777, BLUE)]
+    {
+        drop_pictures(&place, class, colour, 0..3);
+        fs::set_permissions(place.path("spool").join(class), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::create_dir(place.path("state")).unwrap();
+    for path in ["", "state", "spool"] {
+        chown(place.path(path), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut program = place.command("agent run --config edgetune.toml");
+    program.uid(NOBODY).gid(NOBODY);
+    if program.arg("--help").output().is_err() {
+        return not_tested("folders of another user: nobody may not start the program");
+    }
+    let mut program = place.command("agent run --config edgetune.toml");
+    program.uid(NOBODY).gid(NOBODY);
+    let service = Service::start_by(&place, program);
+    until(&place, "samples of the others", || samples(&place) == 6);
+    let log = || String::from_utf8(place.read("log")).unwrap();
+    until(&place, "two reasons", || log().contains("a 022") && log().contains("b 077") && log().contains("chmod g+w"));
+    assert_eq!(fs::read_dir(place.path("spool/a 022")).unwrap().count(), 3, "they wait");
     service.stop();
 }
