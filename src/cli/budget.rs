@@ -67,6 +67,12 @@ fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result
     }
 }
 
+/// Says what a run needs beside what is free.
+pub fn compare(needed_bytes: u64, available_bytes: Option<u64>, printer: &Printer) {
+    let free = available_bytes.map_or(String::new(), |free| format!(", {} are free", bytes(free)));
+    printer.note(format!("memory    about {} are needed{free}", bytes(needed_bytes)));
+}
+
 /// A run that would be killed for its memory is refused before it begins.
 ///
 /// # Errors

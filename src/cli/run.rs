@@ -158,6 +158,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         None => {
             let bundles = global.bundles()?;
             let weights = base.write_weights_ahead(&bundles);
+            settings::tell_of_all_layers(&recipe, &base, printer)?;
             let divided = divided(&base, &recipe, data.labels())?;
             if plan.is_none() && solver.is_none() {
                 let mut demand = Demand {
@@ -187,6 +188,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                     }
                     tracing::debug!(?memory, dims = ?demand.dims, process = private_bytes(), "estimated");
                     budget::refuse_beyond(memory.peak_bytes(), available)?;
+                    budget::compare(memory.peak_bytes(), available, printer);
                     predicted = Some(private_bytes() + memory.peak_bytes());
                 }
             }
@@ -205,6 +207,9 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     };
     if solver.is_some() {
         data.learn_from_all_of_few(&recipe, printer);
+    }
+    if plan.is_none() && known.is_none() {
+        settings = settings::slow_below_head(settings, &recipe, &bundle);
     }
     describe(&bundle, &data.split, printer);
 
@@ -339,6 +344,7 @@ impl Learn<'_> {
             let path = checkpoint.display();
             printer.note(format!("beginning anew; {path} is of an interrupted run that --resume would go on with"));
         }
+        let first = self.first(features, clock, printer)?;
         let samples = self.data.split.train.len();
         let epochs = self.settings.epochs_begun(samples);
         let progress = printer.progress("training", self.settings.total_steps(samples), "steps");
@@ -346,6 +352,7 @@ impl Learn<'_> {
             checkpoint: Some(&checkpoint),
             resume: self.job.resume,
             keep_start: self.keep_start,
+            first,
             until_s: self.until_s,
             stop: self.stop,
             clock,
@@ -354,7 +361,39 @@ impl Learn<'_> {
         let (data, settings) = (self.data, self.settings);
         let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);
         progress.end();
-        Ok(outcome?)
+        let outcome = outcome?;
+        if let Some((before, last)) = fit::still_falls(&outcome) {
+            let (more, rate) = (2 * epochs, 3.0 * settings.learning_rate);
+            printer.note(format!(
+                "the training loss still falls ({before:.4} → {last:.4} in the last epoch): try --epochs {more}, or --lr {rate}"
+            ));
+        }
+        Ok(outcome)
+    }
+
+    /// A fresh head in closed form with all else as it is: what steps begin with, unless they are to begin from zero, from
+    /// another delta, from a plan or from a checkpoint.
+    fn first(
+        &self,
+        features: &mut Features,
+        clock: &dyn Fn() -> f64,
+        printer: &Printer,
+    ) -> Result<Option<Vec<Vec<f32>>>> {
+        let Job { recipe, resume, out, .. } = self.job;
+        let goes_on = *resume && checkpoint_path(out).exists();
+        if recipe.solver.is_some() || recipe.from.is_some() || self.until_s.is_some() || self.keep_start || goes_on {
+            return Ok(None);
+        }
+        let (labels, split) = (self.data.labels(), &self.data.split);
+        let tell = &mut |_: usize| {};
+        let mut around = solve::Around { stop: self.stop, clock, tell };
+        let loss = &self.settings.loss;
+        let first = solve::start(self.bundle, features, labels, split, loss, self.options, &mut around)?;
+        if first.is_some() {
+            printer
+                .note("start     the head in closed form; gradient steps go on from there (--solver steps: from zero)");
+        }
+        Ok(first)
     }
 
     /// The values that a solver finds, in the form of a run without epochs.

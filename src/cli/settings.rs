@@ -1,9 +1,10 @@
 //! From a recipe to the settings of the loop: defaults, and what does not go together.
 
+use super::print::Printer;
 use super::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
 use super::sets::Data;
 use crate::adapter::{self, HeadChoice};
-use crate::cut::Selection;
+use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Split, Target};
 use crate::delta::Task;
 use crate::graph::{DType, TensorType, ValueId};
@@ -11,6 +12,7 @@ use crate::train::artifact::Adapter;
 use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
+use crate::train::plan;
 use crate::train::prepare::{Base, Bundle};
 use crate::train::solve::{self, Solver, choose};
 use anyhow::{Context, Result, bail};
@@ -81,7 +83,7 @@ pub fn solver(recipe: &Recipe, loss: &Loss, known: usize) -> Result<Option<solve
         Some(SolverName::Imprint) => Solver::Imprint,
         None | Some(SolverName::Steps) => return Ok(None),
     };
-    let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known, refit: true };
+    let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known, refit: true, below: false };
     settings.check()?;
     Ok(Some(settings))
 }
@@ -98,8 +100,9 @@ pub fn by_default(
     bundle: &Bundle,
     data: &Data,
 ) -> Result<Option<solve::Settings>> {
-    let free =
-        recipe.solver.is_none() && option_of_steps(recipe).is_none() && recipe.change.adapter.is_none() && !begun;
+    let steps = option_of_steps(recipe).is_some() || recipe.change.adapter.is_some();
+    let head_alone = bundle.parameters.iter().all(|parameter| parameter.fresh);
+    let free = recipe.solver.is_none() && !steps && !begun && head_alone;
     let found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
     match (found, recipe.l2) {
         (None, Some(_)) if recipe.solver.is_none() => {
@@ -107,6 +110,36 @@ pub fn by_default(
         }
         (found, l2) => Ok(found.map(|settings| solve::Settings { l2, ..settings })),
     }
+}
+
+/// A tenth of the rate for whole layers of the base below a fresh head, where the recipe names no rate: they have good values
+/// to lose.
+pub fn slow_below_head(settings: Settings, recipe: &Recipe, bundle: &Bundle) -> Settings {
+    let named = recipe.lr.is_some() || recipe.head_rate.is_some();
+    let any = |fresh: bool| bundle.parameters.iter().any(|parameter| parameter.fresh == fresh);
+    if named || recipe.change.adapter.is_some() || !(any(true) && any(false)) {
+        return settings;
+    }
+    plan::below_a_trained_head(settings)
+}
+
+/// Says where `--train last:N` asks for more layers than there are.
+///
+/// # Errors
+/// An output that the base does not have.
+pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, printer: &Printer) -> Result<()> {
+    let layers = cut::layers(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?).len();
+    for selection in selections(recipe)? {
+        if let Selection::Last(count) = selection
+            && count > layers
+        {
+            printer.warn(format!(
+                "--train last:{count}: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
+                 shows what each number of layers costs"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The first option that only gradient steps have a use for: whoever gives one asks for steps.

@@ -182,6 +182,7 @@ impl Federation<'_, '_> {
             checkpoint: None,
             resume: false,
             keep_start: false,
+            first: None,
             until_s: None,
             stop,
             clock: &|| 0.0,

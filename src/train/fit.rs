@@ -9,6 +9,7 @@ use super::optimizer::{global_norm, gradient_scale};
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 pub use super::settings::{ScheduleKind, Settings};
+use super::solve::VALIDATION_MIN;
 use super::step::{LABELS, LOSS, gradient_name};
 use super::step_session::step_session;
 use crate::adapter::fp16;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+
+/// The share by which the training loss falls in the last epoch of a run that should have gone on.
+const FALLS: f64 = 0.05;
 
 /// One finished epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +107,8 @@ pub struct Around<'a> {
     /// Whether the first values count as a result: they are validated, and kept where no epoch is
     /// better beyond chance ([`Metrics::better_beyond_chance`]).
     pub keep_start: bool,
+    /// What the run begins with in place of the bundle's values; kept where no epoch has a lower validation loss.
+    pub first: Option<Vec<Vec<f32>>>,
     /// The clock's time that the run may not pass: it ends with the step and the validation that still fit.
     pub until_s: Option<f64>,
     /// Raised to end the run after the step in progress.
@@ -138,6 +144,14 @@ pub fn fit(
             run.keep(&metrics);
         }
     }
+    if around.first.is_some() && run.state.steps_total == 0 && chooses(split, labels) {
+        if !run.features.ready(&split.validation, around.stop)? {
+            return run.interrupted(around);
+        }
+        if let Some(metrics) = run.validate(around.clock)? {
+            run.keep(&metrics);
+        }
+    }
     let epochs = settings.epochs_begun(split.train.len());
     while run.state.epoch < epochs && !run.out_of_patience() {
         let left = settings.total_steps(split.train.len()) - u64::from(run.state.epoch) * u64::from(steps);
@@ -164,6 +178,20 @@ pub fn fit(
     }
     let end = if run.state.epoch < epochs { End::Early } else { End::Finished };
     Ok(run.outcome(end))
+}
+
+/// Whether there are enough validation samples to choose an epoch by. A text counts as many as its tokens.
+fn chooses(split: &Split, labels: &Labels) -> bool {
+    split.validation.len() >= VALIDATION_MIN || matches!(labels, Labels::NextTokens(_))
+}
+
+/// The training losses of the last two epochs where the last is the best so far and its loss still falls: more of them would
+/// lower it further.
+pub fn still_falls(outcome: &Outcome) -> Option<(f64, f64)> {
+    let [.., before, last] = &outcome.history[..] else { return None };
+    let goes_on = outcome.end == End::Finished && outcome.best_epoch as usize == outcome.history.len();
+    let falls = last.train_loss < (1.0 - FALLS) * before.train_loss;
+    (goes_on && falls).then_some((before.train_loss, last.train_loss))
 }
 
 fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
@@ -269,7 +297,11 @@ impl<'a> Run<'a> {
             Some(path) if around.resume => checkpoint::read(path, &fingerprint)?,
             _ => None,
         };
-        let state = known.unwrap_or_else(|| checkpoint::fresh(bundle, &settings.optimizer, fingerprint));
+        let mut fresh = checkpoint::fresh(bundle, &settings.optimizer, fingerprint);
+        if let Some(first) = &around.first {
+            fresh.parameters.clone_from(first);
+        }
+        let state = known.unwrap_or(fresh);
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
         let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
         let several = settings.accumulate > 1;
@@ -410,6 +442,9 @@ impl<'a> Run<'a> {
     /// Copies the parameters where their validation loss is the lowest so far and, where the first values are a result
     /// already, they are better than those by more than chance.
     fn keep_if_best(&mut self, metrics: &Metrics) {
+        if !chooses(self.split, self.labels) {
+            return;
+        }
         let lowest = self.state.best.as_ref().is_none_or(|best| metrics.loss < best.loss);
         if lowest && self.state.start.as_ref().is_none_or(|start| metrics.better_beyond_chance(start)) {
             self.keep(metrics);

@@ -11,7 +11,7 @@ use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Req
 use crate::atomic::write_atomically;
 use crate::cut::{self, Cut};
 use crate::engine;
-use crate::graph::{Dim, Graph, TensorType, ValueId};
+use crate::graph::{Dim, Graph, Node, TensorType, ValueId};
 use crate::onnx::{self, Weights, WeightsFile};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -302,6 +302,21 @@ impl Bundle {
     pub fn forward(&self, loss: &Loss) -> Result<PathBuf, Error> {
         let graph = step::with_loss(&self.tail_graph, loss, self.width)?;
         write_graph(&self.folder, "loss", &graph, &self.weights)
+    }
+
+    /// Writes what of the tail makes one of its values; gives the file and the names of what it takes.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn up_to(&self, value: ValueId) -> Result<(PathBuf, Vec<String>), Error> {
+        let whole = self.tail_graph.extract("below", &self.tail_graph.inputs, &[value]);
+        let read: Vec<&str> = whole.nodes.iter().flat_map(Node::reads).map(|id| whole.value_name(id)).collect();
+        let takes = |id: &ValueId| read.contains(&self.tail_graph.value_name(*id));
+        let inputs: Vec<ValueId> = self.tail_graph.inputs.iter().copied().filter(takes).collect();
+        let mut graph = self.tail_graph.extract("below", &inputs, &[value]);
+        graph.constants_first();
+        let names = inputs.iter().map(|id| self.tail_graph.value_name(*id).to_string()).collect();
+        Ok((write_graph(&self.folder, "below", &graph, &self.weights)?, names))
     }
 
     /// The number of learned values.

@@ -332,6 +332,7 @@ impl Situation<'_> {
             checkpoint: None,
             resume: false,
             keep_start: false,
+            first: None,
             until_s: self.budgets.time_s,
             stop: self.stop,
             clock: &*self.clock,

@@ -17,10 +17,7 @@ const VECTORS: u64 = 28;
 /// The solver that fits a bundle's fresh linear head best; `None` where what learns has no closed form, or one that would take
 /// more time or memory than gradient steps.
 pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> Option<Settings> {
-    let linear = Linear::find(bundle).ok()?;
-    if !bundle.parameters.iter().all(|parameter| parameter.fresh) {
-        return None;
-    }
+    let linear = Linear::fresh_head(bundle).ok()?;
     let samples = (split.train.len() + split.validation.len()) as u64;
     let (inputs, outputs) = (linear.inputs as u64, linear.outputs as u64);
     let layer_bytes = 8 * outputs * (inputs + 1);
@@ -34,7 +31,7 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
         Loss::CrossEntropy { .. } | Loss::BinaryCrossEntropy | Loss::Huber { .. } if small => Solver::Lbfgs,
         _ => return None,
     };
-    Some(Settings { solver, l2: None, loss: loss.clone(), known: 0, refit: true })
+    Some(Settings { solver, l2: None, loss: loss.clone(), known: 0, refit: true, below: false })
 }
 
 /// Whether no class has two samples to tell a good penalty from a bad one by.

@@ -23,6 +23,8 @@ pub struct Linear {
     pub outputs: usize,
     /// What it reads of a sample.
     pub inputs: usize,
+    /// The value that it reads.
+    pub reads: ValueId,
 }
 
 impl Linear {
@@ -31,17 +33,30 @@ impl Linear {
     /// # Errors
     /// [`Error::Setting`] for `--solver` with what the tail has besides one linear layer.
     pub fn find(bundle: &Bundle) -> Result<Self, Error> {
-        let graph = bundle.tail_graph();
-        let names: Vec<&str> = bundle.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-        let mut found = walk(graph, &names)?;
-        let feature = bundle.features.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
-        let learned = 1 + usize::from(found.bias.is_some());
-        if names.len() != learned || feature.len() != 1 {
+        let names: Vec<Option<&str>> =
+            bundle.parameters.iter().map(|parameter| Some(parameter.name.as_str())).collect();
+        Self::among(bundle, &names)
+    }
+
+    /// Finds the fresh head in a bundle's tail, whatever else learns below it.
+    ///
+    /// # Errors
+    /// As [`Linear::find`].
+    pub fn fresh_head(bundle: &Bundle) -> Result<Self, Error> {
+        let fresh: Vec<Option<&str>> =
+            bundle.parameters.iter().map(|parameter| parameter.fresh.then_some(parameter.name.as_str())).collect();
+        Self::among(bundle, &fresh)
+    }
+
+    /// The layer that is made of all the parameters that have a name here.
+    fn among(bundle: &Bundle, names: &[Option<&str>]) -> Result<Self, Error> {
+        let mut found = walk(bundle.tail_graph(), names)?;
+        let learned: Vec<&str> = names.iter().copied().flatten().collect();
+        if learned.len() != 1 + usize::from(found.bias.is_some()) {
             return Err(refuse(format!(
-                "{} tensors learn ({}) over {} features, but only one linear layer has a closed form",
-                names.len(),
-                names.join(", "),
-                feature.len()
+                "{} tensors learn ({}), but only one linear layer has a closed form",
+                learned.len(),
+                learned.join(", ")
             )));
         }
         let weight = &bundle.parameters[found.weight];
@@ -62,6 +77,21 @@ impl Linear {
             return Err(refuse(format!("the bias `{}` has {} values", bias.name, bias.initial.len())));
         }
         Ok(found)
+    }
+
+    /// Whether the layer reads what crosses the cut, only in another shape. What it reads otherwise is made in the tail.
+    pub fn reads_the_feature(&self, bundle: &Bundle) -> bool {
+        let graph = bundle.tail_graph();
+        let producers = graph.producers();
+        let mut id = self.reads;
+        while let Some(node) = producers.get(&id).map(|index| &graph.nodes[*index]) {
+            let turns = matches!(node.op.as_str(), "Identity" | "Flatten" | "Squeeze" | "Reshape" | "Dropout");
+            match node.inputs.first().copied().flatten().filter(|_| turns) {
+                Some(below) => id = below,
+                None => return false,
+            }
+        }
+        bundle.features.len() == 1 && graph.value_name(id) == bundle.features[0].0
     }
 
     /// Whether the layer has a bias.
@@ -114,6 +144,15 @@ impl Linear {
         self.in_order(weights.iter().copied().collect(), bias)
     }
 
+    /// A bundle's values with those of this layer in their places, the others as they are.
+    pub fn among_all(&self, bundle: &Bundle, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let mut all: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+        let mut places: Vec<usize> = [Some(self.weight), self.bias].into_iter().flatten().collect();
+        places.sort_unstable();
+        places.into_iter().zip(values).for_each(|(place, values)| all[place].clone_from(values));
+        all
+    }
+
     /// α and β, by which stored weights and biases are multiplied.
     pub fn factors(&self) -> (f64, f64) {
         (self.alpha, self.beta)
@@ -136,7 +175,7 @@ pub fn refuse(problem: String) -> Error {
 }
 
 /// Follows the output back to the layer.
-fn walk(graph: &Graph, names: &[&str]) -> Result<Linear, Error> {
+fn walk(graph: &Graph, names: &[Option<&str>]) -> Result<Linear, Error> {
     let producers = graph.producers();
     let learned = |id: Option<ValueId>| learned(graph, names, id);
     let (mut value, mut bias) = (graph.outputs[0], None);
@@ -149,7 +188,8 @@ fn walk(graph: &Graph, names: &[&str]) -> Result<Linear, Error> {
             let (weight, turned) = from?;
             let axis = if turned { 1 - axis } else { axis };
             let (alpha, beta) = (1.0, 1.0);
-            Some(Linear { weight, axis, bias, alpha, beta, convolution: false, outputs: 0, inputs: 0 })
+            let reads = input(0)?;
+            Some(Linear { weight, axis, bias, alpha, beta, convolution: false, outputs: 0, inputs: 0, reads })
         };
         let found = match node.op.as_str() {
             "Gemm" if node.int("transA", 0) == 0 => {
@@ -205,12 +245,12 @@ fn walk(graph: &Graph, names: &[&str]) -> Result<Linear, Error> {
 }
 
 /// The parameter behind a value, through nodes that only turn or convert it, and whether it is transposed.
-fn learned(graph: &Graph, names: &[&str], id: Option<ValueId>) -> Option<(usize, bool)> {
+fn learned(graph: &Graph, names: &[Option<&str>], id: Option<ValueId>) -> Option<(usize, bool)> {
     let mut id = id?;
     let producers = graph.producers();
     let mut turned = false;
     loop {
-        if let Some(place) = names.iter().position(|name| *name == graph.value_name(id)) {
+        if let Some(place) = names.iter().position(|name| *name == Some(graph.value_name(id))) {
             return Some((place, turned));
         }
         let node = &graph.nodes[*producers.get(&id)?];

@@ -24,6 +24,7 @@ use super::prepare::Bundle;
 use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Session};
+use crate::graph::Tensor;
 use folds::Folds;
 use layer::refuse;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
@@ -73,6 +74,8 @@ pub struct Settings {
     pub known: usize,
     /// Whether the validation samples are learned from, too, once they have chosen the penalty and measured the result.
     pub refit: bool,
+    /// Whether more learns than the head, which is fitted on what the layers below it give as they are.
+    pub below: bool,
 }
 
 /// The world around a solution.
@@ -157,9 +160,10 @@ pub fn solve(
 ) -> Result<Option<Solved>, Error> {
     settings.check()?;
     super::fit::check_labels(&settings.loss, labels, split, bundle)?;
-    let linear = Linear::find(bundle)?;
+    let linear = if settings.below { Linear::fresh_head(bundle)? } else { Linear::find(bundle)? };
     let targets = Targets::new(labels, linear.outputs);
-    let rows = Rows { features, linear: &linear, stop: around.stop };
+    let below = if linear.reads_the_feature(bundle) { None } else { Some(Below::new(bundle, &linear, options)?) };
+    let rows = Rows { features, linear: &linear, below, stop: around.stop };
     // The body's pass comes first, so that what follows is the solver's own time.
     for (index, chunk) in split.train.chunks(CHUNK).enumerate() {
         if !rows.features.ready(chunk, around.stop)? {
@@ -176,7 +180,7 @@ pub fn solve(
     let parameters = work.placed(&found.layer, found.added);
     let validated = found.validated.map(|layer| linear.place(&layer));
     refuse_too_large(&parameters)?;
-    work.compare(bundle, &parameters, options)?;
+    work.compare(bundle, &linear.among_all(bundle, &parameters), options)?;
     let (folds, left_out) = found.left_out.unzip();
     Ok(Some(Solved {
         solver: settings.solver,
@@ -191,10 +195,40 @@ pub fn solve(
     }))
 }
 
+/// The values that gradient steps begin with: a fresh head in closed form, all else as it is. `None` where the head has no
+/// closed form, or the stop flag was raised.
+///
+/// # Errors
+/// As [`solve`].
+pub fn start(
+    bundle: &Bundle,
+    features: &mut Features,
+    labels: &Labels,
+    split: &Split,
+    loss: &Loss,
+    options: &engine::Options,
+    around: &mut Around<'_>,
+) -> Result<Option<Vec<Vec<f32>>>, Error> {
+    let Some(settings) = choose::solver(bundle, labels, split, loss) else { return Ok(None) };
+    let settings = Settings { refit: false, below: true, ..settings };
+    match solve(bundle, features, labels, split, &settings, options, around) {
+        Ok(solved) => {
+            let linear = Linear::fresh_head(bundle)?;
+            Ok(solved.map(|solved| linear.among_all(bundle, &solved.parameters)))
+        }
+        Err(Error::NoClosedForm { problem, .. }) => {
+            tracing::info!(problem, "the head starts from zero");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Features as the layer reads them.
 struct Rows<'a> {
     features: &'a mut Features,
     linear: &'a Linear,
+    below: Option<Below>,
     stop: &'a AtomicBool,
 }
 
@@ -204,8 +238,21 @@ impl Rows<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let batch = self.features.batch(samples)?;
-        self.linear.rows(&batch[0].1).map(Some)
+        let rows = match &mut self.below {
+            None => self.linear.rows(&self.features.batch(samples)?[0].1)?,
+            Some(below) => {
+                let mut parts = Vec::new();
+                for part in samples.chunks(evaluate::BATCH) {
+                    parts.push(self.linear.rows(&below.run(self.features, part)?)?);
+                }
+                let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+                concatenate(Axis(0), &views).expect("rows of the same length")
+            }
+        };
+        match rows.rows().into_iter().position(|row| !row.iter().all(|value| value.is_finite())) {
+            Some(place) => Err(not_finite(samples[place])),
+            None => Ok(Some(rows)),
+        }
     }
 
     /// [`Rows::of`] for any number of samples: all of them in memory.
@@ -217,6 +264,39 @@ impl Rows<'_> {
         }
         Ok(Some(all))
     }
+}
+
+/// What of the tail lies between the features and the layer, with its parameters as they are.
+struct Below {
+    session: Session,
+    parameters: Vec<(String, Tensor)>,
+    inputs: Vec<String>,
+}
+
+impl Below {
+    fn new(bundle: &Bundle, linear: &Linear, options: &engine::Options) -> Result<Self, Error> {
+        let (path, inputs) = bundle.up_to(linear.reads)?;
+        let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+        let mut parameters = evaluate::fed(&bundle.parameters, &initial);
+        parameters.retain(|(name, _)| inputs.contains(name));
+        Ok(Self { session: Session::from_file(&path, options)?, parameters, inputs })
+    }
+
+    fn run(&mut self, features: &mut Features, samples: &[usize]) -> Result<Tensor, Error> {
+        let batch = features.batch(samples)?;
+        let mut fed: Vec<(&str, &Tensor)> = batch.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        fed.retain(|(name, _)| self.inputs.iter().any(|input| input == name));
+        fed.extend(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        Ok(self.session.run(&fed)?.remove(0))
+    }
+}
+
+fn not_finite(sample: usize) -> Error {
+    let problem = format!(
+        "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
+         preprocessing (--scale, --mean, --std)"
+    );
+    Error::Setting { setting: "--data", problem }
 }
 
 /// A solution.
@@ -478,8 +558,7 @@ impl Work<'_> {
         let shipped = evaluate::shipped(&bundle.parameters, parameters);
         let mut tail = Session::from_file(&bundle.tail, options)?;
         let outputs = evaluate::outputs(&mut tail, self.rows.features, &samples, &shipped)?;
-        let batch = self.rows.features.batch(&samples)?;
-        let rows = self.rows.linear.rows(&batch[0].1)?;
+        let Some(rows) = self.rows.of(&samples)? else { return Ok(()) };
         let values: Vec<Vec<f32>> = shipped.iter().map(|(_, tensor)| tensor.to_f32().unwrap_or_default()).collect();
         let (weights, bias) = self.rows.linear.stored(&values);
         let (alpha, beta) = self.rows.linear.factors();
