@@ -5,6 +5,7 @@ mod agent;
 mod before;
 mod classes;
 mod contract;
+mod defaults;
 mod deltas;
 mod encodings;
 mod failures;

@@ -63,6 +63,7 @@ fn train_until(until_s: Option<f64>, keep_start: bool) -> (Outcome, f64) {
         checkpoint: None,
         resume: false,
         keep_start,
+        first: None,
         until_s,
         stop: &AtomicBool::new(false),
         clock: &|| seconds.replace(seconds.get() + 1.0),

@@ -1,0 +1,93 @@
+//! What `train` does for those who choose nothing: closed forms, few samples, more layers than there are.
+
+use super::{Place, models};
+
+/// Rows whose class is told by one feature.
+fn table() -> Place {
+    Place::with_table(2, "label", |row| if row[0] > 0.0 { "a".into() } else { "b".into() })
+}
+
+#[test]
+fn a_fresh_head_is_solved_unless_steps_are_asked_for() {
+    let place = table();
+    let train =
+        |more: &str| place.run(&format!("train base.onnx --data table.csv --out a.edelta {more} --json")).json();
+    let loss = |report: &serde_json::Value| report["validation"]["after"]["loss"].as_f64().unwrap();
+    let default = train("");
+    assert_eq!((&default["solved"]["solver"], &default["steps"]), (&"lbfgs".into(), &0.into()));
+    // All samples are learned from once the penalty is chosen.
+    let all = default["train_samples"].as_u64().unwrap() + default["validation_samples"].as_u64().unwrap();
+    assert_eq!(default["solved"]["samples"].as_u64(), Some(all));
+    let zero = train("--solver steps --epochs 2");
+    assert!(zero["steps"].as_u64().unwrap() > 0 && zero["solved"].is_null());
+    assert!(loss(&default) < loss(&zero), "{} steps {}", loss(&default), loss(&zero));
+    // Steps begin with the closed form, and are kept only where they lower the validation loss.
+    let from_there = train("--epochs 2");
+    assert!(from_there["steps"].as_u64().unwrap() > 0);
+    assert!(loss(&from_there) < loss(&zero), "{} from zero {}", loss(&from_there), loss(&zero));
+}
+
+#[test]
+fn numbers_are_solved_by_ridge_and_sets_by_lbfgs() {
+    let place = Place::with_table(2, "u", |row| format!("{}", row[0] - row[1]));
+    let report = place.run("train base.onnx --data table.csv --label u --loss mse --out a.edelta --json").json();
+    assert_eq!(report["solved"]["solver"], "ridge");
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "left;up".into() } else { "up;on".into() });
+    let report = place.run("train base.onnx --data table.csv --loss bce --out a.edelta --json").json();
+    assert_eq!(report["solved"]["solver"], "lbfgs");
+}
+
+#[test]
+fn layers_and_adapters_start_from_the_closed_form() {
+    let place = Place::with_model("mobilenet_folded");
+    place.photographs("train", &["cat", "dog", "ship"], 24);
+    for what in ["--train last:2", "--adapter lora --rank 2"] {
+        let train = format!("train base.onnx --data train {what} --epochs 1 --out a.edelta");
+        let ran = place.run(&train).done();
+        assert!(ran.err.contains("the head in closed form"), "{what}: {ran:?}");
+        let first = place.read("a.edelta");
+        place.run(&train).done();
+        assert!(place.read("a.edelta") == first, "{what}: other bytes");
+        let zero = place.run(&format!("{train} --solver steps")).done();
+        assert!(!zero.err.contains("closed form"), "{what}: {zero:?}");
+    }
+}
+
+#[test]
+fn of_few_samples_all_learn_and_each_is_left_out_in_turn() {
+    let place = Place::with_model("mobilenet_folded");
+    place.photographs("train", &["cat", "dog", "ship"], 3);
+    let ran = place.run("train base.onnx --data train --out a.edelta --report r.json").done();
+    assert!(ran.err.contains("too few to validate by"), "{ran:?}");
+    assert!(ran.out.contains("9 samples, each left out in turn"), "{ran:?}");
+    let report: serde_json::Value = serde_json::from_slice(&place.read("r.json")).unwrap();
+    assert_eq!((&report["train_samples"], &report["validation_samples"]), (&9.into(), &0.into()));
+    // One a class: nothing can be left out, so each class is its sample's direction.
+    let one = place.run("train base.onnx --data train --per-class 1 --val-fraction 0 --out a.edelta --json").json();
+    assert_eq!(one["solved"]["solver"], "imprint");
+    // By steps no epoch is chosen by a sample or two: the last one stays.
+    let steps = place.run("train base.onnx --data train --train last:2 --epochs 3 --out a.edelta --json").json();
+    assert_eq!(steps["best_epoch"], 3);
+}
+
+#[test]
+fn more_layers_than_there_are_and_the_memory_are_told() {
+    let place = table();
+    let ran = place.run("train base.onnx --data table.csv --train last:99 --epochs 1 --out a.edelta").done();
+    assert!(
+        ran.err.contains("--train last:99: the model has ") && ran.err.contains("the whole model learns"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("are needed, "), "{ran:?}");
+    let few = place.run("train base.onnx --data table.csv --train head --out a.edelta").done();
+    assert!(!few.err.contains("layers with weights"), "{few:?}");
+}
+
+#[test]
+fn features_that_are_no_numbers_are_named() {
+    let place = Place::new();
+    place.write("base.onnx", models::without_bias());
+    place.write("table.csv", "a,b,c,d,label\n1,0,0,0,x\nnan,0,0,0,y\n0,1,0,0,x\n0,0,1,0,y\n");
+    let ran = place.run("train base.onnx --data table.csv --val-fraction 0 --out a.edelta");
+    assert!(ran.code != Some(0) && !place.path("a.edelta").exists(), "{ran:?}");
+}
