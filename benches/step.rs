@@ -16,7 +16,7 @@ use edgetune::graph::{Builder, DType, Dim, Graph, Node, Tensor, TensorType, Valu
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::{Optimizer, State};
 use edgetune::train::plan::liveness::bind;
-use edgetune::train::plan::usefulness::step_seconds;
+use edgetune::train::plan::usefulness::{Batch, step_seconds};
 use edgetune::train::prepare::{Base, divide, write};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -152,9 +152,32 @@ fn measured(case: &Case, args: &Args) -> Result<(f64, f64)> {
     let options = Options { threads: args.threads, ..Options::default() };
     let began = Instant::now();
     let clock = || began.elapsed().as_secs_f64();
-    let turn = |_| step_seconds(&bundle, &case.loss, case.batch, &sizes, &options, &clock);
+    let features = bundle.features.iter().map(|(name, ty)| (name.clone(), made_up(ty, case.batch, &sizes))).collect();
+    let output =
+        bundle.tail_graph().ty(bundle.tail_graph().outputs[0]).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    let rows = output[..output.len().saturating_sub(1)].to_vec();
+    let labels = made_up(&case.loss.labels_type(rows, bundle.width), case.batch, &sizes);
+    let batch = Batch { features, labels };
+    let turn = |_| step_seconds(&bundle, &case.loss, &batch, &options, &clock);
     let turns = (0..args.turns.max(1)).map(turn).collect::<Result<Vec<f64>, _>>()?;
     Ok((flop, turns.into_iter().fold(f64::INFINITY, f64::min)))
+}
+
+/// A tensor of that type: a ramp for floats, zeros for all others (a class, a token, a mask).
+fn made_up(ty: &TensorType, batch: u64, dims: &BTreeMap<String, u64>) -> Tensor {
+    let size = |(axis, dim): (usize, &Dim)| match dim {
+        _ if axis == 0 => batch,
+        Dim::Fixed(size) => *size,
+        Dim::Named(name) => dims.get(name).copied().unwrap_or(1),
+        Dim::Unknown => 1,
+    };
+    let shape: Vec<u64> = ty.shape.iter().flatten().enumerate().map(size).collect();
+    let count: u64 = shape.iter().product();
+    if ty.dtype == DType::Float {
+        return Tensor::from_vec(&shape, (0..count).map(|index| (index % 17) as f32 * 0.1 - 0.8).collect::<Vec<f32>>());
+    }
+    let bytes = (count as usize * ty.dtype.bits()).div_ceil(8);
+    Tensor { dtype: ty.dtype, shape, data: vec![0u8; bytes].into() }
 }
 
 fn cases(models: Option<&Path>) -> Vec<Case> {

@@ -24,6 +24,7 @@ mod inspection;
 mod measure;
 mod membership;
 mod outputs;
+mod pixels;
 mod predictions;
 mod print;
 mod recipe;

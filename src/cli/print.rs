@@ -58,6 +58,12 @@ impl Printer {
         eprintln!("warning: {}", line.as_ref());
     }
 
+    /// Warnings that may be given several times, each once.
+    pub fn warn_once(&self, warnings: &[String]) {
+        let first = |(place, warning): &(usize, &String)| !warnings[..*place].contains(warning);
+        warnings.iter().enumerate().filter(first).for_each(|(_, warning)| self.warn(warning));
+    }
+
     /// Why the command failed: the error and those causes that it does not name itself.
     pub fn failed(&self, error: &anyhow::Error) {
         let mut line = String::new();

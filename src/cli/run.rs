@@ -282,7 +282,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
             None => interrupted = true,
         }
     }
-    tell_once(&warnings, printer);
+    printer.warn_once(&warnings);
     let mut delta_bytes = 0;
     if let (Some(encoded), false) = (&encoded, interrupted) {
         let provenance = recipe.delta.provenance(job.created_unix_s, recipe_hash.into());
@@ -594,10 +594,4 @@ fn tell(progress: &super::print::Progress, epochs: u32, event: Event<'_>) {
             progress.line(&line);
         }
     }
-}
-
-/// The cache's warnings, each once.
-pub fn tell_once(warnings: &[String], printer: &Printer) {
-    let first = |(place, warning): &(usize, &String)| !warnings[..*place].contains(warning);
-    warnings.iter().enumerate().filter(first).for_each(|(_, warning)| printer.warn(warning));
 }

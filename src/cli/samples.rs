@@ -1,10 +1,12 @@
 //! From flags to samples: preprocessing, and opening data with what was left out told.
 
 use super::print::Printer;
-use crate::data::{self, Dataset, Labels, Preprocessing};
+use super::run::inputs_of;
+use crate::data::{self, Dataset, Labels, Preprocessing, Stated, StatedImage};
 use crate::graph::{DType, Dim, TensorType};
 use crate::train::artifact::Adapter;
 use crate::train::fit;
+use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Samples {
+    /// What is done to pixels, by name: unit, imagenet, torchvision, inception, clip, efficientnet-lite or raw
+    /// [default: what stands in or beside the model, or unit]
+    #[arg(long, help_heading = "Images", value_name = "NAME")]
+    pub preprocessing: Option<String>,
     /// Image size, S or WxH [default: what the model declares]
     #[arg(long, help_heading = "Images", value_name = "S|WxH")]
     pub size: Option<String>,
@@ -77,6 +83,10 @@ pub struct Reading {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Preprocessing")]
 pub struct Pixels {
+    /// What is done to pixels, by name: unit, imagenet, torchvision, inception, clip, efficientnet-lite or raw
+    /// [default: what stands in or beside the model, or unit]
+    #[arg(long, value_name = "NAME")]
+    pub preprocessing: Option<String>,
     /// Image size, S or WxH [default: what the model declares]
     #[arg(long, value_name = "S|WxH")]
     pub size: Option<String>,
@@ -102,8 +112,8 @@ pub struct Pixels {
 
 impl From<&Pixels> for Samples {
     fn from(pixels: &Pixels) -> Self {
-        let Pixels { size, resize, scale, mean, std, layout, max_length } = pixels.clone();
-        Self { size, resize, scale, mean, std, layout, max_length, ..Self::default() }
+        let Pixels { preprocessing, size, resize, scale, mean, std, layout, max_length } = pixels.clone();
+        Self { preprocessing, size, resize, scale, mean, std, layout, max_length, ..Self::default() }
     }
 }
 
@@ -111,6 +121,7 @@ impl Samples {
     /// What these settings leave open is taken from `other` (a recipe's).
     pub fn or(self, other: Self) -> Self {
         Self {
+            preprocessing: self.preprocessing.or(other.preprocessing),
             size: self.size.or(other.size),
             resize: self.resize.or(other.resize),
             scale: self.scale.or(other.scale),
@@ -142,7 +153,8 @@ impl Samples {
     ///
     /// # Errors
     /// A setting that the model or the data have no use for, or that is out of its range.
-    pub fn preprocessing(&self, inputs: &[(String, TensorType)], path: &Path) -> Result<Preprocessing> {
+    pub fn preprocessing(&self, base: &Base, path: &Path, printer: &Printer) -> Result<Preprocessing> {
+        let inputs = &inputs_of(base)[..];
         let image_flag = self.image_flag();
         if data::holds_arrays(path) {
             if let Some(flag) = image_flag {
@@ -160,7 +172,7 @@ impl Samples {
         }
         match (inputs, image_flag) {
             ([(name, ty)], _) if ty.rank() == Some(4) && ty.dtype == DType::Float => {
-                Ok(Preprocessing::Image(self.image(name, ty)?))
+                Ok(Preprocessing::Image(self.image((name, ty), base, printer)?))
             }
             (_, Some(flag)) => {
                 bail!("{flag}: the model takes no image (its inputs are {}); remove the option", known());
@@ -172,6 +184,7 @@ impl Samples {
     /// The first setting given that only images need.
     fn image_flag(&self) -> Option<&'static str> {
         let given = [
+            ("--preprocessing", self.preprocessing.is_some()),
             ("--size", self.size.is_some()),
             ("--resize", self.resize.is_some()),
             ("--scale", self.scale.is_some()),
@@ -182,7 +195,12 @@ impl Samples {
         given.into_iter().find_map(|(flag, given)| given.then_some(flag))
     }
 
-    fn image(&self, name: &str, ty: &TensorType) -> Result<data::ImagePreprocessing> {
+    fn image(
+        &self,
+        (name, ty): (&str, &TensorType),
+        base: &Base,
+        printer: &Printer,
+    ) -> Result<data::ImagePreprocessing> {
         let shape = ty.shape.as_deref().unwrap_or_default();
         let size_of = |axis: usize| shape.get(axis).and_then(Dim::fixed);
         let channels_first = match &self.layout {
@@ -190,17 +208,56 @@ impl Samples {
             None => matches!(size_of(1), Some(1 | 3)) || !matches!(size_of(3), Some(1 | 3)),
         };
         let [channels, rows, columns] = if channels_first { [1, 2, 3] } else { [3, 1, 2] };
-        let (width, height) = match (&self.size, size_of(columns), size_of(rows)) {
-            (Some(size), _, _) => data::parse_size(size)?,
-            (None, Some(width), Some(height)) => (width as u32, height as u32),
+        let stated = stated(base, printer);
+        let stated_size = stated.as_ref().and_then(|stated| stated.value.size);
+        let (width, height) = match (&self.size, size_of(columns), size_of(rows), stated_size) {
+            (Some(size), ..) => data::parse_size(size)?,
+            (None, Some(width), Some(height), _) => (width as u32, height as u32),
+            (None, _, _, Some(size)) => size,
             _ => bail!("input `{name}` ({ty}) leaves the image size open; give it with --size, such as --size 224"),
         };
         let mut image = data::ImagePreprocessing::new(width, height);
         image.layout = if channels_first { data::Layout::Nchw } else { data::Layout::Nhwc };
         image.channels = if size_of(channels) == Some(1) { data::Channels::Grey } else { data::Channels::Rgb };
-        if let Some(resize) = self.resize {
-            image.resize = resize;
+        let source = self.pixels(&mut image, stated)?;
+        image.validate()?;
+        printer.note(format!("pixels    {} ({source})", image.described()));
+        Ok(image)
+    }
+
+    /// Whether pixels are scaled as nobody else has said that it is right for this model: by default, or by single options.
+    pub fn guesses_pixels(&self, base: &Base) -> bool {
+        let given = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
+        let stated = data::stated_image(&base.path, &base.metadata).ok().flatten();
+        self.preprocessing.is_none() && (given || stated.is_none_or(|stated| stated.value.pixels.is_none()))
+    }
+
+    /// What is done to pixels, and by whose word: the options', a preset's, what is stated beside the model, or 0 to 1.
+    fn pixels(&self, image: &mut data::ImagePreprocessing, stated: Option<Stated<StatedImage>>) -> Result<String> {
+        let given = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
+        let mut source = "assumed; --preprocessing NAME says it otherwise".to_string();
+        match (&self.preprocessing, stated) {
+            (Some(name), _) => {
+                data::Preset::named(name)?.put_into(image);
+                source = format!("--preprocessing {name}");
+            }
+            (None, Some(Stated { value, source: file })) => {
+                // A file's shortest side goes with its own size.
+                if value.size == Some((image.width, image.height)) {
+                    image.resize = value.resize.unwrap_or(image.resize).max(image.width.min(image.height));
+                }
+                // A mean is one of pixels that are scaled in a certain way: all are the file's, or none.
+                if let Some(pixels) = value.pixels.filter(|_| !given) {
+                    (image.scale, image.mean, image.std) = pixels;
+                    source = [vec![format!("from {file}")], value.otherwise].concat().join(", which ");
+                }
+            }
+            (None, None) => {}
         }
+        if given {
+            source = "from the options".into();
+        }
+        image.resize = self.resize.unwrap_or(image.resize);
         if let Some(scale) = &self.scale {
             image.scale = data::parse_scale(scale)?;
         }
@@ -210,9 +267,16 @@ impl Samples {
         if let Some(std) = &self.std {
             image.std = data::parse_channel_values("std", std)?;
         }
-        image.validate()?;
-        Ok(image)
+        Ok(source)
     }
+}
+
+/// What the model's exporter states of images; a file that cannot be used is told.
+fn stated(base: &Base, printer: &Printer) -> Option<Stated<StatedImage>> {
+    data::stated_image(&base.path, &base.metadata).unwrap_or_else(|error| {
+        printer.warn(format!("how images are prepared: {error}"));
+        None
+    })
 }
 
 /// What a delta says of samples, for data that may be of another kind than those it was trained on.
@@ -220,6 +284,9 @@ pub fn of_adapter(preprocessing: Preprocessing, path: &Path, printer: &Printer) 
     if data::holds_arrays(path) && preprocessing != Preprocessing::Plain {
         printer.warn(format!("{}: arrays are fed as they are, without the delta's preprocessing", path.display()));
         return Preprocessing::Plain;
+    }
+    if let Preprocessing::Image(image) = &preprocessing {
+        printer.note(format!("pixels    {} (from the adapter)", image.described()));
     }
     preprocessing
 }

@@ -1,6 +1,7 @@
 //! The data of a run: opened, checked and split before the first step.
 
 use super::classes::{self, Outputs};
+use super::pixels;
 use super::print::Printer;
 use super::recipe::Recipe;
 use super::run::inputs_of;
@@ -41,7 +42,7 @@ impl Data {
         let inputs = inputs_of(base);
         let preprocessing = match known {
             Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
-            None => recipe.samples.preprocessing(&inputs, path)?,
+            None => recipe.samples.preprocessing(base, path, printer)?,
         };
         let target = settings::target(recipe.loss);
         let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
@@ -89,6 +90,9 @@ impl Data {
     /// # Errors
     /// `--head keep` where the outputs are other classes.
     pub fn settle_head(&self, recipe: &mut Recipe, loss: &Loss, trial: &Trial<'_>, printer: &Printer) -> Result<()> {
+        if recipe.from.is_none() && recipe.samples.guesses_pixels(trial.base) {
+            pixels::warn_of_surer(&self.train, &self.split.train, &self.preprocessing, trial, printer);
+        }
         let wire = postcard::to_stdvec(&self.preprocessing)?;
         self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, printer)
     }

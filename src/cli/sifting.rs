@@ -5,6 +5,7 @@
 use super::Done;
 use super::answering::Takes;
 use super::args::{Compute, Global};
+use super::print::Printer;
 use super::recipe::Recipe;
 use super::run::{bundle, inputs_of};
 use super::samples::named_types;
@@ -75,7 +76,7 @@ pub fn sift(recipe: &Path, samples: &Path, compute: &Compute, global: &Global) -
             files.extend(visible(&class)?);
         }
     }
-    let preprocessing = read.samples.preprocessing(&inputs_of(&base), &samples.join(SIDES[0]))?;
+    let preprocessing = read.samples.preprocessing(&base, &samples.join(SIDES[0]), &Printer::new(true))?;
     let labels = Labels::Classes { names: classes.into_iter().collect(), index: vec![] };
     let plain = Recipe { output: read.output.clone(), head: read.head, ..Recipe::default() };
     let bundle = bundle(&base, &plain, &labels, &global.bundles()?)?;

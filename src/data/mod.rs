@@ -14,6 +14,7 @@ mod language;
 mod names;
 mod npy;
 mod preprocessing;
+mod presets;
 mod records;
 mod same;
 mod split;
@@ -30,6 +31,7 @@ pub use language::{Language, prompts};
 pub use preprocessing::{
     Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
 };
+pub use presets::{PRESETS, Preset, StatedImage, stated_image};
 pub use same::count_of_same;
 pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
@@ -246,6 +248,21 @@ impl Dataset {
     /// The BLAKE3 hash of a sample's content.
     pub fn key(&self, sample: usize) -> [u8; 32] {
         self.keys[sample]
+    }
+
+    /// Some of the samples without labels, with other pixels; `None` where they are no photographs.
+    pub fn with_pixels(&self, samples: &[usize], preprocessing: ImagePreprocessing) -> Option<Self> {
+        let (Samples::Images { input, limits, .. }, Names::Files(files)) = (&self.samples, &self.names) else {
+            return None;
+        };
+        let mut paths = names::Paths::default();
+        samples.iter().for_each(|sample| paths.push(&files.path(*sample)));
+        Some(Self {
+            samples: Samples::Images { input: input.clone(), preprocessing, limits: *limits },
+            labels: Labels::Unlabelled(samples.len()),
+            keys: samples.iter().map(|sample| self.keys[*sample]).collect(),
+            names: Names::Files(paths),
+        })
     }
 
     /// A sample's file, or file and line, for messages and predictions.

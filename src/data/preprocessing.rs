@@ -94,6 +94,29 @@ impl ImagePreprocessing {
         }
     }
 
+    /// All of it in words, for a line that a person reads.
+    pub fn described(&self) -> String {
+        let Self { width, height, resize, .. } = self;
+        let (layout, colours) = match (self.layout, self.channels) {
+            (Layout::Nchw, Channels::Rgb) => ("nchw", "RGB"),
+            (Layout::Nhwc, Channels::Rgb) => ("nhwc", "RGB"),
+            (Layout::Nchw, Channels::Grey) => ("nchw", "grey"),
+            (Layout::Nhwc, Channels::Grey) => ("nhwc", "grey"),
+        };
+        let scale = match self.scale {
+            scale if scale == 1.0 / 255.0 => "1/255".into(),
+            scale => scale.to_string(),
+        };
+        let each = |values: [f32; 3]| match values {
+            [red, green, blue] if red == green && green == blue => red.to_string(),
+            values => values.map(|value| value.to_string()).join(","),
+        };
+        let (mean, std) = (each(self.mean), each(self.std));
+        format!(
+            "{width}×{height} {colours} {layout}, shortest side {resize}, centre cut out, bilinear, scale {scale}, mean {mean}, std {std}"
+        )
+    }
+
     /// The shape of one sample, without the batch axis.
     pub fn shape(&self) -> [u64; 3] {
         let (channels, height, width) = (self.channels.count() as u64, self.height.into(), self.width.into());

@@ -50,7 +50,8 @@ impl Trial<'_> {
         let (selections, head) = (&[Selection::Head], HeadChoice::Auto);
         let request = Request { output: self.output, selections, width, head, ..Request::default() };
         let bundle = prepare::prepare(self.base, &request, self.bundles)?;
-        if bundle.parameters.iter().any(|parameter| parameter.fresh) {
+        let kept = bundle.head_note.starts_with("kept");
+        if !kept || bundle.parameters.iter().any(|parameter| parameter.fresh) {
             return Ok(None);
         }
         let clock = self.clock.clone();
@@ -64,6 +65,27 @@ impl Trial<'_> {
         let fed = evaluate::fed(&bundle.parameters, &values);
         Ok(Some(evaluate::outputs(&mut tail, &mut features, samples, &fed)?))
     }
+}
+
+/// How sure each answer is: the likeliest class's probability.
+pub fn sureness(answers: &[Vec<f32>]) -> Vec<f64> {
+    let likeliest = |answer: &Vec<f32>| evaluate::softmax(answer).into_iter().fold(0.0f32, f32::max);
+    answers.iter().map(|answer| f64::from(likeliest(answer))).collect()
+}
+
+/// The mean of numbers; 0 of none.
+pub fn mean(numbers: &[f64]) -> f64 {
+    numbers.iter().sum::<f64>() / numbers.len().max(1) as f64
+}
+
+/// Whether one way is surer of the same samples than another beyond chance: the mean difference is above two of its standard
+/// errors, and a tenth of the other's mean.
+pub fn surer(one: &[f64], other: &[f64]) -> bool {
+    let differences: Vec<f64> = one.iter().zip(other).map(|(one, other)| one - other).collect();
+    let (count, mean_difference) = (differences.len() as f64, mean(&differences));
+    let squares: f64 = differences.iter().map(|difference| (difference - mean_difference).powi(2)).sum();
+    let error = (squares / (count - 1.0).max(1.0) / count.max(1.0)).sqrt();
+    mean_difference > 2.0 * error && mean_difference > 0.1 * mean(other)
 }
 
 /// So many of the samples, evenly spread.
@@ -102,6 +124,16 @@ mod tests {
         assert_eq!(spread(&all, 3), [10, 13, 16]);
         assert_eq!(spread(&all, 20), all);
         assert_eq!(spread(&[], 3), [0usize; 0]);
+    }
+
+    #[test]
+    fn surer_is_what_differs_beyond_chance() {
+        let own = [0.3, 0.2, 0.4, 0.3];
+        assert!(surer(&[0.5, 0.3, 0.6, 0.4], &own));
+        assert!(!surer(&[0.9, 0.1, 0.4, 0.3], &own), "one sample alone");
+        assert!(!surer(&[0.31, 0.21, 0.41, 0.31], &own), "too little");
+        assert!(!surer(&[], &[]));
+        assert_eq!(sureness(&[vec![0.0, 0.0]]), [0.5]);
     }
 
     #[test]

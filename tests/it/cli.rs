@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod models;
 mod outputs;
+mod pixels;
 mod plan;
 mod solve;
 

@@ -88,7 +88,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         head: None,
         method: Some(saved.method),
         seed: 0,
-        preprocessing: Samples::from(&args.pixels).preprocessing(&inputs, &args.folder)?,
+        preprocessing: Samples::from(&args.pixels).preprocessing(&base, &args.folder, printer)?,
         tensors,
         bytes: 0,
     };

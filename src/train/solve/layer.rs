@@ -1,6 +1,7 @@
 //! Whether all that a bundle learns is one linear layer that reads the features themselves, and where its numbers go.
 
 use super::ridge::Layer;
+use crate::adapter::fp16;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
 use crate::train::error::Error;
 use crate::train::prepare::Bundle;
@@ -268,4 +269,14 @@ fn pointwise(node: &Node) -> bool {
     let all = |name: &str, value: i64| node.ints(name).is_none_or(|values| values.iter().all(|v| *v == value));
     let padded = matches!(node.attributes.get("auto_pad"), Some(Attr::Str(pad)) if pad != "NOTSET" && pad != "VALID");
     all("kernel_shape", 1) && all("strides", 1) && all("pads", 0) && node.int("group", 1) == 1 && !padded
+}
+
+/// What is beyond fp16 would be another value in the delta.
+pub fn refuse_too_large(parameters: &[Vec<f32>]) -> Result<(), Error> {
+    let worst = parameters.iter().flatten().find(|value| value.is_nan() || value.abs() > fp16::LARGEST);
+    worst.map_or(Ok(()), |value| {
+        Err(refuse(format!(
+            "a value of {value} would be learned, which fp16 does not hold (its features are too small)"
+        )))
+    })
 }

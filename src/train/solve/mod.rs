@@ -21,12 +21,11 @@ use super::evaluate::{self, Metrics, Tally};
 use super::features::Features;
 use super::loss::Loss;
 use super::prepare::Bundle;
-use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Session};
 use crate::graph::Tensor;
 use folds::Folds;
-use layer::refuse;
+use layer::{refuse, refuse_too_large};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use ridge::{Layer, Moments, Ridge};
 use serde::Serialize;
@@ -596,14 +595,4 @@ fn no_penalty() -> Error {
     let problem = "no class has two samples, so nothing tells a good penalty from a bad one; give --l2, such as 1, or choose \
                    --solver imprint";
     Error::Setting { setting: "--solver", problem: problem.into() }
-}
-
-/// What is beyond fp16 would be another value in the delta.
-fn refuse_too_large(parameters: &[Vec<f32>]) -> Result<(), Error> {
-    let worst = parameters.iter().flatten().find(|value| value.is_nan() || value.abs() > fp16::LARGEST);
-    worst.map_or(Ok(()), |value| {
-        Err(refuse(format!(
-            "a value of {value} would be learned, which fp16 does not hold (its features are too small)"
-        )))
-    })
 }
