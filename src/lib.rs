@@ -13,6 +13,8 @@ pub mod factor;
 #[cfg(feature = "device")]
 pub mod evidence;
 #[cfg(feature = "device")]
+pub mod nearest;
+#[cfg(feature = "device")]
 pub mod graph;
 #[cfg(feature = "device")]
 pub mod onnx;

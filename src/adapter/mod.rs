@@ -86,7 +86,7 @@ pub enum Error {
     #[error(transparent)]
     Cut(#[from] cut::Error),
     /// `--output` names nothing.
-    #[error("--output `{name}`: the model's outputs are {known}")]
+    #[error("--output `{name}`: the model has no such output; its outputs are {known}")]
     Output {
         /// What was asked for.
         name: String,
@@ -105,7 +105,7 @@ pub enum Error {
     },
     /// `--targets` or `--feedforward` names nothing.
     #[error(
-        "--{option} `{pattern}`: no layer that {method} can be put on has such a name there; `edgetune inspect` lists them"
+        "--{option} `{pattern}`: no layer that {method} can be put on has such a name there{hint}; `edgetune inspect MODEL --all` lists them"
     )]
     NoTarget {
         /// `targets` or `feedforward`.
@@ -114,6 +114,8 @@ pub enum Error {
         pattern: String,
         /// The method's name.
         method: String,
+        /// What was probably meant; may be empty.
+        hint: String,
     },
     /// A method that needs a weight's numbers, on one that is multiplied as it is quantised.
     #[error(
@@ -219,7 +221,7 @@ fn changed(
             let whole: HashSet<ValueId> = whole.iter().copied().collect();
             let missed = |option| {
                 let method = method.kind.to_string();
-                move |pattern| Error::NoTarget { option, pattern, method }
+                move |(pattern, hint)| Error::NoTarget { option, pattern, method, hint }
             };
             let mut targets = target::chosen(typed, output, places, &whole, head).map_err(missed("targets"))?;
             let inner = Places { targets: places.feedforward, ..*places };
@@ -313,7 +315,7 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
 }
 
 fn found_output(graph: &Graph, name: &str) -> Result<ValueId, Error> {
-    let known = "others; the delta belongs to another model".to_string();
+    let known = "others, so the delta belongs to another model".to_string();
     graph.find(name).ok_or_else(|| Error::Output { name: name.into(), known })
 }
 

@@ -3,6 +3,7 @@
 use super::method::Places;
 use crate::cut::{self, glob};
 use crate::graph::{DType, Graph, Node, ValueId};
+use crate::nearest::suggestion;
 use std::collections::{HashMap, HashSet};
 
 /// What a layer computes with its weight.
@@ -146,14 +147,14 @@ fn packed(layer: &cut::Layer) -> Option<Target> {
 /// Those of [`all`] that the patterns name. `spared` are weights that learn as a whole, or make the model's output.
 ///
 /// # Errors
-/// The first pattern that names no such layer.
+/// The first pattern that names no such layer, and what was probably meant.
 pub fn chosen(
     graph: &Graph,
     output: ValueId,
     places: &Places<'_>,
     whole: &HashSet<ValueId>,
     head: &[ValueId],
-) -> Result<Vec<Target>, String> {
+) -> Result<Vec<Target>, (String, String)> {
     let count = cut::layers(graph, output).len();
     let first = places.last.map_or(0, |last| count.saturating_sub(last));
     let within: Vec<Target> = all(graph, output)
@@ -166,9 +167,15 @@ pub fn chosen(
     }
     let hit = |pattern: &String| within.iter().any(|target| named(graph, target, pattern));
     if let Some(missed) = places.targets.iter().find(|pattern| !hit(pattern)) {
-        return Err(missed.clone());
+        let parts = within.iter().flat_map(|target| [target.module.as_str(), last_part(&target.module)]);
+        return Err((missed.clone(), suggestion(missed, parts)));
     }
     Ok(within.into_iter().filter(|target| any_names(graph, target, places.targets)).collect())
+}
+
+/// What a module is called within its parent, as `--targets` takes it.
+fn last_part(module: &str) -> &str {
+    module.rsplit('.').next().unwrap_or(module)
 }
 
 /// Whether one of the patterns names the layer.

@@ -1,6 +1,7 @@
 //! What `edgetune.toml` says: one file for the service, beside the recipe that says how to train.
 
 use super::policy::{Hours, Policy, off};
+use crate::nearest;
 use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -264,7 +265,11 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-            Error::Toml { path: path.into(), line: before.matches('\n').count() + 1, problem: error.message().into() }
+            Error::Toml {
+                path: path.into(),
+                line: before.matches('\n').count() + 1,
+                problem: nearest::unknown(error.message()).map_or(error.message().into(), |(_, told)| told),
+            }
         })?;
         let range = |key, value: f64, inside: bool, remedy| match inside {
             true => Ok(()),

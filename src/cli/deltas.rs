@@ -99,7 +99,8 @@ impl Bound<'_> {
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
         let preprocessing = samples::of_adapter(adapter.preprocessing, self.data, printer);
         let target = settings::target_of(adapter.task);
-        let options = samples::options(preprocessing, self.reading.clone(), &inputs_of(&base), target, classes);
+        let reading = samples::with_tokenizer(self.reading.clone(), &base, None, printer);
+        let options = samples::options(preprocessing, reading, &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
         let dataset = std::sync::Arc::new(dataset);
         samples::refuse_other_width(&dataset, bundle.width)?;

@@ -9,6 +9,7 @@ use crate::train::features::{Features, Pass, Store};
 use crate::train::loss::Loss;
 use crate::train::prepare::Bundle;
 use anyhow::Result;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -101,13 +102,16 @@ impl Forward<'_> {
         let sets: Vec<Set> = sets.iter().map(|values| evaluate::fed(&self.bundle.parameters, values)).collect();
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
-        let progress = printer.progress(what, samples.len() as u64, "samples");
+        let progress = Rc::new(printer.progress(what, samples.len() as u64, "samples"));
         // Features of a token each are many times those of a sample.
         let block = if matches!(dataset.labels(), Labels::NextTokens(_)) { CHUNK } else { BLOCK };
         for block in samples.chunks(block) {
             let (dataset, clock) = (dataset.clone(), self.clock.clone());
-            let mut features =
+            let features =
                 Features::open(self.bundle, dataset, block, self.preprocessing, self.store, self.options, clock)?;
+            let shown = Rc::clone(&progress);
+            let tell = move |computed, _| shown.at(done + computed as u64, String::new());
+            let mut features = features.telling(Box::new(tell));
             for chunk in block.chunks(CHUNK) {
                 if !features.ready(chunk, self.stop)? {
                     return Ok(None);

@@ -2,6 +2,7 @@
 
 use super::Done;
 use super::args::{Compute, Global};
+use super::inputs::Asked;
 use super::print::Printer;
 use super::run::inputs_of;
 use super::samples::{self, Reading};
@@ -13,7 +14,6 @@ use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a language model goes on from a text.
@@ -52,7 +52,7 @@ struct Generated {
 /// Goes on from each prompt with a base, and with what was learned on it if there is an adapter.
 pub fn generate(
     (base, adapter): (&Base, Option<&Adapter>),
-    (generating, files, reading): (&Generating, &[PathBuf], &Reading),
+    (generating, inputs, reading): (&Generating, &Asked, &Reading),
     compute: &Compute,
     (global, printer): (&Global, &Printer),
     stop: &AtomicBool,
@@ -60,14 +60,23 @@ pub fn generate(
     let Generating { temperature, top_k, top_p, seed, .. } = *generating;
     let sampling = Sampling { temperature, top_k, top_p, seed };
     sampling.check()?;
-    let file =
-        reading.tokenizer.as_deref().context("no tokenizer: give the model's tokenizer.json with --tokenizer FILE")?;
+    let reading =
+        samples::with_tokenizer(reading.clone(), base, adapter.map(|adapter| adapter.path.as_path()), printer);
+    let file = reading
+        .tokenizer
+        .as_deref()
+        .context("no tokenizer: put the model's tokenizer.json beside the model, or name it with --tokenizer FILE")?;
     let language = Language::open(file, reading.bos_token.as_deref(), reading.eos_token.as_deref())?;
     let target = settings::target_of(crate::delta::Task::LanguageModel);
     let plain = samples::options(Preprocessing::Plain, reading.clone(), &inputs_of(base), target, None);
     let mut asked = generating.prompt.clone();
-    for file in files {
-        asked.extend(prompts(file, &plain)?.into_iter().map(|(_, text)| text));
+    match inputs {
+        Asked::Texts { texts, .. } => asked.extend_from_slice(texts),
+        Asked::Paths(files) => {
+            for file in files {
+                asked.extend(prompts(file, &plain)?.into_iter().map(|(_, text)| text));
+            }
+        }
     }
     let bundles = global.bundles()?;
     let bundle = adapter.map(|adapter| adapter.bundle(base, &bundles)).transpose()?;

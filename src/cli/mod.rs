@@ -20,6 +20,7 @@ pub mod fleet;
 mod forward;
 mod generation;
 mod health;
+mod inputs;
 mod inspection;
 mod measure;
 mod membership;

@@ -2,7 +2,7 @@
 
 use super::args::{Compute, Global};
 use super::forward::Forward;
-use super::print::Printer;
+use super::print::{Printer, number, percent};
 use super::run::inputs_of;
 use super::samples;
 use crate::data::{Dataset, Target};
@@ -26,12 +26,63 @@ const DEMONSTRATED: usize = 5;
 pub struct Prediction {
     /// The sample.
     pub input: String,
+    /// The sample itself, where it is a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// The likeliest classes; for label sets, every class with its own probability.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Scored>,
     /// Predicted numbers, for regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
+}
+
+impl Prediction {
+    /// The answer in a line.
+    pub fn line(&self) -> String {
+        let scored = self.classes.iter().map(|class| format!("{} {}", class.name, percent(class.probability.into())));
+        let answers: Vec<String> = scored.chain(self.values.iter().map(|value| number((*value).into()))).collect();
+        let text = self.text.as_deref().map_or(String::new(), |text| format!("  \"{}\"", shortened(text)));
+        format!("{}: {}{text}", self.input, answers.join(", "))
+    }
+}
+
+/// The beginning of a text, in one line.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    }
+}
+
+/// Predictions as CSV: a row a sample; classes by rank with their probabilities, for label sets by name, numbers in order.
+pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
+    let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
+    let first = predictions.first();
+    let (classes, values) = first.map_or((0, 0), |first| (first.classes.len(), first.values.len()));
+    let mut header = vec!["input".to_string()];
+    header.extend(with_text.then(|| "text".to_string()));
+    let numbered = |name: &str, place: usize| if place == 0 { name.into() } else { format!("{name}_{}", place + 1) };
+    match first {
+        Some(first) if by_name => header.extend(first.classes.iter().map(|class| class.name.clone())),
+        _ => header.extend((0..classes).flat_map(|place| [numbered("class", place), numbered("probability", place)])),
+    }
+    header.extend((0..values).map(|place| numbered("value", place)));
+    writer.write_record(&header)?;
+    for prediction in predictions {
+        let mut row = vec![prediction.input.clone()];
+        row.extend(with_text.then(|| prediction.text.clone().unwrap_or_default()));
+        for class in &prediction.classes {
+            row.extend((!by_name).then(|| class.name.clone()));
+            row.push(class.probability.to_string());
+        }
+        row.extend(prediction.values.iter().map(f32::to_string));
+        writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
 }
 
 /// A class and how likely it is.
@@ -67,6 +118,7 @@ pub fn predict(
     let regression = adapter.task == Task::Regression;
     let answer = |(sample, logits): (usize, Vec<f32>)| Prediction {
         input: dataset.name(sample),
+        text: dataset.text(sample).map(String::from),
         classes: if regression { vec![] } else { scored(adapter, &logits, top) },
         values: if regression { logits } else { vec![] },
     };
@@ -123,4 +175,42 @@ pub fn show(
         Some((prediction.input, best.name, best.probability))
     };
     Ok(Some(predictions.into_iter().filter_map(best).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prediction(input: &str, text: Option<&str>, classes: &[(&str, f32)], values: &[f32]) -> Prediction {
+        let class = |(name, probability): &(&str, f32)| Scored { name: name.to_string(), probability: *probability };
+        Prediction {
+            input: input.into(),
+            text: text.map(String::from),
+            classes: classes.iter().map(class).collect(),
+            values: values.to_vec(),
+        }
+    }
+
+    fn csv(predictions: &[Prediction], by_name: bool) -> String {
+        String::from_utf8(table(predictions, by_name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_table_has_a_row_a_sample_and_quotes_what_needs_it() {
+        let texts = [prediction("-:1", Some("good, \"great\""), &[("pos", 0.75), ("neg", 0.25)], &[])];
+        let told =
+            "input,text,class,probability,class_2,probability_2\n-:1,\"good, \"\"great\"\"\",pos,0.75,neg,0.25\n";
+        assert_eq!(csv(&texts, false), told);
+        let sets = [prediction("a.png", None, &[("cat", 0.5), ("dog", 1.0)], &[])];
+        assert_eq!(csv(&sets, true), "input,cat,dog\na.png,0.5,1\n");
+        let numbers = [prediction("t.csv:2", None, &[], &[1.5, -2.0]), prediction("t.csv:3", None, &[], &[0.0, 1.0])];
+        assert_eq!(csv(&numbers, false), "input,value,value_2\nt.csv:2,1.5,-2\nt.csv:3,0,1\n");
+    }
+
+    #[test]
+    fn a_line_shows_the_text_that_was_judged() {
+        let text = "word ".repeat(30);
+        let line = prediction("text:1", Some(&text), &[("pos", 0.75)], &[]).line();
+        assert!(line.starts_with("text:1: pos 75.0 %  \"word word") && line.ends_with("…\""), "{line}");
+    }
 }

@@ -1,23 +1,29 @@
 //! What the user sees: text or one JSON document on standard output, progress and warnings on standard error.
 
 use crate::engine::Step;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Prints in the form that was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Printer {
     json: bool,
     terminal: bool,
+    /// All bars that are on the terminal, which lines of text go above of.
+    bars: MultiProgress,
 }
 
 impl Printer {
     /// `json` replaces all text on standard output by one document.
     pub fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stderr().is_terminal() }
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { json, terminal, bars: MultiProgress::with_draw_target(target) }
     }
 
     /// The result, for a person; nothing where JSON was asked for.
@@ -50,12 +56,12 @@ impl Printer {
 
     /// Something on the way to the result.
     pub fn note(&self, line: impl AsRef<str>) {
-        eprintln!("{}", line.as_ref());
+        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
     }
 
     /// Something that the user should look at.
     pub fn warn(&self, line: impl AsRef<str>) {
-        eprintln!("warning: {}", line.as_ref());
+        self.bars.suspend(|| eprintln!("warning: {}", line.as_ref()));
     }
 
     /// Warnings that may be given several times, each once.
@@ -76,15 +82,64 @@ impl Printer {
         eprintln!("error: {line}");
     }
 
-    /// A bar on a terminal; on anything else a line at the beginning, and whenever a tenth is done.
+    /// A bar on a terminal; on anything else a line every few seconds, for what takes more than two.
     pub fn progress(&self, what: &'static str, total: u64, unit: &'static str) -> Progress {
-        let target = if self.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        let template = "{prefix:<9} {wide_bar} {pos}/{len} {msg} {per_sec}, {eta} left";
+        let bar = self.bars.add(ProgressBar::new(total));
+        let template = "{prefix:<9} {wide_bar} {pos}/{len} {msg} {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is right"));
         bar.set_prefix(what);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Progress { bar, what, unit, plain: !self.terminal, tenth: Cell::new(0) }
+        if self.terminal {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Progress { bar, what, unit, plain: !self.terminal, began: Instant::now(), pace: Cell::default() }
+    }
+
+    /// Progress of the body's pass over samples, for whoever computes features on the way: samples done, and all that are to do.
+    pub fn body_pass(&self) -> Box<dyn FnMut(usize, usize)> {
+        let printer = self.clone();
+        let mut progress: Option<Progress> = None;
+        Box::new(move |done, all| {
+            let shown = progress.get_or_insert_with(|| printer.progress("features", all as u64, "samples"));
+            shown.at(done as u64, String::new());
+            if done >= all {
+                shown.end();
+            }
+        })
+    }
+
+    /// Does what cannot be counted, and says that it is still at it: a spinner on a terminal, else a line every few seconds.
+    pub fn during<T>(&self, what: impl Into<String>, work: impl FnOnce() -> T) -> T {
+        let (what, printer) = (what.into(), self.clone());
+        let (done, ended) = mpsc::channel::<()>();
+        let telling = thread::spawn(move || printer.keep_telling(&what, &ended));
+        let outcome = work();
+        drop(done);
+        // It only prints; if it could not, the work is done all the same.
+        let _ = telling.join();
+        outcome
+    }
+
+    /// Tells of some work until the other end of the channel is dropped.
+    fn keep_telling(&self, what: &str, ended: &mpsc::Receiver<()>) {
+        let began = Instant::now();
+        let is_over = |wait_s| ended.recv_timeout(Duration::from_secs_f64(wait_s)) != Err(RecvTimeoutError::Timeout);
+        if is_over(if self.terminal { 0.5 } else { FIRST_S }) {
+            return;
+        }
+        if !self.terminal {
+            eprintln!("{what} …");
+            while !is_over(EVERY_S) {
+                eprintln!("{what} … {} so far", duration(began.elapsed().as_secs_f64()));
+            }
+            return;
+        }
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg} … {elapsed}").expect("the template is right"));
+        bar.set_message(what.to_owned());
+        while !is_over(0.2) {
+            bar.tick();
+        }
+        bar.finish_and_clear();
     }
 
     /// Tells of an installation's steps.
@@ -105,6 +160,44 @@ fn out(line: &str) {
     let _ = writeln!(stdout, "{line}");
 }
 
+/// Seconds before the first line of progress, and between two lines.
+const FIRST_S: f64 = 2.0;
+const EVERY_S: f64 = 5.0;
+/// Seconds between two lines, at most: long work has them further apart.
+const EVERY_S_MAX: f64 = 30.0;
+
+/// When lines of progress are due, and how long the rest will take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    /// Seconds and what was done when progress was first told: what went before is not of this pace.
+    first: Option<(f64, u64)>,
+    /// Seconds of the last line.
+    last_s: Option<f64>,
+}
+
+impl Pace {
+    /// Whether a line is due now.
+    fn due(&mut self, now_s: f64, done: u64) -> Option<()> {
+        self.first.get_or_insert((now_s, done));
+        let wait_s = (now_s / 20.0).clamp(EVERY_S, EVERY_S_MAX);
+        let is_due = self.last_s.map_or(now_s >= FIRST_S, |last_s| now_s - last_s >= wait_s);
+        is_due.then(|| self.last_s = Some(now_s))
+    }
+
+    /// Seconds that the rest takes at the pace so far.
+    fn left_s(&self, now_s: f64, done: u64, total: u64) -> Option<f64> {
+        let (first_s, first) = self.first?;
+        let made = done.checked_sub(first).filter(|made| *made > 0)?;
+        Some((now_s - first_s) / made as f64 * total.saturating_sub(done) as f64)
+    }
+}
+
+fn plain_line(what: &str, done: u64, total: u64, unit: &str, left_s: Option<f64>, message: &str) -> String {
+    let left = left_s.map_or(String::new(), |seconds| format!(", {} left", duration(seconds)));
+    let space = if message.is_empty() { "" } else { ", " };
+    format!("{what}: {done}/{total} {unit}{left}{space}{message}")
+}
+
 /// Progress of one piece of work.
 #[derive(Debug)]
 pub struct Progress {
@@ -112,19 +205,20 @@ pub struct Progress {
     what: &'static str,
     unit: &'static str,
     plain: bool,
-    tenth: Cell<u64>,
+    began: Instant,
+    pace: Cell<Pace>,
 }
 
 impl Progress {
     /// So much is done, with something to say about it.
     pub fn at(&self, done: u64, message: String) {
-        let total = self.bar.length().unwrap_or(0).max(1);
-        let tenth = done * 10 / total;
-        if self.plain && tenth > self.tenth.get() {
-            let space = if message.is_empty() { "" } else { ", " };
-            eprintln!("{}: {done}/{total} {}{space}{message}", self.what, self.unit);
-            self.tenth.set(tenth);
+        let (total, now_s, mut pace) =
+            (self.bar.length().unwrap_or(0).max(1), self.began.elapsed().as_secs_f64(), self.pace.get());
+        if self.plain && pace.due(now_s, done).is_some() {
+            let left_s = pace.left_s(now_s, done, total);
+            eprintln!("{}", plain_line(self.what, done, total, self.unit, left_s, &message));
         }
+        self.pace.set(pace);
         self.bar.set_message(message);
         self.bar.set_position(done);
     }
@@ -156,4 +250,91 @@ pub fn bytes(count: u64) -> String {
 /// A share for a person.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
+}
+
+/// A number for a person: four decimals, fewer for large ones, and powers of ten for what would be a row of digits or of zeros.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size.is_nan() => "not a number".into(),
+        f64::INFINITY => if value > 0.0 { "infinite" } else { "-infinite" }.into(),
+        size if !(5e-5..1e7).contains(&size) => format!("{value:.2e}"),
+        size if size >= 1e5 => format!("{value:.0}"),
+        size if size >= 1e3 => format!("{value:.1}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+/// How much is done in a second, for a person; `None` where nothing was done or no time passed.
+pub fn rate(done: u64, seconds: f64, unit: &str) -> Option<String> {
+    let each = done as f64 / seconds;
+    match each {
+        _ if done == 0 || !each.is_finite() => None,
+        each if each >= 10.0 => Some(format!("{each:.0} {unit}s/s")),
+        each if each >= 1.0 => Some(format!("{each:.1} {unit}s/s")),
+        _ => Some(format!("{:.1} s a {unit}", 1.0 / each)),
+    }
+}
+
+/// Seconds for a person.
+pub fn duration(seconds: f64) -> String {
+    match seconds.max(0.0) {
+        seconds if seconds < 9.95 => format!("{seconds:.1} s"),
+        seconds if seconds < 119.5 => format!("{seconds:.0} s"),
+        seconds if seconds < 7_170.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.0} h", seconds / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_neither_rows_of_digits_nor_of_zeros() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.7531, "0.7531"),
+            (-2.5, "-2.5000"),
+            (1234.56, "1234.6"),
+            (123_456.7, "123457"),
+            (99_999_979_767_564_570_000_000.0, "1.00e23"),
+            (-3e9, "-3.00e9"),
+            (0.000_012_3, "1.23e-5"),
+            (f64::INFINITY, "infinite"),
+            (f64::NAN, "not a number"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn rates_are_never_nought() {
+        assert_eq!(rate(1000, 10.0, "step").unwrap(), "100 steps/s");
+        assert_eq!(rate(30, 20.0, "step").unwrap(), "1.5 steps/s");
+        assert_eq!(rate(4, 20.0, "step").unwrap(), "5.0 s a step");
+        assert_eq!(rate(0, 20.0, "step"), None);
+        assert_eq!(rate(3, 0.0, "step"), None);
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        assert_eq!([0.04, 9.9, 61.0, 150.0, 7_300.0].map(duration), ["0.0 s", "9.9 s", "61 s", "2 min", "2 h"]);
+    }
+
+    #[test]
+    fn piped_lines_come_every_few_seconds_with_the_time_that_is_left() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.due(0.5, 10), None, "nothing in the first seconds");
+        assert_eq!(pace.due(2.5, 30), Some(()));
+        assert_eq!(pace.due(4.0, 40), None);
+        assert_eq!(pace.due(8.0, 60), Some(()));
+        // 50 of 110 in 7.5 s: the other 50 take as long.
+        assert_eq!(pace.left_s(8.0, 60, 110), Some(7.5));
+        assert_eq!(pace.left_s(8.0, 10, 110), None);
+        assert_eq!(
+            plain_line("training", 60, 110, "steps", Some(7.5), "loss 0.5"),
+            "training: 60/110 steps, 7.5 s left, loss 0.5"
+        );
+    }
 }

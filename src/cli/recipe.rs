@@ -4,7 +4,8 @@ use super::args::MemoryName;
 use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
 use super::samples::Samples;
-use anyhow::{Context, Result};
+use crate::nearest;
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -251,9 +252,8 @@ impl Recipe {
                 path.display()
             )
         })?;
-        let mut recipe: Self = toml::from_str(&text).with_context(|| {
-            format!("the recipe {}: correct the line (`edgetune train --help` has the fields)", path.display())
-        })?;
+        let mut recipe: Self = toml::from_str(&text)
+            .map_err(|error| anyhow!("the recipe {}: {}", path.display(), wrong(&text, &error)))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
             *classes = folder.join(&*classes).display().to_string();
@@ -328,5 +328,51 @@ impl Recipe {
             return Ok(self.or(Self::read(file)?));
         }
         Ok(Self { model: Some(file.into()), ..self })
+    }
+}
+
+/// What is wrong with a recipe's text: the line, the key that was probably meant or the table that it belongs into, and the remedy.
+fn wrong(text: &str, error: &toml::de::Error) -> String {
+    let Some((key, told)) = nearest::unknown(error.message()) else {
+        return format!("correct the line (`edgetune train --help` has the keys and their values): {error}");
+    };
+    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
+    let number = before.matches('\n').count();
+    let line = format!("line {}, `{}`", number + 1, text.lines().nth(number).unwrap_or_default().trim());
+    let known = |text: String| {
+        toml::from_str::<Recipe>(&text).err().is_none_or(|error| nearest::unknown(error.message()).is_none())
+    };
+    let (name, value) = (key.replace('_', "-"), "[]");
+    if known(format!("{name} = {value}")) {
+        return format!("{line}: `{name}` belongs above the first [table]; move the line there, as `{name} = …`");
+    }
+    match ["samples", "adapter", "delta"].iter().find(|table| known(format!("[{table}]\n{name} = {value}"))) {
+        Some(table) => {
+            format!("{line}: `{name}` belongs into the table [{table}]; move it below a line `[{table}]`")
+        }
+        None => format!("{line}: {told}; correct it (`edgetune train --help` has the keys)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_key_is_told_with_what_was_meant() {
+        for (text, parts) in [
+            ("epochs = 3\nepoch = 4", &["line 2", "unknown key `epoch`", "did you mean `epochs`?"][..]),
+            ("val_fraction = 0.1", &["line 1", "`val-fraction = …`"]),
+            ("size = '224'", &["line 1", "`size` belongs into the table [samples]"]),
+            ("rank = 4", &["`rank` belongs into the table [adapter]"]),
+            ("[samples]\nepochs = 3", &["line 2", "`epochs` belongs above the first [table]"]),
+            ("[samples]\nsizes = 3", &["did you mean `size`?"]),
+            ("loss = 'hinge'", &["unknown value `hinge`", "cross-entropy"]),
+            ("optimizer = 'adamW'", &["did you mean `adamw`?"]),
+            ("epochs = 'three'", &["correct the line", "epochs = 'three'"]),
+        ] {
+            let told = wrong(text, &toml::from_str::<Recipe>(text).unwrap_err());
+            parts.iter().for_each(|part| assert!(told.contains(part), "{text}: {told}"));
+        }
     }
 }

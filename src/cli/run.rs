@@ -5,11 +5,12 @@ use super::budget;
 use super::encoding::{self, Encoded};
 use super::forward::Forward;
 use super::measure::{MemoryWatch, available_bytes, private_bytes};
-use super::print::{Printer, percent};
+use super::print::Printer;
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
 use super::sets::Data;
 use super::settings::{self, settings};
+use super::summary;
 use crate::adapter::{self, Request};
 use crate::data::{Dataset, Labels, Split};
 use crate::engine;
@@ -20,7 +21,7 @@ use crate::train::baseline;
 use crate::train::checkpoint;
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::{Features, Pass, Store};
-use crate::train::fit::{self, Around, End, Event, Outcome, Settings};
+use crate::train::fit::{self, Around, End, Outcome, Settings};
 use crate::train::plan::candidates::Target;
 use crate::train::plan::memory::{self, Demand, Memory};
 use crate::train::plan::{self, Situation};
@@ -79,7 +80,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
         bail!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
     }
     let library = engine::load(&global.choice())?;
-    let base = Base::read(model)?;
+    let base = printer.during(format!("reading {}", model.display()), || Base::read(model))?;
     tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
     let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = settings(&recipe)?;
@@ -136,7 +137,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 stop,
                 clock: clock.clone(),
                 tell: &|line| progress.line(line),
-                head_tell: &|event| tell(&progress, epochs, event),
+                head_tell: &|event| summary::step(&progress, epochs, event),
             };
             let plan = plan::plan(&situation);
             progress.end();
@@ -193,7 +194,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 }
             }
             drop(weights);
-            prepare::write(&base, divided, &bundles)?
+            printer.during("preparing the model", || prepare::write(&base, divided, &bundles))?
         }
     };
     // What learns below the head starts from the trained head and has to beat it.
@@ -215,7 +216,8 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
 
     let mut order = fit::order(&data.split.train, settings.seed, 0);
     order.extend(&data.split.validation);
-    let mut features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
+    let features = Features::open(&bundle, data.train.clone(), &order, &wire, store, &options, clock.clone())?;
+    let mut features = features.telling(printer.body_pass());
     tracing::info!(cached = features.pass().found, missing = order.len() - features.pass().found, "looked up features");
     drop(order);
     let head;
@@ -356,7 +358,7 @@ impl Learn<'_> {
             until_s: self.until_s,
             stop: self.stop,
             clock,
-            tell: &mut |event| tell(&progress, epochs, event),
+            tell: &mut |event| summary::step(&progress, epochs, event),
         };
         let (data, settings) = (self.data, self.settings);
         let outcome = fit::fit(self.bundle, features, data.labels(), &data.split, settings, self.options, &mut around);
@@ -561,7 +563,7 @@ pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<D
 
 fn describe(bundle: &Bundle, split: &Split, printer: &Printer) {
     let cut: Vec<String> = bundle.features.iter().map(|(name, ty)| format!("{name} {ty}")).collect();
-    printer.note(format!("output    {} (head {})", bundle.output, bundle.head_note));
+    printer.note(summary::output(bundle));
     let how = match bundle.method {
         Some(method) if method.kind.low_rank() => {
             format!(" ({}, rank {}, alpha {})", method.kind, method.rank, method.alpha)
@@ -572,26 +574,4 @@ fn describe(bundle: &Bundle, split: &Split, printer: &Printer) {
     printer.note(format!("learns    {} values in {} tensors{how}", bundle.parameter_count(), bundle.parameters.len()));
     printer.note(format!("features  {}", cut.join(", ")));
     printer.note(format!("samples   {} to train, {} to validate", split.train.len(), split.validation.len()));
-}
-
-fn tell(progress: &super::print::Progress, epochs: u32, event: Event<'_>) {
-    match event {
-        Event::Step { epoch, step, steps, loss, .. } => {
-            let done = u64::from(epoch - 1) * u64::from(steps) + u64::from(step);
-            progress.at(done, format!("epoch {epoch}/{epochs} loss {loss:.4}"));
-        }
-        Event::Epoch { epoch, record } => {
-            let validation = match (record.validation_loss, record.validation_accuracy) {
-                (Some(loss), Some(accuracy)) => format!(", validation loss {loss:.4}, accuracy {}", percent(accuracy)),
-                (Some(loss), None) => match record.validation_perplexity {
-                    Some(perplexity) => format!(", validation loss {loss:.4}, perplexity {perplexity:.1}"),
-                    None => format!(", validation loss {loss:.4}"),
-                },
-                _ => String::new(),
-            };
-            let line =
-                format!("epoch {epoch}/{epochs}: loss {:.4}{validation}, {:.1} s", record.train_loss, record.seconds);
-            progress.line(&line);
-        }
-    }
 }

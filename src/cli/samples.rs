@@ -38,7 +38,7 @@ pub struct Samples {
     /// Order of an image's axes [default: what the model declares]
     #[arg(long, help_heading = "Images", value_name = "nchw|nhwc")]
     pub layout: Option<String>,
-    /// The model's tokenizer.json, for text
+    /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
     #[arg(long, help_heading = "Text", value_name = "FILE")]
     #[serde(skip_serializing)]
     pub tokenizer: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Samples {
 /// What a delta does not carry of how samples are read.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Reading {
-    /// The model's tokenizer.json, for text
+    /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
     #[arg(long, help_heading = "Text", value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// The token that a language model's sequences begin with [default: what the tokenizer says]
@@ -291,6 +291,25 @@ pub fn of_adapter(preprocessing: Preprocessing, path: &Path, printer: &Printer) 
     preprocessing
 }
 
+/// How text is read, with the tokenizer that lies beside the model or beside an adapter where none was named.
+pub fn with_tokenizer(reading: Reading, base: &Base, adapter: Option<&Path>, printer: &Printer) -> Reading {
+    if reading.tokenizer.is_some() || !data::takes_text(&named_types(&inputs_of(base))) {
+        return reading;
+    }
+    let tokenizer = [Some(base.path.as_path()), adapter].into_iter().flatten().find_map(tokenizer_beside);
+    if let Some(found) = &tokenizer {
+        printer.note(format!("tokenizer {} (--tokenizer names another)", found.display()));
+    }
+    Reading { tokenizer, ..reading }
+}
+
+/// The tokenizer.json beside a file, or above a folder called `onnx`, as Hugging Face's repositories have it.
+fn tokenizer_beside(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent()?;
+    let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
+    [Some(folder), above].into_iter().flatten().map(|folder| folder.join("tokenizer.json")).find(|path| path.is_file())
+}
+
 /// What a data set is opened with.
 pub fn options(
     preprocessing: Preprocessing,
@@ -320,7 +339,7 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
 
 /// Opens labelled data and tells what was left out.
 pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(Dataset, data::Report)> {
-    let (dataset, report) = Dataset::open(path, options)?;
+    let (dataset, report) = printer.during(format!("reading {}", path.display()), || Dataset::open(path, options))?;
     tell_skipped(&report, printer);
     Ok((dataset, report))
 }

@@ -45,7 +45,8 @@ impl Data {
             None => recipe.samples.preprocessing(base, path, printer)?,
         };
         let target = settings::target(recipe.loss);
-        let mut options = samples::options(preprocessing, recipe.samples.reading(), &inputs, target, None);
+        let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), printer);
+        let mut options = samples::options(preprocessing, reading, &inputs, target, None);
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }

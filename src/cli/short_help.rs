@@ -27,12 +27,18 @@ fn shortened(command: Command, path: &str, everywhere: &[Arg]) -> Command {
     } else {
         format!("More options, which `{path} --help` explains:\n{listed}\n{about}")
     };
-    let hidden = |arg: Arg| if arg.get_help_heading().is_some() { arg.hide_short_help(true) } else { arg };
-    let command = command.mut_args(hidden).after_help(short).after_long_help(long);
+    let command = command.mut_args(adjusted).after_help(short).after_long_help(long);
     command.mut_subcommands(|inner| {
         let path = format!("{path} {}", inner.get_name());
         shortened(inner, &path, everywhere)
     })
+}
+
+/// An option under a heading is left to the long help. A number below 0 is a value: what is wrong with it is told by who reads it.
+fn adjusted(arg: Arg) -> Arg {
+    let takes_value = arg.get_action().takes_values() && !arg.is_allow_hyphen_values_set();
+    let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
+    if arg.get_help_heading().is_some() { arg.hide_short_help(true) } else { arg }
 }
 
 /// A line (or more, where the names do not fit one) for each heading, in the order in which the headings first come.

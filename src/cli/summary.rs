@@ -1,10 +1,11 @@
 //! The results of commands, as text for a person and, where no type says it already, as the document for a program.
 
 use super::inspection::Inspection;
-use super::print::{Printer, bytes, percent};
-use super::report::BeforeAfter;
+use super::print::{Printer, Progress, bytes, duration, number, percent, rate};
+use super::report::{BeforeAfter, Report};
 use super::run::Trained;
 use crate::train::evaluate::Metrics;
+use crate::train::fit::Event;
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::Solver;
 use serde_json::json;
@@ -27,13 +28,33 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     let encoding = report.encoding.as_deref().unwrap_or_default();
     let size = format!("{} in {encoding}", bytes(report.delta_bytes));
     if let Some(solved) = &report.solved {
-        let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {l2:.4}"));
+        let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {}", number(l2)));
         printer.text(format!("time      {:.1} s, of it {:.3} s to solve{l2}", report.seconds, solved.seconds));
         printer.text(format!("delta     {} ({size})", out.display()));
         return;
     }
-    printer.text(format!("time      {:.1} s, {:.0} steps/s", report.seconds, report.steps_per_s));
-    printer.text(format!("delta     {} ({size}), best epoch {}", out.display(), report.best_epoch));
+    let steps =
+        (report.steps_per_s > 0.0).then(|| rate(report.steps, report.steps as f64 / report.steps_per_s, "step"));
+    let steps = steps.flatten().map_or(String::new(), |rate| format!(", {rate}"));
+    printer.text(format!("time      {:.1} s{steps}", report.seconds));
+    printer.text(format!("delta     {} ({size}){}", out.display(), chosen_epoch(report)));
+}
+
+/// Which epoch's values a delta holds, where one was chosen.
+fn chosen_epoch(report: &Report) -> String {
+    match (report.best_epoch, report.epochs.iter().any(|epoch| epoch.validation_loss.is_some())) {
+        (_, false) => String::new(),
+        (0, true) => "; no epoch was better than the values that training began with, so these are kept".into(),
+        (epoch, true) => format!("; epoch {epoch} was the best on the validation samples"),
+    }
+}
+
+/// The output that learns, and what became of the head.
+pub fn output(bundle: &Bundle) -> String {
+    match bundle.head_note.as_str() {
+        "" => format!("output    {}", bundle.output),
+        note => format!("output    {} (head {note})", bundle.output),
+    }
 }
 
 /// Before and after, a line for each measure: the commonest answer, the base where it has these classes, and now.
@@ -53,8 +74,8 @@ fn compared(measured: &BeforeAfter, went_on: bool) -> Vec<String> {
     };
     let lines = [
         line("accuracy", |metrics| metrics.accuracy, percent),
-        line("perplexity", |metrics| metrics.perplexity, |value| format!("{value:.1}")),
-        line("loss", |metrics| Some(metrics.loss), |value| format!("{value:.4}")),
+        line("perplexity", |metrics| metrics.perplexity, number),
+        line("loss", |metrics| Some(metrics.loss), number),
     ];
     lines.into_iter().flatten().collect()
 }
@@ -93,6 +114,33 @@ fn which(trained: &Trained) -> String {
     format!("validation samples{also}")
 }
 
+/// How a run goes: its steps and epochs.
+pub fn step(progress: &Progress, epochs: u32, event: Event<'_>) {
+    match event {
+        Event::Step { epoch, step, steps, loss, .. } => {
+            let done = u64::from(epoch - 1) * u64::from(steps) + u64::from(step);
+            progress.at(done, format!("epoch {epoch}/{epochs} loss {}", number(loss)));
+        }
+        Event::Epoch { epoch, record } => {
+            let validation = match (record.validation_loss, record.validation_accuracy) {
+                (Some(loss), Some(accuracy)) => {
+                    format!(", validation loss {}, accuracy {}", number(loss), percent(accuracy))
+                }
+                (Some(loss), None) => match record.validation_perplexity {
+                    Some(perplexity) => {
+                        format!(", validation loss {}, perplexity {}", number(loss), number(perplexity))
+                    }
+                    None => format!(", validation loss {}", number(loss)),
+                },
+                _ => String::new(),
+            };
+            let (loss, time) = (number(record.train_loss), duration(record.seconds));
+            let line = format!("epoch {epoch}/{epochs}: loss {loss}{validation}, {time}");
+            progress.line(&line);
+        }
+    }
+}
+
 /// What `eval` measured: the document that scripts parse, or text.
 pub fn measured(metrics: &Metrics, printer: &Printer) {
     let per_class: serde_json::Map<String, serde_json::Value> = metrics
@@ -106,13 +154,13 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
     if let (Some(perplexity), Some(tokens)) = (metrics.perplexity, metrics.tokens) {
         document["perplexity"] = perplexity.into();
         document["tokens"] = tokens.into();
-        printer.text(format!("perplexity {perplexity:.1} on {tokens} tokens"));
+        printer.text(format!("perplexity {} on {tokens} tokens", number(perplexity)));
     }
     printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
         printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
     }
-    printer.text(format!("loss      {:.4}", metrics.loss));
+    printer.text(format!("loss      {}", number(metrics.loss)));
     for class in &metrics.per_class {
         printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
     }
@@ -150,10 +198,25 @@ pub fn demonstrated(
     printer.text(format!("memory    {} private at its peak", bytes(report.peak_private_bytes)));
     printer.text(format!("delta     {} ({})", out.display(), bytes(report.delta_bytes)));
     let (model, out, test) = (model.display(), out.display(), test.display());
+    let edgetune = typed(std::env::current_exe().ok().as_deref());
     printer.text("next:");
-    printer.text(format!("  edgetune eval {model} --adapter {out} --data {test}"));
-    printer.text(format!("  edgetune inspect {model}"));
-    printer.text(format!("  edgetune train {model} --data YOUR_FOLDER --train last:2 --out A.edelta"));
+    printer.text(format!("  {edgetune} eval {model} --adapter {out} --data {test}"));
+    printer.text(format!("  {edgetune} inspect {model}"));
+    printer.text(format!("  {edgetune} train {model} --data YOUR_FOLDER --train last:2 --out A.edelta"));
+}
+
+/// What starts this program when it is typed: its name where the shell finds it by that, else its path.
+fn typed(program: Option<&Path>) -> String {
+    let Some(program) = program else { return "edgetune".into() };
+    let name = program.file_name().map_or("edgetune".into(), |name| name.to_string_lossy());
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&folders).map(|folder| folder.join(&*name)).find(|file| file.is_file());
+    if first.and_then(|file| file.canonicalize().ok()).as_deref() == Some(program) {
+        return name.into_owned();
+    }
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| program.strip_prefix(here).ok()).filter(|path| path.components().count() > 1);
+    below.unwrap_or(program).display().to_string()
 }
 
 /// What `prepare` wrote.
@@ -167,7 +230,7 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
         "parameters": bundle.parameters.iter().map(|p| json!({ "name": p.name, "shape": p.shape })).collect::<Vec<_>>(),
         "files": files,
     }));
-    printer.text(format!("output    {} (head {})", bundle.output, bundle.head_note));
+    printer.text(output(bundle));
     for (name, ty) in &bundle.features {
         printer.text(format!("feature   {name} {ty}"));
     }

@@ -17,6 +17,7 @@ pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weig
 pub use widen::widen;
 
 use crate::graph::{Graph, Node, ValueId};
+use crate::nearest::nearest;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a user asks to train.
@@ -59,10 +60,12 @@ pub enum Error {
         text: String,
     },
     /// A pattern that names nothing.
-    #[error("--train `{pattern}`: no node or initializer with weights has such a name; `edgetune inspect` lists them")]
+    #[error("--train `{pattern}`: no node or initializer with weights has such a name; {hint}")]
     NoMatch {
         /// The pattern.
         pattern: String,
+        /// What was probably meant, or where the names stand.
+        hint: String,
     },
     /// What was named is a weight that cannot be taken apart from its quantisation.
     #[error(
@@ -309,8 +312,34 @@ fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueI
             node: graph.nodes[packed.node].name.clone(),
             weight: graph.value_name(packed.weight).into(),
         }),
-        None => Err(Error::NoMatch { pattern: pattern.into() }),
+        None => Err(Error::NoMatch { pattern: pattern.into(), hint: hint(graph, layers, pattern) }),
     }
+}
+
+/// What was probably meant by a pattern that names nothing.
+fn hint(graph: &Graph, layers: &[Layer], pattern: &str) -> String {
+    let nodes = layers.iter().map(|layer| graph.nodes[layer.node].name.as_str());
+    let weights = layers.iter().flat_map(|layer| &layer.weights).map(|id| graph.value_name(*id));
+    let names: Vec<&str> = nodes.chain(weights).collect();
+    let bare = pattern.trim_matches('*');
+    let within = |name: &&&str| bare.len() > 2 && name.to_lowercase().contains(&bare.to_lowercase());
+    if let Some(count) = last_of(pattern) {
+        return format!("did you mean last:{count}?");
+    }
+    if let Some(name) = names.iter().find(within).filter(|_| !bare.contains(['*', '?'])) {
+        return format!("to select `{name}` write that, or the pattern '*{bare}*' in the name's own letters");
+    }
+    match nearest(bare, ["head", "auto"].into_iter().chain(names)) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "`edgetune inspect MODEL --all` lists the names".into(),
+    }
+}
+
+/// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`.
+fn last_of(text: &str) -> Option<usize> {
+    let text = text.to_lowercase();
+    let count = text.strip_prefix("last")?.trim_matches(|letter: char| !letter.is_alphanumeric());
+    count.parse().ok().filter(|count| *count > 0)
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.
@@ -344,6 +373,16 @@ pub fn glob(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_is_understood_in_other_spellings() {
+        for text in ["last2", "last-2", "last 2", "last=2", "Last:2", "last(2)", "last_2"] {
+            assert_eq!(last_of(text), Some(2), "{text}");
+        }
+        for text in ["last", "last0", "lasting2", "layer2", "2"] {
+            assert_eq!(last_of(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn selections_are_read_or_refused() {

@@ -121,7 +121,12 @@ fn contents(labels: &Labels, keys: &[[u8; 32]], findings: &mut Vec<Finding>) {
     if !repeated.is_empty() {
         let severity = if repeated.len() * 20 > keys.len() { Severity::Warning } else { Severity::Note };
         let problem = format!("{} of {} samples repeat an earlier one's content", repeated.len(), keys.len());
-        findings.push(finding(severity, problem, "remove them: they weigh twice and teach nothing new", repeated));
+        findings.push(finding(
+            severity,
+            problem,
+            "remove the copies: a sample that is there twice counts twice and teaches nothing new",
+            repeated,
+        ));
     }
     if !conflicting.is_empty() {
         conflicting.sort_unstable();

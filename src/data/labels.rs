@@ -4,6 +4,7 @@
 
 use super::Error;
 use super::classes::Names;
+use crate::nearest::suggestion;
 use ndarray::Array2;
 use std::collections::BTreeSet;
 
@@ -188,7 +189,11 @@ pub(super) fn unknown_class(name: &str, known: &[String]) -> String {
     const SHOWN: usize = 12;
     let rest = if known.len() > SHOWN { ", …" } else { "" };
     let shown = known.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    format!("class `{name}` is not among the model's {} classes ({shown}{rest}); rename or remove it", known.len())
+    let hint = suggestion(name, known.iter().map(String::as_str));
+    format!(
+        "class `{name}` is not among the model's {} classes ({shown}{rest}){hint}; rename or remove it",
+        known.len()
+    )
 }
 
 fn one_class<'c>(cells: &[&'c str]) -> Result<&'c str, String> {

@@ -236,7 +236,7 @@ pub(super) fn open(
     let encoded = |sample: Sequence| Encoded { types: vec![0; sample.ids.len()].into(), ids: sample.ids.into() };
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
-    Ok((Tokens { samples, width, pad, inputs }, Labels::NextTokens(labels), names))
+    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new() }, Labels::NextTokens(labels), names))
 }
 
 fn running(

@@ -142,6 +142,22 @@ impl Dataset {
         Ok((Self::of_files(first, files, labels, options)?, report))
     }
 
+    /// Texts that lie in no file. `origin` is what errors and names call the place where they come from.
+    ///
+    /// # Errors
+    /// No tokenizer, or a text of which no token remains.
+    pub fn of_texts(origin: &str, texts: &[String], options: &Options) -> Result<Self, Error> {
+        let max_length = match options.preprocessing {
+            Preprocessing::Text { max_length } => max_length,
+            _ => 0,
+        };
+        let origin = Path::new(origin);
+        let tokens = text::of_texts(origin, texts, max_length, options)?;
+        let (labels, keys) = (Labels::Unlabelled(texts.len()), tokens.keys());
+        let names = Names::Lines { file: origin.into(), lines: (1..=texts.len() as u32).collect() };
+        Ok(Self { samples: Samples::Tokens(tokens), labels, keys, names })
+    }
+
     fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
         if holds_arrays(path) {
             if options.preprocessing != Preprocessing::Plain {
@@ -268,6 +284,14 @@ impl Dataset {
     /// A sample's file, or file and line, for messages and predictions.
     pub fn name(&self, sample: usize) -> String {
         self.names.name(sample)
+    }
+
+    /// A sample's text, where it was opened without labels and is one line or cell.
+    pub fn text(&self, sample: usize) -> Option<&str> {
+        match &self.samples {
+            Samples::Tokens(tokens) => tokens.texts.get(sample).map(String::as_str),
+            _ => None,
+        }
     }
 
     /// A sample's tensors, one a model input by name, without a batch axis. May be called from several threads.

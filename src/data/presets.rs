@@ -45,7 +45,7 @@ pub const PRESETS: [Preset; 7] = [
     Preset {
         name: "clip",
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         ..IMAGENET
     },
     Preset { name: "efficientnet-lite", scale: 1.0, mean: [127.0; 3], std: [128.0; 3], resize_of_224: 224 },
@@ -100,6 +100,9 @@ pub struct StatedImage {
 /// # Errors
 /// A file that cannot be read.
 pub fn stated_image(model: &Path, metadata: &BTreeMap<String, String>) -> Result<Option<Stated<StatedImage>>, Error> {
+    if let Some(value) = metadata.get("edgetune.preprocessing").and_then(|text| of_edgetune(text)) {
+        return Ok(Some(Stated { value, source: "the model's metadata `edgetune.preprocessing`".into() }));
+    }
     if metadata.get("task").is_some_and(|task| task == "classify") && metadata.contains_key("imgsz") {
         // Ultralytics' classify_transforms: a crop of the centre, 0 to 1.
         let value = StatedImage { pixels: Some((BYTE, [0.0; 3], [1.0; 3])), ..StatedImage::default() };
@@ -119,6 +122,15 @@ pub fn stated_image(model: &Path, metadata: &BTreeMap<String, String>) -> Result
         }
     }
     Ok(None)
+}
+
+/// What `edgetune export` wrote; what is no image's, or of a later version, states nothing.
+fn of_edgetune(text: &str) -> Option<StatedImage> {
+    let mut json: Value = serde_json::from_str(text).ok()?;
+    let image: ImagePreprocessing = serde_json::from_value(json.get_mut("image")?.take()).ok()?;
+    let ImagePreprocessing { width, height, resize, scale, mean, std, .. } = image;
+    let pixels = Some((scale, mean, std));
+    Some(StatedImage { size: Some((width, height)), resize: Some(resize), pixels, otherwise: Vec::new() })
 }
 
 /// `(p · rescale_factor - image_mean) / image_std`, each where its `do_…` is not false.

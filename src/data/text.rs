@@ -59,6 +59,8 @@ pub(super) struct Tokens {
     pub width: usize,
     pub pad: Pad,
     pub inputs: Vec<(String, DType, Role)>,
+    /// The texts themselves, where answers are to show them; else empty.
+    pub texts: Vec<String>,
 }
 
 /// One sample.
@@ -90,6 +92,7 @@ pub(super) fn open(
     let texts = Texts::open(path, max_length, options)?;
     let mut found = LabelCells::new(path);
     let mut samples = Vec::new();
+    let mut shown = Vec::new();
     let mut columns = None;
     records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let (text, label) = match &columns {
@@ -113,11 +116,27 @@ pub(super) fn open(
         let encoded =
             encode(&texts.tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
         samples.push(encoded);
+        if !labelled {
+            shown.push(joined.trim().to_string());
+        }
         found.push(&row, if labelled { label } else { &[] });
         Ok(())
     })?;
     let labels = found.labels(options, labelled)?;
-    Ok((texts.tokens(samples), labels, found.names()))
+    Ok((Tokens { texts: shown, ..texts.tokens(samples) }, labels, found.names()))
+}
+
+/// Tokenises texts.
+///
+/// # Errors
+/// As of [`open`].
+pub(super) fn of_texts(origin: &Path, given: &[String], max_length: u32, options: &Options) -> Result<Tokens, Error> {
+    let texts = Texts::open(origin, max_length, options)?;
+    let encoded = |(row, text): (usize, &String)| {
+        encode(&texts.tokenizer, text.trim()).map_err(|problem| Error::line(origin, row as u64 + 1, problem))
+    };
+    let samples = given.iter().enumerate().map(encoded).collect::<Result<_, _>>()?;
+    Ok(Tokens { texts: given.to_vec(), ..texts.tokens(samples) })
 }
 
 /// Reads and tokenises files, each one text.
@@ -179,7 +198,7 @@ impl Texts {
 
     fn tokens(&self, samples: Vec<Encoded>) -> Tokens {
         let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone() }
+        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone(), texts: Vec::new() }
     }
 }
 

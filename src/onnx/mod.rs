@@ -28,4 +28,4 @@ pub use external::{external_files, map_file};
 pub use hash::hash;
 pub use read::{IR_VERSION_MIN, Model, OPSETS, read, read_bytes};
 pub use weights::{EMBEDDED_BYTES_MAX, Weights, WeightsFile, initializers, write_weights};
-pub use write::encode;
+pub use write::{encode, encode_described};

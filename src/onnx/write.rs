@@ -8,6 +8,7 @@ use super::weights::EMBEDDED_BYTES_MAX;
 use super::{Weights, node, tensor};
 use crate::graph::{Dim, Graph, Tensor, TensorType, ValueId};
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// The graph as the bytes of an ONNX model. Only inputs and outputs are declared with their types; an output of unknown
 /// type is declared without one, which ONNX Runtime fills in.
@@ -15,6 +16,11 @@ use prost::Message;
 /// With [`Weights::Embedded`] the result must stay below protobuf's 2 GiB to be readable; larger models need a weights
 /// file.
 pub fn encode(graph: &Graph, weights: &Weights) -> Vec<u8> {
+    encode_described(graph, weights, &BTreeMap::new())
+}
+
+/// As [`encode`], with what the file is to tell of the model besides: `metadata_props`.
+pub fn encode_described(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
     let domains = graph.domains.iter().map(|(domain, version)| import(domain, *version));
     let model = ModelProto {
@@ -29,6 +35,7 @@ pub fn encode(graph: &Graph, weights: &Weights) -> Vec<u8> {
             output: graph.outputs.iter().map(|id| declared(graph, *id)).collect(),
             ..GraphProto::default()
         }),
+        metadata_props: metadata.iter().map(|(key, value)| entry(key, value.clone())).collect(),
         opset_import: std::iter::once(import("", graph.opset)).chain(domains).collect(),
         ..ModelProto::default()
     };
@@ -78,7 +85,6 @@ fn initializers(graph: &Graph, weights: &Weights) -> Vec<TensorProto> {
 
 /// A tensor whose bytes begin at `start` of a file.
 fn external(name: &str, tensor: &Tensor, file: &str, start: u64) -> TensorProto {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
     TensorProto {
         data_location: Some(DATA_LOCATION_EXTERNAL),
         external_data: vec![
@@ -88,6 +94,10 @@ fn external(name: &str, tensor: &Tensor, file: &str, start: u64) -> TensorProto 
         ],
         ..tensor::header(name, tensor)
     }
+}
+
+fn entry(key: &str, value: String) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.into()), value: Some(value) }
 }
 
 fn declared(graph: &Graph, id: ValueId) -> ValueInfoProto {

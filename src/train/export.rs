@@ -9,9 +9,11 @@ use super::onnx_adapter;
 use super::prepare::Base;
 use crate::adapter::{self, Adapted};
 use crate::atomic::write_atomically;
+use crate::data;
 use crate::engine;
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -82,13 +84,70 @@ pub fn onnx_adapter(folder: &Path, base: &Base, learned: &Adapter, external: boo
     model(&folder.join("model.onnx"), &graph, external)
 }
 
+/// Writes the base with the adapter folded into its weights. Its metadata tell what its outputs mean and what is done to samples
+/// before; a file of class names lies beside it, which is given back.
+///
+/// # Errors
+/// As [`merged`], and files that cannot be written.
+pub fn merged_model(path: &Path, base: &Base, learned: &Adapter, external: bool) -> Result<Option<PathBuf>, Error> {
+    let graph = merged(base, learned)?;
+    let mut metadata = base.metadata.clone();
+    metadata.extend(described(learned));
+    model_described(path, &graph, external, &metadata)?;
+    labels_beside(path, &learned.labels)
+}
+
+/// What an adapter tells of the model that it makes, as a model's metadata: `names`, class names by their index, as Ultralytics writes
+/// them and reads them; `edgetune.preprocessing`, what is done to an image or a text, as JSON.
+pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    if !learned.labels.is_empty() {
+        // In the order of the outputs: a map of JSON would sort "10" before "2".
+        let name = |(index, name): (usize, &String)| format!("\"{index}\": {}", serde_json::json!(name));
+        let names: Vec<String> = learned.labels.iter().enumerate().map(name).collect();
+        told.insert("names".into(), format!("{{{}}}", names.join(", ")));
+    }
+    let preprocessing = match &learned.preprocessing {
+        data::Preprocessing::Plain => return told,
+        data::Preprocessing::Image(image) => serde_json::json!({ "image": image }),
+        data::Preprocessing::Text { max_length } => serde_json::json!({ "text": { "max_length": max_length } }),
+    };
+    told.insert("edgetune.preprocessing".into(), preprocessing.to_string());
+    told
+}
+
+/// Writes class names, a line each, beside a model: `labels.txt`, or with the model's name before it where there is one of another
+/// model. None for outputs without names, or where a name holds a line break.
+fn labels_beside(model: &Path, labels: &[String]) -> Result<Option<PathBuf>, Error> {
+    if labels.is_empty() || labels.iter().any(|name| name.contains('\n')) {
+        return Ok(None);
+    }
+    let text: String = labels.iter().map(|name| format!("{name}\n")).collect();
+    let own = model.with_extension("labels.txt");
+    let path = [model.with_file_name("labels.txt"), own.clone()]
+        .into_iter()
+        .find(|path| !path.exists() || std::fs::read(path).is_ok_and(|held| held == text.as_bytes()))
+        .unwrap_or(own);
+    write_atomically(&path, |writer| writer.write_all(text.as_bytes())).map_err(|source| Error::io(&path, source))?;
+    Ok(Some(path))
+}
+
 /// Writes a graph with its weights in it, or in a file beside it that is called as the model with `.data` behind.
 ///
 /// # Errors
 /// Files that cannot be written.
 pub fn model(path: &Path, graph: &Graph, external: bool) -> Result<(), Error> {
+    model_described(path, graph, external, &BTreeMap::new())
+}
+
+fn model_described(
+    path: &Path,
+    graph: &Graph,
+    external: bool,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), Error> {
     let write = |weights: &Weights| {
-        let bytes = onnx::encode(graph, weights);
+        let bytes = onnx::encode_described(graph, weights, metadata);
         write_atomically(path, |writer| writer.write_all(&bytes)).map_err(|source| Error::io(path, source))
     };
     if !external {

@@ -38,7 +38,13 @@ pub struct Features {
     missing: usize,
     clock: Arc<dyn Fn() -> f64>,
     pass: Pass,
+    /// Samples that were missing at the beginning.
+    lacked: usize,
+    tell: Option<Box<Tell>>,
 }
+
+/// Told of samples that the body has done, and of all that it has to do.
+type Tell = dyn FnMut(usize, usize);
 
 /// A chunk's sample numbers and its inputs, stacked.
 type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
@@ -116,7 +122,25 @@ impl Features {
         let to_compute = missing.len();
         let decoded =
             (!missing.is_empty()).then(|| decode_ahead(body.inputs.clone(), dataset.clone(), missing, body.chunk));
-        Ok(Self { cache, body_key, layout, dataset, body, decoded, missing: to_compute, clock, pass })
+        Ok(Self {
+            cache,
+            body_key,
+            layout,
+            dataset,
+            body,
+            decoded,
+            missing: to_compute,
+            clock,
+            pass,
+            lacked: to_compute,
+            tell: None,
+        })
+    }
+
+    /// Has somebody told of the body's pass, chunk by chunk.
+    pub fn telling(mut self, tell: Box<dyn FnMut(usize, usize)>) -> Self {
+        self.tell = Some(tell);
+        self
     }
 
     /// Computes what these samples lack, chunk by chunk; `false` if the stop flag was raised before all were there.
@@ -192,6 +216,9 @@ impl Features {
             Some((chunk, batch)) => {
                 self.missing -= chunk.len();
                 self.compute(&chunk, batch?)?;
+                if let Some(tell) = &mut self.tell {
+                    tell(self.lacked - self.missing, self.lacked);
+                }
             }
             None => self.end_pass(),
         }

@@ -44,7 +44,7 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
     args.change.check()?;
@@ -57,8 +57,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         width: args.classes,
         head: HeadChoice::Auto,
     };
-    let bundle = prepare(&base, &request, &global.bundles()?)?;
-    let checked = check::check(&bundle, &settings::loss(args.loss, None), &args.compute.options(), args.seed)?;
+    let bundles = global.bundles()?;
+    let bundle = printer.during("preparing the model", || prepare(&base, &request, &bundles))?;
+    let (loss, options) = (settings::loss(args.loss, None), args.compute.options());
+    let checked =
+        printer.during("comparing each parameter's gradient", || check::check(&bundle, &loss, &options, args.seed))?;
     let word = |verdict| match verdict {
         Verdict::Agrees => "agrees",
         Verdict::Estimates => "estimates",

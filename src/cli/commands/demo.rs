@@ -13,7 +13,7 @@ use crate::cli::summary;
 use crate::engine;
 use crate::train::checkpoint;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// Fine-tune the model in `models/` on the photographs beside it and show the gain
@@ -23,9 +23,9 @@ pub struct Args {
     /// The folder with the demo's model, data and recipe
     #[arg(long, value_name = "DIR", default_value = "models")]
     models: PathBuf,
-    /// Where the delta goes
-    #[arg(long, value_name = "FILE", default_value = "demo.edelta")]
-    out: PathBuf,
+    /// Where the delta goes [default: demo.edelta in the cache folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// One epoch of the head on a few photographs, for slow or emulated machines
     #[arg(long)]
     quick: bool,
@@ -42,23 +42,37 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let recipe = Recipe::read(&file).context("the demo runs in the project's folder, or with --models DIR")?;
     let model = recipe.model.clone().context("the demo's recipe names no model")?;
     let test = recipe.test.clone().context("the demo's recipe names no test data")?;
-    let files = Files::of_recipe(&recipe).reads("the recipe", [&file]).cache(global);
-    let files = files.writes("--out", [&args.out], Kind::Delta);
-    files.writes("--out", [&run::checkpoint_path(&args.out)], Kind::Checkpoint).check(args.replacing)?;
-    engine::load_or_install(&global.choice(), &mut printer.installing())?;
+    let out = &place(args.out.as_deref(), global)?;
+    let mut files = Files::of_recipe(&recipe).reads("the recipe", [&file]);
+    if args.out.is_some() {
+        files = files.cache(global).writes("--out", [out], Kind::Delta);
+        files = files.writes("--out", [&run::checkpoint_path(out)], Kind::Checkpoint);
+    }
+    files.check(args.replacing)?;
+    printer
+        .during("installing ONNX Runtime", || engine::load_or_install(&global.choice(), &mut printer.installing()))?;
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;
-    let job =
-        Job { recipe, compute: &args.compute, out: &args.out, resume: false, no_cache: false, began, created_unix_s };
+    let job = Job { recipe, compute: &args.compute, out, resume: false, no_cache: false, began, created_unix_s };
     let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if trained.interrupted {
-        checkpoint::remove(&run::checkpoint_path(&args.out))?;
+        checkpoint::remove(&run::checkpoint_path(out))?;
         return Ok(Done::Interrupted);
     }
-    let Some(shown) = show(&args.out, (&model, &test), &args.compute, (global, printer), &stop)? else {
+    let Some(shown) = show(out, (&model, &test), &args.compute, (global, printer), &stop)? else {
         return Ok(Done::Interrupted);
     };
-    let paths = (model.as_path(), args.out.as_path(), test.as_path());
+    let paths = (model.as_path(), out.as_path(), test.as_path());
     summary::demonstrated(&trained, &shown, paths, began.elapsed().as_secs_f64(), printer);
     Ok(Done::Fully)
+}
+
+/// Where the delta goes: the demo leaves no file in the folder that it is started in.
+fn place(out: Option<&Path>, global: &Global) -> Result<PathBuf> {
+    if let Some(out) = out {
+        return Ok(out.into());
+    }
+    let bundles = global.bundles()?;
+    let folder = bundles.parent().filter(|_| bundles.ends_with("bundles")).unwrap_or(&bundles);
+    Ok(folder.join("demo.edelta"))
 }

@@ -43,13 +43,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
+    let reading = Reading { packing: args.packing, ..args.reading.clone() };
     let options = samples::options(
         preprocessing,
-        Reading { packing: args.packing, ..args.reading.clone() },
+        samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
         &inputs_of(&base),
         settings::target_of(adapter.task),
         classes,

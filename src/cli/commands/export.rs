@@ -17,7 +17,10 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  edgetune export --adapter A.edelta --model model.onnx --to onnx --out merged.onnx\n  \
                         edgetune export --adapter A.edelta --model model.onnx --to onnx-adapter --out folder/\n  \
-                        edgetune export --adapter A.edelta --to safetensors --out folder/"
+                        edgetune export --adapter A.edelta --to safetensors --out folder/\n\n--to onnx writes what the \
+                        outputs mean into the model's metadata, where onnxruntime's get_modelmeta().custom_metadata_map shows it: \
+                        `names`, class names by their index as Ultralytics has them, and `edgetune.preprocessing`. The class \
+                        names also go into labels.txt beside the model, a line each."
 )]
 pub struct Args {
     /// The adapter
@@ -73,12 +76,22 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         engine::load(&global.choice())?;
         Ok::<_, anyhow::Error>(Base::read(args.model.as_deref().context("--model: name the model")?)?)
     };
-    match args.to {
-        Form::Onnx => export::model(&args.out, &export::merged(&base()?, &adapter)?, args.external_weights)?,
-        Form::OnnxAdapter => export::onnx_adapter(&args.out, &base()?, &adapter, args.external_weights)?,
-        Form::Safetensors => peft::write(&args.out, &adapter)?,
-    }
-    printer.document(&serde_json::json!({ "written": args.out }));
+    let write = || match args.to {
+        Form::Onnx => anyhow::Ok(export::merged_model(&args.out, &base()?, &adapter, args.external_weights)?),
+        Form::OnnxAdapter => {
+            export::onnx_adapter(&args.out, &base()?, &adapter, args.external_weights)?;
+            Ok(None)
+        }
+        Form::Safetensors => {
+            peft::write(&args.out, &adapter)?;
+            Ok(None)
+        }
+    };
+    let labels = printer.during(format!("writing {}", args.out.display()), write)?;
+    printer.document(&serde_json::json!({ "written": args.out, "labels": labels }));
     printer.text(format!("{}: written", args.out.display()));
+    if let Some(labels) = labels {
+        printer.text(format!("{}: the names of the classes", labels.display()));
+    }
     Ok(Done::Fully)
 }

@@ -66,7 +66,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     files.writes("--out", [&args.out], Kind::Delta).check(args.replacing)?;
     let saved = peft::read(&args.folder)?;
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let output = adapter::output(&base.graph, args.output.as_deref())?;
     let Fitted { tensors, width } = peft::fit(&saved, &base, output, &args.rename)?;
     let inputs = inputs_of(&base);

@@ -28,7 +28,7 @@ use std::time::Instant;
 pub struct Args {
     /// The model
     model: PathBuf,
-    /// The output to train on [default: printed]
+    /// The output to train on [default: the likeliest one, which is shown as `trains on`]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Show all layers instead of the last twelve
@@ -49,7 +49,7 @@ const SHOWN: usize = 12;
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let shown = if args.all || global.json { usize::MAX } else { SHOWN };
     let mut found = inspect(&base, args.output.as_deref(), shown)?;
     let (began, bundles) = (Instant::now(), global.bundles()?);
@@ -61,7 +61,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         clock: &|| began.elapsed().as_secs_f64(),
         process_bytes: private_bytes(),
     };
-    costs::fill(&mut found, &base, &run)?;
+    let what = if args.time { "timing a step of each cut" } else { "estimating memory" };
+    printer.during(what, || costs::fill(&mut found, &base, &run))?;
     printer.document(&found);
     summary::inspected(&found, shown, printer);
     Ok(Done::Fully)

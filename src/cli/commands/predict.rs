@@ -3,24 +3,28 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
-use crate::cli::predictions::predict;
-use crate::cli::print::{Printer, percent};
+use crate::cli::inputs::{self, Asked};
+use crate::cli::predictions::{self, predict};
+use crate::cli::print::Printer;
 use crate::cli::run::inputs_of;
 use crate::cli::samples::{self, Reading};
 use crate::cli::stop::flag_on_signals;
-use crate::data::{Dataset, Target};
+use crate::data::{self, Dataset, Target};
+use crate::delta::Task;
 use crate::engine;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Predict with a model and an adapter
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune predict model.onnx --adapter A.edelta photo.jpg other.png --top 3\n  edgetune \
-                  predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8"
+                  predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8\n  \
+                  edgetune predict text.onnx --adapter A.edelta \"what a film\"\n  edgetune predict text.onnx --adapter A.edelta \
+                  --csv - < texts.txt"
 )]
 pub struct Args {
     /// The model that the adapter was trained on
@@ -28,7 +32,9 @@ pub struct Args {
     /// The adapter; a language model also goes on from a prompt without one
     #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
     adapter: Option<PathBuf>,
-    /// Images or folders of them, or one table, text or array file
+    /// Images or folders of them, one table, text or array file; texts themselves, or - for standard input
+    ///
+    /// A model of text also takes the texts themselves, and - for texts on standard input, a line each.
     #[arg(required_unless_present = "prompt", value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Classes to show for each sample
@@ -37,6 +43,9 @@ pub struct Args {
     /// With the base's own values in place of what was learned; nothing where the base has no such classes
     #[arg(long, hide = true)]
     untrained: bool,
+    /// Print a CSV table: a row a sample
+    #[arg(long)]
+    csv: bool,
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
@@ -49,12 +58,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
     let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let (bundles, stop) = (global.bundles()?, flag_on_signals()?);
     let adapter = match adapter {
         Some(adapter) if !goes_on => adapter,
         other => {
-            let asked = (&args.generating, args.inputs.as_slice(), &args.reading);
+            refuse_table(args)?;
+            let inputs = inputs::asked(&args.inputs, true, &mut std::io::stdin())?;
+            let asked = (&args.generating, &inputs, &args.reading);
             return generation::generate((&base, other.as_ref()), asked, &args.compute, (global, printer), &stop);
         }
     };
@@ -62,19 +73,41 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         printer.document(&Vec::<()>::new());
         return Ok(Done::Fully);
     };
-    let preprocessing = samples::of_adapter(adapter.preprocessing, &args.inputs[0], printer);
-    let options = samples::options(preprocessing, args.reading.clone(), &inputs_of(&base), Target::Classes, None);
-    let (dataset, skipped) = Dataset::open_unlabelled(&args.inputs, &options)?;
-    samples::tell_skipped(&skipped, printer);
+    let takes_text = data::takes_text(&samples::named_types(&inputs_of(&base)));
+    let asked = inputs::asked(&args.inputs, takes_text, &mut std::io::stdin())?;
+    let dataset = Arc::new(opened(&asked, &adapter, (&base, args), printer)?);
     let known = (&adapter, &base, bundles.as_path());
-    let found = predict(known, &Arc::new(dataset), args.top.into(), &args.compute, &stop, printer)?;
-    let Some(predictions) = found else { return Ok(Done::Interrupted) };
-    printer.document(&predictions);
-    for prediction in &predictions {
-        let scored =
-            prediction.classes.iter().map(|class| format!("{} {}", class.name, percent(class.probability.into())));
-        let answers: Vec<String> = scored.chain(prediction.values.iter().map(f32::to_string)).collect();
-        printer.text(format!("{}: {}", prediction.input, answers.join(", ")));
+    let Some(predictions) = predict(known, &dataset, args.top.into(), &args.compute, &stop, printer)? else {
+        return Ok(Done::Interrupted);
+    };
+    if args.csv && !global.json {
+        printer.raw(&predictions::table(&predictions, adapter.task == Task::MultiLabel)?);
+        return Ok(Done::Fully);
     }
+    printer.document(&predictions);
+    predictions.iter().for_each(|prediction| printer.text(prediction.line()));
     Ok(Done::Fully)
+}
+
+/// What is asked about, as the adapter's model takes it.
+fn opened(asked: &Asked, adapter: &Adapter, (base, args): (&Base, &Args), printer: &Printer) -> Result<Dataset> {
+    let first = match asked {
+        Asked::Paths(paths) => paths[0].as_path(),
+        Asked::Texts { origin, .. } => Path::new(origin),
+    };
+    let preprocessing = samples::of_adapter(adapter.preprocessing, first, printer);
+    let reading = samples::with_tokenizer(args.reading.clone(), base, args.adapter.as_deref(), printer);
+    let options = samples::options(preprocessing, reading, &inputs_of(base), Target::Classes, None);
+    let paths = match asked {
+        Asked::Paths(paths) => paths,
+        Asked::Texts { origin, texts } => return Ok(Dataset::of_texts(origin, texts, &options)?),
+    };
+    let (dataset, skipped) = printer.during("reading the inputs", || Dataset::open_unlabelled(paths, &options))?;
+    samples::tell_skipped(&skipped, printer);
+    Ok(dataset)
+}
+
+fn refuse_table(args: &Args) -> Result<()> {
+    ensure!(!args.csv, "--csv: a language model goes on with texts, which are no table; remove it, or use --json");
+    Ok(())
 }

@@ -44,7 +44,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Files::default().reads("the model", [&args.model]).fills("--out", &args.out, &[]).check(Replacing::default())?;
     engine::load(&global.choice())?;
-    let base = Base::read(&args.model)?;
+    let base = printer.during("reading the model", || Base::read(&args.model))?;
     let labels = match (args.classes.as_deref(), args.loss) {
         (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
         (Some(classes), _) => Labels::Classes { names: samples::class_names(classes)?, index: vec![] },
@@ -53,7 +53,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     args.change.check()?;
     let (train, output, change) = (args.train.clone(), args.output.clone(), args.change.clone());
     let recipe = Recipe { train, output, change, ..Recipe::default() };
-    let bundle = run::bundle(&base, &recipe, &labels, &args.out)?;
+    let bundle = printer.during("preparing the model", || run::bundle(&base, &recipe, &labels, &args.out))?;
     let step = bundle.step(&settings::loss(args.loss, None))?;
     let weights = bundle.folder.join("weights.bin");
     let files: Vec<PathBuf> = bundle.files().map(PathBuf::from).chain([step, weights]).collect();

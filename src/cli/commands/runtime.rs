@@ -55,10 +55,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             }
         }
         Action::Install { version, wheel } => {
-            let installed = match wheel {
-                Some(file) => engine::install_wheel(&choice, file, &mut printer.installing())?,
-                None => engine::install(&choice, version.as_deref(), &mut printer.installing())?,
+            let install = || match wheel {
+                Some(file) => engine::install_wheel(&choice, file, &mut printer.installing()),
+                None => engine::install(&choice, version.as_deref(), &mut printer.installing()),
             };
+            let installed = printer.during("installing ONNX Runtime", install)?;
             printer.document(&json!({
                 "path": installed.path, "version": installed.version, "size_bytes": installed.size_bytes,
             }));

@@ -134,7 +134,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let stop = flag_on_signals()?;
     engine::load(&args.global.choice())?;
     let model = recipe.model.as_deref().with_context(|| format!("{}: no `model = …`", args.recipe.display()))?;
-    let base = Base::read(model)?;
+    let base = printer.during("reading the model", || Base::read(model))?;
     let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = settings(&recipe)?;
     let data = Data::open(&recipe, &base, None, printer)?;
@@ -172,7 +172,9 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
 
     let wire = postcard::to_stdvec(&data.preprocessing)?;
     let open = |bundle: &_, set: &Arc<_>, samples: &[usize]| {
-        Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone())
+        let open =
+            Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone());
+        open.map(|features| features.telling(printer.body_pass()))
     };
     let mut train = open(&bundle, &data.train, &data.split.train)?;
     let mut tested = open(&bundle, test, test_samples)?;

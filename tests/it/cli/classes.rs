@@ -1,6 +1,7 @@
 //! Which of the model's outputs are the data's classes: by name, by what the base answers, and what becomes of the others.
 
 use super::Place;
+use edgetune::onnx;
 use edgetune::train::artifact::Adapter;
 use serde_json::Value;
 use std::fs;
@@ -18,7 +19,25 @@ pub fn knowing() -> Place {
     place.run(&format!("train base.onnx --data train --classes {} {learn}", KNOWN.join(","))).done();
     place.run("export --adapter base.edelta --model base.onnx --to onnx --out known.onnx").done();
     fs::remove_file(place.path("base.onnx")).unwrap();
+    assert_eq!(place.read("labels.txt"), b"truck\nfrog\nship\n");
+    fs::remove_file(place.path("labels.txt")).unwrap();
+    fs::rename(place.path("known.onnx"), place.path("told.onnx")).unwrap();
+    // The model as other programs write it, which says nothing of its classes.
+    let model = onnx::read(&place.path("told.onnx")).unwrap();
+    place.write("known.onnx", onnx::encode(&model.graph, &onnx::Weights::Embedded));
     place
+}
+
+#[test]
+fn an_exported_model_says_what_its_outputs_mean() {
+    let place = knowing();
+    let metadata = onnx::read(&place.path("told.onnx")).unwrap().metadata;
+    assert_eq!(metadata["names"], r#"{"0": "truck", "1": "frog", "2": "ship"}"#);
+    let told: Value = serde_json::from_str(&metadata["edgetune.preprocessing"]).unwrap();
+    assert_eq!((&told["image"]["width"], &told["image"]["layout"]), (&16.into(), &"Nchw".into()), "{told}");
+    let ran = place.run(&format!("train told.onnx --data train {STILL}")).done();
+    assert!(ran.err.contains("matched by name from the model's metadata `names`"), "{}", ran.err);
+    assert!(ran.err.contains("edgetune.preprocessing"), "{}", ran.err);
 }
 
 /// What training said, and its report.

@@ -148,11 +148,28 @@ fn texts_are_learned_with_a_tokenizer() {
     assert!(place.read("a.edelta") == place.read("b.edelta"), "the same texts gave another delta");
 
     let eval = "eval base.onnx --adapter a.edelta --data texts.jsonl --json";
-    place.run(eval).fails(&["tokenizer.json", "--tokenizer FILE"]);
-    assert_eq!(place.run(&format!("{eval} --tokenizer tokenizer.json")).json()["accuracy"], 1.0);
+    let found = place.run(eval).done();
+    assert!(found.err.contains("tokenizer ") && found.err.contains("tokenizer.json"), "{}", found.err);
+    assert_eq!(found.json()["accuracy"], 1.0);
     let said = place.run("predict base.onnx --adapter a.edelta new.txt --tokenizer tokenizer.json").done().out;
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("new.txt:1: good ") && lines[1].starts_with("new.txt:2: bad "), "{said}");
+    assert!(lines[0].ends_with("\"the lamp is warm\""), "{said}");
+
+    let predict = "predict base.onnx --adapter a.edelta --csv";
+    let mut command = place.command(predict);
+    command.args(["the lamp is warm", "very very cold"]);
+    let table = super::finished(command).done().out;
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows[0], "input,text,class,probability");
+    assert!(
+        rows[1].starts_with("text:1,the lamp is warm,good,") && rows[2].starts_with("text:2,very very cold,bad,"),
+        "{table}"
+    );
+    place.run(&format!("{predict} nwe.txt")).fails(&["nwe.txt", "check the path"]);
+    place.run(&format!("{predict} -")).fails(&["standard input holds no text"]);
+    std::fs::rename(place.path("tokenizer.json"), place.path("other.json")).unwrap();
+    place.run(eval).fails(&["texts.jsonl", "--tokenizer FILE"]);
 }
 
 /// A `.npz` file.

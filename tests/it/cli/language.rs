@@ -128,7 +128,10 @@ fn what_a_language_model_cannot_use_is_told_with_the_remedy() {
     let long = json!({ "prompt": "the king ".repeat(30), "completion": "x" });
     place.write("long.jsonl", long.to_string() + "\n");
     let bare = "train base.onnx --loss next-token --out a.edelta --data";
+    std::fs::rename(place.path("tokenizer.json"), place.path("kept.json")).unwrap();
     place.run(&format!("{bare} text.txt")).fails(&["text.txt", "--tokenizer FILE"]);
+    place.run("predict base.onnx --prompt a").fails(&["--tokenizer FILE"]);
+    std::fs::rename(place.path("kept.json"), place.path("tokenizer.json")).unwrap();
     let bare = format!("{bare} empty.txt --tokenizer tokenizer.json");
     place.run(&bare).fails(&["empty.txt", "no text to learn from"]);
     let data = |name: &str| place.run(&format!("{TRAIN} --loss next-token --out a.edelta --data {name}"));
@@ -141,7 +144,6 @@ fn what_a_language_model_cannot_use_is_told_with_the_remedy() {
     place.run("train base.onnx --tokenizer tokenizer.json --data text.txt --max-length 2").fails(&["max-length", "3"]);
 
     let predict = "predict base.onnx --tokenizer tokenizer.json";
-    place.run("predict base.onnx --prompt a").fails(&["--tokenizer FILE"]);
     place.run(&format!("{predict} --prompt {}", "king".repeat(80))).fails(&["--prompt", "too long"]);
     let full = place.run(&format!("{predict} --prompt a --max-new-tokens 80")).done();
     assert!(full.err.contains("no more than 64 tokens; lower --max-new-tokens") && full.out.len() > 60, "{full:?}");

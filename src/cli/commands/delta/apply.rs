@@ -48,8 +48,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     files.writes("--out", &weights, Kind::Weights).check(args.replacing)?;
     let adapter = Adapter::read(&args.delta)?;
     engine::load(&global.choice())?;
-    let merged = export::merged(&Base::read(&args.base)?, &adapter)?;
-    export::model(&args.out, &merged, args.external_weights)?;
+    export::merged_model(&args.out, &Base::read(&args.base)?, &adapter, args.external_weights)?;
     printer.document(&serde_json::json!({ "model": args.out }));
     printer.text(format!("{}: the model with {} in it", args.out.display(), args.delta.display()));
     Ok(())
