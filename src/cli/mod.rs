@@ -38,6 +38,7 @@ mod short_help;
 mod sifting;
 mod stop;
 mod summary;
+mod usage;
 
 use crate::{mapped, priority};
 use args::Global;
@@ -127,7 +128,7 @@ fn program<C: CommandFactory>() -> clap::Command {
 
 /// The process's arguments; wrong ones, and those that ask for help, end the process here.
 fn parsed<C: CommandFactory + FromArgMatches>() -> C {
-    let matches = program::<C>().get_matches();
+    let matches = program::<C>().try_get_matches().unwrap_or_else(|error| usage::end(&error));
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut program::<C>()).exit())
 }
 

@@ -94,6 +94,9 @@ impl Settings {
         if !(rate > 0.0 && rate.is_finite()) {
             return refuse("--lr", format!("{rate} is not a positive number; 0.001 is a good start"));
         }
+        if !(self.head_rate > 0.0 && self.head_rate.is_finite()) {
+            return refuse("--head-rate", format!("{} is not a positive number; 1 is the rate itself", self.head_rate));
+        }
         if !(0.0..=1.0).contains(&self.warmup_share) {
             return refuse("--warmup", format!("{} is no share; give 0 to 1, such as 0.1", self.warmup_share));
         }

@@ -326,3 +326,28 @@ fn the_demo_needs_its_folder() {
     Place::new().run("demo").fails(&["project's folder", "--models DIR", "models/demo.toml"]);
     assert!(project("models/demo.toml").exists());
 }
+
+/// What was probably meant is told; a number is refused for what is wrong with it.
+#[test]
+fn slips_are_told_with_what_was_meant() {
+    let place = ready();
+    each_fails(
+        &place,
+        &[
+            (&format!("{TRAIN} --lr -1"), &["--lr", "-1 is not a positive number"]),
+            (&format!("{TRAIN} --head-rate -1"), &["--head-rate", "-1 is not a positive number"]),
+            (&format!("{TRAIN} --warmup -1"), &["--warmup", "-1 is no share"]),
+            ("check base.onnx --train last2", &["--train `last2`", "did you mean last:2?"]),
+            ("check base.onnx --train hed", &["--train `hed`", "did you mean `head`?"]),
+            ("check base.onnx --train zebra", &["--train `zebra`", "edgetune inspect MODEL --all"]),
+        ],
+    );
+    for (arguments, part) in [
+        ("train base.onnx --epochs -2", "-2 is no whole number of 0 or more"),
+        ("inspect base.onnx --batch 0", "0 is not from 1 to 65536"),
+        ("train base.onnx --lr many", "write a number"),
+    ] {
+        let ran = place.run(arguments);
+        assert!(ran.code == Some(2) && ran.err.contains(part), "{arguments}: {}", ran.err);
+    }
+}
