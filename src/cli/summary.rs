@@ -45,7 +45,7 @@ fn chosen_epoch(report: &Report) -> String {
     match (report.best_epoch, report.epochs.iter().any(|epoch| epoch.validation_loss.is_some())) {
         (_, false) => String::new(),
         (0, true) => "; no epoch was better than the values that training began with, so these are kept".into(),
-        (epoch, true) => format!("; epoch {epoch} was the best on the validation samples"),
+        (epoch, true) => format!("; the values are those of epoch {epoch}, the best one"),
     }
 }
 
