@@ -19,6 +19,7 @@ mod memory;
 mod models;
 mod outputs;
 mod pixels;
+mod newcomer;
 mod plan;
 mod solve;
 

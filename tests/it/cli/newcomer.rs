@@ -1,0 +1,114 @@
+//! A new user's first hour, from an empty home: own photographs, a spreadsheet's export, texts, windows of sensors, wrong paths and
+//! typing errors. Each command gives a result, or a message that names the file or option and what to do.
+
+use super::kinds::tokenizer;
+use super::models::{noise, npy};
+use super::{Place, Ran};
+
+/// The error of a run that failed in any way (1) or was wrongly called (2), in one line or a few.
+fn told(ran: &Ran) -> String {
+    assert!(matches!(ran.code, Some(1 | 2)), "{ran:?}");
+    let from = ran.err.find("error: ").unwrap_or_else(|| panic!("no error told: {}", ran.err));
+    ran.err[from..].to_string()
+}
+
+#[test]
+fn a_folder_of_own_photographs() {
+    let place = Place::new();
+    place.link("models/efficientnet_lite0/model.onnx", "model.onnx");
+    place.photographs("photos", &["cat", "ship"], 6);
+    let ran = place.run("train model.onnx --data photos --out A.edelta").done();
+    // What was done to the pixels, and how good it is beside what needs no learning.
+    for words in ["224", "commonest class"] {
+        assert!(format!("{}{}", ran.out, ran.err).contains(words), "`{words}`: {}{}", ran.out, ran.err);
+    }
+    let said = place.run("predict model.onnx --adapter A.edelta photos/ship").done().out;
+    assert_eq!(said.lines().count(), 6, "{said}");
+    assert!(said.lines().filter(|line| line.contains(": ship ")).count() >= 5, "{said}");
+    // Her own model is not written over.
+    let error = told(&place.run("train model.onnx --data photos --out model.onnx"));
+    assert!(error.contains("model.onnx") && error.contains("--out"), "{error}");
+}
+
+#[test]
+fn a_spreadsheet_s_export() {
+    let place = Place::with_table(2, "unused", |_| "0".into());
+    let mut table = "\u{feff}a;b;c;d;Kategorie\r\n".to_string();
+    for (number, row) in noise(5, 64 * 4).chunks_exact(4).enumerate() {
+        let class = if row[0] > 0.0 { "gut" } else { "schlecht" };
+        // A cell that was left empty.
+        let class = if number == 7 { "" } else { class };
+        let cells: Vec<String> = row.iter().map(|value| value.to_string().replace('.', ",")).collect();
+        table += &format!("{};{class}\r\n", cells.join(";"));
+    }
+    place.write("Messung.csv", table);
+    let ran = place.run("train base.onnx --data Messung.csv --train last:2 --out A.edelta").done();
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("Kategorie") && said.contains("--label"), "which column was taken: {said}");
+    let said = place.run("predict base.onnx --adapter A.edelta Messung.csv").done().out;
+    assert!(said.contains("gut") && said.contains("schlecht"), "{said}");
+    place.write("Messung.xlsx", b"PK\x03\x04 what a spreadsheet writes by itself");
+    let error = told(&place.run("train base.onnx --data Messung.xlsx --out B.edelta"));
+    assert!(error.contains("Messung.xlsx") && error.to_lowercase().contains("csv"), "{error}");
+}
+
+#[test]
+fn texts() {
+    let place = Place::with_model("encoder_torchscript");
+    let words = ["the", "lamp", "is", "fine", "warm", "broken", "cold"];
+    place.write("texts.csv", "text,label\nthe lamp is fine,good\nlamp is warm,good\nthe lamp is broken,bad\nlamp is cold,bad\n".repeat(5));
+    // Without its tokenizer, the message says what is missing.
+    let error = told(&place.run("train base.onnx --data texts.csv --out A.edelta"));
+    assert!(error.contains("tokenizer"), "{error}");
+    place.write("tokenizer.json", tokenizer(&words));
+    place.run("train base.onnx --data texts.csv --tokenizer tokenizer.json --out A.edelta").done();
+    place.write("new.txt", "the lamp is fine\n");
+    let said = place.run("predict base.onnx --adapter A.edelta --tokenizer tokenizer.json new.txt").done().out;
+    assert!(said.contains("good"), "{said}");
+}
+
+#[test]
+fn windows_of_sensors() {
+    let place = Place::with_table(2, "unused", |_| "0".into());
+    for (number, values) in noise(5, 48 * 4).chunks_exact(4).enumerate() {
+        let class = if values[0] > 0.0 { "walking" } else { "resting" };
+        place.write(&format!("readings/{class}/{number}.npy"), npy(&[4], values));
+    }
+    place.run("train base.onnx --data readings --out A.edelta").done();
+    let answer = place.run("predict base.onnx --adapter A.edelta readings/walking --json").json();
+    assert!(answer.as_array().unwrap().len() > 10, "{answer}");
+    place.write("wide/walking/1.npy", npy(&[9], &[0.0; 9]));
+    place.write("wide/resting/1.npy", npy(&[9], &[1.0; 9]));
+    let error = told(&place.run("train base.onnx --data wide --out B.edelta"));
+    assert!(error.contains("1.npy") && error.contains('9') && error.contains('4'), "{error}");
+}
+
+#[test]
+fn wrong_paths_and_typing_errors() {
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
+    place.write("recipe.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nepoch = 3\n");
+    let cases: &[(&str, &[&str])] = &[
+        ("train modle.onnx --data table.csv --out A.edelta", &["modle.onnx"]),
+        ("train base.onnx --data tabel.csv --out A.edelta", &["tabel.csv", "--data"]),
+        ("train base.onnx --out A.edelta", &["--data"]),
+        ("train base.onnx --data table.csv --out missing/A.edelta", &["missing/A.edelta", "--out"]),
+        ("train base.onnx --data table.csv --train last2 --out A.edelta", &["last2", "last:2"]),
+        ("train base.onnx --data table.csv --lr -1 --out A.edelta", &["--lr", "-1"]),
+        ("train base.onnx --data table.csv --epochs 0 --out A.edelta", &["--epochs", "0"]),
+        ("train base.onnx --data table.csv --batch 0 --out A.edelta", &["--batch", "0"]),
+        ("train base.onnx --data table.csv --epohcs 3 --out A.edelta", &["--epohcs", "--epochs"]),
+        ("train recipe.toml --out A.edelta", &["recipe.toml", "epoch", "epochs"]),
+        ("train base.onnx --data table.csv --resume --out A.edelta", &["--resume"]),
+        ("predict base.onnx --adapter A.edelta table.csv", &["A.edelta"]),
+        ("predict base.onnx --adapter table.csv table.csv", &["table.csv"]),
+        ("eval base.onnx --data table.csv --adapter base.onnx", &["base.onnx"]),
+        ("trian base.onnx", &["trian", "train"]),
+    ];
+    for (arguments, parts) in cases {
+        let error = told(&place.run(arguments));
+        for part in *parts {
+            assert!(error.contains(part), "{arguments}: `{part}` is not in: {error}");
+        }
+    }
+    assert_eq!(place.names(), ["base.onnx", "recipe.toml", "table.csv"], "nothing is left behind");
+}
