@@ -31,7 +31,7 @@ use crate::train::trial::Trial;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What a run needs besides the recipe.
@@ -133,6 +133,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
                 batch_is_free: recipe.batch.is_none() && recipe.accumulate.is_none(),
                 rate_is_free: recipe.head_rate.is_none(),
                 budgets,
+                head_from_zero: recipe.solver.is_some(),
                 process_bytes: private_bytes(),
                 stop,
                 clock: clock.clone(),
@@ -347,6 +348,10 @@ impl Learn<'_> {
             printer.note(format!("beginning anew; {path} is of an interrupted run that --resume would go on with"));
         }
         let first = self.first(features, clock, printer)?;
+        if self.stop.load(Ordering::Relaxed) {
+            // A checkpoint of now would be one of a head that begins with zeros.
+            return Ok(Outcome::without_steps(Vec::new(), End::Interrupted));
+        }
         let samples = self.data.split.train.len();
         let epochs = self.settings.epochs_begun(samples);
         let progress = printer.progress("training", self.settings.total_steps(samples), "steps");
@@ -420,17 +425,9 @@ impl Learn<'_> {
             }
             solved => solved?,
         };
-        let outcome = Outcome {
-            parameters: solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone()),
-            start: None,
-            history: Vec::new(),
-            best_epoch: 0,
-            end: if solved.is_some() { End::Finished } else { End::Interrupted },
-            steps: 0,
-            step_seconds: Vec::new(),
-            first_step_at_s: None,
-        };
-        Ok((outcome, solved))
+        let parameters = solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone());
+        let end = if solved.is_some() { End::Finished } else { End::Interrupted };
+        Ok((Outcome::without_steps(parameters, end), solved))
     }
 
     /// The values before training, in fp16.

@@ -85,6 +85,22 @@ pub struct Outcome {
     pub first_step_at_s: Option<f64>,
 }
 
+impl Outcome {
+    /// A run that was stopped before its first step, or had none: there is nothing to go on with but its parameters, if any.
+    pub fn without_steps(parameters: Vec<Vec<f32>>, end: End) -> Self {
+        Self {
+            parameters,
+            start: None,
+            history: Vec::new(),
+            best_epoch: 0,
+            end,
+            steps: 0,
+            step_seconds: Vec::new(),
+            first_step_at_s: None,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -154,10 +154,11 @@ fn recurrent_layers_are_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_model_whose_weights_are_attributes_is_refused_with_the_remedy() {
+fn a_classifier_whose_weights_are_attributes_learns_like_a_linear_layer() {
+    let scratch = tempfile::tempdir().unwrap();
     for selection in ["head", "last:1", "*"] {
-        let message = refusal("sklearn_logistic", selection);
-        assert!(message.contains("LinearClassifier"), "{message}");
-        assert!(message.contains("MLPClassifier"), "{message}");
+        let bundle = bundle("sklearn_logistic", selection, scratch.path()).unwrap_or_else(|error| panic!("{error}"));
+        let shapes: Vec<usize> = bundle.parameters.iter().map(|parameter| parameter.shape.len()).collect();
+        assert_eq!(shapes, [2, 1], "{selection}: a weight and a bias");
     }
 }

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::features::{CHUNK, Features, Pass, Store};
 use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
+use super::solve;
 use crate::data::{Dataset, Split};
 use crate::engine;
 use crate::graph::Dim;
@@ -88,6 +89,8 @@ pub struct Situation<'a> {
     pub clock: Arc<dyn Fn() -> f64>,
     /// Told what is being done.
     pub tell: &'a dyn Fn(&str),
+    /// Whether the head's gradient steps begin with zeros and not with its closed form.
+    pub head_from_zero: bool,
     /// Told of the head's steps and epochs.
     pub head_tell: &'a dyn Fn(Event<'_>),
 }
@@ -328,18 +331,23 @@ impl Situation<'_> {
         let batch = self.timed_batch(&mut features, row.batch)?;
         self.time_over(row, &bundle, &batch, body_s)?;
         self.refuse(row)?;
+        let (labels, loss) = (self.dataset.labels(), &self.settings.loss);
+        let mut solving = solve::Around { stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
+        let first = match self.head_from_zero {
+            true => None,
+            false => solve::start(&bundle, &mut features, labels, self.split, loss, self.options, &mut solving)?,
+        };
         let mut around = Around {
             checkpoint: None,
             resume: false,
             keep_start: false,
-            first: None,
+            first,
             until_s: self.budgets.time_s,
             stop: self.stop,
             clock: &*self.clock,
             tell: &mut |event| (self.head_tell)(event),
         };
         let settings = Settings { batch: row.batch, ..self.settings.clone() };
-        let labels = self.dataset.labels();
         let outcome = fit::fit(&bundle, &mut features, labels, self.split, &settings, self.options, &mut around)?;
         if outcome.end == End::Interrupted {
             return Ok(None);

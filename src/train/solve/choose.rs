@@ -9,8 +9,9 @@ use crate::train::prepare::Bundle;
 
 /// Products of samples, inputs and outputs up to which L-BFGS is no slower than ten epochs of gradient steps.
 const WORK_MAX: u64 = 500_000_000;
-/// Bytes that a solver may hold: features of all samples, and what L-BFGS or the normal equations keep.
-const BYTES_MAX: u64 = 512 << 20;
+/// Bytes that a solver may hold, a quarter of a small device's memory: features of all samples, and what L-BFGS or the normal
+/// equations keep.
+const BYTES_MAX: u64 = 128 << 20;
 /// Vectors as long as the layer's values that L-BFGS keeps: pairs, places and gradients.
 const VECTORS: u64 = 28;
 

@@ -10,8 +10,9 @@ fn place() -> Place {
 fn every_method_learns_and_its_delta_is_used_again() {
     let place = place();
     for method in ["lora", "rslora", "dora", "lora-fa", "ia3", "bitfit"] {
-        let options =
-            format!("--adapter {method} --epochs 30 --batch 8 --lr 0.02 --val-fraction 0 --out {method}.edelta --json");
+        let options = format!(
+            "--adapter {method} --solver steps --epochs 30 --batch 8 --lr 0.02 --val-fraction 0 --out {method}.edelta --json"
+        );
         let report = place.run(&format!("train base.onnx --data table.csv {options}")).json();
         assert_eq!(report["adapter"]["method"], method);
         let epochs = report["epochs"].as_array().unwrap();
@@ -46,7 +47,7 @@ fn adapters_of_different_ranks_merge_exactly() {
     let [a, b, m] = ["a", "b", "m"].map(weights);
     assert!(a.len() == b.len() && a.len() == m.len());
     for ((a, b), m) in a.iter().zip(&b).zip(&m) {
-        assert!((0.75 * a + 0.25 * b - m).abs() < 1e-3, "{a} {b} {m}");
+        assert!((0.75 * a + 0.25 * b - m).abs() < 1e-3 * m.abs().max(1.0), "{a} {b} {m}");
     }
     place.run("eval base.onnx --adapter m.edelta --data table.csv").done();
     place.run("delta merge dora.edelta dora.edelta --out x.edelta").fails(&["DoRA", "--adapter lora"]);

@@ -137,7 +137,8 @@ fn a_delta_says_where_it_comes_from() {
 #[test]
 fn time_and_verdict_are_those_of_the_run() {
     let place = place();
-    let mut command = place.command(&TRAIN.replace("--lr 0.001", "--lr 50 --val-fraction 0.4 --out a.edelta"));
+    let mut command =
+        place.command(&TRAIN.replace("--lr 0.001", "--solver steps --lr 50 --val-fraction 0.4 --out a.edelta"));
     command.env_remove("SOURCE_DATE_EPOCH");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let before = now();

@@ -56,7 +56,10 @@ fn a_spreadsheet_s_export() {
 fn texts() {
     let place = Place::with_model("encoder_torchscript");
     let words = ["the", "lamp", "is", "fine", "warm", "broken", "cold"];
-    place.write("texts.csv", "text,label\nthe lamp is fine,good\nlamp is warm,good\nthe lamp is broken,bad\nlamp is cold,bad\n".repeat(5));
+    place.write(
+        "texts.csv",
+        "text,label\nthe lamp is fine,good\nlamp is warm,good\nthe lamp is broken,bad\nlamp is cold,bad\n".repeat(5),
+    );
     // Without its tokenizer, the message says what is missing.
     let error = told(&place.run("train base.onnx --data texts.csv --out A.edelta"));
     assert!(error.contains("tokenizer"), "{error}");
