@@ -54,9 +54,22 @@ pub struct Samples {
     /// Put rows of text one behind the other into full sequences, for a language model
     #[arg(long, help_heading = "Text")]
     pub packing: bool,
-    /// Label column of a table, repeatable [default: `label`, or the last]
+    /// Label column of a table, repeatable [default: label and other usual names, or the last]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
+    /// Text column of a table [default: text and other usual names]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
+    pub text: Option<String>,
+    /// Column of a table that names the images [default: file and other usual names]
+    #[arg(id = "file_column", long = "file", help_heading = "Data", value_name = "COLUMN", alias = "image-column")]
+    pub file: Option<String>,
+    /// What tells the samples of one recording or person: all of one are on one side of the split
+    ///
+    /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
+    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
+    /// taken where there is one; `none` takes none.
+    #[arg(long, help_heading = "Data", value_name = "COLUMN|PATTERN|folder", alias = "groups")]
+    pub group: Option<String>,
 }
 
 /// What a delta does not carry of how samples are read.
@@ -74,9 +87,22 @@ pub struct Reading {
     /// Rows one behind the other in full sequences; only where they are learned or measured
     #[arg(skip)]
     pub packing: bool,
-    /// Label column of a table, repeatable [default: `label`, or the last]
+    /// Label column of a table, repeatable [default: label and other usual names, or the last]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
+    /// Text column of a table [default: text and other usual names]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
+    pub text: Option<String>,
+    /// Column of a table that names the images [default: file and other usual names]
+    #[arg(id = "file_column", long = "file", help_heading = "Data", value_name = "COLUMN", alias = "image-column")]
+    pub file: Option<String>,
+    /// What tells the samples of one recording or person: all of one are on one side of the split
+    ///
+    /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
+    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
+    /// taken where there is one; `none` takes none.
+    #[arg(long, help_heading = "Data", value_name = "COLUMN|PATTERN|folder", alias = "groups")]
+    pub group: Option<String>,
 }
 
 /// What a delta carries of how samples become the model's inputs, where no data are at hand.
@@ -134,6 +160,9 @@ impl Samples {
             eos_token: self.eos_token.or(other.eos_token),
             packing: self.packing || other.packing,
             label: if self.label.is_empty() { other.label } else { self.label },
+            text: self.text.or(other.text),
+            file: self.file.or(other.file),
+            group: self.group.or(other.group),
         }
     }
 
@@ -145,6 +174,9 @@ impl Samples {
             eos_token: self.eos_token.clone(),
             packing: self.packing,
             label: self.label.clone(),
+            text: self.text.clone(),
+            file: self.file.clone(),
+            group: self.group.clone(),
         }
     }
 
@@ -323,6 +355,9 @@ pub fn options(
         target,
         inputs: named_types(inputs),
         label: reading.label,
+        text: reading.text,
+        file: reading.file,
+        group: reading.group,
         classes,
         tokenizer: reading.tokenizer,
         bos_token: reading.bos_token,
@@ -386,10 +421,15 @@ pub fn refuse_other_width(dataset: &Dataset, width: u64) -> Result<()> {
 /// Lists what was left out when data were opened.
 pub fn tell_skipped(report: &data::Report, printer: &Printer) {
     const SHOWN: usize = 5;
+    report.notes.iter().for_each(|note| printer.note(note));
     if report.skipped.is_empty() {
         return;
     }
-    let files = if report.skipped.len() == 1 { "1 file was" } else { &format!("{} files were", report.skipped.len()) };
+    let what = if report.skipped.iter().all(|(path, _)| path.is_file()) { "file" } else { "sample" };
+    let files = match report.skipped.len() {
+        1 => format!("1 {what} was"),
+        count => format!("{count} {what}s were"),
+    };
     printer.warn(format!("{files} skipped; replace or remove what is no sample:"));
     for (path, reason) in report.skipped.iter().take(SHOWN) {
         printer.note(format!("  {}: {reason}", path.display()));

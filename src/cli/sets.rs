@@ -50,7 +50,9 @@ impl Data {
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
+        options.splits = true;
         let (mut train, mut skipped) = samples::open(path, &options, printer)?;
+        options.splits = false;
         let outputs = match known {
             Some(_) => Outputs::Others,
             None => classes::outputs(recipe, base, train.labels(), printer)?,
@@ -62,7 +64,7 @@ impl Data {
         let added = known.is_some() || matches!(outputs, Outputs::Same(..));
         let findings = samples::check(&train, added, printer)?;
         let seed = recipe.seed.unwrap_or(0);
-        let mut split = data::split(train.labels(), train.keys(), settings::val_fraction(recipe), seed)?;
+        let mut split = split(&train, (settings::val_fraction(recipe), seed), &skipped, printer)?;
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
             Some(count) => data::per_class(labels, &samples, count, seed),
             None => Ok(samples),
@@ -102,7 +104,9 @@ impl Data {
     /// to choose and to measure by. A share that was asked for is kept.
     pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, printer: &Printer) {
         let held_out = self.split.validation.len();
-        if recipe.val_fraction.is_some() || held_out == 0 || held_out >= VALIDATION_MIN {
+        // One sample left out of its group would be measured by what its own group has taught.
+        if self.train.groups().is_some() || recipe.val_fraction.is_some() || held_out == 0 || held_out >= VALIDATION_MIN
+        {
             return;
         }
         let Split { train, validation } = &mut self.split;
@@ -131,4 +135,30 @@ fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], printer: &Pr
         ));
     }
     both
+}
+
+/// Parts the samples, by their groups where there are some; warns where there should be some.
+fn split(dataset: &Dataset, (fraction, seed): (f64, u64), report: &data::Report, printer: &Printer) -> Result<Split> {
+    let (labels, keys) = (dataset.labels(), dataset.keys());
+    let Some(groups) = dataset.groups() else {
+        if let (Some((option, seen)), true) = (&report.perhaps_groups, fraction > 0.0) {
+            printer.warn(format!(
+                "names suggest samples that belong together ({seen}), such as of one recording or one person. Where some of them \
+                 train and others validate, the accuracy shown is better than on new ones: add --group {option} to keep them \
+                 together, or --group none if they are independent"
+            ));
+        }
+        return Ok(data::split(labels, keys, fraction, seed)?);
+    };
+    let split = data::split_groups(labels, keys, groups, fraction, seed)?;
+    let [train, validation] = [&split.train, &split.validation].map(|samples| groups.count_of(samples));
+    printer.note(format!("groups    {} by {}: {train} train, {validation} validate", groups.count(), groups.source));
+    if fraction > 0.0 {
+        for (class, group) in groups.classes_of_one_group(labels) {
+            printer.warn(format!(
+                "class `{class}` is in group `{group}` alone: it trains and is not validated; add data of another group"
+            ));
+        }
+    }
+    Ok(split)
 }

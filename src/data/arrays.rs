@@ -2,9 +2,10 @@
 //!
 //! Takes files, gives tensors with the samples along the first axis, over the mapped files where that can be (see `npy.rs`).
 
+use super::groups::Groups;
 use super::labels::{self, Cells, Labels, Target};
 use super::npy::Array;
-use super::{Error, Options, folder};
+use super::{Error, Options, columns, folder};
 use crate::graph::{DType, Tensor};
 use crate::mapped;
 use bytes::Bytes;
@@ -14,12 +15,17 @@ use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 /// Names under which arrays of labels are looked for.
-const LABEL_KEYS: [&str; 3] = ["y", "label", "labels"];
+const LABEL_KEYS: [&str; 5] = ["y", "label", "labels", "target", "targets"];
+/// Names under which arrays of groups are looked for.
+const GROUP_KEYS: [&str; 4] = ["group", "groups", "subject", "subjects"];
 
 /// Arrays that have been read: one tensor `[samples, …]` a model input.
 pub(super) struct Arrays {
     pub inputs: Vec<(String, Tensor)>,
     pub labels: Labels,
+    pub groups: Option<Groups>,
+    /// What a person should know of how they were read.
+    pub notes: Vec<String>,
 }
 
 /// Reads a `.npz` file, or `x.npy` with `y.npy` beside it.
@@ -32,6 +38,7 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
         _ => read_npy_pair(path, options.limits.table_bytes_max, labelled)?,
     };
     let labels = take_labels(path, &mut arrays, options, labelled)?;
+    let groups = take_groups(path, &mut arrays, options)?;
     let inputs = take_inputs(path, arrays, options)?;
     let samples = inputs[0].1.shape[0];
     for (name, tensor) in &inputs {
@@ -44,7 +51,45 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
     if labels.len() as u64 != samples {
         return Err(Error::content(path, format!("{samples} samples but {} labels", labels.len())));
     }
-    Ok(Arrays { inputs, labels })
+    if let Some((_, count)) = groups.as_ref().filter(|(_, count)| *count != samples) {
+        return Err(Error::content(path, format!("{samples} samples but {count} groups")));
+    }
+    let groups = groups.map(|(groups, _)| groups);
+    let notes = groups.iter().filter(|_| options.group.is_none());
+    let notes = notes.map(|groups| format!("columns   group: {}; --group NAME to change", groups.source)).collect();
+    Ok(Arrays { inputs, labels, groups: groups.filter(|_| options.splits), notes })
+}
+
+/// The array that tells groups, with its length. It is no input of the model, whether groups are asked for or not.
+fn take_groups(
+    path: &Path,
+    arrays: &mut Vec<(String, Array)>,
+    options: &Options,
+) -> Result<Option<(Groups, u64)>, Error> {
+    let is_input = |name: &String| options.inputs.iter().any(|(input, _)| input == name);
+    let wanted: Vec<&str> = match options.group.as_deref() {
+        Some(columns::NO_GROUPS) => return Ok(None),
+        Some(named) => vec![named],
+        None => GROUP_KEYS.to_vec(),
+    };
+    let Some(place) = arrays.iter().position(|(name, _)| wanted.contains(&name.as_str()) && !is_input(name)) else {
+        return match options.group.as_deref().filter(|_| options.splits) {
+            None => Ok(None),
+            Some(named) => {
+                let have = arrays.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+                let problem = format!("no array `{named}` that tells groups (found {have}); save one under that name");
+                Err(Error::content(path, problem))
+            }
+        };
+    };
+    let (name, array) = arrays.swap_remove(place);
+    if array.shape.len() != 1 {
+        let problem = format!("`{name}`: groups of shape {:?}; give [samples]", array.shape);
+        return Err(Error::content(path, problem));
+    }
+    let mut groups = Groups::new(format!("array `{name}`"));
+    (0..array.len()).for_each(|place| groups.push(&array.text(place)));
+    Ok(Some((groups, array.len() as u64)))
 }
 
 fn read_npz(path: &Path, bytes_max: u64) -> Result<Vec<(String, Array)>, Error> {
@@ -133,6 +178,14 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         [rows, columns] if columns > 0 => (rows as usize, columns as usize),
         _ => return Err(at(0, format!("labels of shape {:?}; give [samples] or [samples, targets]", array.shape))),
     };
+    if array.is_text() {
+        let mut cells = Cells::default();
+        for row in 0..rows {
+            let row: Vec<String> = (0..columns).map(|column| array.text(row * columns + column)).collect();
+            cells.push(row.iter().map(String::as_str));
+        }
+        return labels::read(&cells, options.target, options.classes.as_deref(), at);
+    }
     let number = |place: usize| array.number(place);
     if let Some(place) = (0..rows * columns).find(|place| !number(*place).is_finite()) {
         return Err(at(place / columns, "a label that is not finite".into()));

@@ -159,11 +159,8 @@ pub(super) fn open(
 pub(super) fn open_unlabelled(paths: &[PathBuf], kind: &mut Kind, limits: &Limits) -> Result<(Files, Report), Error> {
     let mut report = Report::default();
     let mut files = Files::default();
-    let mut left: Vec<PathBuf> = paths.iter().rev().cloned().collect();
-    while let Some(path) = left.pop() {
-        if path.is_dir() {
-            left.extend(visible(&path)?.into_iter().rev());
-        } else {
+    for named in paths {
+        for path in if named.is_dir() { below(named)? } else { vec![named.clone()] } {
             // A file that somebody named must exist; a file found in a folder may be damaged.
             if let Err(reason) = files.push(&path, kind, limits) {
                 fs::metadata(&path).map_err(|source| Error::io(&path, source))?;
@@ -181,7 +178,7 @@ pub(super) fn open_unlabelled(paths: &[PathBuf], kind: &mut Kind, limits: &Limit
     Ok((files, report))
 }
 
-/// Appends a class's files and gives the number of files skipped.
+/// Appends a class's files, also those in folders of its folder, and gives the number of files skipped.
 fn read_class(
     folder: &Path,
     kind: &mut Kind,
@@ -190,13 +187,34 @@ fn read_class(
     report: &mut Report,
 ) -> Result<usize, Error> {
     let before = report.skipped.len();
-    for path in visible(folder)? {
-        let is_folder = || Err("a folder inside a class folder".into());
-        if let Err(reason) = if path.is_dir() { is_folder() } else { files.push(&path, kind, limits) } {
+    for path in below(folder)? {
+        if let Err(reason) = files.push(&path, kind, limits) {
             report.skipped.push((path, reason));
         }
     }
     Ok(report.skipped.len() - before)
+}
+
+/// All files below a folder in the order of their names; a folder that is a link to one that it lies in is left out.
+fn below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    let mut left = visible(folder)?;
+    left.reverse();
+    while let Some(path) = left.pop() {
+        if !path.is_dir() {
+            files.push(path);
+        } else if !is_loop(&path) {
+            left.extend(visible(&path)?.into_iter().rev());
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a folder is a link to one that it lies in.
+fn is_loop(folder: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    folder.is_symlink()
+        && folder.parent().and_then(real).zip(real(folder)).is_some_and(|(above, own)| above.starts_with(own))
 }
 
 /// A file's bytes, if it may be a sample.
@@ -261,7 +279,7 @@ fn has_text_name(path: &Path) -> bool {
 /// The first file in a folder of class folders whose name is that of a sample.
 pub(super) fn first_named(root: &Path) -> Option<PathBuf> {
     let is_sample = |path: &PathBuf| has_image_name(path) || has_array_name(path);
-    let in_folder = |folder: PathBuf| visible(&folder).ok()?.into_iter().find(is_sample);
+    let in_folder = |folder: PathBuf| below(&folder).ok()?.into_iter().find(is_sample);
     let entries = visible(root).ok()?;
     entries
         .iter()

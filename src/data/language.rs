@@ -6,8 +6,9 @@
 use super::labels::{IGNORED, Labels};
 use super::names::Names;
 use super::records::{self, Format, Row};
+use super::table::Told;
 use super::text::{self, Encoded, Tokens};
-use super::{Error, Options, folder};
+use super::{Error, Options, Report, columns, decoding, folder};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -205,12 +206,10 @@ struct Sequence {
 ///
 /// # Errors
 /// No tokenizer, a row without text, a prompt that leaves no room for its completion, a length too short to learn.
-pub(super) fn open(
-    path: &Path,
-    format: Format,
-    max_length: u32,
-    options: &Options,
-) -> Result<(Tokens, Labels, Names), Error> {
+pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Options) -> Result<(Tokens, Told), Error> {
+    if let Some(group) = options.group.as_deref().filter(|told| options.splits && *told != columns::NO_GROUPS) {
+        return Err(Error::setting("group", group, "a language model's text has no groups; remove the setting"));
+    }
     let inputs = text::inputs(path, options)?;
     let file = text::tokenizer_file(path, options)?;
     let stated = text::read_tokenizer(file)?.get_truncation().map(|truncation| truncation.max_length);
@@ -236,7 +235,8 @@ pub(super) fn open(
     let encoded = |sample: Sequence| Encoded { types: vec![0; sample.ids.len()].into(), ids: sample.ids.into() };
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
-    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new() }, Labels::NextTokens(labels), names))
+    let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: Report::default() };
+    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new() }, told))
 }
 
 fn running(
@@ -246,10 +246,9 @@ fn running(
     options: &Options,
 ) -> Result<(Vec<Sequence>, Names), Error> {
     let bytes = folder::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::content(path, "not UTF-8; save the file as UTF-8"))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let (text, _) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
     let mut stream = Stream::default();
-    stream.push(&language.tokens(text).map_err(|problem| Error::content(path, problem))?, true);
+    stream.push(&language.tokens(&text).map_err(|problem| Error::content(path, problem))?, true);
     let blocks = stream.blocks(&language.prefix, length);
     if text.trim().is_empty() || blocks.is_empty() {
         return Err(Error::content(path, "no text to learn from; give a file with more than a word"));

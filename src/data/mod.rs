@@ -6,8 +6,11 @@
 mod arrays;
 mod check;
 mod classes;
+mod columns;
+mod decoding;
 mod error;
 mod folder;
+mod groups;
 mod image;
 mod labels;
 mod language;
@@ -25,6 +28,7 @@ mod text;
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use error::Error;
+pub use groups::{Groups, split_groups};
 pub use image::{Limits, load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
@@ -43,6 +47,7 @@ use bytes::Bytes;
 use folder::{Files, Kind};
 use names::Names;
 use std::path::{Path, PathBuf};
+use table::Told;
 use text::Tokens;
 
 /// How data are read. The default suits tables with a column `label`.
@@ -54,8 +59,17 @@ pub struct Options {
     pub target: Target,
     /// The model's inputs, by name and element type. Empty: samples are named `""` (the only input) and typed as found.
     pub inputs: Vec<(String, DType)>,
-    /// Label columns of a table. Empty: `label`, or the last column.
+    /// Label columns of a table. Empty: `label` and other usual names, or the last column.
     pub label: Vec<String>,
+    /// The column of texts in a table. `None`: `text` and other usual names.
+    pub text: Option<String>,
+    /// The column of a table that names images. `None`: `file` and other usual names.
+    pub file: Option<String>,
+    /// What tells which samples are of one recording or person: a column of a table, an array of a file of arrays, a regular expression for
+    /// the names of files, or `folder`. `None`: a column or an array `group` and other usual names. `none`: nothing.
+    pub group: Option<String>,
+    /// Whether the samples are to be split, so that their groups are asked for.
+    pub splits: bool,
     /// The classes that the model has, in order. Data with another class are refused. `None`: the classes found, sorted.
     pub classes: Option<Vec<String>>,
     /// The `tokenizer.json` of a text model.
@@ -73,8 +87,12 @@ pub struct Options {
 /// What was left out when data were opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Each file with the reason.
+    /// Each file, or row of a table as `file:line`, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
+    /// How the data were read where that was not said, for a person to check.
+    pub notes: Vec<String>,
+    /// Where names suggest groups and none were given: what to give as `group`, and what was seen.
+    pub perhaps_groups: Option<(String, String)>,
 }
 
 /// Samples that can be loaded one by one.
@@ -84,6 +102,7 @@ pub struct Dataset {
     labels: Labels,
     keys: Vec<[u8; 32]>,
     names: Names,
+    groups: Option<Groups>,
 }
 
 /// Where samples come from.
@@ -112,9 +131,18 @@ impl Dataset {
             Some(file) => Self::open_file(&file, options, true),
             None => {
                 let mut kind = kind_of_files(path, options)?;
-                let (files, labels, report) =
+                let (files, labels, mut report) =
                     folder::open(path, &mut kind, options.classes.as_deref(), &options.limits)?;
-                Ok((Self::of_files(path, files, labels, options)?, report))
+                let groups = match options.group.as_deref() {
+                    _ if !options.splits => None,
+                    Some(columns::NO_GROUPS) => None,
+                    Some(told) => Some(groups::of_files(path, 1, &files.paths, told)?),
+                    None => {
+                        report.perhaps_groups = groups::suggested(path, &files.paths, &labels);
+                        None
+                    }
+                };
+                Ok((Self { groups, ..Self::of_files(path, files, labels, options)? }, report))
             }
         }
     }
@@ -155,7 +183,7 @@ impl Dataset {
         let tokens = text::of_texts(origin, texts, max_length, options)?;
         let (labels, keys) = (Labels::Unlabelled(texts.len()), tokens.keys());
         let names = Names::Lines { file: origin.into(), lines: (1..=texts.len() as u32).collect() };
-        Ok(Self { samples: Samples::Tokens(tokens), labels, keys, names })
+        Ok(Self { samples: Samples::Tokens(tokens), labels, keys, names, groups: None })
     }
 
     fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
@@ -167,39 +195,47 @@ impl Dataset {
             }
             let arrays = arrays::open(path, options, labelled)?;
             let names = Names::Numbered(path.into());
-            return Ok((Self::of_tensors(arrays.inputs, arrays.labels, names), Report::default()));
+            let report = Report { notes: arrays.notes, ..Report::default() };
+            return Ok((
+                Self { groups: arrays.groups, ..Self::of_tensors(arrays.inputs, arrays.labels, names) },
+                report,
+            ));
         }
         let Some(format) = records::format(path) else {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
             return Err(Error::content(
                 path,
-                match folder::has_image_name(path) {
-                    true => "an image has no label of its own; give the folder that holds the class folders",
-                    false => "unknown kind of data; give a folder of images, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
+                match (folder::has_image_name(path), records::remedy(path)) {
+                    (true, _) => "an image has no label of its own; give the folder that holds the class folders",
+                    (_, Some(remedy)) => remedy,
+                    _ => "unknown kind of data; give a folder of images, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
                 },
             ));
         };
         match (options.preprocessing, &options.tokenizer) {
             (Preprocessing::Image(preprocessing), _) => {
                 preprocessing.validate()?;
-                let (files, labels, report) = table::images(path, format, options)?;
-                Ok((Self::of_files(path, files, labels, options)?, report))
+                let (files, told) = table::images(path, format, options)?;
+                let dataset = Self::of_files(path, files, told.labels, options)?;
+                Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
             (Preprocessing::Plain, None) => {
-                let table::Numbers { features, labels, names } = table::numbers(path, format, options, labelled)?;
-                Ok((Self::of_tensors(vec![(only_input(options), features)], labels, names), Report::default()))
+                let (features, told) = table::numbers(path, format, options, labelled)?;
+                let dataset = Self::of_tensors(vec![(only_input(options), features)], told.labels, told.names);
+                Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
             (preprocessing, _) => {
                 let max_length = match preprocessing {
                     Preprocessing::Text { max_length } => max_length,
                     _ => 0,
                 };
-                let (tokens, labels, names) = match options.target {
+                let (tokens, told) = match options.target {
                     Target::NextTokens => language::open(path, format, max_length, options)?,
                     _ => text::open(path, format, max_length, options, labelled)?,
                 };
-                let keys = tokens.keys();
-                Ok((Self { samples: Samples::Tokens(tokens), labels, keys, names }, Report::default()))
+                let (keys, samples) = (tokens.keys(), Samples::Tokens(tokens));
+                let Told { labels, names, groups, report } = told;
+                Ok((Self { samples, labels, keys, names, groups }, report))
             }
         }
     }
@@ -219,7 +255,7 @@ impl Dataset {
                 key
             })
             .collect();
-        Self { samples: Samples::Tensors(inputs), labels, keys, names }
+        Self { samples: Samples::Tensors(inputs), labels, keys, names, groups: None }
     }
 
     fn of_files(root: &Path, files: Files, labels: Labels, options: &Options) -> Result<Self, Error> {
@@ -233,7 +269,7 @@ impl Dataset {
                 Samples::Tokens(tokens)
             }
         };
-        Ok(Self { samples, labels, keys, names: Names::Files(files.paths) })
+        Ok(Self { samples, labels, keys, names: Names::Files(files.paths), groups: None })
     }
 
     /// The number of samples.
@@ -254,6 +290,11 @@ impl Dataset {
     /// The same samples with their classes at the places that `names` gives them; each must be found there.
     pub fn with_names(self, names: Vec<String>) -> Self {
         Self { labels: self.labels.with_names(names), ..self }
+    }
+
+    /// Which samples belong together, where something tells it.
+    pub fn groups(&self) -> Option<&Groups> {
+        self.groups.as_ref()
     }
 
     /// For each sample, the BLAKE3 hash of its content; samples with equal content have equal keys.
@@ -278,6 +319,7 @@ impl Dataset {
             labels: Labels::Unlabelled(samples.len()),
             keys: samples.iter().map(|sample| self.keys[*sample]).collect(),
             names: Names::Files(paths),
+            groups: None,
         })
     }
 

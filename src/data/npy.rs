@@ -33,6 +33,10 @@ enum Element {
     Float16,
     Float,
     Double,
+    /// So many characters of UTF-32 each, zeros behind a shorter text.
+    Unicode(usize),
+    /// So many bytes each, zeros behind a shorter text.
+    Text(usize),
 }
 
 impl Element {
@@ -49,7 +53,14 @@ impl Element {
             "f2" => Self::Float16,
             "f4" => Self::Float,
             "f8" => Self::Double,
-            _ => return None,
+            _ => {
+                let length = code.get(1..)?.parse().ok().filter(|length| (1..=1 << 20).contains(length))?;
+                match code.as_bytes()[0] {
+                    b'U' => Self::Unicode(length),
+                    b'S' => Self::Text(length),
+                    _ => return None,
+                }
+            }
         })
     }
 
@@ -59,6 +70,8 @@ impl Element {
             Self::Uint16 | Self::Int16 | Self::Float16 => 2,
             Self::Uint32 | Self::Int32 | Self::Float => 4,
             Self::Int64 | Self::Double => 8,
+            Self::Unicode(length) => 4 * length,
+            Self::Text(length) => length,
         }
     }
 
@@ -76,9 +89,7 @@ impl Array {
         let (header, start) = split_header(bytes).ok_or("no .npy array, or one that is cut off")?;
         let descr = field(header, "descr").ok_or("the header has no `descr`")?;
         let kind = descr.trim_matches(|c| c == '\'' || c == '"');
-        if field(header, "fortran_order") != Some("False") {
-            return Err("columns come first (Fortran order); save np.ascontiguousarray(array)".into());
-        }
+        let columns_first = field(header, "fortran_order") != Some("False");
         let shape = field(header, "shape").ok_or("the header has no `shape`")?;
         let sizes = shape.trim_matches(['(', ')']).split(',').map(str::trim).filter(|size| !size.is_empty());
         let shape: Vec<u64> =
@@ -87,14 +98,59 @@ impl Array {
             return Err("big-endian numbers; save array.astype('<f4')".into());
         }
         let code = kind.trim_start_matches(['<', '|', '=']);
-        let element = Element::parse(code)
-            .ok_or_else(|| format!("elements of type `{code}` are not read; save float32 or int64"))?;
+        let element = Element::parse(code).ok_or_else(|| match code {
+            "O" => {
+                "Python objects, which are not read; save numbers as float32, and labels as array.astype(str)".into()
+            }
+            _ => format!("elements of type `{code}` are not read; save float32 or int64"),
+        })?;
         let data = bytes.slice(start..);
         let size = shape.iter().try_fold(element.bytes() as u64, |size, side| size.checked_mul(*side));
         if size != Some(data.len() as u64) {
             return Err(format!("{} bytes of data do not fill shape {shape:?}", data.len()));
         }
-        Ok(Self { shape, element, data })
+        let array = Self { shape, element, data };
+        Ok(if columns_first && array.shape.len() > 1 { array.rows_first() } else { array })
+    }
+
+    /// The same array with the last axis running fastest, where the first did (Fortran order).
+    fn rows_first(self) -> Self {
+        let each = self.element.bytes();
+        let mut data = Vec::with_capacity(self.data.len());
+        let mut at = vec![0u64; self.shape.len()];
+        for _ in 0..self.len() {
+            let place = at.iter().zip(&self.shape).rev().fold(0, |place, (at, side)| place * side + at) as usize;
+            data.extend_from_slice(&self.data[place * each..(place + 1) * each]);
+            for (at, side) in at.iter_mut().zip(&self.shape).rev() {
+                *at += 1;
+                if *at < *side {
+                    break;
+                }
+                *at = 0;
+            }
+        }
+        Self { data: data.into(), ..self }
+    }
+
+    /// Whether the elements are texts.
+    pub fn is_text(&self) -> bool {
+        matches!(self.element, Element::Unicode(_) | Element::Text(_))
+    }
+
+    /// An element as text.
+    pub fn text(&self, place: usize) -> String {
+        let each = self.element.bytes();
+        let bytes = &self.data[place * each..(place + 1) * each];
+        let text: String = match self.element {
+            Element::Unicode(_) => bytes
+                .chunks_exact(4)
+                .map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]))
+                .map(|unit| char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect(),
+            Element::Text(_) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => return self.number(place).to_string(),
+        };
+        text.trim_end_matches('\0').into()
     }
 
     /// Numbers that were read from elsewhere.
@@ -123,6 +179,8 @@ impl Array {
             Element::Int32 => i32::from_le_bytes(self.at(place)).into(),
             Element::Int64 => i64::from_le_bytes(self.at(place)),
             Element::Float16 | Element::Float | Element::Double => self.float(place) as i64,
+            // `tensor` refuses texts.
+            Element::Unicode(_) | Element::Text(_) => 0,
         }
     }
 
@@ -160,6 +218,9 @@ impl Array {
     /// # Errors
     /// A number that is not finite or does not fit, and numbers of another kind than the model takes.
     pub fn tensor(self, dtype: Option<DType>) -> Result<Tensor, String> {
+        if self.is_text() {
+            return Err("texts where the model takes numbers; save numbers, or texts as .csv or .jsonl".into());
+        }
         if let Some(place) = self.not_finite() {
             let each: u64 = self.shape[1..].iter().product();
             let value = self.float(place);

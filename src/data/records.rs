@@ -3,7 +3,7 @@
 //! Takes a path and calls back with each row; keeps nothing. A row with other columns than the first is an error: it is
 //! never filled up or cut off.
 
-use super::{Error, folder};
+use super::{Error, decoding, folder};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::fmt;
 use std::path::Path;
@@ -16,17 +16,35 @@ pub(super) struct Row<'a> {
     pub cells: &'a [String],
     /// The row's first line, from 1.
     pub line: u64,
+    /// Whether `1,5` is a number, as spreadsheets write it where commas do not separate the cells.
+    pub decimal_comma: bool,
 }
 
 /// Kinds of files that hold rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Cells separated by this byte, with a header.
+    /// Cells with a header, separated by this byte unless the file says otherwise.
     Separated(u8),
     /// One JSON object a line.
     JsonLines,
     /// One text a line.
     Lines,
+}
+
+/// What to do about files that people have and that are not read.
+pub(super) fn remedy(path: &Path) -> Option<&'static str> {
+    Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "xlsx" | "xls" | "xlsm" | "ods" | "numbers" => {
+            "a spreadsheet; save it as CSV (in Excel: Save As, CSV UTF-8) and give that file"
+        }
+        "parquet" | "feather" | "arrow" => "a table that is not read; write it as CSV or JSONL (pandas: df.to_csv)",
+        "json" => {
+            "JSON as a whole; write one object a line and name the file .jsonl (pandas: df.to_json(orient='records', lines=True))"
+        }
+        "pkl" | "pickle" | "pt" | "pth" => "Python objects, which are not read; save arrays with numpy.savez",
+        "zip" | "tar" | "gz" | "tgz" | "7z" | "rar" => "an archive; unpack it and give the folder",
+        _ => return None,
+    })
 }
 
 /// The format that a file's name promises.
@@ -40,57 +58,98 @@ pub(super) fn format(path: &Path) -> Option<Format> {
     }
 }
 
-/// Calls `each` with every row of a file.
+/// Calls `each` with every row of a file, and gives what a person should know of how it was read.
 ///
 /// # Errors
-/// A file that is unreadable, larger than `bytes_max` or no UTF-8; a row that does not parse or has other columns than
+/// A file that is unreadable, larger than `bytes_max` or no text; a row that does not parse or has other columns than
 /// the first; no row at all; and whatever `each` returns.
 pub(super) fn read(
     path: &Path,
     format: Format,
     bytes_max: u64,
     each: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let bytes = folder::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64;
-        Error::line(path, line, "not UTF-8; save the file as UTF-8")
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (text, encoding) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
+    let remedy = "if letters are wrong, save the file as UTF-8";
+    let mut notes: Vec<String> =
+        encoding.map(|encoding| format!("{}: read as {encoding}; {remedy}", path.display())).into_iter().collect();
     let mut rows = 0u64;
     let mut counting = |row: Row| {
         rows += 1;
         each(row)
     };
     match format {
-        Format::Separated(separator) => separated(path, text, separator, &mut counting)?,
-        Format::JsonLines => json_lines(path, text, &mut counting)?,
-        Format::Lines => lines(text, &mut counting)?,
+        Format::Separated(usual) => separated(path, &text, usual, &mut notes, &mut counting)?,
+        Format::JsonLines => json_lines(path, &text, &mut counting)?,
+        Format::Lines => lines(&text, &mut counting)?,
     }
     match rows {
         0 => Err(Error::content(path, "no rows")),
-        _ => Ok(()),
+        _ => Ok(notes),
     }
+}
+
+/// What separates the cells, and how many lines come before the header: what Excel's line `sep=;` says, else what divides the first
+/// rows alike, and into most cells.
+fn separator(text: &str, usual: u8) -> (u8, usize) {
+    const ROWS: usize = 20;
+    let first = text.lines().next().unwrap_or_default();
+    if let Some(&[said]) = first.strip_prefix("sep=").map(|said| said.trim_end_matches('\r').as_bytes()) {
+        return (said, 1);
+    }
+    let divided = |separator: u8| {
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(separator)
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(text.as_bytes());
+        let widths: Vec<usize> = reader.records().take(ROWS).map_while(Result::ok).map(|row| row.len()).collect();
+        let width = widths.first().copied().unwrap_or(0);
+        let alike = widths.iter().all(|other| *other == width);
+        (alike && width > 1, width)
+    };
+    let mut best = (divided(usual), usual);
+    for candidate in [b';', b'\t', b',', b'|'] {
+        let found = divided(candidate);
+        if found > best.0 {
+            best = (found, candidate);
+        }
+    }
+    (best.1, 0)
 }
 
 fn separated(
     path: &Path,
     text: &str,
-    separator: u8,
+    usual: u8,
+    notes: &mut Vec<String>,
     each: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let (separator, before) = separator(text, usual);
+    let text = if before == 0 { text } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
+    let before = before as u64;
+    if separator != usual {
+        let what = if separator == b'\t' { "tabs".into() } else { format!("`{}`", char::from(separator)) };
+        notes.push(format!("{}: cells are separated by {what}", path.display()));
+    }
     let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| Error::line(path, 1, error.to_string()))?;
-    let columns: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
-    if columns.iter().any(|name| name.parse::<f64>().is_ok()) {
+    let header = reader.headers().map_err(|error| Error::line(path, 1 + before, error.to_string()))?;
+    let header: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
+    if header.iter().any(|name| name.parse::<f64>().is_ok()) {
         return Err(Error::line(path, 1, "the first line holds numbers; put a line with column names above it"));
     }
+    let kept = named_columns(&header);
+    if !header.is_empty() && !kept.contains(&0) {
+        notes.push(format!("{}: the first column has no name and is left out, as an index of rows", path.display()));
+    }
+    let columns: Vec<String> = kept.iter().map(|place| header[*place].clone()).collect();
     refuse_doubles(path, &columns)?;
     let mut record = csv::StringRecord::new();
     let mut cells = Vec::new();
     loop {
         let line = reader.position().line();
-        if !reader.read_record(&mut record).map_err(|error| Error::line(path, line, error.to_string()))? {
+        if !reader.read_record(&mut record).map_err(|error| Error::line(path, line + before, error.to_string()))? {
             return Ok(());
         }
         // The reader counts blank lines before a record as part of it.
@@ -99,15 +158,31 @@ fn separated(
             .iter()
             .take_while(|byte| b"\r\n".contains(byte))
             .filter(|byte| **byte == b'\n');
-        let line = line + blank.count() as u64;
-        if record.len() != columns.len() {
-            let problem = format!("{} cells in a table of {} columns", record.len(), columns.len());
+        let line = line + before + blank.count() as u64;
+        if record.len() != header.len() {
+            let problem = format!("{} cells in a table of {} columns", record.len(), header.len());
+            return Err(Error::line(path, line, problem));
+        }
+        if record.iter().all(|cell| cell.trim().is_empty()) && header.len() > 1 {
+            // What a spreadsheet writes for rows that were emptied.
+            continue;
+        }
+        let nameless = |place: &usize| *place > 0 && !kept.contains(place) && !record[*place].trim().is_empty();
+        if let Some(place) = (0..header.len()).find(nameless) {
+            let problem = format!("column {} has no name; write one into the first line", place + 1);
             return Err(Error::line(path, line, problem));
         }
         cells.clear();
-        cells.extend(record.iter().map(str::to_string));
-        each(Row { columns: &columns, cells: &cells, line })?;
+        cells.extend(kept.iter().map(|place| record[*place].to_string()));
+        each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',' })?;
     }
+}
+
+/// The columns that have a name. The first has none where pandas wrote its index, the last where a line ends with a separator.
+fn named_columns(header: &[String]) -> Vec<usize> {
+    let is_index = |place: usize| place == 0 && header.len() > 1 && header[0] == "Unnamed: 0";
+    let named: Vec<usize> = (0..header.len()).filter(|place| !header[*place].is_empty() && !is_index(*place)).collect();
+    if named.is_empty() { (0..header.len()).collect() } else { named }
 }
 
 fn json_lines(path: &Path, text: &str, each: &mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(), Error> {
@@ -131,7 +206,7 @@ fn json_lines(path: &Path, text: &str, each: &mut dyn FnMut(Row) -> Result<(), E
                 ));
             }
         }
-        each(Row { columns: &columns, cells: &cells, line })?;
+        each(Row { columns: &columns, cells: &cells, line, decimal_comma: false })?;
     }
     Ok(())
 }
@@ -147,7 +222,7 @@ fn lines(text: &str, each: &mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(
     let columns = ["label".to_string(), "text".to_string()];
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let (label, text) = text.split_once('\t').unwrap_or(("", text));
-        each(Row { columns: &columns, cells: &[label.to_string(), text.to_string()], line })?;
+        each(Row { columns: &columns, cells: &[label.to_string(), text.to_string()], line, decimal_comma: false })?;
     }
     Ok(())
 }

@@ -23,9 +23,7 @@ pub struct Split {
 /// # Errors
 /// A fraction outside 0..1, or a count of keys other than of labels.
 pub fn split(labels: &Labels, keys: &[[u8; 32]], fraction: f64, seed: u64) -> Result<Split, Error> {
-    if !(0.0..1.0).contains(&fraction) {
-        return Err(Error::setting("val-fraction", fraction, "write a share from 0 to below 1, such as 0.2"));
-    }
+    refuse_fraction(fraction)?;
     if keys.len() != labels.len() {
         return Err(Error::setting("keys", keys.len(), format!("there are {} labels", labels.len())));
     }
@@ -54,6 +52,15 @@ pub fn split(labels: &Labels, keys: &[[u8; 32]], fraction: f64, seed: u64) -> Re
     Ok(Split { train, validation })
 }
 
+/// # Errors
+/// A share of the samples that is outside 0..1.
+pub(super) fn refuse_fraction(fraction: f64) -> Result<(), Error> {
+    match (0.0..1.0).contains(&fraction) {
+        true => Ok(()),
+        false => Err(Error::setting("val-fraction", fraction, "write a share from 0 to below 1, such as 0.2")),
+    }
+}
+
 /// At most `count` samples of each class out of `samples`, chosen by `seed`, in ascending order.
 ///
 /// # Errors
@@ -77,7 +84,7 @@ pub fn per_class(labels: &Labels, samples: &[usize], count: usize, seed: u64) ->
 }
 
 /// Hands the classes that a sample counts for to `each`, in ascending order.
-fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(usize)) {
+pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(usize)) {
     match labels {
         Labels::Classes { index, .. } => each(index[sample] as usize),
         Labels::MultiLabel { rows, .. } => {

@@ -2,114 +2,185 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
+use super::columns::{self, Columns, Content};
 use super::folder::{self, Files, Kind};
+use super::groups::{self, Groups};
 use super::labels::{self, Cells, Labels, finite};
 use super::names::Names;
 use super::npy::Array;
 use super::records::{self, Format, Row};
-use super::{Error, Options, Report};
+use super::{Error, Options, Report, Target};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
 
-/// Columns that name a photograph.
-const FILE_COLUMNS: [&str; 3] = ["file", "image", "path"];
+/// What stands in a cell of numbers where there is none, as pandas and spreadsheets write it.
+const EMPTY: [&str; 9] = ["", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"];
 
-/// Label cells row by row, with the line that each row came from.
-pub(super) struct LabelCells<'a> {
+/// Rows that are samples: their labels, groups and lines, and what was left out.
+pub(super) struct Rows<'a> {
     path: &'a Path,
+    options: &'a Options,
+    labelled: bool,
+    content: Content,
+    columns: Option<Columns>,
     cells: Cells,
     lines: Vec<u32>,
+    groups: Option<Groups>,
+    pub report: Report,
 }
 
-impl<'a> LabelCells<'a> {
-    pub(super) fn new(path: &'a Path) -> Self {
-        Self { path, cells: Cells::default(), lines: Vec::new() }
+/// What rows tell of their samples besides the content.
+pub(super) struct Told {
+    pub labels: Labels,
+    pub names: Names,
+    pub groups: Option<Groups>,
+    pub report: Report,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(path: &'a Path, content: Content, options: &'a Options, labelled: bool) -> Self {
+        let (cells, report) = (Cells::default(), Report::default());
+        Self { path, options, labelled, content, columns: None, cells, lines: Vec::new(), groups: None, report }
     }
 
-    /// Notes a row; `columns` are positions of its label columns, none for rows without labels.
-    pub(super) fn push(&mut self, row: &Row, columns: &[usize]) {
-        self.cells.push(columns.iter().map(|column| row.cells[*column].as_str()));
+    /// Which columns hold what, as the first row decides. `None` for a row whose label or group is missing: it is listed and left out.
+    ///
+    /// # Errors
+    /// Columns that are missing.
+    pub(super) fn columns(&mut self, row: &Row) -> Result<Option<Columns>, Error> {
+        let columns = match &self.columns {
+            Some(columns) => columns.clone(),
+            None => {
+                let columns = columns::choose(row, self.path, self.content, self.options, self.labelled)?;
+                self.report.notes.extend(columns.taken.iter().map(|taken| format!("columns   {taken}")));
+                if let Some(group) = columns.group.filter(|_| self.options.splits) {
+                    self.groups = Some(Groups::new(format!("column `{}`", row.columns[group])));
+                }
+                self.columns.insert(columns).clone()
+            }
+        };
+        let empty = |place: &usize| row.cells[*place].trim().is_empty();
+        if self.labelled && columns.label.iter().any(empty) {
+            let sets =
+                if self.options.target == Target::MultiLabel { "write `[]` if no class applies, or " } else { "" };
+            self.skip(row, format!("no label; {sets}fill it in or remove the row"));
+            return Ok(None);
+        }
+        if let Some(place) = columns.group.filter(|place| self.groups.is_some() && empty(place)) {
+            self.skip(row, format!("no group in column `{}`; fill it in or remove the row", row.columns[place]));
+            return Ok(None);
+        }
+        Ok(Some(columns))
+    }
+
+    /// The number of rows that are samples.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Notes a row that is a sample.
+    pub(super) fn push(&mut self, row: &Row, columns: &Columns) {
+        let label = if self.labelled { &columns.label[..] } else { &[] };
+        let decimal = row.decimal_comma && self.options.target == Target::Values;
+        let cells = label.iter().map(|column| row.cells[*column].as_str());
+        match decimal {
+            true => {
+                let pointed: Vec<String> = cells.map(|cell| with_point(cell).unwrap_or_else(|| cell.into())).collect();
+                self.cells.push(pointed.iter().map(String::as_str));
+            }
+            false => self.cells.push(cells),
+        }
+        if let (Some(groups), Some(place)) = (&mut self.groups, columns.group) {
+            groups.push(row.cells[place].trim());
+        }
         self.lines.push(u32::try_from(row.line).unwrap_or(u32::MAX));
     }
 
-    /// `file:line` for each row.
-    pub(super) fn names(self) -> Names {
-        Names::Lines { file: self.path.into(), lines: self.lines }
+    /// Lists a row that is left out.
+    pub(super) fn skip(&mut self, row: &Row, reason: String) {
+        self.report.skipped.push((format!("{}:{}", self.path.display(), row.line).into(), reason));
     }
 
-    pub(super) fn labels(&self, options: &Options, labelled: bool) -> Result<Labels, Error> {
-        if !labelled {
-            return Ok(Labels::Unlabelled(self.lines.len()));
+    /// Labels, names and groups of the rows.
+    ///
+    /// # Errors
+    /// No row that is a sample; labels that cannot be read.
+    pub(super) fn told(mut self) -> Result<Told, Error> {
+        if self.lines.is_empty() {
+            // Each row was left out for a reason; the first tells enough.
+            let (row, reason) = self.report.skipped.swap_remove(0);
+            return Err(Error::content(row, reason));
         }
-        let at = |row: usize, problem: String| Error::line(self.path, self.lines[row].into(), problem);
-        labels::read(&self.cells, options.target, options.classes.as_deref(), &at)
+        let labels = match self.labelled {
+            false => Labels::Unlabelled(self.lines.len()),
+            true => {
+                let at = |row: usize, problem: String| Error::line(self.path, self.lines[row].into(), problem);
+                labels::read(&self.cells, self.options.target, self.options.classes.as_deref(), &at)?
+            }
+        };
+        if let Some(column) = self.columns.as_ref().and_then(|columns| columns.perhaps_group.as_deref()) {
+            self.report.perhaps_groups = Some((column.into(), format!("the column `{column}`")));
+        }
+        let names = Names::Lines { file: self.path.into(), lines: self.lines };
+        Ok(Told { labels, names, groups: self.groups, report: self.report })
     }
 }
 
-/// The positions of the label columns: those named, else `label`, else the last. Without `labelled` a table need not
-/// have any, and only columns of those names are left out of the features.
-pub(super) fn label_columns(row: &Row, path: &Path, options: &Options, labelled: bool) -> Result<Vec<usize>, Error> {
-    let find = |name: &str| row.columns.iter().position(|column| column == name);
-    if !labelled {
-        let named = options.label.iter().map(String::as_str).chain(["label"]);
-        return Ok(named.filter_map(find).collect());
-    }
-    if options.label.is_empty() {
-        return Ok(vec![find("label").unwrap_or(row.columns.len() - 1)]);
-    }
-    let missing = |name: &String| {
-        Error::line(path, 1, format!("no label column `{name}`; the columns are {}", row.columns.join(", ")))
-    };
-    options.label.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect()
+/// A number with a decimal comma, with a point instead.
+fn with_point(cell: &str) -> Option<String> {
+    let cell = cell.trim();
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = cell.split_once(',')?;
+    let (fraction, exponent) = fraction.split_once(['e', 'E']).unwrap_or((fraction, "0"));
+    let whole = whole.trim_start_matches(['+', '-']);
+    (digits(whole) && digits(fraction) && digits(exponent.trim_start_matches(['+', '-'])))
+        .then(|| cell.replace(',', "."))
 }
 
 /// Numbers and labels of a table.
 ///
 /// # Errors
 /// A cell that is no finite number, a list of another length than the first row's, or what `records` refuses.
-pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: bool) -> Result<Numbers, Error> {
-    let mut found = LabelCells::new(path);
+pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: bool) -> Result<(Tensor, Told), Error> {
+    let mut rows = Rows::new(path, Content::Numbers, options, labelled);
     let mut values: Vec<f32> = Vec::new();
-    let mut width = 0;
-    let mut label = Vec::new();
-    records::read(path, format, options.limits.table_bytes_max, &mut |row| {
-        let first = found.lines.is_empty();
-        if first {
-            label = label_columns(&row, path, options, labelled)?;
-        }
+    let mut width = None;
+    let mut commas = false;
+    let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        let Some(columns) = rows.columns(&row)? else { return Ok(()) };
         let before = values.len();
-        for column in (0..row.columns.len()).filter(|column| !label.contains(column)) {
-            push_numbers(&row.cells[column], &mut values).map_err(|cell| {
-                let problem = format!("column `{}`: `{cell}` is no finite number", row.columns[column]);
-                let remedy = "correct or remove the row (for text, give the model's tokenizer.json)";
+        for column in (0..row.columns.len()).filter(|column| !columns.sets_aside(*column)) {
+            let (name, cell) = (&row.columns[column], row.cells[column].trim());
+            if EMPTY.contains(&cell.to_lowercase().as_str()) {
+                values.truncate(before);
+                rows.skip(&row, format!("column `{name}`: `{cell}` is no number; fill it in or remove the row"));
+                return Ok(());
+            }
+            let pointed = with_point(cell).filter(|_| row.decimal_comma);
+            commas |= pointed.is_some();
+            push_numbers(pointed.as_deref().unwrap_or(cell), &mut values).map_err(|cell| {
+                let problem = format!("column `{name}`: `{cell}` is no finite number");
+                let remedy = "correct or remove the row or the column (for text, give the model's tokenizer.json)";
                 Error::line(path, row.line, format!("{problem}; {remedy}"))
             })?;
         }
         let count = values.len() - before;
-        if first {
-            width = count;
+        let expected = *width.get_or_insert(count);
+        if count != expected || count == 0 {
+            return Err(Error::line(path, row.line, format!("{count} numbers where {} are expected", expected.max(1))));
         }
-        if count != width || count == 0 {
-            return Err(Error::line(path, row.line, format!("{count} numbers where {} are expected", width.max(1))));
-        }
-        let cells: &[usize] = if labelled { &label } else { &[] };
-        found.push(&row, cells);
+        rows.push(&row, &columns);
         Ok(())
     })?;
-    let labels = found.labels(options, labelled)?;
-    let shape = vec![found.lines.len() as u64, width as u64];
+    rows.report.notes.extend(notes);
+    if commas {
+        rows.report.notes.push(format!("{}: a comma in a number is its decimal point", path.display()));
+    }
+    let shape = vec![rows.len() as u64, width.unwrap_or(0) as u64];
+    let told = rows.told()?;
     let dtype = options.inputs.first().map(|(_, dtype)| *dtype);
-    let features = Array::of_floats(shape, values).tensor(dtype);
-    let features = features.map_err(|problem| Error::content(path, problem))?;
-    Ok(Numbers { features, labels, names: found.names() })
-}
-
-/// A table that has been read.
-pub(super) struct Numbers {
-    /// `[rows, features]`, f32 unless the model's input has another type, in the order of columns.
-    pub features: Tensor,
-    pub labels: Labels,
-    pub names: Names,
+    let features = Array::of_floats(shape, values).tensor(dtype).map_err(|problem| Error::content(path, problem))?;
+    Ok((features, told))
 }
 
 /// A number, a truth value, or a list of numbers. On failure gives the cell or part that is none.
@@ -129,35 +200,56 @@ fn push_numbers(cell: &str, values: &mut Vec<f32>) -> Result<(), String> {
 /// Photographs that a table names, relative to its folder; those that cannot be used are listed and their rows left out.
 ///
 /// # Errors
-/// A table without a column `file`, `image` or `path`, or without one usable photograph.
-pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(Files, Labels, Report), Error> {
-    let mut found = LabelCells::new(path);
-    let mut report = Report::default();
+/// A table without a column of paths, or without one usable photograph.
+pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(Files, Told), Error> {
+    let mut rows = Rows::new(path, Content::Files, options, true);
     let mut files = Files::default();
-    let mut columns = None;
-    records::read(path, format, options.limits.table_bytes_max, &mut |row| {
-        let (file, label) = match &columns {
-            Some(columns) => columns,
-            None => columns.insert((file_column(&row, path)?, label_columns(&row, path, options, true)?)),
-        };
-        let image = path.parent().unwrap_or(Path::new("")).join(&row.cells[*file]);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut by_name = false;
+    let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        let Some(columns) = rows.columns(&row)? else { return Ok(()) };
+        by_name = columns.group.is_none();
+        let cell = row.cells[columns.content.unwrap_or(0)].trim();
+        if cell.is_empty() {
+            rows.skip(&row, "no file; fill it in or remove the row".into());
+            return Ok(());
+        }
+        let image = named_file(folder, cell);
         match files.push(&image, &mut Kind::Image, &options.limits) {
-            Ok(()) => found.push(&row, label),
-            Err(reason) => report.skipped.push((image, reason)),
+            Ok(()) => rows.push(&row, &columns),
+            Err(reason) => rows.report.skipped.push((image, reason)),
         }
         Ok(())
     })?;
+    rows.report.notes.extend(notes);
     if files.len() == 0 {
-        let problem = format!("none of the {} images that it names can be used", report.skipped.len());
+        let first = rows
+            .report
+            .skipped
+            .first()
+            .map_or_else(String::new, |(file, reason)| format!("{} ({reason})", file.display()));
+        let problem = format!(
+            "none of the {} images that it names can be used, such as {first}; paths in a table are relative to the table's folder",
+            rows.report.skipped.len()
+        );
         return Err(Error::content(path, problem));
     }
-    let labels = found.labels(options, true)?;
-    Ok((files, labels, report))
+    let mut told = rows.told()?;
+    if let Some(pattern) =
+        options.group.as_deref().filter(|told| options.splits && by_name && *told != columns::NO_GROUPS)
+    {
+        told.groups = Some(groups::of_files(folder, 0, &files.paths, pattern)?);
+    }
+    Ok((files, told))
 }
 
-fn file_column(row: &Row, path: &Path) -> Result<usize, Error> {
-    let column = row.columns.iter().position(|column| FILE_COLUMNS.contains(&column.as_str()));
-    column.ok_or_else(|| Error::line(path, 1, "a table of images needs a column `file` with their paths"))
+/// The file that a cell names: relative to the table, with the separators of Windows where it was written there.
+fn named_file(folder: &Path, cell: &str) -> PathBuf {
+    let file = folder.join(cell);
+    match cell.contains('\\') && !file.exists() {
+        true => folder.join(cell.replace('\\', "/")),
+        false => file,
+    }
 }
 
 /// The file to open: `path` itself, or in a folder the one that holds rows or arrays (`train.*`, if there are several).

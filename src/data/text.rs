@@ -3,10 +3,10 @@
 //! Takes rows with a column `text`, gives tokens that are kept ragged and padded when a sample is loaded: all samples of
 //! a data set have the shape of its longest.
 
-use super::labels::Labels;
-use super::names::{Names, Paths};
+use super::columns::Content;
+use super::names::Paths;
 use super::records::{self, Format};
-use super::table::{LabelCells, label_columns};
+use super::table::{Rows, Told};
 use super::{Error, Options, folder};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
@@ -81,49 +81,44 @@ pub(super) struct Pad {
 /// Reads and tokenises a file.
 ///
 /// # Errors
-/// No tokenizer, one that cannot be read, a model input that cannot be made from text, a row without text or label.
+/// No tokenizer, one that cannot be read, a model input that cannot be made from text, no column of texts or labels.
 pub(super) fn open(
     path: &Path,
     format: Format,
     max_length: u32,
     options: &Options,
     labelled: bool,
-) -> Result<(Tokens, Labels, Names), Error> {
+) -> Result<(Tokens, Told), Error> {
     let texts = Texts::open(path, max_length, options)?;
-    let mut found = LabelCells::new(path);
+    let mut rows = Rows::new(path, Content::Text, options, labelled);
     let mut samples = Vec::new();
     let mut shown = Vec::new();
-    let mut columns = None;
-    records::read(path, format, options.limits.table_bytes_max, &mut |row| {
-        let (text, label) = match &columns {
-            Some(columns) => columns,
-            None => {
-                let text = row.columns.iter().position(|column| column == "text").ok_or_else(|| {
-                    Error::line(path, row.line, format!("no column `text`; the columns are {}", row.columns.join(", ")))
-                })?;
-                let label = label_columns(&row, path, options, labelled)?;
-                if labelled && label.contains(&text) {
-                    return Err(Error::line(path, row.line, "no column besides `text`; add a column `label`"));
-                }
-                columns.insert((text, label))
-            }
-        };
+    let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        let Some(columns) = rows.columns(&row)? else { return Ok(()) };
         // A line of plain text without a label may hold a tab of its own.
         let joined = match (format, labelled) {
             (Format::Lines, false) => format!("{} {}", row.cells[0], row.cells[1]),
-            _ => row.cells[*text].clone(),
+            _ => row.cells[columns.content.unwrap_or(0)].clone(),
         };
+        if joined.trim().is_empty() {
+            rows.skip(&row, "no text; fill it in or remove the row".into());
+            return Ok(());
+        }
         let encoded =
             encode(&texts.tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
         samples.push(encoded);
         if !labelled {
             shown.push(joined.trim().to_string());
         }
-        found.push(&row, if labelled { label } else { &[] });
+        rows.push(&row, &columns);
         Ok(())
     })?;
-    let labels = found.labels(options, labelled)?;
-    Ok((Tokens { texts: shown, ..texts.tokens(samples) }, labels, found.names()))
+    rows.report.notes.extend(notes);
+    if format == Format::Lines {
+        // Lines have no columns that could be named otherwise.
+        rows.report.notes.retain(|note| !note.starts_with("columns"));
+    }
+    Ok((Tokens { texts: shown, ..texts.tokens(samples) }, rows.told()?))
 }
 
 /// Tokenises texts.

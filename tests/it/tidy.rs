@@ -70,6 +70,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("csv", &["cli", "data"]),
     ("ed25519_dalek", &["delta"]),
+    ("fancy_regex", &["data"]),
     ("fast_image_resize", &["data"]),
     ("form_urlencoded", &["agent/api", "fleet/dashboard"]),
     ("getrandom", &["cli"]),

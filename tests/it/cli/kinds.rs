@@ -348,3 +348,42 @@ fn recipes_say_the_same_as_options_and_options_win() {
     place.run("train data/recipe.toml --seed 5 --out other.edelta").done();
     assert!(place.read("recipe.edelta") != place.read("other.edelta"));
 }
+
+/// Windows of one person stand on one side of the split, as the option, the recipe or a column's usual name says; where names suggest it
+/// and nobody said so, there is a warning that names the option.
+#[test]
+fn people_stand_on_one_side_of_the_split() {
+    let place = Place::with_table(2, "label,person", |row| if row[0] > 0.0 { "up,?" } else { "down,?" }.into());
+    let table = String::from_utf8(place.read("table.csv")).unwrap();
+    let rows = table.lines().enumerate().map(|(line, row)| row.replace('?', &format!("p{}", line / 11)) + "\n");
+    place.write("table.csv", rows.collect::<String>());
+    let train = "train base.onnx --data table.csv --label label --epochs 1 --out a.edelta";
+    let ran = place.run(&format!("{train} --group person")).done();
+    assert!(ran.err.contains("groups    6 by column `person`: 5 train, 1 validate"), "{}", ran.err);
+    place.write(
+        "r.toml",
+        "model = \"base.onnx\"\ndata = \"table.csv\"\n[samples]\nlabel = [\"label\"]\ngroup = \"person\"\n",
+    );
+    let ran = place.run("train r.toml --epochs 1 --out b.edelta").done();
+    assert!(ran.err.contains("groups    6 by column `person`"), "{}", ran.err);
+    assert!(
+        place
+            .run("eval base.onnx --adapter a.edelta --data table.csv --label label --group person")
+            .done()
+            .out
+            .contains('%')
+    );
+    place.run(&format!("{train} --group who")).fails(&[
+        "table.csv:1",
+        "no group column `who`",
+        "a, b, c, d, label, person",
+    ]);
+    for (number, values) in noise(5, 64 * 4).chunks_exact(4).enumerate() {
+        let class = if values[0] > 0.0 { "up" } else { "down" };
+        place.write(&format!("readings/{class}/subject{}_{number}.npy", number % 5), npy(&[4], values));
+    }
+    let train = "train base.onnx --data readings --epochs 1 --out c.edelta";
+    assert!(place.run(train).done().err.contains("add --group 'subject[0-9]+' to keep them together"));
+    let ran = place.run(&format!("{train} --group subject[0-9]+")).done();
+    assert!(ran.err.contains("groups    5 by pattern `subject[0-9]+`: 4 train, 1 validate"), "{}", ran.err);
+}

@@ -1,6 +1,8 @@
 //! Data as users bring them: good folders, tables, texts and arrays, and each way in which they can be wrong.
 
+mod groups;
 mod images;
+mod spreadsheets;
 mod tables;
 
 use edgetune::data::{Dataset, Options};

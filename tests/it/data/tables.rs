@@ -72,15 +72,12 @@ fn label_columns_are_found() {
 fn bad_rows_name_file_and_line() {
     let plain = Options::default();
     let known = Options { classes: Some(vec!["x".into()]), ..Options::default() };
-    let cases: [(&str, &str, &str, &Options); 21] = [
-        ("t.csv", "a,label\r\n\"1\",\"x\ny\"\r\n\r\n2,\r\n", "t.csv:5: no label", &plain),
+    let cases: [(&str, &str, &str, &Options); 18] = [
         ("t.csv", "a,label\n1,x\n2,x,3\n", "t.csv:3: 3 cells in a table of 2 columns", &plain),
         ("t.csv", "a,label\n1,x\n2\n", "t.csv:3: 1 cells in a table of 2 columns", &plain),
-        ("t.csv", "a,label\n1,x\n,x\n", "t.csv:3: column `a`: `` is no finite number", &plain),
-        ("t.csv", "a,label\n1,x\nNaN,x\n", "t.csv:3: column `a`: `NaN` is no finite number", &plain),
         ("t.csv", "a,label\n1,x\n1e39,x\n", "t.csv:3: column `a`: `1e39` is no finite number", &plain),
         ("t.csv", "a,label\n1,x\n-inf,x\n", "t.csv:3: column `a`: `-inf` is no finite number", &plain),
-        ("t.csv", "a,label\n1,x\n2,\n", "t.csv:3: no label", &plain),
+        ("t.csv", "a,label\n1,\n2,\n", "t.csv:2: no label; fill it in or remove the row", &plain),
         ("t.csv", "a,label\n1,x\n\n2,y\n", "t.csv:4: class `y` is not among the model's 1 classes (x)", &known),
         ("t.csv", "1,2\n3,4\n", "t.csv:1: the first line holds numbers", &plain),
         ("t.csv", "a,a,label\n1,2,x\n", "t.csv:1: two columns are named `a`", &plain),
@@ -88,7 +85,7 @@ fn bad_rows_name_file_and_line() {
         ("t.csv", "a,label\n", "t.csv: no rows", &plain),
         ("t.csv", "", "t.csv: no rows", &plain),
         ("t.jsonl", "{\"a\":1,\"label\":\"x\"}\n{\"a\":1}\n", "t.jsonl:2: other keys than the first line's", &plain),
-        ("t.jsonl", "{\"a\":1,\"label\":\"x\"}\n{\"a\":1,\"label\":null}\n", "t.jsonl:2: no label", &plain),
+        ("t.jsonl", "{\"a\":1,\"label\":null}\n", "t.jsonl:1: no label", &plain),
         ("t.jsonl", "{\"a\":1,\"label\":\"x\"}\n[1]\n", "t.jsonl:2: no JSON object", &plain),
         (
             "t.jsonl",
@@ -97,15 +94,13 @@ fn bad_rows_name_file_and_line() {
             &plain,
         ),
         ("t.jsonl", "{\"a\":\"hi\",\"label\":\"x\"}\n", "t.jsonl:1: column `a`: `hi` is no finite number", &plain),
-        ("t.txt", "hello\n", "t.txt:1: column `text`: `hello` is no finite number", &plain),
-        ("t.xls", "?", "t.xls: unknown kind of data", &plain),
+        ("t.txt", "hello\n", "t.txt:1: no label", &plain),
+        ("t.odd", "?", "t.odd: unknown kind of data", &plain),
     ];
     for (name, content, expected, options) in cases {
         let message = open(name, content, options).unwrap_err();
         assert!(message.starts_with(expected), "{content:?}: {message}");
     }
-    let message = open("t.csv", b"a,label\n1,x\n2,\xff\n", &plain).unwrap_err();
-    assert!(message.starts_with("t.csv:3: not UTF-8"), "{message}");
     let small = Options { limits: Limits { table_bytes_max: 8, ..Limits::default() }, ..Options::default() };
     assert!(open("t.csv", "a,label\n1,x\n", &small).unwrap_err().contains("too many"));
 }
@@ -225,10 +220,13 @@ fn lines_of_text_can_be_predicted() {
 #[test]
 fn bad_text_is_refused() {
     let cases: [(&str, &str); 4] = [
-        ("{\"text\": \"good\", \"label\": \"x\"}\n{\"text\": \" \", \"label\": \"x\"}", "t.jsonl:2: no text"),
+        ("{\"text\": \" \", \"label\": \"x\"}", "t.jsonl:1: no text"),
         ("{\"text\": \"good\", \"label\": \"\"}", "t.jsonl:1: no label"),
-        ("{\"sentence\": \"good\", \"label\": \"x\"}", "t.jsonl:1: no column `text`; the columns are sentence, label"),
-        ("{\"text\": \"good\"}", "t.jsonl:1: no column besides `text`"),
+        (
+            "{\"one\": \"good\", \"two\": \"x\", \"label\": \"x\"}",
+            "t.jsonl:1: no column `text`; name the column of texts with --text COLUMN; the columns are one, two, label",
+        ),
+        ("{\"text\": \"good\"}", "t.jsonl:1: no column for the label"),
     ];
     for (content, expected) in cases {
         let root = folder(&[("t.jsonl", content.as_bytes()), ("tokenizer.json", TOKENIZER.as_bytes())]);
@@ -387,9 +385,9 @@ fn bad_arrays_are_refused() {
         (npy("<f4", "()", &[0; 4]), "holds no samples"),
         (npy("<f4", "(2, 1)", &[[0; 4], nan].concat()), "row 1 holds NaN"),
         (npy("<c8", "(1,)", &[0; 8]), "elements of type `c8`"),
-        (std::fs::read(golden("columns-first.npy")).unwrap(), "np.ascontiguousarray"),
+        (npy("|O", "(1,)", &[0; 8]), "Python objects"),
         (std::fs::read(golden("big-endian.npy")).unwrap(), "big-endian"),
-        (std::fs::read(golden("texts.npy")).unwrap(), "elements of type `U2`"),
+        (std::fs::read(golden("texts.npy")).unwrap(), "texts where the model takes numbers"),
     ];
     for (bytes, expected) in cases {
         let root = folder(&[("x.npy", &bytes), ("y.npy", &npy("|u1", "(1,)", &[1]))]);

@@ -1,0 +1,280 @@
+//! Which columns of a table hold what: those that were named, else those of usual names, which is told.
+//!
+//! Takes the first row, gives positions. Knows nothing of what the cells hold.
+
+use super::records::Row;
+use super::{Error, Options};
+use std::path::Path;
+
+/// Usual names, in the order in which they are tried, whatever their case.
+const LABELS: &[&str] =
+    &["label", "labels", "class", "target", "category", "kategorie", "klasse", "classe", "sentiment", "intent", "y"];
+const TEXTS: &[&str] = &[
+    "text",
+    "sentence",
+    "message",
+    "content",
+    "review",
+    "comment",
+    "utterance",
+    "tweet",
+    "question",
+    "document",
+    "description",
+    "body",
+    "nachricht",
+    "satz",
+    "kommentar",
+    "beschreibung",
+    "texte",
+];
+const FILES: &[&str] = &[
+    "file",
+    "image",
+    "path",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image_path",
+    "image_id",
+    "img",
+    "picture",
+    "photo",
+    "datei",
+    "dateiname",
+    "bild",
+    "foto",
+];
+const GROUPS: &[&str] = &[
+    "group",
+    "groups",
+    "group_id",
+    "subject",
+    "subject_id",
+    "participant",
+    "participant_id",
+    "person_id",
+    "patient_id",
+    "speaker_id",
+    "recording_id",
+    "session_id",
+];
+/// Names that may stand for a group, which is worth a question.
+const PERHAPS_GROUPS: &[&str] = &[
+    "person",
+    "patient",
+    "speaker",
+    "recording",
+    "session",
+    "user",
+    "user_id",
+    "video",
+    "video_id",
+    "proband",
+    "aufnahme",
+];
+/// What is given as a group where none is wanted.
+pub(super) const NO_GROUPS: &str = "none";
+
+/// What a sample is, besides its label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Numbers,
+    Text,
+    Files,
+}
+
+/// Positions of columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// Of the text, or of the file's path; numbers have none.
+    pub content: Option<usize>,
+    pub label: Vec<usize>,
+    pub group: Option<usize>,
+    /// What was not named and is taken, for a person to read.
+    pub taken: Option<String>,
+    /// A column that may tell groups, though nobody named it.
+    pub perhaps_group: Option<String>,
+}
+
+impl Columns {
+    /// Whether a column holds nothing that a model is fed with.
+    pub fn sets_aside(&self, column: usize) -> bool {
+        self.label.contains(&column) || self.group == Some(column)
+    }
+}
+
+/// The columns of a table. Without `labelled` a table need not have any labels, and only columns that would hold them are found.
+///
+/// # Errors
+/// A column that was named and is not there; no column for the content or the label.
+pub(super) fn choose(
+    row: &Row,
+    path: &Path,
+    content: Content,
+    options: &Options,
+    labelled: bool,
+) -> Result<Columns, Error> {
+    let table = Table { row, path };
+    let mut columns = Columns { group: table.group(content, options)?, ..Columns::default() };
+    let usual = |names: &[&str]| names.iter().find_map(|name| table.find(name));
+    columns.label = match &options.label[..] {
+        [] => usual(LABELS).into_iter().collect(),
+        named if labelled => named.iter().map(|name| table.named("label", name)).collect::<Result<_, _>>()?,
+        named => named.iter().filter_map(|name| table.find(name)).collect(),
+    };
+    let (option, names) = match content {
+        Content::Numbers => (&None, &[][..]),
+        Content::Text => (&options.text, TEXTS),
+        Content::Files => (&options.file, FILES),
+    };
+    columns.content = match option {
+        Some(name) => Some(table.named(if content == Content::Text { "text" } else { "file" }, name)?),
+        None => names.iter().filter_map(|name| table.find(name)).find(|place| !columns.sets_aside(*place)),
+    };
+    if labelled && columns.label.is_empty() {
+        columns.label.extend(table.last(&columns));
+    }
+    if content == Content::Text && columns.content.is_none() {
+        columns.content = table.only_other(&columns);
+    }
+    match (content, columns.content) {
+        (Content::Text, None) => {
+            return Err(table.lacks("no column `text`; name the column of texts with --text COLUMN"));
+        }
+        (Content::Files, None) => {
+            return Err(
+                table.lacks("a table of images needs a column `file` with their paths; name it with --file COLUMN")
+            );
+        }
+        _ => {}
+    }
+    let own = columns.content.is_some_and(|place| columns.label.contains(&place));
+    if labelled && (columns.label.is_empty() || own) {
+        return Err(table.lacks(
+            "no column for the label besides the others; add a column `label`, or name it with --label COLUMN",
+        ));
+    }
+    columns.taken = table.taken(&columns, content, options);
+    let perhaps = |name: &&str| {
+        table.find(name).is_some_and(|place| !columns.sets_aside(place) && columns.content != Some(place))
+    };
+    if options.group.is_none() && columns.group.is_none() {
+        let found = PERHAPS_GROUPS.iter().copied().find(perhaps).and_then(|name| table.find(name));
+        columns.perhaps_group = found.map(|place| row.columns[place].clone());
+    }
+    Ok(columns)
+}
+
+struct Table<'a> {
+    row: &'a Row<'a>,
+    path: &'a Path,
+}
+
+impl Table<'_> {
+    /// A column by its name; where no name is the same, one that differs in case alone.
+    fn find(&self, name: &str) -> Option<usize> {
+        let columns = self.row.columns;
+        let alike = || columns.iter().position(|column| column.to_lowercase() == name.to_lowercase());
+        columns.iter().position(|column| column == name).or_else(alike)
+    }
+
+    fn named(&self, what: &str, name: &str) -> Result<usize, Error> {
+        self.find(name).ok_or_else(|| self.lacks(&format!("no {what} column `{name}`")))
+    }
+
+    fn lacks(&self, problem: &str) -> Error {
+        Error::line(self.path, 1, format!("{problem}; the columns are {}", self.row.columns.join(", ")))
+    }
+
+    /// In a table of files the groups may as well be told by the files' names.
+    fn group(&self, content: Content, options: &Options) -> Result<Option<usize>, Error> {
+        match options.group.as_deref() {
+            None => Ok(GROUPS.iter().find_map(|name| self.find(name))),
+            Some(NO_GROUPS) => Ok(None),
+            Some(name) if self.find(name).is_some() || content == Content::Files || !options.splits => {
+                Ok(self.find(name))
+            }
+            Some(name) => self.named("group", name).map(Some),
+        }
+    }
+
+    /// The last column that is nothing else.
+    fn last(&self, columns: &Columns) -> Option<usize> {
+        (0..self.row.columns.len()).rev().find(|place| columns.content != Some(*place) && columns.group != Some(*place))
+    }
+
+    /// The column that is left when label and group are taken away.
+    fn only_other(&self, columns: &Columns) -> Option<usize> {
+        let mut others = (0..self.row.columns.len()).filter(|place| !columns.sets_aside(*place));
+        others.next().filter(|_| others.next().is_none())
+    }
+
+    /// What was found without being named, and how to name another.
+    fn taken(&self, columns: &Columns, content: Content, options: &Options) -> Option<String> {
+        let name = |place: Option<usize>| place.map(|place| self.row.columns[place].as_str());
+        let text = name(columns.content).filter(|_| content == Content::Text && options.text.is_none());
+        let file = name(columns.content).filter(|_| content == Content::Files && options.file.is_none());
+        let label = name(columns.label.first().copied()).filter(|_| options.label.is_empty());
+        let group = name(columns.group).filter(|_| options.group.is_none());
+        let found: Vec<(&str, &str)> = [("label", label), ("text", text), ("file", file), ("group", group)]
+            .into_iter()
+            .filter_map(|(what, name)| Some((what, name?)))
+            .collect();
+        if found.is_empty() {
+            return None;
+        }
+        let said: Vec<String> = found.iter().map(|(what, name)| format!("{what}: column {name}")).collect();
+        let change: Vec<String> = found.iter().map(|(what, _)| format!("--{what}")).collect();
+        Some(format!("{}; {} COLUMN to change", said.join(", "), change.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(columns: &[&str], content: Content, options: &Options, labelled: bool) -> Result<Columns, String> {
+        let columns: Vec<String> = columns.iter().map(|name| name.to_string()).collect();
+        let row = Row { columns: &columns, cells: &columns, line: 2, decimal_comma: false };
+        choose(&row, Path::new("t.csv"), content, options, labelled).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn usual_names_are_found_and_told() {
+        let plain = Options { splits: true, ..Options::default() };
+        let text = chosen(&["id", "Nachricht", "Kategorie"], Content::Text, &plain, true).unwrap();
+        assert_eq!((text.content, text.label, text.group), (Some(1), vec![2], None));
+        let told = "label: column Kategorie, text: column Nachricht; --label, --text COLUMN to change";
+        assert_eq!(text.taken.as_deref(), Some(told));
+        let other = chosen(&["phrase", "stars"], Content::Text, &plain, true).unwrap();
+        assert_eq!((other.content, other.label), (Some(0), vec![1]));
+        let numbers = chosen(&["subject", "a", "b", "class", "c"], Content::Numbers, &plain, true).unwrap();
+        assert_eq!((numbers.label, numbers.group), (vec![3], Some(0)));
+        let files = chosen(&["Bild", "person", "art"], Content::Files, &plain, true).unwrap();
+        assert_eq!((files.content, files.label, files.perhaps_group.as_deref()), (Some(0), vec![2], Some("person")));
+        let unlabelled = chosen(&["a", "b"], Content::Numbers, &plain, false).unwrap();
+        assert_eq!((unlabelled.label, unlabelled.taken), (vec![], None));
+    }
+
+    #[test]
+    fn named_columns_win_and_missing_ones_are_refused_with_what_there_is() {
+        let named = Options {
+            label: vec!["stars".into()],
+            text: Some("Body".into()),
+            group: Some("author".into()),
+            splits: true,
+            ..Options::default()
+        };
+        let columns = ["text", "label", "body", "stars", "author"];
+        let found = chosen(&columns, Content::Text, &named, true).unwrap();
+        assert_eq!((found.content, &found.label[..], found.group, found.taken), (Some(2), &[3][..], Some(4), None));
+        let message = chosen(&columns[..4], Content::Text, &named, true).unwrap_err();
+        assert_eq!(message, "t.csv:1: no group column `author`; the columns are text, label, body, stars");
+        let measured = Options { splits: false, ..named };
+        assert_eq!(chosen(&columns[..4], Content::Text, &measured, true).unwrap().group, None);
+        let none = Options { group: Some("none".into()), ..Options::default() };
+        assert_eq!(chosen(&["subject", "label"], Content::Numbers, &none, true).unwrap().group, None);
+    }
+}
