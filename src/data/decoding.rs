@@ -44,17 +44,18 @@ fn windows_1252(byte: u8) -> char {
 
 /// Units of UTF-16, by the mark at the beginning or by the zero byte beside a first letter of ASCII.
 fn utf_16(bytes: &[u8]) -> Option<impl Iterator<Item = u16>> {
-    let (order, rest): (fn([u8; 2]) -> u16, &[u8]) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
-        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
-        [1..=0x7f, 0, 1..=0xff, 0, ..] => (u16::from_le_bytes, bytes),
-        [0, 1..=0x7f, 0, 1..=0xff, ..] => (u16::from_be_bytes, bytes),
+    let (little_endian, rest) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (true, rest),
+        [0xfe, 0xff, rest @ ..] => (false, rest),
+        [1..=0x7f, 0, 1..=0xff, 0, ..] => (true, bytes),
+        [0, 1..=0x7f, 0, 1..=0xff, ..] => (false, bytes),
         _ => return None,
     };
     let rest = rest.to_vec();
     Some((0..rest.len().div_ceil(2)).map(move |unit| {
         // Half a unit at the end is no letter.
-        order([rest[2 * unit], rest.get(2 * unit + 1).copied().unwrap_or(0xd8)])
+        let pair = [rest[2 * unit], rest.get(2 * unit + 1).copied().unwrap_or(0xd8)];
+        if little_endian { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
     }))
 }
 

@@ -35,7 +35,7 @@ enum Action {
     Diff(diff::Args),
     Apply(apply::Args),
     Merge(merge::Args),
-    Convert(convert::Args),
+    Convert(Box<convert::Args>),
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
