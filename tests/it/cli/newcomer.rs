@@ -92,7 +92,7 @@ fn wrong_paths_and_typing_errors() {
     place.write("recipe.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nepoch = 3\n");
     let cases: &[(&str, &[&str])] = &[
         ("train modle.onnx --data table.csv --out A.edelta", &["modle.onnx"]),
-        ("train base.onnx --data tabel.csv --out A.edelta", &["tabel.csv", "--data"]),
+        ("train base.onnx --data tabel.csv --out A.edelta", &["tabel.csv", "check the path"]),
         ("train base.onnx --out A.edelta", &["--data"]),
         ("train base.onnx --data table.csv --out missing/A.edelta", &["missing/A.edelta", "--out"]),
         ("train base.onnx --data table.csv --train last2 --out A.edelta", &["last2", "last:2"]),
