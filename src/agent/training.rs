@@ -212,13 +212,17 @@ pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
     let out = candidate(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
-    if run.join(FROM).exists() && named(&config.recipe)?.solver.is_none_or(|solver| solver == "steps") {
+    let recipe = named(&config.recipe)?;
+    let goes_on = run.join(FROM).exists() && recipe.solver.is_none_or(|solver| solver == "steps");
+    if goes_on {
         command.arg("--from").arg(run.join(FROM));
     }
     if let Some(round) = of.round {
         command.arg("--round").arg(round.to_string());
     }
-    if run.join("candidate.edelta.checkpoint").exists() {
+    // A plan may choose differently now, so it begins anew, with the features that it has; a delta to go on from has no plan.
+    let plans = !goes_on && recipe.train.iter().any(|text| text == "auto");
+    if run.join("candidate.edelta.checkpoint").exists() && !plans {
         command.arg("--resume");
     }
     spawn(command, &run)
@@ -347,6 +351,8 @@ pub fn answered(state: &Path, answers: &Path) -> Result<()> {
 struct Named {
     model: Option<PathBuf>,
     solver: Option<String>,
+    #[serde(default)]
+    train: Vec<String>,
     #[serde(default)]
     samples: NamedSamples,
 }

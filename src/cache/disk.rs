@@ -16,7 +16,7 @@
 
 use super::index::{Index, SLOTS_MAX};
 use super::layout::aligned;
-use super::{Key, Limits, evict};
+use super::{Key, Limits, evict, room};
 use crate::mapped;
 use bytes::Bytes;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -57,7 +57,7 @@ impl From<io::Error> for Stop {
 
 #[derive(Debug)]
 pub(super) struct Disk {
-    features: PathBuf,
+    root: PathBuf,
     folder: PathBuf,
     records: Arc<File>,
     keys: File,
@@ -80,7 +80,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens or makes a body's folder. Gives why it is only read, if so.
     pub fn open(
-        features: &Path,
+        root: &Path,
         folder: &Path,
         id: &Key,
         stride: usize,
@@ -88,7 +88,7 @@ impl Disk {
     ) -> io::Result<(Self, Option<Stop>)> {
         // Features tell about the samples: they are nobody else's to read.
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        evict::mark_used(features, folder)?;
+        evict::mark_used(root, folder)?;
         let keys = open_file(&folder.join(KEYS))?;
         let writes = match keys.try_lock() {
             Ok(()) => true,
@@ -114,7 +114,7 @@ impl Disk {
             keys.set_len(HEAD_BYTES + slots * ENTRY_BYTES)?;
         }
         let disk = Self {
-            features: features.to_owned(),
+            root: root.to_owned(),
             folder: folder.to_owned(),
             records: Arc::new(records),
             index: indexed(&keys, slots)?,
@@ -226,18 +226,18 @@ impl Disk {
         Ok(())
     }
 
-    /// Sees to it that one more record fits under the limits; the bodies used longest ago give way.
+    /// Sees to it that one more record fits under the limits; what was used longest ago gives way.
     fn make_room(&mut self) -> Result<(), Stop> {
         let needed_bytes = self.slot_bytes();
         if self.slots == SLOTS_MAX {
             return Err(Stop::LimitReached);
         }
         while self.allowed_bytes < needed_bytes {
-            let taken_bytes = evict::features_bytes(&self.features).max(self.bytes());
+            let taken_bytes = room::taken_bytes(&self.root).max(self.bytes());
             let under_limit = self.limits.disk_bytes.saturating_sub(taken_bytes);
             let free = free_bytes(&self.folder)?.saturating_sub(self.limits.disk_free_bytes_min);
             self.allowed_bytes = under_limit.min(free).min(CHECK_BYTES.max(needed_bytes));
-            if self.allowed_bytes < needed_bytes && !evict::remove_oldest(&self.features, &self.folder) {
+            if self.allowed_bytes < needed_bytes && !evict::remove_oldest(&self.root, &self.folder) {
                 return Err(if free < needed_bytes { Stop::DiskFull } else { Stop::LimitReached });
             }
         }
@@ -357,4 +357,10 @@ fn read_unmapped(records: &File, at: u64, stride: usize) -> io::Result<Bytes> {
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let system = rustix::fs::statvfs(folder)?;
     Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+/// Bytes of the whole file system.
+pub(super) fn system_bytes(folder: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(folder)?;
+    Ok(system.f_blocks.saturating_mul(system.f_frsize))
 }

@@ -6,12 +6,14 @@
 //! limits and never hands out a record that differs from what was appended: each carries a checksum, and a record that a
 //! crash or a flipped bit has damaged is a miss.
 //!
-//! The files are described in `disk.rs`, what gives way to a new body in `evict.rs`.
+//! The files are described in `disk.rs`, what gives way in `evict.rs`, how much there may be in `room.rs`. Beside the features,
+//! the cache holds the bundles of models, which count under the same limit.
 
 mod disk;
 mod evict;
 mod index;
 mod layout;
+mod room;
 
 use crate::graph::{Tensor, TensorType};
 use bytes::Bytes;
@@ -24,7 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use disk::free_bytes;
-pub use evict::features_bytes;
+pub use evict::{Entry, Holds, InUse, entries, hold, mark};
+pub use room::{LIMIT_BYTES_MAX, Limit, clear, limit, make_room_for_bundle, set_limit, taken_bytes, types_bytes};
 
 /// What identifies a sample or a body.
 pub type Key = [u8; 32];
@@ -51,7 +54,7 @@ pub fn root(xdg_cache_home: Option<&OsStr>, home: Option<&OsStr>) -> Option<Path
 /// How much a cache may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes on disk of all bodies' features together.
+    /// Bytes on disk of all that the cache holds.
     pub disk_bytes: u64,
     /// Bytes that stay free on the disk, for checkpoints and for everybody else.
     pub disk_free_bytes_min: u64,
@@ -138,7 +141,7 @@ impl fmt::Display for Warning {
             Warning::LimitReached { disk_bytes } => write!(
                 f,
                 "feature cache: the limit of {disk_bytes} bytes is reached; further features are kept in memory. \
-                 Raise the limit or train on fewer samples"
+                 Raise it with `edgetune cache limit SIZE`, or train on fewer samples"
             ),
             Warning::DiskFull { folder } => write!(
                 f,
@@ -183,9 +186,8 @@ impl Cache {
     pub fn open(root: &Path, body: &Key, layout: &[TensorType], limits: Limits) -> Result<Self, Error> {
         let mut cache = Self::in_memory(layout, limits.memory_bytes)?;
         cache.limits = limits;
-        let features = root.join("features");
-        let folder = features.join(cache.layout.folder(body));
-        match Disk::open(&features, &folder, &cache.layout.id(body), cache.layout.stride, limits) {
+        let folder = root.join("features").join(cache.layout.folder(body));
+        match Disk::open(root, &folder, &cache.layout.id(body), cache.layout.stride, limits) {
             Ok((disk, stop)) => {
                 cache.disk = Some(disk);
                 cache.warn(stop);

@@ -1,8 +1,8 @@
 //! Arguments that several commands share, and what they mean.
 
 use super::measure::installed_bytes;
-use crate::atomic;
 use crate::engine::{self, Choice, Provider};
+use crate::{atomic, cache};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -74,8 +74,11 @@ impl Global {
     /// # Errors
     /// No cache named and no home; a temporary folder that cannot be made either.
     pub fn bundles(&self) -> Result<PathBuf> {
-        let bundles = self.cache_root()?.join("bundles");
-        let probe = fs::create_dir_all(&bundles).and_then(|()| atomic::probe(&bundles.join("probe")));
+        let root = self.cache_root()?;
+        let bundles = root.join("bundles");
+        let probe = fs::create_dir_all(&bundles)
+            .and_then(|()| cache::mark(&root))
+            .and_then(|()| atomic::probe(&bundles.join("probe")));
         match probe {
             Err(error) if [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied].contains(&error.kind()) => {
                 self.scratch(&bundles, &error)

@@ -52,6 +52,14 @@ pub fn budgets(recipe: &Recipe) -> Result<Option<Budgets>> {
     }))
 }
 
+/// An amount of bytes with its unit, for an option.
+///
+/// # Errors
+/// Anything but a positive number and a unit.
+pub fn bytes_of(option: &str, text: &str) -> Result<u64> {
+    Ok(parse(option, text, BYTE_UNITS, "500MB")? as u64)
+}
+
 /// `<number><unit>`, a space between them allowed.
 fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result<f64> {
     let text = text.trim();

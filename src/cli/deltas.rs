@@ -107,8 +107,8 @@ impl Bound<'_> {
         let forward = Forward {
             bundle: &bundle,
             options: &self.compute.options(),
-            store: Store::Memory,
-            preprocessing: &[],
+            store: Store::Disk(&global.cache_root()?),
+            preprocessing: &postcard::to_stdvec(&preprocessing)?,
             stop: &*flag_on_signals()?,
             clock: Arc::new(move || began.elapsed().as_secs_f64()),
         };
@@ -117,6 +117,7 @@ impl Bound<'_> {
         let Some(answers) = forward.measure("measuring", &dataset, &all, (&sets, &adapter.loss), printer)? else {
             bail!("stopped; nothing was written")
         };
+        printer.warn_once(&answers.warnings);
         let (before, after) = answers.found.split_first().context("nothing was measured")?;
         for ((choice, recoded), metrics) in choices.iter().zip(&recoded).zip(after) {
             let accuracy = metrics.accuracy.map_or(String::new(), |accuracy| format!(", accuracy {accuracy:.4}"));

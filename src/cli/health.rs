@@ -3,7 +3,7 @@
 use super::args::Global;
 use super::measure::available_bytes;
 use super::print::bytes;
-use crate::cache::free_bytes;
+use crate::cache::{free_bytes, limit};
 use crate::engine;
 use serde::Serialize;
 use std::fs;
@@ -100,8 +100,8 @@ fn cache(global: &Global) -> Finding {
         .and_then(|()| free_bytes(&root));
     match free {
         Ok(free) => {
-            let (used, place) = (bytes(folder_bytes(&root)), root.display());
-            let found = format!("{used} in {place}, {} free; it may be deleted at any time", bytes(free));
+            let (used, limit, place) = (bytes(folder_bytes(&root)), bytes(limit(&root).bytes), root.display());
+            let found = format!("{used} of at most {limit} in {place}, {} free; see `edgetune cache`", bytes(free));
             match free < SPACE_WANTED_BYTES {
                 true => wrong("cache", found, "free some space, or name a folder on another disk with --cache DIR"),
                 false => fine("cache", found),

@@ -21,6 +21,13 @@ const ENDINGS: &[&str] = &[
     "tif", "tiff", "toml", "tsv", "txt", "webp", "xlsx", "zip",
 ];
 
+impl Asked {
+    /// Whether a folder is among what is asked about.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::Paths(paths) if paths.iter().any(|path| path.is_dir()))
+    }
+}
+
 /// Tells files from texts. `takes_text`: whether the model does.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ mod measure;
 mod membership;
 mod outputs;
 mod pixels;
+mod precedence;
 mod predictions;
 mod print;
 mod recipe;
@@ -84,6 +85,7 @@ enum Command {
     Agent(commands::agent::Args),
     Fleet(commands::fleet::Args),
     Doctor(commands::doctor::Args),
+    Cache(commands::cache::Args),
     Completions(commands::shell::Completions),
     Man(commands::shell::Man),
 }
@@ -162,6 +164,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
+        Command::Cache(args) => commands::cache::run(&args, &global, printer),
         Command::Completions(args) => commands::shell::completions(&args, program::<Cli>(), printer),
         Command::Man(args) => commands::shell::man(&args, program::<Cli>(), printer),
     }

@@ -5,7 +5,7 @@ use super::forward::Forward;
 use super::print::{Printer, number, percent};
 use super::run::inputs_of;
 use super::samples;
-use crate::data::{Dataset, Target};
+use crate::data::{Dataset, Preprocessing, Target};
 use crate::delta::Task;
 use crate::train::artifact::Adapter;
 use crate::train::evaluate;
@@ -94,9 +94,23 @@ pub struct Scored {
     pub probability: f32,
 }
 
-/// Runs body and tail over the samples, whose features are forgotten afterwards; `None` if it was stopped.
+/// What predicts, and where the features of samples are kept.
+pub struct Predictor<'a> {
+    /// The model.
+    pub base: &'a Base,
+    /// What was learned.
+    pub adapter: &'a Adapter,
+    /// Where bundles are kept.
+    pub bundles: &'a Path,
+    /// Where features are kept.
+    pub store: Store<'a>,
+    /// What is done to a sample.
+    pub preprocessing: Preprocessing,
+}
+
+/// Runs body and tail over the samples; `None` if it was stopped.
 pub fn predict(
-    (adapter, base, bundles): (&Adapter, &Base, &Path),
+    predictor: &Predictor<'_>,
     dataset: &Arc<Dataset>,
     top: usize,
     compute: &Compute,
@@ -104,17 +118,19 @@ pub fn predict(
     printer: &Printer,
 ) -> Result<Option<Vec<Prediction>>> {
     let began = Instant::now();
+    let Predictor { base, adapter, bundles, .. } = *predictor;
     let (bundle, values) = adapter.bundle(base, bundles)?;
     let forward = Forward {
         bundle: &bundle,
         options: &compute.options(),
-        store: Store::Memory,
-        preprocessing: &[],
+        store: predictor.store,
+        preprocessing: &postcard::to_stdvec(&predictor.preprocessing)?,
         stop,
         clock: Arc::new(move || began.elapsed().as_secs_f64()),
     };
     let all: Vec<usize> = (0..dataset.len()).collect();
     let Some(mut answers) = forward.run("predicting", dataset, &all, &[&values], printer)? else { return Ok(None) };
+    printer.warn_once(&answers.warnings);
     let regression = adapter.task == Task::Regression;
     let answer = |(sample, logits): (usize, Vec<f32>)| Prediction {
         input: dataset.name(sample),
@@ -166,8 +182,14 @@ pub fn show(
     let reading = samples::Reading::default();
     let options = samples::options(adapter.preprocessing, reading, &inputs_of(&base), Target::Classes, None);
     let (dataset, _) = Dataset::open_unlabelled(&files, &options)?;
-    let known = (&adapter, &base, &*global.bundles()?);
-    let Some(predictions) = predict(known, &Arc::new(dataset), 1, compute, stop, printer)? else {
+    let predictor = Predictor {
+        base: &base,
+        adapter: &adapter,
+        bundles: &global.bundles()?,
+        store: Store::Memory,
+        preprocessing: adapter.preprocessing,
+    };
+    let Some(predictions) = predict(&predictor, &Arc::new(dataset), 1, compute, stop, printer)? else {
         return Ok(None);
     };
     let best = |mut prediction: Prediction| {

@@ -3,6 +3,8 @@
 use super::args::MemoryName;
 use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
+use super::precedence;
+use super::print::Printer;
 use super::samples::Samples;
 use crate::nearest;
 use anyhow::{Context, Result, anyhow};
@@ -322,10 +324,16 @@ impl Recipe {
         Ok(toml::to_string(self)?)
     }
 
+    /// These settings, which were typed, over those of a file: what contradicts them is left out, and said so.
+    pub fn over(self, mut file: Self, printer: &Printer) -> Self {
+        precedence::give_way(&self, &mut file).iter().for_each(|note| printer.note(format!("recipe    {note}")));
+        self.or(file)
+    }
+
     /// Reads `MODEL|RECIPE.toml`: a recipe below these settings, or a model.
-    pub fn with_file(self, file: &Path) -> Result<Self> {
+    pub fn with_file(self, file: &Path, printer: &Printer) -> Result<Self> {
         if file.extension().is_some_and(|extension| extension == "toml") {
-            return Ok(self.or(Self::read(file)?));
+            return Ok(self.over(Self::read(file)?, printer));
         }
         Ok(Self { model: Some(file.into()), ..self })
     }

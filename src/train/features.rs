@@ -68,8 +68,10 @@ pub enum Store<'a> {
     Memory,
 }
 
-/// What features may take: on disk over all models, and in memory of what the disk does not take.
-pub const LIMITS: Limits = Limits { disk_bytes: 4 << 30, disk_free_bytes_min: 256 << 20, memory_bytes: 1 << 30 };
+/// What features may take: on disk, where no limit is set and the file system is large, and in memory of what the disk does
+/// not take.
+pub const LIMITS: Limits =
+    Limits { disk_bytes: cache::LIMIT_BYTES_MAX, disk_free_bytes_min: 256 << 20, memory_bytes: 1 << 30 };
 
 /// What the pass has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -115,7 +117,10 @@ impl Features {
         let body_key = body_key(bundle, preprocessing);
         let cache = match store {
             Store::Memory => Cache::in_memory(&types, LIMITS.memory_bytes)?,
-            Store::Disk(root) => Cache::open(root, &body_key, &types, LIMITS)?,
+            Store::Disk(root) => {
+                let limits = Limits { disk_bytes: cache::limit(root).bytes, ..LIMITS };
+                Cache::open(root, &body_key, &types, limits)?
+            }
         };
         let missing = missing(&cache, &dataset, order);
         let pass = Pass { found: order.len() - missing.len(), ..Pass::default() };

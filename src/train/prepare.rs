@@ -9,6 +9,7 @@ use super::loss::Loss;
 use super::step;
 use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Request};
 use crate::atomic::write_atomically;
+use crate::cache;
 use crate::cut::{self, Cut};
 use crate::engine;
 use crate::graph::{Dim, Graph, Node, TensorType, ValueId};
@@ -53,6 +54,7 @@ impl Base {
         let base = Self { path, graph, hash: self.hash, metadata: BTreeMap::new() };
         let folder = bundles.join(self.short_hash());
         let write = move || {
+            let _in_use = cache::hold(&folder);
             let written = std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source));
             if let Err(error) = written.and_then(|()| weights_of(&base, &folder)) {
                 tracing::debug!(%error, "weights could not be written ahead");
@@ -153,6 +155,8 @@ pub struct Bundle {
     /// The typed tail, from which the step graph is made.
     tail_graph: Graph,
     weights: WeightsFile,
+    /// Keeps the files from giving way to others.
+    _in_use: Option<cache::InUse>,
 }
 
 /// Writes the bundle for a request.
@@ -243,6 +247,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
     let Divided { adapted, tail, body, features, width } = divided;
     let folder = bundles.join(base.short_hash());
     std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    let in_use = cache::hold(&folder);
     let weights = weights_of(base, &folder)?;
     let body_path = if body.nodes.is_empty() { None } else { Some(write_graph(&folder, "body", &body, &weights)?) };
     let tail_path = write_graph(&folder, "tail", &tail, &weights)?;
@@ -269,6 +274,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
         graph: adapted.graph,
         tail_graph: tail,
         weights,
+        _in_use: in_use,
     })
 }
 
@@ -337,6 +343,7 @@ pub struct Whole {
     pub path: PathBuf,
     /// The model's inputs.
     pub inputs: Vec<(String, TensorType)>,
+    _in_use: Option<cache::InUse>,
 }
 
 /// Writes the whole base, with a bundle's changes and its parameters as inputs, to run in one session.
@@ -362,6 +369,7 @@ pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Who
     }
     let folder = bundles.join(base.short_hash());
     std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    let in_use = cache::hold(&folder);
     let weights = weights_of(base, &folder)?;
     let names = |ids: &[ValueId]| ids.iter().map(|id| base.graph.value_name(*id).to_string()).collect::<Vec<_>>();
     let inputs = names(&base.graph.inputs);
@@ -373,7 +381,7 @@ pub fn whole(base: &Base, bundle: Option<&Bundle>, bundles: &Path) -> Result<Who
     whole.constants_first();
     let path = write_graph(&folder, "whole", &whole, &weights)?;
     let typed = base.graph.inputs.iter().zip(inputs).filter_map(|(id, name)| Some((name, base.graph.ty(*id)?.clone())));
-    Ok(Whole { path, inputs: typed.collect() })
+    Ok(Whole { path, inputs: typed.collect(), _in_use: in_use })
 }
 
 /// All weights of the base, once, for every body and tail that is cut from it.
@@ -388,6 +396,8 @@ fn weights_of(base: &Base, folder: &Path) -> Result<WeightsFile, Error> {
     {
         return Ok(known);
     }
+    let bytes = base.graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum();
+    cache::make_room_for_bundle(folder, bytes);
     let weights = onnx::write_weights(&path, onnx::initializers(&base.graph))?;
     write_bytes(&whole, &onnx::encode(&base.graph, &Weights::External(&weights)))?;
     Ok(weights)

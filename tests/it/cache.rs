@@ -1,6 +1,9 @@
 //! The feature cache: what comes back is what went in, damage is a miss, limits hold, and nothing fails a run.
 
-use edgetune::cache::{Cache, Error, Key, Limits, Warning, features_bytes, key, root};
+use edgetune::cache::{
+    Cache, Error, Key, LIMIT_BYTES_MAX, Limits, Warning, hold, key, limit, make_room_for_bundle, mark, root, set_limit,
+    taken_bytes,
+};
 use edgetune::graph::{DType, Dim, TensorType};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -265,7 +268,7 @@ fn limit_is_kept_and_the_rest_goes_to_memory() {
     let kept: Vec<_> = (0..20).filter(|number| append(&mut cache, *number)).collect();
     assert_eq!(kept, (0..12).collect::<Vec<_>>(), "ten on disk, two in memory");
     assert_eq!(held(&mut cache, 0..20), kept);
-    assert!(features_bytes(&root.path().join("features")) <= disk_bytes);
+    assert!(taken_bytes(root.path()) <= disk_bytes);
     let warnings = cache.take_warnings();
     assert!(matches!(warnings[..], [Warning::LimitReached { .. }, Warning::MemoryLimitReached { .. }]), "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.to_string().contains("limit")));
@@ -288,7 +291,7 @@ fn body_used_longest_ago_gives_way() {
     let mut fourth = open(4);
     assert_eq!(fill(&mut fourth), 10);
     assert!(fourth.take_warnings().is_empty());
-    assert!(features_bytes(&root.path().join("features")) <= limits.disk_bytes);
+    assert!(taken_bytes(root.path()) <= limits.disk_bytes);
     assert_eq!(held(&mut oldest, 0..10).len(), 10);
     assert_eq!((open(2).len(), open(3).len()), (0, 10), "2 was used longest ago");
     assert!(root.path().join("features/notes.txt").exists());
@@ -376,4 +379,56 @@ fn root_follows_the_xdg_specification() {
     assert_eq!(root(Some("relative"), Some("/home/me")), Some("/home/me/.cache/edgetune".into()));
     assert_eq!(root(Some(""), Some("/home/me")), Some("/home/me/.cache/edgetune".into()));
     assert_eq!(root(None, None), None);
+}
+
+/// A bundle of a model in a cache, of so many bytes.
+fn bundle(root: &Path, name: &str, bytes: usize) -> PathBuf {
+    let folder = root.join("bundles").join(name.repeat(16));
+    fs::create_dir_all(&folder).unwrap();
+    drop(hold(&folder));
+    fs::write(folder.join("weights.bin"), vec![0; bytes]).unwrap();
+    folder
+}
+
+#[test]
+fn limit_is_a_share_of_the_file_system_unless_it_is_set() {
+    let root = tempfile::tempdir().unwrap();
+    let default = limit(root.path());
+    assert!(!default.is_set && default.bytes > 0 && default.bytes <= LIMIT_BYTES_MAX, "{default:?}");
+    assert_eq!(limit(&root.path().join("not/there")), default);
+    set_limit(root.path(), Some(12_345)).unwrap();
+    assert_eq!((limit(root.path()).bytes, limit(root.path()).is_set), (12_345, true));
+    set_limit(root.path(), None).unwrap();
+    assert_eq!(limit(root.path()), default);
+}
+
+/// The oldest first, whatever it is; what is in use stays, also over the limit; what was prepared elsewhere is not looked at.
+#[test]
+fn bundles_give_way_too_but_not_those_in_use() {
+    let root = tempfile::tempdir().unwrap();
+    mark(root.path()).unwrap();
+    let folders: Vec<PathBuf> = ["a", "b", "c"].iter().map(|name| bundle(root.path(), name, 1000)).collect();
+    let in_use = hold(&folders[0]).expect("a bundle in a cache");
+    let there = || folders.iter().map(|folder| folder.join("weights.bin").exists()).collect::<Vec<_>>();
+    set_limit(root.path(), Some(3000)).unwrap();
+    assert_eq!(there(), [true, true, true]);
+    make_room_for_bundle(&root.path().join("bundles").join("d".repeat(16)), 1000);
+    assert_eq!(there(), [true, false, true], "`a` is older, but in use");
+    let limits = Limits { disk_bytes: 1000 + 2 * (RECORD_BYTES + ENTRY_BYTES) + HEAD_BYTES, ..LIMITS };
+    let mut cache = Cache::open(root.path(), &BODY, &layout(), limits).unwrap();
+    assert!(append(&mut cache, 1) && append(&mut cache, 2));
+    assert_eq!(there(), [true, false, false], "features make room as well");
+    drop(cache);
+    set_limit(root.path(), Some(1)).unwrap();
+    assert_eq!(there(), [true, false, false]);
+    assert_eq!(taken_bytes(root.path()), 1000, "the features have gone");
+    drop(in_use);
+    set_limit(root.path(), Some(1)).unwrap();
+    assert_eq!(taken_bytes(root.path()), 0);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let prepared = bundle(elsewhere.path(), "e", 1000);
+    assert!(hold(&prepared).is_none(), "a folder that somebody asked for is no cache");
+    make_room_for_bundle(&prepared, u64::MAX);
+    assert!(prepared.join("weights.bin").exists());
 }

@@ -3,6 +3,7 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::forward::Forward;
+use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::run::inputs_of;
 use crate::cli::samples::{self, Reading};
@@ -33,6 +34,9 @@ pub struct Args {
     /// Put rows of text one behind the other into full sequences, for a language model
     #[arg(long)]
     packing: bool,
+    /// Keep features in memory for this run only
+    #[arg(long, help_heading = "Run")]
+    no_cache: bool,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -41,9 +45,11 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
+    Files::default().data("--data", [&args.data]).cache(global).check(Replacing::default())?;
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let cache = global.cache_root()?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
@@ -61,14 +67,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let forward = Forward {
         bundle: &bundle,
         options: &args.compute.options(),
-        store: Store::Memory,
-        preprocessing: &[],
+        store: if args.no_cache { Store::Memory } else { Store::Disk(&cache) },
+        preprocessing: &postcard::to_stdvec(&preprocessing)?,
         stop: &*flag_on_signals()?,
         clock: Arc::new(move || began.elapsed().as_secs_f64()),
     };
     let all: Vec<usize> = (0..dataset.len()).collect();
     let found = forward.measure("measuring", &dataset, &all, (&[&values], &adapter.loss), printer)?;
     let Some(answers) = found else { return Ok(Done::Interrupted) };
+    printer.warn_once(&answers.warnings);
     summary::measured(&answers.found[0], printer);
     Ok(Done::Fully)
 }

@@ -62,7 +62,9 @@ fn rename(text: &str) -> Result<Rename, String> {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let [config, tensors] = [peft::CONFIG, peft::TENSORS].map(|name| args.folder.join(name));
+    let classes = args.classes.as_ref().map(PathBuf::from);
     let files = Files::default().reads("the model", [&args.model]).reads("PEFT's", [&config, &tensors]);
+    let files = files.reads("--classes", &classes);
     files.writes("--out", [&args.out], Kind::Delta).check(args.replacing)?;
     let saved = peft::read(&args.folder)?;
     engine::load(&global.choice())?;

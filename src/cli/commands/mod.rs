@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does, by calling the library.
 
 pub mod agent;
+pub mod cache;
 pub mod check;
 pub mod delta;
 pub mod demo;

@@ -4,15 +4,16 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
 use crate::cli::inputs::{self, Asked};
-use crate::cli::predictions::{self, predict};
+use crate::cli::predictions::{self, Predictor, predict};
 use crate::cli::print::Printer;
 use crate::cli::run::inputs_of;
 use crate::cli::samples::{self, Reading};
 use crate::cli::stop::flag_on_signals;
-use crate::data::{self, Dataset, Target};
+use crate::data::{self, Dataset, Preprocessing, Target};
 use crate::delta::Task;
 use crate::engine;
 use crate::train::artifact::Adapter;
+use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,9 @@ pub struct Args {
     /// Print a CSV table: a row a sample
     #[arg(long)]
     csv: bool,
+    /// Keep features of a folder in memory for this run only
+    #[arg(long, help_heading = "Run")]
+    no_cache: bool,
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
@@ -75,9 +79,13 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     };
     let takes_text = data::takes_text(&samples::named_types(&inputs_of(&base)));
     let asked = inputs::asked(&args.inputs, takes_text, &mut std::io::stdin())?;
-    let dataset = Arc::new(opened(&asked, &adapter, (&base, args), printer)?);
-    let known = (&adapter, &base, bundles.as_path());
-    let Some(predictions) = predict(known, &dataset, args.top.into(), &args.compute, &stop, printer)? else {
+    let (dataset, preprocessing) = opened(&asked, &adapter, (&base, args), printer)?;
+    // Photographs that come one by one do not come again: the features of a folder alone are kept.
+    let cache = global.cache_root()?;
+    let store = if asked.is_folder() && !args.no_cache { Store::Disk(&cache) } else { Store::Memory };
+    let predictor = Predictor { base: &base, adapter: &adapter, bundles: &bundles, store, preprocessing };
+    let dataset = Arc::new(dataset);
+    let Some(predictions) = predict(&predictor, &dataset, args.top.into(), &args.compute, &stop, printer)? else {
         return Ok(Done::Interrupted);
     };
     if args.csv && !global.json {
@@ -90,7 +98,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
 }
 
 /// What is asked about, as the adapter's model takes it.
-fn opened(asked: &Asked, adapter: &Adapter, (base, args): (&Base, &Args), printer: &Printer) -> Result<Dataset> {
+fn opened(
+    asked: &Asked,
+    adapter: &Adapter,
+    (base, args): (&Base, &Args),
+    printer: &Printer,
+) -> Result<(Dataset, Preprocessing)> {
     let first = match asked {
         Asked::Paths(paths) => paths[0].as_path(),
         Asked::Texts { origin, .. } => Path::new(origin),
@@ -100,11 +113,11 @@ fn opened(asked: &Asked, adapter: &Adapter, (base, args): (&Base, &Args), printe
     let options = samples::options(preprocessing, reading, &inputs_of(base), Target::Classes, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,
-        Asked::Texts { origin, texts } => return Ok(Dataset::of_texts(origin, texts, &options)?),
+        Asked::Texts { origin, texts } => return Ok((Dataset::of_texts(origin, texts, &options)?, preprocessing)),
     };
     let (dataset, skipped) = printer.during("reading the inputs", || Dataset::open_unlabelled(paths, &options))?;
     samples::tell_skipped(&skipped, printer);
-    Ok(dataset)
+    Ok((dataset, preprocessing))
 }
 
 fn refuse_table(args: &Args) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::aggregate::{Options, Rule};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::outputs::{Files, Kind, Replacing};
+use crate::cli::precedence;
 use crate::cli::print::{Printer, percent};
 use crate::cli::recipe::Recipe;
 use crate::cli::run;
@@ -122,7 +123,12 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     );
     ensure!(args.rounds > 0, "--rounds 0: nothing would be learned; give at least 1");
     let given = Recipe { data: args.data.clone(), test: args.test.clone(), seed: args.seed, ..Recipe::default() };
-    let recipe = Recipe { val_fraction: Some(0.0), ..given.or(Recipe::read(&args.recipe)?) };
+    let mut recipe = given.over(Recipe::read(&args.recipe)?, printer);
+    let unvalidated = Recipe { val_fraction: Some(0.0), ..Recipe::default() };
+    if !precedence::give_way(&unvalidated, &mut recipe).is_empty() {
+        printer.note("recipe    what needs validation samples is left out: everything is measured on the test data");
+    }
+    let recipe = unvalidated.or(recipe);
     let files = Files::of_recipe(&recipe).reads("the recipe", [&args.recipe]).cache(&args.global);
     files.writes("--plot", &args.plot, Kind::Picture).check(args.replacing)?;
     if recipe.closed_form() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
