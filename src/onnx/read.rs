@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// The oldest file format that is read, that of operator set 7. Initializers are among its inputs.
 pub const IR_VERSION_MIN: i64 = 3;
-/// The `ai.onnx` operator sets that are read; [`forms`] has what is rewritten.
+/// The `ai.onnx` operator sets that are read; `forms.rs` has what is rewritten.
 pub const OPSETS: RangeInclusive<i64> = 7..=28;
 /// What a protobuf message can have at most.
 const BYTES_MAX: usize = i32::MAX as usize;
