@@ -3,6 +3,7 @@
 //! May be cut off anywhere and done again: the verdict is found once, and what follows is done where it was not.
 
 use super::adapters::{self, Event, FLEET};
+use super::asked;
 use super::config::Config;
 use super::feedback::Promise;
 use super::gate::{Accepted, Comparison, Verdict, accept, judge};
@@ -42,6 +43,8 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
     if run.release.is_none() {
         inventory::keep_learned(state, &folder(state).join("data"))?;
         adapters::forget_unused(state, &judgement.history, name)?;
+        // Before the end: what was asked for would be done twice if the power were lost between the two.
+        asked::trained(state)?;
     }
     if verdict.better && !judgement.used {
         adapters::activate(state, name, if run.release.is_some() { FLEET } else { "gate" }, at)?;
@@ -295,6 +298,24 @@ mod tests {
         adapters::deactivate(state, "rollback", 9).unwrap();
         conclude(&config, &run, 10).unwrap();
         assert_eq!(outcome(state), (1, 1, None), "a person's word counts");
+    }
+
+    /// As where a person asks for the same training twice: what it gives is the same adapter, judged twice.
+    #[test]
+    fn the_same_adapter_learned_again_in_the_same_second_has_a_verdict_of_its_own() {
+        let (_root, config, run) = place();
+        let state = &config.state;
+        let name = adapters::name_of(&candidate(state)).unwrap();
+        answer(state, &name, 10);
+        answer(state, BASE, 2);
+        conclude(&config, &run, 7).unwrap();
+        adapters::deactivate(state, "rollback", 7).unwrap();
+        let again = begin(state, None, 7).unwrap();
+        fs::write(candidate(state), "an adapter").unwrap();
+        answer(state, &name, 10);
+        answer(state, BASE, 2);
+        conclude(&config, &again, 7).unwrap();
+        assert_eq!(outcome(state), (2, 2, Some(name)));
     }
 
     #[test]

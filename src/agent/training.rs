@@ -84,7 +84,8 @@ pub fn begin(state: &Path, offer: Option<&Offer>, at: i64) -> Result<Run> {
     if let Some(offer) = offer {
         copy(&offer.adapter, &draft.join(FROM))?;
     }
-    let run = Run { samples, began: at, release: None, round: offer.and_then(|offer| offer.round) };
+    let began = beginning(state, at)?;
+    let run = Run { samples, began, release: None, round: offer.and_then(|offer| offer.round) };
     put_in_place(state, &draft, &run)?;
     Ok(run)
 }
@@ -97,9 +98,17 @@ pub fn try_release(state: &Path, offer: &Offer, at: i64) -> Result<Run> {
     let draft = draft(state)?;
     fs::create_dir_all(&draft)?;
     copy(&offer.adapter, &draft.join(CANDIDATE))?;
-    let run = Run { samples: 0, began: at, release: Some(offer.release.clone()), round: None };
+    let began = beginning(state, at)?;
+    let run = Run { samples: 0, began, release: Some(offer.release.clone()), round: None };
     put_in_place(state, &draft, &run)?;
     Ok(run)
+}
+
+/// When a run begins: later than all of the history, for a run finds its own verdict there by its time. The same samples give the same
+/// adapter, which may have been judged before in this very second.
+fn beginning(state: &Path, at: i64) -> Result<i64> {
+    let last = adapters::history(state)?.iter().map(Event::at).max();
+    Ok(last.map_or(at, |last| at.max(last + 1)))
 }
 
 /// Where a run is put together; nothing is there yet.

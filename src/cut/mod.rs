@@ -217,6 +217,7 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         .iter()
         .filter_map(|place| node.inputs.get(*place).copied().flatten())
         .filter_map(|id| constant_source(graph, producers, id))
+        .filter(|id| !graph.settings.contains(id))
         .filter(|id| weight_type(graph, *id).is_some_and(|(dtype, _)| dtype.is_float()))
         .collect()
 }

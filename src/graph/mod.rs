@@ -11,7 +11,7 @@ mod walk;
 pub use build::{Builder, Val};
 pub use tensor::{DType, Element, Tensor};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// A value (edge) of a graph: an index into [`Graph::values`].
@@ -237,6 +237,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Constant values: the weights.
     pub initializers: BTreeMap<ValueId, Tensor>,
+    /// Initializers that are settings and no weights, such as the mean that a scaler takes away: no layer learns them.
+    pub settings: HashSet<ValueId>,
     names: HashMap<String, ValueId>,
 }
 

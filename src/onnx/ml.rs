@@ -90,6 +90,7 @@ impl Written<'_> {
         let x = self.as_float(node, input);
         let offset = self.graph.add_initializer(&format!("{}/offset", node.name), row(offset?));
         let scale = self.graph.add_initializer(&format!("{}/scale", node.name), row(scale?));
+        self.graph.settings.extend([offset, scale]);
         let moved = self.push(node, "Sub", &[x, offset], &[], None);
         self.push(node, "Mul", &[moved, scale], &[], Some(output));
         Some(())

@@ -206,7 +206,6 @@ impl Service<'_> {
         self.read_history()?;
         if run.release.is_none() {
             lock(&self.board.store.inventory).read_learned(&self.config.state)?;
-            asked::trained(&self.config.state)?;
             self.again = false;
         }
         self.warned = super::Warned::default();

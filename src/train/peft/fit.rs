@@ -54,7 +54,10 @@ pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> R
     for (name, (_, shape, values)) in names.iter().zip(&saved.tensors) {
         let (name, shape, values) = match factor(name) {
             Some((module, suffix)) => (prefix.of(module) + suffix, shape.clone(), values.clone()),
-            None => whole(&base.graph, &targets, &prefix.of(name), (shape, values)).map_err(refuse)?,
+            // Beside the wrapper that all modules share there may be a head of the model's own.
+            None => whole(&base.graph, &targets, &prefix.of(name), (shape, values))
+                .or_else(|problem| whole(&base.graph, &targets, name, (shape, values)).map_err(|_| problem))
+                .map_err(refuse)?,
         };
         if fitted.insert(name.clone(), (shape, values)).is_some() {
             return Err(refuse(format!("two tensors of it are `{name}` of the base; undo one --rename")));

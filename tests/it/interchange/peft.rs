@@ -138,7 +138,11 @@ fn an_imported_adapter_is_a_delta_like_any_other() {
     for name in ["a", "b"] {
         place.run(&format!("delta apply base.onnx {name}.edelta --out {name}.onnx")).done();
     }
-    assert_eq!(place.read("a.onnx"), place.read("b.onnx"));
+    // What is said of the inputs may differ: PEFT does not tell that arrays were fed.
+    let merged = |name: &str| Base::read(&place.path(name)).unwrap().graph;
+    let (a, b) = (merged("a.onnx"), merged("b.onnx"));
+    assert_eq!(a.nodes, b.nodes);
+    assert_eq!(a.initializers, b.initializers);
     let shown = place.run("delta show b.edelta --json").json();
     assert_eq!((&shown["task"], &shown["method"]["rank"]), (&json!("Classification"), &json!(2)), "{shown}");
     assert_eq!(shown["labels"].as_array().unwrap().len(), 4, "{shown}");

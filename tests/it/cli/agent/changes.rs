@@ -1,8 +1,8 @@
 //! What a person decides: samples corrected and deleted, a training asked for, an adapter used or not, by commands and over the API.
 
-use super::api::{RED, ask, get, listening, post, send, status};
+use super::api::{BLUE, RED, ask, get, listening, post, send, status};
 use super::kinds::{READINGS, reading, readings};
-use super::{Service, samples};
+use super::{CONFIG, Service, count, history, samples, until};
 use crate::cli::models::noise;
 use serde_json::Value;
 
@@ -40,6 +40,44 @@ fn samples_are_listed_corrected_and_deleted_by_commands_and_over_the_api() {
     place.run(&format!("agent samples delete {three} --config edgetune.toml")).done();
     place.run(&format!("agent samples delete {three} --config edgetune.toml")).fails(&[&three, "samples list"]);
     assert_eq!(samples(&place), 3);
+}
+
+#[test]
+fn a_person_may_ask_for_a_training_and_use_what_the_gate_does_not() {
+    let place = listening();
+    // So sure nobody can be: nothing is used by itself, and nothing begins by itself.
+    let config = CONFIG.replace("[gate]", "hours = \"00:00-00:01\"\n\n[gate]\nconfidence = 0.9999999999");
+    place.write("edgetune.toml", config.replace("= 40", "= 10000") + "\n[api]\nlisten = \"unix:api.sock\"\n");
+    let service = Service::start_answering(&place);
+    send(&place, "red", RED, 0..25);
+    send(&place, "blue", BLUE, 0..25);
+    let held_out = status(&place)["samples"]["held_out"].as_u64().unwrap();
+    let refused = post(&place, "/predict", &super::picture(RED, 1)).unwrap();
+    refused.problem(409, &["no adapter is in use yet", " of 10000 new samples"]);
+    place.run("agent accept --config edgetune.toml").fails(&["no adapter was judged", "agent train"]);
+    place.run("agent train --now --config edgetune.toml").done();
+    until(&place, "a verdict", || count(&history(&place), "judged") == 1);
+    until(&place, "an end of the run", || !place.path("state/run").exists());
+    assert!(!place.path("state/active.edelta").exists());
+    let text = place.run("agent history --config edgetune.toml").done().out;
+    assert!(text.contains("is not better than the "), "{text}");
+    assert!(
+        text.contains(&format!("{held_out} of {held_out} right, before ")) && text.contains("needs < 0.00"),
+        "{text}"
+    );
+    // It was asked for once.
+    assert!(!place.path("state/asked/train.json").exists());
+
+    place.run("agent accept 0123 --config edgetune.toml").fails(&["0123", "history"]);
+    place.run("agent accept --config edgetune.toml").done();
+    until(&place, "a prediction", || post(&place, "/predict", &super::picture(RED, 1)).unwrap().status == 200);
+    place.run("agent rollback --base --config edgetune.toml").done();
+    until(&place, "no adapter", || status(&place)["adapter"]["active"].is_null());
+    assert_eq!(post(&place, "/predict", &super::picture(RED, 1)).unwrap().status, 409);
+    let asked = ask(&place, "POST", "/train?now=true", "content-length: 0\r\n", b"").unwrap();
+    assert_eq!(asked.status, 202, "{}", asked.body);
+    until(&place, "a second verdict", || count(&history(&place), "judged") == 2);
+    service.stop();
 }
 
 /// A client that has no NumPy: a microcontroller.
