@@ -40,6 +40,8 @@ const SLICES: u32 = 10;
 const GRACE: Duration = Duration::from_millis(1400);
 /// How long samples are taken in at one look: the service manager waits for its sign of life meanwhile.
 const TAKE_IN_S: f64 = 1.0;
+/// How long a training waits for samples that still come out of the spool: where they come without end, it must begin sometime.
+const BACKLOG_S: f64 = 600.0;
 /// How often recipe, model and ONNX Runtime are looked at for a change while they keep the device from learning.
 const CAUSE_S: f64 = 5.0;
 /// How often what was written is written down.
@@ -169,6 +171,8 @@ struct Service<'a> {
     /// When what was written was last written down.
     ledger_s: f64,
     spool: Spool,
+    /// Since when the spool holds more than a look takes in.
+    backlog_s: Option<f64>,
     work: Option<Work>,
     /// The process that reads recipe and model.
     checking: Option<Child>,
@@ -208,6 +212,7 @@ impl<'a> Service<'a> {
             meter: Meter::default(),
             ledger_s: (world.now)().steady_s,
             spool: Spool::default(),
+            backlog_s: None,
             work: None,
             checking: None,
             again: false,
@@ -442,6 +447,7 @@ impl<'a> Service<'a> {
         let look = Look { store: &self.board.store, door, now_s: now.steady_s, ends: &ends };
         match self.spool.take_in(&self.config.spool, &look) {
             Ok(found) => {
+                self.backlog_s = found.more.then(|| self.backlog_s.unwrap_or(now.steady_s));
                 for (file, reason) in &found.refused {
                     tracing::warn!(file = %file.display(), reason, "refused a sample");
                 }

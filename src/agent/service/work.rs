@@ -101,6 +101,9 @@ impl Service<'_> {
         if !waits.is_empty() {
             return Ok((format!("waiting: {}", waits.join("; ")), waits));
         }
+        if self.backlog_s.is_some_and(|since| now.steady_s - since < super::BACKLOG_S) {
+            return Ok(("taking in samples".into(), waits));
+        }
         let run = self.begin_training(from.as_ref(), now)?;
         Ok((format!("training on {} samples", run.samples), Vec::new()))
     }

@@ -215,6 +215,21 @@ fn training_waits_when_the_days_writes_are_used_up() {
     assert!(serde_json::from_slice::<serde_json::Value>(&kept).unwrap().is_object());
 }
 
+/// More than one look takes in; the first ones alone would do for a training.
+#[test]
+fn a_training_waits_for_what_still_lies_in_the_spool() {
+    let place = super::ready();
+    super::drop_pictures(&place, "red", [190, 0, 0], 0..700);
+    super::drop_pictures(&place, "blue", [0, 0, 190], 0..700);
+    let service = Service::start(&place);
+    super::until(&place, "a verdict", || super::count(&super::history(&place), "judged") == 1);
+    service.stop();
+    let status = place.run("agent status --config edgetune.toml --json").json();
+    let judged = super::history(&place).into_iter().find(|event| event["event"] == "judged").unwrap();
+    assert_eq!(super::samples(&place), 1400);
+    assert_eq!(judged["samples"], status["samples"]["train"], "{judged}");
+}
+
 /// Kilobytes of memory that a process has for itself.
 fn resident_kb(process: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
