@@ -249,7 +249,7 @@ pub(super) fn place(
                 "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
             ),
         ),
-        (None, Some(_)) if choice == HeadChoice::Replace => {
+        (None, Some(_)) if choice == HeadChoice::Replace && below(graph, scores).is_none() => {
             refuse(graph, "no linear layer makes this output, so there is nothing to replace; use --head append".into())
         }
         (found, Some(width)) => {
