@@ -68,18 +68,56 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
 }
 
+/// The activation that a loss applies to a model's output by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Cross-entropy's: scores become shares that sum to one.
+    Softmax,
+    /// Binary cross-entropy's: each score becomes a share of its own.
+    Sigmoid,
+    /// None: values are compared as the model gives them.
+    Identity,
+}
+
+impl Activation {
+    /// The operator.
+    pub(super) fn op(self) -> &'static str {
+        match self {
+            Activation::Softmax => "Softmax",
+            Activation::Sigmoid => "Sigmoid",
+            Activation::Identity => "Identity",
+        }
+    }
+
+    /// Whether the loss takes the place of an operator at the model's end.
+    pub(super) fn stands_for(self, op: &str) -> bool {
+        op == self.op() || (self == Activation::Softmax && op == "LogSoftmax")
+    }
+}
+
 /// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range
-/// of the old ones would clip new ones.
-pub(super) fn logits(graph: &Graph, output: ValueId) -> ValueId {
-    let producer = graph.nodes.iter().find(|node| node.writes().any(|id| id == output));
-    match producer {
-        Some(node)
-            if matches!(node.op.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Identity") || quantises(node) =>
-        {
-            logits(graph, node.inputs[0].expect("a unary operator has an input"))
+/// of the old ones would clip new ones. An activation that the loss does not apply by itself is a part of the model and stays;
+/// without a loss any is taken off.
+pub(super) fn logits(graph: &Graph, output: ValueId, activation: Option<Activation>) -> ValueId {
+    let taken_off = |op: &str| match activation {
+        Some(activation) => activation.stands_for(op),
+        None => is_activation(op),
+    };
+    match producer(graph, output) {
+        Some(node) if node.op == "Identity" || quantises(node) || taken_off(&node.op) => {
+            logits(graph, node.inputs[0].expect("a unary operator has an input"), activation)
         }
         _ => output,
     }
+}
+
+/// Whether an operator at a model's end is one that some loss applies by itself.
+pub(super) fn is_activation(op: &str) -> bool {
+    matches!(op, "Softmax" | "LogSoftmax" | "Sigmoid")
+}
+
+fn producer(graph: &Graph, value: ValueId) -> Option<&Node> {
+    graph.nodes.iter().find(|node| node.writes().any(|id| id == value))
 }
 
 fn quantises(node: &Node) -> bool {
@@ -155,59 +193,195 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
     }
 }
 
-/// Sees to it that the output has `width` columns: keeps, replaces or appends the head.
+/// Sees to it that the output has `width` columns: keeps, replaces or appends the head. What is kept is learned on as the model
+/// gives it, but for the activation that the loss applies by itself; a new head's scores have no activation of the old ones.
 pub(super) fn place(
     graph: &mut Graph,
-    output: ValueId,
-    width: Option<u64>,
-    choice: HeadChoice,
+    given: ValueId,
+    (width, choice, activation): (Option<u64>, HeadChoice, Option<Activation>),
 ) -> Result<Placed, Error> {
+    let (kept, scores) = (logits(graph, given, activation), logits(graph, given, None));
     // A classifier gives one row a sample; anything of higher rank is an embedding that is pooled.
-    let matrix = graph.ty(output).and_then(TensorType::rank).is_none_or(|rank| rank == 2);
-    let found = if choice == HeadChoice::Append || !matrix { None } else { classifier(graph, output) };
-    let name = graph.value_name(output).to_lowercase();
-    let embedding =
-        choice == HeadChoice::Auto && ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word));
-    let refuse = |reason: String| {
-        let ty = graph.ty(output).map_or("type unknown".into(), ToString::to_string);
-        Err(Error::Head { output: graph.value_name(output).into(), ty, reason })
+    let matrix = graph.ty(scores).and_then(TensorType::rank).is_none_or(|rank| rank == 2);
+    let found = if choice == HeadChoice::Append || !matrix { None } else { classifier(graph, scores) };
+    let own = choice != HeadChoice::Append && matrix && own_width(graph, kept).is_some_and(|own| Some(own) == width);
+    let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, given, activation);
+    let refuse = |graph: &Graph, reason: String| {
+        let ty = graph.ty(scores).map_or("type unknown".into(), ToString::to_string);
+        Err(Error::Head { output: graph.value_name(scores).into(), ty, reason })
     };
     match (found, width) {
-        (Some(found), Some(width)) if !embedding => {
+        (found, Some(_)) if binary && choice != HeadChoice::Replace => {
+            let weights = found.map_or(vec![], |found| found.weights());
+            Ok(Placed::kept(scores, weights, "kept: one output, the second class's".into()))
+        }
+        (Some(found), Some(width)) if own || !is_embedding(graph, [given, scores], choice) => {
             let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
             match choice {
-                HeadChoice::Keep if had > width => refuse(format!(
-                    "it has {had} columns, more than the {width} classes; name all its classes with --classes, or use --head replace"
-                )),
+                HeadChoice::Keep if had > width => refuse(
+                    graph,
+                    format!(
+                        "it has {had} columns, more than the {width} classes; name all its classes with --classes, or use --head replace"
+                    ),
+                ),
                 HeadChoice::Keep if had < width => {
                     change(graph, &found, width, true);
-                    Ok(Placed::changed(output, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
+                    Ok(Placed::changed(scores, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
                 }
                 HeadChoice::Auto | HeadChoice::Keep if had == width => {
-                    Ok(Placed::kept(output, found.weights(), format!("kept: {width} outputs")))
+                    Ok(Placed::kept(kept, found.weights(), format!("kept: {width} outputs")))
                 }
                 _ => {
                     change(graph, &found, width, false);
-                    Ok(Placed::changed(output, &found, true, format!("replaced: {had} → {width} outputs")))
+                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {width} outputs")))
                 }
             }
         }
-        (Some(found), None) if !embedding => Ok(Placed::kept(output, found.weights(), "kept".into())),
-        (None, Some(width)) if choice == HeadChoice::Keep => match own_width(graph, output) == Some(width) {
-            true => Ok(Placed::kept(output, vec![], format!("kept: {width} outputs"))),
-            false => refuse(format!(
-                "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
-            )),
-        },
-        (None, Some(_)) if choice == HeadChoice::Replace => {
-            refuse("no linear layer makes this output, so there is nothing to replace; use --head append".into())
+        (Some(found), None) if !is_embedding(graph, [given, scores], choice) => {
+            Ok(Placed::kept(kept, found.weights(), "kept".into()))
         }
-        (_, Some(width)) => {
-            let (output, appended, weights) = append(graph, output, width)?;
+        (None, Some(width)) if own && choice != HeadChoice::Replace => {
+            Ok(Placed::kept(kept, vec![], format!("kept: {width} outputs")))
+        }
+        (None, Some(width)) if choice == HeadChoice::Keep => refuse(
+            graph,
+            format!(
+                "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
+            ),
+        ),
+        (None, Some(_)) if choice == HeadChoice::Replace && below(graph, scores).is_none() => {
+            refuse(graph, "no linear layer makes this output, so there is nothing to replace; use --head append".into())
+        }
+        (found, Some(width)) => {
+            let scored =
+                found.is_none() && choice != HeadChoice::Append && !is_embedding(graph, [given, scores], choice);
+            let old = if scored { below(graph, scores) } else { None };
+            let (output, appended, weights) = append(graph, old.unwrap_or(scores), width)?;
             let note = format!("appended to `{}`: {} → {width}", appended.value, appended.features);
             Ok(Placed { output, weights, fresh: true, must_learn: true, appended: Some(appended), note })
         }
-        (_, None) => Ok(Placed::kept(output, vec![], "none".into())),
+        (_, None) => Ok(Placed::kept(kept, vec![], "none".into())),
+    }
+}
+
+/// Whether an output that nobody chose a head for is called as embeddings are.
+fn is_embedding(graph: &Graph, names: [ValueId; 2], choice: HeadChoice) -> bool {
+    let called = |id: ValueId| {
+        let name = graph.value_name(id).to_lowercase();
+        ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word))
+    };
+    choice == HeadChoice::Auto && names.into_iter().any(called)
+}
+
+/// Whether cross-entropy over two classes is to be read from one column behind a `Sigmoid`: the second class's share.
+fn is_binary(graph: &Graph, given: ValueId, activation: Option<Activation>) -> bool {
+    let scores = logits(graph, given, None);
+    activation == Some(Activation::Softmax)
+        && own_width(graph, scores) == Some(1)
+        && logits(graph, given, Some(Activation::Sigmoid)) == scores
+        && logits(graph, given, Some(Activation::Identity)) != scores
+}
+
+/// What the last layer with weights reads, where only activations and scales stand between the layer and `output`: the features that
+/// scores of other classes are made from. A head on the old scores would know less.
+fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
+    const BETWEEN: [&str; 21] = [
+        "Add",
+        "Atan",
+        "Cast",
+        "Clip",
+        "DequantizeLinear",
+        "Div",
+        "Flatten",
+        "GlobalAveragePool",
+        "Identity",
+        "LeakyRelu",
+        "Mul",
+        "Neg",
+        "QuantizeLinear",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Softplus",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+    ];
+    const LAYERS: [&str; 5] = ["Conv", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"];
+    let constant = |id: &ValueId| cut::constant_source(graph, &graph.producers(), *id).is_some();
+    let mut value = output;
+    loop {
+        let node = producer(graph, value)?;
+        if node.op == "MatMulInteger" {
+            // Its input is quantised just before.
+            let quantised = producer(graph, node.inputs[0]?)?;
+            return (quantised.op == "DynamicQuantizeLinear").then_some(quantised.inputs[0]).flatten();
+        }
+        if LAYERS.contains(&node.op.as_str()) {
+            return node.inputs[0].filter(|_| node.inputs.get(1).copied().flatten().is_some_and(|id| constant(&id)));
+        }
+        if !BETWEEN.contains(&node.op.as_str()) {
+            return None;
+        }
+        value = node.reads().find(|id| !constant(id))?;
+    }
+}
+
+/// What cross-entropy is computed on, made from the base's value `answer`: two scores of one column's, whose softmax is its sigmoid;
+/// the logarithm of what is a share already; else the value itself.
+pub(super) fn read_scores(
+    graph: &mut Graph,
+    answer: ValueId,
+    (width, activation): (Option<u64>, Option<Activation>),
+) -> ValueId {
+    if activation != Some(Activation::Softmax) {
+        return answer;
+    }
+    if width == Some(2) && own_width(graph, answer) == Some(1) {
+        let ty = graph.ty(answer).and_then(|ty| ty.shape.clone()).map(|mut shape| {
+            shape[1] = Dim::Fixed(2);
+            TensorType::new(DType::Float, shape)
+        });
+        let second = graph.add_initializer("edgetune.head.second", Tensor::from_f32(&[1, 2], &[0.0, 1.0]));
+        graph.settings.insert(second);
+        return push(graph, "Mul", "Mul", &[answer, second], &[], ty);
+    }
+    if !gives_shares(graph, answer) {
+        return answer;
+    }
+    let ty = graph.ty(answer).cloned();
+    let least = graph.add_initializer("edgetune.head.least", Tensor::from_f32(&[], &[1e-7]));
+    let above = push(graph, "Max", "Max", &[answer, least], &[], ty.clone());
+    push(graph, "Log", "Log", &[above], &[], ty)
+}
+
+/// Whether the rows of a value are shares that sum to one: a softmax, p beside 1 − p, or a mean of such.
+fn gives_shares(graph: &Graph, value: ValueId) -> bool {
+    let Some(node) = producer(graph, value) else { return false };
+    let input = |place: usize| node.inputs.get(place).copied().flatten();
+    let lone = |id: Option<ValueId>| {
+        let values = id.and_then(|id| graph.initializers.get(&id)).and_then(Tensor::to_f32)?;
+        <[f32; 1]>::try_from(values).ok().map(|[value]| value)
+    };
+    match node.op.as_str() {
+        "Softmax" => true,
+        "Identity" | "Cast" => input(0).is_some_and(|id| gives_shares(graph, id)),
+        "Mean" => node.reads().all(|id| gives_shares(graph, id)),
+        // The sum of two, halved.
+        "Div" | "Mul" => {
+            let halves = if node.op == "Div" { 2.0 } else { 0.5 };
+            let sum = input(0).and_then(|id| producer(graph, id));
+            lone(input(1)) == Some(halves)
+                && sum.is_some_and(|sum| sum.op == "Add" && sum.reads().all(|id| gives_shares(graph, id)))
+        }
+        "Concat" => {
+            let (Some(first), Some(second), None) = (input(0), input(1), input(2)) else { return false };
+            let rest = producer(graph, first).filter(|node| node.op == "Sub");
+            let share = producer(graph, second).is_some_and(|node| node.op == "Sigmoid");
+            share && rest.is_some_and(|node| lone(node.inputs[0]) == Some(1.0) && node.inputs[1] == Some(second))
+        }
+        _ => false,
     }
 }
 

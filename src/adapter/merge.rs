@@ -5,7 +5,7 @@ use super::target::{self, Form, Target};
 use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
 use crate::cut;
 use crate::factor::first_values;
-use crate::graph::{Graph, Node, Tensor, ValueId};
+use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use std::collections::HashMap;
 
@@ -44,8 +44,41 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
         return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
     }
     without_last_quantisation(&mut graph, output);
+    if change.head.is_none() {
+        with_own_activation(&mut graph, output, change);
+    }
     graph.prune();
     Ok(graph)
+}
+
+/// Puts the activation of the loss in the place of another that the base has between the scores and an output: they were not learned
+/// for that.
+fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) {
+    let Some(activation) = change.activation else { return };
+    // One column behind a sigmoid is the second class's share.
+    if change.width == Some(2) && head::own_width(graph, scores) == Some(1) {
+        return;
+    }
+    let producers = graph.producers();
+    let mut others = Vec::new();
+    for output in graph.outputs.iter().filter(|output| head::logits(graph, **output, None) == scores) {
+        let mut value = *output;
+        while value != scores {
+            let node = producers[&value];
+            if head::is_activation(&graph.nodes[node].op) && !activation.stands_for(&graph.nodes[node].op) {
+                others.push(node);
+            }
+            value = graph.nodes[node].inputs[0].expect("a unary operator has an input");
+        }
+    }
+    for node in others {
+        let node = &mut graph.nodes[node];
+        node.op = activation.op().into();
+        node.attributes.clear();
+        if activation == head::Activation::Softmax {
+            node.attributes.insert("axis".into(), Attr::Int(-1));
+        }
+    }
 }
 
 /// What was learned may give other numbers than the last quantisation has room for: the output is taken from before it.

@@ -16,7 +16,7 @@ mod select;
 mod target;
 
 pub use attach::LORA_B;
-pub use head::{AppendedHead, HeadChoice};
+pub use head::{Activation, AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
 pub use method::{Kind, Method, Places};
@@ -48,6 +48,8 @@ pub struct Adapted {
     pub graph: Graph,
     /// Logits, regression values or an embedding: what the loss is computed on.
     pub output: ValueId,
+    /// The base's value that the output is, or is read from; a delta names it.
+    pub answer: ValueId,
     /// What learns, in the graph's order.
     pub parameters: Vec<Parameter>,
     /// The head that was appended, if the base had no classifier.
@@ -77,6 +79,8 @@ pub struct Request<'a> {
     pub width: Option<u64>,
     /// Whether to replace the model's classifier or append one.
     pub head: HeadChoice,
+    /// What the loss puts behind the output; `None` takes off whatever activation the model ends in.
+    pub activation: Option<Activation>,
 }
 
 /// Why an adapter cannot be put into a model.
@@ -152,7 +156,7 @@ pub enum Error {
 /// # Errors
 /// [`Error::Output`] if the model has no such output.
 pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
-    Ok(head::logits(graph, head::choose_output(graph, name)?))
+    Ok(head::logits(graph, head::choose_output(graph, name)?, None))
 }
 
 /// Columns of an output, where it is one row a sample and their number is fixed.
@@ -170,10 +174,15 @@ pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
 /// # Errors
 /// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
-    let output = output(&graph, request.output)?;
+    let given = head::choose_output(&graph, request.output)?;
+    let output = head::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
     let typed = request.method.is_some().then(|| graph.clone());
-    let placed = head::place(&mut graph, output, request.width, request.head)?;
+    let mut placed = head::place(&mut graph, given, (request.width, request.head, request.activation))?;
+    let answer = placed.output;
+    if !placed.fresh {
+        placed.output = head::read_scores(&mut graph, answer, (request.width, request.activation));
+    }
     let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
     let mut chosen = whole(&graph, &placed, request)?;
     if let (Some(method), Some(typed)) = (&request.method, typed) {
@@ -182,7 +191,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
     }
     let (method, seed) = (request.method, request.seed);
     let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
-    Ok(Adapted { head_note: placed.note, method, seed, ..adapted })
+    Ok(Adapted { answer, head_note: placed.note, method, seed, ..adapted })
 }
 
 /// The weights that learn as a whole.
@@ -274,6 +283,10 @@ pub struct Change<'a> {
     pub seed: u64,
     /// The learned tensors.
     pub learned: Vec<Learned<'a>>,
+    /// What its loss puts behind the output, where that is known.
+    pub activation: Option<Activation>,
+    /// Its classes or values, where they are known.
+    pub width: Option<u64>,
 }
 
 /// Rebuilds the adapted graph from what a delta names, instead of from a selection.
@@ -305,11 +318,14 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         }
         graph.sort().expect("attached nodes make no cycle");
     }
+    if change.head.is_none() {
+        output = head::read_scores(&mut graph, output, (change.width, change.activation));
+    }
     match beside.first() {
         Some(tensor) => Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() }),
         None => {
             let adapted = adapted(graph, output, &chosen, &[], change.head.cloned());
-            Ok(Adapted { method: change.method, seed: change.seed, ..adapted })
+            Ok(Adapted { answer: base_output, method: change.method, seed: change.seed, ..adapted })
         }
     }
 }
@@ -389,7 +405,7 @@ fn adapted(
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
-    Adapted { graph, output, parameters, head, head_note: String::new(), method: None, seed: 0 }
+    Adapted { graph, output, answer: output, parameters, head, head_note: String::new(), method: None, seed: 0 }
 }
 
 fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {

@@ -53,7 +53,7 @@ impl Subject {
     /// A model that cannot be read or whose last layer cannot learn, a cache that cannot be written.
     pub fn new(model: &Path, global: &Global) -> Result<Self> {
         let base = Base::read(model)?;
-        let target = Target { output: None, width: None, head: HeadChoice::Auto };
+        let target = Target { output: None, width: None, head: HeadChoice::Auto, activation: None };
         let divided = candidates::install(&base, target, &["last:1".to_string()]).and_then(prepare::divide)?;
         let bundle = prepare::write(&base, divided, &global.bundles()?)?;
         let losses = [settings::loss(None, None), Loss::NextToken, Loss::MeanSquaredError];

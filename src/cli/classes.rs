@@ -70,6 +70,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer)
     match (recipe.head, width) {
         (Some(HeadName::Replace | HeadName::Append), _) => Ok(Outputs::Others),
         (_, Some(width)) if width == found.len() as u64 => Ok(Outputs::AsMany),
+        // One column behind a sigmoid.
+        (_, Some(1)) if found.len() == 2 => Ok(Outputs::AsMany),
         (Some(HeadName::Keep), width) => bail!(
             "--head keep: the data have {} classes, the model {} outputs, and nothing names these; name them with --classes",
             found.len(),
@@ -147,7 +149,8 @@ impl Outputs {
                          chance); --classes names them otherwise"
                     ));
                 } else if recipe.head != Some(HeadName::Keep) {
-                    recipe.head = Some(HeadName::Replace);
+                    let replaced = trial.replaces(width);
+                    recipe.head = Some(if replaced { HeadName::Replace } else { HeadName::Append });
                     printer.warn(format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
                          {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with --classes",

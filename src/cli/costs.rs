@@ -72,7 +72,7 @@ pub fn fill(found: &mut Inspection, base: &Base, run: &Run<'_>) -> anyhow::Resul
 
 /// The base cut below its last layers.
 fn divided(base: &Base, run: &Run<'_>, last: usize) -> Result<Divided, Error> {
-    let target = Target { output: run.output, width: None, head: HeadChoice::Auto };
+    let target = Target { output: run.output, width: None, head: HeadChoice::Auto, activation: None };
     candidates::install(base, target, &[format!("last:{last}")]).and_then(prepare::divide)
 }
 

@@ -96,6 +96,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let trial = Trial {
         base: &base,
         output: job.recipe.output.as_deref(),
+        activation: Some(settings.loss.activation()),
         bundles: &global.bundles()?,
         store,
         options: &options,
@@ -535,7 +536,8 @@ fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
         Labels::NextTokens(_) => None,
         labels => Some(labels.names().len() as u64),
     };
-    Target { output: recipe.output.as_deref(), width, head: settings::head(recipe.head) }
+    let activation = Some(settings::loss(recipe.loss, None).activation());
+    Target { output: recipe.output.as_deref(), width, head: settings::head(recipe.head), activation }
 }
 
 /// The bundle for a recipe and the data's labels.
@@ -545,7 +547,7 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
 
 /// The base divided for a recipe and the data's labels.
 pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided> {
-    let Target { output, width, head } = target(recipe, labels);
+    let Target { output, width, head, activation } = target(recipe, labels);
     let request = Request {
         output,
         selections: &settings::selections(recipe)?,
@@ -554,6 +556,7 @@ pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<D
         seed: recipe.seed.unwrap_or(0),
         width,
         head,
+        activation,
     };
     Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)
 }

@@ -261,6 +261,8 @@ impl Adapter {
             method: self.method,
             seed: self.seed,
             learned: self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect(),
+            activation: Some(self.loss.activation()),
+            width: Some(self.labels.len() as u64).filter(|width| *width > 0),
         }
     }
 

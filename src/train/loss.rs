@@ -1,5 +1,6 @@
 //! Losses: written as ONNX nodes for the step graph, and computed in Rust for evaluation.
 
+use crate::adapter::Activation;
 use crate::data::{IGNORED, Labels};
 use crate::graph::{Attr, Builder, DType, Dim, Tensor, TensorType, Val};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,15 @@ impl Loss {
     /// The rank of the output that it is computed on.
     pub fn rank(&self) -> usize {
         if *self == Loss::NextToken { 3 } else { 2 }
+    }
+
+    /// The activation that it applies to a model's output by itself.
+    pub fn activation(&self) -> Activation {
+        match self {
+            Loss::CrossEntropy { .. } | Loss::NextToken => Activation::Softmax,
+            Loss::BinaryCrossEntropy => Activation::Sigmoid,
+            Loss::MeanSquaredError | Loss::Huber { .. } => Activation::Identity,
+        }
     }
 
     /// Whether labels are class numbers rather than one value an output.

@@ -254,7 +254,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
     let inputs: Vec<String> = base.graph.inputs.iter().map(|id| base.graph.value_name(*id).to_string()).collect();
     let output = match &adapted.head {
         Some(head) => head.value.clone(),
-        None => adapted.graph.value_name(adapted.output).to_string(),
+        None => adapted.graph.value_name(adapted.answer).to_string(),
     };
     Ok(Bundle {
         folder,

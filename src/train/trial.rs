@@ -5,7 +5,7 @@ use super::evaluate;
 use super::features::{Features, Store};
 use super::loss::{Loss, Target};
 use super::prepare::{self, Base};
-use crate::adapter::{HeadChoice, Request};
+use crate::adapter::{self, Activation, HeadChoice, Request};
 use crate::cut::Selection;
 use crate::data::{Dataset, Labels};
 use crate::engine::{Options, Session};
@@ -22,6 +22,8 @@ pub struct Trial<'a> {
     pub base: &'a Base,
     /// Which of its outputs.
     pub output: Option<&'a str>,
+    /// What the loss puts behind it.
+    pub activation: Option<Activation>,
     /// Where bundles lie.
     pub bundles: &'a Path,
     /// Where features are kept.
@@ -48,7 +50,8 @@ impl Trial<'_> {
         width: Option<u64>,
     ) -> Result<Option<Vec<Vec<f32>>>, Error> {
         let (selections, head) = (&[Selection::Head], HeadChoice::Auto);
-        let request = Request { output: self.output, selections, width, head, ..Request::default() };
+        let (output, activation) = (self.output, self.activation);
+        let request = Request { output, selections, width, head, activation, ..Request::default() };
         let bundle = prepare::prepare(self.base, &request, self.bundles)?;
         let kept = bundle.head_note.starts_with("kept");
         if !kept || bundle.parameters.iter().any(|parameter| parameter.fresh) {
@@ -64,6 +67,14 @@ impl Trial<'_> {
         let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
         let fed = evaluate::fed(&bundle.parameters, &values);
         Ok(Some(evaluate::outputs(&mut tail, &mut features, samples, &fed)?))
+    }
+}
+
+impl Trial<'_> {
+    /// Whether the base has a classifier that one of `width` classes can take the place of.
+    pub fn replaces(&self, width: Option<u64>) -> bool {
+        let request = Request { output: self.output, width, head: HeadChoice::Replace, ..Request::default() };
+        adapter::install(self.base.graph.clone(), &request).is_ok()
     }
 }
 

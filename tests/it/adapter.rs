@@ -110,6 +110,7 @@ pub fn change<'a>(bundle: &'a Bundle) -> Change<'a> {
         method: bundle.method,
         seed: bundle.seed,
         learned: bundle.parameters.iter().map(learned).collect(),
+        ..Change::default()
     }
 }
 

@@ -8,6 +8,7 @@ mod cli;
 mod control_flow;
 mod data;
 mod delta;
+mod endings;
 mod engine;
 mod engine_types;
 mod families;

@@ -102,7 +102,7 @@ fn mobilenet() -> Base {
     Base::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training/mobilenet_folded.onnx")).unwrap()
 }
 
-const TARGET: Target<'static> = Target { output: None, width: Some(3), head: HeadChoice::Auto };
+const TARGET: Target<'static> = Target { output: None, width: Some(3), head: HeadChoice::Auto, activation: None };
 
 /// The step graph of a candidate, with what learns.
 fn step(base: &Base, train: &[String]) -> (Graph, Vec<String>) {

@@ -56,6 +56,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         seed: args.seed,
         width: args.classes,
         head: HeadChoice::Auto,
+        activation: Some(settings::loss(args.loss, None).activation()),
     };
     let bundles = global.bundles()?;
     let bundle = printer.during("preparing the model", || prepare(&base, &request, &bundles))?;

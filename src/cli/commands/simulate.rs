@@ -151,6 +151,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let trial = Trial {
         base: &base,
         output: None,
+        activation: Some(settings.loss.activation()),
         bundles: &args.global.bundles()?,
         store: Store::Disk(&cache),
         options: &options,

@@ -1,6 +1,6 @@
 //! What could learn: the head, the last layers down to some depth, and those with the biases of deeper layers.
 
-use crate::adapter::{self, Adapted, HeadChoice, Places, Request};
+use crate::adapter::{self, Activation, Adapted, HeadChoice, Places, Request};
 use crate::cut::{self, Selection};
 use crate::grad;
 use crate::graph::{Graph, ValueId};
@@ -27,6 +27,8 @@ pub struct Target<'a> {
     pub width: Option<u64>,
     /// What to do with the classifier.
     pub head: HeadChoice,
+    /// What the loss puts behind the output.
+    pub activation: Option<Activation>,
 }
 
 /// Depths that are looked at: every one at the top, then each a third deeper than the one before. The deepest is the last.
@@ -105,6 +107,7 @@ pub fn install(base: &Base, target: Target<'_>, train: &[String]) -> Result<Adap
         seed: 0,
         width: target.width,
         head: target.head,
+        activation: target.activation,
     };
     Ok(adapter::install(base.graph.clone(), &request)?)
 }
