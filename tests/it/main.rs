@@ -10,6 +10,7 @@ mod data;
 mod delta;
 mod engine;
 mod engine_types;
+mod exporters;
 mod families;
 mod fit;
 mod grad_cases;
