@@ -1,7 +1,7 @@
 //! The layers that a method can be put on, with the module names that PEFT would give them.
 
 use super::method::Places;
-use crate::cut::{self, glob};
+use crate::cut::{self, glob, names_module};
 use crate::graph::{DType, Graph, Node, ValueId};
 use crate::nearest::suggestion;
 use std::collections::{HashMap, HashSet};
@@ -79,23 +79,13 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
     let layers = cut::layers(graph, output);
     let consumers = graph.consumers();
     let producers = graph.producers();
-    let mut modules = HashSet::new();
+    let modules = cut::modules(graph, &layers);
     let mut found = Vec::new();
-    for (number, layer) in layers.iter().enumerate() {
+    for ((number, layer), module) in layers.iter().enumerate().zip(modules) {
         let Some(mut target) = plain(graph, &producers, layer).or_else(|| packed(layer)) else { continue };
         let dtype = graph.ty(target.input).map_or(DType::Float, |ty| ty.dtype);
         if !dtype.is_float() {
             continue;
-        }
-        let mut biases = layer.weights.iter().filter_map(|id| graph.value_name(*id).strip_suffix(".bias"));
-        let multiplies = layer.packed.map_or(layer.node, |packed| packed.node);
-        let weight = cut::weight_name(graph, target.weight);
-        let base = module_name(weight, biases.next_back(), &graph.nodes[multiplies].name);
-        let mut module = base.clone();
-        let mut suffix = 2;
-        while !modules.insert(module.clone()) {
-            module = format!("{base}_{suffix}");
-            suffix += 1;
         }
         target.last = bias_node(graph, &producers, &consumers, layer, target.weight).unwrap_or(layer.node);
         (target.module, target.dtype) = (module, dtype);
@@ -184,12 +174,9 @@ pub fn any_names(graph: &Graph, target: &Target, patterns: &[String]) -> bool {
 }
 
 fn named(graph: &Graph, target: &Target, pattern: &str) -> bool {
-    if !pattern.contains(['*', '?']) {
-        return target.module == pattern || target.module.ends_with(&format!(".{pattern}"));
-    }
-    [&target.module, &graph.nodes[target.node].name, graph.value_name(target.weight)]
-        .into_iter()
-        .any(|name| glob(pattern, name))
+    let wild = pattern.contains(['*', '?']);
+    let names = [&graph.nodes[target.node].name, graph.value_name(target.weight)];
+    names_module(pattern, &target.module) || (wild && names.into_iter().any(|name| glob(pattern, name)))
 }
 
 fn form(graph: &Graph, node: &Node) -> Option<(Form, ValueId)> {
@@ -240,42 +227,4 @@ fn bias_node(
     let source = |id| cut::constant_source(graph, producers, id);
     let holds = |id: ValueId| source(id).is_some_and(|bias| bias != weight && layer.weights.contains(&bias));
     (graph.nodes[*reader].op == "Add" && graph.nodes[*reader].reads().any(holds)).then_some(*reader)
-}
-
-/// The module's name: the initializer's without `.weight`, or, where an exporter has numbered it (`onnx::MatMul_12`,
-/// `val_3`), the one that the bias's name begins with, or the path that the node's carries
-/// (`/encoder/layer.0/query/MatMul`).
-fn module_name(weight: &str, bias: Option<&str>, node: &str) -> String {
-    let numbered = ["onnx::", "val_", "_val_"].iter().any(|prefix| weight.starts_with(prefix));
-    if !numbered && let Some(module) = weight.strip_suffix(".weight") {
-        return module.into();
-    }
-    if let (true, Some(module)) = (numbered, bias) {
-        return module.into();
-    }
-    let parts: Vec<&str> = node.split('/').filter(|part| !part.is_empty()).collect();
-    match parts.as_slice() {
-        [path @ .., _] if !path.is_empty() && node.starts_with('/') => path.join("."),
-        _ if !numbered => weight.into(),
-        _ => node.trim_matches('/').replace('/', "."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modules_are_named_as_pytorch_names_them() {
-        for (weight, node, module) in [
-            ("encoder.0.query.weight", "/encoder.0/query/MatMul", "encoder.0.query"),
-            ("onnx::MatMul_12", "/encoder/layer.0/query/MatMul", "encoder.layer.0.query"),
-            ("val_3", "node_linear_7", "node_linear_7"),
-            ("W", "dense", "W"),
-            ("w/ReadVariableOp:0", "model/dense/MatMul", "w/ReadVariableOp:0"),
-        ] {
-            assert_eq!(module_name(weight, None, node), module);
-        }
-        assert_eq!(module_name("val_3", Some("encoder.0.query"), "node_MatMul_7"), "encoder.0.query");
-    }
 }

@@ -21,6 +21,10 @@ pub struct Inspection {
     pub weights_bytes: u64,
     /// Name and type of each input.
     pub inputs: Vec<String>,
+    /// The batch that the file fixes; null where it is open.
+    pub batch_in_file: Option<u64>,
+    /// Why no other number of samples is taken; null where any is.
+    pub batch_fixed_by: Option<String>,
     /// Name and type of each output.
     pub outputs: Vec<String>,
     /// The value that `train` computes the loss on.
@@ -68,6 +72,8 @@ impl Blocking {
 pub struct Layer {
     /// `--train last:N` with this N includes the layer.
     pub last: usize,
+    /// The path of the module that it is, as `--train`, `--targets` and PEFT name it.
+    pub module: String,
     /// Its node.
     pub node: String,
     /// The node's operator.
@@ -109,7 +115,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
     let count = layers.len();
     let mut weights: Vec<ValueId> = Vec::new();
     let mut found = Vec::with_capacity(count);
-    for (index, layer) in layers.iter().enumerate().rev() {
+    for ((index, layer), module) in layers.iter().enumerate().zip(cut::modules(graph, &layers)).rev() {
         weights.extend(&layer.weights);
         let last = count - index;
         let node = &graph.nodes[layer.node];
@@ -121,6 +127,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         let (cut, feature_bytes) = if last <= cuts { cut_at(graph, &weights, output) } else { (None, None) };
         found.push(Layer {
             last,
+            module,
             node: multiplies.name.clone(),
             op: multiplies.op.clone(),
             output: node.writes().next().map_or(String::new(), |id| describe(graph, id)),
@@ -149,6 +156,8 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         nodes: graph.nodes.len(),
         weights_bytes: graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum(),
         inputs: graph.inputs.iter().map(|id| describe(graph, *id)).collect(),
+        batch_in_file: base.baked,
+        batch_fixed_by: base.stuck.as_ref().map(ToString::to_string),
         outputs: graph.outputs.iter().map(|id| describe(graph, *id)).collect(),
         trains_on: describe(graph, output),
         deepest,

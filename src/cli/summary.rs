@@ -249,9 +249,16 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     printer.text(format!("graph     {} nodes, opset {}, weights {weights}", found.nodes, found.opset));
     found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
+    match (found.batch_in_file, &found.batch_fixed_by) {
+        (Some(batch), Some(reason)) => printer.text(format!("batch     fixed to {batch} by the file: {reason}")),
+        (Some(batch), None) => {
+            printer.text(format!("batch     {batch} in the file, freed: any number of samples is taken"))
+        }
+        (None, _) => {}
+    }
     printer.text(format!("trains on {}", found.trains_on));
     printer.text(format!(
-        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13} {:>10} {:>8}  {:<24} node",
+        "\n{:>6}  {:<22} {:>10}  {:<6} {:>13} {:>10} {:>8}  {:<24} module (node)",
         "last:N", "operator", "values", "learns", "bytes/sample", "memory", "ms/step", "gives"
     ));
     for layer in found.layers.iter().rev().take(shown) {
@@ -267,10 +274,11 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
         };
         let memory = layer.memory_bytes.map_or("-".into(), bytes);
         let step = layer.step_ms.map_or("-".into(), |step| format!("{step:.1}"));
-        let (last, op, values, node) = (layer.last, &layer.op, layer.parameters, &layer.node);
+        let (last, op, values, module) = (layer.last, &layer.op, layer.parameters, &layer.module);
         let gives = &layer.output_type;
+        let node = if layer.node == layer.module { String::new() } else { format!(" ({})", layer.node) };
         printer.text(format!(
-            "{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13} {memory:>10} {step:>8}  {gives:<24} {node}"
+            "{last:>6}  {op:<22} {values:>10}  {learns:<6} {size:>13} {memory:>10} {step:>8}  {gives:<24} {module}{node}"
         ));
     }
     if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {

@@ -5,12 +5,16 @@
 //! reads a file, never runs anything.
 
 mod apart;
+mod free;
+mod module;
 mod packed;
 mod split;
 mod stored;
 mod widen;
 
 pub use apart::take_apart;
+pub use free::{Baked, baked_batch, free_batch};
+pub use module::{modules, names_module};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
@@ -27,7 +31,7 @@ pub enum Selection {
     Head,
     /// `last:N`: the N last layers that hold weights.
     Last(usize),
-    /// A pattern with `*` and `?` over node and initializer names.
+    /// A module, or a pattern with `*` and `?` over the names of modules, nodes and initializers.
     Names(String),
 }
 
@@ -300,8 +304,8 @@ fn no_layers(graph: &Graph, output: ValueId) -> Error {
 fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueId>, Error> {
     let mut found = Vec::new();
     let mut packed = None;
-    for layer in layers {
-        let whole = glob(pattern, &graph.nodes[layer.node].name);
+    for (layer, module) in layers.iter().zip(modules(graph, layers)) {
+        let whole = glob(pattern, &graph.nodes[layer.node].name) || names_module(pattern, &module);
         packed = packed.or(layer.packed.as_ref().filter(|packed| {
             whole || glob(pattern, graph.value_name(packed.weight)) || glob(pattern, &graph.nodes[packed.node].name)
         }));
@@ -321,7 +325,8 @@ fn matching(graph: &Graph, layers: &[Layer], pattern: &str) -> Result<Vec<ValueI
 fn hint(graph: &Graph, layers: &[Layer], pattern: &str) -> String {
     let nodes = layers.iter().map(|layer| graph.nodes[layer.node].name.as_str());
     let weights = layers.iter().flat_map(|layer| &layer.weights).map(|id| graph.value_name(*id));
-    let names: Vec<&str> = nodes.chain(weights).collect();
+    let modules = modules(graph, layers);
+    let names: Vec<&str> = nodes.chain(weights).chain(modules.iter().map(String::as_str)).collect();
     let bare = pattern.trim_matches('*');
     let within = |name: &&&str| bare.len() > 2 && name.to_lowercase().contains(&bare.to_lowercase());
     if let Some(count) = last_of(pattern) {

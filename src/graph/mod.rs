@@ -156,6 +156,9 @@ pub struct Node {
     pub outputs: Vec<Option<ValueId>>,
     /// Attributes by name.
     pub attributes: BTreeMap<String, Attr>,
+    /// The path of the module that the node is part of in the program that the model was exported from
+    /// (`model.layers.0.self_attn.q_proj`); empty where the file does not tell.
+    pub module: String,
 }
 
 impl Node {

@@ -5,6 +5,7 @@ use super::Error;
 use super::names::{Unique, each_bound, rename_node, subgraphs_mut};
 use super::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 use super::read::{node_name, plain_domain};
+use super::scope;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -165,12 +166,18 @@ impl Inliner {
         }
         let attributes = Attributes { given: &call.attribute, defaults: &function.attribute_proto };
         for (index, node) in function.node.iter().enumerate() {
+            let mut node = node.clone();
+            scope::keep_alone(&mut node);
             if !self.budget.spend(node.encoded_len() + prefix.len()) {
                 return Err(too_large());
             }
-            let mut node = node.clone();
             attributes.put_into(&mut node, &mut self.budget);
             node.name = Some(format!("{prefix}/{}", node_name(&node, index)));
+            // What says itself which module it belongs to says so more closely than the call.
+            if node.metadata_props.is_empty() {
+                node.metadata_props.clone_from(&call.metadata_props);
+                scope::keep_alone(&mut node);
+            }
             rename_node(&mut node, &mut |name| {
                 let new = names.entry(name.into()).or_insert_with(|| self.names.take(format!("{prefix}/{name}")));
                 if self.budget.spend(new.len()) { new.clone() } else { String::new() }

@@ -19,6 +19,7 @@ mod names;
 mod node;
 mod proto;
 mod read;
+mod scope;
 mod tensor;
 mod weights;
 mod write;

@@ -5,6 +5,7 @@ use super::external::ExternalFiles;
 use super::names;
 use super::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};
 use super::read::plain_domain;
+use super::scope;
 use super::tensor;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
 use bytes::Bytes;
@@ -53,6 +54,7 @@ pub fn read(proto: &NodeProto, name: String, graph: &Graph, files: &mut External
         node.attributes.insert(key, value);
     }
     node.name = name;
+    node.module = scope::read(proto);
     Ok(node)
 }
 
@@ -104,7 +106,7 @@ fn attribute_kind(proto: &AttributeProto) -> i32 {
 }
 
 /// Brings a sub-graph into the form in which it is kept: tensors embedded as raw data (it must be readable without the
-/// model's files), plain domains, no types of inner values.
+/// model's files), plain domains, no types of inner values, no metadata.
 fn normalise(
     graph: &mut GraphProto,
     depth: usize,
@@ -125,6 +127,7 @@ fn normalise(
     for node in &mut graph.node {
         let domain = plain_domain(node.domain.as_deref()).to_string();
         node.domain = (!domain.is_empty()).then_some(domain);
+        node.metadata_props.clear();
         for attribute in &mut node.attribute {
             attribute.r#type = Some(attribute_kind(attribute));
             if let Some(proto) = attribute.t.as_deref_mut() {
@@ -162,6 +165,7 @@ pub fn write(graph: &Graph, node: &Node) -> NodeProto {
         domain: (!node.domain.is_empty()).then(|| node.domain.clone()),
         attribute: node.attributes.iter().map(|(name, value)| write_attribute(graph, name, value)).collect(),
         overload: None,
+        metadata_props: scope::write(node).into_iter().collect(),
     }
 }
 

@@ -85,6 +85,17 @@ pub struct NodeProto {
     pub domain: Option<String>,
     #[prost(string, optional, tag = "8")]
     pub overload: Option<String>,
+    #[prost(message, repeated, tag = "9")]
+    pub metadata_props: Vec<NodeEntryProto>,
+}
+
+/// A `StringStringEntryProto` of a node: kilobytes of stack traces a node, which stay in the file's map until one is asked for.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeEntryProto {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub key: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub value: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]

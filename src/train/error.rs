@@ -44,6 +44,18 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A model that takes one number of samples and no other.
+    #[error(
+        "{}: exported for a fixed batch of {}, and no other number of samples can pass: {stuck}; export it again with an open batch \
+         (torch.onnx.export(…, dynamic_shapes={{'x': {{0: 'batch'}}}}), where `x` is its input)",
+        path.display(), stuck.batch
+    )]
+    Baked {
+        /// The model's file.
+        path: PathBuf,
+        /// What is in the way.
+        stuck: cut::Baked,
+    },
     /// The output has no fixed number of columns.
     #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with --output")]
     Width {

@@ -30,6 +30,10 @@ pub struct Base {
     pub hash: [u8; 32],
     /// What the file tells about itself besides, such as class names.
     pub metadata: BTreeMap<String, String>,
+    /// The batch that the file fixes, whether or not the graph could be freed of it.
+    pub baked: Option<u64>,
+    /// Why the graph still takes that batch and no other.
+    pub stuck: Option<cut::Baked>,
 }
 
 impl Base {
@@ -42,16 +46,30 @@ impl Base {
         let hash = onnx::hash(&graph);
         cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
-        dynamic_batch(&mut graph);
-        engine::infer_types(&mut graph)?;
-        Ok(Self { path: path.into(), graph, hash, metadata })
+        let baked = cut::baked_batch(&graph);
+        let stuck = match baked {
+            Some(batch) => freed(&mut graph, batch)?,
+            None => {
+                name_batch(&mut graph);
+                engine::infer_types(&mut graph)?;
+                None
+            }
+        };
+        Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck })
     }
 
     /// Begins to write the bundle's weights, which need nothing but the base: the disk works while all else is decided. What
     /// goes wrong is told by [`write()`], which finds them unwritten. They are there when the guard is dropped.
     pub fn write_weights_ahead(&self, bundles: &Path) -> WeightsAhead {
         let (path, graph) = (self.path.clone(), self.graph.clone());
-        let base = Self { path, graph, hash: self.hash, metadata: BTreeMap::new() };
+        let base = Self {
+            path,
+            graph,
+            hash: self.hash,
+            metadata: BTreeMap::new(),
+            baked: self.baked,
+            stuck: self.stuck.clone(),
+        };
         let folder = bundles.join(self.short_hash());
         let write = move || {
             let _in_use = cache::hold(&folder);
@@ -61,6 +79,15 @@ impl Base {
             }
         };
         WeightsAhead(std::thread::Builder::new().name("weights".into()).spawn(write).ok())
+    }
+
+    /// # Errors
+    /// [`Error::Baked`] for a model that takes the batch in its file and no other.
+    pub fn refuse_fixed_batch(&self) -> Result<(), Error> {
+        match &self.stuck {
+            None => Ok(()),
+            Some(stuck) => Err(Error::Baked { path: self.path.clone(), stuck: stuck.clone() }),
+        }
     }
 
     /// The first eight bytes of the hash in hexadecimal: the name of the bundle's folder.
@@ -87,15 +114,10 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A model exported for a batch of one takes any batch where no node insists on the one: inputs get a named first
-/// dimension, and constant shapes that begin with 1 copy the batch instead. So do inputs whose batch has no name.
-fn dynamic_batch(graph: &mut Graph) {
-    let all_begin_with = |graph: &Graph, dim: Dim| {
-        let first = |id: &ValueId| graph.ty(*id)?.shape.as_ref()?.first();
-        !graph.inputs.is_empty() && graph.inputs.iter().all(|id| first(id) == Some(&dim))
-    };
-    let of_one = all_begin_with(graph, Dim::Fixed(1));
-    if !of_one && !all_begin_with(graph, Dim::Unknown) {
+/// Inputs whose first dimension is open and has no name take the batch there.
+fn name_batch(graph: &mut Graph) {
+    let open = |id: &ValueId| graph.ty(*id).and_then(|ty| ty.shape.as_ref()?.first()) == Some(&Dim::Unknown);
+    if graph.inputs.is_empty() || !graph.inputs.iter().all(open) {
         return;
     }
     for id in graph.inputs.clone() {
@@ -103,20 +125,24 @@ fn dynamic_batch(graph: &mut Graph) {
             shape[0] = Dim::Named("batch".into());
         }
     }
-    let mut shapes = Vec::new();
-    for node in graph.nodes.iter().filter(|node| of_one && node.op == "Reshape" && node.int("allowzero", 0) == 0) {
-        let Some(Some(shape)) = node.inputs.get(1) else { continue };
-        let sizes = graph.initializers.get(shape).and_then(|tensor| tensor.to_i64());
-        if let Some([1, rest @ ..]) = sizes.as_deref() {
-            let copied: Vec<i64> = std::iter::once(0).chain(rest.iter().copied()).collect();
-            shapes.push((*shape, crate::graph::Tensor::from_i64(&[copied.len() as u64], &copied)));
-        }
-    }
-    graph.initializers.extend(shapes);
     let produced: Vec<_> = graph.nodes.iter().flat_map(|node| node.writes().collect::<Vec<_>>()).collect();
     for id in produced {
         graph.values[id.index()].ty = None;
     }
+}
+
+/// Types a graph whose file fixes the batch, and frees it where that can be; else gives what is in the way.
+fn freed(graph: &mut Graph, batch: u64) -> Result<Option<cut::Baked>, Error> {
+    engine::infer_types(graph)?;
+    let mut free = graph.clone();
+    if let Err(stuck) = cut::free_batch(&mut free, batch) {
+        return Ok(Some(stuck));
+    }
+    match engine::infer_types(&mut free) {
+        Ok(()) => *graph = free,
+        Err(error) => return Ok(Some(cut::Baked { batch, node: String::new(), problem: error.to_string() })),
+    }
+    Ok(None)
 }
 
 /// A base made ready to train or to predict: files on disk and what the run needs to know of them.
@@ -164,6 +190,7 @@ pub struct Bundle {
 /// # Errors
 /// A request that does not fit the base, or files that cannot be written.
 pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bundle, Error> {
+    base.refuse_fixed_batch()?;
     write(base, divide(adapter::install(base.graph.clone(), request)?)?, bundles)
 }
 
@@ -172,6 +199,7 @@ pub fn prepare(base: &Base, request: &Request<'_>, bundles: &Path) -> Result<Bun
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<Bundle, Error> {
+    base.refuse_fixed_batch()?;
     write(base, divide(adapted)?, bundles)
 }
 
@@ -180,6 +208,7 @@ pub fn prepare_adapted(base: &Base, adapted: Adapted, bundles: &Path) -> Result<
 /// # Errors
 /// A delta that does not fit the base, or files that cannot be written.
 pub fn prepare_for_delta(base: &Base, change: &Change<'_>, bundles: &Path) -> Result<Bundle, Error> {
+    base.refuse_fixed_batch()?;
     write(base, divide(adapter::from_delta(base.graph.clone(), change)?)?, bundles)
 }
 

@@ -11,6 +11,7 @@ mod delta;
 mod endings;
 mod engine;
 mod engine_types;
+mod exporters;
 mod families;
 mod fit;
 mod grad_cases;

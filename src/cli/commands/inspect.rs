@@ -17,10 +17,12 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune inspect model.onnx\n  edgetune inspect model.onnx --json | jq .deepest\n\n\
-    --json prints {hash, opset, nodes, weights_bytes, inputs, outputs, trains_on, deepest, blocking: [{node, \
-    op, opset, remedy}], layers: [{last, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes, \
+    --json prints {hash, opset, nodes, weights_bytes, inputs, batch_in_file, batch_fixed_by, outputs, trains_on, deepest, blocking: [{node, \
+    op, opset, remedy}], layers: [{last, module, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes, \
     memory_bytes, step_ms, time_problem}], open_size}. `blocking` names every node without a gradient that is in the way to a layer, from the \
-    output down; layers go from the bottom to the top; `cut` is what --train last:N would hand from the frozen body to \
+    output down; layers go from the bottom to the top; `module` is the layer's path in the program that the model was exported from, as --train, \
+    --targets and PEFT name it; `batch_in_file` is the batch that the file fixes, `batch_fixed_by` why no other number of samples can \
+    pass, null where any can; `cut` is what --train last:N would hand from the frozen body to \
     the tail, `feature_bytes` its size for one sample, `memory_bytes` an estimate of the private memory that training \
     it takes at --batch, `step_ms` what --time measures with random samples; `open_size` is the size that \
     it gave to dimensions which the model leaves open, such as a text's length."

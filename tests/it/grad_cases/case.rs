@@ -83,6 +83,7 @@ fn one_node(case: &Case, arrays: &Arrays, opset: i64) -> Result<OneNode, String>
         inputs: inputs.clone(),
         outputs: outputs.iter().copied().map(Some).collect(),
         attributes: case.attributes(),
+        ..Node::default()
     });
     graph.outputs.clone_from(&outputs);
     engine::infer_types(&mut graph).map_err(|error| error.to_string())?;

@@ -1,0 +1,150 @@
+//! Models as exporters write them by default, for the batch of the example: trained with batches of another size beside PyTorch, and
+//! freed so that each sample has the answer that it has in the file. `tests/goldens/README.md` has the format.
+
+use crate::engine::runtime;
+use crate::training::follow::follows_pytorch;
+use crate::training::golden::Goldens;
+use edgetune::cut;
+use edgetune::engine::{Options, Session};
+use edgetune::graph::Tensor;
+use edgetune::onnx;
+use edgetune::train::prepare::Base;
+use std::path::{Path, PathBuf};
+
+/// Largest relative difference from PyTorch's loss in any of the ten steps.
+const TOLERANCE: f64 = 1e-3;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/exporters")
+}
+
+macro_rules! models {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                follows_pytorch(&Goldens::read("exporters"), stringify!($name), "deep", TOLERANCE);
+            }
+        )*
+
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+models! {
+    cnn_default_1 cnn_default_2 cnn_torchscript_1 attention_default_1 attention_default_2 attention_torchscript_1
+    attention_second_default_1 attention_second_default_2 attention_second_torchscript_1 encoder_default_1 encoder_default_2
+    encoder_torchscript_1 vit_default_1 vit_default_2 vit_torchscript_1 windows_default_1 windows_default_2 windows_torchscript_1
+    lstm_default_1 lstm_default_2 lstm_torchscript_1 gru_default_1 gru_default_2 gru_torchscript_1 bert_default_1 bert_default_2 bert_torchscript_1
+}
+
+#[test]
+fn every_golden_is_tested_and_learns() {
+    for model in Goldens::read("exporters").models {
+        assert!(TESTED.contains(&model.name.as_str()), "no test for {}", model.name);
+        let losses = &model.run("deep").losses;
+        let (first, last) = (losses[0] + losses[1], losses[8] + losses[9]);
+        assert!(last < 0.98 * first, "{}: from {first} to {last}", model.name);
+    }
+}
+
+#[test]
+fn a_model_that_mixes_samples_says_where_and_what_helps() {
+    runtime();
+    let base = Base::read(&folder().join("mixes_default_2.onnx")).unwrap();
+    let refusal = base.refuse_fixed_batch().unwrap_err().to_string();
+    for words in [
+        "mixes_default_2.onnx",
+        "(ReduceMean) mixes the samples of a batch",
+        "exported for a fixed batch of 2",
+        "dynamic_shapes",
+    ] {
+        assert!(refusal.contains(words), "{refusal}");
+    }
+}
+
+/// One run over all samples gives what the file gives for one batch after another.
+#[test]
+fn a_freed_model_answers_as_its_file() {
+    runtime();
+    let goldens = Goldens::read("exporters");
+    for model in &goldens.models {
+        let path = goldens.path(model);
+        let base = Base::read(&path).unwrap();
+        let batch = base.baked.expect("the file fixes the batch");
+        let options = Options { threads: 1, ..Options::default() };
+        let mut file = Session::from_file(&path, &options).unwrap();
+        let mut free = Session::from_graph(&base.graph, &options).unwrap();
+        let mut arrays = goldens.arrays(model);
+        let all: Vec<(String, Tensor)> = base
+            .graph
+            .inputs
+            .iter()
+            .map(|id| {
+                (
+                    base.graph.value_name(*id).to_string(),
+                    arrays.tensor(base.graph.value_name(*id), 0, base.graph.ty(*id).unwrap().dtype),
+                )
+            })
+            .collect();
+        let together = answers(&mut free, &all);
+        let rows = all[0].1.shape[0];
+        let mut apart = Vec::new();
+        for first in (0..rows).step_by(batch as usize) {
+            let some: Vec<_> = all.iter().map(|(name, tensor)| (name.clone(), part(tensor, first, batch))).collect();
+            apart.extend(answers(&mut file, &some));
+        }
+        assert_eq!(together.len(), apart.len(), "{}", model.name);
+        for (one, other) in together.iter().zip(&apart) {
+            assert!((one - other).abs() < 1e-5, "{}: {one} together, {other} apart", model.name);
+        }
+    }
+}
+
+fn answers(session: &mut Session, inputs: &[(String, Tensor)]) -> Vec<f32> {
+    let fed: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    session.run(&fed).unwrap().remove(0).to_f32().unwrap()
+}
+
+/// Some rows of a tensor.
+fn part(tensor: &Tensor, first: u64, count: u64) -> Tensor {
+    let row = tensor.data.len() / tensor.shape[0] as usize;
+    let (from, to) = (first as usize * row, (first + count) as usize * row);
+    let shape = std::iter::once(count).chain(tensor.shape[1..].iter().copied()).collect();
+    Tensor { dtype: tensor.dtype, shape, data: tensor.data.slice(from..to) }
+}
+
+/// The weights of a model without biases are called `val_…` by torch's default exporter: its metadata have the modules.
+#[test]
+fn layers_have_the_modules_of_pytorch_whatever_the_exporter() {
+    runtime();
+    let modules = |file: &str| {
+        let mut graph = onnx::read(&folder().join(file)).unwrap().graph;
+        edgetune::engine::infer_types(&mut graph).unwrap();
+        let output = graph.outputs[0];
+        let layers = cut::layers(&graph, output);
+        let all = cut::modules(&graph, &layers);
+        let product = |node: usize| graph.nodes[node].op == "MatMul";
+        layers.iter().zip(all).filter(|(layer, _)| product(layer.node)).map(|(_, module)| module).collect::<Vec<_>>()
+    };
+    let mut expected: Vec<String> = [
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ]
+    .map(|module| format!("model.model.layers.0.{module}"))
+    .to_vec();
+    expected.push("model.lm_head".into());
+    assert_eq!(modules("llama_names_default.onnx"), expected);
+    assert_eq!(modules("llama_names_torchscript.onnx"), expected);
+    // What is written again still tells.
+    let read = onnx::read(&folder().join("llama_names_default.onnx")).unwrap().graph;
+    let again = onnx::read_bytes(onnx::encode(&read, &onnx::Weights::Embedded).into(), None).unwrap().graph;
+    let told = |graph: &edgetune::graph::Graph| graph.nodes.iter().map(|node| node.module.clone()).collect::<Vec<_>>();
+    assert_eq!(told(&again), told(&read));
+    assert!(told(&read).iter().any(|module| module.ends_with("self_attn.q_proj")));
+}
