@@ -1,6 +1,7 @@
 //! What `edgetune.toml` says: one file for the service, beside the recipe that says how to train.
 
 use super::policy::{Hours, Policy, off};
+use crate::data;
 use crate::nearest;
 use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
@@ -53,11 +54,14 @@ pub struct Samples {
     pub total_max_mb: Option<u64>,
     /// The classes that samples may have; none takes any.
     pub classes: Option<Vec<String>>,
+    /// What tells the recording or person that a file in the spool is of, so that all of one are held out or none: `folder` for the
+    /// folders inside a class, or a regular expression for the part of a file's name that tells it. None: each is one of its own.
+    pub group: Option<String>,
 }
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: Some(1_000), classes: None }
+        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: Some(1_000), classes: None, group: None }
     }
 }
 
@@ -65,7 +69,7 @@ impl Default for Samples {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// JPEG or PNG.
+    /// JPEG, PNG, WebP, BMP or GIF.
     Photograph,
     /// Text as UTF-8.
     Text,
@@ -232,6 +236,14 @@ pub enum Error {
         /// Key and reason.
         problem: String,
     },
+    /// No pattern for groups.
+    #[error("{}: samples.group: {problem}", path.display())]
+    Group {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to write.
+        problem: String,
+    },
     /// A text that can be no name.
     #[error("{}: {key} = {text:?} is no name: it is empty, over 64 bytes or has control characters; write a plain one", path.display())]
     Name {
@@ -277,6 +289,9 @@ impl Config {
         };
         let sizes = !matches!(&config.samples.kind, Kind::Array(shape) if shape.is_empty() || shape.contains(&0));
         range("samples.kind", 0.0, sizes, "write the sizes of one array, each from 1, such as { array = [3, 128] }")?;
+        if let Some(Err(problem)) = config.samples.group.as_deref().map(|group| data::group_in_name(group, "")) {
+            return Err(Error::Group { path: path.into(), problem });
+        }
         let (held_out, confidence) = (config.gate.held_out, config.gate.confidence);
         range(
             "gate.held-out",
@@ -329,5 +344,25 @@ impl Config {
             *path = folder.join(&*path);
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_folder_or_a_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgetune.toml");
+        let read = |group: &str| {
+            let text = format!("recipe = 'r.toml'\nstate = 's'\nspool = 'p'\n[samples]\ngroup = '{group}'\n");
+            std::fs::write(&path, text).unwrap();
+            Config::read(&path).map(|config| config.samples.group).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("folder"), Ok(Some("folder".into())));
+        assert_eq!(read("rec([0-9]+)"), Ok(Some("rec([0-9]+)".into())));
+        let told = read("rec([0-9]+").unwrap_err();
+        assert!(told.contains("edgetune.toml: samples.group: no pattern") && told.contains("write `folder`"), "{told}");
     }
 }

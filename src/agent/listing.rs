@@ -106,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (state, store) = (folder.path(), Store::read(folder.path()).unwrap());
         let limits = Samples { kind: Kind::Text, ..Samples::default() };
-        let door = Door { limits: &limits, held_out: 0.2 };
+        let door = Door { limits: &limits, held_out: 0.2, group: None };
         for number in 0..30 {
             store.add(door, ["cat", "dog"][number % 2], number.to_string().as_bytes()).unwrap();
         }

@@ -20,7 +20,9 @@ use std::sync::Mutex;
 /// Bytes of a class's name.
 const CLASS_BYTES_MAX: usize = 100;
 /// Endings of samples' names, one a kind.
-const EXTENSIONS: [&str; 4] = ["jpg", "png", "txt", "npy"];
+const EXTENSIONS: [&str; 7] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif"];
+/// What `samples.group` is where the folders inside a class tell groups.
+pub const GROUP_FOLDER: &str = "folder";
 /// A sample is read by the service's group, and by nobody else.
 const MODE: u32 = 0o640;
 /// Memory that a photograph may take to be decoded whole at the door; of a larger one the head alone is looked at.
@@ -75,6 +77,8 @@ pub struct Door<'a> {
     pub limits: &'a Samples,
     /// The share that is never trained on.
     pub held_out: f64,
+    /// The recording or person that it is a sample of: all of one lie on one side.
+    pub group: Option<&'a str>,
 }
 
 /// The samples of one state. Whoever adds or removes one holds the inventory's lock until that is on the disk.
@@ -133,7 +137,7 @@ impl Store {
         {
             return Err(Refusal::Full { max_mb });
         }
-        let side = side_of(content, door.held_out);
+        let side = side_of(door.group.map_or(content, str::as_bytes), door.held_out);
         let folder = self.folder(side, class);
         fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
         let target = folder.join(format!("{}.{extension}", inventory::text(&name)));
@@ -330,9 +334,15 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
     };
     match &limits.kind {
         Kind::Photograph => {
-            let remedy = "send the bytes of one JPEG or PNG file, without a form around them";
+            let remedy = "send the bytes of one whole file (JPEG, PNG, WebP, BMP or GIF), without a form around them";
             data::photograph(content, &Limits::default()).map_err(refused(remedy))?;
-            Ok(if content.starts_with(b"\x89PNG") { "png" } else { "jpg" })
+            Ok(match content {
+                [0x89, b'P', ..] => "png",
+                [b'R', b'I', b'F', b'F', ..] => "webp",
+                [b'G', b'I', b'F', ..] => "gif",
+                [b'B', b'M', ..] => "bmp",
+                _ => "jpg",
+            })
         }
         Kind::Text => {
             data::is_text(content).map_err(refused("send the text alone, as UTF-8"))?;
@@ -354,7 +364,26 @@ pub fn refuse_large(bytes: u64, limits: &Samples) -> Result<(), Refusal> {
     if bytes > max_kb * 1000 { Err(Refusal::Large { bytes, max_kb }) } else { Ok(()) }
 }
 
-/// Which side a content lies on, by chance that its hash decides.
+/// The group of a file with this name in a class's folder, or in the folder `within` of it, as `samples.group` says; `None`: it is one
+/// of its own.
+///
+/// # Errors
+/// [`Refusal::Content`]: a name that the pattern does not fit.
+pub fn group_of(name: &str, within: Option<&str>, limits: &Samples) -> Result<Option<String>, Refusal> {
+    match limits.group.as_deref() {
+        None => Ok(None),
+        Some(GROUP_FOLDER) => Ok(within.map(String::from)),
+        Some(pattern) => match data::group_in_name(pattern, name) {
+            Ok(Some(group)) => Ok(Some(group)),
+            Ok(None) => {
+                Err(Refusal::Content(format!("its name has no part that samples.group = '{pattern}' fits; rename it")))
+            }
+            Err(problem) => Err(Refusal::Content(format!("samples.group: {problem}"))),
+        },
+    }
+}
+
+/// Which side a content, or the name of a group, lies on, by chance that its hash decides.
 fn side_of(content: &[u8], held_out: f64) -> usize {
     let hash = blake3::hash(content);
     let drawn = u32::from_le_bytes(hash.as_bytes()[16..20].try_into().expect("four bytes"));
@@ -379,7 +408,7 @@ mod tests {
     }
 
     fn add(store: &Store, limits: &Samples, class: &str, content: &[u8]) -> Result<Stored, Refusal> {
-        store.add(Door { limits, held_out: 0.2 }, class, content)
+        store.add(Door { limits, held_out: 0.2, group: None }, class, content)
     }
 
     fn classes(store: &Store) -> Vec<String> {
@@ -431,7 +460,7 @@ mod tests {
     fn a_photograph_that_ends_early_is_refused_at_the_door() {
         let (_folder, store) = place();
         let cut = &PHOTOGRAPH[..PHOTOGRAPH.len() * 2 / 3];
-        assert!(usable(cut, &Samples::default()).is_ok(), "its head is whole");
+        assert!(usable(cut, &Samples::default()).is_err(), "its structure tells, before anything is decoded");
         let error = add(&store, &Samples::default(), "cat", cut).unwrap_err();
         assert!(matches!(&error, Refusal::Content(text) if text.contains("whole file")), "{error}");
         assert!(classes(&store).is_empty());

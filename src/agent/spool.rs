@@ -5,7 +5,7 @@
 //! and a sample is a copy of the bytes that were looked at. What goes wrong with one folder ends with that folder. A look takes as
 //! long as its caller says.
 
-use super::samples::{Door, Refusal, Store, refuse_large};
+use super::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, mkdirat, openat, renameat, statat, unlinkat,
 };
@@ -74,6 +74,8 @@ struct Class {
     name: OsString,
     path: PathBuf,
     folder: OwnedFd,
+    /// The folder inside the class's that it is, where such folders tell groups.
+    within: Option<String>,
 }
 
 impl Spool {
@@ -105,7 +107,7 @@ impl Spool {
             let errors = found.errors.len();
             match open_folder(&root, &name) {
                 Ok(folder) => {
-                    let class = Class { name: name.clone(), path, folder };
+                    let class = Class { name: name.clone(), path, folder, within: None };
                     look.take_class(&root, &class, &mut found);
                 }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -154,6 +156,10 @@ impl Look<'_> {
             }
             let Ok(seen) = statat(&class.folder, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
+                self.take_group(root, class, &name, found);
+                if found.full || found.more {
+                    return;
+                }
                 continue;
             }
             // What could not be removed would be taken again at each look.
@@ -169,11 +175,30 @@ impl Look<'_> {
         }
     }
 
+    /// What lies in a folder inside a class, where such folders tell groups; else they are left alone.
+    fn take_group(&self, root: &OwnedFd, class: &Class, name: &OsStr, found: &mut Taken) {
+        if self.door.limits.group.as_deref() != Some(GROUP_FOLDER) || class.within.is_some() {
+            return;
+        }
+        let path = class.path.join(name);
+        match open_folder(&class.folder, name) {
+            Ok(folder) => {
+                let within = Some(name.to_string_lossy().into_owned());
+                self.take_class(root, &Class { name: class.name.clone(), path, folder, within }, found);
+            }
+            Err(Errno::NOENT) => {}
+            Err(error) => found.errors.push((path, format!("{error}; let the agent read, write and enter it"))),
+        }
+    }
+
     fn take_file(&self, root: &OwnedFd, class: &Class, (name, seen): (&OsStr, &Stat), found: &mut Taken) {
         let path = class.path.join(name);
         let label = class.name.to_string_lossy();
-        let took = read(class, name, seen, self.door)
-            .and_then(|content| self.store.add(self.door, &label, &content).map(|_| content.len() as u64));
+        let took = group_of(&name.to_string_lossy(), class.within.as_deref(), self.door.limits).and_then(|group| {
+            let content = read(class, name, seen, self.door)?;
+            let door = Door { group: group.as_deref(), ..self.door };
+            self.store.add(door, &label, &content).map(|_| content.len() as u64)
+        });
         match took {
             Ok(bytes) => {
                 found.taken += 1;
@@ -287,7 +312,7 @@ fn forget_refused(root: &OwnedFd, files_max: usize, bytes_max: u64) -> io::Resul
 mod tests {
     use super::super::board::lock;
     use super::super::config::Samples;
-    use super::super::inventory::SIDES;
+    use super::super::inventory::{SIDES, name_of_content};
     use super::super::samples::{count, visible};
     use super::*;
     use std::cell::Cell;
@@ -326,7 +351,7 @@ mod tests {
         }
 
         fn look(&mut self, now_s: f64, ends: &dyn Fn() -> bool) -> Taken {
-            let door = Door { limits: &self.limits, held_out: 0.2 };
+            let door = Door { limits: &self.limits, held_out: 0.2, group: None };
             let look = Look { store: &self.store, door, now_s, ends };
             self.spool.take_in(&self.folder.path().join("spool"), &look).unwrap()
         }
@@ -358,6 +383,44 @@ mod tests {
         assert!(place.path("cat/later.png.part").exists() && place.path("cat/.hidden.png").exists());
         assert!(!place.path("cat/good.png").exists(), "what is taken leaves the spool");
         assert_eq!(place.take(), Taken::default(), "nothing is refused twice");
+    }
+
+    /// All of one recording are held out or none: by a part of the file's name, or by a folder inside the class's.
+    #[test]
+    fn a_recording_lies_on_one_side() {
+        let recordings = 0..12u32;
+        let mut place = Place::new();
+        place.limits.group = Some("rec([0-9]+)".into());
+        for (recording, frame) in recordings.clone().flat_map(|recording| (0..4).map(move |frame| (recording, frame))) {
+            let class = ["cat", "dog"][frame as usize % 2];
+            place.put(&format!("{class}/rec{recording}-{frame}.png"), &photograph(recording * 100 + frame));
+        }
+        place.put("cat/nameless.png", &photograph(9999));
+        let found = place.take();
+        assert_eq!((found.taken, found.refused.len()), (48, 1), "{found:?}");
+        assert!(found.refused[0].1.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
+        let sides = |place: &Place, recording: u32| {
+            let inventory = super::super::board::lock(&place.store.inventory);
+            let side = |frame| inventory.find(&name_of_content(&photograph(recording * 100 + frame))).unwrap().0;
+            (0..4).map(side).collect::<Vec<usize>>()
+        };
+        let by_pattern: Vec<Vec<usize>> = recordings.clone().map(|recording| sides(&place, recording)).collect();
+        assert!(by_pattern.iter().all(|sides| sides.iter().all(|side| *side == sides[0])), "{by_pattern:?}");
+        assert!(by_pattern.iter().any(|sides| sides[0] == 0) && by_pattern.iter().any(|sides| sides[0] == 1));
+
+        let mut place = Place::new();
+        place.put("cat/3/a.png", &photograph(1));
+        assert_eq!(place.take().taken, 0, "a folder inside a class tells nothing unless that is said");
+        place.limits.group = Some(GROUP_FOLDER.into());
+        for (recording, frame) in recordings.clone().flat_map(|recording| (0..4).map(move |frame| (recording, frame))) {
+            place.put(&format!("cat/{recording}/{frame}.png"), &photograph(recording * 100 + frame));
+        }
+        place.put("cat/3/deeper/a.png", &photograph(2));
+        place.put("cat/alone.png", &photograph(3));
+        assert_eq!(place.take().taken, 50);
+        assert!(place.path("cat/3/deeper/a.png").exists(), "groups have no groups");
+        let by_folder: Vec<Vec<usize>> = recordings.map(|recording| sides(&place, recording)).collect();
+        assert_eq!(by_folder, by_pattern, "the name decides, not how it is told");
     }
 
     /// The agent was made to move its own key, history and lock.

@@ -6,7 +6,7 @@
 
 use super::args::Global;
 use super::recipe::Recipe;
-use crate::{atomic, delta, onnx};
+use crate::{atomic, data, delta, onnx};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use std::fmt;
@@ -127,10 +127,10 @@ pub struct Files {
 impl Files {
     /// What a training reads.
     pub fn of_recipe(recipe: &Recipe) -> Self {
-        let Recipe { model, data, test, from, samples, classes, .. } = recipe;
+        let Recipe { model, data, test, val, from, samples, classes, .. } = recipe;
         let classes = classes.as_ref().map(PathBuf::from);
         let files = Self::default().reads("the model", model).reads("--from", from).reads("--classes", &classes);
-        files.reads("--tokenizer", &samples.tokenizer).data("--data", data).data("--test", test)
+        files.reads("--tokenizer", &samples.tokenizer).data("--data", data).data("--val", val).data("--test", test)
     }
 
     /// A file that is read.
@@ -243,15 +243,15 @@ impl Files {
                 refuse("the model's weights", &weights)?;
             }
         }
-        for (what, data) in &self.data {
-            if is(data, found) {
-                refuse(what, data)?;
+        for (what, samples) in &self.data {
+            if is(samples, found) {
+                refuse(what, samples)?;
             }
             // No sample is of a kind that is replaced without being asked for.
-            if replacing.force
-                && let Some(sample) = holding(data, found, DEPTH)
-            {
-                refuse(what, &sample)?;
+            if replacing.force {
+                let named = || data::file_in_table(samples, &|file| is(file, found));
+                let sample = if samples.is_dir() { holding(samples, found, DEPTH) } else { named() };
+                sample.map_or(Ok(()), |sample| refuse(what, &sample))?;
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ pub fn warn_of_surer(
     let Some(own) = sureness(*image) else { return };
     let mut best: Option<(f64, &str)> = None;
     for preset in
-        PRESETS.iter().filter(|preset| !["raw", "torchvision"].contains(&preset.name) && !preset.is_like(image))
+        PRESETS.iter().filter(|preset| !["raw", "timm", "torchvision"].contains(&preset.name) && !preset.is_like(image))
     {
         let mut other = *image;
         preset.put_into(&mut other);

@@ -64,6 +64,7 @@ const L2: Setting = setting!("l2", l2);
 const FROM: Setting = setting!("from", from);
 const TRAIN: Setting = setting!("train", train);
 const LOSS: Setting = setting!("loss", loss);
+const VAL: Setting = setting!("val", val);
 const VAL_FRACTION: Setting = setting!("val-fraction", val_fraction);
 const ENCODING: Setting = setting!("delta.encoding", delta.encoding);
 const MAX_LOSS_INCREASE: Setting = setting!("delta.max-loss-increase", delta.max_loss_increase);
@@ -105,6 +106,7 @@ const OF_TEXT: &[Setting] = &[
 /// What a preset decides.
 const PIXELS: &[Setting] = &[
     setting!("samples.resize", samples.resize),
+    setting!("samples.interpolation", samples.interpolation),
     setting!("samples.scale", samples.scale),
     setting!("samples.mean", samples.mean),
     setting!("samples.std", samples.std),
@@ -250,6 +252,12 @@ impl Left<'_> {
         }
         if typed.val_fraction == Some(0.0) {
             self.out("--val-fraction 0", [&PATIENCE]);
+        }
+        if typed.val_fraction.is_some() {
+            self.out("--val-fraction", [&VAL]);
+        }
+        if typed.val.is_some() {
+            self.out("--val", [&VAL_FRACTION]);
         }
         if typed.patience.is_some() && self.file.val_fraction == Some(0.0) {
             self.out("--patience", [&VAL_FRACTION]);

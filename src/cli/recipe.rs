@@ -6,7 +6,7 @@ use super::delta_args::DeltaArgs;
 use super::precedence;
 use super::print::Printer;
 use super::samples::Samples;
-use crate::nearest;
+use crate::{data, nearest};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -107,8 +107,8 @@ pub struct Recipe {
     pub memory: Option<MemoryName>,
     /// Labelled data: a folder for each class, a table, arrays or a text file
     ///
-    /// A folder holds one folder a class with images (JPEG, PNG), .txt or .npy files. A table is .csv or .jsonl, arrays are .npy
-    /// or .npz. A language model learns from plain text.
+    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), .txt or .npy files; or folders `train`, `val` and
+    /// `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
     /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
     #[arg(long, display_order = 1, aliases = ["dataset", "train-data"], value_name = "PATH")]
     #[serde(skip_serializing)]
@@ -117,6 +117,10 @@ pub struct Recipe {
     #[arg(long, display_order = 2, aliases = ["test-data"], value_name = "PATH")]
     #[serde(skip_serializing)]
     pub test: Option<PathBuf>,
+    /// Labelled data that validate, in place of a share of --data [default: the folder `val` beside `train`]
+    #[arg(long, help_heading = "Data", aliases = ["val-data", "validation", "validation-data"], value_name = "PATH", conflicts_with = "val_fraction")]
+    #[serde(skip_serializing)]
+    pub val: Option<PathBuf>,
     /// What learns: head, last:N, a pattern over names, or auto [default: head]
     ///
     /// head is the last linear layer; last:N are the N last layers with weights (`edgetune inspect MODEL` lists them); a pattern
@@ -260,8 +264,8 @@ impl Recipe {
         if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
             *classes = folder.join(&*classes).display().to_string();
         }
-        let Self { model, data, test, from, samples, .. } = &mut recipe;
-        let paths = [model, data, test, from, &mut samples.tokenizer];
+        let Self { model, data, test, val, from, samples, .. } = &mut recipe;
+        let paths = [model, data, test, val, from, &mut samples.tokenizer];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
@@ -280,6 +284,7 @@ impl Recipe {
             model: self.model.or(other.model),
             data: self.data.or(other.data),
             test: self.test.or(other.test),
+            val: self.val.or(other.val),
             train: if self.train.is_empty() { other.train } else { self.train },
             budget_memory: self.budget_memory.or(other.budget_memory),
             budget_time: self.budget_time.or(other.budget_time),
@@ -328,6 +333,25 @@ impl Recipe {
     pub fn over(self, mut file: Self, printer: &Printer) -> Self {
         precedence::give_way(&self, &mut file).iter().for_each(|note| printer.note(format!("recipe    {note}")));
         self.or(file)
+    }
+
+    /// A folder that holds `train`, `val` and `test` is taken apart; what is named besides wins.
+    ///
+    /// # Errors
+    /// A folder that cannot be read; parts of one name twice.
+    pub fn with_parts(mut self, printer: &Printer) -> Result<Self> {
+        let Some(parts) = self.data.as_deref().map(data::parts).transpose()?.flatten() else { return Ok(self) };
+        let mut told = vec![format!("{} trains", parts.train.display())];
+        if let Some(val) = parts.val.filter(|_| self.val.is_none() && self.val_fraction.is_none()) {
+            told.push(format!("{} validates", val.display()));
+            self.val = Some(val);
+        }
+        if let Some(test) = parts.test.filter(|_| self.test.is_none()) {
+            told.push(format!("{} measures at the end", test.display()));
+            self.test = Some(test);
+        }
+        printer.note(format!("parts     {}", told.join(", ")));
+        Ok(Self { data: Some(parts.train), ..self })
     }
 
     /// Reads `MODEL|RECIPE.toml`: a recipe below these settings, or a model.

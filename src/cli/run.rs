@@ -8,6 +8,7 @@ use super::measure::{MemoryWatch, available_bytes, private_bytes};
 use super::print::Printer;
 use super::recipe::Recipe;
 use super::report::{BeforeAfter, Parts, Report};
+use super::samples;
 use super::sets::Data;
 use super::settings::{self, settings};
 use super::summary;
@@ -88,6 +89,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.text()?;
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
     let mut data = Data::open(&recipe, &base, known.as_ref(), printer)?;
+    samples::list_skipped(&data.skipped, job.out, printer);
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
     let mut options = compute.options();

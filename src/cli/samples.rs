@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Samples {
-    /// What is done to pixels, by name: unit, imagenet, torchvision, inception, clip, efficientnet-lite or raw
+    /// What is done to pixels, by name: unit, imagenet, torchvision, timm, inception, clip, efficientnet-lite or raw
     /// [default: what stands in or beside the model, or unit]
     #[arg(long, help_heading = "Images", value_name = "NAME")]
     pub preprocessing: Option<String>,
@@ -24,8 +24,12 @@ pub struct Samples {
     #[arg(long, help_heading = "Images", value_name = "S|WxH")]
     pub size: Option<String>,
     /// Shortest side before the centre crop, in pixels [default: --size]
-    #[arg(long, help_heading = "Images", value_name = "PIXELS")]
+    #[arg(long, help_heading = "Images", value_name = "PIXELS", value_parser = resize)]
     pub resize: Option<u32>,
+    /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
+    /// bilinear]
+    #[arg(long, help_heading = "Images", value_name = "FILTER", aliases = ["resample", "filter"])]
+    pub interpolation: Option<String>,
     /// Factor for pixels, a number or a fraction [default: 1/255]
     #[arg(long, help_heading = "Images")]
     pub scale: Option<String>,
@@ -57,7 +61,7 @@ pub struct Samples {
     /// Label column of a table, repeatable [default: label and other usual names, or the last]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
-    /// Text column of a table [default: text and other usual names]
+    /// Text column of a table, or two with a comma between them [default: text and other usual names]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
     pub text: Option<String>,
     /// Column of a table that names the images [default: file and other usual names]
@@ -90,7 +94,7 @@ pub struct Reading {
     /// Label column of a table, repeatable [default: label and other usual names, or the last]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
     pub label: Vec<String>,
-    /// Text column of a table [default: text and other usual names]
+    /// Text column of a table, or two with a comma between them [default: text and other usual names]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
     pub text: Option<String>,
     /// Column of a table that names the images [default: file and other usual names]
@@ -109,7 +113,7 @@ pub struct Reading {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Preprocessing")]
 pub struct Pixels {
-    /// What is done to pixels, by name: unit, imagenet, torchvision, inception, clip, efficientnet-lite or raw
+    /// What is done to pixels, by name: unit, imagenet, torchvision, timm, inception, clip, efficientnet-lite or raw
     /// [default: what stands in or beside the model, or unit]
     #[arg(long, value_name = "NAME")]
     pub preprocessing: Option<String>,
@@ -117,8 +121,12 @@ pub struct Pixels {
     #[arg(long, value_name = "S|WxH")]
     pub size: Option<String>,
     /// Shortest side before the centre crop, in pixels [default: --size]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = resize)]
     pub resize: Option<u32>,
+    /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
+    /// bilinear]
+    #[arg(long, value_name = "FILTER", aliases = ["resample", "filter"])]
+    pub interpolation: Option<String>,
     /// Factor for pixels, a number or a fraction [default: 1/255]
     #[arg(long)]
     pub scale: Option<String>,
@@ -138,8 +146,9 @@ pub struct Pixels {
 
 impl From<&Pixels> for Samples {
     fn from(pixels: &Pixels) -> Self {
-        let Pixels { preprocessing, size, resize, scale, mean, std, layout, max_length } = pixels.clone();
-        Self { preprocessing, size, resize, scale, mean, std, layout, max_length, ..Self::default() }
+        let Pixels { preprocessing, size, resize, interpolation, scale, mean, std, layout, max_length } =
+            pixels.clone();
+        Self { preprocessing, size, resize, interpolation, scale, mean, std, layout, max_length, ..Self::default() }
     }
 }
 
@@ -150,6 +159,7 @@ impl Samples {
             preprocessing: self.preprocessing.or(other.preprocessing),
             size: self.size.or(other.size),
             resize: self.resize.or(other.resize),
+            interpolation: self.interpolation.or(other.interpolation),
             scale: self.scale.or(other.scale),
             mean: self.mean.or(other.mean),
             std: self.std.or(other.std),
@@ -196,16 +206,22 @@ impl Samples {
         }
         let known = || inputs.iter().map(|(name, ty)| format!("`{name}` {ty}")).collect::<Vec<_>>().join(", ");
         let takes_text = data::takes_text(&named_types(inputs));
+        if let Some(problem) = data::unknown_text_input(&named_types(inputs)) {
+            bail!("{problem}");
+        }
         if self.tokenizer.is_some() && !takes_text {
             bail!("--tokenizer: the model takes no token numbers (its inputs are {}); remove the option", known());
         }
         if takes_text {
             return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0) });
         }
+        let numbers = || data::holds_numbers(path, &self.label, self.file.as_deref());
         match (inputs, image_flag) {
-            ([(name, ty)], _) if ty.rank() == Some(4) && ty.dtype == DType::Float => {
-                Ok(Preprocessing::Image(self.image((name, ty), base, printer)?))
+            ([(_, ty)], None) if is_image(ty) && numbers() => Ok(Preprocessing::Plain),
+            ([(_, ty)], Some(flag)) if is_image(ty) && numbers() => {
+                bail!("{flag}: a table of numbers is fed as it is; remove the option")
             }
+            ([(name, ty)], _) if is_image(ty) => Ok(Preprocessing::Image(self.image((name, ty), base, printer)?)),
             (_, Some(flag)) => {
                 bail!("{flag}: the model takes no image (its inputs are {}); remove the option", known());
             }
@@ -219,6 +235,7 @@ impl Samples {
             ("--preprocessing", self.preprocessing.is_some()),
             ("--size", self.size.is_some()),
             ("--resize", self.resize.is_some()),
+            ("--interpolation", self.interpolation.is_some()),
             ("--scale", self.scale.is_some()),
             ("--mean", self.mean.is_some()),
             ("--std", self.std.is_some()),
@@ -278,6 +295,7 @@ impl Samples {
                 if value.size == Some((image.width, image.height)) {
                     image.resize = value.resize.unwrap_or(image.resize).max(image.width.min(image.height));
                 }
+                image.filter = value.filter.unwrap_or(image.filter);
                 // A mean is one of pixels that are scaled in a certain way: all are the file's, or none.
                 if let Some(pixels) = value.pixels.filter(|_| !given) {
                     (image.scale, image.mean, image.std) = pixels;
@@ -290,6 +308,9 @@ impl Samples {
             source = "from the options".into();
         }
         image.resize = self.resize.unwrap_or(image.resize);
+        if let Some(name) = &self.interpolation {
+            image.filter = data::Filter::named(name)?;
+        }
         if let Some(scale) = &self.scale {
             image.scale = data::parse_scale(scale)?;
         }
@@ -301,6 +322,19 @@ impl Samples {
         }
         Ok(source)
     }
+}
+
+/// Whether an input may be an image's.
+fn is_image(ty: &TensorType) -> bool {
+    ty.rank() == Some(4) && ty.dtype == DType::Float
+}
+
+/// A shortest side; the name of a filter is another option's.
+fn resize(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|error| match data::Filter::named(text) {
+        Ok(filter) => format!("this is the shortest side in pixels; write --interpolation {}", filter.name()),
+        Err(_) => format!("{error}; write the shortest side in pixels, such as 256"),
+    })
 }
 
 /// What the model's exporter states of images; a file that cannot be used is told.
@@ -354,6 +388,7 @@ pub fn options(
         preprocessing,
         target,
         inputs: named_types(inputs),
+        shapes: inputs.iter().map(|(_, ty)| sample_shape(ty)).collect(),
         label: reading.label,
         text: reading.text,
         file: reading.file,
@@ -367,6 +402,11 @@ pub fn options(
     }
 }
 
+/// The shape of one sample in an input, without its batch axis.
+fn sample_shape(ty: &TensorType) -> data::SampleShape {
+    Some(ty.shape.as_deref()?.get(1..)?.iter().map(Dim::fixed).collect())
+}
+
 /// Names and element types.
 pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
     inputs.iter().map(|(name, ty)| (name.clone(), ty.dtype)).collect()
@@ -375,7 +415,8 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
 /// Opens labelled data and tells what was left out.
 pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(Dataset, data::Report)> {
     let (dataset, report) = printer.during(format!("reading {}", path.display()), || Dataset::open(path, options))?;
-    tell_skipped(&report, printer);
+    tell_skipped(&report, SHOWN, printer);
+    dataset.cut_texts().iter().for_each(|line| printer.note(line));
     Ok((dataset, report))
 }
 
@@ -418,9 +459,37 @@ pub fn refuse_other_width(dataset: &Dataset, width: u64) -> Result<()> {
     }
 }
 
-/// Lists what was left out when data were opened.
-pub fn tell_skipped(report: &data::Report, printer: &Printer) {
-    const SHOWN: usize = 5;
+/// What is left out and told at most, where a list of all is written.
+const SHOWN: usize = 5;
+/// How a list of what was left out begins.
+const LISTED: &str = "# What edgetune train left out, each with the reason";
+
+/// Lists all that was left out in a file beside a run's delta, where it is more than was told.
+pub fn list_skipped(report: &data::Report, out: &Path, printer: &Printer) {
+    if report.skipped.len() <= SHOWN {
+        return;
+    }
+    let mut path = out.as_os_str().to_owned();
+    path.push(".skipped.txt");
+    let path = PathBuf::from(path);
+    let is_own = |text: String| text.starts_with(LISTED);
+    if path.exists() && !std::fs::read_to_string(&path).is_ok_and(is_own) {
+        printer
+            .warn(format!("{}: this is no list of an earlier run, so none is written; move it away", path.display()));
+        return;
+    }
+    let mut text = format!("{LISTED}\n");
+    report.skipped.iter().for_each(|(path, reason)| text += &format!("{}\t{reason}\n", path.display()));
+    match std::fs::write(&path, text) {
+        Ok(()) => printer.note(format!("  all {} are in {}", report.skipped.len(), path.display())),
+        Err(error) => {
+            printer.warn(format!("{}: the list of what was skipped cannot be written ({error})", path.display()))
+        }
+    }
+}
+
+/// Lists what was left out when data were opened, `shown` of it at most.
+pub fn tell_skipped(report: &data::Report, shown: usize, printer: &Printer) {
     report.notes.iter().for_each(|note| printer.note(note));
     if report.skipped.is_empty() {
         return;
@@ -431,11 +500,11 @@ pub fn tell_skipped(report: &data::Report, printer: &Printer) {
         count => format!("{count} {what}s were"),
     };
     printer.warn(format!("{files} skipped; replace or remove what is no sample:"));
-    for (path, reason) in report.skipped.iter().take(SHOWN) {
+    for (path, reason) in report.skipped.iter().take(shown) {
         printer.note(format!("  {}: {reason}", path.display()));
     }
-    if report.skipped.len() > SHOWN {
-        printer.note(format!("  … and {} more", report.skipped.len() - SHOWN));
+    if report.skipped.len() > shown {
+        printer.note(format!("  … and {} more", report.skipped.len() - shown));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::train::prepare::Base;
 use crate::train::solve::VALIDATION_MIN;
 use crate::train::trial::Trial;
 use anyhow::{Context, Result};
+use std::path::Path;
 use std::sync::Arc;
 
 /// All data of a run, opened before the first step: what is wrong with them is told at once.
@@ -50,9 +51,13 @@ impl Data {
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
-        options.splits = true;
+        options.splits = recipe.val.is_none();
         let (mut train, mut skipped) = samples::open(path, &options, printer)?;
         options.splits = false;
+        let learned = train.len();
+        if let Some(path) = &recipe.val {
+            train = validated_by(path, train, &options, &mut skipped, printer)?;
+        }
         let outputs = match known {
             Some(_) => Outputs::Others,
             None => classes::outputs(recipe, base, train.labels(), printer)?,
@@ -64,7 +69,10 @@ impl Data {
         let added = known.is_some() || matches!(outputs, Outputs::Same(..));
         let findings = samples::check(&train, added, printer)?;
         let seed = recipe.seed.unwrap_or(0);
-        let mut split = split(&train, (settings::val_fraction(recipe), seed), &skipped, printer)?;
+        let mut split = match recipe.val {
+            Some(_) => Split { train: (0..learned).collect(), validation: (learned..train.len()).collect() },
+            None => split(&train, (settings::val_fraction(recipe), seed), &skipped, printer)?,
+        };
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
             Some(count) => data::per_class(labels, &samples, count, seed),
             None => Ok(samples),
@@ -105,8 +113,8 @@ impl Data {
     pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, printer: &Printer) {
         let held_out = self.split.validation.len();
         // One sample left out of its group would be measured by what its own group has taught.
-        if self.train.groups().is_some() || recipe.val_fraction.is_some() || held_out == 0 || held_out >= VALIDATION_MIN
-        {
+        let chosen = recipe.val_fraction.is_some() || recipe.val.is_some();
+        if self.train.groups().is_some() || chosen || held_out == 0 || held_out >= VALIDATION_MIN {
             return;
         }
         let Split { train, validation } = &mut self.split;
@@ -122,6 +130,30 @@ impl Data {
     pub fn labels(&self) -> &Labels {
         self.train.labels()
     }
+}
+
+/// What trains, with what somebody has kept to validate by behind it.
+fn validated_by(
+    path: &Path,
+    train: Dataset,
+    options: &data::Options,
+    skipped: &mut data::Report,
+    printer: &Printer,
+) -> Result<Dataset> {
+    let names = train.labels().names();
+    let classes = if names.is_empty() { options.classes.clone() } else { Some(names.to_vec()) };
+    let (val, more) = samples::open(path, &data::Options { classes, ..options.clone() }, printer)?;
+    skipped.skipped.extend(more.skipped);
+    let all: Vec<usize> = (0..val.len()).collect();
+    let both = data::count_of_same(train.keys(), val.keys(), &all);
+    if both > 0 {
+        printer.warn(format!(
+            "{both} of the {} samples of --val are in --data, too: they have been learned, so they do not tell how new ones will \
+             fare; leave them out of one of both",
+            all.len()
+        ));
+    }
+    Ok(train.followed_by(val)?)
 }
 
 /// Test samples that are also in the data that are learned from, by their content; with a warning, for they tell nothing new.

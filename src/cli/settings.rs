@@ -123,7 +123,7 @@ pub fn slow_below_head(settings: Settings, recipe: &Recipe, bundle: &Bundle) -> 
     plan::below_a_trained_head(settings)
 }
 
-/// Says where `--train last:N` asks for more layers than there are.
+/// Says where `--train last:N` or `--layers last:N` asks for more layers than there are.
 ///
 /// # Errors
 /// An output that the base does not have.
@@ -138,6 +138,11 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, printer: &Printer) -> Re
                  shows what each number of layers costs"
             ));
         }
+    }
+    if let Some(count) = recipe.change.places()?.last.filter(|count| *count > layers) {
+        printer.warn(format!(
+            "--layers last:{count}: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
+        ));
     }
     Ok(())
 }

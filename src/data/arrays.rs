@@ -37,6 +37,13 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
         Some("npz") => read_npz(path, options.limits.table_bytes_max)?,
         _ => read_npy_pair(path, options.limits.table_bytes_max, labelled)?,
     };
+    if let ([(_, array)], false, Some(Some(wanted))) = (&mut arrays[..], labelled, options.shapes.first()) {
+        // A file for one sample has no axis for many, as those in class folders.
+        let axes = array.shape.len();
+        if axes == wanted.len() || (axes == 1 && !wanted.is_empty()) {
+            array.shape.insert(0, 1);
+        }
+    }
     let labels = take_labels(path, &mut arrays, options, labelled)?;
     let groups = take_groups(path, &mut arrays, options)?;
     let inputs = take_inputs(path, arrays, options)?;

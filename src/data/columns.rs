@@ -74,6 +74,20 @@ const PERHAPS_GROUPS: &[&str] = &[
     "proband",
     "aufnahme",
 ];
+/// The column of a second text, for the first one's: cross-encoders read both.
+const SECOND_TEXTS: &[(&str, &[&str])] = &[
+    ("text", &["text_pair", "text2", "pair"]),
+    ("text_a", &["text_b"]),
+    ("text1", &["text2"]),
+    ("sentence", &["sentence_pair"]),
+    ("sentence1", &["sentence2"]),
+    ("sentence_a", &["sentence_b"]),
+    ("question1", &["question2"]),
+    ("premise", &["hypothesis"]),
+    ("question", &["sentence", "context", "passage", "answer"]),
+    ("query", &["passage", "document", "text"]),
+    ("anchor", &["positive"]),
+];
 /// What is given as a group where none is wanted.
 pub(super) const NO_GROUPS: &str = "none";
 
@@ -90,6 +104,8 @@ pub(super) enum Content {
 pub(super) struct Columns {
     /// Of the text, or of the file's path; numbers have none.
     pub content: Option<usize>,
+    /// Of a second text, which is read together with the first.
+    pub second: Option<usize>,
     pub label: Vec<usize>,
     pub group: Option<usize>,
     /// What was not named and is taken, for a person to read.
@@ -129,12 +145,19 @@ pub(super) fn choose(
         Content::Text => (&options.text, TEXTS),
         Content::Files => (&options.file, FILES),
     };
+    let pair = if content == Content::Text { table.pair(option.as_deref(), &columns)? } else { None };
+    columns.second = pair.map(|(_, second)| second);
     columns.content = match option {
+        _ if pair.is_some() => pair.map(|(first, _)| first),
         Some(name) => Some(table.named(if content == Content::Text { "text" } else { "file" }, name)?),
         None => names.iter().filter_map(|name| table.find(name)).find(|place| !columns.sets_aside(*place)),
     };
     if labelled && columns.label.is_empty() {
-        columns.label.extend(table.last(&columns));
+        // A list of pictures often has columns besides, such as a picture's size: the last is its label only where no other can be.
+        columns.label.extend(match content {
+            Content::Files => table.only_other(&columns),
+            _ => table.last(&columns),
+        });
     }
     if content == Content::Text && columns.content.is_none() {
         columns.content = table.only_other(&columns);
@@ -200,21 +223,43 @@ impl Table<'_> {
         }
     }
 
-    /// The last column that is nothing else.
-    fn last(&self, columns: &Columns) -> Option<usize> {
-        (0..self.row.columns.len()).rev().find(|place| columns.content != Some(*place) && columns.group != Some(*place))
+    /// Two columns of texts: named with a comma between them, or of names that belong together.
+    fn pair(&self, named: Option<&str>, columns: &Columns) -> Result<Option<(usize, usize)>, Error> {
+        if let Some(named) = named {
+            let both = named.split_once(',').filter(|_| self.find(named).is_none());
+            return both
+                .map(|(first, second)| Ok((self.named("text", first.trim())?, self.named("text", second.trim())?)))
+                .transpose();
+        }
+        let free = |name: &&str| self.find(name).filter(|place| !columns.sets_aside(*place));
+        let pair = |(first, seconds): &(&str, &[&str])| {
+            let first = free(first)?;
+            Some((first, seconds.iter().find_map(|name| free(name)).filter(|second| *second != first)?))
+        };
+        Ok(SECOND_TEXTS.iter().find_map(pair))
     }
 
-    /// The column that is left when label and group are taken away.
+    /// The last column that is nothing else.
+    fn last(&self, columns: &Columns) -> Option<usize> {
+        let taken = [columns.content, columns.second, columns.group];
+        (0..self.row.columns.len()).rev().find(|place| !taken.contains(&Some(*place)))
+    }
+
+    /// The column that is left when the content, label and group are taken away, and what may be a group.
     fn only_other(&self, columns: &Columns) -> Option<usize> {
-        let mut others = (0..self.row.columns.len()).filter(|place| !columns.sets_aside(*place));
+        let perhaps = |place: usize| PERHAPS_GROUPS.iter().any(|name| self.find(name) == Some(place));
+        let is_other =
+            |place: &usize| !columns.sets_aside(*place) && columns.content != Some(*place) && !perhaps(*place);
+        let mut others = (0..self.row.columns.len()).filter(is_other);
         others.next().filter(|_| others.next().is_none())
     }
 
     /// What was found without being named, and how to name another.
     fn taken(&self, columns: &Columns, content: Content, options: &Options) -> Option<String> {
         let name = |place: Option<usize>| place.map(|place| self.row.columns[place].as_str());
-        let text = name(columns.content).filter(|_| content == Content::Text && options.text.is_none());
+        let is_text = content == Content::Text;
+        let text = name(columns.content).filter(|_| is_text && options.text.is_none());
+        let second = name(columns.second).filter(|_| is_text && options.text.is_none());
         let file = name(columns.content).filter(|_| content == Content::Files && options.file.is_none());
         let label = name(columns.label.first().copied()).filter(|_| options.label.is_empty());
         let group = name(columns.group).filter(|_| options.group.is_none());
@@ -225,7 +270,18 @@ impl Table<'_> {
         if found.is_empty() {
             return None;
         }
-        let said: Vec<String> = found.iter().map(|(what, name)| format!("{what}: column {name}")).collect();
+        let mut said: Vec<String> = found.iter().map(|(what, name)| format!("{what}: column {name}")).collect();
+        if let Some(second) = second {
+            said.push(format!("read together with column {second}"));
+        }
+        // Of numbers all others are read, and a list of files has columns for people.
+        let used = [columns.content, columns.second];
+        let unread =
+            (0..self.row.columns.len()).filter(|place| !columns.sets_aside(*place) && !used.contains(&Some(*place)));
+        let unread: Vec<&str> = unread.map(|place| self.row.columns[place].as_str()).filter(|_| is_text).collect();
+        if !unread.is_empty() {
+            said.push(format!("not read: {}", unread.join(", ")));
+        }
         let change: Vec<String> = found.iter().map(|(what, _)| format!("--{what}")).collect();
         Some(format!("{}; {} COLUMN to change", said.join(", "), change.join(", ")))
     }
@@ -246,7 +302,7 @@ mod tests {
         let plain = Options { splits: true, ..Options::default() };
         let text = chosen(&["id", "Nachricht", "Kategorie"], Content::Text, &plain, true).unwrap();
         assert_eq!((text.content, text.label, text.group), (Some(1), vec![2], None));
-        let told = "label: column Kategorie, text: column Nachricht; --label, --text COLUMN to change";
+        let told = "label: column Kategorie, text: column Nachricht, not read: id; --label, --text COLUMN to change";
         assert_eq!(text.taken.as_deref(), Some(told));
         let other = chosen(&["phrase", "stars"], Content::Text, &plain, true).unwrap();
         assert_eq!((other.content, other.label), (Some(0), vec![1]));
@@ -254,8 +310,38 @@ mod tests {
         assert_eq!((numbers.label, numbers.group), (vec![3], Some(0)));
         let files = chosen(&["Bild", "person", "art"], Content::Files, &plain, true).unwrap();
         assert_eq!((files.content, files.label, files.perhaps_group.as_deref()), (Some(0), vec![2], Some("person")));
+        let message = chosen(&["file", "width", "height"], Content::Files, &plain, true).unwrap_err();
+        assert!(message.contains("no column for the label") && message.contains("file, width, height"), "{message}");
         let unlabelled = chosen(&["a", "b"], Content::Numbers, &plain, false).unwrap();
         assert_eq!((unlabelled.label, unlabelled.taken), (vec![], None));
+    }
+
+    #[test]
+    fn two_texts_that_belong_together_are_both_read() {
+        let plain = Options::default();
+        for (columns, first, second, label) in [
+            (&["text", "text_pair", "label"][..], 0, Some(1), 2),
+            (&["sentence1", "sentence2", "score"], 0, Some(1), 2),
+            (&["id", "premise", "Hypothesis", "label"], 1, Some(2), 3),
+            (&["question", "context", "answer_id"], 0, Some(1), 2),
+            (&["question", "label", "author"], 0, None, 1),
+        ] {
+            let found = chosen(columns, Content::Text, &plain, true).unwrap();
+            assert_eq!((found.content, found.second, found.label), (Some(first), second, vec![label]), "{columns:?}");
+        }
+        let told =
+            chosen(&["text", "text_pair", "label", "title"], Content::Text, &plain, true).unwrap().taken.unwrap();
+        assert!(told.contains("read together with column text_pair") && told.contains("not read: title"), "{told}");
+        let named = |text: &str| Options { text: Some(text.into()), ..Options::default() };
+        let both = chosen(&["a", "b", "label"], Content::Text, &named("b, a"), true).unwrap();
+        assert_eq!((both.content, both.second), (Some(1), Some(0)));
+        let one = chosen(&["text", "text_pair", "label"], Content::Text, &named("text"), true).unwrap();
+        assert_eq!((one.content, one.second), (Some(0), None), "who names one column wants one");
+        assert!(
+            chosen(&["a", "b", "label"], Content::Text, &named("a,c"), true)
+                .unwrap_err()
+                .contains("no text column `c`")
+        );
     }
 
     #[test]

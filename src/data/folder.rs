@@ -6,7 +6,8 @@ use super::classes::Names;
 use super::image::{Limits, probe};
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
-use super::{Error, Report, npy};
+use super::parts::is_part;
+use super::{Error, Report, foreign, npy};
 use crate::graph::DType;
 use crate::mapped;
 use bytes::Bytes;
@@ -15,13 +16,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Names of sub-folders that are parts of a data set, not classes.
-const PARTS: [&str; 7] = ["train", "training", "test", "val", "valid", "validation", "eval"];
+/// How the names of photographs end; of those that are not read, only such as people take for photographs.
+const IMAGE_EXTENSIONS: [&str; 12] =
+    ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"];
 
 /// What the files are, each one sample.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    /// JPEG or PNG.
+    /// A photograph, in any format that `image.rs` reads.
     Image,
     /// Text as UTF-8.
     Text,
@@ -57,7 +59,7 @@ impl Kind {
 
     fn files(&self) -> &'static str {
         match self {
-            Self::Image => "JPEG or PNG files",
+            Self::Image => "photographs (JPEG, PNG, WebP, BMP or GIF)",
             Self::Text => ".txt files",
             Self::Array { .. } => ".npy files",
         }
@@ -123,6 +125,11 @@ pub(super) fn open(
         }
     }
     refuse_parts(root, kind, &folders)?;
+    if matches!(kind, Kind::Image) {
+        foreign::refuse_marked_pictures(root, &folders)?;
+    }
+    foreign::refuse_unsorted(&folders, known)?;
+    report.notes.extend(foreign::perhaps_unsorted(&folders, known));
     let mut names: Vec<String> = folders.iter().map(|folder| class_name(folder)).collect::<Result<_, _>>()?;
     let mut files = Files::default();
     let mut index = Vec::new();
@@ -196,7 +203,7 @@ fn read_class(
 }
 
 /// All files below a folder in the order of their names; a folder that is a link to one that it lies in is left out.
-fn below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     let mut left = visible(folder)?;
     left.reverse();
@@ -263,7 +270,7 @@ pub(super) fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Whether the name ends as an image's does.
 pub(super) fn has_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether the name ends as that of a NumPy array.
@@ -300,9 +307,7 @@ fn refuse_parts(root: &Path, kind: &Kind, folders: &[PathBuf]) -> Result<(), Err
         let problem = format!("no class folders; put the {files} of each class into a folder named after it");
         return Err(Error::content(root, problem));
     }
-    let is_part =
-        |folder: &PathBuf| folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| PARTS.contains(&name));
-    match folders.iter().all(is_part) {
+    match folders.iter().all(|folder| is_part(folder)) {
         true => {
             let first = folders[0].display();
             Err(Error::content(

@@ -80,25 +80,38 @@ pub(super) fn of_files(root: &Path, depth: usize, files: &Paths, told: &str) -> 
     if told == "folder" {
         return of_folders(root, depth, files);
     }
-    let pattern = Regex::new(told).map_err(|problem| {
-        let remedy = "write `folder`, or a regular expression for the part of a file's name that tells the group, such as 'subject[0-9]+'";
-        Error::setting("group", told, format!("no pattern ({problem}); {remedy}"))
-    })?;
+    let pattern = pattern(told).map_err(|problem| Error::setting("group", told, problem))?;
     let mut groups = Groups::new(format!("pattern `{told}`"));
     for place in 0..files.len() {
         let path = files.path(place);
         let name = below(root, depth, &path);
-        let found = pattern.captures(&name).ok().flatten();
-        let part = found.as_ref().and_then(|found| found.get(1).or_else(|| found.get(0)));
-        let part = part.filter(|part| !part.as_str().is_empty()).ok_or_else(|| {
+        let part = part_of(&pattern, &name).ok_or_else(|| {
             let problem = format!(
                 "`{name}` has no part that --group '{told}' fits; change the pattern so that it fits every file"
             );
             Error::content(&path, problem)
         })?;
-        groups.push(part.as_str());
+        groups.push(part);
     }
     Ok(groups)
+}
+
+/// The group that a pattern finds in a file's name: its first parenthesis, or all of it. `None` where it does not fit.
+///
+/// # Errors
+/// A pattern that is no regular expression, with what to write.
+pub fn group_in_name(told: &str, name: &str) -> Result<Option<String>, String> {
+    Ok(part_of(&pattern(told)?, name).map(String::from))
+}
+
+fn pattern(told: &str) -> Result<Regex, String> {
+    let remedy = "write `folder`, or a regular expression for the part of a file's name that tells the group, such as 'subject[0-9]+'";
+    Regex::new(told).map_err(|problem| format!("no pattern ({problem}); {remedy}"))
+}
+
+fn part_of<'n>(pattern: &Regex, name: &'n str) -> Option<&'n str> {
+    let found = pattern.captures(name).ok().flatten()?;
+    found.get(1).or_else(|| found.get(0)).map(|part| part.as_str()).filter(|part| !part.is_empty())
 }
 
 /// A group is the first folder below those that stand for something else; a file that lies in none is a group of its own.

@@ -2,7 +2,9 @@
 //!
 //! Pure functions of bytes. Sizes are checked before pixels are decoded, so that a small file cannot claim gigabytes.
 
-use super::preprocessing::{Channels, ImagePreprocessing, Layout};
+use super::preprocessing::{Channels, Filter, ImagePreprocessing, Layout};
+use super::resample::{Axis, resample};
+use super::whole;
 use crate::graph::Tensor;
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer, images};
@@ -39,26 +41,26 @@ impl Limits {
     }
 }
 
-/// Whether the bytes begin a photograph that can be used: format and size, from the header alone.
+/// Whether the bytes are a photograph that can be used: format and size from the header, and no part of the file missing.
+/// Pixels are decoded only of formats whose structure does not tell whether all is there.
 ///
 /// # Errors
 /// The reason for leaving it out, for a person to read.
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(), String> {
-    decoder(bytes, limits).map(drop)
+    let (format, decoder) = decoder(bytes, limits)?;
+    match whole::tells(format) {
+        true => Ok(()),
+        false => DynamicImage::from_decoder(decoder).map(drop).map_err(|error| error.to_string()),
+    }
 }
 
-/// Whether all of a photograph is there: decodes it, where its pixels take no more than `decoded_bytes_max`, and looks for a
-/// JPEG's end, without which a decoder makes up the rest in grey.
+/// Whether all of a photograph is there, which is looked for in its structure, and by decoding it where its pixels take no more
+/// than `decoded_bytes_max`.
 ///
 /// # Errors
 /// The reason for leaving it out, for a person to read.
 pub fn whole(bytes: &[u8], limits: &Limits, decoded_bytes_max: u64) -> Result<(), String> {
-    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| *pair == marker);
-    // Between the last scan's start and its end no such bytes are data.
-    if bytes.starts_with(b"\xff\xd8") && last([0xff, 0xda]) > last([0xff, 0xd9]) {
-        return Err("the JPEG file ends early".into());
-    }
-    let decoder = decoder(bytes, limits)?;
+    let (_, decoder) = decoder(bytes, limits)?;
     if decoder.total_bytes() > decoded_bytes_max {
         return Ok(());
     }
@@ -70,7 +72,7 @@ pub fn whole(bytes: &[u8], limits: &Limits, decoded_bytes_max: u64) -> Result<()
 /// # Errors
 /// The reason why the bytes cannot be decoded.
 pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -> Result<Tensor, String> {
-    let mut decoder = decoder(bytes, limits)?;
+    let (_, mut decoder) = decoder(bytes, limits)?;
     // Damaged EXIF data do not make the pixels worthless.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
@@ -80,13 +82,33 @@ pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -
     Ok(normalise(&pixels, preprocessing))
 }
 
-fn decoder<'a>(bytes: &'a [u8], limits: &Limits) -> Result<impl ImageDecoder + 'a, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    match reader.format() {
-        Some(ImageFormat::Jpeg | ImageFormat::Png) => {}
-        Some(other) => return Err(format!("{other:?} image; only JPEG and PNG are read, convert it")),
-        None => return Err("not an image".into()),
+/// The formats that are read. Of one with several pictures, such as a moving GIF, it is the first.
+const FORMATS: [ImageFormat; 5] =
+    [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP];
+
+/// What a file that is no photograph for this program may be instead, with what to do about it.
+fn not_read(bytes: &[u8], format: Option<ImageFormat>) -> String {
+    const READ: &str = "JPEG, PNG, WebP, BMP and GIF are read";
+    // ISO base media files: the brands that a file is compatible with (ISO/IEC 14496-12, 23008-12).
+    let brands = bytes.get(4..).and_then(|rest| rest.strip_prefix(b"ftyp"));
+    let brands = brands.map(|rest| &rest[..rest.len().min(32)]).unwrap_or_default();
+    let has = |brand: &[u8; 4]| brands.chunks_exact(4).any(|found| found == brand);
+    if [b"heic", b"heix", b"heim", b"heis", b"hevc"].into_iter().any(has) {
+        return "a HEIC photograph, as iPhones take them; convert it to JPEG, or set the camera to Most Compatible \
+                (Settings, Camera, Formats)"
+            .into();
     }
+    match format {
+        _ if has(b"avif") => format!("Avif image; {READ}, convert it"),
+        Some(other) => format!("{other:?} image; {READ}, convert it"),
+        None => "not an image".into(),
+    }
+}
+
+fn decoder<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(ImageFormat, impl ImageDecoder + 'a), String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = reader.format().filter(|format| FORMATS.contains(format));
+    let format = format.ok_or_else(|| not_read(bytes, reader.format()))?;
     reader.limits(limits.of_decoder());
     let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
     let (width, height) = decoder.dimensions();
@@ -96,7 +118,8 @@ fn decoder<'a>(bytes: &'a [u8], limits: &Limits) -> Result<impl ImageDecoder + '
     if decoder.total_bytes() > limits.decoded_bytes_max || width.max(height) > limits.side_max {
         return Err(format!("{width}×{height} pixels are too many; scale the image down"));
     }
-    Ok(decoder)
+    whole::complete(format, bytes)?;
+    Ok((format, decoder))
 }
 
 /// 8-bit samples, interleaved. Luma is rounded as Pillow's `convert("L")` does, so that models trained there see the
@@ -142,7 +165,7 @@ fn within(start: f64, mut length: f64, edge: f64) -> f64 {
     length
 }
 
-/// Bilinear with antialiasing: the convolution that Pillow applies.
+/// The part of an image that is cut out, in the size that it is to have.
 fn resize(pixels: Vec<u8>, width: u32, height: u32, to: &ImagePreprocessing) -> Result<Vec<u8>, String> {
     match to.channels {
         Channels::Rgb => resize_as::<U8x3>(pixels, width, height, to),
@@ -159,6 +182,11 @@ fn resize_as<P: PixelTrait>(
     to: &ImagePreprocessing,
 ) -> Result<Vec<u8>, String> {
     let (left, top, box_width, box_height) = source_box(width, height, to);
+    if to.filter != Filter::Bilinear {
+        let across = Axis { start: left, length: box_width, count: to.width, end: width };
+        let down = Axis { start: top, length: box_height, count: to.height, end: height };
+        return Ok(resample(&pixels, to.channels.count(), [across, down], to.filter));
+    }
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);

@@ -170,7 +170,8 @@ impl Stream {
         if let Some(last) = prefix.len().checked_sub(1) {
             labels[last] = next(at);
         }
-        Sequence { ids, labels }
+        let whole = ids.len();
+        Sequence { ids, labels, whole }
     }
 
     /// Cuts the stream into sequences of `length` tokens (the last may be shorter), each begun with `prefix` where a
@@ -200,6 +201,8 @@ impl Stream {
 struct Sequence {
     ids: Vec<u32>,
     labels: Vec<i64>,
+    /// Tokens of the text that it is the beginning of; as many as `ids` where nothing is cut off.
+    whole: usize,
 }
 
 /// Reads and tokenises a file: a `.txt` is running text in blocks of `max_length` tokens, a table has a sample a row.
@@ -232,7 +235,11 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
     for (mut row, sample) in labels.rows_mut().into_iter().zip(&samples) {
         row.iter_mut().zip(&sample.labels).for_each(|(to, label)| *to = *label);
     }
-    let encoded = |sample: Sequence| Encoded { types: vec![0; sample.ids.len()].into(), ids: sample.ids.into() };
+    let encoded = |sample: Sequence| Encoded {
+        types: vec![0; sample.ids.len()].into(),
+        ids: sample.ids.into(),
+        whole: sample.whole as u32,
+    };
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
     let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: Report::default() };
@@ -277,7 +284,8 @@ fn rows(
         }
         let mut alone = Stream::default();
         alone.add(frame, &prompt, &text);
-        let sample = alone.sequence(&[], 0, alone.ids.len().min(length));
+        let whole = alone.ids.len();
+        let sample = Sequence { whole, ..alone.sequence(&[], 0, whole.min(length)) };
         if sample.labels.iter().all(|label| *label == IGNORED) {
             let taken = language.prefix.len() + prompt.len();
             return Err(at(match prompt.is_empty() {

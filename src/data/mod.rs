@@ -9,31 +9,40 @@ mod classes;
 mod columns;
 mod decoding;
 mod error;
+mod fitting;
 mod folder;
+mod foreign;
 mod groups;
 mod image;
+mod joined;
 mod labels;
 mod language;
 mod names;
 mod npy;
+mod parts;
 mod preprocessing;
 mod presets;
 mod records;
+mod resample;
 mod same;
 mod split;
 mod stated;
 mod table;
 mod text;
+mod whole;
 
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use error::Error;
-pub use groups::{Groups, split_groups};
+pub use fitting::SampleShape;
+pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{Limits, load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
+pub use parts::{Parts, parts};
 pub use preprocessing::{
-    Channels, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale, parse_size,
+    Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
+    parse_size,
 };
 pub use presets::{PRESETS, Preset, StatedImage, stated_image};
 pub use same::count_of_same;
@@ -59,6 +68,8 @@ pub struct Options {
     pub target: Target,
     /// The model's inputs, by name and element type. Empty: samples are named `""` (the only input) and typed as found.
     pub inputs: Vec<(String, DType)>,
+    /// For each of `inputs`, the shape of a sample in it. Empty: not known, so samples are fed as they are.
+    pub shapes: Vec<SampleShape>,
     /// Label columns of a table. Empty: `label` and other usual names, or the last column.
     pub label: Vec<String>,
     /// The column of texts in a table. `None`: `text` and other usual names.
@@ -111,11 +122,13 @@ enum Samples {
     /// A file each, decoded when asked for.
     Images { input: String, preprocessing: ImagePreprocessing, limits: Limits },
     /// A file each, read when asked for.
-    Arrays { input: String, dtype: Option<DType>, limits: Limits },
+    Arrays { input: String, dtype: Option<DType>, shape: SampleShape, limits: Limits },
     /// Padded when asked for.
     Tokens(Tokens),
     /// `[samples, …]` for each model input, in memory or in a mapped file.
     Tensors(Vec<(String, Tensor)>),
+    /// Two data sets behind each other; `first` is the number of samples of the one.
+    Joined { first: usize, both: Box<[Dataset; 2]> },
 }
 
 impl Dataset {
@@ -193,13 +206,11 @@ impl Dataset {
                     "arrays are fed as they are; prepare them beforehand and remove the image or text settings";
                 return Err(Error::content(path, problem));
             }
-            let arrays = arrays::open(path, options, labelled)?;
+            let mut arrays = arrays::open(path, options, labelled)?;
+            let inputs = in_shape(path, arrays.inputs, options, &mut arrays.notes)?;
             let names = Names::Numbered(path.into());
             let report = Report { notes: arrays.notes, ..Report::default() };
-            return Ok((
-                Self { groups: arrays.groups, ..Self::of_tensors(arrays.inputs, arrays.labels, names) },
-                report,
-            ));
+            return Ok((Self { groups: arrays.groups, ..Self::of_tensors(inputs, arrays.labels, names) }, report));
         }
         let Some(format) = records::format(path) else {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
@@ -220,8 +231,10 @@ impl Dataset {
                 Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
             (Preprocessing::Plain, None) => {
-                let (features, told) = table::numbers(path, format, options, labelled)?;
-                let dataset = Self::of_tensors(vec![(only_input(options), features)], told.labels, told.names);
+                let (features, mut told) = table::numbers(path, format, options, labelled)?;
+                let inputs = vec![(only_input(options), features)];
+                let inputs = in_shape(path, inputs, options, &mut told.report.notes)?;
+                let dataset = Self::of_tensors(inputs, told.labels, told.names);
                 Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
             (preprocessing, _) => {
@@ -262,7 +275,10 @@ impl Dataset {
         let (input, limits, mut keys) = (only_input(options), options.limits, files.keys);
         let samples = match options.preprocessing {
             Preprocessing::Image(preprocessing) => Samples::Images { input, preprocessing, limits },
-            Preprocessing::Plain => Samples::Arrays { input, dtype: only_dtype(options), limits },
+            Preprocessing::Plain => {
+                let shape = options.shapes.first().cloned().flatten();
+                Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
+            }
             Preprocessing::Text { max_length } => {
                 let tokens = text::of_files(root, &files.paths, max_length, options)?;
                 keys = tokens.keys();
@@ -307,8 +323,22 @@ impl Dataset {
         self.keys[sample]
     }
 
-    /// Some of the samples without labels, with other pixels; `None` where they are no photographs.
+    /// The data set of two that a sample is of, and its place there; `None` where there is but one.
+    fn part(&self, sample: usize) -> Option<(&Self, usize)> {
+        match &self.samples {
+            Samples::Joined { first, both } if sample < *first => Some((&both[0], sample)),
+            Samples::Joined { first, both } => Some((&both[1], sample - first)),
+            _ => None,
+        }
+    }
+
+    /// Some of the samples without labels, with other pixels; `None` where they are no photographs. Of two data sets behind each
+    /// other, those of the first.
     pub fn with_pixels(&self, samples: &[usize], preprocessing: ImagePreprocessing) -> Option<Self> {
+        if let Samples::Joined { first, both } = &self.samples {
+            let samples: Vec<usize> = samples.iter().copied().filter(|sample| sample < first).collect();
+            return both[0].with_pixels(&samples, preprocessing);
+        }
         let (Samples::Images { input, limits, .. }, Names::Files(files)) = (&self.samples, &self.names) else {
             return None;
         };
@@ -325,13 +355,21 @@ impl Dataset {
 
     /// A sample's file, or file and line, for messages and predictions.
     pub fn name(&self, sample: usize) -> String {
-        self.names.name(sample)
+        self.part(sample).map_or_else(|| self.names.name(sample), |(part, sample)| part.name(sample))
     }
 
     /// A sample's text, where it was opened without labels and is one line or cell.
     pub fn text(&self, sample: usize) -> Option<&str> {
         match &self.samples {
             Samples::Tokens(tokens) => tokens.texts.get(sample).map(String::as_str),
+            _ => self.part(sample).and_then(|(part, sample)| part.text(sample)),
+        }
+    }
+
+    /// A line on texts that are longer than what the model is given of them; `None` where all are whole.
+    pub fn cut_texts(&self) -> Option<String> {
+        match &self.samples {
+            Samples::Tokens(tokens) => tokens.cut_off(),
             _ => None,
         }
     }
@@ -342,6 +380,10 @@ impl Dataset {
     /// A file that has gone or changed since it was opened, or whose pixels cannot be decoded.
     pub fn load(&self, sample: usize) -> Result<Vec<(String, Tensor)>, Error> {
         match &self.samples {
+            Samples::Joined { first, both } => match sample.checked_sub(*first) {
+                Some(sample) => both[1].load(sample),
+                None => both[0].load(sample),
+            },
             Samples::Tokens(tokens) => Ok(tokens.load(sample)),
             Samples::Tensors(inputs) => {
                 // Out of the file, which may change, and aligned.
@@ -365,10 +407,14 @@ impl Dataset {
                 })?;
                 Ok(vec![(input.clone(), tensor)])
             }
-            Samples::Arrays { input, dtype, limits } => {
+            Samples::Arrays { input, dtype, shape, limits } => {
                 let bytes = self.read(sample, limits)?.into();
-                let tensor = npy::sample(&bytes, *dtype, None);
-                let tensor = tensor.map_err(|reason| Error::content(self.names.file(sample), reason))?;
+                let failed = |reason| Error::content(self.names.file(sample), reason);
+                let mut tensor = npy::sample(&bytes, *dtype, None).map_err(failed)?;
+                let wanted = shape.as_deref().map(|wanted| fitting::fitted(&tensor.shape, wanted));
+                if let Some(shape) = wanted.transpose().map_err(failed)?.flatten() {
+                    tensor.shape = shape;
+                }
                 Ok(vec![(input.clone(), tensor)])
             }
         }
@@ -385,6 +431,19 @@ impl Dataset {
     fn changed(&self, sample: usize) -> Error {
         Error::content(self.names.file(sample), "changed while it was in use; start again")
     }
+}
+
+/// Whether the data are a table of numbers, and of no pictures' paths: its first row tells.
+pub fn holds_numbers(path: &Path, label: &[String], file: Option<&str>) -> bool {
+    let Ok(Some(table)) = table::resolve(path, true) else { return false };
+    let options = Options { label: label.to_vec(), file: file.map(String::from), ..Options::default() };
+    records::format(&table).is_some_and(|format| table::is_of_numbers(&table, format, &options))
+}
+
+/// The file that a table names, such as a photograph, and that `is` the one looked for.
+pub fn file_in_table(path: &Path, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let table = table::resolve(path, false).ok()??;
+    table::file_in(&table, records::format(&table)?, Limits::default().table_bytes_max, is)
 }
 
 /// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, a folder that stands for one, or one in
@@ -437,6 +496,11 @@ pub fn takes_text(inputs: &[(String, DType)]) -> bool {
     !inputs.is_empty() && inputs.iter().all(|(name, dtype)| text::role(name, *dtype).is_some())
 }
 
+/// Of a model that takes tokens, the input that cannot be made from text, with what to do; `None` for other models.
+pub fn unknown_text_input(inputs: &[(String, DType)]) -> Option<String> {
+    text::unknown_input(inputs)
+}
+
 /// What a model's input is told of a tokenised text, by its name and type; `None` for one that text says nothing to.
 pub fn text_role(name: &str, ty: &TensorType) -> Option<TextRole> {
     text::role(name, ty.dtype)
@@ -447,6 +511,22 @@ pub fn is_unlabelled_text(path: &Path) -> bool {
     let Ok(Some(file)) = table::resolve(path, false) else { return false };
     records::format(&file)
         .is_some_and(|format| language::is_unlabelled(&file, format, Limits::default().table_bytes_max))
+}
+
+/// Samples in the shape that the model takes them in; what was made of them is noted.
+fn in_shape(
+    path: &Path,
+    inputs: Vec<(String, Tensor)>,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(String, Tensor)>, Error> {
+    let shaped = inputs.into_iter().map(|(name, tensor)| {
+        let (tensor, note) =
+            fitting::shaped(&name, tensor, options).map_err(|problem| Error::content(path, problem))?;
+        notes.extend(note);
+        Ok((name, tensor))
+    });
+    shaped.collect()
 }
 
 /// The name of the model's only input, or `""`.

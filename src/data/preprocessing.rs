@@ -54,9 +54,60 @@ impl Channels {
     }
 }
 
+/// How a photograph is resized, as Pillow does it: with antialiasing, but for [`Filter::Nearest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Filter {
+    /// A triangle: torchvision's and Keras' habit.
+    #[default]
+    Bilinear,
+    /// The nearest pixel alone.
+    Nearest,
+    /// The mean over the area that becomes a pixel; Pillow's `BOX`, OpenCV's `INTER_AREA`.
+    Area,
+    /// Cubic convolution with a = -0.5: the habit of timm, CLIP and torchvision's EfficientNet and Swin.
+    Bicubic,
+    /// A sinc over three zeros on each side.
+    Lanczos,
+}
+
+impl Filter {
+    const ALL: [(&'static str, Self); 5] = [
+        ("bilinear", Self::Bilinear),
+        ("nearest", Self::Nearest),
+        ("area", Self::Area),
+        ("bicubic", Self::Bicubic),
+        ("lanczos", Self::Lanczos),
+    ];
+
+    /// As settings call it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, filter)| *filter == self).map_or("", |(name, _)| name)
+    }
+
+    /// The filter of a name, in either case; also by Pillow's, OpenCV's and timm's names.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with all names.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let low = name.trim().to_ascii_lowercase();
+        let plain = match low.trim_start_matches("inter_") {
+            "box" => "area",
+            "cubic" => "bicubic",
+            "linear" => "bilinear",
+            "lanczos3" => "lanczos",
+            other => other,
+        };
+        let found = Self::ALL.iter().find(|(known, _)| *known == plain);
+        found.map(|(_, filter)| *filter).ok_or_else(|| {
+            let known = Self::ALL.map(|(known, _)| known).join(", ");
+            Error::setting("interpolation", name, format!("there are {known}"))
+        })
+    }
+}
+
 /// Photograph → `[channels, height, width]` or `[height, width, channels]` f32.
 ///
-/// The image is scaled (bilinear, antialiased) until it covers the crop box blown up so that the box's shortest side is
+/// The image is scaled by `filter` until it covers the crop box blown up so that the box's shortest side is
 /// `resize`; the centre `width` × `height` pixels are kept; each 8-bit value p of channel c becomes
 /// `(p · scale − mean[c]) / std[c]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,6 +128,9 @@ pub struct ImagePreprocessing {
     pub layout: Layout,
     /// Colours.
     pub channels: Channels,
+    /// How it is resized; bilinear where a program of before states nothing.
+    #[serde(default)]
+    pub filter: Filter,
 }
 
 impl ImagePreprocessing {
@@ -91,6 +145,7 @@ impl ImagePreprocessing {
             std: [1.0; 3],
             layout: Layout::Nchw,
             channels: Channels::Rgb,
+            filter: Filter::Bilinear,
         }
     }
 
@@ -111,9 +166,9 @@ impl ImagePreprocessing {
             [red, green, blue] if red == green && green == blue => red.to_string(),
             values => values.map(|value| value.to_string()).join(","),
         };
-        let (mean, std) = (each(self.mean), each(self.std));
+        let (mean, std, filter) = (each(self.mean), each(self.std), self.filter.name());
         format!(
-            "{width}×{height} {colours} {layout}, shortest side {resize}, centre cut out, bilinear, scale {scale}, mean {mean}, std {std}"
+            "{width}×{height} {colours} {layout}, shortest side {resize}, centre cut out, {filter}, scale {scale}, mean {mean}, std {std}"
         )
     }
 
@@ -240,6 +295,8 @@ mod tests {
         assert_eq!(parse_channel_values("mean", "0.5").unwrap(), [0.5; 3]);
         assert_eq!(parse_channel_values("mean", "0.485, 0.456,127/255").unwrap(), [0.485, 0.456, 127.0 / 255.0]);
         assert_eq!(parse_layout("NHWC").unwrap(), Layout::Nhwc);
+        let filters = ["bicubic", "BOX", "INTER_LINEAR", "Lanczos", "nearest"].map(|name| Filter::named(name).unwrap());
+        assert_eq!(filters, [Filter::Bicubic, Filter::Area, Filter::Bilinear, Filter::Lanczos, Filter::Nearest]);
     }
 
     #[test]
@@ -255,6 +312,7 @@ mod tests {
             assert!(parse_channel_values("std", text).unwrap_err().to_string().contains("`std`"), "{text}");
         }
         assert!(parse_layout("chw").is_err());
+        assert!(Filter::named("cube").unwrap_err().to_string().contains("bilinear, nearest, area, bicubic, lanczos"));
     }
 
     #[test]

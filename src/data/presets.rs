@@ -2,7 +2,7 @@
 //! of timm, the metadata of Ultralytics' classifiers.
 
 use super::stated::{Stated, beside, shown};
-use super::{Error, ImagePreprocessing};
+use super::{Error, Filter, ImagePreprocessing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,8 @@ pub struct Preset {
     std: [f32; 3],
     /// The shortest side before the crop, for a crop of 224.
     resize_of_224: u32,
+    /// How photographs are resized.
+    filter: Filter,
 }
 
 const BYTE: f32 = 1.0 / 255.0;
@@ -27,29 +29,36 @@ const IMAGENET: Preset = Preset {
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
     resize_of_224: 224,
+    filter: Filter::Bilinear,
 };
 
 /// The presets, with their sources:
 /// - `unit`: 0 to 1, as `torchvision.transforms.ToTensor` gives it.
 /// - `imagenet`: mean and deviation of ImageNet (timm's `IMAGENET_DEFAULT_MEAN`, Keras' `preprocess_input` in mode `torch`).
 /// - `torchvision`: the same behind a resize to 256 for a crop of 224 (`torchvision.transforms._presets.ImageClassification`).
+/// - `timm`: the same by bicubic interpolation (timm's `_cfg`: `interpolation='bicubic'`, `crop_pct` 0.875; torchvision's
+///   `EfficientNet_B0_Weights.IMAGENET1K_V1`, `resize_size=256, interpolation=BICUBIC`).
 /// - `inception`: -1 to 1 (timm's `IMAGENET_INCEPTION_MEAN`, Keras' `preprocess_input` in mode `tf`).
-/// - `clip`: timm's and Transformers' `OPENAI_CLIP_MEAN`.
+/// - `clip`: timm's and Transformers' `OPENAI_CLIP_MEAN`, bicubic (`_transform` of OpenAI's `clip.py`, `CLIPImageProcessor`).
 /// - `efficientnet-lite`: (pixel - 127) / 128 (`MEAN_RGB` of TensorFlow Model Maker's `efficientnet_lite_builder.py`).
 /// - `raw`: 0 to 255, for models that scale by themselves, as Keras' EfficientNet does.
-pub const PRESETS: [Preset; 7] = [
+///
+/// What is not said above is resized by bilinear interpolation, which is `torchvision.transforms.Resize`'s own default.
+pub const PRESETS: [Preset; 8] = [
     Preset { name: "unit", mean: [0.0; 3], std: [1.0; 3], ..IMAGENET },
     IMAGENET,
     Preset { name: "torchvision", resize_of_224: 256, ..IMAGENET },
+    Preset { name: "timm", resize_of_224: 256, filter: Filter::Bicubic, ..IMAGENET },
     Preset { name: "inception", mean: [0.5; 3], std: [0.5; 3], ..IMAGENET },
     Preset {
         name: "clip",
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
         std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+        filter: Filter::Bicubic,
         ..IMAGENET
     },
-    Preset { name: "efficientnet-lite", scale: 1.0, mean: [127.0; 3], std: [128.0; 3], resize_of_224: 224 },
-    Preset { name: "raw", scale: 1.0, mean: [0.0; 3], std: [1.0; 3], resize_of_224: 224 },
+    Preset { name: "efficientnet-lite", scale: 1.0, mean: [127.0; 3], std: [128.0; 3], ..IMAGENET },
+    Preset { name: "raw", scale: 1.0, mean: [0.0; 3], std: [1.0; 3], ..IMAGENET },
 ];
 
 impl Preset {
@@ -79,6 +88,7 @@ impl Preset {
     pub fn put_into(&self, image: &mut ImagePreprocessing) {
         (image.scale, image.mean, image.std) = (self.scale, self.mean, self.std);
         image.resize = image.width.min(image.height) * self.resize_of_224 / 224;
+        image.filter = self.filter;
     }
 }
 
@@ -89,6 +99,8 @@ pub struct StatedImage {
     pub size: Option<(u32, u32)>,
     /// Shortest side before the crop.
     pub resize: Option<u32>,
+    /// How photographs are resized.
+    pub filter: Option<Filter>,
     /// Factor, mean and deviation.
     pub pixels: Option<(f32, [f32; 3], [f32; 3])>,
     /// What it asks for that is done in another way here.
@@ -128,9 +140,9 @@ pub fn stated_image(model: &Path, metadata: &BTreeMap<String, String>) -> Result
 fn of_edgetune(text: &str) -> Option<StatedImage> {
     let mut json: Value = serde_json::from_str(text).ok()?;
     let image: ImagePreprocessing = serde_json::from_value(json.get_mut("image")?.take()).ok()?;
-    let ImagePreprocessing { width, height, resize, scale, mean, std, .. } = image;
-    let pixels = Some((scale, mean, std));
-    Some(StatedImage { size: Some((width, height)), resize: Some(resize), pixels, otherwise: Vec::new() })
+    let ImagePreprocessing { width, height, resize, scale, mean, std, filter, .. } = image;
+    let (pixels, filter) = (Some((scale, mean, std)), Some(filter));
+    Some(StatedImage { size: Some((width, height)), resize: Some(resize), filter, pixels, otherwise: Vec::new() })
 }
 
 /// `(p · rescale_factor - image_mean) / image_std`, each where its `do_…` is not false.
@@ -157,10 +169,15 @@ fn of_transformers(json: &Value) -> Option<StatedImage> {
     if crop.is_none() && asked.and_then(|size| number(size, "width")).is_some() {
         stated.otherwise.push("stretches photographs to the size; here the centre is cut out".into());
     }
+    // Pillow's numbers.
     match json.get("resample").and_then(Value::as_u64) {
-        Some(3) => stated.otherwise.push("resizes by bicubic interpolation; here it is bilinear".into()),
-        Some(0 | 1) => stated.otherwise.push("resizes by nearest or Lanczos interpolation; here it is bilinear".into()),
-        _ => {}
+        Some(0) => stated.filter = Some(Filter::Nearest),
+        Some(1) => stated.filter = Some(Filter::Lanczos),
+        Some(2) => stated.filter = Some(Filter::Bilinear),
+        Some(3) => stated.filter = Some(Filter::Bicubic),
+        Some(4) => stated.filter = Some(Filter::Area),
+        Some(_) => stated.otherwise.push("resizes by Hamming's interpolation; here it is bilinear".into()),
+        None => {}
     }
     Some(stated)
 }
@@ -175,8 +192,11 @@ fn of_timm(config: &Value) -> Option<StatedImage> {
     let share = config.get("crop_pct").and_then(Value::as_f64).filter(|share| (0.1..=1.0).contains(share));
     stated.resize =
         stated.size.zip(share).map(|((width, height), share)| (f64::from(width.min(height)) / share) as u32);
-    if let Some(other) = config.get("interpolation").and_then(Value::as_str).filter(|name| *name != "bilinear") {
-        stated.otherwise.push(format!("resizes by {other} interpolation; here it is bilinear"));
+    if let Some(name) = config.get("interpolation").and_then(Value::as_str) {
+        stated.filter = Filter::named(name).ok();
+        if stated.filter.is_none() {
+            stated.otherwise.push(format!("resizes by {name} interpolation; here it is bilinear"));
+        }
     }
     Some(stated)
 }
@@ -215,7 +235,7 @@ mod tests {
         let clip = stated("preprocessor_config.json", clip).unwrap();
         assert_eq!((clip.size, clip.resize), (Some((224, 224)), Some(256)));
         assert_eq!(clip.pixels, Some((BYTE, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])));
-        assert!(clip.otherwise[0].contains("bicubic"));
+        assert_eq!((clip.filter, &clip.otherwise[..]), (Some(Filter::Bicubic), &[][..]));
         let raw = r#"{"do_rescale": false, "image_mean": 127, "image_std": [128, 128, 128], "size": 192}"#;
         let raw = stated("preprocessor_config.json", raw).unwrap();
         assert_eq!((raw.size, raw.pixels), (Some((192, 192)), Some((1.0, [127.0; 3], [128.0; 3]))));
@@ -223,7 +243,7 @@ mod tests {
             "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
         let timm = stated("config.json", timm).unwrap();
         assert_eq!((timm.size, timm.resize), (Some((224, 224)), Some(256)));
-        assert!(timm.otherwise[0].contains("bicubic"));
+        assert_eq!(timm.filter, Some(Filter::Bicubic));
         assert_eq!(stated("config.json", r#"{"id2label": {}}"#), None);
         let metadata = [("task", "classify"), ("imgsz", "[224, 224]")].map(|(k, v)| (k.to_string(), v.to_string()));
         let found = stated_image(Path::new("none.onnx"), &metadata.into()).unwrap().unwrap();
@@ -236,6 +256,8 @@ mod tests {
         Preset::named("torchvision").unwrap().put_into(&mut image);
         assert_eq!((image.resize, image.mean), (219, [0.485, 0.456, 0.406]));
         assert!(image.validate().is_ok());
+        let filters = ["torchvision", "timm", "clip"].map(|name| Preset::named(name).unwrap().filter);
+        assert_eq!(filters, [Filter::Bilinear, Filter::Bicubic, Filter::Bicubic]);
         assert!(Preset::named("x").unwrap_err().to_string().contains("unit, imagenet, torchvision"));
     }
 }

@@ -3,7 +3,7 @@
 //! Takes a path and calls back with each row; keeps nothing. A row with other columns than the first is an error: it is
 //! never filled up or cut off.
 
-use super::{Error, decoding, folder};
+use super::{Error, decoding, folder, foreign};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::fmt;
 use std::path::Path;
@@ -42,6 +42,7 @@ pub(super) fn remedy(path: &Path) -> Option<&'static str> {
             "JSON as a whole; write one object a line and name the file .jsonl (pandas: df.to_json(orient='records', lines=True))"
         }
         "pkl" | "pickle" | "pt" | "pth" => "Python objects, which are not read; save arrays with numpy.savez",
+        "conll" | "conllu" | "iob" | "iob2" | "bio" => foreign::TAGGED,
         "zip" | "tar" | "gz" | "tgz" | "7z" | "rar" => "an archive; unpack it and give the folder",
         _ => return None,
     })
@@ -82,6 +83,7 @@ pub(super) fn read(
     match format {
         Format::Separated(usual) => separated(path, &text, usual, &mut notes, &mut counting)?,
         Format::JsonLines => json_lines(path, &text, &mut counting)?,
+        Format::Lines if foreign::is_conll(&text) => return Err(Error::content(path, foreign::TAGGED)),
         Format::Lines => lines(&text, &mut counting)?,
     }
     match rows {

@@ -144,11 +144,12 @@ fn with_point(cell: &str) -> Option<String> {
 pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: bool) -> Result<(Tensor, Told), Error> {
     let mut rows = Rows::new(path, Content::Numbers, options, labelled);
     let mut values: Vec<f32> = Vec::new();
-    let mut width = None;
+    let (mut width, mut shape) = (None, None);
     let mut commas = false;
     let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let Some(columns) = rows.columns(&row)? else { return Ok(()) };
         let before = values.len();
+        let mut shapes = Vec::new();
         for column in (0..row.columns.len()).filter(|column| !columns.sets_aside(*column)) {
             let (name, cell) = (&row.columns[column], row.cells[column].trim());
             if EMPTY.contains(&cell.to_lowercase().as_str()) {
@@ -158,16 +159,28 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
             }
             let pointed = with_point(cell).filter(|_| row.decimal_comma);
             commas |= pointed.is_some();
-            push_numbers(pointed.as_deref().unwrap_or(cell), &mut values).map_err(|cell| {
-                let problem = format!("column `{name}`: `{cell}` is no finite number");
+            let one = push_numbers(pointed.as_deref().unwrap_or(cell), &mut values, 0).map_err(|problem| {
                 let remedy = "correct or remove the row or the column (for text, give the model's tokenizer.json)";
-                Error::line(path, row.line, format!("{problem}; {remedy}"))
+                Error::line(path, row.line, format!("column `{name}`: {problem}; {remedy}"))
             })?;
+            shapes.push(one);
         }
         let count = values.len() - before;
-        let expected = *width.get_or_insert(count);
-        if count != expected || count == 0 {
-            return Err(Error::line(path, row.line, format!("{count} numbers where {} are expected", expected.max(1))));
+        let expected = width.get_or_insert(count);
+        if count != *expected || count == 0 {
+            let expected = *expected.max(&mut 1);
+            return Err(Error::line(path, row.line, format!("{count} numbers where {expected} are expected")));
+        }
+        // One column of lists in lists says the shape of a sample; else the numbers are one behind the other.
+        let own = match &shapes[..] {
+            [one] if !one.is_empty() => one.clone(),
+            _ => vec![count as u64],
+        };
+        let expected = shape.get_or_insert_with(|| own.clone());
+        if *expected != own {
+            let problem =
+                format!("lists of shape {own:?}, in the rows before {expected:?}; all samples have one shape");
+            return Err(Error::line(path, row.line, problem));
         }
         rows.push(&row, &columns);
         Ok(())
@@ -176,25 +189,72 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
     if commas {
         rows.report.notes.push(format!("{}: a comma in a number is its decimal point", path.display()));
     }
-    let shape = vec![rows.len() as u64, width.unwrap_or(0) as u64];
+    let shape = [vec![rows.len() as u64], shape.unwrap_or_default()].concat();
     let told = rows.told()?;
     let dtype = options.inputs.first().map(|(_, dtype)| *dtype);
     let features = Array::of_floats(shape, values).tensor(dtype).map_err(|problem| Error::content(path, problem))?;
     Ok((features, told))
 }
 
-/// A number, a truth value, or a list of numbers. On failure gives the cell or part that is none.
-fn push_numbers(cell: &str, values: &mut Vec<f32>) -> Result<(), String> {
+/// How deep lists may lie in lists.
+const DEPTH_MAX: usize = 8;
+
+/// A number, a truth value, or lists of numbers; gives the shape, which of one number is `[]`.
+///
+/// # Errors
+/// What is no number, or lists of different lengths beside each other.
+fn push_numbers(cell: &str, values: &mut Vec<f32>, depth: usize) -> Result<Vec<u64>, String> {
     let cell = cell.trim();
-    let list = cell.strip_prefix('[').and_then(|cell| cell.strip_suffix(']'));
-    for part in list.unwrap_or(cell).split(',') {
-        values.push(match part.trim() {
+    let bare = || (depth == 0 && cell.contains(',')).then_some(cell);
+    let list = cell.strip_prefix('[').and_then(|cell| cell.strip_suffix(']')).filter(|_| depth < DEPTH_MAX);
+    let Some(list) = list.or_else(bare) else {
+        values.push(match cell {
             "true" => 1.0,
             "false" => 0.0,
-            part => finite(part).ok_or(part)?,
+            number => finite(number).ok_or_else(|| format!("`{number}` is no finite number"))?,
         });
+        return Ok(Vec::new());
+    };
+    let mut shape: Option<Vec<u64>> = None;
+    let mut count = 0;
+    let mut within = 0usize;
+    let parts = list.split(|letter| {
+        within = (within + usize::from(letter == '[')).saturating_sub(usize::from(letter == ']'));
+        letter == ',' && within == 0
+    });
+    for part in parts {
+        let one = push_numbers(part, values, depth + 1)?;
+        if *shape.get_or_insert_with(|| one.clone()) != one {
+            return Err("lists of different lengths in a list: each has to have as many numbers".into());
+        }
+        count += 1;
     }
-    Ok(())
+    Ok([vec![count], shape.unwrap_or_default()].concat())
+}
+
+/// Whether the first row of a table is numbers, and names no file.
+pub(super) fn is_of_numbers(path: &Path, format: Format, options: &Options) -> bool {
+    let mut found = false;
+    let mut look = |row: &Row| -> Option<()> {
+        // A table that names files holds none but them.
+        if columns::choose(row, path, Content::Files, options, false).is_ok() {
+            return None;
+        }
+        let columns = columns::choose(row, path, Content::Numbers, options, true).ok()?;
+        let mut cells =
+            (0..row.cells.len()).filter(|column| !columns.sets_aside(*column)).map(|column| &row.cells[column]);
+        found = cells.all(|cell| {
+            let pointed = with_point(cell).filter(|_| row.decimal_comma);
+            push_numbers(pointed.as_deref().unwrap_or(cell), &mut Vec::new(), 0).is_ok()
+        });
+        None
+    };
+    // The first row is enough: an error ends the reading.
+    let _ = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        look(&row);
+        Err(Error::content(path, ""))
+    });
+    found
 }
 
 /// Photographs that a table names, relative to its folder; those that cannot be used are listed and their rows left out.
@@ -241,6 +301,21 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
         told.groups = Some(groups::of_files(folder, 0, &files.paths, pattern)?);
     }
     Ok((files, told))
+}
+
+/// The file that some cell of a table names and that `is` the one looked for; `None` also where it is no table that can be read.
+pub(super) fn file_in(path: &Path, format: Format, bytes_max: u64, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = None;
+    let _ = records::read(path, format, bytes_max, &mut |row| {
+        found = row.cells.iter().map(|cell| named_file(folder, cell.trim())).find(|file| is(file));
+        match found {
+            // Enough is read.
+            Some(_) => Err(Error::content(path, "")),
+            None => Ok(()),
+        }
+    });
+    found
 }
 
 /// The file that a cell names: relative to the table, with the separators of Windows where it was written there.

@@ -7,7 +7,7 @@ use super::columns::Content;
 use super::names::Paths;
 use super::records::{self, Format};
 use super::table::{Rows, Told};
-use super::{Error, Options, folder};
+use super::{Error, Options, folder, foreign};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
 use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
@@ -42,6 +42,8 @@ pub(super) fn role(name: &str, dtype: DType) -> Option<Role> {
     let name = name.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
     match dtype {
+        // What a decoder reads is not what its encoder reads.
+        DType::Int64 | DType::Int32 if has(&["decoder"]) => None,
         DType::Int64 | DType::Int32 if has(&["mask"]) => Some(Role::Mask),
         DType::Int64 | DType::Int32 if has(&["position"]) => Some(Role::Positions),
         DType::Int64 | DType::Int32 if has(&["type", "segment"]) => Some(Role::Types),
@@ -49,6 +51,22 @@ pub(super) fn role(name: &str, dtype: DType) -> Option<Role> {
         dtype if dtype.is_float() && has(&["past"]) => Some(Role::Past),
         _ => None,
     }
+}
+
+/// Of a model that takes tokens, the input that cannot be made from text, with what to do; `None` for other models.
+pub(super) fn unknown_input(inputs: &[(String, DType)]) -> Option<String> {
+    let roles = || inputs.iter().map(|(name, dtype)| role(name, *dtype));
+    if !roles().any(|role| role == Some(Role::Ids)) {
+        return None;
+    }
+    let ((name, dtype), _) = inputs.iter().zip(roles()).find(|(_, role)| role.is_none())?;
+    let what = match name.to_ascii_lowercase().contains("decoder") {
+        true => "is a decoder's, which cannot be trained from text yet",
+        false => "is none that can be made from text, as token numbers, masks, types and positions can",
+    };
+    Some(format!(
+        "the model's input `{name}` ({dtype}) {what}; give an .npz file with an array for each input, or export the model without it"
+    ))
 }
 
 /// The tokens of a data set.
@@ -68,6 +86,8 @@ pub(super) struct Tokens {
 pub(super) struct Encoded {
     pub ids: Box<[u32]>,
     pub types: Box<[u32]>,
+    /// Tokens of the whole text; more than there are `ids` where it was cut off.
+    pub whole: u32,
 }
 
 /// What stands where a sample has no token.
@@ -100,15 +120,23 @@ pub(super) fn open(
             (Format::Lines, false) => format!("{} {}", row.cells[0], row.cells[1]),
             _ => row.cells[columns.content.unwrap_or(0)].clone(),
         };
-        if joined.trim().is_empty() {
+        let listed = two_in_a_list(&joined).filter(|_| columns.second.is_none());
+        let second = columns.second.map(|place| row.cells[place].clone());
+        let (joined, second) = listed.map_or((joined, second), |[one, other]| (one, Some(other)));
+        let label = columns.label.first().map_or("", |place| row.cells[*place].as_str());
+        if labelled && foreign::are_tags(row.columns, label, &joined) {
+            return Err(Error::line(path, row.line, foreign::TAGGED));
+        }
+        if joined.trim().is_empty() || second.as_deref().is_some_and(|second| second.trim().is_empty()) {
             rows.skip(&row, "no text; fill it in or remove the row".into());
             return Ok(());
         }
-        let encoded =
-            encode(&texts.tokenizer, joined.trim()).map_err(|problem| Error::line(path, row.line, problem))?;
-        samples.push(encoded);
+        let encoded = encode_both(&texts.tokenizer, joined.trim(), second.as_deref().map(str::trim));
+        samples.push(encoded.map_err(|problem| Error::line(path, row.line, problem))?);
         if !labelled {
-            shown.push(joined.trim().to_string());
+            let both =
+                second.iter().fold(joined.trim().to_string(), |first, second| format!("{first} | {}", second.trim()));
+            shown.push(both);
         }
         rows.push(&row, &columns);
         Ok(())
@@ -119,6 +147,11 @@ pub(super) fn open(
         rows.report.notes.retain(|note| !note.starts_with("columns"));
     }
     Ok((Tokens { texts: shown, ..texts.tokens(samples) }, rows.told()?))
+}
+
+/// Two texts that a cell of JSON lists.
+fn two_in_a_list(cell: &str) -> Option<[String; 2]> {
+    cell.starts_with('[').then(|| serde_json::from_str(cell).ok()).flatten()
 }
 
 /// Tokenises texts.
@@ -266,17 +299,49 @@ fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokeniz
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
-    if text.is_empty() {
+    encode_both(tokenizer, text, None)
+}
+
+/// Two texts become one sequence, as the tokenizer's own template joins them.
+fn encode_both(tokenizer: &Tokenizer, text: &str, second: Option<&str>) -> Result<Encoded, String> {
+    if text.is_empty() || second.is_some_and(str::is_empty) {
         return Err("no text; remove the row".into());
     }
-    let encoding = tokenizer.encode_fast(text, true).map_err(|problem| format!("cannot be tokenised ({problem})"))?;
+    let encoding = match second {
+        Some(second) => tokenizer.encode_fast((text, second), true),
+        None => tokenizer.encode_fast(text, true),
+    };
+    let encoding = encoding.map_err(|problem| format!("cannot be tokenised ({problem})"))?;
     if encoding.is_empty() {
         return Err("text of which no token remains; remove the row".into());
     }
-    Ok(Encoded { ids: encoding.get_ids().into(), types: encoding.get_type_ids().into() })
+    // What is cut off comes in parts, each with its own special tokens.
+    let special = encoding.get_special_tokens_mask().iter().sum::<u32>();
+    let rest = encoding.get_overflowing().iter().map(|part| (part.len() as u32).saturating_sub(special)).sum::<u32>();
+    let whole = encoding.len() as u32 + rest;
+    Ok(Encoded { ids: encoding.get_ids().into(), types: encoding.get_type_ids().into(), whole })
 }
 
 impl Tokens {
+    /// A line on texts that are longer than the model is given; `None` where all are whole.
+    pub(super) fn cut_off(&self) -> Option<String> {
+        let cut = self.samples.iter().filter(|sample| sample.whole as usize > sample.ids.len());
+        let longest = cut.clone().map(|sample| sample.whole as usize).max()?;
+        let at = cut.clone().map(|sample| sample.ids.len()).max()?;
+        // Most encoders know no more places than that.
+        let more = longest.next_power_of_two().min(LENGTH_MAX);
+        let remedy = match more > at {
+            true if more >= longest => format!("; --max-length {more} keeps them whole"),
+            true => format!("; --max-length {more} keeps more of them (the longest has {longest})"),
+            false => format!(" (the longest has {longest})"),
+        };
+        let (count, all) = (cut.count(), self.samples.len());
+        Some(format!(
+            "texts     {count} of {all} {} cut off at {at} tokens{remedy}",
+            if count == 1 { "is" } else { "are" }
+        ))
+    }
+
     /// The hash of each sample's tokens and of the length they are padded to, which the model sees as well.
     pub(super) fn keys(&self) -> Vec<[u8; 32]> {
         let key = |sample: &Encoded| {
@@ -293,7 +358,7 @@ impl Tokens {
 
     /// Tensors `[tokens]`, one a model input but for past keys and values.
     pub(super) fn load(&self, sample: usize) -> Vec<(String, Tensor)> {
-        let Encoded { ids, types } = &self.samples[sample];
+        let Encoded { ids, types, .. } = &self.samples[sample];
         let ones = vec![1u32; ids.len()];
         let places: Vec<u32> = (0..ids.len() as u32).collect();
         let tensor = |(name, dtype, role): &(String, DType, Role)| {

@@ -117,6 +117,21 @@ pub enum Preprocessing {
         /// Tokens of a sample, at most; 0 is what the tokenizer states.
         max_length: u32,
     },
+    /// Images, resized by another filter than the bilinear one of [`Preprocessing::Image`].
+    ImageBy(ImagePreprocessing, Filter),
+}
+
+/// How an image is resized, as Pillow does it: with antialiasing, but for [`Filter::Nearest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filter {
+    /// The nearest pixel alone.
+    Nearest,
+    /// The mean over the area that becomes a pixel.
+    Area,
+    /// Cubic convolution with a = -0.5.
+    Bicubic,
+    /// A sinc over three zeros on each side.
+    Lanczos,
 }
 
 /// From an image file to an input: resized, cropped to the middle, then per channel `(pixel · scale − mean) / std` with
@@ -322,7 +337,7 @@ impl Header<'_> {
 fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {
     match preprocessing {
         Preprocessing::Plain | Preprocessing::Text { .. } => Ok(()),
-        Preprocessing::Image(image) => {
+        Preprocessing::Image(image) | Preprocessing::ImageBy(image, _) => {
             let channels = if image.channels == Channels::Grey { 1 } else { 3 };
             let fits = |values: &[f32]| values.len() <= 1 || values.len() == channels;
             let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());

@@ -30,8 +30,8 @@ pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
-    AppendedHead, Channels, Encoding, Entry, Header, ImagePreprocessing, Label, Layout, Measured, Method, MethodKind,
-    Metrics, Packing, Preprocessing, Task, Verdict,
+    AppendedHead, Channels, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, Measured, Method,
+    MethodKind, Metrics, Packing, Preprocessing, Task, Verdict,
 };
 #[cfg(feature = "std")]
 pub use keys::{KeyPair, public_key};

@@ -429,47 +429,67 @@ fn method_from_wire(method: delta::Method) -> Method {
 }
 
 fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {
-    match preprocessing {
-        data::Preprocessing::Plain => delta::Preprocessing::Plain,
-        data::Preprocessing::Text { max_length } => delta::Preprocessing::Text { max_length: *max_length },
-        data::Preprocessing::Image(image) => delta::Preprocessing::Image(delta::ImagePreprocessing {
-            width: image.width,
-            height: image.height,
-            resize: image.resize,
-            scale: image.scale,
-            mean: delta::ImagePreprocessing::shortened(image.mean),
-            std: delta::ImagePreprocessing::shortened(image.std),
-            layout: match image.layout {
-                data::Layout::Nchw => delta::Layout::Nchw,
-                data::Layout::Nhwc => delta::Layout::Nhwc,
-            },
-            channels: match image.channels {
-                data::Channels::Rgb => delta::Channels::Rgb,
-                data::Channels::Grey => delta::Channels::Grey,
-            },
-        }),
-    }
+    let image = match preprocessing {
+        data::Preprocessing::Plain => return delta::Preprocessing::Plain,
+        data::Preprocessing::Text { max_length } => return delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Image(image) => image,
+    };
+    let wire = delta::ImagePreprocessing {
+        width: image.width,
+        height: image.height,
+        resize: image.resize,
+        scale: image.scale,
+        mean: delta::ImagePreprocessing::shortened(image.mean),
+        std: delta::ImagePreprocessing::shortened(image.std),
+        layout: match image.layout {
+            data::Layout::Nchw => delta::Layout::Nchw,
+            data::Layout::Nhwc => delta::Layout::Nhwc,
+        },
+        channels: match image.channels {
+            data::Channels::Rgb => delta::Channels::Rgb,
+            data::Channels::Grey => delta::Channels::Grey,
+        },
+    };
+    let filter = match image.filter {
+        data::Filter::Bilinear => return delta::Preprocessing::Image(wire),
+        data::Filter::Nearest => delta::Filter::Nearest,
+        data::Filter::Area => delta::Filter::Area,
+        data::Filter::Bicubic => delta::Filter::Bicubic,
+        data::Filter::Lanczos => delta::Filter::Lanczos,
+    };
+    delta::Preprocessing::ImageBy(wire, filter)
 }
 
 fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Preprocessing {
-    match preprocessing {
-        delta::Preprocessing::Plain => data::Preprocessing::Plain,
-        delta::Preprocessing::Text { max_length } => data::Preprocessing::Text { max_length: *max_length },
-        delta::Preprocessing::Image(image) => data::Preprocessing::Image(data::ImagePreprocessing {
-            width: image.width,
-            height: image.height,
-            resize: image.resize,
-            scale: image.scale,
-            mean: image.means(),
-            std: image.stds(),
-            layout: match image.layout {
-                delta::Layout::Nchw => data::Layout::Nchw,
-                delta::Layout::Nhwc => data::Layout::Nhwc,
-            },
-            channels: match image.channels {
-                delta::Channels::Rgb => data::Channels::Rgb,
-                delta::Channels::Grey => data::Channels::Grey,
-            },
-        }),
-    }
+    let (image, filter) = match preprocessing {
+        delta::Preprocessing::Plain => return data::Preprocessing::Plain,
+        delta::Preprocessing::Text { max_length } => return data::Preprocessing::Text { max_length: *max_length },
+        delta::Preprocessing::Image(image) => (image, data::Filter::Bilinear),
+        delta::Preprocessing::ImageBy(image, filter) => {
+            let filter = match filter {
+                delta::Filter::Nearest => data::Filter::Nearest,
+                delta::Filter::Area => data::Filter::Area,
+                delta::Filter::Bicubic => data::Filter::Bicubic,
+                delta::Filter::Lanczos => data::Filter::Lanczos,
+            };
+            (image, filter)
+        }
+    };
+    data::Preprocessing::Image(data::ImagePreprocessing {
+        width: image.width,
+        height: image.height,
+        resize: image.resize,
+        scale: image.scale,
+        mean: image.means(),
+        std: image.stds(),
+        layout: match image.layout {
+            delta::Layout::Nchw => data::Layout::Nchw,
+            delta::Layout::Nhwc => data::Layout::Nhwc,
+        },
+        channels: match image.channels {
+            delta::Channels::Rgb => data::Channels::Rgb,
+            delta::Channels::Grey => data::Channels::Grey,
+        },
+        filter,
+    })
 }

@@ -116,18 +116,18 @@ pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
     told
 }
 
-/// Writes class names, a line each, beside a model: `labels.txt`, or with the model's name before it where there is one of another
-/// model. None for outputs without names, or where a name holds a line break.
+/// Writes class names, a line each, beside a model: `labels.txt`, or with the model's name before it where there is one with other
+/// names; where that is there, too, with a number. What is there may be somebody's own and is never replaced. None for outputs without names, or where a name holds a line break.
 fn labels_beside(model: &Path, labels: &[String]) -> Result<Option<PathBuf>, Error> {
     if labels.is_empty() || labels.iter().any(|name| name.contains('\n')) {
         return Ok(None);
     }
     let text: String = labels.iter().map(|name| format!("{name}\n")).collect();
-    let own = model.with_extension("labels.txt");
-    let path = [model.with_file_name("labels.txt"), own.clone()]
-        .into_iter()
-        .find(|path| !path.exists() || std::fs::read(path).is_ok_and(|held| held == text.as_bytes()))
-        .unwrap_or(own);
+    let numbered = (2u32..).map(|number| model.with_extension(format!("labels-{number}.txt")));
+    let mut paths =
+        [model.with_file_name("labels.txt"), model.with_extension("labels.txt")].into_iter().chain(numbered);
+    let is_free = |path: &PathBuf| !path.exists() || std::fs::read(path).is_ok_and(|held| held == text.as_bytes());
+    let path = paths.find(is_free).expect("some number is free");
     write_atomically(&path, |writer| writer.write_all(text.as_bytes())).map_err(|source| Error::io(&path, source))?;
     Ok(Some(path))
 }

@@ -5,6 +5,7 @@
 
 use super::super::adapters;
 use super::super::board::{Board, lock};
+use super::super::config::Samples;
 use super::super::frames::Answer;
 use super::super::inventory::SIDES;
 use super::super::predictor::Failure;
@@ -175,12 +176,13 @@ async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pro
     let config = api.board.config();
     let label = asked(&request, "label")?.ok_or_else(|| missing("label", "POST /samples?label=cat"))?;
     samples::class_name(&label, &config.samples).map_err(samples::Refusal::Label)?;
+    let group = grouped(asked(&request, "group")?, &config.samples, "POST /samples?label=cat&group=recording-7")?;
     let kind = arrays::kind_of(&request);
     let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
     let sample = arrays::as_npy(kind, sample, &config.samples.kind)?;
     let board = api.board.clone();
     blocking(move || {
-        let door = Door { limits: &config.samples, held_out: config.gate.held_out };
+        let door = Door { limits: &config.samples, held_out: config.gate.held_out, group: group.as_deref() };
         let stored = board.store.add(door, &label, &sample)?;
         let status = if stored.new { StatusCode::CREATED } else { StatusCode::OK };
         let side = SIDES[stored.side];
@@ -254,6 +256,8 @@ fn no_adapter(board: &Board) -> Problem {
 struct Said {
     id: String,
     label: String,
+    #[serde(default)]
+    group: Option<String>,
 }
 
 async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
@@ -267,6 +271,8 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
             Problem::new(StatusCode::BAD_REQUEST, "body", detail)
         })?;
         samples::class_name(&said.label, &config.samples).map_err(samples::Refusal::Label)?;
+        let group =
+            grouped(said.group, &config.samples, "{\"id\": \"…\", \"label\": \"cat\", \"group\": \"recording-7\"}")?;
         let found = lock(&api.remembered).find(&said.id).cloned().ok_or_else(|| {
             let detail = "no such prediction is remembered; send the sample with POST /samples instead";
             Problem::new(StatusCode::NOT_FOUND, "id", detail)
@@ -284,12 +290,21 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
                 }
             }
         }
-        let door = Door { limits: &config.samples, held_out: config.gate.held_out };
+        let door = Door { limits: &config.samples, held_out: config.gate.held_out, group: group.as_deref() };
         let stored = api.board.store.add(door, &said.label, &found.sample)?;
         let told = json!({ "right": right, "sample": stored.sample, "label": said.label, "new": stored.new });
         Ok(json_reply(StatusCode::OK, &told))
     })
     .await
+}
+
+/// The recording or person that a sample is said to be of; it must be said where `samples.group` is set, for bytes have no name.
+fn grouped(said: Option<String>, limits: &Samples, example: &str) -> Result<Option<String>, Problem> {
+    let said = said.filter(|group| !group.is_empty());
+    match limits.group.is_some() && said.is_none() {
+        true => Err(missing("group", example)),
+        false => Ok(said),
+    }
 }
 
 /// A value behind the path's `?`.

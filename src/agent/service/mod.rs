@@ -441,7 +441,7 @@ impl<'a> Service<'a> {
 
     /// A spool that cannot be read now may be later: it is said, and nothing else suffers.
     fn take_in(&mut self, now: Moment) {
-        let door = Door { limits: &self.config.samples, held_out: self.config.gate.held_out };
+        let door = Door { limits: &self.config.samples, held_out: self.config.gate.held_out, group: None };
         let world = self.world;
         let ends = || world.stop.load(Ordering::Relaxed) || (world.now)().steady_s - now.steady_s > TAKE_IN_S;
         let look = Look { store: &self.board.store, door, now_s: now.steady_s, ends: &ends };

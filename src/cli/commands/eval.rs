@@ -15,7 +15,7 @@ use crate::train::artifact::Adapter;
 use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,14 +45,15 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
-    Files::default().data("--data", [&args.data]).cache(global).check(Replacing::default())?;
+    let data = &tested(&args.data, printer)?;
+    Files::default().data("--data", [data]).cache(global).check(Replacing::default())?;
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let cache = global.cache_root()?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
-    let preprocessing = samples::of_adapter(adapter.preprocessing, &args.data, printer);
+    let preprocessing = samples::of_adapter(adapter.preprocessing, data, printer);
     let reading = Reading { packing: args.packing, ..args.reading.clone() };
     let options = samples::options(
         preprocessing,
@@ -61,7 +62,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         settings::target_of(adapter.task),
         classes,
     );
-    let (dataset, _) = samples::open(&args.data, &options, printer)?;
+    let (dataset, _) = samples::open(data, &options, printer)?;
     let dataset = Arc::new(dataset);
     samples::refuse_other_width(&dataset, bundle.width)?;
     let forward = Forward {
@@ -78,4 +79,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     printer.warn_once(&answers.warnings);
     summary::measured(&answers.found[0], printer);
     Ok(Done::Fully)
+}
+
+/// The data to measure on: of a folder that holds `train` and `test`, the latter.
+fn tested(data: &Path, printer: &Printer) -> Result<PathBuf> {
+    match crate::data::parts(data)?.and_then(|parts| parts.test) {
+        Some(test) => {
+            printer.note(format!("parts     {} is measured", test.display()));
+            Ok(test)
+        }
+        None => Ok(data.into()),
+    }
 }

@@ -113,10 +113,16 @@ fn opened(
     let options = samples::options(preprocessing, reading, &inputs_of(base), Target::Classes, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,
-        Asked::Texts { origin, texts } => return Ok((Dataset::of_texts(origin, texts, &options)?, preprocessing)),
+        Asked::Texts { origin, texts } => {
+            let dataset = Dataset::of_texts(origin, texts, &options)?;
+            dataset.cut_texts().iter().for_each(|line| printer.note(line));
+            return Ok((dataset, preprocessing));
+        }
     };
     let (dataset, skipped) = printer.during("reading the inputs", || Dataset::open_unlabelled(paths, &options))?;
-    samples::tell_skipped(&skipped, printer);
+    // An answer that is missing is missed: each is told.
+    samples::tell_skipped(&skipped, usize::MAX, printer);
+    dataset.cut_texts().iter().for_each(|line| printer.note(line));
     Ok((dataset, preprocessing))
 }
 

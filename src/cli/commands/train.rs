@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
-    let recipe = args.recipe.clone().with_file(&args.file, printer)?;
+    let recipe = args.recipe.clone().with_file(&args.file, printer)?.with_parts(printer)?;
     let files = Files::of_recipe(&recipe).reads("the recipe", [&args.file]).cache(global);
     let files = files.writes("--out", [&args.out], Kind::Delta).writes("--report", &args.report, Kind::Report);
     let checkpoint = run::checkpoint_path(&args.out);

@@ -30,6 +30,9 @@ def main() -> None:
     np.save(OUT / "columns-first.npy", np.asfortranarray(x))
     np.save(OUT / "big-endian.npy", x.astype(">f4"))
     np.save(OUT / "texts.npy", np.array(["a", "bc"]))
+    # Names of classes instead of numbers, as characters and as bytes, beside samples with the first axis fastest.
+    names = np.array(["cat", "Hündin", "cat"])
+    np.savez(OUT / "names.npz", x=np.asfortranarray(x), y=names, raw=np.array([b"a", b"bcd", b"a"]))
 
 
 if __name__ == "__main__":

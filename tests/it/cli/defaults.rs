@@ -79,8 +79,28 @@ fn more_layers_than_there_are_and_the_memory_are_told() {
         "{ran:?}"
     );
     assert!(ran.err.contains("are needed, "), "{ran:?}");
+    let adapter = "train base.onnx --data table.csv --adapter lora --epochs 1 --out a.edelta";
+    let ran = place.run(&format!("{adapter} --layers last:99")).done();
+    assert!(ran.err.contains("warning: --layers last:99: the model has "), "{ran:?}");
+    assert!(!place.run(&format!("{adapter} --layers last:2")).done().err.contains("layers with weights"));
     let few = place.run("train base.onnx --data table.csv --train head --out a.edelta").done();
     assert!(!few.err.contains("layers with weights"), "{few:?}");
+}
+
+/// Layers that have learned something change less than a head that has not.
+#[test]
+fn layers_below_a_fresh_head_learn_at_a_tenth_of_its_rate() {
+    let place = Place::with_table(3, "label", |row| if row[0] > 0.0 { "a".into() } else { "b".into() });
+    let epochs = |more: &str| {
+        let train = "train base.onnx --data table.csv --solver steps --epochs 3 --batch 8 --out a.edelta --json";
+        let report = place.run(&format!("{train} {more}")).json();
+        report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["validation_loss"].clone()).collect::<Vec<_>>()
+    };
+    let by_default = epochs("--train last:2");
+    assert_eq!(by_default, epochs("--train last:2 --lr 0.0001 --head-rate 10"));
+    assert_ne!(by_default, epochs("--train last:2 --lr 0.001"));
+    // A head alone has the rate itself.
+    assert_eq!(epochs("--train last:1"), epochs("--train last:1 --lr 0.001"));
 }
 
 #[test]

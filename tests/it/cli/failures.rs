@@ -82,8 +82,8 @@ fn data_that_are_none() {
         &[
             ("train base.onnx --out a.edelta", &["no data", "--data PATH"]),
             (&with("missing"), &["missing", "check the path"]),
-            (&with("empty"), &["empty/dog", "add JPEG or PNG files or remove the folder"]),
-            (&with("corrupt"), &["corrupt/cat", "a.png", "add JPEG or PNG"]),
+            (&with("empty"), &["empty/dog", "add photographs (JPEG, PNG, WebP, BMP or GIF) or remove the folder"]),
+            (&with("corrupt"), &["corrupt/cat", "a.png", "add photographs"]),
             (&with("one"), &["1 class", "add samples of another class"]),
             (&with("parts"), &["parts/train", "not classes"]),
             (&with("train/cat"), &["outside of any class folder", "move it"]),

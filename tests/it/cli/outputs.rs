@@ -93,7 +93,27 @@ fn an_input_is_never_replaced_even_by_force() {
     cases.extend(forced);
     // By another name, outside of the folder.
     cases.push((format!("{train} --out photo --force"), &["--out photo", "--data"]));
+    // Named by a table alone, which lies elsewhere.
+    place.write("lists/table.csv", format!("file,label\n../train/cat/{photo},cat\n../train/dog/x.png,dog\n"));
+    let listed = "train base.onnx --data lists/table.csv --epochs 1 --out";
+    cases.push((format!("{listed} train/cat/{photo} --force"), &["an input", "--data", "lists/../train/cat"]));
+    cases.push((format!("{listed} photo --force"), &["--out photo", "an input"]));
     each_is_refused(&place, &cases);
+}
+
+/// Names of classes go into a file of their own beside an export: somebody's own are left as they are.
+#[test]
+fn class_names_beside_an_export_replace_nothing() {
+    let place = place();
+    let own = ["labels.txt", "merged.labels.txt"];
+    own.iter().for_each(|name| place.write(name, format!("my {name}\n")));
+    for _ in 0..2 {
+        let export = "export --adapter a.edelta --model base.onnx --to onnx --out merged.onnx";
+        assert!(place.run(export).done().out.contains("merged.labels-2.txt"));
+    }
+    own.iter().for_each(|name| assert_eq!(place.read(name), format!("my {name}\n").as_bytes()));
+    assert_eq!(place.read("merged.labels-2.txt"), b"cat\ndog\n");
+    assert!(!place.path("merged.labels-3.txt").exists(), "the same names are written once");
 }
 
 /// A folder that is filled may hold the model that it is made of; weights may lie beside the model.

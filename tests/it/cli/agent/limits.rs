@@ -39,7 +39,7 @@ fn bad_requests_are_refused_with_the_field_and_the_remedy() {
             &["content-length"],
             ask(&place, "POST", label, "transfer-encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n"),
         ),
-        (415, &["body", "JPEG or PNG"], post(&place, label, b"no photograph")),
+        (415, &["body", "JPEG, PNG"], post(&place, label, b"no photograph")),
         (415, &["body"], post(&place, label, b"")),
         (415, &["body"], post(&place, label, &good[..20])),
         (404, &["path", "/samples"], post(&place, "/sample", &good)),

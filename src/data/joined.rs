@@ -1,0 +1,53 @@
+//! Two data sets behind each other, as one: what trains, and what somebody has kept to validate by.
+
+use super::labels::{IGNORED, Labels};
+use super::names::{Names, Paths};
+use super::{Dataset, Error, Samples};
+use ndarray::{Array2, Axis, concatenate, s};
+
+impl Dataset {
+    /// These samples with those of another data set behind them, which has the same classes. Groups are forgotten.
+    ///
+    /// # Errors
+    /// Labels of another kind, or another count of numbers to predict.
+    pub fn followed_by(mut self, mut other: Self) -> Result<Self, Error> {
+        // All texts have the length of the longest, which their keys tell.
+        if let (Samples::Tokens(tokens), Samples::Tokens(others)) = (&mut self.samples, &mut other.samples) {
+            tokens.width = tokens.width.max(others.width);
+            others.width = tokens.width;
+            (self.keys, other.keys) = (tokens.keys(), others.keys());
+        }
+        let labels = joined(&self.labels, &other.labels).map_err(|problem| Error::content(other.name(0), problem))?;
+        let keys = [std::mem::take(&mut self.keys), other.keys.clone()].concat();
+        let names = Names::Files(Paths::default());
+        let first = labels.len() - other.labels.len();
+        let samples = Samples::Joined { first, both: Box::new([Self { keys: keys[..first].to_vec(), ..self }, other]) };
+        Ok(Self { samples, labels, keys, names, groups: None })
+    }
+}
+
+fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
+    const OTHER: &str = "labels of another kind than those of --data; give data of the same form";
+    let rows = |one: &Array2<f32>, other: &Array2<f32>| {
+        let (expected, found) = (one.ncols(), other.ncols());
+        concatenate(Axis(0), &[one.view(), other.view()])
+            .map_err(|_| format!("{found} numbers a sample, where --data has {expected}; give the same columns"))
+    };
+    match (one, other) {
+        (Labels::Classes { names, index }, Labels::Classes { index: others, .. }) => {
+            Ok(Labels::Classes { names: names.clone(), index: [&index[..], others].concat() })
+        }
+        (Labels::MultiLabel { names, rows: one }, Labels::MultiLabel { rows: other, .. }) => {
+            Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
+        }
+        (Labels::Values(one), Labels::Values(other)) => Ok(Labels::Values(rows(one, other)?)),
+        (Labels::NextTokens(one), Labels::NextTokens(other)) => {
+            let width = one.ncols().max(other.ncols());
+            let mut all = Array2::from_elem((one.nrows() + other.nrows(), width), IGNORED);
+            all.slice_mut(s![..one.nrows(), ..one.ncols()]).assign(one);
+            all.slice_mut(s![one.nrows().., ..other.ncols()]).assign(other);
+            Ok(Labels::NextTokens(all))
+        }
+        _ => Err(OTHER.into()),
+    }
+}
