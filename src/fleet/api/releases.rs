@@ -25,6 +25,7 @@ pub(super) async fn current(
         return Err(none());
     }
     let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
+    fleet.db.take_part(&name, &device.key.to_string(), fleet.now_ms()).await?;
     let (version, adapter, length) = match rollouts::is_offered(&channel, &device.key.to_string()) {
         true => (channel.version, channel.adapter, channel.length),
         false => {
@@ -121,6 +122,7 @@ pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JS
     if !fleet.db.report(&key.to_string(), &channel, version, verdict, accuracy, fleet.now_ms()).await? {
         return Err(Problem::not_found("this channel and version; report on a release"));
     }
+    fleet.db.take_part(&channel, &key.to_string(), fleet.now_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,6 +3,7 @@
 use super::asked::Operator;
 use super::operator::sent;
 use super::{Answer, Problem, Refused, Shared};
+use crate::fleet::channels;
 use crate::fleet::Fleet;
 use crate::fleet::db::Channel;
 use crate::fleet::rollouts::{self, Act, Steered};
@@ -71,6 +72,7 @@ pub(super) enum Action {
 
 /// Which of them, and to what.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// What is to be done.
     #[serde(rename = "do")]
@@ -101,15 +103,8 @@ pub(super) async fn publish(
     body: Body,
 ) -> Answer<StatusCode> {
     let channel = channel_of(&fleet, name).await?;
-    let (base, release) = sent(&fleet, body).await?;
-    if base != channel.base {
-        return Err(Problem::conflict(format!("the delta is for the base {base}, the channel for {}", channel.base)));
-    }
-    if !fleet.db.publish(&channel, &release, fleet.now_ms()).await? {
-        return Err(changed());
-    }
-    let detail = format!("{}: version {}", channel.name, channel.version + 1);
-    fleet.audit("operator", "released", &detail).await;
+    let _room = fleet.room.acquire().await.ok();
+    channels::publish(&fleet, &channel, &sent(&fleet, body).await?, "operator").await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -77,6 +77,7 @@ pub(super) async fn begin(
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     channel_of(&fleet, &channel).await?;
+    fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
     let text = hash.to_string();
     if fleet.db.upload(&device, &text).await?.is_none() {
         make_room(&fleet, &device).await?;
@@ -166,6 +167,7 @@ pub(super) async fn chunk(
 
 /// What is sent at once.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whole {
     /// The channel that it was learned for.
@@ -190,6 +192,7 @@ pub(super) async fn whole(
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     let known = channel_of(&fleet, &channel).await?;
+    fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
     if let Some(upload) = fleet.db.upload(&device, &text).await? {
         if upload.length as u64 != length || upload.channel != channel {
             return Err(Problem::conflict(OTHERWISE));

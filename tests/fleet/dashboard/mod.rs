@@ -1,7 +1,7 @@
 //! The pages, asked for as a browser does: who gets in, what they may do, and that a text stays a text.
 
 mod browser;
-mod reader;
+pub mod reader;
 mod rollout;
 
 use super::client::{raw, request};
@@ -329,7 +329,7 @@ fn lists_come_a_page_at_a_time() {
 }
 
 /// What a page shows once.
-fn shown_secret(page: &str) -> String {
+pub fn shown_secret(page: &str) -> String {
     page.split_once("readonly value=\"").unwrap().1.split('"').next().unwrap().to_owned()
 }
 
