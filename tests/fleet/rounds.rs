@@ -4,7 +4,7 @@ use super::client::clock_ms;
 use super::server::{AT_ONCE, Server, unique};
 use super::*;
 use edgetune::delta::Delta;
-use edgetune::sync::wire::{Distrusted, Enrolled, Release, Times, UploadState};
+use edgetune::sync::wire::{Distrusted, Enrol, Enrolled, Release, Times, UploadState};
 
 /// Two rounds of three devices: what comes out is the mean, signed by the server, and the devices can fetch it.
 #[test]
@@ -244,7 +244,8 @@ fn devices_are_revoked_and_enrol_again_without_a_restart() {
 
     let (shared, mut first, mut second) = (unique("kitchen"), server.device(3), server.device(4));
     assert_eq!(first.enrol(&server.token(), &shared).status, 200);
-    assert_eq!(second.enrol(&server.token(), &shared).status, 200);
+    let replacing = Enrol { token: server.token_for(&shared), name: shared, replace: true, consent: None };
+    assert_eq!(second.enrol_as(&replacing).status, 200);
     assert_eq!(second.ask("GET", &format!("/v1/releases/{name}"), b"").status, 200);
     assert_eq!(first.ask("GET", &format!("/v1/releases/{name}"), b"").problem(), (401, "identity".into()));
 }

@@ -100,6 +100,13 @@ impl Server {
         self.operator("POST", "/v1/admin/tokens", b"").json::<Value>()["token"].as_str().unwrap().into()
     }
 
+    /// A token for a device of that name.
+    pub fn token_for(&self, name: &str) -> String {
+        let name: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let made = self.operator("POST", &format!("/v1/admin/tokens?name={name}"), b"");
+        made.json::<Value>()["token"].as_str().unwrap().into()
+    }
+
     /// A device that is enrolled. Keys are made of the server's folder, for where the database is shared.
     pub fn device(&self, seed: u8) -> Device {
         let mut device = Device::new(&self.address, seed);

@@ -164,16 +164,23 @@ fn create(args: &Create, printer: &Printer) -> Result<()> {
 
 /// Make a one-time token for a device
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  edgetune-fleet token\n\nIt is good for one device and one day; the server keeps its hash alone.")]
+#[command(
+    after_help = "Examples:\n  edgetune-fleet token\n  edgetune-fleet token hall-3\n\nIt is good for one device and one day; the server \
+                  keeps its hash alone. With a name it is for a device of that name, which may take the place of the one that has it: \
+                  edgetune fleet enroll … --name hall-3 --replace"
+)]
 pub struct Token {
+    /// What the device is to be called [default: whatever it calls itself, if that is free]
+    name: Option<String>,
     #[command(flatten)]
     console: Console,
 }
 
 pub fn token(args: &Token, printer: &Printer) -> Result<Done> {
+    let query: Vec<_> = args.name.iter().map(|name| ("name", name.clone())).collect();
     let operator = args.console.operator()?;
     let made: Value =
-        serde_json::from_slice(&operator.ask("POST", &["tokens"], &[], b"")?).context("the server's answer")?;
+        serde_json::from_slice(&operator.ask("POST", &["tokens"], &query, b"")?).context("the server's answer")?;
     printer.document(&made);
     printer.text(made["token"].as_str().context("the server's answer has no token")?);
     Ok(Done::Fully)

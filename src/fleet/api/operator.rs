@@ -120,14 +120,32 @@ fn tolerated() -> f64 {
     Plan::default().tolerated
 }
 
+/// Which device a token is for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Invited {
+    /// A device of this name alone, which may take the place of the one that has it; without it, any whose name is free.
+    #[serde(default)]
+    name: String,
+}
+
 /// Make a one-time token for a device
-#[utoipa::path(post, path = "/v1/admin/tokens", responses((status = 200, body = Token), Refused))]
-pub(super) async fn add_token(State(fleet): Shared, _: Operator) -> Answer<Json<Token>> {
+#[utoipa::path(post, path = "/v1/admin/tokens", params(Invited), responses((status = 200, body = Token), Refused))]
+pub(super) async fn add_token(
+    State(fleet): Shared,
+    _: Operator,
+    invited: Result<Query<Invited>, QueryRejection>,
+) -> Answer<Json<Token>> {
+    let Query(Invited { name }) = invited.map_err(Problem::form)?;
+    if !name.is_empty() && !is_name(&name) {
+        return Err(Problem::form("`name` is over 64 bytes or has control characters; give a plain name"));
+    }
     let token = fleet.random_name()?;
     let now_ms = fleet.now_ms();
     let expires_ms = now_ms + TOKEN_MS;
-    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, expires_ms).await?;
-    fleet.audit("operator", "token made", "").await;
+    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), &name, now_ms, expires_ms).await?;
+    fleet.audit("operator", "token made", &name).await;
     Ok(Json(Token { token, expires_ms }))
 }
 

@@ -52,6 +52,10 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "too-few", "The round has too few deltas", detail)
     }
 
+    pub(super) fn name(detail: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, "name", "The name is another device's", detail)
+    }
+
     pub(super) fn identity(detail: impl Display) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "identity", "Nobody who may ask this", detail)
     }

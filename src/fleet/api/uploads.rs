@@ -3,7 +3,7 @@
 use super::asked::{Device, Peer, Stranger};
 use super::{Answer, Problem, Refused, Shared};
 use crate::aggregate::Current;
-use crate::fleet::db::{Came, Channel, Enrolment};
+use crate::fleet::db::{Came, Channel, Enrolment, Newcomer};
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
 use crate::fleet::{Counts, Fleet, VALUES_FACTOR, retention};
@@ -42,21 +42,42 @@ pub(super) async fn enrol(
     Peer(address): Peer,
     Stranger { signed, body }: Stranger<JSON_BYTES_MAX>,
 ) -> Answer<Json<Enrolled>> {
-    let Enrol { token, name } = json(&body)?;
+    let Enrol { token, name, replace, consent } = json(&body)?;
     if !is_name(&name) {
         return Err(Problem::form("`name` is empty, over 64 bytes or has control characters; give a plain name"));
     }
+    let consent = consent.filter(|consent| consent.is_for(signed.key, &token, &name));
+    let consent = consent.map_or(String::new(), |consent| consent.key.to_string());
     let (token, key) = (blake3::hash(token.as_bytes()).to_string(), signed.key.to_string());
-    let now_ms = fleet.now_ms();
-    let enrolment = fleet.db.enrol(&token, &key, &name, signed.time_ms as i64, now_ms).await?;
-    let refusal = match enrolment {
-        Enrolment::Done => None,
-        Enrolment::Token => Some("the token is none, was used or is too old; ask an operator for a new one"),
-        Enrolment::Revoked => Some("this key was revoked; enrol with a new key"),
+    let (now_ms, time_ms) = (fleet.now_ms(), signed.time_ms as i64);
+    let newcomer =
+        Newcomer { token: &token, key: &key, name: &name, replaces: replace, consent: &consent, time_ms };
+    let replaced = match fleet.db.enrol(&newcomer, now_ms).await? {
+        Enrolment::Done(replaced) => Ok(replaced),
+        Enrolment::Token => Err(Problem::identity(
+            "the token is none, was used or is too old; ask an operator for a new one",
+        )),
+        Enrolment::Revoked => Err(Problem::identity("this key was revoked; enrol with a new key")),
+        Enrolment::Name(made_for) => Err(Problem::name(format!(
+            "the token was made for the device `{made_for}`; enrol with --name {made_for:?}, or ask for another token"
+        ))),
+        Enrolment::Taken => Err(Problem::name(format!(
+            "a device is called `{name}`; give another --name, or take its place with --replace"
+        ))),
+        Enrolment::Unasked => Err(Problem::name(format!(
+            "a device is called `{name}`, and this token is not for taking its place; ask an operator for a token of that name \
+             (edgetune-fleet token {name:?}), or revoke the other device"
+        ))),
     };
-    if let Some(refusal) = refusal {
-        fleet.audit(&address.to_string(), "enrolment refused", refusal).await;
-        return Err(Problem::identity(refusal));
+    let replaced = match replaced {
+        Ok(replaced) => replaced,
+        Err(problem) => {
+            fleet.audit(&address.to_string(), "enrolment refused", problem.detail()).await;
+            return Err(problem);
+        }
+    };
+    if let Some(other) = replaced {
+        fleet.audit(&key, "replaced", &format!("{name}: {other}")).await;
     }
     fleet.audit(&key, "enrolled", &name).await;
     let (key, release_key) = (signed.key, Hex(fleet.key.public()));

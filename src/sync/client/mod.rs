@@ -32,7 +32,7 @@ mod report;
 
 pub use asking::{Client, Outside};
 pub use backoff::{DELAY_MAX, RETRY_AFTER_MAX, delay};
-pub use enrol::{Invitation, enrol};
+pub use enrol::{Invitation, Name, enrol};
 pub use error::Error;
 pub use folder::{Folder, Lock, Member, Seen, Taken};
 #[cfg(feature = "fleet")]
