@@ -111,7 +111,8 @@ pub async fn make(fleet: &Fleet, name: &str, plan: Plan, bytes: &Bytes, who: &st
 pub async fn publish(fleet: &Fleet, channel: &Channel, bytes: &Bytes, who: &str) -> Result<i64, Refusal> {
     let (base, release) = kept(fleet, bytes).await?;
     if base != channel.base {
-        let detail = format!("the delta is for the base {base}, the channel for {}; train it on that one", channel.base);
+        let detail =
+            format!("the delta is for the base {base}, the channel for {}; train it on that one", channel.base);
         return Err(Refusal::Conflict(detail));
     }
     let published = fleet.db.publish(channel, &release, fleet.now_ms()).await?;

@@ -35,8 +35,14 @@ impl Folder {
         let place = path.join("lock");
         let told = |error: io::Error| in_file(&place, format!("{error}; name a writable folder with --data DIR"));
         // Not emptied: it may be another's, and say where that listens.
-        let lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&place).map_err(told)?;
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&place)
+            .map_err(told)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.into(), lock }),
             Err(TryLockError::WouldBlock) => {
@@ -59,7 +65,8 @@ impl Folder {
     pub fn tell(&mut self, scheme: &str, listens: SocketAddr) -> Result<(), Error> {
         let (ip, port) = (listens.ip(), listens.port());
         // All addresses of this machine are this one, too; and the server's own certificate is for that name.
-        let host = if ip.is_unspecified() { format!("localhost:{port}") } else { SocketAddr::new(ip, port).to_string() };
+        let host =
+            if ip.is_unspecified() { format!("localhost:{port}") } else { SocketAddr::new(ip, port).to_string() };
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;

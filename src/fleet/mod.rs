@@ -64,7 +64,9 @@ pub enum Error {
         problem: String,
     },
     /// Another server works in the folder.
-    #[error("{lock}: another edgetune-fleet works in this folder, at {address}; end it, or name another folder with --data DIR")]
+    #[error(
+        "{lock}: another edgetune-fleet works in this folder, at {address}; end it, or name another folder with --data DIR"
+    )]
     Held {
         /// The file that it holds.
         lock: PathBuf,

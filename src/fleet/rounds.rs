@@ -105,7 +105,9 @@ fn missing(channel: &Channel, deltas: i64, devices_min: u32) -> Result<Option<St
     Ok(match deltas {
         deltas if deltas >= least => None,
         0 => Some(format!("round {round} of `{name}` has no delta to combine; {wait}")),
-        _ => Some(format!("round {round} of `{name}` has deltas of {deltas} devices, and needs {least} {whose}; {wait}")),
+        _ => {
+            Some(format!("round {round} of `{name}` has deltas of {deltas} devices, and needs {least} {whose}; {wait}"))
+        }
     })
 }
 

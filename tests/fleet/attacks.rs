@@ -229,8 +229,8 @@ fn no_token_takes_another_devices_name() {
     assert_eq!(unasked.problem(), (409, "name".into()));
     assert!(unasked.text().contains("ask an operator for a token of that name"), "{}", unasked.text());
     // A word that another key has given, or that was given to another, is none.
-    for (giver, new) in [(&second.key, &second.key), (&first.key, &first.key)] {
-        let consent = Some(Consent::of(giver, Hex(new.public()), &token, &name));
+    let by = |giver: &KeyPair, new: &KeyPair| Some(Consent::of(giver, Hex(new.public()), &token, &name));
+    for consent in [by(&second.key, &second.key), by(&first.key, &first.key)] {
         let answer = second.enrol_as(&Enrol { consent, ..replacing(&token, &name) });
         assert_eq!(answer.problem(), (409, "name".into()));
     }

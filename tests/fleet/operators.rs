@@ -14,7 +14,13 @@ fn adapter(seed: u64) -> Vec<u8> {
 
 fn ran(server: &Server, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"));
-    command.env_remove("EDGETUNE_FLEET_DATABASE").args(arguments).arg("--data").arg(server.folder.path()).output().unwrap()
+    command
+        .env_remove("EDGETUNE_FLEET_DATABASE")
+        .args(arguments)
+        .arg("--data")
+        .arg(server.folder.path())
+        .output()
+        .unwrap()
 }
 
 fn json(output: &Output) -> Value {
@@ -41,8 +47,14 @@ fn a_channel_is_made_at_a_terminal() {
     let server = Server::with(&[]);
     let (place, name) = (tempfile::tempdir().unwrap(), unique("photos of birds"));
     let (first, second) = (path(place.path(), "A.edelta", &adapter(1)), path(place.path(), "B.edelta", &adapter(2)));
-    let made = json(&ran(&server, &["--json", "channel", "create", &name, "--from", &first, "--stages", "100", "--stage-s", "0"]));
-    assert_eq!((&made["name"], &made["rule"], &made["version"]), (&name.as_str().into(), &"trimmed:0.2,clip".into(), &1.into()));
+    let made = json(&ran(
+        &server,
+        &["--json", "channel", "create", &name, "--from", &first, "--stages", "100", "--stage-s", "0"],
+    ));
+    assert_eq!(
+        (&made["name"], &made["rule"], &made["version"]),
+        (&name.as_str().into(), &"trimmed:0.2,clip".into(), &1.into())
+    );
     fails(&ran(&server, &["channel", "create", &name, "--from", &first]), &["409", "there is a channel of that name"]);
     fails(&ran(&server, &["channel", "create", "x", "--from", &first, "--rule", "most"]), &["400", "is no rule"]);
     let none = path(place.path(), "none.edelta", b"nothing");
@@ -52,7 +64,14 @@ fn a_channel_is_made_at_a_terminal() {
     server.until(&name, |row| row["version"] == 2);
     let token = json(&ran(&server, &["--json", "token"]));
     let member = Command::new(env!("CARGO_BIN_EXE_edgetune"))
-        .args(["fleet", "enroll", &format!("https://127.0.0.1:{}", server.port()), "--name", &unique("device"), "--token"])
+        .args([
+            "fleet",
+            "enroll",
+            &format!("https://127.0.0.1:{}", server.port()),
+            "--name",
+            &unique("device"),
+            "--token",
+        ])
         .args([token["token"].as_str().unwrap(), "--ca"])
         .arg(server.folder.path().join("tls.crt"))
         .arg("--state")
@@ -90,7 +109,13 @@ fn a_channel_is_made_and_released_to_on_the_pages() {
     let form = operator.get("/new-channel").text();
     assert!(form.contains("multipart/form-data") && form.contains("trimmed:0.2,clip"), "{form}");
     let fields = |name: &'static str, value: &'static str| {
-        let all = [("rule", "median"), ("stages", "50, 100"), ("stage_s", "60"), ("stage_reports", "3"), ("tolerated", "0.1")];
+        let all = [
+            ("rule", "median"),
+            ("stages", "50, 100"),
+            ("stage_s", "60"),
+            ("stage_reports", "3"),
+            ("tolerated", "0.1"),
+        ];
         all.map(|(field, usual)| (field, if field == name { value } else { usual }))
     };
     let with = |name: &str, fields: [(&'static str, &'static str); 5]| {
@@ -119,7 +144,8 @@ fn a_channel_is_made_and_released_to_on_the_pages() {
 
     let here = made.header("location").unwrap().to_owned();
     assert!(operator.get(&here).text().contains("Publish a release"));
-    let release = |reader: &mut Reader, now: &str| upload(reader, &format!("{here}/release"), &[("now", now)], Some(&adapter(2)));
+    let release =
+        |reader: &mut Reader, now: &str| upload(reader, &format!("{here}/release"), &[("now", now)], Some(&adapter(2)));
     assert_eq!(release(&mut operator, "1").status, 303);
     assert_eq!(server.channel_row(&name)["version"], 2);
     assert_eq!(release(&mut operator, "1").status, 409, "a form of version 1");
@@ -133,7 +159,10 @@ fn a_channel_is_made_and_released_to_on_the_pages() {
     let mut viewer = Reader::new(&server.address);
     viewer.sign_in(&token);
     assert_eq!(viewer.get("/new-channel").status, 403);
-    assert!(!viewer.get(&here).text().contains("Publish a release") && !viewer.get("/").text().contains("/new-channel"));
+    assert!(
+        !viewer.get(&here).text().contains("Publish a release")
+            && !viewer.get("/").text().contains("href=\"/new-channel\"")
+    );
     assert_eq!(release(&mut viewer, "2").status, 403);
     let foreign = [("origin", "http://evil.example"), ("content-type", "multipart/form-data; boundary=xyz")];
     assert_eq!(operator.send_bytes("POST", &format!("{here}/release"), &foreign, b"--xyz--\r\n").status, 403);

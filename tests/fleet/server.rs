@@ -294,11 +294,12 @@ fn parameters_are_where_the_document_says() {
     let document: Value = serde_json::from_str(&edgetune::fleet::openapi()).unwrap();
     let mut queries = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let mut places: Vec<&str> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        let mut places: Vec<&str> =
+            path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         places.sort_unstable();
         for (method, operation) in operations.as_object().unwrap() {
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            let mut named = Vec::new();
+            let mut named: Vec<&str> = Vec::new();
             for parameter in &parameters {
                 let name = parameter["name"].as_str().unwrap();
                 let place = if places.contains(&name) { "path" } else { "query" };
@@ -308,9 +309,18 @@ fn parameters_are_where_the_document_says() {
             }
             named.sort_unstable();
             assert_eq!(named, places, "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let said = response["description"].as_str().unwrap_or_default();
+                assert!(!said.is_empty(), "{method} {path}: what does {status} mean?");
+            }
         }
     }
     assert!(queries >= 9, "{queries}");
+    // What is referred to is there.
+    let text = document.to_string();
+    for name in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
 }
 
 #[test]

@@ -50,11 +50,19 @@ impl Console {
     fn operator(&self) -> Result<Operator> {
         let none = || {
             let lock = self.data.join("lock");
-            format!("{}: it does not say where a server listens; start `edgetune-fleet serve`, or give --server URL", lock.display())
+            format!(
+                "{}: it does not say where a server listens; start `edgetune-fleet serve`, or give --server URL",
+                lock.display()
+            )
         };
         let url = self.server.clone().or_else(|| Folder::address(&self.data)).with_context(none)?;
         let token = self.token_file.clone().unwrap_or_else(|| self.data.join("operator.token"));
-        let remedy = || format!("{}: name the server's folder with --data DIR, or the token's file with --token-file", token.display());
+        let remedy = || {
+            format!(
+                "{}: name the server's folder with --data DIR, or the token's file with --token-file",
+                token.display()
+            )
+        };
         let token = std::fs::read_to_string(&token).with_context(remedy)?;
         let own = self.data.join("tls.crt");
         let ca = self.ca.clone().or_else(|| own.exists().then_some(own));

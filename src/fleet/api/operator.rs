@@ -131,7 +131,8 @@ pub(super) struct Invited {
 }
 
 /// Make a one-time token for a device
-#[utoipa::path(post, path = "/v1/admin/tokens", params(Invited), responses((status = 200, body = Token), Refused))]
+#[utoipa::path(post, path = "/v1/admin/tokens", params(Invited),
+    responses((status = 200, description = "The token, told this once", body = Token), Refused))]
 pub(super) async fn add_token(
     State(fleet): Shared,
     _: Operator,
@@ -150,7 +151,8 @@ pub(super) async fn add_token(
 }
 
 /// The devices, a thousand at a time
-#[utoipa::path(get, path = "/v1/admin/devices", params(Behind), responses((status = 200, body = Vec<DeviceRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/devices", params(Behind),
+    responses((status = 200, description = "Devices in the order of their keys", body = Vec<DeviceRow>), Refused))]
 pub(super) async fn devices(
     State(fleet): Shared,
     _: Operator,
@@ -174,7 +176,7 @@ fn without_nul(text: String) -> Answer<String> {
 
 /// Shut a device out
 #[utoipa::path(delete, path = "/v1/admin/devices/{key}", params(("key" = String, Path)),
-    responses((status = 204), Refused))]
+    responses((status = 204, description = "It is out"), Refused))]
 pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Operator) -> Answer<StatusCode> {
     let key = hash(&text)?.to_string();
     if !fleet.db.revoke(&key, fleet.now_ms()).await? {
@@ -187,7 +189,7 @@ pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Op
 /// Make a channel, whose first release is the delta that is sent
 #[utoipa::path(post, path = "/v1/admin/channels/{name}", params(("name" = String, Path), NewChannel),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = ChannelRow), Refused))]
+    responses((status = 200, description = "The channel", body = ChannelRow), Refused))]
 pub(super) async fn add_channel(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -216,7 +218,8 @@ fn row(channel: Channel, deltas: usize) -> ChannelRow {
 }
 
 /// The channels
-#[utoipa::path(get, path = "/v1/admin/channels", responses((status = 200, body = Vec<ChannelRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/channels",
+    responses((status = 200, description = "All channels", body = Vec<ChannelRow>), Refused))]
 pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<ChannelRow>>> {
     let mut rows = Vec::new();
     for channel in fleet.db.channels().await? {
@@ -228,7 +231,7 @@ pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<V
 
 /// Close a channel's round: its deltas are combined and released
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/close", params(("name" = String, Path)),
-    responses((status = 202), Refused))]
+    responses((status = 202, description = "It is being combined"), Refused))]
 pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, _: Operator) -> Answer<StatusCode> {
     let none = || Problem::not_found("this channel");
     let name = Some(name).filter(|name| is_name(name)).ok_or_else(none)?;
@@ -244,7 +247,8 @@ pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, 
 }
 
 /// The last lines of the audit log
-#[utoipa::path(get, path = "/v1/admin/audit", responses((status = 200, body = Vec<AuditRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/audit",
+    responses((status = 200, description = "The last lines, newest first", body = Vec<AuditRow>), Refused))]
 pub(super) async fn audit(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<AuditRow>>> {
     let lines = fleet.db.audited(ROWS).await?.into_iter().map(|line| AuditRow {
         at_ms: line.at_ms,

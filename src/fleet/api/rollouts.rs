@@ -3,8 +3,8 @@
 use super::asked::Operator;
 use super::operator::sent;
 use super::{Answer, Problem, Refused, Shared};
-use crate::fleet::channels;
 use crate::fleet::Fleet;
+use crate::fleet::channels;
 use crate::fleet::db::Channel;
 use crate::fleet::rollouts::{self, Act, Steered};
 use crate::sync::wire::is_name;
@@ -95,7 +95,7 @@ fn changed() -> Problem {
 /// Publish a delta as a channel's next release, which is rolled out
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/release", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 202), Refused))]
+    responses((status = 202, description = "It is on its way to the first devices"), Refused))]
 pub(super) async fn publish(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -110,7 +110,7 @@ pub(super) async fn publish(
 
 /// The last releases of a channel, newest first, and how far the newest is
 #[utoipa::path(get, path = "/v1/admin/channels/{name}/releases", params(("name" = String, Path)),
-    responses((status = 200, body = Vec<ReleaseRow>), Refused))]
+    responses((status = 200, description = "Releases, newest first", body = Vec<ReleaseRow>), Refused))]
 pub(super) async fn releases(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -146,7 +146,7 @@ pub(super) async fn releases(
 
 /// Pause, resume, advance or roll back what is rolled out; pin a channel
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/rollout", params(("name" = String, Path), Wanted),
-    responses((status = 204), Refused))]
+    responses((status = 204, description = "It is done"), Refused))]
 pub(super) async fn steer(
     State(fleet): Shared,
     Path(name): Path<String>,

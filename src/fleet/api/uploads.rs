@@ -36,7 +36,7 @@ pub(super) fn hash(text: &str) -> Answer<Hex<32>> {
 
 /// Enrol a device
 #[utoipa::path(post, path = "/v1/enrol", request_body = Enrol,
-    responses((status = 200, body = Enrolled), Refused))]
+    responses((status = 200, description = "The device is in", body = Enrolled), Refused))]
 pub(super) async fn enrol(
     State(fleet): Shared,
     Peer(address): Peer,
@@ -50,13 +50,12 @@ pub(super) async fn enrol(
     let consent = consent.map_or(String::new(), |consent| consent.key.to_string());
     let (token, key) = (blake3::hash(token.as_bytes()).to_string(), signed.key.to_string());
     let (now_ms, time_ms) = (fleet.now_ms(), signed.time_ms as i64);
-    let newcomer =
-        Newcomer { token: &token, key: &key, name: &name, replaces: replace, consent: &consent, time_ms };
+    let newcomer = Newcomer { token: &token, key: &key, name: &name, replaces: replace, consent: &consent, time_ms };
     let replaced = match fleet.db.enrol(&newcomer, now_ms).await? {
         Enrolment::Done(replaced) => Ok(replaced),
-        Enrolment::Token => Err(Problem::identity(
-            "the token is none, was used or is too old; ask an operator for a new one",
-        )),
+        Enrolment::Token => {
+            Err(Problem::identity("the token is none, was used or is too old; ask an operator for a new one"))
+        }
         Enrolment::Revoked => Err(Problem::identity("this key was revoked; enrol with a new key")),
         Enrolment::Name(made_for) => Err(Problem::name(format!(
             "the token was made for the device `{made_for}`; enrol with --name {made_for:?}, or ask for another token"
@@ -86,7 +85,7 @@ pub(super) async fn enrol(
 
 /// Begin to send a delta, or learn how far it is
 #[utoipa::path(post, path = "/v1/uploads", request_body = wire::Upload,
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn begin(
     State(fleet): Shared,
     Device { key, body }: Device<JSON_BYTES_MAX>,
@@ -123,7 +122,7 @@ async fn make_room(fleet: &Fleet, device: &str) -> Answer<()> {
 
 /// How far an upload is
 #[utoipa::path(get, path = "/v1/uploads/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn state(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -154,7 +153,7 @@ async fn channel_of(fleet: &Fleet, name: &str) -> Answer<Channel> {
 /// Send the next chunk of a delta; with the last one it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}/{offset}", params(("hash" = String, Path), ("offset" = u64, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn chunk(
     State(fleet): Shared,
     Path((text, offset)): Path<(String, String)>,
@@ -198,7 +197,7 @@ pub(super) struct Whole {
 /// Send all of a delta that is no longer than a chunk, without announcing it; it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}", params(("hash" = String, Path), Whole),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "The delta counts", body = UploadState), Refused))]
 pub(super) async fn whole(
     State(fleet): Shared,
     Path(text): Path<String>,

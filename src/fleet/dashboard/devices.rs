@@ -121,7 +121,8 @@ pub(super) async fn enrol(
     fleet.audit(&visitor.who, "token made", name).await;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("SERVER");
     let (scheme, ca) = if is_secure(&fleet, &headers) { ("https", " --ca tls.crt") } else { ("http", "") };
-    let named = if name.is_empty() { String::new() } else { format!(" --name '{}' --replace", name.replace('\'', "'\\''")) };
+    let named =
+        if name.is_empty() { String::new() } else { format!(" --name '{}' --replace", name.replace('\'', "'\\''")) };
     let command = format!("edgetune fleet enroll {scheme}://{host} --token {token}{ca}{named}");
     let content = html! {
         h1 { "A token for one device" }

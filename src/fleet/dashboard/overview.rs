@@ -42,7 +42,12 @@ pub(super) async fn show(
     let troubles = db.troubles(LATEST).await?;
     let lines = db.audited_by("", &Place::first(), LATEST).await?;
     let counts = db.channels_counted().await?;
-    Ok(page(&visitor, Part::Overview, "Overview", markup(&visitor, seen, counts, &rows, (after, now_ms), &troubles, &lines)))
+    Ok(page(
+        &visitor,
+        Part::Overview,
+        "Overview",
+        markup(&visitor, seen, counts, &rows, (after, now_ms), &troubles, &lines),
+    ))
 }
 
 fn markup(

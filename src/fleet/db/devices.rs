@@ -113,7 +113,10 @@ impl Db {
             .bind(name)
             .execute(&mut *transaction)
             .await?;
-        let row = sqlx::query("SELECT revoked_ms FROM devices WHERE key = $1").bind(key).fetch_optional(&mut *transaction).await?;
+        let row = sqlx::query("SELECT revoked_ms FROM devices WHERE key = $1")
+            .bind(key)
+            .fetch_optional(&mut *transaction)
+            .await?;
         if row.map(|row| row.try_get::<i64, _>(0)).transpose()?.is_some_and(|revoked_ms| revoked_ms != 0) {
             return Ok(Enrolment::Revoked);
         }

@@ -41,7 +41,8 @@ impl Operator {
         body: &[u8],
     ) -> Result<Vec<u8>, Error> {
         let path: Vec<String> = path.iter().map(|part| super::escaped(part)).collect();
-        let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", super::escaped(value))).collect();
+        let pairs: Vec<String> =
+            query.iter().map(|(name, value)| format!("{name}={}", super::escaped(value))).collect();
         let mark = if pairs.is_empty() { "" } else { "?" };
         let target = format!("/v1/admin/{}{mark}{}", path.join("/"), pairs.join("&"));
         let request = Request { method, target: &target, headers: &[], body };
