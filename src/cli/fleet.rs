@@ -1,18 +1,17 @@
 //! The command line of `edgetune-fleet`: the same habits, another program.
 
-use super::commands::{serve, shell, simulate};
+use super::commands::{channel, serve, shell, simulate};
 use super::print::Printer;
 use super::{Done, log_to_stderr, parsed, program, stop};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Collects adapters of edgetune devices, combines them and rolls them out.
+/// The server of a fleet: collects what edgetune devices learn, combines it and rolls it out to them.
 #[derive(Debug, Parser)]
 #[command(
     name = "edgetune-fleet",
     version,
-    about,
-    after_help = "Example:\n  edgetune-fleet serve\n\nEDGETUNE_LOG=info (or debug) logs what is done to standard error."
+    after_help = "Examples:\n  edgetune-fleet serve\n  edgetune-fleet channel create photos --from A.edelta\n  edgetune-fleet token\n\nEDGETUNE_LOG=info (or debug) logs what is done to standard error."
 )]
 struct Cli {
     /// Print one JSON document on standard output instead of text
@@ -25,6 +24,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Channel(channel::Args),
+    Token(channel::Token),
     Simulate(Box<simulate::Args>),
     /// The OpenAPI document of the server's interface
     #[command(after_help = "Example:\n  edgetune-fleet openapi > openapi.json")]
@@ -46,6 +47,8 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.json);
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args, &printer),
+        Command::Channel(args) => channel::run(&args, &printer),
+        Command::Token(args) => channel::token(&args, &printer),
         Command::Simulate(args) => simulate::run(&args, &printer),
         Command::Openapi => {
             printer.raw(crate::fleet::openapi().as_bytes());

@@ -7,8 +7,10 @@
 //! Never trains, never opens a model; what devices send is hostile until `verify` has seen all of it.
 
 mod api;
+mod channels;
 mod dashboard;
 pub mod db;
+mod folder;
 mod limit;
 mod retention;
 pub mod rollout;
@@ -20,6 +22,7 @@ mod tls;
 pub mod verify;
 
 pub use api::openapi;
+pub use folder::Folder;
 pub use rounds::Combining;
 pub use serve::{Settings, serve};
 pub use store::Store;
@@ -60,6 +63,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another server works in the folder.
+    #[error(
+        "{lock}: another edgetune-fleet works in this folder, at {address}; end it, or name another folder with --data DIR"
+    )]
+    Held {
+        /// The file that it holds.
+        lock: PathBuf,
+        /// Where it listens.
+        address: String,
+    },
     /// The socket's.
     #[error("cannot serve: {0}")]
     Socket(std::io::Error),
@@ -93,7 +106,7 @@ pub struct Fleet {
     /// Whether it speaks TLS itself.
     is_tls: bool,
     /// Deltas that are held in memory at once.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     limits: Limits,
     counts: Counts,
     known: Mutex<HashMap<String, Arc<Known>>>,
@@ -114,6 +127,8 @@ pub struct Limits {
     pub requests_per_s: f64,
     /// How long devices may believe what they are told of a release.
     pub release_life: Duration,
+    /// Devices whose deltas a round must have before it can be closed.
+    pub round_devices_min: u32,
     /// Rounds that deltas are kept for after their own.
     pub keep_rounds: i64,
 }
@@ -126,6 +141,7 @@ impl Default for Limits {
             staleness: Staleness::default(),
             requests_per_s: 200.0,
             release_life: WEEK,
+            round_devices_min: 5,
             keep_rounds: 1,
         }
     }

@@ -104,12 +104,12 @@ pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-/// Devices that are offered the newest release.
+/// Devices that take part in the channel and are offered its newest release.
 ///
 /// # Errors
 /// The database's.
 pub async fn members(fleet: &Fleet, channel: &Channel) -> Result<u64, Error> {
-    Ok(fleet.db.enrolled().await?.iter().filter(|device| is_offered(channel, device)).count() as u64)
+    Ok(fleet.db.members(&channel.name).await?.iter().filter(|device| is_offered(channel, device)).count() as u64)
 }
 
 /// What all devices have said of a release.

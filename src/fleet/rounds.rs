@@ -4,7 +4,7 @@
 //! over where the claim is not held any more. The outcome depends on the deltas alone, so it does not matter who was faster: the
 //! bytes are the same, and only one of them turns the channel.
 
-use super::db::{Closing, Counted, NewRelease};
+use super::db::{Channel, Closing, Counted, NewRelease};
 use super::store::{Store, adapter_key, chunk_key};
 use super::{Error, Fleet};
 use crate::aggregate::{Clip, Options, Rule, combine};
@@ -74,6 +74,43 @@ impl fmt::Display for Combining {
     }
 }
 
+impl Combining {
+    /// Devices that a round needs for the rule to do what it says: of fewer a trimmed mean would leave nobody out.
+    fn devices_least(&self) -> i64 {
+        match self.rule {
+            Rule::TrimmedMean { part } if part > 0.0 => (1.0 / part).ceil() as i64,
+            Rule::Mean | Rule::Median | Rule::TrimmedMean { .. } => 1,
+        }
+    }
+}
+
+/// Why a channel's round cannot be closed yet; none where it can.
+///
+/// # Errors
+/// The database's; a rule of a later version.
+pub async fn too_few(fleet: &Fleet, channel: &Channel) -> Result<Option<String>, Error> {
+    let deltas = fleet.db.count_in(&channel.name, channel.round).await?;
+    missing(channel, deltas, fleet.limits.round_devices_min)
+}
+
+/// What is missing of a round of so many deltas.
+fn missing(channel: &Channel, deltas: i64, devices_min: u32) -> Result<Option<String>, Error> {
+    let Channel { name, round, rule, .. } = channel;
+    let by_rule = rule.parse::<Combining>().map_err(Error::Combine)?.devices_least();
+    let (least, whose) = match i64::from(devices_min.max(1)) {
+        least if least >= by_rule => (least, "by --round-devices-min of the server".to_owned()),
+        _ => (by_rule, format!("for the rule {rule}")),
+    };
+    let wait = "wait until more devices have sent theirs";
+    Ok(match deltas {
+        deltas if deltas >= least => None,
+        0 => Some(format!("round {round} of `{name}` has no delta to combine; {wait}")),
+        _ => {
+            Some(format!("round {round} of `{name}` has deltas of {deltas} devices, and needs {least} {whose}; {wait}"))
+        }
+    })
+}
+
 /// All bytes of a device's delta, from its chunks.
 ///
 /// # Errors
@@ -113,8 +150,8 @@ pub async fn turn(fleet: &Fleet) -> Result<bool, Error> {
     let name = &closing.channel.name;
     match outcome {
         Ok(release) => {
-            if fleet.db.finish_round(&closing, &release, fleet.now_ms()).await? {
-                let detail = format!("{name}: version {}, {} devices", closing.channel.version + 1, release.devices);
+            if let Some(version) = fleet.db.finish_round(&closing, &release, fleet.now_ms()).await? {
+                let detail = format!("{name}: version {version}, {} devices", release.devices);
                 fleet.audit("server", "released", &detail).await;
             }
         }
@@ -136,6 +173,10 @@ pub async fn turn(fleet: &Fleet) -> Result<bool, Error> {
 async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error> {
     let channel = &closing.channel;
     let counted = fleet.db.counted(&channel.name, channel.round).await?;
+    // Some may have been revoked since it was closed.
+    if let Some(reason) = missing(channel, counted.len() as i64, fleet.limits.round_devices_min)? {
+        return Err(Error::Combine(reason));
+    }
     let combining: Combining = channel.rule.parse().map_err(Error::Combine)?;
     let reference = match combining.clip {
         Some(_) => fleet.store.get(&adapter_key(&channel.adapter)).await?,

@@ -1,7 +1,7 @@
 //! From settings to a server that answers, and its end.
 
 use super::tls::{Identity, choose_cryptography, read_secret, write_secret};
-use super::{Chance, Clock, Counts, Error, Fleet, Limits, Store, api, retention, rollouts, rounds};
+use super::{Chance, Clock, Counts, Error, Fleet, Folder, Limits, Store, api, retention, rollouts, rounds};
 use crate::delta::KeyPair;
 use crate::sync::wire::Hex;
 use axum::Router;
@@ -9,7 +9,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 /// How a server is to be.
 pub struct Settings {
     /// Where the server's own files are: its keys, and with the defaults the database and the deltas.
-    pub folder: PathBuf,
+    pub folder: Folder,
     /// `sqlite:…` or `postgres://…`.
     pub database: String,
     /// Where deltas lie.
@@ -79,6 +79,8 @@ struct Server {
     fleet: Arc<Fleet>,
     identity: Option<Identity>,
     listener: TcpListener,
+    /// Held for as long as the server is there.
+    _folder: Folder,
 }
 
 impl Server {
@@ -88,17 +90,19 @@ impl Server {
     /// A database, a store or a file that is not as it should be.
     async fn open(settings: Settings, listener: TcpListener) -> Result<Self, Error> {
         choose_cryptography();
-        let Settings { folder, database, store, identity, limits, clock, chance } = settings;
+        let Settings { mut folder, database, store, identity, limits, clock, chance } = settings;
         let random = || {
             let mut bytes = [0; 32];
             chance(&mut bytes).map(|()| bytes).map_err(Error::Random)
         };
-        let key_path = folder.join("release.pem");
+        let key_path = folder.path().join("release.pem");
         let refused =
             |problem: crate::delta::Error| Error::File { path: key_path.clone(), problem: problem.to_string() };
         let pem = kept(&key_path, || KeyPair::from_secret(&random()?).to_pem().map_err(refused))?;
         let key = KeyPair::from_pem(&pem).map_err(refused)?;
-        let token = kept(&folder.join("operator.token"), || Ok(format!("{}\n", Hex(random()?))))?;
+        let token = kept(&folder.path().join("operator.token"), || Ok(format!("{}\n", Hex(random()?))))?;
+        let scheme = if identity.is_some() { "https" } else { "http" };
+        folder.tell(scheme, listener.local_addr().map_err(Error::Socket)?)?;
         let db = super::db::Db::open(&database).await?;
         let name = db.setting("fleet", &Hex(random()?).to_string()).await?;
         let fleet = Fleet {
@@ -113,12 +117,12 @@ impl Server {
             sign_ins: super::limit::Limiter::new(SIGN_INS_PER_S, SIGN_INS_AT_ONCE),
             refusals: super::limit::Limiter::new(REFUSALS_PER_S, REFUSALS_AT_ONCE),
             is_tls: identity.is_some(),
-            room: Semaphore::new(ROOM),
+            room: Arc::new(Semaphore::new(ROOM)),
             limits,
             counts: Counts::default(),
             known: Mutex::default(),
         };
-        Ok(Self { fleet: Arc::new(fleet), identity, listener })
+        Ok(Self { fleet: Arc::new(fleet), identity, listener, _folder: folder })
     }
 
     /// Serves until `stop` is ready, and then until the requests that are under way have been answered.

@@ -3,7 +3,7 @@
 use super::client::{Device, raw, request};
 use super::server::{Server, unique};
 use super::*;
-use edgetune::sync::wire::{Hex, Signed, UploadState};
+use edgetune::sync::wire::{Consent, Enrol, Hex, Signed, UploadState};
 
 /// Pushes a delta that must not count, and looks at what is left of it.
 #[track_caller]
@@ -202,9 +202,51 @@ fn tokens_are_used_once() {
     thief.key = KeyPair::from_secret(blake3::hash(token.as_bytes()).as_bytes());
     assert_eq!(thief.enrol(&token, "thief").problem(), (401, "identity".into()));
     let mut second = server.device(5);
-    assert_eq!(second.enrol(&server.token(), &name).status, 200);
+    assert_eq!(second.enrol_as(&replacing(&server.token_for(&name), &name)).status, 200);
     assert_eq!(raw(&server.address, &recorded).problem(), (401, "identity".into()));
     assert_eq!(second.ask("GET", "/v1/releases/none", b"").status, 404, "the later key is still in");
+}
+
+fn replacing(token: &str, name: &str) -> Enrol {
+    Enrol { token: token.into(), name: name.into(), replace: true, consent: None }
+}
+
+/// Two hosts called `raspberrypi` do not shut each other out, whatever token they have; the owner of the name, and an operator who
+/// means it, decide who has it next.
+#[test]
+fn no_token_takes_another_devices_name() {
+    let server = Server::start();
+    let (name, channel) = (unique("raspberrypi"), server.channel("mean"));
+    let mut first = server.device(2);
+    assert_eq!(first.enrol(&server.token(), &name).status, 200);
+    assert_eq!(first.push(&channel, &plain_delta(1, 1, &first.key)).status, 200);
+    let mut second = server.device(3);
+    let token = server.token();
+    let taken = second.enrol(&token, &name);
+    assert_eq!(taken.problem(), (409, "name".into()));
+    assert!(taken.text().contains("--replace"), "{}", taken.text());
+    let unasked = second.enrol_as(&replacing(&token, &name));
+    assert_eq!(unasked.problem(), (409, "name".into()));
+    assert!(unasked.text().contains("ask an operator for a token of that name"), "{}", unasked.text());
+    // A word that another key has given, or that was given to another, is none.
+    let by = |giver: &KeyPair, new: &KeyPair| Some(Consent::of(giver, Hex(new.public()), &token, &name));
+    for consent in [by(&second.key, &second.key), by(&first.key, &first.key)] {
+        let answer = second.enrol_as(&Enrol { consent, ..replacing(&token, &name) });
+        assert_eq!(answer.problem(), (409, "name".into()));
+    }
+    let elsewhere = second.enrol_as(&replacing(&server.token_for(&unique("elsewhere")), &name));
+    assert!(elsewhere.problem() == (409, "name".into()) && elsewhere.text().contains("was made for the device"));
+    assert_eq!(first.ask("GET", &format!("/v1/releases/{channel}"), b"").status, 200, "it is still in");
+    assert_eq!(server.channel_row(&channel)["deltas"], 1);
+    // None of it has used the token up: the first device hands its name over, and what it has sent goes with its key.
+    let consent = Some(Consent::of(&first.key, Hex(second.key.public()), &token, &name));
+    assert_eq!(second.enrol_as(&Enrol { consent, ..replacing(&token, &name) }).status, 200);
+    assert_eq!(first.ask("GET", &format!("/v1/releases/{channel}"), b"").problem(), (401, "identity".into()));
+    assert_eq!(server.channel_row(&channel)["deltas"], 0, "what the key that was replaced has sent counts no more");
+    assert!(server.audit().contains("replaced"));
+    let mut third = server.device(4);
+    assert_eq!(third.enrol_as(&replacing(&server.token_for(&name), &name)).status, 200);
+    assert_eq!(second.ask("GET", &format!("/v1/releases/{channel}"), b"").problem(), (401, "identity".into()));
 }
 
 /// Every text that a request can hold, with what is dangerous elsewhere: it is refused or kept as a text, never acted upon.

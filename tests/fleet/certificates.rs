@@ -1,7 +1,7 @@
 //! A server that asks devices for certificates of their own, as a proxy in front of the fleet's may.
 
 use super::client::clock_ms;
-use edgetune::sync::client::{self, Error, Folder, Invitation, Outside};
+use edgetune::sync::client::{self, Error, Folder, Invitation, Name, Outside};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -61,7 +61,14 @@ fn a_device_shows_its_certificate_where_it_is_asked() {
         let sleep = |time| panic!("waited {time:?}");
         let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
         let ca = std::fs::read_to_string(&server[0]).ok();
-        let invitation = Invitation { url: url.clone(), token: "t".into(), name: "n".into(), ca, client_certificate };
+        let invitation = Invitation {
+            url: url.clone(),
+            token: "t".into(),
+            name: Name::Given("n".into()),
+            replace: false,
+            ca,
+            client_certificate,
+        };
         client::enrol(&folder, invitation, &|| Ok([3; 32]), outside).unwrap_err()
     };
     let seen = enrol(Some(device.clone()));

@@ -121,7 +121,11 @@ impl Device {
     }
 
     pub fn enrol(&mut self, token: &str, name: &str) -> Answer {
-        let body = serde_json::to_vec(&Enrol { token: token.into(), name: name.into() }).unwrap();
+        self.enrol_as(&Enrol { token: token.into(), name: name.into(), replace: false, consent: None })
+    }
+
+    pub fn enrol_as(&mut self, enrol: &Enrol) -> Answer {
+        let body = serde_json::to_vec(enrol).unwrap();
         self.fleet.clear();
         let answer = self.ask("POST", "/v1/enrol", &body);
         if answer.status == 200 {

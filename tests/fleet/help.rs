@@ -7,6 +7,11 @@ use std::process::Command;
 const COMMANDS: &[(&str, &str)] = &[
     ("", "edgetune-fleet"),
     ("serve", "serve"),
+    ("channel", "channel"),
+    ("channel create", "channel-create"),
+    ("channel release", "channel-release"),
+    ("channel close", "channel-close"),
+    ("token", "token"),
     ("simulate", "simulate"),
     ("openapi", "openapi"),
     ("completions", "completions"),
@@ -37,6 +42,7 @@ fn help_is_what_the_files_say_and_has_an_example() {
         assert_eq!(help, expected, "`edgetune-fleet {command} --help` changed; if that is meant: UPDATE=1");
     }
     let listed = said(&["--help"]);
+    assert!(listed.starts_with("The server of a fleet"), "it tells of another program: {listed}");
     let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     for line in listed.filter(|line| !line.starts_with("   ")) {
         let command = line.split_whitespace().next().unwrap();

@@ -9,6 +9,7 @@ mod dashboard;
 mod faults;
 mod help;
 mod member;
+mod operators;
 mod patience;
 mod proxy;
 mod retention;

@@ -72,7 +72,7 @@ impl Member {
         let url = format!("https://127.0.0.1:{port}");
         // Where the database is shared, names are, too.
         let name = format!("device-{}", self.folder.path().file_name().unwrap().to_string_lossy());
-        self.run(&["enroll", &url, "--token", token, "--name", &name, "--ca", &ca])
+        self.run(&["enroll", &url, "--token", token, "--name", &name, "--replace", "--ca", &ca])
     }
 
     /// A member of this server's fleet.
@@ -129,6 +129,38 @@ fn a_device_comes_in_by_a_token_that_counts_once() {
     assert!(!member.run(&["status"]).out.contains("PRIVATE"));
     // Used by one key, the token is worth nothing to another.
     Member::new().enroll(&server, port, &token).fails(&["401", "was used"]);
+}
+
+/// Devices that nobody has named do not meet; one that has another's name is told, and the other goes on.
+#[test]
+fn names_do_not_meet() {
+    let server = Server::with(&[]);
+    let (channel, ca) = (server.channel("mean"), server.folder.path().join("tls.crt").display().to_string());
+    let url = format!("https://127.0.0.1:{}", server.port());
+    let enroll = |member: &Member, more: &[&str]| {
+        let token = server.token();
+        member.run(&[&["enroll", &url, "--token", &token, "--ca", &ca], more].concat())
+    };
+    let [first, second] = [Member::new(), Member::new()];
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for member in [&first, &second] {
+        let enrolled = enroll(member, &[]).done();
+        let digits = &enrolled["key"].as_str().unwrap()[..4];
+        assert_eq!(enrolled["name"], format!("{}-{digits}", host.trim()));
+    }
+    first.run(&["pull", "--channel", &channel]).done();
+    let name = super::server::unique("hall");
+    enroll(&first, &["--name", &name]).done();
+    enroll(&second, &["--name", &name]).fails(&["409", &name, "--replace"]);
+    enroll(&second, &["--name", &name, "--replace"]).fails(&["409", "ask an operator for a token of that name"]);
+    first.run(&["pull", "--channel", &channel]).done();
+    second.run(&["pull", "--channel", &channel]).done();
+    // A device takes its own place by any token, and that of a lost one by a token that was made for the name.
+    enroll(&first, &["--name", &name, "--replace"]).done();
+    first.run(&["pull", "--channel", &channel]).done();
+    let token = server.token_for(&name);
+    second.run(&["enroll", &url, "--token", &token, "--ca", &ca, "--name", &name, "--replace"]).done();
+    first.run(&["pull", "--channel", &channel]).fails(&["401", "revoked"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::client::{clock_ms, parsed};
 use super::server::{Server, unique};
 use super::*;
-use edgetune::sync::client::{self, Client, Error, Folder, Invitation, Outside};
+use edgetune::sync::client::{self, Client, Error, Folder, Invitation, Name, Outside};
 use edgetune::sync::wire::{Enrolled, Hex, Release};
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -11,7 +11,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 fn invitation(url: &str, token: &str) -> Invitation {
-    Invitation { url: url.into(), token: token.into(), name: unique("device"), ca: None, client_certificate: None }
+    let (url, token, name) = (url.into(), token.into(), Name::Given(unique("device")));
+    Invitation { url, token, name, replace: false, ca: None, client_certificate: None }
 }
 
 fn secret() -> Result<[u8; 32], String> {

@@ -3,7 +3,7 @@
 use super::client::{Answer, Device, clock_ms, raw, request};
 use super::server::Server;
 use super::*;
-use edgetune::fleet::{Limits, Settings, Store, serve};
+use edgetune::fleet::{Folder, Limits, Settings, Store, serve};
 use edgetune::sync::wire::{Hex, UploadState};
 use std::net::TcpListener;
 use std::path::Path;
@@ -74,7 +74,7 @@ fn uploads_that_nobody_goes_on_with_go() {
     let deltas = folder.path().join("deltas");
     std::fs::create_dir(&deltas).unwrap();
     let settings = Settings {
-        folder: folder.path().into(),
+        folder: Folder::open(folder.path()).unwrap(),
         database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
         store: Store::folder(&deltas).unwrap(),
         identity: None,

@@ -1,7 +1,7 @@
 //! Releases go out in stages, stop where devices fare worse, and are steered by operators.
 
 use super::client::Device;
-use super::server::{Server, spawn};
+use super::server::Server;
 use super::*;
 use edgetune::fleet::rollout::is_among;
 use edgetune::sync::wire::{Hex, Release};
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 fn published(query: &str, devices: u8) -> (Server, String, Vec<Device>) {
     let server = Server::start();
     let name = server.staged_channel(query);
-    let devices = (2..2 + devices).map(|seed| server.device(seed)).collect();
+    let mut devices: Vec<Device> = (2..2 + devices).map(|seed| server.device(seed)).collect();
+    // Who has asked for the channel's release takes part in it.
+    versions(&mut devices, &name);
     publish(&server, &name, 5);
     (server, name, devices)
 }
@@ -36,6 +38,28 @@ fn report(device: &mut Device, name: &str, version: u64, verdict: &str, accuracy
     let text =
         format!(r#"{{"channel":"{name}","version":{version},"verdict":"{verdict}","accuracy":[{before},{after}]}}"#);
     assert_eq!(device.ask("POST", "/v1/reports", text.as_bytes()).status, 204);
+}
+
+/// A device that only asks for releases takes part in their rollout, and one of another channel does not.
+#[test]
+fn who_only_pulls_takes_part() {
+    let server = Server::start();
+    let name = server.staged_channel("stages=50,100&stage_s=0&stage_reports=4");
+    let mut devices: Vec<Device> = (2..10).map(|seed| server.device(seed)).collect();
+    let (mut other, elsewhere) = (server.device(20), server.channel("mean"));
+    assert_eq!(release(&mut other, &elsewhere).version, 1);
+    for device in &mut devices {
+        assert_eq!(release(device, &name).version, 1);
+    }
+    let page = server.reader().get(&format!("/channels/{name}")).text();
+    assert!(page.contains("8 have not reported yet."), "{page}");
+    publish(&server, &name, 5);
+    std::thread::sleep(Duration::from_secs(3));
+    // Those of the first stage are waited for, though none of them has ever sent anything.
+    let row = server.channel_row(&name);
+    assert_eq!((row["rollout"].as_str(), row["percent"].as_u64()), (Some("rolling"), Some(50)), "{row}");
+    let offered = versions(&mut devices, &name).iter().filter(|version| **version == 2).count();
+    assert_eq!(releases(&server, &name)[0]["reports"]["offered"], offered);
 }
 
 /// Which devices are offered version 2 at that part of them.
@@ -63,7 +87,7 @@ fn releases(server: &Server, name: &str) -> Vec<Value> {
 #[test]
 fn a_release_goes_out_stage_by_stage() {
     let (server, name, mut devices) = published("stages=40,100&stage_s=0&stage_reports=3", 16);
-    let (replica, _) = spawn(server.folder.path(), &["--insecure-http"]);
+    let replica = server.replica(&["--insecure-http"]);
     let first = members(&devices, &name, 40);
     let expected = |member: &bool| if *member { 2 } else { 1 };
     assert_eq!(versions(&mut devices, &name), first.iter().map(expected).collect::<Vec<_>>());

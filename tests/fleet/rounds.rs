@@ -4,7 +4,7 @@ use super::client::clock_ms;
 use super::server::{AT_ONCE, Server, unique};
 use super::*;
 use edgetune::delta::Delta;
-use edgetune::sync::wire::{Distrusted, Enrolled, Release, Times, UploadState};
+use edgetune::sync::wire::{Distrusted, Enrol, Enrolled, Release, Times, UploadState};
 
 /// Two rounds of three devices: what comes out is the mean, signed by the server, and the devices can fetch it.
 #[test]
@@ -159,13 +159,61 @@ fn a_short_delta_comes_at_once() {
     assert_eq!((server.stored(), server.channel_row(&name)["deltas"].as_u64()), (stored, Some(1)));
 }
 
+/// What cannot come to anything is not begun, and whoever asks is told what is missing.
 #[test]
-fn a_round_without_deltas_opens_again_and_says_why() {
-    let server = Server::start();
-    let name = server.channel("mean");
-    let row = server.turn(&name);
-    assert_eq!((row["version"].as_u64(), row["round"].as_u64()), (Some(1), Some(1)));
-    assert!(row["problem"].as_str().unwrap().contains("no delta to combine"), "{row}");
+fn a_round_of_too_few_deltas_is_not_closed() {
+    let server = Server::with(&["--insecure-http", "--round-devices-min", "2"]);
+    let (mean, trimmed) = (server.channel("mean"), server.channel("trimmed:0.3"));
+    let close = |name: &str| server.operator("POST", &format!("/v1/admin/channels/{name}/close"), b"");
+    let refused = |name: &str, why: &str| {
+        let answer = close(name);
+        assert_eq!(answer.problem(), (409, "too-few".into()));
+        assert!(answer.text().contains(why), "no `{why}` in {}", answer.text());
+        let page = server.reader().post(&format!("/channels/{name}/close"), &[("round", "1")]);
+        assert!(page.status == 409 && page.text().contains(why), "{}", page.text());
+        assert_eq!(server.channel_row(name)["state"], "open");
+    };
+    refused(&mean, "round 1 of `");
+    refused(&mean, "has no delta to combine");
+    let mut devices: Vec<_> = (2..6).map(|seed| server.device(seed)).collect();
+    for (seed, device) in devices.iter_mut().enumerate() {
+        let push = |device: &mut client::Device, name: &str| {
+            let seed = seed as u64 + if name == mean { 10 } else { 20 };
+            assert_eq!(device.push(name, &plain_delta(seed, 1, &device.key)).status, 200);
+        };
+        if seed < 2 {
+            push(device, &mean);
+        }
+        if seed == 0 {
+            refused(&mean, "1 devices, and needs 2 by --round-devices-min");
+        }
+        push(device, &trimmed);
+        if seed == 2 {
+            refused(&trimmed, "3 devices, and needs 4 for the rule trimmed:0.3");
+        }
+    }
+    assert_eq!(server.turn(&mean)["version"], 2);
+    assert_eq!(server.turn(&trimmed)["version"], 2);
+}
+
+/// One device of five that says 300 where the others say about 1 moves nothing.
+#[test]
+fn the_default_rule_leaves_the_extremes_out() {
+    let server = Server::with(&["--insecure-http", "--round-devices-min", "5"]);
+    let first = delta_of(&header(), &vec![0.0; 640], &KeyPair::from_secret(&[1; 32]));
+    let name = unique("channel");
+    let made = server.operator("POST", &format!("/v1/admin/channels/{name}?{AT_ONCE}"), &first);
+    assert_eq!(made.json::<serde_json::Value>()["rule"], "trimmed:0.2,clip");
+    let mut devices: Vec<_> = (2..7).map(|seed| server.device(seed)).collect();
+    for (value, device) in [1.0, 1.25, 1.5, 1.75, 300.0].into_iter().zip(&mut devices) {
+        let delta = delta_of(&Header { round: Some(1), ..header() }, &vec![value; 640], &device.key);
+        assert_eq!(device.push(&name, &delta).status, 200);
+    }
+    assert_eq!(server.turn(&name)["version"], 2);
+    let release: Release = devices[0].ask("GET", &format!("/v1/releases/{name}"), b"").json();
+    let adapter = devices[0].ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
+    let delta = Delta::parse(&adapter).unwrap();
+    assert!(delta.tensor("fc.weight").unwrap().values().all(|value| (1.2..1.6).contains(&value)));
 }
 
 /// A clock that is years wrong costs one refused request.
@@ -197,7 +245,8 @@ fn devices_are_revoked_and_enrol_again_without_a_restart() {
 
     let (shared, mut first, mut second) = (unique("kitchen"), server.device(3), server.device(4));
     assert_eq!(first.enrol(&server.token(), &shared).status, 200);
-    assert_eq!(second.enrol(&server.token(), &shared).status, 200);
+    let replacing = Enrol { token: server.token_for(&shared), name: shared, replace: true, consent: None };
+    assert_eq!(second.enrol_as(&replacing).status, 200);
     assert_eq!(second.ask("GET", &format!("/v1/releases/{name}"), b"").status, 200);
     assert_eq!(first.ask("GET", &format!("/v1/releases/{name}"), b"").problem(), (401, "identity".into()));
 }

@@ -63,6 +63,22 @@ impl Server {
         (self.process, self.address) = (process, address);
     }
 
+    /// Another server on the same database and store, with the same keys, in a folder of its own.
+    pub fn replica(&self, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["release.pem", "operator.token"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        let database = format!("sqlite:{}", self.folder.path().join("fleet.sqlite").display());
+        let mut options = options.to_vec();
+        if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_none() {
+            std::os::unix::fs::symlink(self.folder.path().join("deltas"), folder.path().join("deltas")).unwrap();
+            options.extend(["--database", &database]);
+        }
+        let (process, address) = spawn(folder.path(), &options);
+        Self { address, folder, process }
+    }
+
     pub fn operator_token(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("operator.token")).unwrap().trim().to_owned()
     }
@@ -82,6 +98,13 @@ impl Server {
 
     pub fn token(&self) -> String {
         self.operator("POST", "/v1/admin/tokens", b"").json::<Value>()["token"].as_str().unwrap().into()
+    }
+
+    /// A token for a device of that name.
+    pub fn token_for(&self, name: &str) -> String {
+        let name: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let made = self.operator("POST", &format!("/v1/admin/tokens?name={name}"), b"");
+        made.json::<Value>()["token"].as_str().unwrap().into()
     }
 
     /// A device that is enrolled. Keys are made of the server's folder, for where the database is shared.
@@ -104,9 +127,11 @@ impl Server {
         self.channel_of(query, &delta_of(&header(), &vec![0.0; 640], &KeyPair::from_secret(&[1; 32])))
     }
 
-    /// A channel as the query says, with this first release.
+    /// A channel as the query says, with this first release; its rule is the mean where the query has none.
     pub fn channel_of(&self, query: &str, first: &[u8]) -> String {
         let name = unique("channel");
+        let rule = if query.contains("rule=") { "" } else { "rule=mean&" };
+        let query = format!("{rule}{query}");
         let answer = self.operator("POST", &format!("/v1/admin/channels/{name}?{query}"), first);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         name
@@ -166,6 +191,8 @@ pub fn spawn(folder: &Path, options: &[&str]) -> (Process, String) {
     command.args(serving(folder)).args(options);
     // Tests ask as fast as they can, but where the limit is what they look at.
     command.args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] });
+    // And rounds of few devices are rounds, but where that limit is what they look at.
+    command.args(if options.contains(&"--round-devices-min") { [].as_slice() } else { &["--round-devices-min", "1"] });
     started(command).expect("the server ended before it was ready")
 }
 
@@ -235,6 +262,65 @@ pub fn over_tls(certificate: &str, port: u16, request: &[u8]) -> Answer {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     parsed(&bytes)
+}
+
+/// Two servers in one folder would be one by mistake: the second says who holds it, and the first goes on.
+#[test]
+fn a_second_server_in_a_folder_refuses() {
+    let mut server = Server::start();
+    let second = || {
+        let program = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"))
+            .args(serving(server.folder.path()))
+            .arg("--insecure-http")
+            .output()
+            .unwrap();
+        assert_eq!(program.status.code(), Some(1));
+        String::from_utf8(program.stderr).unwrap()
+    };
+    let refused = second();
+    let lock = server.folder.path().join("lock").display().to_string();
+    for part in [lock.as_str(), &server.address, "--data DIR"] {
+        assert!(refused.contains(part), "no {part} in: {refused}");
+    }
+    assert_eq!(raw(&server.address, &request("GET", "/readyz", &[], b"")).status, 200);
+    // Who was killed holds nothing.
+    server.kill_and_restart();
+    assert_eq!(raw(&server.address, &request("GET", "/readyz", &[], b"")).status, 200);
+}
+
+/// Of every operation in the document: a parameter is in the path if the path has a place for it, and in the query otherwise.
+#[test]
+fn parameters_are_where_the_document_says() {
+    let document: Value = serde_json::from_str(&edgetune::fleet::openapi()).unwrap();
+    let mut queries = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let mut places: Vec<&str> =
+            path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        places.sort_unstable();
+        for (method, operation) in operations.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let mut named: Vec<&str> = Vec::new();
+            for parameter in &parameters {
+                let name = parameter["name"].as_str().unwrap();
+                let place = if places.contains(&name) { "path" } else { "query" };
+                assert_eq!(parameter["in"], place, "{method} {path}: {name}");
+                queries += usize::from(place == "query");
+                named.extend(places.iter().find(|place| **place == name));
+            }
+            named.sort_unstable();
+            assert_eq!(named, places, "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let said = response["description"].as_str().unwrap_or_default();
+                assert!(!said.is_empty(), "{method} {path}: what does {status} mean?");
+            }
+        }
+    }
+    assert!(queries >= 9, "{queries}");
+    // What is referred to is there.
+    let text = document.to_string();
+    for name in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
 }
 
 #[test]

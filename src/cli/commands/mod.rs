@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod cache;
+#[cfg(feature = "fleet")]
+pub mod channel;
 pub mod check;
 pub mod delta;
 pub mod demo;

@@ -3,7 +3,7 @@
 use crate::cli::Done;
 use crate::cli::print::Printer;
 use crate::cli::stop::flag_on_signals;
-use crate::fleet::{Identity, Limits, Settings, Store, serve};
+use crate::fleet::{Folder, Identity, Limits, Settings, Store, serve};
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use serde_json::json;
@@ -63,6 +63,9 @@ pub struct Args {
     /// Days that devices may believe what they are told of a release; then somebody is holding newer words back
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
     release_life: u64,
+    /// Devices whose deltas a round must have before it can be closed: of fewer, what one has learned is plain to see
+    #[arg(long, value_name = "N", default_value_t = Limits::default().round_devices_min, value_parser = clap::value_parser!(u32).range(1..))]
+    round_devices_min: u32,
     /// Rounds that deltas are kept for after their own; then only the database knows of them
     #[arg(long, value_name = "N", default_value_t = Limits::default().keep_rounds, value_parser = clap::value_parser!(i64).range(0..))]
     keep_rounds: i64,
@@ -73,6 +76,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     ensure!(loopback || !args.insecure_http, "--insecure-http is for loopback addresses; leave it out for TLS");
     ensure!(args.requests_per_s > 0.0, "--requests-per-s must be above 0, or nobody is answered");
     let folder = &args.data;
+    let held = Folder::open(folder)?;
     let deltas = folder.join("deltas");
     // For the server's eyes only: keys lie here.
     DirBuilder::new()
@@ -86,11 +90,12 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         norm_max: args.norm_max,
         requests_per_s: args.requests_per_s,
         release_life: Duration::from_secs(args.release_life * 24 * 3600),
+        round_devices_min: args.round_devices_min,
         keep_rounds: args.keep_rounds,
         ..Limits::default()
     };
     let settings = Settings {
-        folder: folder.clone(),
+        folder: held,
         database: args.database.clone().unwrap_or_else(own),
         store: store(args, &deltas)?,
         identity: identity(args)?,

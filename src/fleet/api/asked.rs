@@ -15,12 +15,19 @@ use std::time::Instant;
 /// The address that a request comes from.
 pub(in crate::fleet) struct Peer(pub IpAddr);
 
-impl<S: Sync> FromRequestParts<S> for Peer {
+impl Peer {
+    /// The address that a request has come from.
+    pub(in crate::fleet) fn of(parts: &Parts, _fleet: &Fleet) -> Self {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip()))
+    }
+}
+
+impl FromRequestParts<Arc<Fleet>> for Peer {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip())))
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, fleet))
     }
 }
 
@@ -45,8 +52,8 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Device<BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
-        let (mut parts, body) = request.into_parts();
-        let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = request.into_parts();
+        let Peer(address) = Peer::of(&parts, fleet);
         let asked = async {
             announced(&parts.headers, BYTES_MAX)?;
             let signed = signature(&parts, &fleet.name)?;
@@ -61,8 +68,8 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Stranger<BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
-        let (mut parts, body) = request.into_parts();
-        let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = request.into_parts();
+        let Peer(address) = Peer::of(&parts, fleet);
         let asked = async {
             announced(&parts.headers, BYTES_MAX)?;
             let signed = signature(&parts, "")?;
@@ -78,7 +85,7 @@ impl FromRequestParts<Arc<Fleet>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Answer<Self> {
-        let Peer(address) = Peer::from_request_parts(parts, fleet).await.unwrap_or_else(|never| match never {});
+        let Peer(address) = Peer::of(parts, fleet);
         let token =
             parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         // Comparing hashes takes as long whatever is equal.

@@ -7,20 +7,25 @@ use axum::response::IntoResponse;
 use std::sync::atomic::Ordering;
 
 /// Whether the process answers
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/healthz",
+    responses((status = 200, description = "The process answers", body = String, content_type = "text/plain")))]
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
 /// Whether the database answers too
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = String, content_type = "text/plain"), (status = 503)))]
+#[utoipa::path(get, path = "/readyz",
+    responses(
+        (status = 200, description = "The database answers", body = String, content_type = "text/plain"),
+        (status = 503, description = "The database does not answer")))]
 pub(super) async fn ready(State(fleet): Shared) -> Answer<&'static str> {
     fleet.db.ping().await.map_err(Problem::from)?;
     Ok("ready\n")
 }
 
 /// What the process has done, for Prometheus
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, description = "Counters, for Prometheus", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(fleet): Shared) -> impl IntoResponse {
     let counts = &fleet.counts;
     let all = [

@@ -13,6 +13,7 @@ mod rollouts;
 mod uploads;
 
 use super::{Counts, Fleet, dashboard};
+use crate::sync::wire;
 pub(super) use asked::Peer;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -33,6 +34,7 @@ type Answer<T> = Result<T, Problem>;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "edgetune-fleet", description = "Collects, combines and rolls out adapters of edgetune devices"),
+    components(schemas(wire::Problem, wire::TimeRefused)),
     paths(
         uploads::enrol,
         uploads::begin,

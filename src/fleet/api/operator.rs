@@ -3,14 +3,12 @@
 use super::asked::Operator;
 use super::uploads::hash;
 use super::{Answer, Problem, Refused, Shared};
-use crate::delta::{self, Delta};
-use crate::fleet::db::{Channel, NewRelease};
-use crate::fleet::rollout::Stages;
-use crate::fleet::store::adapter_key;
-use crate::fleet::{Combining, Fleet, Known, rollouts};
-use crate::sync::wire::{Hex, is_name};
+use crate::fleet::channels::{self, Plan};
+use crate::fleet::db::Channel;
+use crate::fleet::{Fleet, rollouts, rounds};
+use crate::sync::wire::is_name;
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -74,6 +72,7 @@ pub(super) struct AuditRow {
 
 /// Where a list goes on.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Behind {
     /// The key of the last device that is known.
     #[serde(default)]
@@ -82,9 +81,10 @@ pub(super) struct Behind {
 
 /// How a channel is to be.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct NewChannel {
     /// `mean`, `median`, `trimmed:PART`, with `,clip` for a bound of the norms.
-    #[serde(default = "mean")]
+    #[serde(default = "rule")]
     rule: String,
     /// Parts of the devices that get a new release one after another, in per cent; `100` is all at once.
     #[serde(default = "stages")]
@@ -100,39 +100,59 @@ pub(super) struct NewChannel {
     tolerated: f64,
 }
 
-fn mean() -> String {
-    "mean".into()
+fn rule() -> String {
+    Plan::default().rule
 }
 
 fn stages() -> String {
-    Stages::default().to_string()
+    Plan::default().stages
 }
 
 fn stage_s() -> u32 {
-    3600
+    Plan::default().stage_s
 }
 
 fn stage_reports() -> u32 {
-    20
+    Plan::default().stage_reports
 }
 
 fn tolerated() -> f64 {
-    0.25
+    Plan::default().tolerated
+}
+
+/// Which device a token is for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Invited {
+    /// A device of this name alone, which may take the place of the one that has it; without it, any whose name is free.
+    #[serde(default)]
+    name: String,
 }
 
 /// Make a one-time token for a device
-#[utoipa::path(post, path = "/v1/admin/tokens", responses((status = 200, body = Token), Refused))]
-pub(super) async fn add_token(State(fleet): Shared, _: Operator) -> Answer<Json<Token>> {
+#[utoipa::path(post, path = "/v1/admin/tokens", params(Invited),
+    responses((status = 200, description = "The token, told this once", body = Token), Refused))]
+pub(super) async fn add_token(
+    State(fleet): Shared,
+    _: Operator,
+    invited: Result<Query<Invited>, QueryRejection>,
+) -> Answer<Json<Token>> {
+    let Query(Invited { name }) = invited.map_err(Problem::form)?;
+    if !name.is_empty() && !is_name(&name) {
+        return Err(Problem::form("`name` is over 64 bytes or has control characters; give a plain name"));
+    }
     let token = fleet.random_name()?;
     let now_ms = fleet.now_ms();
     let expires_ms = now_ms + TOKEN_MS;
-    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, expires_ms).await?;
-    fleet.audit("operator", "token made", "").await;
+    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), &name, now_ms, expires_ms).await?;
+    fleet.audit("operator", "token made", &name).await;
     Ok(Json(Token { token, expires_ms }))
 }
 
 /// The devices, a thousand at a time
-#[utoipa::path(get, path = "/v1/admin/devices", params(Behind), responses((status = 200, body = Vec<DeviceRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/devices", params(Behind),
+    responses((status = 200, description = "Devices in the order of their keys", body = Vec<DeviceRow>), Refused))]
 pub(super) async fn devices(
     State(fleet): Shared,
     _: Operator,
@@ -156,7 +176,7 @@ fn without_nul(text: String) -> Answer<String> {
 
 /// Shut a device out
 #[utoipa::path(delete, path = "/v1/admin/devices/{key}", params(("key" = String, Path)),
-    responses((status = 204), Refused))]
+    responses((status = 204, description = "It is out"), Refused))]
 pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Operator) -> Answer<StatusCode> {
     let key = hash(&text)?.to_string();
     if !fleet.db.revoke(&key, fleet.now_ms()).await? {
@@ -169,7 +189,7 @@ pub(super) async fn revoke(State(fleet): Shared, Path(text): Path<String>, _: Op
 /// Make a channel, whose first release is the delta that is sent
 #[utoipa::path(post, path = "/v1/admin/channels/{name}", params(("name" = String, Path), NewChannel),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = ChannelRow), Refused))]
+    responses((status = 200, description = "The channel", body = ChannelRow), Refused))]
 pub(super) async fn add_channel(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -178,54 +198,16 @@ pub(super) async fn add_channel(
     body: Body,
 ) -> Answer<Json<ChannelRow>> {
     let Query(NewChannel { rule, stages, stage_s, stage_reports, tolerated }) = new.map_err(Problem::form)?;
-    let rule: Combining = rule.parse().map_err(Problem::form)?;
-    let stages: Stages = stages.parse().map_err(Problem::form)?;
-    if !(0.0..1.0).contains(&tolerated) {
-        return Err(Problem::form(format!("tolerated `{tolerated}`: give a share from 0 to below 1, such as 0.25")));
-    }
-    if !is_name(&name) {
-        return Err(Problem::form("the channel's name is empty, over 64 bytes or has control characters"));
-    }
-    let (base, release) = sent(&fleet, body).await?;
-    let channel = Channel {
-        name,
-        base,
-        adapter: release.adapter,
-        length: release.length,
-        version: 1,
-        round: 1,
-        state: "open".into(),
-        rule: rule.to_string(),
-        problem: String::new(),
-        stages: stages.to_string(),
-        stage_ms: i64::from(stage_s) * 1000,
-        stage_reports: stage_reports.into(),
-        tolerated,
-        rollout: "done".into(),
-        stage: 0,
-        stage_began_ms: 0,
-        previous: 1,
-        pinned: false,
-    };
-    if !fleet.db.add_channel(&channel, fleet.now_ms()).await? {
-        return Err(Problem::conflict("there is a channel of that name; choose another"));
-    }
-    fleet.audit("operator", "channel made", &channel.name).await;
+    let plan = Plan { rule, stages, stage_s, stage_reports, tolerated };
+    let _room = fleet.room.acquire().await.ok();
+    let channel = channels::make(&fleet, &name, plan, &sent(&fleet, body).await?, "operator").await?;
     Ok(Json(row(channel, 0)))
 }
 
-/// An operator's delta: looked at, signed by the server whoever has signed it before (devices know its key only), and stored. With
-/// the base that it belongs to.
-pub(super) async fn sent(fleet: &Fleet, body: Body) -> Answer<(String, NewRelease)> {
-    let _room = fleet.room.acquire().await.ok();
+/// All of a delta that an operator sends. Memory has room for as many as are held at once.
+pub(super) async fn sent(fleet: &Fleet, body: Body) -> Answer<Bytes> {
     let bytes_max = fleet.limits.delta_bytes_max;
-    let bytes = to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))?;
-    let base = Delta::parse(&bytes).map_err(Problem::delta)?.header().base;
-    Known::of(&bytes).map_err(Problem::delta)?;
-    let signed = delta::sign(&bytes, &fleet.key).map_err(Problem::delta)?;
-    let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
-    fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
-    Ok((Hex(base).to_string(), NewRelease { adapter, length, devices: 0 }))
+    to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))
 }
 
 fn row(channel: Channel, deltas: usize) -> ChannelRow {
@@ -236,7 +218,8 @@ fn row(channel: Channel, deltas: usize) -> ChannelRow {
 }
 
 /// The channels
-#[utoipa::path(get, path = "/v1/admin/channels", responses((status = 200, body = Vec<ChannelRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/channels",
+    responses((status = 200, description = "All channels", body = Vec<ChannelRow>), Refused))]
 pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<ChannelRow>>> {
     let mut rows = Vec::new();
     for channel in fleet.db.channels().await? {
@@ -248,11 +231,14 @@ pub(super) async fn channels(State(fleet): Shared, _: Operator) -> Answer<Json<V
 
 /// Close a channel's round: its deltas are combined and released
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/close", params(("name" = String, Path)),
-    responses((status = 202), Refused))]
+    responses((status = 202, description = "It is being combined"), Refused))]
 pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, _: Operator) -> Answer<StatusCode> {
     let none = || Problem::not_found("this channel");
     let name = Some(name).filter(|name| is_name(name)).ok_or_else(none)?;
     let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
+    if let Some(reason) = rounds::too_few(&fleet, &channel).await? {
+        return Err(Problem::too_few(reason));
+    }
     if !fleet.db.close_round(&name, channel.round).await? {
         return Err(Problem::conflict("the round is closed already"));
     }
@@ -261,7 +247,8 @@ pub(super) async fn close_round(State(fleet): Shared, Path(name): Path<String>, 
 }
 
 /// The last lines of the audit log
-#[utoipa::path(get, path = "/v1/admin/audit", responses((status = 200, body = Vec<AuditRow>), Refused))]
+#[utoipa::path(get, path = "/v1/admin/audit",
+    responses((status = 200, description = "The last lines, newest first", body = Vec<AuditRow>), Refused))]
 pub(super) async fn audit(State(fleet): Shared, _: Operator) -> Answer<Json<Vec<AuditRow>>> {
     let lines = fleet.db.audited(ROWS).await?.into_iter().map(|line| AuditRow {
         at_ms: line.at_ms,

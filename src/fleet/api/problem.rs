@@ -1,5 +1,6 @@
 //! Refusals, as `application/problem+json` (RFC 9457).
 
+use crate::fleet::channels::Refusal;
 use crate::fleet::{Error, db, store};
 use crate::sync::wire::{self, TimeRefused};
 use axum::Json;
@@ -45,6 +46,14 @@ impl Problem {
 
     pub(super) fn conflict(detail: impl Display) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Something has happened in between", detail)
+    }
+
+    pub(super) fn too_few(detail: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, "too-few", "The round has too few deltas", detail)
+    }
+
+    pub(super) fn name(detail: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, "name", "The name is another device's", detail)
     }
 
     pub(super) fn identity(detail: impl Display) -> Self {
@@ -101,6 +110,17 @@ impl From<Error> for Problem {
         let title = "The server has a problem";
         let wait = Some(Duration::from_secs(5));
         Self { wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Form(detail) => Self::form(detail),
+            Refusal::Delta(detail) => Self::delta(detail),
+            Refusal::Conflict(detail) => Self::conflict(detail),
+            Refusal::Failed(error) => error.into(),
+        }
     }
 }
 

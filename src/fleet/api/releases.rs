@@ -13,7 +13,10 @@ use axum::response::{IntoResponse, Response};
 
 /// The release of a channel that this device is to use
 #[utoipa::path(get, path = "/v1/releases/{channel}", params(("channel" = String, Path)),
-    responses((status = 200, body = Release), (status = 304), Refused))]
+    responses(
+        (status = 200, description = "The release, signed", body = Release),
+        (status = 304, description = "It is the one of `if-none-match`"),
+        Refused))]
 pub(super) async fn current(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -25,6 +28,7 @@ pub(super) async fn current(
         return Err(none());
     }
     let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
+    fleet.db.take_part(&name, &device.key.to_string(), fleet.now_ms()).await?;
     let (version, adapter, length) = match rollouts::is_offered(&channel, &device.key.to_string()) {
         true => (channel.version, channel.adapter, channel.length),
         false => {
@@ -54,7 +58,11 @@ pub(super) async fn current(
 
 /// The bytes of an adapter that is or was released
 #[utoipa::path(get, path = "/v1/adapters/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 206), (status = 307), Refused))]
+    responses(
+        (status = 200, description = "All of the adapter", content_type = "application/octet-stream"),
+        (status = 206, description = "The part of `range`"),
+        (status = 307, description = "The store has it at that address"),
+        Refused))]
 pub(super) async fn adapter(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -103,7 +111,7 @@ fn range_of(range: &str, length: usize) -> Option<(usize, usize)> {
 
 /// What became of a release on a device
 #[utoipa::path(post, path = "/v1/reports", request_body = Report,
-    responses((status = 204), Refused))]
+    responses((status = 204, description = "It is kept"), Refused))]
 pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JSON_BYTES_MAX>) -> Answer<StatusCode> {
     let Report { channel, version, verdict, accuracy } = json(&body)?;
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
@@ -121,6 +129,7 @@ pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JS
     if !fleet.db.report(&key.to_string(), &channel, version, verdict, accuracy, fleet.now_ms()).await? {
         return Err(Problem::not_found("this channel and version; report on a release"));
     }
+    fleet.db.take_part(&channel, &key.to_string(), fleet.now_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

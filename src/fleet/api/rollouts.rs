@@ -4,6 +4,7 @@ use super::asked::Operator;
 use super::operator::sent;
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::Fleet;
+use crate::fleet::channels;
 use crate::fleet::db::Channel;
 use crate::fleet::rollouts::{self, Act, Steered};
 use crate::sync::wire::is_name;
@@ -71,6 +72,7 @@ pub(super) enum Action {
 
 /// Which of them, and to what.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// What is to be done.
     #[serde(rename = "do")]
@@ -93,7 +95,7 @@ fn changed() -> Problem {
 /// Publish a delta as a channel's next release, which is rolled out
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/release", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 202), Refused))]
+    responses((status = 202, description = "It is on its way to the first devices"), Refused))]
 pub(super) async fn publish(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -101,21 +103,14 @@ pub(super) async fn publish(
     body: Body,
 ) -> Answer<StatusCode> {
     let channel = channel_of(&fleet, name).await?;
-    let (base, release) = sent(&fleet, body).await?;
-    if base != channel.base {
-        return Err(Problem::conflict(format!("the delta is for the base {base}, the channel for {}", channel.base)));
-    }
-    if !fleet.db.publish(&channel, &release, fleet.now_ms()).await? {
-        return Err(changed());
-    }
-    let detail = format!("{}: version {}", channel.name, channel.version + 1);
-    fleet.audit("operator", "released", &detail).await;
+    let _room = fleet.room.acquire().await.ok();
+    channels::publish(&fleet, &channel, &sent(&fleet, body).await?, "operator").await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// The last releases of a channel, newest first, and how far the newest is
 #[utoipa::path(get, path = "/v1/admin/channels/{name}/releases", params(("name" = String, Path)),
-    responses((status = 200, body = Vec<ReleaseRow>), Refused))]
+    responses((status = 200, description = "Releases, newest first", body = Vec<ReleaseRow>), Refused))]
 pub(super) async fn releases(
     State(fleet): Shared,
     Path(name): Path<String>,
@@ -151,7 +146,7 @@ pub(super) async fn releases(
 
 /// Pause, resume, advance or roll back what is rolled out; pin a channel
 #[utoipa::path(post, path = "/v1/admin/channels/{name}/rollout", params(("name" = String, Path), Wanted),
-    responses((status = 204), Refused))]
+    responses((status = 204, description = "It is done"), Refused))]
 pub(super) async fn steer(
     State(fleet): Shared,
     Path(name): Path<String>,

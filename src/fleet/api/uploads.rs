@@ -3,7 +3,7 @@
 use super::asked::{Device, Peer, Stranger};
 use super::{Answer, Problem, Refused, Shared};
 use crate::aggregate::Current;
-use crate::fleet::db::{Came, Channel, Enrolment};
+use crate::fleet::db::{Came, Channel, Enrolment, Newcomer};
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
 use crate::fleet::{Counts, Fleet, VALUES_FACTOR, retention};
@@ -36,27 +36,47 @@ pub(super) fn hash(text: &str) -> Answer<Hex<32>> {
 
 /// Enrol a device
 #[utoipa::path(post, path = "/v1/enrol", request_body = Enrol,
-    responses((status = 200, body = Enrolled), Refused))]
+    responses((status = 200, description = "The device is in", body = Enrolled), Refused))]
 pub(super) async fn enrol(
     State(fleet): Shared,
     Peer(address): Peer,
     Stranger { signed, body }: Stranger<JSON_BYTES_MAX>,
 ) -> Answer<Json<Enrolled>> {
-    let Enrol { token, name } = json(&body)?;
+    let Enrol { token, name, replace, consent } = json(&body)?;
     if !is_name(&name) {
         return Err(Problem::form("`name` is empty, over 64 bytes or has control characters; give a plain name"));
     }
+    let consent = consent.filter(|consent| consent.is_for(signed.key, &token, &name));
+    let consent = consent.map_or(String::new(), |consent| consent.key.to_string());
     let (token, key) = (blake3::hash(token.as_bytes()).to_string(), signed.key.to_string());
-    let now_ms = fleet.now_ms();
-    let enrolment = fleet.db.enrol(&token, &key, &name, signed.time_ms as i64, now_ms).await?;
-    let refusal = match enrolment {
-        Enrolment::Done => None,
-        Enrolment::Token => Some("the token is none, was used or is too old; ask an operator for a new one"),
-        Enrolment::Revoked => Some("this key was revoked; enrol with a new key"),
+    let (now_ms, time_ms) = (fleet.now_ms(), signed.time_ms as i64);
+    let newcomer = Newcomer { token: &token, key: &key, name: &name, replaces: replace, consent: &consent, time_ms };
+    let replaced = match fleet.db.enrol(&newcomer, now_ms).await? {
+        Enrolment::Done(replaced) => Ok(replaced),
+        Enrolment::Token => {
+            Err(Problem::identity("the token is none, was used or is too old; ask an operator for a new one"))
+        }
+        Enrolment::Revoked => Err(Problem::identity("this key was revoked; enrol with a new key")),
+        Enrolment::Name(made_for) => Err(Problem::name(format!(
+            "the token was made for the device `{made_for}`; enrol with --name {made_for:?}, or ask for another token"
+        ))),
+        Enrolment::Taken => Err(Problem::name(format!(
+            "a device is called `{name}`; give another --name, or take its place with --replace"
+        ))),
+        Enrolment::Unasked => Err(Problem::name(format!(
+            "a device is called `{name}`, and this token is not for taking its place; ask an operator for a token of that name \
+             (edgetune-fleet token {name:?}), or revoke the other device"
+        ))),
     };
-    if let Some(refusal) = refusal {
-        fleet.audit(&address.to_string(), "enrolment refused", refusal).await;
-        return Err(Problem::identity(refusal));
+    let replaced = match replaced {
+        Ok(replaced) => replaced,
+        Err(problem) => {
+            fleet.audit(&address.to_string(), "enrolment refused", problem.detail()).await;
+            return Err(problem);
+        }
+    };
+    if let Some(other) = replaced {
+        fleet.audit(&key, "replaced", &format!("{name}: {other}")).await;
     }
     fleet.audit(&key, "enrolled", &name).await;
     let (key, release_key) = (signed.key, Hex(fleet.key.public()));
@@ -65,7 +85,7 @@ pub(super) async fn enrol(
 
 /// Begin to send a delta, or learn how far it is
 #[utoipa::path(post, path = "/v1/uploads", request_body = wire::Upload,
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn begin(
     State(fleet): Shared,
     Device { key, body }: Device<JSON_BYTES_MAX>,
@@ -77,6 +97,7 @@ pub(super) async fn begin(
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     channel_of(&fleet, &channel).await?;
+    fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
     let text = hash.to_string();
     if fleet.db.upload(&device, &text).await?.is_none() {
         make_room(&fleet, &device).await?;
@@ -101,7 +122,7 @@ async fn make_room(fleet: &Fleet, device: &str) -> Answer<()> {
 
 /// How far an upload is
 #[utoipa::path(get, path = "/v1/uploads/{hash}", params(("hash" = String, Path)),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn state(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -132,7 +153,7 @@ async fn channel_of(fleet: &Fleet, name: &str) -> Answer<Channel> {
 /// Send the next chunk of a delta; with the last one it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}/{offset}", params(("hash" = String, Path), ("offset" = u64, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "How far the upload is", body = UploadState), Refused))]
 pub(super) async fn chunk(
     State(fleet): Shared,
     Path((text, offset)): Path<(String, String)>,
@@ -166,6 +187,7 @@ pub(super) async fn chunk(
 
 /// What is sent at once.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whole {
     /// The channel that it was learned for.
@@ -175,7 +197,7 @@ pub(super) struct Whole {
 /// Send all of a delta that is no longer than a chunk, without announcing it; it is verified, and counts
 #[utoipa::path(put, path = "/v1/uploads/{hash}", params(("hash" = String, Path), Whole),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), Refused))]
+    responses((status = 200, description = "The delta counts", body = UploadState), Refused))]
 pub(super) async fn whole(
     State(fleet): Shared,
     Path(text): Path<String>,
@@ -190,6 +212,7 @@ pub(super) async fn whole(
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     let known = channel_of(&fleet, &channel).await?;
+    fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
     if let Some(upload) = fleet.db.upload(&device, &text).await? {
         if upload.length as u64 != length || upload.channel != channel {
             return Err(Problem::conflict(OTHERWISE));

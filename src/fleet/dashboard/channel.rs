@@ -5,12 +5,12 @@ use super::chart::{Bar, Series, bars, lines};
 use super::failure::Failure;
 use super::frame::{Part, careful, cell, empty, page, pages, table};
 use super::overview::mean;
-use super::rollout;
 use super::visitor::{Acting, Fields, Visitor};
 use super::words::{bytes, count, device_link, mark, moment, path, percent, place_of, place_text, points, short};
+use super::{releasing, rollout};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Channel, Kept, Outcome, Reported, Role, Sent, Version};
-use crate::fleet::rollouts;
+use crate::fleet::{rollouts, rounds};
 use crate::sync::wire::is_name;
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
@@ -35,6 +35,8 @@ struct Shown {
     releases: Vec<Version>,
     outcomes: Vec<Outcome>,
     reports: Vec<Reported>,
+    /// Bytes of an adapter that is published.
+    bytes_max: u64,
     /// Where the lists of releases and of deltas begin, as in the address.
     at: [String; 2],
 }
@@ -55,10 +57,11 @@ pub(super) async fn show(
     let versions = |release: Option<&Version>| release.map_or(0, |release| release.version);
     let outcomes = db.outcomes(&name, versions(releases.last()), versions(releases.first())).await?;
     let current = db.outcomes(&name, channel.version, channel.version).await?;
-    let members = db.members(&name).await?;
+    let members = db.count_members(&name).await?;
     let reports = db.reports_on(&name, channel.version, LINES).await?;
     let offered = (rollouts::members(&fleet, &channel).await?, rollouts::tally(&fleet, &channel).await?.reports());
-    let shown = Shown { channel, deltas, members, offered, current, sent, releases, outcomes, reports, at };
+    let bytes_max = fleet.limits.delta_bytes_max;
+    let shown = Shown { channel, deltas, members, offered, current, sent, releases, outcomes, reports, bytes_max, at };
     Ok(page(&visitor, Part::Overview, &name, markup(&visitor, &shown, fleet.now_ms())))
 }
 
@@ -83,6 +86,7 @@ fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
             div { dt { "Base" } dd { (short(&channel.base)) } }
         }
         (progress(visitor, shown, now_ms))
+        @if visitor.role == Role::Operator { (releasing::form(visitor, channel, shown.bytes_max)) }
         (round(visitor, shown, now_ms))
         (releases(shown, now_ms))
         (reports(shown, now_ms))
@@ -107,7 +111,7 @@ fn progress(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
         (rollout::section(visitor, channel, *offered, releases, now_ms))
         @if *members == 0 {
             (empty("No device takes part in this channel yet.", html! {
-                p { "A device does once it has sent a delta to it, or reported on one of its releases." }
+                p { "A device does once it has asked for the channel's release: " code { "edgetune fleet pull" } ", or its agent." }
             }))
         } @else {
             p role="status" {
@@ -290,6 +294,9 @@ pub(super) async fn close(
 ) -> Result<Redirect, Failure> {
     let channel = channel_of(&fleet, &name).await?;
     let round = fields.get("round").parse().map_err(|_| Failure::form("The form names no round."))?;
+    if let Some(reason) = rounds::too_few(&fleet, &channel).await? {
+        return Err(Failure::Conflict(reason));
+    }
     if !fleet.db.close_round(&name, round).await? {
         return Err(Failure::Conflict(format!("Round {round} is closed already.")));
     }

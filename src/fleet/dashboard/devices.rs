@@ -2,12 +2,13 @@
 
 use super::LINES;
 use super::failure::Failure;
-use super::frame::{Part, button, cell, empty, page, pages, table};
+use super::frame::{Part, cell, empty, page, pages, table};
 use super::visitor::{Acting, Fields, Visitor, is_secure};
 use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
 use crate::fleet::Fleet;
 use crate::fleet::api::TOKEN_MS;
 use crate::fleet::db::{Device, Reported, Role, Seen};
+use crate::sync::wire::is_name;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Html;
@@ -91,7 +92,14 @@ fn enrolling(visitor: &Visitor) -> Markup {
     html! {
         @if visitor.role == Role::Operator {
             p { "A device enrols with a token that is good for one device and one day." }
-            (button(visitor, "/devices/enrol", "Make a token for a device"))
+            form.row method="post" action="/devices/enrol" {
+                (visitor.token.field())
+                div {
+                    label for="for" { "For the device called (empty: any whose name is free)" }
+                    input #for name="name" maxlength="64" autocomplete="off";
+                }
+                button type="submit" { "Make a token for a device" }
+            }
         } @else {
             p { "Ask an operator for a token that is good for one device and one day." }
         }
@@ -102,19 +110,26 @@ fn enrolling(visitor: &Visitor) -> Markup {
 pub(super) async fn enrol(
     State(fleet): State<Arc<Fleet>>,
     headers: HeaderMap,
-    Acting { visitor, .. }: Acting,
+    Acting { visitor, fields }: Acting,
 ) -> Result<Html<String>, Failure> {
+    let name = fields.get("name").trim();
+    if !name.is_empty() && !is_name(name) {
+        return Err(Failure::form("The name is over 64 bytes or has control characters; give a plain name."));
+    }
     let (token, now_ms) = (fleet.random_name()?, fleet.now_ms());
-    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), now_ms, now_ms + TOKEN_MS).await?;
-    fleet.audit(&visitor.who, "token made", "").await;
+    fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), name, now_ms, now_ms + TOKEN_MS).await?;
+    fleet.audit(&visitor.who, "token made", name).await;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("SERVER");
     let (scheme, ca) = if is_secure(&fleet, &headers) { ("https", " --ca tls.crt") } else { ("http", "") };
-    let command = format!("edgetune fleet enroll {scheme}://{host} --token {token}{ca}");
+    let named =
+        if name.is_empty() { String::new() } else { format!(" --name '{}' --replace", name.replace('\'', "'\\''")) };
+    let command = format!("edgetune fleet enroll {scheme}://{host} --token {token}{ca}{named}");
     let content = html! {
         h1 { "A token for one device" }
         p {
-            "It is shown this once, is good for one day (" (moment(now_ms + TOKEN_MS, now_ms)) "), and a device that enrols under a \
-             name that is taken replaces that device."
+            "It is shown this once, and is good for one day (" (moment(now_ms + TOKEN_MS, now_ms)) ") and "
+            @if name.is_empty() { "one device, under a name that no other has." }
+            @else { "for " (name) " alone, in place of a device of that name where there is one." }
         }
         p { label for="made" { "Token" } }
         input.secret #made readonly value=(token);

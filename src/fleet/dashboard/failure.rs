@@ -2,6 +2,7 @@
 
 use super::frame::bare;
 use super::sign_in;
+use crate::fleet::channels::Refusal;
 use crate::fleet::{Error, Fleet, db, store};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -73,6 +74,23 @@ impl From<Error> for Failure {
         tracing::error!("{error}");
         Failure::Unavailable
     }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Form(detail) => Self::Form(sentence(&detail)),
+            Refusal::Delta(detail) => Self::Form(format!("The file is no delta that can be released: {detail}.")),
+            Refusal::Conflict(detail) => Self::Conflict(sentence(&detail)),
+            Refusal::Failed(error) => error.into(),
+        }
+    }
+}
+
+/// What programs are told, for people.
+fn sentence(detail: &str) -> String {
+    let mut letters = detail.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).chain(['.']).collect())
 }
 
 impl From<db::Error> for Failure {

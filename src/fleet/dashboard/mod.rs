@@ -17,6 +17,7 @@ mod devices;
 mod failure;
 mod frame;
 mod overview;
+mod releasing;
 mod rollout;
 mod sign_in;
 mod visitor;
@@ -27,6 +28,7 @@ pub(super) use failure::{no_page, too_many};
 use super::Fleet;
 use crate::sync::wire::Hex;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -51,14 +53,18 @@ pub(super) fn router() -> Router<Arc<Fleet>> {
         .route("/devices/enrol", post(devices::enrol))
         .route("/devices/{key}", get(device::show))
         .route("/devices/{key}/revoke", post(device::revoke))
+        .route("/new-channel", get(releasing::show).post(releasing::make))
         .route("/channels/{name}", get(channel::show))
         .route("/channels/{name}/close", post(channel::close))
+        .route("/channels/{name}/release", post(releasing::publish))
         .route("/channels/{name}/rollout/{act}", post(rollout::act))
         .route("/channels/{name}/compare", get(compare::show))
         .route("/audit", get(audit::show))
         .route("/access", get(access::show).post(access::add))
         .route("/access/revoke", post(access::revoke))
         .route("/access/sign-all-out", post(access::sign_all_out))
+        // What is read is bounded where it is read.
+        .layer(DefaultBodyLimit::disable())
         .layer(map_response(private))
         .route("/assets/style.css", get(|| async { asset("text/css; charset=utf-8", include_str!("style.css")) }))
         .route("/assets/live.js", get(|| async { asset("text/javascript; charset=utf-8", include_str!("live.js")) }))

@@ -7,7 +7,7 @@ use super::frame::{Part, cell, empty, figure, page, pages, table};
 use super::visitor::{Fields, Visitor};
 use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Seen};
+use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen};
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -42,17 +42,22 @@ pub(super) async fn show(
     let troubles = db.troubles(LATEST).await?;
     let lines = db.audited_by("", &Place::first(), LATEST).await?;
     let counts = db.channels_counted().await?;
-    Ok(page(&visitor, Part::Overview, "Overview", markup(seen, counts, &rows, after, &troubles, &lines, now_ms)))
+    Ok(page(
+        &visitor,
+        Part::Overview,
+        "Overview",
+        markup(&visitor, seen, counts, &rows, (after, now_ms), &troubles, &lines),
+    ))
 }
 
 fn markup(
+    visitor: &Visitor,
     seen: Seen,
     [channels, waiting]: [i64; 2],
     rows: &[Row],
-    after: &str,
+    (after, now_ms): (&str, i64),
     troubles: &[Reported],
     lines: &[Kept<Logged>],
-    now_ms: i64,
 ) -> Markup {
     let next = rows.last().filter(|_| rows.len() as i64 == CHANNELS).map(|last| last.channel.name.clone());
     let heads = ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"];
@@ -76,10 +81,11 @@ fn markup(
         section #channels aria-labelledby="channels-title" data-live="10" {
             h2 #channels-title { "Channels" }
             @if rows.is_empty() {
-                (empty("There is no channel yet.", first_channel()))
+                (empty("There is no channel yet.", first_channel(visitor)))
             } @else {
                 (table("Channels and their current release", heads, rows.iter().map(channel)))
                 (pages("/", &[], "after", after, next))
+                @if visitor.role == Role::Operator { p { a href="/new-channel" { "New channel" } } }
             }
         }
         section aria-labelledby="troubles" {
@@ -129,15 +135,17 @@ pub(super) fn mean(outcomes: &[Outcome], which: usize) -> Option<f64> {
 }
 
 /// How a channel is made.
-fn first_channel() -> Markup {
+fn first_channel(visitor: &Visitor) -> Markup {
     html! {
         p {
             "A channel is what devices of one kind learn together. It begins with an adapter, such as one that "
-            code { "edgetune train" } " has written; in the server's folder:"
+            code { "edgetune train" } " has written."
         }
-        pre tabindex="0" { code {
-            "curl --cacert tls.crt -H \"authorization: Bearer $(cat operator.token)\" \\\n"
-            "  --data-binary @first.edelta 'https://SERVER/v1/admin/channels/NAME?rule=mean'"
-        } }
+        @if visitor.role == Role::Operator {
+            p { a href="/new-channel" { "Make the first channel" } ", or on the server's machine:" }
+            pre tabindex="0" { code { "edgetune-fleet channel create NAME --from A.edelta" } }
+        } @else {
+            p { "Ask an operator to make one." }
+        }
     }
 }

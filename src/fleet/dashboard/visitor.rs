@@ -9,14 +9,20 @@ use super::failure::Failure;
 use crate::fleet::Fleet;
 use crate::fleet::api::Peer;
 use crate::fleet::db::Role;
-use axum::body::{Bytes, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Multipart, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use maud::{Markup, html};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Why a form is not acted upon.
+const OF_ANOTHER: &str = "The form is not one of this session; open the page again and repeat what you did.";
+const FOR_OPERATORS: &str =
+    "Viewers see, operators act. Ask an operator to do it, or for an access token of that role.";
 
 /// How long somebody stays signed in.
 pub(super) const SESSION_MS: i64 = 12 * 60 * 60 * 1000;
@@ -42,6 +48,16 @@ pub(super) struct FormToken(String);
 pub(super) struct Acting {
     pub visitor: Visitor,
     pub fields: Fields,
+}
+
+/// A form with a file, of somebody who may act.
+pub(super) struct Uploaded {
+    pub visitor: Visitor,
+    pub fields: Fields,
+    /// What the field `delta` holds.
+    pub file: Bytes,
+    /// Memory has room for as many files as are held at once.
+    pub _room: OwnedSemaphorePermit,
 }
 
 /// A form of somebody who is signed in.
@@ -145,8 +161,8 @@ async fn visitor(fleet: &Fleet, headers: &HeaderMap) -> Result<Visitor, Failure>
 
 /// The address and the fields of a form that this origin has sent.
 pub(super) async fn form(fleet: &Arc<Fleet>, request: Request) -> Result<(HeaderMap, IpAddr, Fields), Failure> {
-    let (mut parts, body) = request.into_parts();
-    let Peer(address) = Peer::from_request_parts(&mut parts, fleet).await.unwrap_or_else(|never| match never {});
+    let (parts, body) = request.into_parts();
+    let Peer(address) = Peer::of(&parts, fleet);
     if let Err(failure) = same_origin(&parts.headers) {
         return Err(failure.logged(fleet, &address.to_string(), &parts.method, &parts.uri).await);
     }
@@ -172,9 +188,9 @@ async fn ours(fleet: &Arc<Fleet>, request: Request, acts: bool) -> Result<(Visit
     let (headers, _, fields) = form(fleet, request).await?;
     let visitor = visitor(fleet, &headers).await?;
     let refusal = if !visitor.token.is_in(&fields) {
-        Some("The form is not one of this session; open the page again and repeat what you did.")
+        Some(OF_ANOTHER)
     } else if acts && visitor.role != Role::Operator {
-        Some("Viewers see, operators act. Ask an operator to do it, or for an access token of that role.")
+        Some(FOR_OPERATORS)
     } else {
         None
     };
@@ -190,6 +206,55 @@ impl FromRequest<Arc<Fleet>> for Acting {
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
         ours(fleet, request, true).await.map(|(visitor, fields)| Self { visitor, fields })
     }
+}
+
+impl FromRequest<Arc<Fleet>> for Uploaded {
+    type Rejection = Failure;
+
+    /// Who asks is looked at before the file is read.
+    async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let refused = |who: String, failure: Failure| {
+            let (method, uri) = (parts.method.clone(), parts.uri.clone());
+            async move { Err(failure.logged(fleet, &who, &method, &uri).await) }
+        };
+        if let Err(failure) = same_origin(&parts.headers) {
+            let Peer(address) = Peer::of(&parts, fleet);
+            return refused(address.to_string(), failure).await;
+        }
+        let visitor = visitor(fleet, &parts.headers).await?;
+        if visitor.role != Role::Operator {
+            return refused(visitor.who, Failure::Forbidden(FOR_OPERATORS)).await;
+        }
+        let _room = fleet.room.clone().acquire_owned().await.map_err(|_| Failure::Unavailable)?;
+        let bytes_max = fleet.limits.delta_bytes_max as usize;
+        let told = |_| Failure::Form(format!("The file is too long; at most {bytes_max} bytes are taken."));
+        let body = to_bytes(body, bytes_max + FORM_BYTES_MAX).await.map_err(told)?;
+        let (fields, file) = parted(Request::from_parts(parts.clone(), Body::from(body)), fleet).await?;
+        if !visitor.token.is_in(&fields) {
+            return refused(visitor.who, Failure::Forbidden(OF_ANOTHER)).await;
+        }
+        Ok(Self { visitor, fields, file, _room })
+    }
+}
+
+/// The fields of a form with a file (RFC 7578), and what its field `delta` holds.
+async fn parted(request: Request, fleet: &Arc<Fleet>) -> Result<(Fields, Bytes), Failure> {
+    let mut form = Multipart::from_request(request, fleet).await.map_err(Failure::form)?;
+    let (mut fields, mut file) = (HashMap::new(), None);
+    while let Some(field) = form.next_field().await.map_err(Failure::form)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        let value = field.bytes().await.map_err(Failure::form)?;
+        if name == "delta" {
+            file = Some(value);
+        } else {
+            let value = String::from_utf8(value.into()).map_err(Failure::form)?;
+            fields.insert(name, value);
+        }
+    }
+    fields.retain(|_, value| !value.contains('\0'));
+    let file = file.filter(|file| !file.is_empty());
+    Ok((Fields(fields), file.ok_or_else(|| Failure::form("No file was chosen; choose the adapter's."))?))
 }
 
 impl FromRequest<Arc<Fleet>> for Posted {

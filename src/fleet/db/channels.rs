@@ -194,12 +194,12 @@ impl Db {
         Ok(held.rows_affected() == 1)
     }
 
-    /// A claimed round is done: its release is the channel's, and the next round is open. Whether the claim was still held;
-    /// if not, somebody else has done it, and nothing changes.
+    /// A claimed round is done: its release is the channel's, and the next round is open; gives its version. None where the
+    /// claim was not held any more: somebody else has done it, and nothing changes.
     ///
     /// # Errors
     /// The database's.
-    pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<bool> {
+    pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!(
             "UPDATE channels SET {BEGIN_ROLLOUT}, round = round + 1, state = 'open', claimed_by = '', claimed_until_ms = 0 \
@@ -213,12 +213,12 @@ impl Db {
             .execute(&mut *transaction)
             .await?;
         if finished.rows_affected() == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let name = &closing.channel.name;
-        begun(&mut transaction, name, release, now_ms).await?;
+        let version = begun(&mut transaction, name, release, now_ms).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Some(version))
     }
 
     /// A claimed round comes to nothing: it is open again, and says why.

@@ -324,17 +324,6 @@ impl Db {
         Ok([channels.try_get(0)?, deltas.try_get(0)?])
     }
 
-    /// How many devices take part in a channel: those that are not revoked, and have sent it a delta or reported on a release.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn members(&self, channel: &str) -> Result<i64> {
-        let query = "SELECT COUNT(*) FROM devices WHERE revoked_ms = 0 \
-                     AND (EXISTS (SELECT 1 FROM reports WHERE reports.device = devices.key AND reports.channel = $1) \
-                     OR EXISTS (SELECT 1 FROM uploads WHERE uploads.device = devices.key AND uploads.channel = $1))";
-        Ok(sqlx::query(query).bind(channel).fetch_one(&self.pool).await?.try_get(0)?)
-    }
-
     /// Channels in the order of their names, from behind `after`.
     ///
     /// # Errors

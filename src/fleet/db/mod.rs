@@ -8,6 +8,7 @@ mod access;
 mod channels;
 mod devices;
 mod history;
+mod members;
 mod requests;
 mod reports;
 mod rollouts;
@@ -15,7 +16,7 @@ mod uploads;
 
 pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
-pub use devices::{Device, Enrolment};
+pub use devices::{Device, Enrolment, Newcomer};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
 pub use uploads::{Bytes, Came, Counted, Upload};
@@ -32,11 +33,13 @@ const CONNECTIONS: u32 = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// All changes of the tables since the first, in order.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "tables", include_str!("migrations/1.sql")),
     (2, "rollouts", include_str!("migrations/2.sql")),
     (3, "dashboard", include_str!("migrations/3.sql")),
     (4, "retention", include_str!("migrations/4.sql")),
+    (5, "members", include_str!("migrations/5.sql")),
+    (6, "names", include_str!("migrations/6.sql")),
 ];
 
 /// What the database said.

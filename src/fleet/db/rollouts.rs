@@ -94,15 +94,6 @@ impl Db {
         rows.iter().map(reported).collect()
     }
 
-    /// Keys of all devices that are not revoked.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn enrolled(&self) -> Result<Vec<String>> {
-        let rows = sqlx::query("SELECT key FROM devices WHERE revoked_ms = 0").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// The next stage begins. Whether the rollout was still where `channel` says.
     ///
     /// # Errors
@@ -188,11 +179,12 @@ impl Db {
         Ok(true)
     }
 
-    /// A new release of an operator's, which is rolled out like a round's. Whether the channel was still as given.
+    /// A new release of an operator's, which is rolled out like a round's; gives its version. None where the channel was not as given
+    /// any more.
     ///
     /// # Errors
     /// The database's.
-    pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<bool> {
+    pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
         let published = sqlx::query(&query)
@@ -204,11 +196,11 @@ impl Db {
             .execute(&mut *transaction)
             .await?;
         if published.rows_affected() == 0 {
-            return Ok(false);
+            return Ok(None);
         }
-        begun(&mut transaction, &channel.name, release, now_ms).await?;
+        let version = begun(&mut transaction, &channel.name, release, now_ms).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Some(version))
     }
 
     /// Keeps the devices of a channel at what they have: new releases wait; or lets them go on.
@@ -230,13 +222,13 @@ pub(super) const BEGIN_ROLLOUT: &str = "adapter = $1, length = $2, stage = 0, st
      version = CASE WHEN rollout = 'done' THEN version + 1 ELSE version + 2 END, \
      rollout = CASE WHEN pinned = 1 THEN 'held' ELSE 'rolling' END";
 
-/// The rows of a release that begins its rollout, in the transaction that changed the channel.
+/// The rows of a release that begins its rollout, in the transaction that changed the channel; gives its version.
 pub(super) async fn begun(
     transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
     channel: &str,
     release: &NewRelease,
     now_ms: i64,
-) -> Result<()> {
+) -> Result<i64> {
     let query = "UPDATE releases SET outcome = 'replaced' WHERE channel = $1 AND outcome = 'rolling'";
     sqlx::query(query).bind(channel).execute(&mut **transaction).await?;
     let query = "SELECT version FROM channels WHERE name = $1";
@@ -247,7 +239,8 @@ pub(super) async fn begun(
                  (SELECT MAX(version) FROM releases WHERE channel = $1 AND outcome IN ('done', 'back')) \
                  ON CONFLICT DO NOTHING";
     sqlx::query(query).bind(channel).bind(version - 1).bind(now_ms).execute(&mut **transaction).await?;
-    insert(transaction, channel, version, release, "rolling", now_ms).await
+    insert(transaction, channel, version, release, "rolling", now_ms).await?;
+    Ok(version)
 }
 
 async fn insert(

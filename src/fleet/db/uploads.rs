@@ -129,15 +129,15 @@ impl Db {
         rows.iter().map(bytes).collect()
     }
 
-    /// Deltas whose bytes are kept and needed no more: those of rounds that ended more than `rounds` rounds ago, and those that a newer
-    /// one of their device has taken the place of; so many at most.
+    /// Deltas whose bytes are kept and needed no more: those of rounds that ended more than `rounds` rounds ago, those that a newer
+    /// one of their device has taken the place of, and those of devices that were shut out; so many at most.
     ///
     /// # Errors
     /// The database's.
     pub async fn spent(&self, rounds: i64, count: i64) -> Result<Vec<Bytes>> {
         let query = format!(
             "{BYTES} JOIN channels ON channels.name = uploads.channel WHERE uploads.stored = 1 \
-             AND (uploads.state = 'superseded' OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
+             AND (uploads.state IN ('superseded', 'refused') OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
         );
         let rows = sqlx::query(&query).bind(rounds).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(bytes).collect()

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How often a request may be refused for its time: once for a wrong clock, and again for another process of the device's.
 const CORRECTIONS_MAX: u32 = 4;
 /// Bytes of an answer in JSON.
-const JSON_BYTES_MAX: u64 = 64 << 10;
+pub(super) const JSON_BYTES_MAX: u64 = 64 << 10;
 
 /// What a device needs of the world around it.
 #[derive(Clone, Copy)]
@@ -185,6 +185,6 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 }
 
 /// Somebody else's words, harmless on a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::line::{Line, Request};
 use super::{Client, Error, Folder, Member, Outside};
-use crate::sync::wire::{Enrol, Enrolled, Hex, is_name};
+use crate::sync::wire::{Consent, Enrol, Enrolled, Hex, NAME_BYTES_MAX, is_name};
 use std::path::PathBuf;
 
 /// What a device comes in with.
@@ -13,11 +13,34 @@ pub struct Invitation {
     /// The one-time token that an operator has made.
     pub token: String,
     /// What people are to call the device.
-    pub name: String,
+    pub name: Name,
+    /// Whether it takes the place of a device of that name.
+    pub replace: bool,
     /// PEM of whom the server's certificate must be from; none: one of the public authorities.
     pub ca: Option<String>,
     /// Files of the device's own certificate and its key in PEM.
     pub client_certificate: Option<[PathBuf; 2]>,
+}
+
+/// What a device is to be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// As somebody wants it.
+    Given(String),
+    /// As its system is called, and four digits of its key behind it: many systems have one name.
+    OfHost(String),
+}
+
+impl Name {
+    fn of(self, key: Hex<32>) -> String {
+        let host = match self {
+            Self::Given(name) => return name,
+            Self::OfHost(host) => host,
+        };
+        let digits = &key.to_string()[..4];
+        let end = (0..=host.len().min(NAME_BYTES_MAX - 5)).rev().find(|end| host.is_char_boundary(*end));
+        format!("{}-{digits}", &host[..end.unwrap_or(0)])
+    }
 }
 
 /// Enrols the device with a new key, made of the 32 bytes that `secret` gives from the system's source of randomness. A device that
@@ -32,15 +55,26 @@ pub fn enrol(
     secret: &dyn Fn() -> Result<[u8; 32], String>,
     outside: Outside<'_>,
 ) -> Result<Member, Error> {
-    let Invitation { url, token, name, ca, client_certificate } = invitation;
+    let Invitation { url, token, name, replace, ca, client_certificate } = invitation;
+    let line = Line::new(&url, ca.as_deref(), client_certificate.as_ref())?;
+    let url = line.url.clone();
+    if let Name::Given(name) = &name
+        && !is_name(name)
+    {
+        return Err(Error::Name { what: format!("--name {name:?}") });
+    }
+    let (pending, key) = folder.key_for(&token, secret)?;
+    let public = Hex(key.public());
+    let name = name.of(public);
     if !is_name(&name) {
         return Err(Error::Name { what: format!("--name {name:?}") });
     }
-    let line = Line::new(&url, ca.as_deref(), client_certificate.as_ref())?;
-    let url = line.url.clone();
-    let (pending, key) = folder.key_for(&token, secret)?;
+    // A device that enrols anew is asked for nobody's leave to take its own place.
+    let old = if replace { folder.key().ok() } else { None };
+    let consent = old.map(|old| Consent::of(&old, public, &token, &name));
     let mut client = Client::new(line, key, String::new(), outside);
-    let body = serde_json::to_vec(&Enrol { token, name: name.clone() }).map_err(|error| client.odd(error))?;
+    let enrol = Enrol { token, name: name.clone(), replace, consent };
+    let body = serde_json::to_vec(&enrol).map_err(|error| client.odd(error))?;
     let headers = [("content-type", "application/json")];
     let request = Request { method: "POST", target: "/v1/enrol", headers: &headers, body: &body };
     let Enrolled { fleet, key, release_key, .. } = client.ask_json(&request)?;
@@ -51,4 +85,20 @@ pub fn enrol(
     let member = Member { url, fleet, name, release_key, ca, client_certificate };
     folder.join(&member, &client.key, &pending)?;
     Ok(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hosts_name_has_digits_of_the_key_and_is_a_name() {
+        let key = Hex([0xab; 32]);
+        let of = |host: &str| Name::OfHost(host.into()).of(key);
+        assert_eq!((of("raspberrypi"), Name::Given("hall".into()).of(key)), ("raspberrypi-abab".into(), "hall".into()));
+        for host in ["x".repeat(64), "é".repeat(32), "é".repeat(64), String::new()] {
+            let name = of(&host);
+            assert!(is_name(&name) && name.ends_with("-abab"), "{name}");
+        }
+    }
 }

@@ -22,6 +22,8 @@ mod enrol;
 mod error;
 mod folder;
 mod line;
+#[cfg(feature = "fleet")]
+mod operator;
 mod pace;
 mod pull;
 mod push;
@@ -30,9 +32,11 @@ mod report;
 
 pub use asking::{Client, Outside};
 pub use backoff::{DELAY_MAX, RETRY_AFTER_MAX, delay};
-pub use enrol::{Invitation, enrol};
+pub use enrol::{Invitation, Name, enrol};
 pub use error::Error;
 pub use folder::{Folder, Lock, Member, Seen, Taken};
+#[cfg(feature = "fleet")]
+pub use operator::Operator;
 pub use pull::{Pulled, pull};
 pub use push::{Delivered, deliver};
 pub use queue::{Queue, Queued};

@@ -1,6 +1,7 @@
 //! The JSON of both directions. What a device sends has no room for more than is asked for: unknown fields are refused.
 
 use super::Hex;
+use crate::delta::{KeyPair, check_statement, sign_statement};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "fleet")]
@@ -23,8 +24,49 @@ pub fn is_name(text: &str) -> bool {
 pub struct Enrol {
     /// The one-time token that an operator has made.
     pub token: String,
-    /// What people call the device; a device of that name is replaced, its key revoked.
+    /// What people call the device.
     pub name: String,
+    /// Whether a device that has the name is replaced, its key revoked; otherwise the name must be free. It takes a token that was made
+    /// for this name, or the word of the key that is replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// That word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
+}
+
+/// The word of a device's old key that a new one takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// The old key.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub key: Hex<32>,
+    /// Its Ed25519 signature.
+    #[cfg_attr(feature = "fleet", schema(value_type = String))]
+    pub signature: Hex<64>,
+}
+
+/// What a signature of a [`Consent`] is for.
+const CONSENT: &str = "consent 1";
+
+impl Consent {
+    /// The word of the key `old` that `new`, which comes in by this token, takes its place under a name.
+    pub fn of(old: &KeyPair, new: Hex<32>, token: &str, name: &str) -> Self {
+        let signature = Hex(sign_statement(CONSENT, consent(new, token, name).as_bytes(), old));
+        Self { key: Hex(old.public()), signature }
+    }
+
+    /// Whether its key has given it for this enrolment.
+    pub fn is_for(&self, new: Hex<32>, token: &str, name: &str) -> bool {
+        check_statement(CONSENT, consent(new, token, name).as_bytes(), &self.key.0, &self.signature.0).is_ok()
+    }
+}
+
+/// What is signed. The token's hash stands for it, so no part can hold a line end.
+fn consent(new: Hex<32>, token: &str, name: &str) -> String {
+    format!("{new}\n{}\n{name}\n", blake3::hash(token.as_bytes()))
 }
 
 /// The answer to [`Enrol`].

@@ -55,7 +55,8 @@ mod signed;
 
 pub use hex::Hex;
 pub use messages::{
-    CHUNK_BYTES, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Report, TimeRefused, Upload, UploadState, Verdict, is_name,
+    CHUNK_BYTES, Consent, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Report, TimeRefused, Upload, UploadState, Verdict,
+    is_name,
 };
 pub use release::{Distrusted, Release};
 pub use signed::{CLOCK_TOLERANCE_MS, Refused, Signed, Times, admit};

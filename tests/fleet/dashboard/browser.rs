@@ -6,7 +6,7 @@ use crate::client::{Answer, Device, clock_ms, raw, request};
 use crate::server::AT_ONCE;
 use crate::{delta, header, noise};
 use edgetune::delta::{Encoding, Header, KeyPair, Label, Method, MethodKind, TensorValues, encode, sign};
-use edgetune::fleet::{Limits, Settings, Store, serve};
+use edgetune::fleet::{Folder, Limits, Settings, Store, serve};
 use edgetune::sync::wire::{Hex, Release};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -41,7 +41,7 @@ impl Fleet {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("deltas")).unwrap();
         let settings = Settings {
-            folder: folder.path().into(),
+            folder: Folder::open(folder.path()).unwrap(),
             database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
             store: Store::folder(&folder.path().join("deltas")).unwrap(),
             identity: None,

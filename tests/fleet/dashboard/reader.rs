@@ -30,11 +30,15 @@ impl Reader {
     }
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let kind = ("content-type", "application/x-www-form-urlencoded");
+        self.send_bytes(method, path, &[headers, &[kind]].concat(), body.as_bytes())
+    }
+
+    pub fn send_bytes(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookies = cookies.join("; ");
-        let kind = ("content-type", "application/x-www-form-urlencoded");
-        let headers = [headers, &[("cookie", &cookies), kind]].concat();
-        let answer = raw(&self.address, &request(method, path, &headers, body.as_bytes()));
+        let headers = [headers, &[("cookie", cookies.as_str())]].concat();
+        let answer = raw(&self.address, &request(method, path, &headers, body));
         for line in answer.head.lines().filter_map(|line| line.strip_prefix("set-cookie: ")) {
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
             self.cookies.insert(name.into(), value.into());

@@ -3,7 +3,7 @@
 use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State, host_name, secret};
 use crate::cli::print::Printer;
-use crate::sync::client::{Invitation, enrol};
+use crate::sync::client::{Invitation, Name, enrol};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token 0f3c…\n  edgetune fleet enroll \
                   https://10.0.0.7:8443 --token 0f3c… --ca tls.crt --name hall-3\n\nMakes a new key, whose secret half never \
                   leaves the device. A device that was enrolled is enrolled anew, which is also what helps after its key was \
-                  revoked; another device of the same name is revoked. What waits to be sent still waits."
+                  revoked. A name that another device has is refused without --replace. What waits to be sent still waits."
 )]
 pub struct Args {
     /// The server: https://HOST:PORT
@@ -22,9 +22,13 @@ pub struct Args {
     /// The one-time token
     #[arg(long, value_name = "TOKEN", env = "EDGETUNE_FLEET_TOKEN", hide_env_values = true)]
     token: String,
-    /// What people call the device [default: the system's host name]
+    /// What people call the device [default: the system's host name and four digits of the key, such as raspberrypi-3f9c]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Take the place of the device of that name, whose key is revoked: with a token that was made for the name, or with the key that
+    /// the device still has
+    #[arg(long, requires = "name")]
+    replace: bool,
     /// Trust servers whose certificate is from this one (PEM), and no others [default: the public authorities]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -41,7 +45,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
-    let name = args.name.clone().or_else(host_name);
+    let name = args.name.clone().map(Name::Given).or_else(|| host_name().map(Name::OfHost));
     let name = name.context("this system has no host name; say what people call the device with --name NAME")?;
     let in_file = |path: &PathBuf| path.display().to_string();
     let absolute = |path: &PathBuf| std::path::absolute(path).with_context(|| in_file(path));
@@ -50,6 +54,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         url: args.url.clone(),
         token: args.token.trim().into(),
         name,
+        replace: args.replace,
         ca: args.ca.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| in_file(path))).transpose()?,
         client_certificate: client
             .map(|(certificate, key)| Ok::<_, anyhow::Error>([absolute(certificate)?, absolute(key)?]))
