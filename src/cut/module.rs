@@ -77,7 +77,7 @@ fn path_of(node: &str) -> Option<String> {
     let mut path: Vec<&str> = Vec::with_capacity(parts.len());
     for part in parts {
         let repeated = |outer: &&str| part.strip_prefix(outer).is_some_and(|inner| inner.starts_with('.'));
-        if path.last().is_some_and(|outer| repeated(&outer)) {
+        if path.last().is_some_and(repeated) {
             path.pop();
         }
         path.push(part);

@@ -37,7 +37,7 @@ pub fn reshaped(from: &[u64], carry: Carry, to: &[u64]) -> Vec<Carry> {
     let places = (0..to.len()).filter_map(|axis| {
         let (before, after) = (to[..axis].iter().product::<u64>(), to[axis + 1..].iter().product::<u64>());
         let place = Carry { axis, outer: outer / before, inner: inner / after };
-        let whole = outer % before == 0 && inner % after == 0;
+        let whole = outer.is_multiple_of(before) && inner.is_multiple_of(after);
         (whole && to[axis] == place.outer * batch * place.inner).then_some(place)
     });
     let mut places: Vec<Carry> = places.collect();
