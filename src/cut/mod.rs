@@ -5,6 +5,7 @@
 //! reads a file, never runs anything.
 
 mod apart;
+mod batch_axis;
 mod free;
 mod module;
 mod packed;
@@ -13,6 +14,7 @@ mod stored;
 mod widen;
 
 pub use apart::take_apart;
+pub use batch_axis::{batch_as_given, batch_first};
 pub use free::{Baked, baked_batch, free_batch};
 pub use module::{modules, names_module};
 pub use packed::Packed;
@@ -151,6 +153,11 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
             weights.retain(|id| !lone(id) || (node.op == "Add" && single));
             weights.retain(|id| is_vector(graph, *id) || !whole_numbers(graph, *id));
         }
+        if of_positions(graph, &producers, node)
+            || (node.op == "Expand" && weights.iter().all(|id| is_number(graph, *id)))
+        {
+            weights.clear();
+        }
         let packed = Packed::of(graph, &producers, node);
         if weights.is_empty() && packed.is_none() {
             continue;
@@ -168,6 +175,32 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
 
 /// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.
 const ELEMENTWISE: [&str; 4] = ["Add", "Mul", "Sub", "Div"];
+
+/// A lone number, such as the one that a mask is filled with.
+fn is_number(graph: &Graph, id: ValueId) -> bool {
+    weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().product::<u64>() == 1)
+}
+
+/// Whether a product is of a constant and whole numbers, such as positions: the frequencies of rotary embeddings, which nobody learned.
+fn of_positions(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> bool {
+    let is_whole = |id: ValueId| graph.ty(id).is_some_and(|ty| !ty.dtype.is_float());
+    let counted = |mut id: ValueId| {
+        for _ in 0..POSITION_STEPS_MAX {
+            let Some(node) = producers.get(&id).map(|index| &graph.nodes[*index]) else { return false };
+            let Some(read) = node.inputs.first().copied().flatten() else { return false };
+            match node.op.as_str() {
+                "Cast" if is_whole(read) => return true,
+                "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" | "Expand" | "Transpose" | "Identity" => id = read,
+                _ => return false,
+            }
+        }
+        false
+    };
+    ["Mul", "MatMul"].contains(&node.op.as_str()) && node.inputs.iter().flatten().any(|id| counted(*id))
+}
+
+/// Views between positions and their product with frequencies, at most.
+const POSITION_STEPS_MAX: usize = 8;
 
 /// Whether a `MatMul` has a weight of one column.
 fn gives_one(graph: &Graph, node: &Node) -> bool {

@@ -9,6 +9,7 @@ use super::onnx_adapter;
 use super::prepare::Base;
 use crate::adapter::{self, Adapted};
 use crate::atomic::write_atomically;
+use crate::cut;
 use crate::data;
 use crate::engine;
 use crate::graph::{Dim, Graph, Tensor, TensorType};
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
     learned.refuse_other(base)?;
     let mut graph = adapter::merge(base.graph.clone(), &learned.change(), &learned.values())?;
+    cut::batch_as_given(&mut graph);
     // Programs other than ONNX Runtime want the outputs' types to be declared.
     engine::infer_types(&mut graph)?;
     Ok(graph)
@@ -47,6 +49,7 @@ pub fn with_optional_inputs(base: &Base, learned: &Adapter) -> Result<Graph, Err
     // What is appended to a graph leaves the ids of the base's values as they are.
     graph.outputs = base.graph.outputs.clone();
     graph.outputs.extend(head.map(|_| output));
+    cut::batch_as_given(&mut graph);
     let mut defaults = Vec::new();
     for parameter in &parameters {
         let default = match base.graph.initializers.get(&parameter.id) {

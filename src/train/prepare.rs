@@ -46,6 +46,7 @@ impl Base {
         let hash = onnx::hash(&graph);
         cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
+        cut::batch_first(&mut graph);
         let baked = cut::baked_batch(&graph);
         let stuck = match baked {
             Some(batch) => freed(&mut graph, batch)?,

@@ -114,6 +114,51 @@ fn part(tensor: &Tensor, first: u64, count: u64) -> Tensor {
     Tensor { dtype: tensor.dtype, shape, data: tensor.data.slice(from..to) }
 }
 
+/// Frequencies of rotary embeddings are constants of the model, and so is the number that a mask is filled with.
+#[test]
+fn what_nobody_learned_is_no_layer() {
+    runtime();
+    for (file, count) in [("exporters/llama_names_default.onnx", 12), ("exporters/llama_names_torchscript.onnx", 12)] {
+        let base = Base::read(&folder().join("..").join(file)).unwrap();
+        let layers = cut::layers(&base.graph, base.graph.outputs[0]);
+        let names = cut::modules(&base.graph, &layers);
+        assert_eq!(names.len(), count, "{file}: {names:?}");
+        assert!(!names.iter().any(|name| name.contains("rotary")), "{file}: {names:?}");
+    }
+}
+
+/// `[time, batch, features]`, PyTorch's own default for sequences: samples are given a row each, and what is exported again takes them as
+/// the base does.
+#[test]
+fn a_batch_in_the_second_place_is_found_by_its_name() {
+    runtime();
+    for (name, dims) in [("second_lstm", "float[batch,6,8]"), ("second_encoder", "float[batch,time,8]")] {
+        let path = folder().join(format!("{name}.onnx"));
+        let base = Base::read(&path).unwrap();
+        assert_eq!(base.graph.ty(base.graph.inputs[0]).unwrap().to_string(), dims, "{name}");
+        let options = Options { threads: 1, ..Options::default() };
+        let mut file = Session::from_file(&path, &options).unwrap();
+        let mut first = Session::from_graph(&base.graph, &options).unwrap();
+        let mut as_given = base.graph.clone();
+        cut::batch_as_given(&mut as_given);
+        let mut again = Session::from_graph(&as_given, &options).unwrap();
+        let (samples, time, features) = (3, 6, 8);
+        let value =
+            |sample: usize, at: usize, feature: usize| ((sample * 31 + at * 7 + feature * 3) % 11) as f32 / 11.0;
+        let rows: Vec<f32> = (0..samples)
+            .flat_map(|s| (0..time).flat_map(move |t| (0..features).map(move |f| value(s, t, f))))
+            .collect();
+        let times: Vec<f32> = (0..time)
+            .flat_map(|t| (0..samples).flat_map(move |s| (0..features).map(move |f| value(s, t, f))))
+            .collect();
+        let rows = [("x".to_string(), Tensor::from_vec(&[3, 6, 8], rows))];
+        let times = [("x".to_string(), Tensor::from_vec(&[6, 3, 8], times))];
+        let right = answers(&mut file, &times);
+        assert_eq!(answers(&mut first, &rows), right, "{name}");
+        assert_eq!(answers(&mut again, &times), right, "{name}");
+    }
+}
+
 /// The weights of a model without biases are called `val_…` by torch's default exporter: its metadata have the modules.
 #[test]
 fn layers_have_the_modules_of_pytorch_whatever_the_exporter() {

@@ -289,7 +289,7 @@ mod tests {
                 .map(|node| graph.initializers[&node.inputs[1].unwrap()].to_i64().unwrap())
                 .collect();
             assert_eq!(targets, [vec![4, -1, 3], vec![-1, 6], vec![4, -1, 6]], "a batch of {batch}");
-            assert_eq!(graph.ty(graph.inputs[0]).unwrap().to_string(), "f32[batch,4,6]");
+            assert_eq!(graph.ty(graph.inputs[0]).unwrap().to_string(), "float[batch,4,6]");
         }
     }
 

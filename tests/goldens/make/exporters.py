@@ -150,7 +150,7 @@ def perturbed(model):
 
 
 def export(model, example, names, path, exporter, dynamic=None):
-    options = dict(dynamo=False) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
+    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
     torch.onnx.export(model, example, path, input_names=names, output_names=["logits"], **options)
     proto = onnx.load(path)
     for node in proto.graph.node:
@@ -245,7 +245,14 @@ def main():
     for exporter in ("default", "torchscript"):
         dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
         path = OUT / f"llama_names_{exporter}.onnx"
-        export(llama, text(1 if exporter == "torchscript" else 2), ["input_ids", "attention_mask"], path, exporter, (dims, dims))
+        fixed = exporter == "torchscript"
+        export(llama, text(1 if fixed else 2), ["input_ids", "attention_mask"], path, exporter, None if fixed else (dims, dims))
+    dims = {"second_lstm": {1: "batch"}, "second_encoder": {0: "time", 1: "batch"}}
+    for name, body in (("second_lstm", nn.LSTM(8, 8)), ("second_encoder", nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0))):
+        torch.manual_seed(0)
+        model = perturbed(Net(body, 8, lambda y: (y[0] if isinstance(y, tuple) else y)[-1]))
+        export(model, (torch.randn(6, 2, 8),), ["x"], OUT / f"{name}.onnx", "torchscript", dims[name])
+    torch.manual_seed(0)
     export(perturbed(Mixes()), sequence(2), ["x"], OUT / "mixes_default_2.onnx", "default")
     np.savez_compressed(OUT / "arrays.npz", **arrays)
     (OUT / "exporters.json").write_text(json.dumps(entries, indent=1) + "\n")
