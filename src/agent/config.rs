@@ -151,6 +151,9 @@ pub struct Fleet {
     /// Kilobytes that go each way in a second, at most; none is any number.
     #[serde(default)]
     pub limit_rate_kb: Option<u64>,
+    /// Devices that a round must have for anything to be sent to it, by the fleet's signed word; none is any number.
+    #[serde(default)]
+    pub devices_min: Option<u32>,
 }
 
 impl Fleet {
@@ -327,6 +330,7 @@ impl Config {
         if let Some(fleet) = &config.fleet {
             let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
             range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;
+            range("fleet.devices-min", 0.0, fleet.devices_min != Some(0), "write a count from 1, such as 5")?;
             range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
             if !is_name(&fleet.channel) {
                 return Err(Error::Name { path: path.into(), key: "fleet.channel", text: fleet.channel.clone() });

@@ -147,6 +147,9 @@ impl Syncing {
 /// What it says of failures goes to where the service's own words go.
 fn spawn(mut command: Command, fleet: &Fleet) -> Result<Child> {
     command.args(["fleet", "sync", "--channel"]).arg(&fleet.channel).arg("--state").arg(&fleet.state);
+    if let Some(devices) = fleet.devices_min {
+        command.arg("--devices-min").arg(devices.to_string());
+    }
     if let Some(rate) = fleet.limit_rate_kb {
         command.arg("--limit-rate").arg(rate.to_string());
     }
@@ -169,6 +172,7 @@ mod tests {
             poll_s: 100,
             hours: Some(Hours { from: 60, to: 120 }),
             limit_rate_kb: None,
+            devices_min: None,
         }
     }
 

@@ -22,4 +22,4 @@ pub use error::Error;
 pub use form::{Form, Part, Shape};
 pub use norm::Clip;
 pub use rule::Rule;
-pub use stale::{Current, Refusal, Staleness, weight};
+pub use stale::{Current, Refusal, Staleness, bound, weight};

@@ -90,6 +90,19 @@ pub fn weight(header: &Header, current: &Current, staleness: &Staleness) -> Resu
     }
 }
 
+/// How far above the middle weight of a round a weight may be.
+const ABOVE_MEDIAN: f64 = 4.0;
+
+/// Bounds the weights of a round by four times their median: how many samples a device has learned from is its own word, and no word
+/// moves the median far.
+pub fn bound(weights: &mut [f64]) {
+    let mut sorted = weights.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    // Of an even number the lower one of the two in the middle, so that half of the devices cannot raise it alone.
+    let Some(median) = sorted.get(sorted.len().saturating_sub(1) / 2).copied() else { return };
+    weights.iter_mut().for_each(|weight| *weight = weight.min(ABOVE_MEDIAN * median));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +120,18 @@ mod tests {
         assert_eq!(of(1, None, 40), Ok(40.0));
         assert_eq!(of(1, Some(7), u64::MAX), Ok(100.0));
         assert_eq!(of(1, Some(4), 40), Ok(20.0)); // (1 + 3)^−½ = ½
+    }
+
+    #[test]
+    fn no_word_outweighs_the_round() {
+        let bounded = |weights: &[f64]| {
+            let mut weights = weights.to_vec();
+            bound(&mut weights);
+            weights
+        };
+        assert_eq!(bounded(&[40.0, 1000.0, 40.0, 30.0, 50.0]), [40.0, 160.0, 40.0, 30.0, 50.0]);
+        assert_eq!(bounded(&[10.0, 1000.0]), [10.0, 40.0]);
+        assert_eq!((bounded(&[7.0]), bounded(&[])), (vec![7.0], vec![]));
     }
 
     #[test]

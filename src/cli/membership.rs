@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use crate::agent::config::Config;
-use crate::sync::client::{Folder, Outside};
+use crate::sync::client::{Client, Folder, Outside};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -30,6 +30,22 @@ impl Patience {
             tries: self.tries,
             bytes_per_s: self.limit_rate.map(|kilobytes| kilobytes.saturating_mul(1000)),
         }
+    }
+}
+
+/// Whom a device sends to.
+#[derive(Debug, Clone, Args)]
+pub struct Demand {
+    /// Send only to channels whose rounds have as many devices at least, by the fleet's signed word; what a round of few has learned is
+    /// plain to see
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    devices_min: Option<u32>,
+}
+
+impl Demand {
+    /// Has a client heed it.
+    pub fn to(&self, client: &mut Client<'_>, folder: &Folder) -> Result<()> {
+        Ok(self.devices_min.map_or(Ok(()), |devices_min| client.demand(devices_min, folder))?)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod api;
 mod channels;
+mod connections;
 mod dashboard;
 pub mod db;
 mod folder;
@@ -31,12 +32,13 @@ pub use tls::Identity;
 use crate::aggregate::{Form, Staleness};
 use crate::delta::{self, Delta, KeyPair};
 use db::{Audited, Channel, Db};
-use limit::Limiter;
+use limit::{Limiter, Source};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::adapter_key;
 use tokio::sync::Semaphore;
 
@@ -92,6 +94,8 @@ pub struct Fleet {
     store: Store,
     /// What the server calls itself in requests.
     name: String,
+    /// What decides who is offered a release first, and nobody else knows.
+    secret: String,
     /// Signs releases.
     key: KeyPair,
     /// BLAKE3 of the operator's token.
@@ -101,8 +105,14 @@ pub struct Fleet {
     limiter: Limiter,
     /// Attempts to sign in, which are fewer.
     sign_ins: Limiter,
+    /// Requests of a device, wherever it asks from.
+    devices: Limiter,
+    /// Deltas that a device begins to send.
+    deltas: Limiter,
     /// Refusals that the audit log has room for.
     refusals: Limiter,
+    /// Proxies whose word on where a request comes from is taken.
+    proxies: Vec<IpAddr>,
     /// Whether it speaks TLS itself.
     is_tls: bool,
     /// Deltas that are held in memory at once.
@@ -123,8 +133,14 @@ pub struct Limits {
     pub norm_max: f64,
     /// Age and samples.
     pub staleness: Staleness,
-    /// Requests of an address a second, in the long run.
+    /// Connections in all.
+    pub connections_max: usize,
+    /// Connections of an address, or of a /64 of IPv6.
+    pub connections_per_address: usize,
+    /// Requests of an address, or of a device, a second in the long run.
     pub requests_per_s: f64,
+    /// Deltas that a device may begin to send in a day.
+    pub deltas_per_day: u32,
     /// How long devices may believe what they are told of a release.
     pub release_life: Duration,
     /// Devices whose deltas a round must have before it can be closed.
@@ -139,7 +155,10 @@ impl Default for Limits {
             delta_bytes_max: 16 << 20,
             norm_max: 1e4,
             staleness: Staleness::default(),
+            connections_max: 1024,
+            connections_per_address: 64,
             requests_per_s: 200.0,
+            deltas_per_day: 200,
             release_life: WEEK,
             round_devices_min: 5,
             keep_rounds: 1,
@@ -196,6 +215,15 @@ impl Fleet {
         };
         if let Err(error) = written {
             tracing::error!(who, what, detail, "not in the audit log: {error}");
+        }
+    }
+
+    /// Writes down that something was refused, as long as the log has room for refusals of that source: what anybody can make happen must
+    /// not fill the disk. `what` is one of [`db::REFUSALS`].
+    async fn refused(&self, source: Source, who: &str, what: &'static str, detail: &str) {
+        match self.refusals.take(source, Instant::now()) {
+            Ok(()) => self.audit(who, what, detail).await,
+            Err(_) => tracing::info!(who, what, detail),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is not needed any more: the bytes of deltas whose round is over, uploads that nobody goes on with, refusals of long ago.
 //!
-//! What a delta was, that it counted and in which round, stays in the database; so does the audit log of what was done.
+//! What a delta was that counted, and in which round, stays in the database; so does the audit log of what was done.
 
 use super::db::Bytes;
 use super::store::chunk_key;
@@ -11,7 +11,7 @@ use crate::sync::wire::CHUNK_BYTES;
 pub const LOOKED_MS: i64 = 5 * 60 * 1000;
 /// How long an upload may rest before it is given up.
 const RESTS_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-/// How long refusals are kept.
+/// How long refusals are kept, and what is known of deltas that did not come to count.
 const REFUSALS_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// What is looked at in one go, so that rounds do not wait for it.
 const AT_ONCE: i64 = 200;
@@ -32,7 +32,8 @@ pub async fn sweep(fleet: &Fleet) -> Result<bool, Error> {
     for upload in &abandoned {
         give_up(fleet, upload).await?;
     }
-    let more = fleet.db.forget_refusals(now_ms - REFUSALS_MS, AT_ONCE).await?;
+    let mut more = fleet.db.forget_refusals(now_ms - REFUSALS_MS, AT_ONCE).await?;
+    more |= fleet.db.forget_uploads(now_ms - REFUSALS_MS, AT_ONCE).await?;
     Ok(more || [spent.len(), abandoned.len()].contains(&(AT_ONCE as usize)))
 }
 

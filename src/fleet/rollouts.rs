@@ -15,7 +15,7 @@ pub enum Act {
     Resume,
     /// Begin the next stage now, or finish behind the last.
     Advance,
-    /// Give all devices the adapter of this version, or of the last release that all had.
+    /// Give all devices the adapter of this version, or of the last release that all had before: never one that was halted.
     Rollback(Option<i64>),
     /// Hold new releases back.
     Pin,
@@ -54,8 +54,12 @@ pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Res
             ("unpinned", unpinned)
         }
         Act::Rollback(version) => {
-            let to = version.unwrap_or(if channel.rollout == "done" { channel.version - 1 } else { channel.previous });
-            let Some(to) = db.release(name, to).await? else { return Ok(Steered::NoVersion) };
+            let to = match version {
+                Some(version) => db.release(name, version).await?,
+                None if channel.rollout == "done" => db.release_before(channel).await?,
+                None => db.release(name, channel.previous).await?,
+            };
+            let Some(to) = to else { return Ok(Steered::NoVersion) };
             let done = back(fleet, channel, &to, None, who).await?;
             return Ok(if done { Steered::Done } else { Steered::Changed });
         }
@@ -83,13 +87,13 @@ pub fn stages(channel: &Channel) -> Stages {
 }
 
 /// Whether a device is offered the channel's newest release.
-pub fn is_offered(channel: &Channel, device: &str) -> bool {
+pub fn is_offered(fleet: &Fleet, channel: &Channel, device: &str) -> bool {
     let percent = match channel.rollout.as_str() {
         "done" => 100,
         "held" => 0,
         _ => stages(channel).percent(channel.stage),
     };
-    is_among(percent, &channel.name, channel.version, device)
+    is_among(percent, &fleet.secret, &channel.name, channel.version, device)
 }
 
 /// What the devices that are offered the newest release have said of it. Whoever was not offered it has no vote.
@@ -99,17 +103,21 @@ pub fn is_offered(channel: &Channel, device: &str) -> bool {
 pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let reported = fleet.db.reported(&channel.name, channel.version).await?;
-    let counts = reported.iter().filter(|said| is_offered(channel, &said.device));
+    let counts = reported.iter().filter(|said| is_offered(fleet, channel, &said.device));
     counts.for_each(|said| tally.take(said.activated, said.accuracy));
     Ok(tally)
 }
 
-/// Devices that take part in the channel and are offered its newest release.
+/// How long a device may be silent and still be waited for.
+const SILENT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Devices that take part in the channel, are not silent and are offered its newest release.
 ///
 /// # Errors
 /// The database's.
 pub async fn members(fleet: &Fleet, channel: &Channel) -> Result<u64, Error> {
-    Ok(fleet.db.members(&channel.name).await?.iter().filter(|device| is_offered(channel, device)).count() as u64)
+    let members = fleet.db.members(&channel.name, fleet.now_ms() - SILENT_MS).await?;
+    Ok(members.iter().filter(|device| is_offered(fleet, channel, device)).count() as u64)
 }
 
 /// What all devices have said of a release.
@@ -133,9 +141,9 @@ async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
         reports: channel.stage_reports.max(0) as u64,
         tolerated: channel.tolerated,
     };
-    // Counting them takes all devices: only where it matters.
-    let waits = now_ms - rollout.began_ms < rollout.stage_ms || tally.reports() >= rollout.reports;
-    let members = if waits { rollout.reports } else { members(fleet, channel).await? };
+    // Counting them takes all devices: only where it matters. Whoever has reported is one, however silent since.
+    let waits = now_ms - rollout.began_ms < rollout.stage_ms;
+    let members = if waits { 0 } else { members(fleet, channel).await?.max(tally.reports()) };
     let (name, version) = (&channel.name, channel.version);
     match rollout::step(&rollout, &tally, members, now_ms) {
         Step::Wait => {}

@@ -7,7 +7,7 @@
 use super::db::{Channel, Closing, Counted, NewRelease};
 use super::store::{Store, adapter_key, chunk_key};
 use super::{Error, Fleet};
-use crate::aggregate::{Clip, Options, Rule, combine};
+use crate::aggregate::{Clip, Options, Rule, bound, combine};
 use crate::delta;
 use std::fmt;
 use std::str::FromStr;
@@ -82,6 +82,15 @@ impl Combining {
             Rule::Mean | Rule::Median | Rule::TrimmedMean { .. } => 1,
         }
     }
+}
+
+/// Devices that a round of a channel has at least before it is combined.
+///
+/// # Errors
+/// A rule of a later version.
+pub fn devices_min(fleet: &Fleet, channel: &Channel) -> Result<u32, Error> {
+    let by_rule = channel.rule.parse::<Combining>().map_err(Error::Combine)?.devices_least();
+    Ok(fleet.limits.round_devices_min.max(1).max(u32::try_from(by_rule).unwrap_or(u32::MAX)))
 }
 
 /// Why a channel's round cannot be closed yet; none where it can.
@@ -185,7 +194,8 @@ async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error>
     let (store, runtime, devices) = (fleet.store.clone(), Handle::current(), counted.len());
     let round = u32::try_from(channel.round).ok();
     let bytes = tokio::task::spawn_blocking(move || {
-        let weights: Vec<f64> = counted.iter().map(|counted| counted.weight).collect();
+        let mut weights: Vec<f64> = counted.iter().map(|counted| counted.weight).collect();
+        bound(&mut weights);
         let mut read =
             |index: usize, bytes: &mut Vec<u8>| Ok(runtime.block_on(delta_bytes(&store, &counted[index], bytes))?);
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(DECODED_MAX));

@@ -1,19 +1,19 @@
 //! From settings to a server that answers, and its end.
 
+use super::connections::{self, Bounds};
+use super::limit::Limiter;
 use super::tls::{Identity, choose_cryptography, read_secret, write_secret};
 use super::{Chance, Clock, Counts, Error, Fleet, Folder, Limits, Store, api, retention, rollouts, rounds};
 use crate::delta::KeyPair;
 use crate::sync::wire::Hex;
-use axum::Router;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// How a server is to be.
 pub struct Settings {
@@ -27,6 +27,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// What devices may send.
     pub limits: Limits,
+    /// Proxies whose word on where a request comes from is taken.
+    pub proxies: Vec<IpAddr>,
     /// Milliseconds since 1970.
     pub clock: Clock,
     /// Random bytes.
@@ -46,9 +48,11 @@ const BURST_S: f64 = 2.0;
 /// Attempts of an address to sign in: a second in the long run, and at once.
 const SIGN_INS_PER_S: f64 = 0.2;
 const SIGN_INS_AT_ONCE: f64 = 10.0;
-/// Refusals of an address that are written down: what anybody can make happen must not fill the disk.
+/// Refusals of an address or a device that are written down.
 const REFUSALS_PER_S: f64 = 0.1;
 const REFUSALS_AT_ONCE: f64 = 200.0;
+/// Seconds of a day.
+const DAY_S: f64 = 24.0 * 3600.0;
 /// How long a replica waits after it could not turn a round: twice as long each time.
 const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
@@ -90,7 +94,7 @@ impl Server {
     /// A database, a store or a file that is not as it should be.
     async fn open(settings: Settings, listener: TcpListener) -> Result<Self, Error> {
         choose_cryptography();
-        let Settings { mut folder, database, store, identity, limits, clock, chance } = settings;
+        let Settings { mut folder, database, store, identity, limits, proxies, clock, chance } = settings;
         let random = || {
             let mut bytes = [0; 32];
             chance(&mut bytes).map(|()| bytes).map_err(Error::Random)
@@ -105,17 +109,22 @@ impl Server {
         folder.tell(scheme, listener.local_addr().map_err(Error::Socket)?)?;
         let db = super::db::Db::open(&database).await?;
         let name = db.setting("fleet", &Hex(random()?).to_string()).await?;
+        let secret = db.setting("rollout", &Hex(random()?).to_string()).await?;
         let fleet = Fleet {
             db,
             store,
             name,
+            secret,
             key,
             operator: blake3::hash(token.trim().as_bytes()),
             clock,
             chance,
-            limiter: super::limit::Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
-            sign_ins: super::limit::Limiter::new(SIGN_INS_PER_S, SIGN_INS_AT_ONCE),
-            refusals: super::limit::Limiter::new(REFUSALS_PER_S, REFUSALS_AT_ONCE),
+            limiter: Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
+            sign_ins: Limiter::new(SIGN_INS_PER_S, SIGN_INS_AT_ONCE),
+            devices: Limiter::new(limits.requests_per_s, BURST_S * limits.requests_per_s),
+            deltas: Limiter::new(f64::from(limits.deltas_per_day) / DAY_S, limits.deltas_per_day.into()),
+            refusals: Limiter::new(REFUSALS_PER_S, REFUSALS_AT_ONCE),
+            proxies,
             is_tls: identity.is_some(),
             room: Arc::new(Semaphore::new(ROOM)),
             limits,
@@ -130,12 +139,14 @@ impl Server {
     /// # Errors
     /// The socket's, a certificate that does not fit its key.
     async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        self.listener.set_nonblocking(true).map_err(Error::Socket)?;
         let router = api::router(self.fleet.clone());
-        let handle = Handle::new();
-        let served = served(router, self.identity, self.listener, handle.clone());
+        let acceptor = self.identity.as_ref().map(Identity::acceptor).transpose()?;
+        let Limits { connections_max: all, connections_per_address: network, .. } = self.fleet.limits;
+        let bounds = Bounds { all, network, proxies: self.fleet.proxies.clone() };
+        let (tell, stopped) = watch::channel(false);
+        let served = connections::serve(self.listener, acceptor, router, bounds, stopped, GRACE);
         let worked = work(self.fleet.clone());
-        tokio::pin!(served);
+        let mut served = pin!(served);
         let ended = tokio::select! {
             ended = &mut served => Some(ended),
             () = worked => None,
@@ -144,12 +155,12 @@ impl Server {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                handle.graceful_shutdown(Some(GRACE));
+                let _ = tell.send(true);
                 served.await
             }
         };
         self.fleet.db.close().await;
-        ended
+        ended.map_err(Error::Socket)
     }
 }
 
@@ -161,24 +172,6 @@ fn kept(path: &Path, made: impl FnOnce() -> Result<String, Error>) -> Result<Str
     let text = made()?;
     write_secret(path, text.as_bytes())?;
     Ok(text)
-}
-
-async fn served(
-    router: Router,
-    identity: Option<Identity>,
-    listener: TcpListener,
-    handle: Handle<SocketAddr>,
-) -> Result<(), Error> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let ended = match identity {
-        Some(Identity { certificate, key }) => {
-            let config = RustlsConfig::from_pem(certificate, key).await.map_err(Error::Socket)?;
-            let server = axum_server::from_tcp_rustls(listener, config).map_err(Error::Socket)?;
-            server.handle(handle).serve(service).await
-        }
-        None => axum_server::from_tcp(listener).map_err(Error::Socket)?.handle(handle).serve(service).await,
-    };
-    ended.map_err(Error::Socket)
 }
 
 /// Turns closed rounds and rollouts, and clears away what is over, for ever.

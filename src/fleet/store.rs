@@ -3,13 +3,14 @@
 //! Takes and gives bytes under keys that the server makes of hashes and numbers alone; nothing that a device says becomes a part
 //! of a path. What was put is on the disk (or in the store) when `put` comes back.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::Method;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ pub struct Store {
     root: Path,
     /// Signs addresses that others may fetch from, for a time.
     direct: Option<Arc<AmazonS3>>,
+}
+
+/// Bytes on their way out of the store.
+pub struct Pieces {
+    /// How many there are.
+    pub length: u64,
+    /// They.
+    pub body: Body,
 }
 
 /// How long an address of a body holds: long enough to fetch the largest over a slow line.
@@ -96,6 +105,22 @@ impl Store {
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         match self.inner.get(&self.path(key)).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What lies under a key, or a part of it, piece by piece; none where nothing does. Nothing of it is held but the piece on its way.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read(&self, key: &str, part: Option<Range<u64>>) -> Result<Option<Pieces>> {
+        let options = GetOptions { range: part.map(GetRange::Bounded), ..GetOptions::default() };
+        match self.inner.get_opts(&self.path(key), options).await {
+            Ok(found) => {
+                let length = found.range.end - found.range.start;
+                Ok(Some(Pieces { length, body: Body::from_stream(found.into_stream()) }))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -2,9 +2,14 @@
 
 use super::Error;
 use crate::atomic;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
 
 /// Makes `ring` what TLS is done with in this process: to devices, to S3 and to the database. Before the first of them; again does
 /// nothing.
@@ -29,6 +34,22 @@ impl Identity {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
         let read = |path: &Path| fs::read(path).map_err(|error| in_file(path, error));
         Ok(Self { certificate: read(certificate)?, key: read(key)? })
+    }
+
+    /// What ends TLS with it: HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// A text that is no PEM, a key that does not fit the certificate.
+    pub(super) fn acceptor(&self) -> Result<TlsAcceptor, Error> {
+        let refused =
+            |problem: String| Error::Socket(io::Error::other(format!("the certificate or its key: {problem}")));
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
+        let chain = chain.map_err(|error| refused(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| refused(error.to_string()))?;
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        let mut config = config.map_err(|error| refused(error.to_string()))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
     /// The folder's own: `tls.crt` and `tls.key`, made for these names where they are missing. Devices trust it by being given

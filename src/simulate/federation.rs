@@ -1,7 +1,7 @@
 //! Rounds: every device learns from where the last round has led, and what they send becomes one adapter.
 
 use super::{Attack, Error};
-use crate::aggregate::{self, combine};
+use crate::aggregate::{self, bound, combine};
 use crate::data::{Labels, Preprocessing, Split};
 use crate::delta::Choice;
 use crate::engine::{self, Session};
@@ -200,7 +200,8 @@ impl Federation<'_, '_> {
     }
 
     fn combined(&self, arm: Arm, start: &Values, sent: Vec<Values>, round: u32) -> Result<Values, Error> {
-        let weights: Vec<f64> = self.setting.parts.iter().map(|part| part.len() as f64).collect();
+        let mut weights: Vec<f64> = self.setting.parts.iter().map(|part| part.len() as f64).collect();
+        bound(&mut weights);
         let Arm::Combined(options) = arm else { return Ok(mean(&sent, &weights)) };
         let delta = |values: &Values, device: usize| self.delta(values, device, round);
         let deltas: Vec<Vec<u8>> =

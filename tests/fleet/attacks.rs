@@ -3,7 +3,7 @@
 use super::client::{Device, raw, request};
 use super::server::{Server, unique};
 use super::*;
-use edgetune::sync::wire::{Consent, Enrol, Hex, Signed, UploadState};
+use edgetune::sync::wire::{Consent, Enrol, Hex, Release, Signed, UploadState};
 
 /// Pushes a delta that must not count, and looks at what is left of it.
 #[track_caller]
@@ -247,6 +247,46 @@ fn no_token_takes_another_devices_name() {
     let mut third = server.device(4);
     assert_eq!(third.enrol_as(&replacing(&server.token_for(&name), &name)).status, 200);
     assert_eq!(second.ask("GET", &format!("/v1/releases/{channel}"), b"").problem(), (401, "identity".into()));
+}
+
+/// What one device has learned, sent by another under its own key, is refused at the door: a round has room for one of them.
+#[test]
+fn a_delta_counts_for_one_device() {
+    let server = Server::start();
+    let (channel, mut first, mut second) = (server.channel("mean"), server.device(2), server.device(3));
+    let name = unique("first");
+    assert_eq!(first.enrol(&server.token(), &name).status, 200);
+    assert_eq!(first.push(&channel, &plain_delta(1, 1, &first.key)).status, 200);
+    let stolen = plain_delta(1, 1, &second.key);
+    let stored = server.stored();
+    let answer = second.push(&channel, &stolen);
+    assert_eq!(answer.problem(), (409, "twice".into()));
+    assert!(answer.text().contains(&name), "{}", answer.text());
+    assert_eq!((server.stored(), server.channel_row(&channel)["deltas"].as_u64()), (stored, Some(1)));
+    assert!(server.audit().contains("counts in the round already"));
+    assert_eq!(second.push(&channel, &stolen).problem(), (422, "delta".into()), "it is not looked at again");
+    // Its own counts, and the round can be closed.
+    assert_eq!(second.push(&channel, &plain_delta(2, 1, &second.key)).status, 200);
+    assert_eq!(server.turn(&channel)["version"], 2);
+}
+
+/// One device that says it has learned from a thousand samples where the others say seven moves the mean by no more than four of them.
+#[test]
+fn a_devices_word_weighs_four_others_at_most() {
+    let server = Server::start();
+    let channel = server.channel("mean");
+    let mut devices: Vec<Device> = (2..12).map(|seed| server.device(seed)).collect();
+    for (place, device) in devices.iter_mut().enumerate() {
+        let (value, samples) = if place == 0 { (1.0, 1000) } else { (place as f32 / 1024.0, 7) };
+        let header = Header { round: Some(1), samples, ..header() };
+        assert_eq!(device.push(&channel, &delta_of(&header, &vec![value; 640], &device.key)).status, 200);
+    }
+    assert_eq!(server.turn(&channel)["version"], 2);
+    let release: Release = devices[0].ask("GET", &format!("/v1/releases/{channel}"), b"").json();
+    let adapter = devices[0].ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
+    let mean = delta::Delta::parse(&adapter).unwrap().tensor("fc.weight").unwrap().values().next().unwrap();
+    let expected = (28.0 + 7.0 * 45.0 / 1024.0) / (28.0 + 63.0);
+    assert!((f64::from(mean) - expected).abs() < 1e-3, "{mean}, expected {expected}");
 }
 
 /// Every text that a request can hold, with what is dangerous elsewhere: it is refused or kept as a text, never acted upon.

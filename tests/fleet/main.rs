@@ -5,6 +5,7 @@ mod attacks;
 mod certificates;
 mod circle;
 mod client;
+mod crowds;
 mod dashboard;
 mod faults;
 mod help;

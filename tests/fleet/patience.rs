@@ -107,6 +107,7 @@ fn a_release_that_was_held_back_is_not_believed() {
         adapter: Hex([5; 32]),
         length: 7,
         round: None,
+        devices_min: 1,
         expires_ms: clock_ms() - 1,
         signature: Hex([0; 64]),
     };
@@ -133,6 +134,7 @@ fn an_adapter_may_lie_elsewhere() {
         adapter: Hex(blake3::hash(&adapter).into()),
         length: length as u64,
         round: None,
+        devices_min: 1,
         expires_ms: clock_ms() + 60_000,
         signature: Hex([0; 64]),
     };

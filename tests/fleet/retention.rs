@@ -78,6 +78,7 @@ fn uploads_that_nobody_goes_on_with_go() {
         database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
         store: Store::folder(&deltas).unwrap(),
         identity: None,
+        proxies: Vec::new(),
         limits: Limits { requests_per_s: 1e6, ..Limits::default() },
         clock: Arc::new(ahead_ms),
         chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),

@@ -3,8 +3,7 @@
 use super::client::Device;
 use super::server::Server;
 use super::*;
-use edgetune::fleet::rollout::is_among;
-use edgetune::sync::wire::{Hex, Release};
+use edgetune::sync::wire::Release;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -62,9 +61,9 @@ fn who_only_pulls_takes_part() {
     assert_eq!(releases(&server, &name)[0]["reports"]["offered"], offered);
 }
 
-/// Which devices are offered version 2 at that part of them.
-fn members(devices: &[Device], name: &str, percent: u8) -> Vec<bool> {
-    devices.iter().map(|device| is_among(percent, name, 2, &Hex(device.key.public()).to_string())).collect()
+/// Which devices are offered version 2; nobody can tell without asking.
+fn members(devices: &mut [Device], name: &str) -> Vec<bool> {
+    versions(devices, name).iter().map(|version| *version == 2).collect()
 }
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -88,9 +87,11 @@ fn releases(server: &Server, name: &str) -> Vec<Value> {
 fn a_release_goes_out_stage_by_stage() {
     let (server, name, mut devices) = published("stages=40,100&stage_s=0&stage_reports=3", 16);
     let replica = server.replica(&["--insecure-http"]);
-    let first = members(&devices, &name, 40);
-    let expected = |member: &bool| if *member { 2 } else { 1 };
-    assert_eq!(versions(&mut devices, &name), first.iter().map(expected).collect::<Vec<_>>());
+    let first = members(&mut devices, &name);
+    for device in &mut devices {
+        device.address = replica.address.clone();
+    }
+    assert_eq!(members(&mut devices, &name), first, "all servers of a fleet know the same secret");
     assert_eq!(server.channel_row(&name)["percent"], 40);
     let count = first.iter().filter(|member| **member).count();
     assert!((3..14).contains(&count), "{count} of 16 devices are no test of 40 %");
@@ -119,8 +120,8 @@ fn a_release_goes_out_stage_by_stage() {
 /// What the few refuse is taken back before the many hear of it, under a new number; those who were not asked have no vote.
 #[test]
 fn a_canary_that_regresses_is_halted_and_rolled_back() {
-    let (server, name, mut devices) = published("stages=50,100&stage_s=3600&stage_reports=3", 24);
-    let asked = members(&devices, &name, 50);
+    let (server, name, mut devices) = published("stages=50,100&stage_s=1&stage_reports=3", 24);
+    let asked = members(&mut devices, &name);
     assert!((6..=18).contains(&asked.iter().filter(|member| **member).count()));
     let before = release(&mut devices[asked.iter().position(|asked| !asked).unwrap()], &name);
     for place in (0..24).filter(|place| !asked[*place]) {
@@ -146,7 +147,7 @@ fn a_canary_that_regresses_is_halted_and_rolled_back() {
 #[test]
 fn nobody_is_offered_a_lower_version_where_releases_overlap() {
     let (server, name, mut devices) = published("stages=50,100&stage_s=3600&stage_reports=3", 16);
-    let outside = members(&devices, &name, 50).iter().position(|is| !is).unwrap();
+    let outside = members(&mut devices, &name).iter().position(|is| !is).unwrap();
     let first = release(&mut devices[outside], &name);
     let mut seen = versions(&mut devices, &name);
     for seed in [6, 7] {
@@ -188,6 +189,43 @@ fn operators_pause_go_on_and_go_back() {
     assert_eq!(steer(&server, &name, "rollback"), 204);
     assert_eq!((release(&mut devices[0], &name).version, release(&mut devices[0], &name).adapter), (6, back.adapter));
     assert_eq!(releases(&server, &name).len(), 6);
+}
+
+/// What devices have turned down is not what a plain rollback goes to, whatever its number; the log tells which version was made.
+#[test]
+fn no_rollback_publishes_what_was_halted() {
+    let (server, name, mut devices) = published("stages=100&stage_s=0&stage_reports=3", 9);
+    let bad = release(&mut devices[0], &name);
+    let first =
+        server.operator("GET", &format!("/v1/admin/channels/{name}/releases"), b"").json::<Vec<Value>>()[1]["adapter"]
+            .clone();
+    for device in &mut devices {
+        report(device, &name, 2, "rejected", [0.8, 0.6]);
+    }
+    until("it is taken back", || server.channel_row(&name)["version"] == 3);
+    assert_eq!(steer(&server, &name, "rollback"), 404, "there is nothing before the first release");
+    publish(&server, &name, 6);
+    until("the third adapter is through", || {
+        let version = release(&mut devices[0], &name).version;
+        devices.iter_mut().for_each(|device| report(device, &name, version, "activated", [0.6, 0.7]));
+        server.channel_row(&name)["rollout"] == "done"
+    });
+    assert_eq!(steer(&server, &name, "rollback"), 204);
+    let back = release(&mut devices[0], &name);
+    assert_ne!(back.adapter, bad.adapter);
+    assert_eq!(first, back.adapter.to_string());
+    let page = server.reader().get(&format!("/channels/{name}")).text();
+    let offered = page.split_once("<select").unwrap().1.split_once("</select>").unwrap().0.to_owned();
+    assert!(!offered.contains("halted") && offered.contains("done"), "{offered}");
+    // Where releases overlap, numbers are passed over: the log names the one that came of it.
+    let slow = server.staged_channel("stages=50,100&stage_s=3600&stage_reports=3");
+    for seed in [7, 8] {
+        publish(&server, &slow, seed);
+    }
+    assert_eq!(server.channel_row(&slow)["version"], 4);
+    let log = server.audit();
+    assert!(log.contains(&format!("{slow}: version 2")) && log.contains(&format!("{slow}: version 4")), "{log}");
+    assert!(!log.contains(&format!("{slow}: version 3")), "{log}");
 }
 
 #[test]

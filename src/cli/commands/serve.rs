@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use serde_json::json;
 use std::fs::DirBuilder;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,9 +57,22 @@ pub struct Args {
     /// Root of the sum of the squares of a delta's values, at most
     #[arg(long, value_name = "NORM", default_value_t = Limits::default().norm_max)]
     norm_max: f64,
-    /// Requests that an address may make a second, in the long run
+    /// Connections at once; where there are more, those that ask nothing make room
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections_max, value_parser = at_least_one)]
+    connections_max: usize,
+    /// Connections of one address (of IPv6: of its /64) at once; trusted proxies may have all
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections_per_address, value_parser = at_least_one)]
+    connections_per_address: usize,
+    /// Requests that an address, or a device wherever it asks from, may make a second in the long run
     #[arg(long, value_name = "N", default_value_t = Limits::default().requests_per_s)]
     requests_per_s: f64,
+    /// Deltas that a device may begin to send in a day
+    #[arg(long, value_name = "N", default_value_t = Limits::default().deltas_per_day, value_parser = clap::value_parser!(u32).range(1..))]
+    deltas_per_day: u32,
+    /// Address of a proxy in front of the server; where requests come from is then what it says (x-forwarded-for). Without it, all
+    /// that comes through a proxy is one address, and shares one limit
+    #[arg(long, value_name = "ADDR")]
+    trusted_proxy: Vec<IpAddr>,
     /// Days that devices may believe what they are told of a release; then somebody is holding newer words back
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
     release_life: u64,
@@ -69,6 +82,10 @@ pub struct Args {
     /// Rounds that deltas are kept for after their own; then only the database knows of them
     #[arg(long, value_name = "N", default_value_t = Limits::default().keep_rounds, value_parser = clap::value_parser!(i64).range(0..))]
     keep_rounds: i64,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("`{text}` is no count; give 1 or more"))
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
@@ -89,6 +106,9 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         delta_bytes_max: args.delta_bytes_max,
         norm_max: args.norm_max,
         requests_per_s: args.requests_per_s,
+        connections_max: args.connections_max,
+        connections_per_address: args.connections_per_address,
+        deltas_per_day: args.deltas_per_day,
         release_life: Duration::from_secs(args.release_life * 24 * 3600),
         round_devices_min: args.round_devices_min,
         keep_rounds: args.keep_rounds,
@@ -100,6 +120,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         store: store(args, &deltas)?,
         identity: identity(args)?,
         limits,
+        proxies: args.trusted_proxy.clone(),
         clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)),
         chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
     };

@@ -2,6 +2,7 @@
 
 use super::{Answer, Problem};
 use crate::fleet::Fleet;
+use crate::fleet::limit::Source;
 use crate::sync::wire::{Hex, Refused, Signed, TimeRefused, admit};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
@@ -10,17 +11,30 @@ use axum::http::{HeaderMap, header};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The address that a request comes from.
 pub(in crate::fleet) struct Peer(pub IpAddr);
 
 impl Peer {
-    /// The address that a request has come from.
-    pub(in crate::fleet) fn of(parts: &Parts, _fleet: &Fleet) -> Self {
+    /// The address that a request has come from: the connection's, or what proxies that are trusted say, each of the one before it.
+    pub(in crate::fleet) fn of(parts: &Parts, fleet: &Fleet) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip()))
+        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip().to_canonical());
+        Self(origin(peer, &parts.headers, &fleet.proxies))
     }
+}
+
+/// Where a request that `peer` hands on comes from. What stands behind the first address that no trusted proxy has, anybody can write.
+fn origin(peer: IpAddr, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
+    let mut origin = peer;
+    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    while proxies.contains(&origin) {
+        let Some(Ok(before)) = hops.next().map(|hop| hop.trim().parse::<IpAddr>()) else { break };
+        origin = before.to_canonical();
+    }
+    origin
 }
 
 impl FromRequestParts<Arc<Fleet>> for Peer {
@@ -57,8 +71,11 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Device<BYTES_MAX> {
         let asked = async {
             announced(&parts.headers, BYTES_MAX)?;
             let signed = signature(&parts, &fleet.name)?;
+            fleet.devices.take(Source::Device(signed.key.0), Instant::now()).map_err(Problem::too_many)?;
             counted(fleet, &signed).await?;
-            read(body, &signed, BYTES_MAX).await.map(|body| Self { key: signed.key, body })
+            // It is the device's request, not one of all that share its address.
+            fleet.limiter.give_back(Source::of(address));
+            read(body, &parts.headers, &signed, BYTES_MAX).await.map(|body| Self { key: signed.key, body })
         };
         asked.await.logged(fleet, address, &parts).await
     }
@@ -75,7 +92,7 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Stranger<BYTES_MAX> {
             let signed = signature(&parts, "")?;
             let now_ms = fleet.now_ms() as u64;
             admit(signed.time_ms, 0, now_ms).map_err(refused)?;
-            read(body, &signed, BYTES_MAX).await.map(|body| Self { signed, body })
+            read(body, &parts.headers, &signed, BYTES_MAX).await.map(|body| Self { signed, body })
         };
         asked.await.logged(fleet, address, &parts).await
     }
@@ -107,10 +124,7 @@ impl<T> Logged for Answer<T> {
             // The path is somebody's text; it is bounded, and shown as a text wherever it is shown.
             let path: String = parts.uri.path().chars().take(200).collect();
             let detail = format!("{} {path}: {}", parts.method, problem.detail());
-            match fleet.refusals.take(address, Instant::now()) {
-                Ok(()) => fleet.audit(&address.to_string(), "refused", &detail).await,
-                Err(_) => tracing::info!(who = %address, what = "refused", detail),
-            }
+            fleet.refused(Source::of(address), &address.to_string(), "refused", &detail).await;
         }
         self
     }
@@ -162,12 +176,59 @@ fn refused(refused: Refused) -> Problem {
     }
 }
 
-async fn read(body: Body, signed: &Signed, bytes_max: usize) -> Answer<Bytes> {
-    let body = to_bytes(body, bytes_max)
-        .await
-        .map_err(|_| Problem::form("the body ended before its length; send it again"))?;
+/// How long a body may take to come, beside what it takes at the slowest rate that is waited for.
+const BODY: Duration = Duration::from_secs(15);
+/// That rate, in bytes a second: a modem's.
+const BODY_BYTES_PER_S: u64 = 1000;
+
+/// All of a body, no longer than it may be and no slower than the slowest line that is waited for; none where it ends before its end.
+///
+/// # Errors
+/// It comes too slowly.
+pub(in crate::fleet) async fn whole(
+    body: Body,
+    headers: &HeaderMap,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, TooSlow> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let bytes = announced.unwrap_or(bytes_max as u64).min(bytes_max as u64);
+    let patience = BODY + Duration::from_secs(bytes / BODY_BYTES_PER_S);
+    tokio::time::timeout(patience, to_bytes(body, bytes_max)).await.map(Result::ok).map_err(|_| TooSlow)
+}
+
+/// A body that comes more slowly than is waited for.
+#[derive(Debug)]
+pub(in crate::fleet) struct TooSlow;
+
+async fn read(body: Body, headers: &HeaderMap, signed: &Signed, bytes_max: usize) -> Answer<Bytes> {
+    let body = whole(body, headers, bytes_max).await?;
+    let body = body.ok_or_else(|| Problem::form("the body ended before its length; send it again"))?;
     if blake3::hash(&body) != signed.body.0 {
         return Err(Problem::identity("the body is not the one that was signed; send it again"));
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_say_where_a_request_comes_from() {
+        let proxies: Vec<IpAddr> = ["127.0.0.1", "10.0.0.9"].map(|text| text.parse().unwrap()).into();
+        let of = |peer: &str, lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|line| drop(headers.append("x-forwarded-for", line.parse().unwrap())));
+            origin(peer.parse().unwrap(), &headers, &proxies).to_string()
+        };
+        assert_eq!(of("127.0.0.1", &["203.0.113.7"]), "203.0.113.7");
+        assert_eq!(of("127.0.0.1", &["203.0.113.7, 10.0.0.9"]), "203.0.113.7");
+        assert_eq!(of("127.0.0.1", &["203.0.113.7", "10.0.0.9"]), "203.0.113.7");
+        assert_eq!(of("127.0.0.1", &["1.1.1.1, 203.0.113.7"]), "203.0.113.7", "what the client has written itself");
+        assert_eq!(of("198.51.100.1", &["203.0.113.7"]), "198.51.100.1", "nobody trusts that one");
+        for odd in [&[][..], &["unknown"], &[""], &["203.0.113.7, nonsense"]] {
+            assert_eq!(of("127.0.0.1", odd), "127.0.0.1");
+        }
+        assert_eq!(of("127.0.0.1", &["::ffff:203.0.113.7"]), "203.0.113.7");
+    }
 }

@@ -1,6 +1,6 @@
 //! What operators do: tokens, devices, channels, rounds, and the log of it all.
 
-use super::asked::Operator;
+use super::asked::{Operator, whole};
 use super::uploads::hash;
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::channels::{self, Plan};
@@ -8,10 +8,10 @@ use crate::fleet::db::Channel;
 use crate::fleet::{Fleet, rollouts, rounds};
 use crate::sync::wire::is_name;
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -195,19 +195,20 @@ pub(super) async fn add_channel(
     Path(name): Path<String>,
     _: Operator,
     new: Result<Query<NewChannel>, QueryRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<ChannelRow>> {
     let Query(NewChannel { rule, stages, stage_s, stage_reports, tolerated }) = new.map_err(Problem::form)?;
     let plan = Plan { rule, stages, stage_s, stage_reports, tolerated };
     let _room = fleet.room.acquire().await.ok();
-    let channel = channels::make(&fleet, &name, plan, &sent(&fleet, body).await?, "operator").await?;
+    let channel = channels::make(&fleet, &name, plan, &sent(&fleet, &headers, body).await?, "operator").await?;
     Ok(Json(row(channel, 0)))
 }
 
 /// All of a delta that an operator sends. Memory has room for as many as are held at once.
-pub(super) async fn sent(fleet: &Fleet, body: Body) -> Answer<Bytes> {
+pub(super) async fn sent(fleet: &Fleet, headers: &HeaderMap, body: Body) -> Answer<Bytes> {
     let bytes_max = fleet.limits.delta_bytes_max;
-    to_bytes(body, bytes_max as usize).await.map_err(|_| Problem::too_long(bytes_max))
+    whole(body, headers, bytes_max as usize).await?.ok_or_else(|| Problem::too_long(bytes_max))
 }
 
 fn row(channel: Channel, deltas: usize) -> ChannelRow {

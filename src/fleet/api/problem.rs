@@ -1,8 +1,9 @@
 //! Refusals, as `application/problem+json` (RFC 9457).
 
+use super::asked::TooSlow;
 use crate::fleet::channels::Refusal;
 use crate::fleet::{Error, db, store};
-use crate::sync::wire::{self, TimeRefused};
+use crate::sync::wire::{self, PROBLEM, TWICE, TimeRefused};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -48,6 +49,10 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "Something has happened in between", detail)
     }
 
+    pub(super) fn twice(detail: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, TWICE, "The delta is another device's", detail)
+    }
+
     pub(super) fn too_few(detail: impl Display) -> Self {
         Self::new(StatusCode::CONFLICT, "too-few", "The round has too few deltas", detail)
     }
@@ -85,13 +90,18 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", "The body is too long", detail)
     }
 
+    pub(super) fn too_slow() -> Self {
+        let detail = "the body came too slowly; send it again, over a faster line or in smaller parts";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body is late", detail)
+    }
+
     pub(super) fn encoding() -> Self {
         let detail = "bodies are taken as they are; leave `content-encoding` out";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", "The body is encoded", detail)
     }
 
     pub(super) fn too_many(wait: Duration) -> Self {
-        let detail = "this address asks too often; wait as long as `retry-after` says";
+        let detail = "this address or this device asks too often; wait as long as `retry-after` says";
         let title = "Too many requests";
         Self { wait: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", title, detail) }
     }
@@ -110,6 +120,12 @@ impl From<Error> for Problem {
         let title = "The server has a problem";
         let wait = Some(Duration::from_secs(5));
         Self { wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail) }
+    }
+}
+
+impl From<TooSlow> for Problem {
+    fn from(TooSlow: TooSlow) -> Self {
+        Self::too_slow()
     }
 }
 
@@ -139,7 +155,7 @@ impl From<store::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = wire::Problem {
-            r#type: format!("urn:edgetune:problem:{}", self.kind),
+            r#type: format!("{PROBLEM}{}", self.kind),
             title: self.title.into(),
             status: self.status.as_u16(),
             detail: self.detail,

@@ -3,8 +3,8 @@
 use super::asked::Device;
 use super::uploads::{JSON_BYTES_MAX, hash, json};
 use super::{Answer, Problem, Refused, Shared};
-use crate::fleet::rollouts;
-use crate::fleet::store::adapter_key;
+use crate::fleet::store::{Pieces, adapter_key};
+use crate::fleet::{rollouts, rounds};
 use crate::sync::wire::{Hex, Release, Report, Verdict, is_name};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -29,7 +29,8 @@ pub(super) async fn current(
     }
     let channel = fleet.db.channel(&name).await?.ok_or_else(none)?;
     fleet.db.take_part(&name, &device.key.to_string(), fleet.now_ms()).await?;
-    let (version, adapter, length) = match rollouts::is_offered(&channel, &device.key.to_string()) {
+    let devices_min = rounds::devices_min(&fleet, &channel)?;
+    let (version, adapter, length) = match rollouts::is_offered(&fleet, &channel, &device.key.to_string()) {
         true => (channel.version, channel.adapter, channel.length),
         false => {
             let previous = fleet.db.release(&name, channel.previous).await?.ok_or_else(none)?;
@@ -49,6 +50,7 @@ pub(super) async fn current(
         version: version as u64,
         length: length as u64,
         round: u32::try_from(channel.round).ok(),
+        devices_min,
         channel: channel.name,
         expires_ms: (fleet.now_ms() as u64).saturating_add(life_ms),
         signature: Hex([0; 64]),
@@ -71,23 +73,21 @@ pub(super) async fn adapter(
 ) -> Answer<Response> {
     let hash = hash(&text)?.to_string();
     let none = || Problem::not_found("this hash; ask for the channel's release");
-    fleet.db.released(&hash).await?.ok_or_else(none)?;
+    let length = fleet.db.released(&hash).await?.ok_or_else(none)? as u64;
     let key = adapter_key(&hash);
     if let Some(address) = fleet.store.address(&key).await? {
         let told = [(header::LOCATION, address), (header::CACHE_CONTROL, "no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, told).into_response());
     }
-    let _room = fleet.room.acquire().await.ok();
-    let bytes = fleet.store.get(&key).await?.ok_or_else(none)?;
     let common = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::ETAG, format!("\"{hash}\"")),
     ];
     let Some(range) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
-        return Ok((common, bytes).into_response());
+        let Pieces { length, body } = fleet.store.read(&key, None).await?.ok_or_else(none)?;
+        return Ok((common, [(header::CONTENT_LENGTH, length)], body).into_response());
     };
-    let length = bytes.len();
     let Some((begin, end)) = range_of(range, length) else {
         let problem = Problem::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -97,15 +97,16 @@ pub(super) async fn adapter(
         );
         return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
     };
+    let part = fleet.store.read(&key, Some(begin..end)).await?.ok_or_else(none)?;
     let told = [(header::CONTENT_RANGE, format!("bytes {begin}-{}/{length}", end - 1))];
-    Ok((StatusCode::PARTIAL_CONTENT, common, told, bytes.slice(begin..end)).into_response())
+    Ok((StatusCode::PARTIAL_CONTENT, common, told, [(header::CONTENT_LENGTH, part.length)], part.body).into_response())
 }
 
 /// One range of RFC 9110, section 14.1.2, with a first byte: what goes on with a download asks for nothing else.
-fn range_of(range: &str, length: usize) -> Option<(usize, usize)> {
+fn range_of(range: &str, length: u64) -> Option<(u64, u64)> {
     let (begin, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let begin: usize = begin.parse().ok()?;
-    let end = if last.is_empty() { length } else { last.parse::<usize>().ok()?.checked_add(1)?.min(length) };
+    let begin: u64 = begin.parse().ok()?;
+    let end = if last.is_empty() { length } else { last.parse::<u64>().ok()?.checked_add(1)?.min(length) };
     (begin < end).then_some((begin, end))
 }
 

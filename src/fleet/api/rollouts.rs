@@ -12,7 +12,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -100,11 +100,12 @@ pub(super) async fn publish(
     State(fleet): Shared,
     Path(name): Path<String>,
     _: Operator,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
     let channel = channel_of(&fleet, name).await?;
     let _room = fleet.room.acquire().await.ok();
-    channels::publish(&fleet, &channel, &sent(&fleet, body).await?, "operator").await?;
+    channels::publish(&fleet, &channel, &sent(&fleet, &headers, body).await?, "operator").await?;
     Ok(StatusCode::ACCEPTED)
 }
 

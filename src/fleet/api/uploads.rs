@@ -3,7 +3,8 @@
 use super::asked::{Device, Peer, Stranger};
 use super::{Answer, Problem, Refused, Shared};
 use crate::aggregate::Current;
-use crate::fleet::db::{Came, Channel, Enrolment, Newcomer};
+use crate::fleet::db::{Accepted, Came, Channel, Enrolment, Newcomer, Worth};
+use crate::fleet::limit::Source;
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
 use crate::fleet::{Counts, Fleet, VALUES_FACTOR, retention};
@@ -14,6 +15,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Instant;
 use utoipa::IntoParams;
 
 /// Bytes of a JSON body.
@@ -71,7 +73,8 @@ pub(super) async fn enrol(
     let replaced = match replaced {
         Ok(replaced) => replaced,
         Err(problem) => {
-            fleet.audit(&address.to_string(), "enrolment refused", problem.detail()).await;
+            let who = address.to_string();
+            fleet.refused(Source::of(address), &who, "enrolment refused", problem.detail()).await;
             return Err(problem);
         }
     };
@@ -93,13 +96,14 @@ pub(super) async fn begin(
     let wire::Upload { channel, hash, length } = json(&body)?;
     let device = key.to_string();
     if length == 0 || length > fleet.limits.delta_bytes_max {
-        fleet.audit(&device, "upload refused", &format!("{length} bytes")).await;
+        fleet.refused(Source::Device(key.0), &device, "upload refused", &format!("{length} bytes")).await;
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     channel_of(&fleet, &channel).await?;
     fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
     let text = hash.to_string();
     if fleet.db.upload(&device, &text).await?.is_none() {
+        is_due(&fleet, key)?;
         make_room(&fleet, &device).await?;
     }
     let upload = fleet.db.begin_upload(&device, &text, &channel, length as i64, fleet.now_ms()).await?;
@@ -108,6 +112,11 @@ pub(super) async fn begin(
         return Err(Problem::conflict(OTHERWISE));
     }
     told(hash, upload.received, &upload.state)
+}
+
+/// Whether a device may begin another delta: each is a row for ever, and most are verified in full.
+fn is_due(fleet: &Fleet, key: Hex<32>) -> Answer<()> {
+    fleet.deltas.take(Source::Device(key.0), Instant::now()).map_err(Problem::too_many)
 }
 
 /// Gives up what a device has begun and left, the oldest first: what it sends now is newer.
@@ -208,7 +217,7 @@ pub(super) async fn whole(
     let Query(Whole { channel }) = whole.map_err(Problem::form)?;
     let (device, text, length) = (key.to_string(), hash.to_string(), body.len() as u64);
     if length == 0 || length > fleet.limits.delta_bytes_max {
-        fleet.audit(&device, "upload refused", &format!("{length} bytes")).await;
+        fleet.refused(Source::Device(key.0), &device, "upload refused", &format!("{length} bytes")).await;
         return Err(Problem::too_long(fleet.limits.delta_bytes_max));
     }
     let known = channel_of(&fleet, &channel).await?;
@@ -221,6 +230,8 @@ pub(super) async fn whole(
             // Sent once more, because the answer was lost.
             return told(hash, upload.received, &upload.state);
         }
+    } else {
+        is_due(&fleet, key)?;
     }
     let came = Came { device: &device, hash: &text, channel: &channel, length: length as i64, at_ms: 0 };
     finished(&fleet, &known, key, hash, came, body).await
@@ -240,14 +251,19 @@ async fn finished(
     // Waiting is the sender's; the semaphore is never closed.
     let room = fleet.room.acquire().await.ok();
     match verified(fleet, channel, key, hash, length as u64, last.clone()).await? {
-        Ok(Verified { weight, .. }) => {
+        Ok(Verified { weight, identity, .. }) => {
             fleet.store.put(&chunk_key(device, text, before), last).await?;
             drop(room);
             let (name, round, came) = (&channel.name, channel.round, Came { at_ms: fleet.now_ms(), ..came });
             let detail = format!("{text} in round {round} of {name}");
             let (line, id) = fleet.line(device, "accepted", &detail)?;
-            if !fleet.db.accept_upload(&came, round, weight, (&line, &id)).await? {
-                return Err(Problem::conflict("the round has closed in between; send the last chunk again"));
+            let worth = Worth { round, weight, identity: Hex(identity).to_string() };
+            match fleet.db.accept_upload(&came, &worth, (&line, &id)).await? {
+                Accepted::Counts => {}
+                Accepted::Late => {
+                    return Err(Problem::conflict("the round has closed in between; send the last chunk again"));
+                }
+                Accepted::Twice(whose) => return Err(twice(fleet, key, &came, &whose).await?),
             }
             tracing::info!(who = device, what = "accepted", detail);
             Counts::add(&fleet.counts.accepted, 1);
@@ -255,15 +271,30 @@ async fn finished(
             told(hash, length, "accepted")
         }
         Err(fault) => {
-            // Refused in the database first: what is then left in the store is never read.
-            fleet.db.refuse_upload(&Came { at_ms: fleet.now_ms(), ..came }).await?;
-            for offset in (0..before).step_by(CHUNK_BYTES as usize) {
-                fleet.store.delete(&chunk_key(device, text, offset)).await?;
-            }
-            fleet.audit(device, "delta refused", &format!("{text}: {fault}")).await;
+            forgotten(fleet, &came).await?;
+            fleet.refused(Source::Device(key.0), device, "delta refused", &format!("{text}: {fault}")).await;
             Err(Problem::delta(fault))
         }
     }
+}
+
+/// The same delta counts for another device: this one never will.
+async fn twice(fleet: &Fleet, key: Hex<32>, came: &Came<'_>, whose: &str) -> Answer<Problem> {
+    forgotten(fleet, came).await?;
+    let detail = format!(
+        "this delta counts in the round already, as one of the device `{whose}`; send what this device has learned itself"
+    );
+    fleet.refused(Source::Device(key.0), came.device, "delta refused", &format!("{}: {detail}", came.hash)).await;
+    Ok(Problem::twice(detail))
+}
+
+/// A delta is refused, and its bytes go. In the database first: what is then left in the store is never read.
+async fn forgotten(fleet: &Fleet, came: &Came<'_>) -> Answer<()> {
+    fleet.db.refuse_upload(&Came { at_ms: fleet.now_ms(), ..*came }).await?;
+    for offset in (0..came.length as u64).step_by(CHUNK_BYTES as usize) {
+        fleet.store.delete(&chunk_key(came.device, came.hash, offset)).await?;
+    }
+    Ok(())
 }
 
 /// Looks at all of a delta: the chunks that are stored, then the last one.

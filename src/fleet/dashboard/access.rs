@@ -24,7 +24,7 @@ pub(super) async fn show(
 ) -> Result<Html<String>, Failure> {
     if visitor.role != Role::Operator {
         let refused = Failure::Forbidden("Viewers see the fleet, operators also who sees it.");
-        return Err(refused.logged(&fleet, &visitor.who, &method, &uri).await);
+        return Err(refused.logged(&fleet, (visitor.address, &visitor.who), &method, &uri).await);
     }
     let now_ms = fleet.now_ms();
     let tokens = fleet.db.accesses(&place_of(asked.get("before")), LINES).await?;

@@ -2,12 +2,15 @@
 
 use super::frame::bare;
 use super::sign_in;
+use crate::fleet::api::TooSlow;
 use crate::fleet::channels::Refusal;
+use crate::fleet::limit::Source;
 use crate::fleet::{Error, Fleet, db, store};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use maud::html;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Why a page comes to nothing.
@@ -23,6 +26,8 @@ pub(super) enum Failure {
     Form(String),
     /// Something has happened in between.
     Conflict(String),
+    /// The form came too slowly.
+    Slow,
     /// The address asks too often.
     TooMany(Duration),
     /// The server cannot, just now.
@@ -44,6 +49,10 @@ impl Failure {
             }
             Failure::Form(detail) => (StatusCode::BAD_REQUEST, "That is not as it should be", detail.clone()),
             Failure::Conflict(detail) => (StatusCode::CONFLICT, "Something has happened in between", detail.clone()),
+            Failure::Slow => {
+                let detail = "The form came too slowly. Send it again, over a faster line.";
+                (StatusCode::REQUEST_TIMEOUT, "That took too long", detail.into())
+            }
             Failure::TooMany(wait) => {
                 let detail = format!("Wait {} s, then try again.", seconds(*wait));
                 (StatusCode::TOO_MANY_REQUESTS, "Too many attempts", detail)
@@ -56,10 +65,16 @@ impl Failure {
     }
 
     /// Goes to the audit log, where it is a refusal.
-    pub(super) async fn logged(self, fleet: &Fleet, who: &str, method: &Method, uri: &Uri) -> Self {
+    pub(super) async fn logged(
+        self,
+        fleet: &Fleet,
+        (address, who): (IpAddr, &str),
+        method: &Method,
+        uri: &Uri,
+    ) -> Self {
         if let Failure::Forbidden(detail) = self {
             let path: String = uri.path().chars().take(200).collect();
-            fleet.audit(who, "refused", &format!("{method} {path}: {detail}")).await;
+            fleet.refused(Source::of(address), who, "refused", &format!("{method} {path}: {detail}")).await;
         }
         self
     }
@@ -73,6 +88,12 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         tracing::error!("{error}");
         Failure::Unavailable
+    }
+}
+
+impl From<TooSlow> for Failure {
+    fn from(TooSlow: TooSlow) -> Self {
+        Failure::Slow
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn show(
 ) -> Result<Html<String>, Failure> {
     if visitor.role != Role::Operator {
         let refused = Failure::Forbidden("Viewers see the channels, operators make them.");
-        return Err(refused.logged(&fleet, &visitor.who, &method, &uri).await);
+        return Err(refused.logged(&fleet, (visitor.address, &visitor.who), &method, &uri).await);
     }
     Ok(page(&visitor, Part::Overview, "New channel", markup(&visitor, &Plan::default(), fleet.limits.delta_bytes_max)))
 }

@@ -48,6 +48,7 @@ fn whereabouts(channel: &Channel, (offered, reports): (u64, u64), now_ms: i64) -
             @if percent < 100 { ", the others version " (channel.previous) }
             "."
             @if missing > 0 { " The next step waits for " (count(missing, "more report", "more reports")) ", or for all of them." }
+            " A verdict waits for two thirds of them, and for the stage's time."
         },
     }
 }
@@ -73,7 +74,7 @@ fn acts(visitor: &Visitor, channel: &Channel, releases: &[Version]) -> Markup {
             }, html! {
                 label for="back-to" { "Version" }
                 select id="back-to" name="version" {
-                    @for release in releases.iter().filter(|release| release.version < channel.version) {
+                    @for release in releases.iter().filter(|release| release.version < channel.version && release.outcome != "halted") {
                         option value=(release.version) { (release.version) " (" (release.outcome) ")" }
                     }
                 }

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::frame::bare;
 use super::visitor::{Fields, FormToken, Posted, SESSION_MS, Visitor, cookie, cookie_of, form, is_secure};
 use crate::fleet::Fleet;
+use crate::fleet::limit::Source;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -86,11 +87,12 @@ fn markup(token: &FormToken, to: &str, problem: Option<&str>) -> Markup {
 /// Begins a session, if the token is one.
 pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> Result<Response, Failure> {
     let (headers, address, fields) = form(&fleet, request).await?;
-    fleet.sign_ins.take(address, Instant::now()).map_err(Failure::TooMany)?;
+    let (source, who) = (Source::of(address), address.to_string());
+    fleet.sign_ins.take(source, Instant::now()).map_err(Failure::TooMany)?;
     let (is_secure, to) = (is_secure(&fleet, &headers), page_of_ours(fields.get("to")));
     let opened = cookie_of(&headers, FORM, is_secure);
     if !opened.is_some_and(|secret| FormToken::of(&secret).is_in(&fields)) {
-        fleet.audit(&address.to_string(), "sign-in refused", "the form is none of this server, or too old").await;
+        fleet.refused(source, &who, "sign-in refused", "the form is none of this server, or too old").await;
         let problem = "The form has lain open for too long, or the browser keeps no cookies. Try once more.";
         return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));
     }
@@ -100,7 +102,7 @@ pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> 
         false => fleet.db.access(&hash.to_string()).await?.map(|a| (a.id, format!("access {}", a.name))),
     };
     let Some((access, who)) = access else {
-        fleet.audit(&address.to_string(), "sign-in refused", "the token is none, or was revoked").await;
+        fleet.refused(source, &who, "sign-in refused", "the token is none, or was revoked").await;
         let problem = "This token is none, or was revoked. Ask an operator for a new one.";
         return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));
     };

@@ -7,9 +7,9 @@
 use super::FORM_BYTES_MAX;
 use super::failure::Failure;
 use crate::fleet::Fleet;
-use crate::fleet::api::Peer;
+use crate::fleet::api::{Peer, whole};
 use crate::fleet::db::Role;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Multipart, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -32,6 +32,8 @@ pub(super) const SESSION_MS: i64 = 12 * 60 * 60 * 1000;
 pub(super) struct Visitor {
     /// What the audit log calls them: `operator` for the token of the first start, as in requests; `access NAME` otherwise.
     pub who: String,
+    /// Where they are.
+    pub address: IpAddr,
     /// What they may do.
     pub role: Role,
     /// Hash of the session's secret.
@@ -151,12 +153,12 @@ pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// The secret of the session, and who it is.
-async fn visitor(fleet: &Fleet, headers: &HeaderMap) -> Result<Visitor, Failure> {
+async fn visitor(fleet: &Fleet, address: IpAddr, headers: &HeaderMap) -> Result<Visitor, Failure> {
     let secret = cookie_of(headers, "session", is_secure(fleet, headers)).ok_or(Failure::SignIn(None))?;
     let session = blake3::hash(secret.as_bytes()).to_string();
     let known = fleet.db.session(&session, fleet.now_ms()).await?.ok_or(Failure::SignIn(None))?;
     let who = known.name.map_or("operator".into(), |name| format!("access {name}"));
-    Ok(Visitor { who, role: known.role, session, token: FormToken::of(&secret) })
+    Ok(Visitor { who, address, role: known.role, session, token: FormToken::of(&secret) })
 }
 
 /// The address and the fields of a form that this origin has sent.
@@ -164,10 +166,10 @@ pub(super) async fn form(fleet: &Arc<Fleet>, request: Request) -> Result<(Header
     let (parts, body) = request.into_parts();
     let Peer(address) = Peer::of(&parts, fleet);
     if let Err(failure) = same_origin(&parts.headers) {
-        return Err(failure.logged(fleet, &address.to_string(), &parts.method, &parts.uri).await);
+        return Err(failure.logged(fleet, (address, &address.to_string()), &parts.method, &parts.uri).await);
     }
-    let bytes: Bytes =
-        to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| Failure::form("The form is too long; send less."))?;
+    let bytes = whole(body, &parts.headers, FORM_BYTES_MAX).await?;
+    let bytes = bytes.ok_or_else(|| Failure::form("The form is too long; send less."))?;
     Ok((parts.headers, address, Fields::of(&bytes)))
 }
 
@@ -175,7 +177,8 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
-        visitor(fleet, &parts.headers).await.map_err(|failure| match failure {
+        let Peer(address) = Peer::of(parts, fleet);
+        visitor(fleet, address, &parts.headers).await.map_err(|failure| match failure {
             Failure::SignIn(_) => Failure::SignIn(parts.uri.path_and_query().map(|to| to.as_str().to_owned())),
             other => other,
         })
@@ -185,8 +188,8 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
 /// A form that is ours, of somebody who is signed in and, where it `acts`, is an operator.
 async fn ours(fleet: &Arc<Fleet>, request: Request, acts: bool) -> Result<(Visitor, Fields), Failure> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (headers, _, fields) = form(fleet, request).await?;
-    let visitor = visitor(fleet, &headers).await?;
+    let (headers, address, fields) = form(fleet, request).await?;
+    let visitor = visitor(fleet, address, &headers).await?;
     let refusal = if !visitor.token.is_in(&fields) {
         Some(OF_ANOTHER)
     } else if acts && visitor.role != Role::Operator {
@@ -195,7 +198,7 @@ async fn ours(fleet: &Arc<Fleet>, request: Request, acts: bool) -> Result<(Visit
         None
     };
     match refusal {
-        Some(detail) => Err(Failure::Forbidden(detail).logged(fleet, &visitor.who, &method, &uri).await),
+        Some(detail) => Err(Failure::Forbidden(detail).logged(fleet, (address, &visitor.who), &method, &uri).await),
         None => Ok((visitor, fields)),
     }
 }
@@ -214,22 +217,22 @@ impl FromRequest<Arc<Fleet>> for Uploaded {
     /// Who asks is looked at before the file is read.
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
+        let Peer(address) = Peer::of(&parts, fleet);
         let refused = |who: String, failure: Failure| {
             let (method, uri) = (parts.method.clone(), parts.uri.clone());
-            async move { Err(failure.logged(fleet, &who, &method, &uri).await) }
+            async move { Err(failure.logged(fleet, (address, &who), &method, &uri).await) }
         };
         if let Err(failure) = same_origin(&parts.headers) {
-            let Peer(address) = Peer::of(&parts, fleet);
             return refused(address.to_string(), failure).await;
         }
-        let visitor = visitor(fleet, &parts.headers).await?;
+        let visitor = visitor(fleet, address, &parts.headers).await?;
         if visitor.role != Role::Operator {
             return refused(visitor.who, Failure::Forbidden(FOR_OPERATORS)).await;
         }
         let _room = fleet.room.clone().acquire_owned().await.map_err(|_| Failure::Unavailable)?;
         let bytes_max = fleet.limits.delta_bytes_max as usize;
-        let told = |_| Failure::Form(format!("The file is too long; at most {bytes_max} bytes are taken."));
-        let body = to_bytes(body, bytes_max + FORM_BYTES_MAX).await.map_err(told)?;
+        let told = || Failure::Form(format!("The file is too long; at most {bytes_max} bytes are taken."));
+        let body = whole(body, &parts.headers, bytes_max + FORM_BYTES_MAX).await?.ok_or_else(told)?;
         let (fields, file) = parted(Request::from_parts(parts.clone(), Body::from(body)), fleet).await?;
         if !visitor.token.is_in(&fields) {
             return refused(visitor.who, Failure::Forbidden(OF_ANOTHER)).await;

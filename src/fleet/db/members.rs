@@ -19,18 +19,18 @@ impl Db {
         Ok(())
     }
 
-    /// Keys of the devices that take part in a channel and are not revoked.
+    /// Keys of the devices that take part in a channel, are not revoked and have asked something since a moment.
     ///
     /// # Errors
     /// The database's.
-    pub async fn members(&self, channel: &str) -> Result<Vec<String>> {
+    pub async fn members(&self, channel: &str, since_ms: i64) -> Result<Vec<String>> {
         let query = "SELECT devices.key FROM members JOIN devices ON devices.key = members.device \
-                     WHERE members.channel = $1 AND devices.revoked_ms = 0";
-        let rows = sqlx::query(query).bind(channel).fetch_all(&self.pool).await?;
+                     WHERE members.channel = $1 AND devices.revoked_ms = 0 AND devices.last_ms >= $2";
+        let rows = sqlx::query(query).bind(channel).bind(since_ms).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// How many they are.
+    /// How many take part in it and are not revoked.
     ///
     /// # Errors
     /// The database's.

@@ -19,7 +19,7 @@ pub use channels::{Channel, Channels, Closing, NewRelease};
 pub use devices::{Device, Enrolment, Newcomer};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
-pub use uploads::{Bytes, Came, Counted, Upload};
+pub use uploads::{Accepted, Bytes, Came, Counted, Upload, Worth};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -33,14 +33,18 @@ const CONNECTIONS: u32 = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// All changes of the tables since the first, in order.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "tables", include_str!("migrations/1.sql")),
     (2, "rollouts", include_str!("migrations/2.sql")),
     (3, "dashboard", include_str!("migrations/3.sql")),
     (4, "retention", include_str!("migrations/4.sql")),
     (5, "members", include_str!("migrations/5.sql")),
     (6, "names", include_str!("migrations/6.sql")),
+    (7, "identities", include_str!("migrations/7.sql")),
 ];
+
+/// What the audit log calls refusals: what anybody can make happen. They are bounded, and forgotten after a while.
+pub const REFUSALS: [&str; 5] = ["refused", "enrolment refused", "upload refused", "delta refused", "sign-in refused"];
 
 /// What the database said.
 #[derive(Debug, thiserror::Error)]
@@ -146,9 +150,11 @@ impl Db {
     /// # Errors
     /// The database's.
     pub async fn forget_refusals(&self, before_ms: i64, count: i64) -> Result<bool> {
-        let query = "DELETE FROM audit WHERE (at_ms, id) IN \
-                     (SELECT at_ms, id FROM audit WHERE what = 'refused' AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
-        let gone = sqlx::query(query).bind(before_ms).bind(count).execute(&self.writer).await?;
+        let query = "DELETE FROM audit WHERE (at_ms, id) IN (SELECT at_ms, id FROM audit \
+                     WHERE what IN ($3, $4, $5, $6, $7) AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
+        let query =
+            REFUSALS.iter().fold(sqlx::query(query).bind(before_ms).bind(count), |query, what| query.bind(*what));
+        let gone = query.execute(&self.writer).await?;
         Ok(gone.rows_affected() == count as u64)
     }
 

@@ -59,6 +59,21 @@ impl Db {
         row.as_ref().map(released).transpose()
     }
 
+    /// The last release that all devices had before they were given what they have; what was halted, here or under another number, is none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn release_before(&self, channel: &Channel) -> Result<Option<Version>> {
+        let query = format!(
+            "{RELEASED} WHERE channel = $1 AND outcome IN ('done', 'back') \
+             AND version < (SELECT MIN(version) FROM releases WHERE channel = $1 AND adapter = $2) \
+             AND adapter NOT IN (SELECT adapter FROM releases WHERE channel = $1 AND outcome = 'halted') \
+             ORDER BY version DESC LIMIT 1"
+        );
+        let row = sqlx::query(&query).bind(&channel.name).bind(&channel.adapter).fetch_optional(&self.pool).await?;
+        row.as_ref().map(released).transpose()
+    }
+
     /// The last releases of a channel before version `before`, newest first.
     ///
     /// # Errors

@@ -64,6 +64,28 @@ pub struct Counted {
     pub weight: f64,
 }
 
+/// What a delta is worth in a round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worth {
+    /// The round.
+    pub round: i64,
+    /// How much it counts.
+    pub weight: f64,
+    /// What it is called by, whoever has signed it.
+    pub identity: String,
+}
+
+/// What became of a verified delta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It counts.
+    Counts,
+    /// The same, signed by another device, counts already; that device's name.
+    Twice(String),
+    /// The round has closed, the device was revoked, or the delta counts, or was refused, already.
+    Late,
+}
+
 impl Db {
     /// Begins an upload; one that has begun stays as it is.
     ///
@@ -137,10 +159,23 @@ impl Db {
     pub async fn spent(&self, rounds: i64, count: i64) -> Result<Vec<Bytes>> {
         let query = format!(
             "{BYTES} JOIN channels ON channels.name = uploads.channel WHERE uploads.stored = 1 \
-             AND (uploads.state IN ('superseded', 'refused') OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
+             AND (uploads.state IN ('superseded', 'refused') \
+             OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
         );
         let rows = sqlx::query(&query).bind(rounds).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(bytes).collect()
+    }
+
+    /// Forgets deltas from before a moment that did not come to count and whose bytes are gone, so many at most. Whether there may be
+    /// more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_uploads(&self, before_ms: i64, count: i64) -> Result<bool> {
+        let query = "DELETE FROM uploads WHERE (device, hash) IN (SELECT device, hash FROM uploads \
+                     WHERE state IN ('superseded', 'refused') AND changed_ms < $1 AND stored = 0 LIMIT $2)";
+        let gone = sqlx::query(query).bind(before_ms).bind(count).execute(&self.writer).await?;
+        Ok(gone.rows_affected() == count as u64)
     }
 
     /// The bytes of a delta are not kept any more.
@@ -204,24 +239,38 @@ impl Db {
     }
 
     /// A verified delta counts from now on, in place of what the device has sent in this round before, and the audit log says so.
-    /// Whether it does: not if the round has closed, the device was revoked or the delta counts, or was refused, already.
     ///
     /// # Errors
     /// The database's.
     pub async fn accept_upload(
         &self,
         came: &Came<'_>,
-        round: i64,
-        weight: f64,
+        worth: &Worth,
         (line, id): (&Audited, &str),
-    ) -> Result<bool> {
+    ) -> Result<Accepted> {
+        let Worth { round, weight, identity } = worth;
         let mut transaction = self.writer.begin().await?;
-        // Touching the channel's row makes this wait for whoever closes the round, or the other way round.
+        // Touching the channel's row makes this wait for whoever closes the round or sends the same, or the other way round.
         let open = sqlx::query("UPDATE channels SET state = 'open' WHERE name = $1 AND round = $2 AND state = 'open'")
             .bind(came.channel)
             .bind(round)
             .execute(&mut *transaction)
             .await?;
+        if open.rows_affected() == 0 {
+            return Ok(Accepted::Late);
+        }
+        let query = "SELECT devices.name FROM uploads JOIN devices ON devices.key = uploads.device WHERE identity = $1 \
+                     AND channel = $2 AND round = $3 AND state = 'accepted' AND device <> $4 LIMIT 1";
+        let twin = sqlx::query(query)
+            .bind(identity)
+            .bind(came.channel)
+            .bind(round)
+            .bind(came.device)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if let Some(twin) = twin {
+            return Ok(Accepted::Twice(twin.try_get(0)?));
+        }
         sqlx::query(
             "UPDATE uploads SET state = 'superseded' \
              WHERE device = $1 AND channel = $2 AND round = $3 AND state = 'accepted' AND hash <> $4",
@@ -233,10 +282,10 @@ impl Db {
         .execute(&mut *transaction)
         .await?;
         let accepted = sqlx::query(
-            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms) \
-             SELECT key, $2, $3, $4, $4, 'accepted', $5, $6, $7 FROM devices WHERE key = $1 AND revoked_ms = 0 \
+            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms, identity) \
+             SELECT key, $2, $3, $4, $4, 'accepted', $5, $6, $7, $8 FROM devices WHERE key = $1 AND revoked_ms = 0 \
              ON CONFLICT (device, hash) DO UPDATE SET state = 'accepted', received = excluded.received, \
-             round = excluded.round, weight = excluded.weight, changed_ms = excluded.changed_ms \
+             round = excluded.round, weight = excluded.weight, changed_ms = excluded.changed_ms, identity = excluded.identity \
              WHERE uploads.state = 'receiving' AND uploads.channel = excluded.channel",
         )
         .bind(came.device)
@@ -246,14 +295,15 @@ impl Db {
         .bind(round)
         .bind(weight)
         .bind(came.at_ms)
+        .bind(identity)
         .execute(&mut *transaction)
         .await?;
-        let counts = open.rows_affected() == 1 && accepted.rows_affected() == 1;
-        if counts {
-            super::insert_line(&mut transaction, line, id).await?;
-            transaction.commit().await?;
+        if accepted.rows_affected() == 0 {
+            return Ok(Accepted::Late);
         }
-        Ok(counts)
+        super::insert_line(&mut transaction, line, id).await?;
+        transaction.commit().await?;
+        Ok(Accepted::Counts)
     }
 
     /// The deltas that count in a round, in one order.

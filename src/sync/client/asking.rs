@@ -2,9 +2,9 @@
 
 use super::line::{Answer, Line, Request};
 use super::pace::Pace;
-use super::{Error, Folder, delay};
+use super::{Error, Folder, Seen, delay};
 use crate::delta::KeyPair;
-use crate::sync::wire::{Problem, Signed, Times};
+use crate::sync::wire::{PROBLEM, Problem, Signed, TWICE, Times};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct Client<'a> {
     fleet: String,
     times: Times,
     outside: Outside<'a>,
+    /// Devices that the rounds must have that this one sends to, and what the fleet has said of them.
+    demanded: Option<(u32, Seen)>,
 }
 
 impl<'a> Client<'a> {
@@ -52,7 +54,32 @@ impl<'a> Client<'a> {
     }
 
     pub(super) fn new(line: Line, key: KeyPair, fleet: String, outside: Outside<'a>) -> Self {
-        Self { line, key, fleet, times: Times::default(), outside }
+        Self { line, key, fleet, times: Times::default(), outside, demanded: None }
+    }
+
+    /// Sends from now on to channels alone whose rounds have as many devices, by the fleet's signed word in this folder.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn demand(&mut self, devices_min: u32, folder: &Folder) -> Result<(), Error> {
+        self.demanded = Some((devices_min, folder.seen()?));
+        Ok(())
+    }
+
+    /// Whether a channel's rounds have as many devices as are demanded.
+    pub(super) fn may_send(&self, channel: &str) -> Result<(), Error> {
+        let Some((devices_min, seen)) = &self.demanded else { return Ok(()) };
+        let problem = match seen.0.get(channel).map(|taken| taken.release.devices_min) {
+            Some(devices) if devices >= *devices_min => return Ok(()),
+            Some(devices) => format!(
+                "its rounds may have {devices} devices, and {devices_min} are demanded here; nothing was sent. Ask an operator for \
+                 --round-devices-min {devices_min}, or demand fewer"
+            ),
+            None => format!(
+                "no release of it was pulled, so nobody knows how many devices its rounds have; edgetune fleet pull --channel {channel:?}"
+            ),
+        };
+        Err(Error::Release { channel: channel.into(), problem })
     }
 
     /// How fast bodies go.
@@ -151,8 +178,10 @@ impl<'a> Client<'a> {
                 self.times.correct((self.outside.clock_ms)(), told);
                 continue;
             }
+            let is_twice = problem.as_ref().is_some_and(|problem| problem.r#type.strip_prefix(PROBLEM) == Some(TWICE));
             let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
             return Err(match (status, detail) {
+                (409, Some(detail)) if is_twice => Error::Twice { detail: plain(&detail) },
                 (429 | 500..600, detail) => {
                     Error::Busy { status, detail: detail.unwrap_or_else(|| "it does not say why".into()), wait }
                 }

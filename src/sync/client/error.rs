@@ -66,6 +66,12 @@ pub enum Error {
         /// How long it asks to wait.
         wait: Option<Duration>,
     },
+    /// The server never will: the same delta counts for another device.
+    #[error("the server refuses (409): {detail}")]
+    Twice {
+        /// What it says, with the remedy.
+        detail: String,
+    },
     /// The server does not do it.
     #[error("the server refuses ({status}): {detail}")]
     Refused {
@@ -108,6 +114,6 @@ impl Error {
 
     /// Whether the server will never take this delta, so that it need not be kept.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 404 | 413 | 422, .. })
+        matches!(self, Self::Refused { status: 400 | 404 | 413 | 422, .. } | Self::Twice { .. })
     }
 }

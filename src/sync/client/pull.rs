@@ -241,6 +241,7 @@ mod tests {
             base: Hex([7; 32]),
             adapter: Hex(blake3::hash(adapter).into()),
             length: adapter.len() as u64,
+            devices_min: 5,
             round: None,
             expires_ms: 1_000,
             signature: Hex([0; 64]),

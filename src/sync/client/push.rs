@@ -53,6 +53,7 @@ pub fn deliver(
 
 /// Sends one delta, signed by the device whoever has signed it before.
 fn push(client: &mut Client<'_>, channel: &str, bytes: &[u8]) -> Result<Delivered, Error> {
+    client.may_send(channel)?;
     let signed = delta::sign(bytes, &client.key)
         .map_err(|error| Error::Refused { status: 422, detail: format!("{error}; what waited was damaged") })?;
     let hash = Hex(blake3::hash(&signed).into());

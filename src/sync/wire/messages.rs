@@ -142,6 +142,11 @@ pub enum Verdict {
     Failed,
 }
 
+/// What the type of a [`Problem`] begins with.
+pub const PROBLEM: &str = "urn:edgetune:problem:";
+/// The end of its type where the same delta counts for another device: it never will for this one.
+pub const TWICE: &str = "twice";
+
 /// Any refusal, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "fleet", derive(ToSchema))]

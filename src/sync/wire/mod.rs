@@ -31,13 +31,14 @@
 //! proxy or a store cannot put words into its mouth:
 //!
 //! ```text
-//! edgetune release 1
+//! edgetune release 2
 //! CHANNEL
 //! VERSION          counts up, also where the fleet goes back to an older adapter: what is lower than was seen is refused (rollback)
 //! BASE             what the adapter belongs to
 //! ADAPTER          BLAKE3 of its bytes: what is downloaded is this or nothing (mix and match)
 //! LENGTH           so that nobody can send without end
 //! ROUND            that devices learn for; `-` for none
+//! DEVICES          that a round has at least before it is combined, so that a device can demand it
 //! EXPIRES          milliseconds since 1970: who holds newer words back is found out by then (freeze)
 //! ```
 //!
@@ -55,8 +56,8 @@ mod signed;
 
 pub use hex::Hex;
 pub use messages::{
-    CHUNK_BYTES, Consent, Enrol, Enrolled, NAME_BYTES_MAX, Problem, Report, TimeRefused, Upload, UploadState, Verdict,
-    is_name,
+    CHUNK_BYTES, Consent, Enrol, Enrolled, NAME_BYTES_MAX, PROBLEM, Problem, Report, TWICE, TimeRefused, Upload,
+    UploadState, Verdict, is_name,
 };
 pub use release::{Distrusted, Release};
 pub use signed::{CLOCK_TOLERANCE_MS, Refused, Signed, Times, admit};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What a signature of a release is for.
-const PURPOSE: &str = "release 1";
+const PURPOSE: &str = "release 2";
 
 /// `GET /v1/releases/CHANNEL`: what a device of the channel is to use. The head of [`super`] says what is signed, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Release {
     pub length: u64,
     /// The round that devices learn for.
     pub round: Option<u32>,
+    /// Devices whose deltas a round has at least before it is combined: of fewer, what one has learned is plain to see.
+    pub devices_min: u32,
     /// Until when this is to be believed, in milliseconds since 1970.
     pub expires_ms: u64,
     /// Ed25519 over all of it, by the key that enrolment told.
@@ -94,9 +96,9 @@ impl Release {
 
     /// What is signed. A channel's name holds no line end, so no two releases have the same text.
     fn text(&self) -> String {
-        let Self { channel, version, base, adapter, length, round, expires_ms, .. } = self;
+        let Self { channel, version, base, adapter, length, round, devices_min, expires_ms, .. } = self;
         let round = round.map_or("-".into(), |round| round.to_string());
-        format!("{channel}\n{version}\n{base}\n{adapter}\n{length}\n{round}\n{expires_ms}\n")
+        format!("{channel}\n{version}\n{base}\n{adapter}\n{length}\n{round}\n{devices_min}\n{expires_ms}\n")
     }
 }
 
@@ -107,7 +109,8 @@ mod tests {
     fn release(key: &KeyPair) -> Release {
         let (base, adapter) = (Hex([1; 32]), Hex([2; 32]));
         let (channel, signature) = ("kitchen".into(), Hex([0; 64]));
-        Release { channel, version: 7, base, adapter, length: 21_510, round: Some(3), expires_ms: 1_000, signature }
+        let (round, devices_min, expires_ms) = (Some(3), 5, 1_000);
+        Release { channel, version: 7, base, adapter, length: 21_510, round, devices_min, expires_ms, signature }
             .signed(key)
     }
 
@@ -116,8 +119,8 @@ mod tests {
     fn what_is_signed_is_this() {
         let key = KeyPair::from_secret(&[3; 32]);
         let (ones, twos) = ("01".repeat(32), "02".repeat(32));
-        assert_eq!(release(&key).text(), format!("kitchen\n7\n{ones}\n{twos}\n21510\n3\n1000\n"));
-        assert!(Release { round: None, ..release(&key) }.text().ends_with("\n-\n1000\n"));
+        assert_eq!(release(&key).text(), format!("kitchen\n7\n{ones}\n{twos}\n21510\n3\n5\n1000\n"));
+        assert!(Release { round: None, ..release(&key) }.text().ends_with("\n-\n5\n1000\n"));
     }
 
     #[test]
@@ -137,6 +140,7 @@ mod tests {
             Release { adapter: Hex([9; 32]), ..good.clone() },
             Release { length: 1, ..good.clone() },
             Release { round: None, ..good.clone() },
+            Release { devices_min: 6, ..good.clone() },
             Release { expires_ms: 9_999, ..good.clone() },
             Release { channel: "cellar".into(), ..good.clone() },
         ];

@@ -45,6 +45,7 @@ impl Fleet {
             database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
             store: Store::folder(&folder.path().join("deltas")).unwrap(),
             identity: None,
+            proxies: Vec::new(),
             limits: Limits { requests_per_s: 1e6, ..Limits::default() },
             clock: Arc::new(then_ms),
             chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),

@@ -2,7 +2,7 @@
 
 use crate::cli::args::Global;
 use crate::cli::deltas::File;
-use crate::cli::membership::{Patience, State};
+use crate::cli::membership::{Demand, Patience, State};
 use crate::cli::print::{Printer, bytes};
 use crate::sync::client::{Client, Delivered, Error, deliver};
 use anyhow::{Context, Result, bail};
@@ -25,6 +25,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "delta")]
     channel: Option<String>,
     #[command(flatten)]
+    demand: Demand,
+    #[command(flatten)]
     state: State,
     #[command(flatten)]
     patience: Patience,
@@ -42,6 +44,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let waiting = || format!("{} waiting to be sent", before.len());
     let _lock = folder.lock().with_context(waiting)?;
     let mut client = Client::of(&folder, args.patience.outside()).with_context(waiting)?;
+    args.demand.to(&mut client, &folder)?;
     let (mut delivered, mut failed) = (Vec::new(), Vec::new());
     deliver(&mut client, &queue, &mut |channel, done| match done {
         Ok(done) => delivered.push(done),

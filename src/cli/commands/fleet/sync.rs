@@ -1,7 +1,7 @@
 //! `edgetune fleet sync`.
 
 use crate::cli::args::Global;
-use crate::cli::membership::{Patience, State};
+use crate::cli::membership::{Demand, Patience, State};
 use crate::cli::print::{Printer, bytes};
 use crate::sync::client::{Client, deliver, deliver_reports, pull};
 use anyhow::{Result, bail};
@@ -18,6 +18,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     channel: String,
     #[command(flatten)]
+    demand: Demand,
+    #[command(flatten)]
     state: State,
     #[command(flatten)]
     patience: Patience,
@@ -27,6 +29,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let folder = args.state.open(global)?;
     let _lock = folder.lock()?;
     let mut client = Client::of(&folder, args.patience.outside())?;
+    args.demand.to(&mut client, &folder)?;
     let (mut sent, mut told, mut failed) = (Vec::new(), 0, Vec::new());
     deliver(&mut client, &folder.queue(), &mut |channel, done| match done {
         Ok(delivered) => sent.push(delivered),
