@@ -218,7 +218,9 @@ mod tests {
         let proxies: Vec<IpAddr> = ["127.0.0.1", "10.0.0.9"].map(|text| text.parse().unwrap()).into();
         let of = |peer: &str, lines: &[&str]| {
             let mut headers = HeaderMap::new();
-            lines.iter().for_each(|line| drop(headers.append("x-forwarded-for", line.parse().unwrap())));
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
             origin(peer.parse().unwrap(), &headers, &proxies).to_string()
         };
         assert_eq!(of("127.0.0.1", &["203.0.113.7"]), "203.0.113.7");
