@@ -210,7 +210,8 @@ impl Device {
         let token = token["token"].as_str().context("no token")?.to_owned();
         let secret = blake3::hash(format!("{} {number}", server.address).as_bytes());
         let mut device = Self { key: KeyPair::from_secret(secret.as_bytes()), fleet: String::new(), time_ms: 0 };
-        let body = serde_json::to_vec(&Enrol { token, name: format!("{}-{number}", server.address) })?;
+        let name = format!("{}-{number}", server.address);
+        let body = serde_json::to_vec(&Enrol { token, name, replace: false, consent: None })?;
         let answer = device.ask(line, "POST", "/v1/enrol", &[], &body)?;
         device.fleet = serde_json::from_slice::<Enrolled>(&answer.body)?.fleet;
         Ok(device)
