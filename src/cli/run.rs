@@ -555,6 +555,7 @@ pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<D
         width,
         head,
     };
+    base.refuse_fixed_batch()?;
     Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)
 }
 
