@@ -560,6 +560,7 @@ pub(super) fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<D
         head,
         activation,
     };
+    base.refuse_fixed_batch()?;
     Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)
 }
 

@@ -64,12 +64,11 @@ impl Walk<'_> {
             },
             "Concat" => self.concat(node),
             "Gather" => self.gather(node),
+            "GatherElements" => self.gather_elements(node),
             "GatherND" => self.gather_pairs(node),
             "Einsum" => self.einsum(node),
             "LSTM" | "GRU" | "RNN" => self.recurrent(node),
-            "Slice" | "Split" | "Pad" | "Tile" | "CumSum" | "TopK" | "Trilu" | "GatherElements" | "OneHot" => {
-                self.along(node)
-            }
+            "Slice" | "Split" | "Pad" | "Tile" | "CumSum" | "TopK" | "Trilu" | "OneHot" => self.along(node),
             op if op.starts_with("Reduce") || op.starts_with("Arg") => self.reduce(node),
             "Softmax"
             | "LogSoftmax"
@@ -227,6 +226,25 @@ impl Walk<'_> {
         }
     }
 
+    /// A table and places of the same sizes; one that has no row a sample, as RoBERTa's kinds of token, is repeated for each.
+    fn gather_elements(&mut self, node: &mut Node) -> Result<Carry, String> {
+        let mut found = None;
+        for carry in node.reads().filter_map(|id| self.carries.get(&id)) {
+            found = joined(found, *carry)?;
+        }
+        let carry = found.ok_or(MIXES)?;
+        let rank = self.gives(node)?.len().max(1);
+        if node.int("axis", 0).rem_euclid(rank as i64) as usize == carry.axis {
+            return Err(MIXES.into());
+        }
+        for place in 0..node.inputs.len() {
+            if let Some(id) = node.inputs[place].filter(|id| !self.carries.contains_key(id)) {
+                node.inputs[place] = Some(self.repeated(id, carry)?);
+            }
+        }
+        Ok(carry)
+    }
+
     /// `x[rows, places]` with the numbers of all rows, as masks of transformers are widened: `x[:, places]`.
     fn gather_pairs(&mut self, node: &mut Node) -> Result<Carry, String> {
         let (_, carry) = self.reads_carry(node, 0)?;
@@ -291,10 +309,6 @@ impl Walk<'_> {
             "Tile" => self.integers(node, 1).ok_or(unknown)?.get(carry.axis) != Some(&1),
             "CumSum" => self.integers(node, 1).ok_or(unknown)?.iter().any(|along| axis(*along) == carry.axis),
             "Trilu" => carry.axis + 2 >= shape.len(),
-            "GatherElements" => {
-                let same = node.inputs.get(1).copied().flatten().and_then(|id| self.carries.get(&id)) == Some(&carry);
-                !same || axis(node.int("axis", 0)) == carry.axis
-            }
             "OneHot" => node.int("axis", -1) != -1,
             _ => axis(node.int("axis", if node.op == "TopK" { -1 } else { 0 })) == carry.axis,
         };

@@ -325,6 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_without_samples_is_repeated_for_each() {
+        let b = Builder::new(Graph::new("kinds", 17), "");
+        let places = b.input("places", TensorType::new(DType::Int64, vec![Dim::Fixed(1), Dim::Fixed(4)]));
+        let table = b.constant(Tensor::from_f32(&[1, 6], &[0.5; 6]));
+        let y = b.op("GatherElements", &[table, places], &[("axis", Attr::Int(1))]).id();
+        let mut graph = b.finish();
+        graph.outputs = vec![y];
+        graph.values[y.index()].ty = Some(fixed(&[1, 4]));
+        free_batch(&mut graph, 1).unwrap();
+        let ops: Vec<&str> = graph.nodes.iter().map(|node| node.op.as_str()).collect();
+        assert_eq!(ops, ["Shape", "Gather", "Concat", "Expand", "GatherElements"]);
+    }
+
+    #[test]
     fn a_class_token_is_repeated_for_every_sample() {
         let b = Builder::new(Graph::new("token", 17), "");
         let x = b.input("x", fixed(&[1, 4, 6]));
