@@ -234,7 +234,7 @@ impl Table<'_> {
         let free = |name: &&str| self.find(name).filter(|place| !columns.sets_aside(*place));
         let pair = |(first, seconds): &(&str, &[&str])| {
             let first = free(first)?;
-            Some((first, seconds.iter().find_map(|name| free(name)).filter(|second| *second != first)?))
+            Some((first, seconds.iter().find_map(&free).filter(|second| *second != first)?))
         };
         Ok(SECOND_TEXTS.iter().find_map(pair))
     }
