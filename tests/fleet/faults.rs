@@ -222,7 +222,8 @@ fn on_its_own_disk(folder: tempfile::TempDir, size: &str) -> Option<Server> {
     let script = "mount -t tmpfs -o size=\"$0\" none \"$1\" || exit 77; shift; exec \"$@\"";
     let mut command = std::process::Command::new("unshare");
     command.args(["-rm", "sh", "-c", script, size]).arg(folder.path()).arg(env!("CARGO_BIN_EXE_edgetune-fleet"));
-    command.args(super::server::serving(folder.path())).args(["--insecure-http", "--requests-per-s", "100000"]);
+    let many = ["--insecure-http", "--requests-per-s", "100000", "--round-devices-min", "1"];
+    command.args(super::server::serving(folder.path())).args(many);
     let (process, address) = super::server::started(command)?;
     let inside = inside(&process, folder.path());
     std::fs::copy(inside.join("operator.token"), folder.path().join("operator.token")).unwrap();

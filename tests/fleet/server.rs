@@ -192,8 +192,11 @@ pub fn spawn(folder: &Path, options: &[&str]) -> (Process, String) {
     // Tests ask as fast as they can, but where the limit is what they look at.
     command.args(if options.contains(&"--requests-per-s") { [].as_slice() } else { &["--requests-per-s", "100000"] });
     command.args(if options.contains(&"--deltas-per-day") { [].as_slice() } else { &["--deltas-per-day", "1000000"] });
-    // And rounds of few devices are rounds, but where that limit is what they look at.
-    command.args(if options.contains(&"--round-devices-min") { [].as_slice() } else { &["--round-devices-min", "1"] });
+    // And rounds of few devices are rounds, but where that limit is what they look at: then no other test's round may be turned by it.
+    match options.contains(&"--round-devices-min") {
+        true => command.env_remove("EDGETUNE_FLEET_DATABASE").env_remove("EDGETUNE_FLEET_STORE"),
+        false => command.args(["--round-devices-min", "1"]),
+    };
     started(command).expect("the server ended before it was ready")
 }
 
