@@ -206,16 +206,17 @@ pub(super) fn place(
     let found = if choice == HeadChoice::Append || !matrix { None } else { classifier(graph, scores) };
     let own = choice != HeadChoice::Append && matrix && own_width(graph, kept).is_some_and(|own| Some(own) == width);
     let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, given, activation);
+    let embedding = [given, scores].into_iter().any(|value| is_embedding(graph, value));
     let refuse = |graph: &Graph, reason: String| {
         let ty = graph.ty(scores).map_or("type unknown".into(), ToString::to_string);
         Err(Error::Head { output: graph.value_name(scores).into(), ty, reason })
     };
     match (found, width) {
         (found, Some(_)) if binary && choice != HeadChoice::Replace => {
-            let weights = found.map_or(vec![], |found| found.weights());
+            let weights = found.map_or_else(|| weights_below(graph, scores), |found| found.weights());
             Ok(Placed::kept(scores, weights, "kept: one output, the second class's".into()))
         }
-        (Some(found), Some(width)) if own || !is_embedding(graph, [given, scores], choice) => {
+        (Some(found), Some(width)) if own || choice != HeadChoice::Auto || !embedding => {
             let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
             match choice {
                 HeadChoice::Keep if had > width => refuse(
@@ -237,11 +238,12 @@ pub(super) fn place(
                 }
             }
         }
-        (Some(found), None) if !is_embedding(graph, [given, scores], choice) => {
+        (Some(found), None) if choice != HeadChoice::Auto || !embedding => {
             Ok(Placed::kept(kept, found.weights(), "kept".into()))
         }
         (None, Some(width)) if own && choice != HeadChoice::Replace => {
-            Ok(Placed::kept(kept, vec![], format!("kept: {width} outputs")))
+            let weights = weights_below(graph, scores);
+            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs")))
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,
@@ -249,12 +251,11 @@ pub(super) fn place(
                 "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
             ),
         ),
-        (None, Some(_)) if choice == HeadChoice::Replace && below(graph, scores).is_none() => {
+        (None, Some(_)) if choice == HeadChoice::Replace && (embedding || below(graph, scores).is_none()) => {
             refuse(graph, "no linear layer makes this output, so there is nothing to replace; use --head append".into())
         }
         (found, Some(width)) => {
-            let scored =
-                found.is_none() && choice != HeadChoice::Append && !is_embedding(graph, [given, scores], choice);
+            let scored = found.is_none() && choice != HeadChoice::Append && !embedding;
             let old = if scored { below(graph, scores) } else { None };
             let (output, appended, weights) = append(graph, old.unwrap_or(scores), width)?;
             let note = format!("appended to `{}`: {} → {width}", appended.value, appended.features);
@@ -264,13 +265,10 @@ pub(super) fn place(
     }
 }
 
-/// Whether an output that nobody chose a head for is called as embeddings are.
-fn is_embedding(graph: &Graph, names: [ValueId; 2], choice: HeadChoice) -> bool {
-    let called = |id: ValueId| {
-        let name = graph.value_name(id).to_lowercase();
-        ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word))
-    };
-    choice == HeadChoice::Auto && names.into_iter().any(called)
+/// Whether a value is called as embeddings are.
+fn is_embedding(graph: &Graph, value: ValueId) -> bool {
+    let name = graph.value_name(value).to_lowercase();
+    ["embed", "feature", "hidden", "pool"].iter().any(|word| name.contains(word))
 }
 
 /// Whether cross-entropy over two classes is to be read from one column behind a `Sigmoid`: the second class's share.
@@ -282,9 +280,8 @@ fn is_binary(graph: &Graph, given: ValueId, activation: Option<Activation>) -> b
         && logits(graph, given, Some(Activation::Identity)) != scores
 }
 
-/// What the last layer with weights reads, where only activations and scales stand between the layer and `output`: the features that
-/// scores of other classes are made from. A head on the old scores would know less.
-fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
+/// The layer that makes the scores, where only activations, scales and the like stand between it and `output`: its node.
+fn last_layer(graph: &Graph, output: ValueId) -> Option<usize> {
     const BETWEEN: [&str; 21] = [
         "Add",
         "Atan",
@@ -309,23 +306,38 @@ fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
         "Transpose",
     ];
     const LAYERS: [&str; 5] = ["Conv", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"];
-    let constant = |id: &ValueId| cut::constant_source(graph, &graph.producers(), *id).is_some();
+    let producers = graph.producers();
+    let constant = |id: ValueId| cut::constant_source(graph, &producers, id).is_some();
     let mut value = output;
     loop {
-        let node = producer(graph, value)?;
-        if node.op == "MatMulInteger" {
-            // Its input is quantised just before.
-            let quantised = producer(graph, node.inputs[0]?)?;
-            return (quantised.op == "DynamicQuantizeLinear").then_some(quantised.inputs[0]).flatten();
-        }
+        let index = *producers.get(&value)?;
+        let node = &graph.nodes[index];
         if LAYERS.contains(&node.op.as_str()) {
-            return node.inputs[0].filter(|_| node.inputs.get(1).copied().flatten().is_some_and(|id| constant(&id)));
+            return node.inputs.get(1).copied().flatten().filter(|id| constant(*id)).map(|_| index);
         }
         if !BETWEEN.contains(&node.op.as_str()) {
             return None;
         }
-        value = node.reads().find(|id| !constant(id))?;
+        value = node.reads().find(|id| !constant(*id))?;
     }
+}
+
+/// What that layer reads: the features that scores of other classes are made from. A head on the old scores would know less.
+fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
+    let node = &graph.nodes[last_layer(graph, output)?];
+    if node.op == "MatMulInteger" {
+        // Its input is quantised just before.
+        let quantised = producer(graph, node.inputs[0]?)?;
+        return (quantised.op == "DynamicQuantizeLinear").then_some(quantised.inputs[0]).flatten();
+    }
+    node.inputs[0]
+}
+
+/// The weights of that layer, which learn where the answer is kept: not the scale that turns its scores into units.
+fn weights_below(graph: &Graph, output: ValueId) -> Vec<ValueId> {
+    let Some(node) = last_layer(graph, output) else { return Vec::new() };
+    let layers = cut::layers(graph, output).into_iter();
+    layers.filter(|layer| layer.node == node).flat_map(|layer| layer.weights).collect()
 }
 
 /// What cross-entropy is computed on, made from the base's value `answer`: two scores of one column's, whose softmax is its sigmoid;

@@ -221,6 +221,8 @@ pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
     let out = candidate(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
+    // One that has changed since it was taken is set aside, and so told; left out in silence it would be of no use for ever.
+    command.arg("--no-skip");
     let recipe = named(&config.recipe)?;
     let goes_on = run.join(FROM).exists() && recipe.solver.is_none_or(|solver| solver == "steps");
     if goes_on {
@@ -245,7 +247,7 @@ pub fn predict(program: &Path, config: &Config, adapter: &Path, base: bool) -> R
     let run = folder(&config.state);
     let mut command = edgetune(program, &cache(config));
     command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
-    command.args(base.then_some("--untrained"));
+    command.arg("--no-skip").args(base.then_some("--untrained"));
     command.args(tokenizer(&config.recipe)?);
     command.arg(config.state.join("samples/held-out"));
     spawn(command, &run)

@@ -47,6 +47,8 @@ pub struct Job<'a> {
     pub resume: bool,
     /// Keep features in memory only.
     pub no_cache: bool,
+    /// End where a sample cannot be read, instead of leaving it out.
+    pub no_skip: bool,
     /// When the process began.
     pub began: Instant,
     /// When the delta is written, in seconds since 1970.
@@ -90,6 +92,7 @@ pub fn train(job: &Job<'_>, global: &Global, printer: &Printer, stop: &AtomicBoo
     let recipe_hash = blake3::hash(recipe_text.as_bytes());
     let mut data = Data::open(&recipe, &base, known.as_ref(), printer)?;
     samples::list_skipped(&data.skipped, job.out, printer);
+    samples::refuse_skipped(&data.skipped, job.no_skip)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let compute = Compute { memory: job.compute.memory.or(recipe.memory), ..job.compute.clone() };
     let mut options = compute.options();

@@ -420,6 +420,17 @@ pub fn open(path: &Path, options: &data::Options, printer: &Printer) -> Result<(
     Ok((dataset, report))
 }
 
+/// Ends a command that is to leave nothing out.
+///
+/// # Errors
+/// The first sample that was left out, with the reason.
+pub fn refuse_skipped(report: &data::Report, no_skip: bool) -> Result<()> {
+    match report.skipped.first() {
+        Some((path, reason)) if no_skip => bail!("{}: {reason}", path.display()),
+        _ => Ok(()),
+    }
+}
+
 /// An adapter's classes, followed by those that only the data have; none where its outputs are not classes. `adds`: whether
 /// there is nothing to do without a new one.
 ///

@@ -53,7 +53,16 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         .during("installing ONNX Runtime", || engine::load_or_install(&global.choice(), &mut printer.installing()))?;
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;
-    let job = Job { recipe, compute: &args.compute, out, resume: false, no_cache: false, began, created_unix_s };
+    let job = Job {
+        recipe,
+        compute: &args.compute,
+        out,
+        resume: false,
+        no_cache: false,
+        no_skip: false,
+        began,
+        created_unix_s,
+    };
     let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if trained.interrupted {
         checkpoint::remove(&run::checkpoint_path(out))?;

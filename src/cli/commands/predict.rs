@@ -50,6 +50,9 @@ pub struct Args {
     /// Keep features of a folder in memory for this run only
     #[arg(long, help_heading = "Run")]
     no_cache: bool,
+    /// End where a sample cannot be read: the agent finds out then what is wrong with it
+    #[arg(long, hide = true)]
+    no_skip: bool,
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
@@ -122,6 +125,7 @@ fn opened(
     let (dataset, skipped) = printer.during("reading the inputs", || Dataset::open_unlabelled(paths, &options))?;
     // An answer that is missing is missed: each is told.
     samples::tell_skipped(&skipped, usize::MAX, printer);
+    samples::refuse_skipped(&skipped, args.no_skip)?;
     dataset.cut_texts().iter().for_each(|line| printer.note(line));
     Ok((dataset, preprocessing))
 }

@@ -41,6 +41,9 @@ pub struct Args {
     /// Keep features in memory for this run only
     #[arg(long, help_heading = "Run")]
     no_cache: bool,
+    /// End where a sample cannot be read: the agent finds out then what is wrong with it
+    #[arg(long, hide = true)]
+    no_skip: bool,
     #[command(flatten)]
     replacing: Replacing,
     #[command(flatten)]
@@ -63,8 +66,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         );
     }
     let stop = flag_on_signals()?;
-    let Args { compute, out, resume, no_cache, .. } = args;
-    let job = Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, began, created_unix_s };
+    let Args { compute, out, resume, no_cache, no_skip, .. } = args;
+    let job =
+        Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, no_skip: *no_skip, began, created_unix_s };
     let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
         let text = serde_json::to_string_pretty(&trained.report)?;
