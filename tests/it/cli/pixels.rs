@@ -29,10 +29,7 @@ fn pixels_are_told_and_come_from_options_presets_or_files() {
     let config = r#"{"do_rescale": false, "image_mean": [127, 127, 127], "image_std": [128, 128, 128], "resample": 3}"#;
     place.write("preprocessor_config.json", config);
     let line = told("");
-    assert!(
-        line.contains("scale 1, mean 127, std 128 (from preprocessor_config.json, which resizes by bicubic"),
-        "{line}"
-    );
+    assert!(line.contains("bicubic, scale 1, mean 127, std 128 (from preprocessor_config.json)"), "{line}");
     assert_eq!((learned(&place).scale, learned(&place).mean, learned(&place).std), (1.0, [127.0; 3], [128.0; 3]));
     // A mean of the file would be wrong for another scale.
     let line = told("--scale 1/127.5");
