@@ -4,7 +4,7 @@
 //! of a LoRA delta takes them. Never looks at data.
 
 use super::attach::{LORA_A, LORA_B, shape_a, shape_b};
-use super::merge::{by_outputs, constant};
+use super::merge::{by_outputs, constant, values_of};
 use super::target::{self, Target};
 use super::{Change, Error, found_output};
 use crate::factor::{factors, norm};
@@ -48,7 +48,7 @@ pub fn factored(
         if known.is_none_or(|known| known.shape != tensor.shape) {
             continue;
         }
-        let values = values.get(tensor.name).copied().unwrap_or_default();
+        let values = values_of(values, tensor.name)?;
         learned.initializers.insert(id, Tensor::from_f32(&tensor.shape, values));
         let (Some(before), Some(after)) = (weight(graph, target), weight(&learned, target)) else { continue };
         let (m, n) = before.dim();

@@ -100,7 +100,7 @@ fn without_last_quantisation(graph: &mut Graph, logits: ValueId) {
     }
 }
 
-fn values_of<'v>(values: &HashMap<&str, &'v [f32]>, name: &str) -> Result<&'v [f32], Error> {
+pub(super) fn values_of<'v>(values: &HashMap<&str, &'v [f32]>, name: &str) -> Result<&'v [f32], Error> {
     values.get(name).copied().ok_or_else(|| Error::Delta { name: name.into(), reason: "has no values".into() })
 }
 
