@@ -115,27 +115,33 @@ fn refusals(server: &Server) -> usize {
     lines.iter().filter(|line| line["what"].as_str().unwrap().ends_with("refused")).count()
 }
 
+/// Lines that a source may have in the audit log `elapsed` after its first: two hundred at once, then one in ten seconds.
+fn refusals_allowed(elapsed: Duration) -> usize {
+    201 + elapsed.as_secs() as usize / 10
+}
+
 /// What anybody can send by the thousand leaves a bounded trace, whatever it is refused for.
 #[test]
 fn junk_fills_no_log() {
-    let server = Server::start();
-    let before = refusals(&server);
+    // With a database of its own: the log of a shared one tells of other tests' refusals, too.
+    let server = Server::with(&["--insecure-http", "--round-devices-min", "1"]);
+    let (began, before) = (Instant::now(), refusals(&server));
     for number in 0..300 {
         let mut stranger = Device::new(&server.address, 0);
         stranger.key = KeyPair::from_secret(blake3::hash(&[number as u8, (number / 256) as u8, 7]).as_bytes());
         assert_eq!(stranger.enrol("junk", "junk").problem(), (401, "identity".into()));
     }
-    let written = refusals(&server) - before;
-    assert!((150..=215).contains(&written), "{written} lines of 300 refusals");
+    let (written, allowed) = (refusals(&server) - before, refusals_allowed(began.elapsed()));
+    assert!((150..=allowed).contains(&written), "{written} lines of 300 refusals, {allowed} are allowed");
     // An enrolled device has its own bound, and what it sends by right is not held back by what it is refused.
     let (channel, mut device) = (server.channel("mean"), server.device(3));
-    let before = refusals(&server);
+    let (began, before) = (Instant::now(), refusals(&server));
     for number in 0..250u64 {
         let body = format!(r#"{{"channel":"{channel}","hash":"{}","length":{}}}"#, Hex([number as u8; 32]), 1u64 << 40);
         assert_eq!(device.ask("POST", "/v1/uploads", body.as_bytes()).problem(), (413, "too-long".into()));
     }
-    let written = refusals(&server) - before;
-    assert!(written <= 215, "{written} lines of 250 refusals");
+    let (written, allowed) = (refusals(&server) - before, refusals_allowed(began.elapsed()));
+    assert!(written <= allowed, "{written} lines of 250 refusals, {allowed} are allowed");
     assert_eq!(device.push(&channel, &plain_delta(1, 1, &device.key)).status, 200);
 }
 
@@ -194,17 +200,16 @@ fn devices_are_limited_by_key() {
             assert_eq!(device.ask("GET", "/v1/releases/none", b"").status, 404, "72 requests, twelve of each device");
         }
     }
-    let many: Vec<u16> = (0..30).map(|_| devices[0].ask("GET", "/v1/releases/none", b"").status).collect();
-    assert!(many.contains(&429), "{many:?}");
+    let mut too_many = || devices[0].ask("GET", "/v1/releases/none", b"").status == 429;
+    assert!((0..200).any(|_| too_many()), "a device has a limit of its own");
     wait();
-    let strangers: Vec<u16> = (0..40)
-        .map(|_| {
-            let mut stranger = Device::new(&server.address, 99);
-            (stranger.fleet, stranger.clock_ms) = (devices[0].fleet.clone(), clock_ms);
-            stranger.ask("GET", "/v1/releases/none", b"").status
-        })
-        .collect();
-    assert!(strangers[0] == 401 && strangers.contains(&429), "{strangers:?}");
+    let stranger = || {
+        let mut stranger = Device::new(&server.address, 99);
+        (stranger.fleet, stranger.clock_ms) = (devices[0].fleet.clone(), clock_ms);
+        stranger.ask("GET", "/v1/releases/none", b"").status
+    };
+    assert_eq!(stranger(), 401);
+    assert!((0..200).any(|_| stranger() == 429), "all who have no key have one limit together");
 }
 
 /// What a round has at least is in the fleet's signed word, and a device can hold it to that.
