@@ -48,4 +48,14 @@ pub mod plot;
 #[cfg(feature = "device")]
 pub mod agent;
 #[cfg(feature = "device")]
+pub mod amounts;
+#[cfg(feature = "device")]
+pub mod host;
+#[cfg(feature = "device")]
+pub mod recipe;
+#[cfg(feature = "device")]
+pub mod learn;
+#[cfg(feature = "device")]
+pub mod predict;
+#[cfg(feature = "device")]
 pub mod cli;
