@@ -5,6 +5,7 @@
 
 use super::Done;
 use super::args::{Compute, Global};
+use super::flags::with_options;
 use crate::agent::frames::{self, Class};
 use crate::engine;
 use crate::predict::{Answer, Predictor};
@@ -21,7 +22,7 @@ pub fn answer(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &
     let mut predictor = match load(files, compute, global) {
         Ok(predictor) => predictor,
         Err(error) => {
-            frames::write(&mut to, &[format!("{error:#}").as_bytes()])?;
+            frames::write(&mut to, &[with_options(&format!("{error:#}")).as_bytes()])?;
             return Err(error);
         }
     };
@@ -30,7 +31,7 @@ pub fn answer(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &
         let (top, sample) = message.split_first_chunk().context("a message without a number of classes")?;
         let answer = match predictor.predict_bytes(sample, u16::from_le_bytes(*top).into()) {
             Ok(answer) => told(answer),
-            Err(error) => frames::Answer::Refused(error.to_string()),
+            Err(error) => frames::Answer::Refused(with_options(&error.to_string())),
         };
         frames::write(&mut to, &[&serde_json::to_vec(&answer)?])?;
     }

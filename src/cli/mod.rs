@@ -12,6 +12,7 @@ mod commands;
 mod delta_args;
 mod delta_report;
 mod deltas;
+mod flags;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 mod generation;

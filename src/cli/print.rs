@@ -1,5 +1,6 @@
 //! What the user sees: text or one JSON document on standard output, progress and warnings on standard error.
 
+use super::flags::with_options;
 pub use crate::amounts::{bytes, duration, number, percent, rate};
 use crate::engine::Step;
 use crate::learn::{self, Observer};
@@ -39,7 +40,7 @@ impl Printer {
     /// The result, for a program; nothing where text was asked for.
     pub fn document(&self, value: &impl Serialize) {
         if self.json {
-            out(&serde_json::to_string_pretty(value).expect("plain values always encode"));
+            out(&document(value));
         }
     }
 
@@ -59,12 +60,12 @@ impl Printer {
 
     /// Something on the way to the result.
     pub fn note(&self, line: impl AsRef<str>) {
-        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+        self.bars.suspend(|| eprintln!("{}", with_options(line.as_ref())));
     }
 
     /// Something that the user should look at.
     pub fn warn(&self, line: impl AsRef<str>) {
-        self.bars.suspend(|| eprintln!("warning: {}", line.as_ref()));
+        self.bars.suspend(|| eprintln!("warning: {}", with_options(line.as_ref())));
     }
 
     /// Why the command failed: the error and those causes that it does not name itself.
@@ -76,7 +77,7 @@ impl Printer {
                 line += cause.trim_end();
             }
         }
-        eprintln!("error: {line}");
+        eprintln!("error: {}", with_options(&line));
     }
 
     /// A bar on a terminal; on anything else a line every few seconds, for what takes more than two.
@@ -186,6 +187,11 @@ impl learn::Progress for Progress {
     }
 }
 
+/// A result for a program, with options in the place of settings as in everything that a command says.
+pub fn document(value: &impl Serialize) -> String {
+    with_options(&serde_json::to_string_pretty(value).expect("plain values always encode"))
+}
+
 /// One line on standard output. A reader that has gone away (`| head`) ends the output, not the program.
 fn out(line: &str) {
     let mut stdout = std::io::stdout().lock();
@@ -257,6 +263,7 @@ impl Progress {
 
     /// A line above the bar.
     pub fn line(&self, line: &str) {
+        let line = with_options(line);
         if self.plain {
             eprintln!("{line}");
         } else {

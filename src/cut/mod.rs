@@ -60,13 +60,13 @@ impl Selection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a selection.
-    #[error("--train `{text}`: expected `head`, `last:N` with N ≥ 1, or a name pattern such as '*layer.5*'")]
+    #[error("setting `train` `{text}`: expected `head`, `last:N` with N ≥ 1, or a name pattern such as '*layer.5*'")]
     Spec {
         /// What was given.
         text: String,
     },
     /// A pattern that names nothing.
-    #[error("--train `{pattern}`: no node or initializer with weights has such a name; {hint}")]
+    #[error("setting `train` `{pattern}`: no node or initializer with weights has such a name; {hint}")]
     NoMatch {
         /// The pattern.
         pattern: String,
@@ -76,7 +76,7 @@ pub enum Error {
     /// What was named is a weight that cannot be taken apart from its quantisation.
     #[error(
         "node `{node}` multiplies with `{weight}` as it is quantised, so that weight cannot learn; put factors beside it with \
-         --adapter lora, or append a head with --classes N and --head append"
+         setting `adapter.method = lora`, or append a head with setting `classes = N` and setting `head = append`"
     )]
     Packed {
         /// The node's name.
@@ -111,7 +111,7 @@ pub enum Error {
     /// A value crosses the cut that is not one row a sample.
     #[error(
         "value `{value}` ({ty}) crosses the cut, but its first dimension is not the batch, so it cannot be kept per \
-         sample; train more layers (--train last:N with a larger N) or fewer, so that the cut lies elsewhere"
+         sample; train more layers (setting `train = last:N` with a larger N) or fewer, so that the cut lies elsewhere"
     )]
     NotPerSample {
         /// The value's name.
@@ -324,11 +324,11 @@ fn no_layers(graph: &Graph, output: ValueId) -> Error {
         Some(node) => (
             named(node),
             "its weights are attributes: export the model with weights as tensors (from scikit-learn an MLPClassifier or \
-             MLPRegressor instead), or append a head with --classes N to one of its float inputs with --output",
+             MLPRegressor instead), or append a head with setting `classes = N` to one of its float inputs with setting `output`",
         ),
         None => (
             below.next_back().map_or("nothing".into(), named),
-            "choose another output with --output, or append a head with --classes N and --head append",
+            "choose another output with setting `output`, or append a head with setting `classes = N` and setting `head = append`",
         ),
     };
     Error::NoLayers { output: graph.value_name(output).into(), made_by, remedy }

@@ -32,11 +32,11 @@ impl Drop for Temporary {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody says where the user's files are.
-    #[error("neither HOME nor XDG_CACHE_HOME is set; say where to keep the cache with --cache DIR")]
+    #[error("neither HOME nor XDG_CACHE_HOME is set; say where to keep the cache with setting `cache = DIR`")]
     NoHome,
     /// The cache cannot be written, and neither can a temporary folder.
     #[error(
-        "{}: {reason}; nor can {} be made: name a writable folder with --cache DIR: {source}",
+        "{}: {reason}; nor can {} be made: name a writable folder with setting `cache = DIR`: {source}",
         cache.display(), scratch.display()
     )]
     NoScratch {
@@ -96,7 +96,7 @@ impl Folders {
             return Err(Error::NoScratch { cache, reason, scratch, source });
         }
         tracing::warn!(
-            "{}: {reason}; the model's weights are written to {} for this command alone. Name a writable folder with --cache DIR",
+            "{}: {reason}; the model's weights are written to {} for this command alone. Name a writable folder with setting `cache = DIR`",
             cache.display(),
             scratch.display()
         );

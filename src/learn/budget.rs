@@ -20,8 +20,8 @@ pub fn compare(needed_bytes: u64, available_bytes: Option<u64>, observer: &dyn O
 pub fn refuse_beyond(needed_bytes: u64, available_bytes: Option<u64>) -> Result<(), Error> {
     match available_bytes {
         Some(available) if needed_bytes > available => refuse!(
-            "this run takes about {} of memory, but {} are available: stop other programs, give --memory low, a \
-             smaller --batch or fewer layers with --train, or let --train auto choose what fits",
+            "this run takes about {} of memory, but {} are available: stop other programs, give setting `memory = low`, a \
+             smaller setting `batch` or fewer layers with setting `train`, or let setting `train = auto` choose what fits",
             bytes(needed_bytes),
             bytes(available)
         ),
@@ -53,12 +53,12 @@ pub fn print(plan: &Plan, settings: &Settings, observer: &dyn Observer) {
         ));
     }
     let chosen = plan.chosen();
-    let train: Vec<String> = chosen.train.iter().map(|text| format!("--train {}", quoted(text))).collect();
+    let train: Vec<String> = chosen.train.iter().map(|text| format!("setting `train = {}`", quoted(text))).collect();
     let rates = match plan.rows[0].chosen {
         true => String::new(),
-        false => format!(" --lr {} --head-rate {}", settings.learning_rate, settings.head_rate),
+        false => format!(" setting `lr = {}` setting `head-rate = {}`", settings.learning_rate, settings.head_rate),
     };
-    observer.note(&format!("the same without a plan: {} --batch {}{rates}", train.join(" "), chosen.batch));
+    observer.note(&format!("the same without a plan: {} setting `batch = {}`{rates}", train.join(" "), chosen.batch));
 }
 
 /// What the plan says of a row.
@@ -67,8 +67,8 @@ fn said(row: &Row) -> String {
         _ if row.chosen => "chosen".into(),
         Verdict::Fits => "fits".into(),
         Verdict::TooMuchMemory => "too much memory".into(),
-        Verdict::TooSlow => "over --budget-time".into(),
-        Verdict::TooLargeDelta => "over --budget-delta".into(),
+        Verdict::TooSlow => "over setting `budget-time`".into(),
+        Verdict::TooLargeDelta => "over setting `budget-delta`".into(),
         Verdict::Failed => format!("cannot be trained: {}", row.problem.as_deref().unwrap_or_default()),
     }
 }
@@ -106,7 +106,7 @@ mod tests {
         refuse_beyond(1 << 30, Some(1 << 30)).unwrap();
         refuse_beyond(1 << 30, None).unwrap();
         let error = refuse_beyond(900_000_000, Some(300_000_000)).unwrap_err().to_string();
-        for part in ["900.0 MB", "300.0 MB", "--memory low", "--batch", "--train auto"] {
+        for part in ["900.0 MB", "300.0 MB", "setting `memory = low`", "setting `batch`", "setting `train = auto`"] {
             assert!(error.contains(part), "`{part}`: {error}");
         }
     }

@@ -33,7 +33,9 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     let found = labels.names();
     if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. }) {
         return match &recipe.classes {
-            Some(_) => refuse!("--classes: the data hold numbers or text to predict, not classes; remove the option"),
+            Some(_) => {
+                refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
+            }
             None => Ok(Outputs::Others),
         };
     }
@@ -43,12 +45,12 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
         let names = class_names(given)?;
         let matched = Matched::new(&names, found);
         if width == Some(names.len() as u64) && !anew {
-            return Ok(Outputs::Same(matched, "--classes".into()));
+            return Ok(Outputs::Same(matched, "setting `classes`".into()));
         }
         return match &matched.new[..] {
             [] => Ok(Outputs::Named(names)),
             new => refuse!(
-                "--classes: {} is in the data and not among its {} names; add it there, or take its samples out",
+                "setting `classes`: {} is in the data and not among its {} names; add it there, or take its samples out",
                 shown(new),
                 names.len()
             ),
@@ -72,7 +74,7 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
         // One column behind a sigmoid.
         (_, Some(1)) if found.len() == 2 => Ok(Outputs::AsMany),
         (Some(HeadName::Keep), width) => refuse!(
-            "--head keep: the data have {} classes, the model {} outputs, and nothing names these; name them with --classes",
+            "setting `head = keep`: the data have {} classes, the model {} outputs, and nothing names these; name them with setting `classes`",
             found.len(),
             width.map_or("an unknown number of".into(), |width| width.to_string())
         ),
@@ -122,7 +124,7 @@ impl Outputs {
             Self::Others => {}
             Self::Named(names) if recipe.head == Some(HeadName::Keep) => {
                 refuse!(
-                    "--head keep: --classes has {} names, the model another number of outputs; name each of these",
+                    "setting `head = keep`: setting `classes` has {} names, the model another number of outputs; name each of these",
                     names.len()
                 )
             }
@@ -145,14 +147,14 @@ impl Outputs {
                 if before <= chance {
                     observer.note(&format!(
                         "classes   taken for the model's outputs in this order: {names} (loss {before:.4} before training, {chance:.4} by \
-                         chance); --classes names them otherwise"
+                         chance); setting `classes` names them otherwise"
                     ));
                 } else if recipe.head != Some(HeadName::Keep) {
                     let replaced = trial.replaces(width);
                     recipe.head = Some(if replaced { HeadName::Replace } else { HeadName::Append });
                     observer.warn(&format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
-                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with --classes",
+                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with setting `classes`",
                         labels.names().len()
                     ));
                 }
@@ -177,7 +179,7 @@ fn warn_of_solver(recipe: &Recipe, labels: &Labels, observer: &dyn Observer) {
     let missing = absent(labels);
     if recipe.closed_form() && !missing.is_empty() {
         observer.warn(&format!(
-            "--solver fits all outputs anew: classes without samples are lost ({}); remove --solver to keep them",
+            "setting `solver` fits all outputs anew: classes without samples are lost ({}); remove setting `solver` to keep them",
             shown(&missing)
         ));
     }

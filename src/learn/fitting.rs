@@ -43,7 +43,7 @@ impl<'a> Prepared<'a> {
         };
         if outcome.end == End::OutOfTime {
             let epoch = outcome.history.len().max(1);
-            self.opened.context.observer.note(&format!("--budget-time is over: ended in epoch {epoch}"));
+            self.opened.context.observer.note(&format!("setting `budget-time` is over: ended in epoch {epoch}"));
         }
         let (earlier, warnings) = (Pass::default(), Vec::new());
         let learned = Learned { prepared: self, features, outcome, solved, earlier, warnings };
@@ -69,9 +69,9 @@ impl<'a> Prepared<'a> {
         let checkpoint = opened.checkpoint();
         if let Some(path) = checkpoint.as_ref().filter(|path| path.exists() && !resume) {
             let path = path.display();
-            context
-                .observer
-                .note(&format!("beginning anew; {path} is of an interrupted run that --resume would go on with"));
+            context.observer.note(&format!(
+                "beginning anew; {path} is of an interrupted run that setting `resume` would go on with"
+            ));
         }
         let first = self.first(features)?;
         if context.is_stopped() {
@@ -99,7 +99,7 @@ impl<'a> Prepared<'a> {
         if let Some((before, last)) = fit::still_falls(&outcome) {
             let (more, rate) = (2 * epochs, 3.0 * settings.learning_rate);
             context.observer.note(&format!(
-                "the training loss still falls ({before:.4} → {last:.4} in the last epoch): try --epochs {more}, or --lr {rate}"
+                "the training loss still falls ({before:.4} → {last:.4} in the last epoch): try setting `epochs = {more}`, or setting `lr = {rate}`"
             ));
         }
         Ok(outcome)
@@ -120,7 +120,7 @@ impl<'a> Prepared<'a> {
         if first.is_some() {
             context
                 .observer
-                .note("start     the head in closed form; gradient steps go on from there (--solver steps: from zero)");
+                .note("start     the head in closed form; gradient steps go on from there (setting `solver = steps`: from zero)");
         }
         Ok(first)
     }

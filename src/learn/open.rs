@@ -108,10 +108,14 @@ pub fn checkpoint_path(out: &Path) -> PathBuf {
 /// What has no checkpoint to go on from.
 fn refuse_to_resume(job: &Job, recipe: &Recipe) -> Result<(), Error> {
     if job.resume && recipe.closed_form() {
-        refuse!("--resume: --solver has no checkpoint to go on from, its features are in the cache; remove --resume");
+        refuse!(
+            "setting `resume`: setting `solver` has no checkpoint to go on from, its features are in the cache; remove setting `resume`"
+        );
     }
     if job.resume && recipe.budgets()?.is_some() {
-        refuse!("--resume: a plan may choose differently now; give the --train and --batch that the first run printed");
+        refuse!(
+            "setting `resume`: a plan may choose differently now; give the setting `train` and setting `batch` that the first run printed"
+        );
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn warn_of_surer(
     }
     if let Some((sure, name)) = best {
         observer.warn(&format!(
-            "the model is surer of {} photographs with --preprocessing {name} ({} on average) than as they are now ({}): its pixels \
+            "the model is surer of {} photographs with setting `samples.preprocessing = {name}` ({} on average) than as they are now ({}): its pixels \
              may have to be scaled in that way",
             tried.len(),
             percent(sure),

@@ -107,7 +107,7 @@ impl Opened<'_> {
             memory = memory::estimate(divided, &demand)?;
             if !beyond(&memory) {
                 self.options.packed_bytes_max = 0;
-                observer.note("memory    copies of the weights would not fit now: --memory low is taken");
+                observer.note("memory    copies of the weights would not fit now: setting `memory = low` is taken");
             }
         }
         tracing::debug!(?memory, dims = ?demand.dims, process = private_bytes(), "estimated");

@@ -17,10 +17,13 @@ impl Samples {
     /// A setting that the model or the data have no use for, or that is out of its range.
     pub fn preprocessing(&self, base: &Base, path: &Path, observer: &dyn Observer) -> Result<Preprocessing, Error> {
         let inputs = &inputs_of(base)[..];
-        let image_flag = self.image_flag();
+        let image_setting = self.image_setting();
         if data::holds_arrays(path) {
-            if let Some(flag) = image_flag {
-                refuse!("{flag}: arrays are fed as they are; remove the option, or give {} as images", path.display());
+            if let Some(setting) = image_setting {
+                refuse!(
+                    "setting `{setting}`: arrays are fed as they are; remove the option, or give {} as images",
+                    path.display()
+                );
             }
             return Ok(Preprocessing::Plain);
         }
@@ -30,38 +33,44 @@ impl Samples {
             refuse!("{problem}");
         }
         if self.tokenizer.is_some() && !takes_text {
-            refuse!("--tokenizer: the model takes no token numbers (its inputs are {}); remove the option", known());
+            refuse!(
+                "setting `samples.tokenizer`: the model takes no token numbers (its inputs are {}); remove the option",
+                known()
+            );
         }
         if takes_text {
             return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0) });
         }
         let numbers = || data::holds_numbers(path, &self.label, self.file.as_deref());
-        match (inputs, image_flag) {
+        match (inputs, image_setting) {
             ([(_, ty)], None) if is_image(ty) && numbers() => Ok(Preprocessing::Plain),
-            ([(_, ty)], Some(flag)) if is_image(ty) && numbers() => {
-                refuse!("{flag}: a table of numbers is fed as it is; remove the option")
+            ([(_, ty)], Some(setting)) if is_image(ty) && numbers() => {
+                refuse!("setting `{setting}`: a table of numbers is fed as it is; remove the option")
             }
             ([(name, ty)], _) if is_image(ty) => Ok(Preprocessing::Image(self.image((name, ty), base, observer)?)),
-            (_, Some(flag)) => {
-                refuse!("{flag}: the model takes no image (its inputs are {}); remove the option", known());
+            (_, Some(setting)) => {
+                refuse!(
+                    "setting `{setting}`: the model takes no image (its inputs are {}); remove the option",
+                    known()
+                );
             }
             _ => Ok(Preprocessing::Plain),
         }
     }
 
     /// The first setting given that only images need.
-    fn image_flag(&self) -> Option<&'static str> {
+    fn image_setting(&self) -> Option<&'static str> {
         let given = [
-            ("--preprocessing", self.preprocessing.is_some()),
-            ("--size", self.size.is_some()),
-            ("--resize", self.resize.is_some()),
-            ("--interpolation", self.interpolation.is_some()),
-            ("--scale", self.scale.is_some()),
-            ("--mean", self.mean.is_some()),
-            ("--std", self.std.is_some()),
-            ("--layout", self.layout.is_some()),
+            ("samples.preprocessing", self.preprocessing.is_some()),
+            ("samples.size", self.size.is_some()),
+            ("samples.resize", self.resize.is_some()),
+            ("samples.interpolation", self.interpolation.is_some()),
+            ("samples.scale", self.scale.is_some()),
+            ("samples.mean", self.mean.is_some()),
+            ("samples.std", self.std.is_some()),
+            ("samples.layout", self.layout.is_some()),
         ];
-        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+        given.into_iter().find_map(|(setting, given)| given.then_some(setting))
     }
 
     fn image(
@@ -83,7 +92,9 @@ impl Samples {
             (Some(size), ..) => data::parse_size(size)?,
             (None, Some(width), Some(height), _) => (width as u32, height as u32),
             (None, _, _, Some(size)) => size,
-            _ => refuse!("input `{name}` ({ty}) leaves the image size open; give it with --size, such as --size 224"),
+            _ => refuse!(
+                "input `{name}` ({ty}) leaves the image size open; give it with setting `samples.size`, such as setting `samples.size = 224`"
+            ),
         };
         let mut image = data::ImagePreprocessing::new(width, height);
         image.layout = if channels_first { data::Layout::Nchw } else { data::Layout::Nhwc };
@@ -108,11 +119,11 @@ impl Samples {
         stated: Option<Stated<StatedImage>>,
     ) -> Result<String, Error> {
         let given = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
-        let mut source = "assumed; --preprocessing NAME says it otherwise".to_string();
+        let mut source = "assumed; setting `samples.preprocessing = NAME` says it otherwise".to_string();
         match (&self.preprocessing, stated) {
             (Some(name), _) => {
                 data::Preset::named(name)?.put_into(image);
-                source = format!("--preprocessing {name}");
+                source = format!("setting `samples.preprocessing = {name}`");
             }
             (None, Some(Stated { value, source: file })) => {
                 // A file's shortest side goes with its own size.
@@ -180,7 +191,7 @@ pub fn with_tokenizer(reading: Reading, base: &Base, adapter: Option<&Path>, obs
     }
     let tokenizer = [Some(base.path.as_path()), adapter].into_iter().flatten().find_map(tokenizer_beside);
     if let Some(found) = &tokenizer {
-        observer.note(&format!("tokenizer {} (--tokenizer names another)", found.display()));
+        observer.note(&format!("tokenizer {} (setting `samples.tokenizer` names another)", found.display()));
     }
     Reading { tokenizer, ..reading }
 }
@@ -266,7 +277,9 @@ pub fn classes_from(
     classes.extend(dataset.labels().names().iter().filter(|name| !adapter.labels.contains(name)).cloned());
     if adds && classes.len() == adapter.labels.len() {
         let (path, delta) = (path.display(), adapter.path.display());
-        refuse!("--data {path}: {delta} knows all its classes; add samples of a new one, or remove --from");
+        refuse!(
+            "setting `data = {path}`: {delta} knows all its classes; add samples of a new one, or remove setting `from`"
+        );
     }
     Ok(Some(classes))
 }
@@ -279,7 +292,9 @@ pub fn refuse_other_width(dataset: &Dataset, width: u64) -> Result<(), Error> {
     match dataset.labels() {
         Labels::Values(rows) if rows.ncols() as u64 != width => {
             let columns = rows.ncols();
-            refuse!("--data: {columns} label columns, but the adapter gives {width}; name its columns with --label")
+            refuse!(
+                "setting `data`: {columns} label columns, but the adapter gives {width}; name its columns with setting `samples.label`"
+            )
         }
         Labels::NextTokens(rows) => Ok(fit::refuse_unknown_tokens(rows, width)?),
         _ => Ok(()),
@@ -373,7 +388,9 @@ pub fn class_names(text: &str) -> Result<Vec<String>, Error> {
     let path = Path::new(text);
     let names: Vec<String> = if path.is_file() {
         let Some(names) = data::class_names_of(path)? else {
-            refuse!("--classes {text}: the file names no class; write one name a line, or JSON with `id2label`")
+            refuse!(
+                "setting `classes = {text}`: the file names no class; write one name a line, or JSON with `id2label`"
+            )
         };
         names
     } else if let Ok(count) = text.parse::<usize>() {
@@ -382,14 +399,16 @@ pub fn class_names(text: &str) -> Result<Vec<String>, Error> {
         text.split(',').map(|name| name.trim().to_string()).collect()
     } else {
         refuse!(
-            "--classes `{text}`: there is no such file; name a file with one class name a line, or write the names with commas \
+            "setting `classes` `{text}`: there is no such file; name a file with one class name a line, or write the names with commas \
              between them: cat,dog"
         );
     };
     let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
     match twice {
-        _ if names.is_empty() => refuse!("--classes 0: a classifier needs at least one class"),
-        Some((_, name)) => refuse!("--classes {text}: `{name}` stands there twice; each output has a name of its own"),
+        _ if names.is_empty() => refuse!("setting `classes = 0`: a classifier needs at least one class"),
+        Some((_, name)) => {
+            refuse!("setting `classes = {text}`: `{name}` stands there twice; each output has a name of its own")
+        }
         None => Ok(names),
     }
 }

@@ -37,7 +37,9 @@ pub struct Data {
 impl Data {
     /// Opens what the recipe names. `known`: the adapter whose classes come first, if classes are added to one.
     pub fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, observer: &dyn Observer) -> Result<Self, Error> {
-        let Some(path) = recipe.data.as_deref() else { refuse!("no data: name labelled data with --data PATH") };
+        let Some(path) = recipe.data.as_deref() else {
+            refuse!("no data: name labelled data with setting `data = PATH`")
+        };
         let inputs = inputs_of(base);
         let preprocessing = match known {
             Some(adapter) => samples::of_adapter(adapter.preprocessing, path, observer),
@@ -153,7 +155,7 @@ fn validated_by(
     let both = data::count_of_same(train.keys(), val.keys(), &all);
     if both > 0 {
         observer.warn(&format!(
-            "{both} of the {} samples of --val are in --data, too: they have been learned, so they do not tell how new ones will \
+            "{both} of the {} samples of setting `val` are in setting `data`, too: they have been learned, so they do not tell how new ones will \
              fare; leave them out of one of both",
             all.len()
         ));
@@ -167,7 +169,7 @@ fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], observer: &d
     if both > 0 {
         let all = samples.len();
         observer.warn(&format!(
-            "{both} of the {all} test samples are in --data, too: they have been learned, so they do not tell how new ones will fare; \
+            "{both} of the {all} test samples are in setting `data`, too: they have been learned, so they do not tell how new ones will fare; \
              leave them out of one of both"
         ));
     }
@@ -186,8 +188,8 @@ fn split(
         if let (Some((option, seen)), true) = (&report.perhaps_groups, fraction > 0.0) {
             observer.warn(&format!(
                 "names suggest samples that belong together ({seen}), such as of one recording or one person. Where some of them \
-                 train and others validate, the accuracy shown is better than on new ones: add --group {option} to keep them \
-                 together, or --group none if they are independent"
+                 train and others validate, the accuracy shown is better than on new ones: add setting `samples.group = {option}` to keep them \
+                 together, or setting `samples.group` none if they are independent"
             ));
         }
         return Ok(data::split(labels, keys, fraction, seed)?);

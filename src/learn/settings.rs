@@ -33,7 +33,9 @@ pub fn by_default(
     let found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
     match (found, recipe.l2) {
         (None, Some(_)) if recipe.solver.is_none() => {
-            refuse!("--l2: what learns here learns by gradient steps, which have --weight-decay; remove --l2")
+            refuse!(
+                "setting `l2`: what learns here learns by gradient steps, which have setting `weight-decay`; remove setting `l2`"
+            )
         }
         (found, l2) => Ok(found.map(|settings| solve::Settings { l2, ..settings })),
     }
@@ -61,14 +63,14 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer)
             && count > layers
         {
             observer.warn(&format!(
-                "--train last:{count}: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
+                "setting `train = last:{count}`: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
                  shows what each number of layers costs"
             ));
         }
     }
     if let Some(count) = recipe.change.places()?.last.filter(|count| *count > layers) {
         observer.warn(&format!(
-            "--layers last:{count}: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
+            "setting `adapter.layers = last:{count}`: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
         ));
     }
     Ok(())
@@ -88,12 +90,14 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [
-            ("--packing", recipe.samples.packing),
-            ("--bos-token", recipe.samples.bos_token.is_some()),
-            ("--eos-token", recipe.samples.eos_token.is_some()),
+            ("samples.packing", recipe.samples.packing),
+            ("samples.bos-token", recipe.samples.bos_token.is_some()),
+            ("samples.eos-token", recipe.samples.eos_token.is_some()),
         ];
-        if let Some((flag, _)) = only_text.into_iter().find(|(_, given)| *given) {
-            refuse!("{flag}: only a language model has use for it; remove it, or choose --loss next-token");
+        if let Some((setting, _)) = only_text.into_iter().find(|(_, given)| *given) {
+            refuse!(
+                "setting `{setting}`: only a language model has use for it; remove it, or choose setting `loss = next-token`"
+            );
         }
     }
     Ok(recipe)
@@ -122,7 +126,7 @@ pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
     if recipe::target(Some(loss)) != recipe::target(Some(learned)) {
         let name = adapter.loss.name();
         refuse!(
-            "--loss: {} was trained with {name}; remove the option, or train anew without --from",
+            "setting `loss`: {} was trained with {name}; remove the option, or train anew without setting `from`",
             adapter.path.display()
         );
     }
@@ -151,14 +155,15 @@ pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &
 }
 
 fn numbers(text: &str, names: &[String]) -> Result<Vec<f32>, Error> {
-    let what = || format!("--class-weights `{text}`: write `balanced`, or one number a class separated by commas");
+    let what =
+        || format!("setting `class-weights` `{text}`: write `balanced`, or one number a class separated by commas");
     let weights: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
     let weights = weights.map_err(|error: ParseFloatError| Error::Refused(format!("{}: {error}", what())))?;
     let usable = |weight: &f32| *weight >= 0.0 && weight.is_finite();
     if weights.len() != names.len() || !weights.iter().all(usable) || weights.iter().all(|weight| *weight == 0.0) {
         let (given, classes) = (weights.len(), names.join(", "));
         refuse!(
-            "--class-weights: {given} weights for {} classes ({classes}); give each a number of 0 or more",
+            "setting `class-weights`: {given} weights for {} classes ({classes}); give each a number of 0 or more",
             names.len()
         );
     }

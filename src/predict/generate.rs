@@ -56,7 +56,9 @@ impl<'a> Writer<'a> {
         let beside = adapter.map(|adapter| adapter.path.as_path());
         let reading = samples::with_tokenizer(reading.clone(), base, beside, context.observer);
         let Some(file) = reading.tokenizer.as_deref() else {
-            refuse!("no tokenizer: put the model's tokenizer.json beside the model, or name it with --tokenizer FILE")
+            refuse!(
+                "no tokenizer: put the model's tokenizer.json beside the model, or name it with setting `samples.tokenizer = FILE`"
+            )
         };
         let language = Language::open(file, reading.bos_token.as_deref(), reading.eos_token.as_deref())?;
         let bundles = context.folders.bundles()?;

@@ -25,23 +25,27 @@ impl Recipe {
     /// An amount without a unit or of nothing, `auto` beside other selections, a budget without `auto`.
     pub fn budgets(&self) -> Result<Option<Budgets>, Error> {
         let given = [
-            ("--budget-memory", &self.budget_memory),
-            ("--budget-time", &self.budget_time),
-            ("--budget-delta", &self.budget_delta),
+            ("budget-memory", &self.budget_memory),
+            ("budget-time", &self.budget_time),
+            ("budget-delta", &self.budget_delta),
         ];
         if !self.train.iter().any(|text| text == AUTO) {
             return match given.iter().find(|(_, text)| text.is_some()) {
-                Some((flag, _)) => {
-                    refuse!("{flag}: only --train auto chooses by it; add --train auto, or remove {flag}")
+                Some((setting, _)) => {
+                    refuse!(
+                        "setting `{setting}`: only setting `train = auto` chooses by it; add setting `train = auto`, or remove it"
+                    )
                 }
                 None => Ok(None),
             };
         }
         if self.train.len() > 1 {
-            refuse!("--train auto: it chooses everything that learns; remove the other --train, or auto");
+            refuse!(
+                "setting `train = auto`: it chooses everything that learns; remove the other setting `train`, or auto"
+            );
         }
         let amount = |index: usize, units, example| match given[index] {
-            (flag, Some(text)) => parse(flag, text, units, example).map(Some),
+            (setting, Some(text)) => parse(&format!("setting `{setting}`"), text, units, example).map(Some),
             (_, None) => Ok(None),
         };
         let whole = |amount: f64| amount as u64;
@@ -61,8 +65,8 @@ pub fn amount_bytes(option: &str, text: &str) -> Result<u64, Error> {
     Ok(parse(option, text, BYTE_UNITS, "500MB")? as u64)
 }
 
-/// `<number><unit>`, a space between them allowed.
-fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, Error> {
+/// `<number><unit>` for something that is called `what`, a space between them allowed.
+fn parse(what: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, Error> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -71,7 +75,7 @@ fn parse(flag: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result
         (Ok(number), Some(factor)) if number > 0.0 && (number * factor).is_finite() => Ok(number * factor),
         _ => {
             let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
-            refuse!("{flag} `{text}`: write a positive number and its unit ({}), such as {example}", names.join(", "))
+            refuse!("{what} `{text}`: write a positive number and its unit ({}), such as {example}", names.join(", "))
         }
     }
 }
@@ -91,9 +95,9 @@ mod tests {
         }
         for text in ["", "256", "MiB", "-1MiB", "0MiB", "1min", "1e3MiB", "nanMiB"] {
             let error = of(text).unwrap_err().to_string();
-            assert!(error.contains("--budget-memory") && error.contains("256MiB"), "{text}: {error}");
+            assert!(error.contains("setting `budget-memory`") && error.contains("256MiB"), "{text}: {error}");
         }
-        assert_eq!(parse("--budget-time", "1.5min", TIME_UNITS, "10min").unwrap(), 90.0);
+        assert_eq!(parse("budget-time", "1.5min", TIME_UNITS, "10min").unwrap(), 90.0);
     }
 
     #[test]
@@ -105,7 +109,9 @@ mod tests {
         };
         assert_eq!(recipe(&["head"], None).budgets().unwrap(), None);
         assert_eq!(recipe(&["auto"], None).budgets().unwrap(), Some(Budgets::default()));
-        assert!(recipe(&["last:2"], Some("1KiB")).budgets().unwrap_err().to_string().contains("add --train auto"));
+        assert!(
+            recipe(&["last:2"], Some("1KiB")).budgets().unwrap_err().to_string().contains("add setting `train = auto`")
+        );
         assert!(recipe(&["auto", "head"], None).budgets().unwrap_err().to_string().contains("remove the other"));
     }
 }

@@ -88,7 +88,9 @@ impl Change {
         let last = match self.layers.as_deref().map(|text| (text, Selection::parse(text))) {
             None => None,
             Some((_, Ok(Selection::Last(count)))) => Some(count),
-            Some((text, _)) => refuse!("--layers `{text}`: write last:N with N of 1 or more, such as last:6"),
+            Some((text, _)) => {
+                refuse!("setting `adapter.layers` `{text}`: write last:N with N of 1 or more, such as last:6")
+            }
         };
         Ok(Places { targets: &self.targets, last, feedforward: &self.feedforward })
     }
@@ -101,33 +103,37 @@ impl Change {
         self.places()?;
         let Some(method) = self.method() else {
             let given = [
-                ("--rank", self.rank.is_some()),
-                ("--alpha", self.alpha.is_some()),
-                ("--targets", !self.targets.is_empty()),
-                ("--layers", self.layers.is_some()),
-                ("--feedforward", !self.feedforward.is_empty()),
+                ("adapter.rank", self.rank.is_some()),
+                ("adapter.alpha", self.alpha.is_some()),
+                ("adapter.targets", !self.targets.is_empty()),
+                ("adapter.layers", self.layers.is_some()),
+                ("adapter.feedforward", !self.feedforward.is_empty()),
             ];
             return match given.into_iter().find(|(_, given)| *given) {
-                Some((flag, _)) => refuse!("{flag}: only an adapter has it; add --adapter lora, or remove {flag}"),
+                Some((setting, _)) => refuse!(
+                    "setting `{setting}`: only an adapter has it; add setting `adapter.method = lora`, or remove it"
+                ),
                 None => Ok(()),
             };
         };
         let kind = method.kind;
         let vectors = matches!(kind, Kind::BitFit | Kind::Norm);
         let given = [
-            ("--rank", self.rank.is_some() && !kind.low_rank()),
-            ("--alpha", self.alpha.is_some() && !kind.low_rank()),
-            ("--targets", !self.targets.is_empty() && vectors),
-            ("--feedforward", !self.feedforward.is_empty() && kind != Kind::Ia3),
+            ("adapter.rank", self.rank.is_some() && !kind.low_rank()),
+            ("adapter.alpha", self.alpha.is_some() && !kind.low_rank()),
+            ("adapter.targets", !self.targets.is_empty() && vectors),
+            ("adapter.feedforward", !self.feedforward.is_empty() && kind != Kind::Ia3),
         ];
-        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-            refuse!("{flag}: --adapter {kind} has none; remove it, or choose another --adapter");
+        if let Some((setting, _)) = given.into_iter().find(|(_, given)| *given) {
+            refuse!(
+                "setting `{setting}`: setting `adapter.method = {kind}` has none; remove it, or choose another setting `adapter.method`"
+            );
         }
         if self.rank == Some(0) {
-            refuse!("--rank 0 would learn nothing; give 1 or more, such as 8");
+            refuse!("setting `adapter.rank = 0` would learn nothing; give 1 or more, such as 8");
         }
         if self.alpha.is_some_and(|alpha| !(alpha > 0.0 && alpha.is_finite())) {
-            refuse!("--alpha: must be a positive number, such as 16");
+            refuse!("setting `adapter.alpha`: must be a positive number, such as 16");
         }
         Ok(())
     }

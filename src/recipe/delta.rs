@@ -55,30 +55,32 @@ impl DeltaSettings {
     /// The first such option, with the remedy.
     pub fn check(&self, validates: bool) -> Result<(), Error> {
         let texts = [
-            ("--device-id", &self.device_id, WORD_BYTES_MAX),
-            ("--licence", &self.licence, WORD_BYTES_MAX),
-            ("--notes", &self.notes, NAME_BYTES_MAX),
+            ("delta.device-id", &self.device_id, WORD_BYTES_MAX),
+            ("delta.licence", &self.licence, WORD_BYTES_MAX),
+            ("delta.notes", &self.notes, NAME_BYTES_MAX),
         ];
-        for (flag, text, bytes_max) in texts {
+        for (setting, text, bytes_max) in texts {
             let text = text.as_deref().unwrap_or_default();
             if text.len() > bytes_max || text.contains(char::is_control) {
                 let bytes = text.len();
                 refuse!(
-                    "{flag}: {bytes} bytes; write one line of at most {bytes_max} bytes, without control characters"
+                    "setting `{setting}`: {bytes} bytes; write one line of at most {bytes_max} bytes, without control characters"
                 );
             }
         }
         if let Some(most) = self.max_loss_increase {
             if !(most >= 0.0 && most.is_finite()) {
-                refuse!("--max-loss-increase {most}: write a number of 0 or more, such as 0.01");
+                refuse!("setting `delta.max-loss-increase = {most}`: write a number of 0 or more, such as 0.01");
             }
             if let EncodingName::Of(choice) = self.encoding() {
-                refuse!("--max-loss-increase: --encoding {choice} is stored whatever it costs; write --encoding auto");
+                refuse!(
+                    "setting `delta.max-loss-increase`: setting `delta.encoding = {choice}` is stored whatever it costs; write setting `delta.encoding = auto`"
+                );
             }
         }
         if self.encoding() == EncodingName::Auto && !validates {
             refuse!(
-                "--encoding auto: without validation nothing tells the encodings apart; raise --val-fraction above 0"
+                "setting `delta.encoding = auto`: without validation nothing tells the encodings apart; raise setting `val-fraction` above 0"
             );
         }
         Ok(())

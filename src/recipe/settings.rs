@@ -47,15 +47,15 @@ impl Recipe {
         settings.check()?;
         let fraction = self.val_fraction();
         if !(0.0..1.0).contains(&fraction) {
-            refuse!("--val-fraction {fraction}: write a share from 0 to below 1, such as 0.2");
+            refuse!("setting `val-fraction = {fraction}`: write a share from 0 to below 1, such as 0.2");
         }
         if settings.patience.is_some() && fraction == 0.0 {
             refuse!(
-                "--patience: without validation nothing tells when to stop; raise --val-fraction above 0, or remove it"
+                "setting `patience`: without validation nothing tells when to stop; raise setting `val-fraction` above 0, or remove it"
             );
         }
         if self.per_class == Some(0) {
-            refuse!("--per-class: 0 of them would learn nothing; give 1 or more");
+            refuse!("setting `per-class`: 0 of them would learn nothing; give 1 or more");
         }
         if self.budgets()?.is_none() {
             self.selections()?;
@@ -89,21 +89,21 @@ impl Recipe {
     /// The first option that only gradient steps have a use for: whoever gives one asks for steps.
     pub fn option_of_steps(&self) -> Option<&'static str> {
         let of_steps = [
-            ("--epochs", self.epochs.is_some()),
-            ("--batch", self.batch.is_some()),
-            ("--accumulate", self.accumulate.is_some()),
-            ("--lr", self.lr.is_some()),
-            ("--head-rate", self.head_rate.is_some()),
-            ("--optimizer", self.optimizer.is_some()),
-            ("--weight-decay", self.weight_decay.is_some()),
-            ("--momentum", self.momentum.is_some()),
-            ("--schedule", self.schedule.is_some()),
-            ("--warmup", self.warmup.is_some()),
-            ("--clip-norm", self.clip_norm.is_some()),
-            ("--patience", self.patience.is_some()),
-            ("--max-steps", self.max_steps.is_some()),
+            ("epochs", self.epochs.is_some()),
+            ("batch", self.batch.is_some()),
+            ("accumulate", self.accumulate.is_some()),
+            ("lr", self.lr.is_some()),
+            ("head-rate", self.head_rate.is_some()),
+            ("optimizer", self.optimizer.is_some()),
+            ("weight-decay", self.weight_decay.is_some()),
+            ("momentum", self.momentum.is_some()),
+            ("schedule", self.schedule.is_some()),
+            ("warmup", self.warmup.is_some()),
+            ("clip-norm", self.clip_norm.is_some()),
+            ("patience", self.patience.is_some()),
+            ("max-steps", self.max_steps.is_some()),
         ];
-        of_steps.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+        of_steps.into_iter().find(|(_, given)| *given).map(|(setting, _)| setting)
     }
 
     /// The update that a recipe asks for.
@@ -136,31 +136,38 @@ impl Recipe {
         let Some(solver) = self.solver.filter(|solver| *solver != SolverName::Steps) else {
             return match self.l2 {
                 Some(_) if self.solver.is_some() || self.option_of_steps().is_some() => {
-                    refuse!("--l2: gradient steps have --weight-decay; remove it, or choose --solver ridge or lbfgs")
+                    refuse!(
+                        "setting `l2`: gradient steps have setting `weight-decay`; remove it, or choose setting `solver = ridge` or lbfgs"
+                    )
                 }
                 _ => Ok(()),
             };
         };
-        if let Some(flag) = self.option_of_steps() {
-            refuse!("{flag}: --solver {} makes no gradient steps; remove one of them", solver.name());
+        if let Some(setting) = self.option_of_steps() {
+            refuse!(
+                "setting `{setting}`: setting `solver = {}` makes no gradient steps; remove one of them",
+                solver.name()
+            );
         }
         if self.change.adapter.is_some() {
-            refuse!("--adapter: --solver fits a whole linear head; remove one of them");
+            refuse!("setting `adapter.method`: setting `solver` fits a whole linear head; remove one of them");
         }
         if self.loss == Some(LossName::NextToken) {
-            refuse!("--solver: a language model has no closed form; remove it to train by gradient steps");
+            refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps");
         }
         if self.train.iter().any(|text| text == AUTO) {
-            refuse!("--train auto: --solver fits the head and nothing else; remove one of them");
+            refuse!("setting `train = auto`: setting `solver` fits the head and nothing else; remove one of them");
         }
         let of_lbfgs =
-            [("--label-smoothing", self.label_smoothing.is_some()), ("--class-weights", self.class_weights.is_some())];
-        if let Some((flag, _)) = of_lbfgs.into_iter().find(|(_, given)| *given && solver != SolverName::Lbfgs) {
-            refuse!("{flag}: only --solver lbfgs and gradient steps know it; choose lbfgs, or remove {flag}");
+            [("label-smoothing", self.label_smoothing.is_some()), ("class-weights", self.class_weights.is_some())];
+        if let Some((setting, _)) = of_lbfgs.into_iter().find(|(_, given)| *given && solver != SolverName::Lbfgs) {
+            refuse!(
+                "setting `{setting}`: only setting `solver = lbfgs` and gradient steps know it; choose lbfgs, or remove it"
+            );
         }
         if self.from.is_some() && solver != SolverName::Imprint {
             refuse!(
-                "--from: ridge and lbfgs fit anew, from nothing; choose --solver imprint or gradient steps, or remove --from"
+                "setting `from`: ridge and lbfgs fit anew, from nothing; choose setting `solver = imprint` or gradient steps, or remove setting `from`"
             );
         }
         Ok(())
@@ -171,14 +178,16 @@ impl Recipe {
         let classes = matches!(self.loss, None | Some(LossName::CrossEntropy));
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         if self.momentum.is_some() && !sgd {
-            refuse!("--momentum: adamw has none; remove it, or choose --optimizer sgd");
+            refuse!("setting `momentum`: adamw has none; remove it, or choose setting `optimizer = sgd`");
         }
         let only_classes = [
-            ("--label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
-            ("--class-weights", self.class_weights.is_some()),
+            ("label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
+            ("class-weights", self.class_weights.is_some()),
         ];
         match only_classes.into_iter().find(|(_, given)| *given && !classes) {
-            Some((flag, _)) => refuse!("{flag}: only --loss cross-entropy knows it; remove one of them"),
+            Some((setting, _)) => {
+                refuse!("setting `{setting}`: only setting `loss = cross-entropy` knows it; remove one of them")
+            }
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::delta_args::created_unix_s;
 use crate::cli::outputs::{Files, Kind, Replacing};
-use crate::cli::print::Printer;
+use crate::cli::print::{Printer, document};
 use crate::cli::recipe::{RecipeArgs, with_file, with_parts};
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
@@ -72,7 +72,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let context = Context { keeps_features: !no_cache, ..context };
     let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&trained.report)?;
+        let text = document(&trained.report);
         crate::train::artifact::save(path, text.as_bytes())?;
     }
     printer.document(&trained.report);
