@@ -25,6 +25,8 @@ pub use widen::widen;
 use crate::graph::{Graph, Node, ValueId};
 use crate::nearest::nearest;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
 
 /// What a user asks to train.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,24 @@ impl Selection {
             },
             _ if text.is_empty() => Err(spec()),
             _ => Ok(Selection::Names(text.into())),
+        }
+    }
+}
+
+impl FromStr for Selection {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selection::Head => f.write_str("head"),
+            Selection::Last(count) => write!(f, "last:{count}"),
+            Selection::Names(pattern) => f.write_str(pattern),
         }
     }
 }

@@ -12,6 +12,7 @@ mod error;
 mod fitting;
 mod folder;
 mod foreign;
+mod given;
 mod groups;
 mod image;
 mod joined;

@@ -35,8 +35,10 @@ pub use plan::Planned;
 pub use prepare::{Prepared, bundle, divided, output_line};
 pub use report::{BeforeAfter, Report};
 pub use save::Trained;
-pub use sets::Data;
+pub use sets::{Data, Sources};
 
+use crate::data::Labels;
+use crate::graph::Tensor;
 use crate::recipe::{Error, Recipe};
 use std::path::PathBuf;
 
@@ -45,6 +47,8 @@ use std::path::PathBuf;
 pub struct Job {
     /// Everything the training is decided by.
     pub recipe: Recipe,
+    /// Samples that the caller holds, in the place of the recipe's data.
+    pub given: Option<Given>,
     /// The delta's file; `None` writes neither it nor a checkpoint.
     pub out: Option<PathBuf>,
     /// Whether to go on from the checkpoint beside the delta.
@@ -53,6 +57,15 @@ pub struct Job {
     pub no_skip: bool,
     /// When the delta is written, in seconds since 1970.
     pub created_unix_s: u64,
+}
+
+/// Samples that lie in no file.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// One tensor `[samples, …]` for each input of the model.
+    pub inputs: Vec<(String, Tensor)>,
+    /// What the samples are.
+    pub labels: Labels,
 }
 
 /// Trains and writes the delta; `None` if it was stopped before there was anything to go on with.

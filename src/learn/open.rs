@@ -1,7 +1,7 @@
 //! The first stage: model and data are read, and what does not go together is refused.
 
 use super::context::Context;
-use super::sets::Data;
+use super::sets::{Data, Sources};
 use super::{Job, samples, settings};
 use crate::engine;
 use crate::host::{MemoryWatch, available_bytes};
@@ -61,7 +61,8 @@ impl<'a> Opened<'a> {
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
         let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.text();
-        let data = Data::open(&recipe, &base, known.as_ref(), observer)?;
+        let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref() };
+        let data = Data::open(sources, &base, observer)?;
         if let Some(out) = &job.out {
             samples::list_skipped(&data.skipped, out, observer);
         }

@@ -197,7 +197,7 @@ pub fn with_tokenizer(reading: Reading, base: &Base, adapter: Option<&Path>, obs
 }
 
 /// The tokenizer.json beside a file, or above a folder called `onnx`, as Hugging Face's repositories have it.
-fn tokenizer_beside(file: &Path) -> Option<PathBuf> {
+pub fn tokenizer_beside(file: &Path) -> Option<PathBuf> {
     let folder = file.parent()?;
     let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
     [Some(folder), above].into_iter().flatten().map(|folder| folder.join("tokenizer.json")).find(|path| path.is_file())

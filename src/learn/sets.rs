@@ -1,11 +1,12 @@
 //! The data of a run: opened, checked and split before the first step.
 
+use super::Given;
 use super::classes::{self, Outputs};
 use super::observer::Observer;
 use super::pixels;
 use super::samples::{self, inputs_of};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
-use crate::recipe::{Error, Recipe, refuse};
+use crate::recipe::{Error, Reading, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
@@ -34,26 +35,66 @@ pub struct Data {
     pub skipped: data::Report,
 }
 
-impl Data {
-    /// Opens what the recipe names. `known`: the adapter whose classes come first, if classes are added to one.
-    pub fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, observer: &dyn Observer) -> Result<Self, Error> {
+/// What a training's data are found by.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// Names files and folders, and says how they are read.
+    pub recipe: &'a Recipe,
+    /// What the caller holds in the place of the recipe's data.
+    pub given: Option<&'a Given>,
+    /// The delta that is gone on from, whose classes come first.
+    pub known: Option<&'a Adapter>,
+}
+
+/// What trains, and how more of its kind is read.
+struct Read {
+    train: Dataset,
+    preprocessing: Preprocessing,
+    options: data::Options,
+    skipped: data::Report,
+}
+
+impl Sources<'_> {
+    fn read(&self, base: &Base, observer: &dyn Observer) -> Result<Read, Error> {
+        let Sources { recipe, given, known } = *self;
+        let target = recipe.target();
+        if let Some(Given { inputs, labels }) = given {
+            if known.is_some() {
+                refuse!(
+                    "setting `from`: what is gone on from needs data in files; remove it, or write the samples to files"
+                );
+            }
+            let train = Dataset::of_arrays(inputs.clone(), labels.clone())?;
+            let options = samples::options(Preprocessing::Plain, Reading::default(), &inputs_of(base), target, None);
+            return Ok(Read { train, preprocessing: Preprocessing::Plain, options, skipped: data::Report::default() });
+        }
         let Some(path) = recipe.data.as_deref() else {
             refuse!("no data: name labelled data with setting `data = PATH`")
         };
-        let inputs = inputs_of(base);
         let preprocessing = match known {
             Some(adapter) => samples::of_adapter(adapter.preprocessing, path, observer),
             None => recipe.samples.preprocessing(base, path, observer)?,
         };
-        let target = recipe.target();
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
-        let mut options = samples::options(preprocessing, reading, &inputs, target, None);
+        let mut options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
         options.splits = recipe.val.is_none();
-        let (mut train, mut skipped) = samples::open(path, &options, observer)?;
+        let (train, skipped) = samples::open(path, &options, observer)?;
         options.splits = false;
+        Ok(Read { train, preprocessing, options, skipped })
+    }
+}
+
+impl Data {
+    /// Opens what the recipe names, or takes what the caller holds.
+    ///
+    /// # Errors
+    /// Data that cannot be read, that the model does not take, or that training on would be meaningless.
+    pub fn open(sources: Sources<'_>, base: &Base, observer: &dyn Observer) -> Result<Self, Error> {
+        let Sources { recipe, known, .. } = sources;
+        let Read { mut train, preprocessing, options, mut skipped } = sources.read(base, observer)?;
         let learned = train.len();
         if let Some(path) = &recipe.val {
             train = validated_by(path, train, &options, &mut skipped, observer)?;

@@ -28,6 +28,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The stop flag was raised before there was a result.
+    #[error("stopped before anything was learned")]
+    Stopped,
     /// Where bundles and features are kept.
     #[error(transparent)]
     Folder(#[from] host::FolderError),

@@ -11,7 +11,7 @@ use crate::cli::stop::flag_on_signals;
 use crate::data::Labels;
 use crate::engine;
 use crate::fleet::Combining;
-use crate::learn::{self, Data, Observer, settings};
+use crate::learn::{self, Data, Observer, Sources, settings};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::recipe::Recipe;
 use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
@@ -142,7 +142,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(model))?;
     let mut recipe = settings::with_loss(recipe, &base)?;
     let mut settings = recipe.settings()?;
-    let data = Data::open(&recipe, &base, None, printer)?;
+    let data = Data::open(Sources { recipe: &recipe, given: None, known: None }, &base, printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let began = Instant::now();
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());

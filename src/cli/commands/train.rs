@@ -67,7 +67,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, no_skip, .. } = args;
-    let job = Job { recipe, out: Some(out.clone()), resume: *resume, no_skip: *no_skip, created_unix_s };
+    let (resume, no_skip) = (*resume, *no_skip);
+    let job = Job { recipe, given: None, out: Some(out.clone()), resume, no_skip, created_unix_s };
     let context = global.context(compute, began, &stop, printer)?;
     let context = Context { keeps_features: !no_cache, ..context };
     let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
