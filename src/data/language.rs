@@ -5,11 +5,14 @@
 
 use super::labels::{IGNORED, Labels};
 use super::names::Names;
+#[cfg(not(feature = "text"))]
+use super::no_text::Tokenizer;
 use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Tokens};
 use super::{Error, Options, Report, columns, decoding, folder};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "text")]
 use tokenizers::Tokenizer;
 
 /// Tokens of a sequence where neither the recipe nor `tokenizer.json` says so.

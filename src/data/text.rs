@@ -5,11 +5,14 @@
 
 use super::columns::Content;
 use super::names::Paths;
+#[cfg(not(feature = "text"))]
+use super::no_text::{PaddingDirection, Tokenizer, TruncationParams};
 use super::records::{self, Format};
 use super::table::{Rows, Told};
 use super::{Error, Options, folder, foreign};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
+#[cfg(feature = "text")]
 use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
 
 /// Most tokens where neither the recipe nor `tokenizer.json` says so.

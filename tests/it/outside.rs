@@ -31,6 +31,22 @@ fn target() -> PathBuf {
 }
 
 #[test]
+fn the_library_with_photographs_needs_no_command_line_and_no_network() {
+    let ran = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+        .args(["--no-default-features", "--features", "image"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let crates = String::from_utf8_lossy(&ran.stdout);
+    let has = |name: &str| crates.lines().any(|line| line.split(' ').next() == Some(name));
+    assert!(ran.status.success() && has("image") && has("ort"), "{crates}");
+    for name in ["clap", "tokio", "hyper", "tokenizers", "ureq", "rustls"] {
+        assert!(!has(name), "{name} is among the crates of the feature `image`");
+    }
+}
+
+#[test]
 fn ten_lines_outside_of_the_repository_train_and_predict() {
     runtime();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
