@@ -7,6 +7,7 @@
 mod apart;
 mod batch_axis;
 mod free;
+mod inference;
 mod module;
 mod packed;
 mod split;
@@ -16,6 +17,7 @@ mod widen;
 pub use apart::take_apart;
 pub use batch_axis::{batch_as_given, batch_first};
 pub use free::{Baked, baked_batch, free_batch};
+pub use inference::{dropouts_off, random};
 pub use module::{modules, names_module};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};

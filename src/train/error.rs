@@ -77,6 +77,15 @@ pub enum Error {
         /// Samples in the batch.
         batch: u64,
     },
+    /// A model that gives another answer in every run.
+    #[error(
+        "node {node} draws random numbers, so the model's answer is another in every run and nothing can be learned from \
+         its features; export the model for inference (model.eval()), or choose an output without it (--output)"
+    )]
+    Random {
+        /// The node.
+        node: String,
+    },
     /// A sample lacks an input of the model, or has another shape than the first.
     #[error("{sample}: input `{input}` {problem}")]
     Sample {

@@ -2,25 +2,21 @@
 //!
 //! A second thread decodes ahead of the body with bounded memory, in the order in which the run will ask, so the first
 //! step begins after its own samples and not after all. The body always runs over a full chunk, so that a sample's
-//! features do not depend on which others were in the cache already. Where the body quantises by the values at hand, a
-//! chunk is one sample, or its features would depend on its neighbours.
+//! features do not depend on which others were in the cache already.
 
+use super::body::{Body, row_of};
 use super::error::Error;
 use super::prepare::Bundle;
 use crate::cache::{self, Cache, Limits};
 use crate::data::{self, Dataset, TextRole};
-use crate::engine::{Options, Session};
+use crate::engine::Options;
 use crate::graph::{Dim, Tensor, TensorType};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-
-/// Samples in one run of the body. Every sample more holds all its intermediate values in the arena (10 MB each for
-/// EfficientNet-Lite0 at 224×224), and there 2 to 4 are as fast as 8 to 32; models of few operations want some more.
-pub const CHUNK: usize = 4;
 
 /// Chunks that may wait, decoded, for the body.
 const AHEAD: usize = 2;
@@ -48,16 +44,6 @@ type Tell = dyn FnMut(usize, usize);
 
 /// A chunk's sample numbers and its inputs, stacked.
 type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
-
-/// The body, loaded only while it is needed.
-pub(super) struct Body {
-    path: Option<PathBuf>,
-    chunk: usize,
-    options: Options,
-    session: Option<Session>,
-    inputs: Arc<Vec<(String, TensorType)>>,
-    features: Vec<String>,
-}
 
 /// Where features are kept.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +218,7 @@ impl Features {
     }
 
     fn compute(&mut self, chunk: &[usize], batch: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
-        let features = self.body.run(batch, self.body.chunk as u64)?;
+        let features = self.body.run_chunk(batch, chunk.len())?;
         for (row, sample) in chunk.iter().enumerate() {
             let rows: Vec<&[u8]> = features.iter().map(|tensor| row_of(tensor, row)).collect();
             self.cache.append(&self.dataset.key(*sample), &rows)?;
@@ -261,9 +247,10 @@ impl Features {
         self.cache.bytes()
     }
 
-    /// What has gone wrong with the cache since the last call; the run goes on without it.
+    /// What has gone wrong with the cache since the last call, without which the run goes on, and what the body was found to do.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        self.cache.take_warnings().iter().map(ToString::to_string).collect()
+        let of_cache = self.cache.take_warnings();
+        of_cache.iter().map(ToString::to_string).chain(self.body.take_warning()).collect()
     }
 }
 
@@ -383,47 +370,6 @@ fn batch_of(
         stacked.push(Tensor { dtype: first.dtype, shape, data: bytes.into() });
     }
     Ok(stacked)
-}
-
-impl Body {
-    pub(super) fn new(bundle: &Bundle, options: &Options) -> Self {
-        Self {
-            path: bundle.body.clone(),
-            chunk: if bundle.body_quantises { 1 } else { CHUNK },
-            options: options.clone(),
-            session: None,
-            inputs: Arc::new(bundle.inputs.clone()),
-            features: bundle.features.iter().map(|(name, _)| name.clone()).collect(),
-        }
-    }
-
-    /// The features of one batch, in the bundle's order; each checked to have one row a sample.
-    pub(super) fn run(&mut self, inputs: Vec<Tensor>, batch: u64) -> Result<Vec<Tensor>, Error> {
-        let mut computed: HashMap<String, Tensor> = HashMap::new();
-        if let Some(path) = &self.path {
-            if self.session.is_none() {
-                self.session = Some(Session::from_file(path, &self.options)?);
-            }
-            let session = self.session.as_mut().expect("it was just loaded");
-            let fed: Vec<(&str, &Tensor)> = self.inputs.iter().map(|(name, _)| name.as_str()).zip(&inputs).collect();
-            let outputs = session.run(&fed)?;
-            computed.extend(session.outputs().iter().map(|(name, _)| name.clone()).zip(outputs));
-        }
-        for ((name, _), tensor) in self.inputs.iter().zip(inputs) {
-            computed.entry(name.clone()).or_insert(tensor);
-        }
-        let feature = |name: &String| {
-            let tensor = computed.remove(name).expect("a feature is a body output or a model input");
-            let rows = tensor.shape.first().copied().unwrap_or(0);
-            if rows == batch { Ok(tensor) } else { Err(Error::Rows { feature: name.clone(), rows, batch }) }
-        };
-        self.features.iter().map(feature).collect()
-    }
-}
-
-fn row_of(tensor: &Tensor, row: usize) -> &[u8] {
-    let stride = tensor.data.len() / tensor.shape[0] as usize;
-    &tensor.data[row * stride..(row + 1) * stride]
 }
 
 /// Type and shape of one sample's features. Named dimensions get their size from the first sample's inputs; what stays

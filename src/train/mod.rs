@@ -6,6 +6,7 @@
 
 pub mod artifact;
 pub mod baseline;
+mod body;
 pub mod check;
 pub mod checkpoint;
 mod error;

@@ -46,6 +46,7 @@ impl Base {
         let hash = onnx::hash(&graph);
         cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
+        cut::dropouts_off(&mut graph);
         cut::batch_first(&mut graph);
         let baked = cut::baked_batch(&graph);
         let stuck = match baked {
@@ -236,6 +237,9 @@ pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
     let Cut { mut body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
+    if let Some(node) = cut::random(&body).or_else(|| cut::random(&tail)) {
+        return Err(Error::Random { node: format!("`{}` ({})", node.name, node.op) });
+    }
     body.constants_first();
     tail.constants_first();
     engine::infer_types(&mut tail)?;

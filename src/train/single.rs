@@ -3,9 +3,9 @@
 //! Takes a bundle with the values of an adapter, gives the tail's output of a sample. It keeps no features and reads no files
 //! of samples; many samples at once are the business of [`super::features`].
 
+use super::body::Body;
 use super::error::Error;
 use super::evaluate;
-use super::features::Body;
 use super::prepare::Bundle;
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;

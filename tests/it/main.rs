@@ -2,6 +2,7 @@
 
 mod adapter;
 mod aggregate;
+mod alone;
 mod cache;
 mod check;
 mod cli;

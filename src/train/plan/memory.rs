@@ -2,9 +2,10 @@
 
 use super::{liveness, weights};
 use crate::graph::{Dim, Graph, TensorType};
+use crate::train::body::CHUNK;
 use crate::train::error::Error;
 use crate::train::evaluate;
-use crate::train::features::{CHUNK, LIMITS};
+use crate::train::features::LIMITS;
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Divided;

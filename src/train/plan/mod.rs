@@ -12,8 +12,9 @@ pub mod memory;
 pub mod usefulness;
 mod weights;
 
+use super::body::CHUNK;
 use super::error::Error;
-use super::features::{CHUNK, Features, Pass, Store};
+use super::features::{Features, Pass, Store};
 use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
 use super::solve;
