@@ -222,7 +222,7 @@ pub(super) fn place(
                 HeadChoice::Keep if had > width => refuse(
                     graph,
                     format!(
-                        "it has {had} columns, more than the {width} classes; name all its classes with --classes, or use --head replace"
+                        "it has {had} columns, more than the {width} classes; name all its classes with setting `classes`, or use setting `head = replace`"
                     ),
                 ),
                 HeadChoice::Keep if had < width => {
@@ -248,12 +248,13 @@ pub(super) fn place(
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,
             format!(
-                "no linear layer makes it, so it cannot get {width} columns; use --head append, or data with its own classes"
+                "no linear layer makes it, so it cannot get {width} columns; use setting `head = append`, or data with its own classes"
             ),
         ),
-        (None, Some(_)) if choice == HeadChoice::Replace && (embedding || below(graph, scores).is_none()) => {
-            refuse(graph, "no linear layer makes this output, so there is nothing to replace; use --head append".into())
-        }
+        (None, Some(_)) if choice == HeadChoice::Replace && (embedding || below(graph, scores).is_none()) => refuse(
+            graph,
+            "no linear layer makes this output, so there is nothing to replace; use setting `head = append`".into(),
+        ),
         (found, Some(width)) => {
             let scored = found.is_none() && choice != HeadChoice::Append && !embedding;
             let old = if scored { below(graph, scores) } else { None };
@@ -470,7 +471,7 @@ pub(super) fn append(
     let shape = ty
         .as_ref()
         .and_then(|ty| ty.shape.clone())
-        .ok_or_else(|| refuse("its shape is unknown; pick another with --output"))?;
+        .ok_or_else(|| refuse("its shape is unknown; pick another with setting `output`"))?;
     // Channels last where the second dimension is a single pixel.
     let channels_first = shape.len() >= 4 && shape[1].fixed().is_some_and(|size| size > 1);
     let axis = if channels_first { 1 } else { shape.len() - 1 };

@@ -90,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Cut(#[from] cut::Error),
     /// `--output` names nothing.
-    #[error("--output `{name}`: the model has no such output; its outputs are {known}")]
+    #[error("setting `output` `{name}`: the model has no such output; its outputs are {known}")]
     Output {
         /// What was asked for.
         name: String,
@@ -109,7 +109,7 @@ pub enum Error {
     },
     /// `--targets` or `--feedforward` names nothing.
     #[error(
-        "--{option} `{pattern}`: no layer that {method} can be put on has such a name there{hint}; `edgetune inspect MODEL --all` lists them"
+        "setting `adapter.{option}` `{pattern}`: no layer that {method} can be put on has such a name there{hint}; `edgetune inspect MODEL --all` lists them"
     )]
     NoTarget {
         /// `targets` or `feedforward`.
@@ -123,8 +123,8 @@ pub enum Error {
     },
     /// A method that needs a weight's numbers, on one that is multiplied as it is quantised.
     #[error(
-        "--adapter {method}: `{module}` multiplies with its weight as it is quantised, which {method} there would have to \
-         change; use --adapter lora, or leave it out of --targets and --feedforward"
+        "setting `adapter.method = {method}`: `{module}` multiplies with its weight as it is quantised, which {method} there would have to \
+         change; use setting `adapter.method = lora`, or leave it out of setting `adapter.targets` and setting `adapter.feedforward`"
     )]
     Packed {
         /// The method's name.
@@ -133,7 +133,9 @@ pub enum Error {
         module: String,
     },
     /// Nothing for a method to be put on.
-    #[error("--adapter {method}: the model has no {wanted} there; raise --layers, or choose another --adapter")]
+    #[error(
+        "setting `adapter.method = {method}`: the model has no {wanted} there; raise setting `adapter.layers`, or choose another setting `adapter.method`"
+    )]
     NoPlace {
         /// The method's name.
         method: String,

@@ -13,7 +13,6 @@ pub mod aside;
 pub mod asked;
 pub mod board;
 pub mod conclusion;
-pub mod conditions;
 pub mod config;
 pub mod drift;
 pub mod failing;

@@ -2,10 +2,10 @@
 
 use super::args::{Compute, Global};
 use super::print::Printer;
-use super::settings;
 use crate::adapter::HeadChoice;
 use crate::engine::{self, Options, Placed, Provider};
 use crate::graph::Tensor;
+use crate::recipe;
 use crate::train::check::random_inputs;
 use crate::train::loss::Loss;
 use crate::train::plan::candidates::{self, Target};
@@ -56,7 +56,7 @@ impl Subject {
         let target = Target { output: None, width: None, head: HeadChoice::Auto, activation: None };
         let divided = candidates::install(&base, target, &["last:1".to_string()]).and_then(prepare::divide)?;
         let bundle = prepare::write(&base, divided, &global.bundles()?)?;
-        let losses = [settings::loss(None, None), Loss::NextToken, Loss::MeanSquaredError];
+        let losses = [recipe::loss(None, None), Loss::NextToken, Loss::MeanSquaredError];
         let mut refused = None;
         for loss in losses {
             match bundle.step(&loss) {

@@ -1,44 +1,16 @@
 //! `--adapter` and its numbers: how the base is changed besides whole tensors.
 
-use crate::adapter::{Kind, Method, Places};
-use crate::cut::Selection;
-use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
-
-/// Methods by the names that PEFT gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MethodName {
-    /// Low-rank factors: W + alpha/rank · B A
-    Lora,
-    /// LoRA scaled by alpha/√rank
-    Rslora,
-    /// LoRA of the direction, with a magnitude for each output
-    Dora,
-    /// LoRA whose A stays as it began: half the delta
-    #[value(alias = "lora_fa")]
-    LoraFa,
-    /// A learned factor for each output
-    Ia3,
-    /// The biases alone
-    Bitfit,
-    /// Scales and shifts of normalisations alone
-    Norm,
-}
-
-const RANK: u32 = 8;
+use crate::recipe::{Change, MethodName};
+use clap::Args;
 
 /// How the base is changed besides what --train selects.
-#[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ChangeArgs {
     /// Learn small changes of many layers, such as lora [default: none]
     ///
     /// Whole layers learn besides only where --train names them.
     /// Example: --adapter lora --rank 8 --layers last:10
     #[arg(long = "adapter", value_enum, value_name = "METHOD", display_order = 4, hide_possible_values = true)]
-    #[serde(rename = "method")]
     pub adapter: Option<MethodName>,
     /// Rank of the factors [default: 8]
     #[arg(long, help_heading = "Adapter", value_name = "N", alias = "lora-r")]
@@ -58,84 +30,9 @@ pub struct ChangeArgs {
     pub feedforward: Vec<String>,
 }
 
-impl ChangeArgs {
-    /// These settings, with what they leave open taken from `other`.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            adapter: self.adapter.or(other.adapter),
-            rank: self.rank.or(other.rank),
-            alpha: self.alpha.or(other.alpha),
-            targets: if self.targets.is_empty() { other.targets } else { self.targets },
-            layers: self.layers.or(other.layers),
-            feedforward: if self.feedforward.is_empty() { other.feedforward } else { self.feedforward },
-        }
-    }
-
-    /// The method with its numbers.
-    pub fn method(&self) -> Option<Method> {
-        let kind = match self.adapter? {
-            MethodName::Lora => Kind::Lora,
-            MethodName::Rslora => Kind::RsLora,
-            MethodName::Dora => Kind::Dora,
-            MethodName::LoraFa => Kind::LoraFa,
-            MethodName::Ia3 => Kind::Ia3,
-            MethodName::Bitfit => Kind::BitFit,
-            MethodName::Norm => Kind::Norm,
-        };
-        let rank = if kind.low_rank() { self.rank.unwrap_or(RANK) } else { 0 };
-        let alpha = if kind.low_rank() { self.alpha.unwrap_or(2.0 * rank as f32) } else { 0.0 };
-        Some(Method { kind, rank, alpha })
-    }
-
-    /// Where it is put.
-    ///
-    /// # Errors
-    /// `--layers` that is not `last:N`.
-    pub fn places(&self) -> Result<Places<'_>> {
-        let last = match self.layers.as_deref().map(|text| (text, Selection::parse(text))) {
-            None => None,
-            Some((_, Ok(Selection::Last(count)))) => Some(count),
-            Some((text, _)) => bail!("--layers `{text}`: write last:N with N of 1 or more, such as last:6"),
-        };
-        Ok(Places { targets: &self.targets, last, feedforward: &self.feedforward })
-    }
-
-    /// Refuses numbers out of their range, and options that the method leaves without effect.
-    ///
-    /// # Errors
-    /// The first such option, with the remedy.
-    pub fn check(&self) -> Result<()> {
-        self.places()?;
-        let Some(method) = self.method() else {
-            let given = [
-                ("--rank", self.rank.is_some()),
-                ("--alpha", self.alpha.is_some()),
-                ("--targets", !self.targets.is_empty()),
-                ("--layers", self.layers.is_some()),
-                ("--feedforward", !self.feedforward.is_empty()),
-            ];
-            return match given.into_iter().find(|(_, given)| *given) {
-                Some((flag, _)) => bail!("{flag}: only an adapter has it; add --adapter lora, or remove {flag}"),
-                None => Ok(()),
-            };
-        };
-        let kind = method.kind;
-        let vectors = matches!(kind, Kind::BitFit | Kind::Norm);
-        let given = [
-            ("--rank", self.rank.is_some() && !kind.low_rank()),
-            ("--alpha", self.alpha.is_some() && !kind.low_rank()),
-            ("--targets", !self.targets.is_empty() && vectors),
-            ("--feedforward", !self.feedforward.is_empty() && kind != Kind::Ia3),
-        ];
-        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-            bail!("{flag}: --adapter {kind} has none; remove it, or choose another --adapter");
-        }
-        if self.rank == Some(0) {
-            bail!("--rank 0 would learn nothing; give 1 or more, such as 8");
-        }
-        if self.alpha.is_some_and(|alpha| !(alpha > 0.0 && alpha.is_finite())) {
-            bail!("--alpha: must be a positive number, such as 16");
-        }
-        Ok(())
+impl From<ChangeArgs> for Change {
+    fn from(typed: ChangeArgs) -> Self {
+        let ChangeArgs { adapter, rank, alpha, targets, layers, feedforward } = typed;
+        Self { adapter, rank, alpha, targets, layers, feedforward }
     }
 }

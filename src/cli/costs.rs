@@ -1,11 +1,10 @@
 //! What learning down to each layer would cost: for `inspect`, which has a model and neither data nor a recipe.
 
 use super::inspection::Inspection;
-use super::recipe::Recipe;
-use super::settings;
 use crate::adapter::HeadChoice;
 use crate::engine;
 use crate::graph::{Dim, Graph};
+use crate::recipe::Recipe;
 use crate::train::Error;
 use crate::train::check::random_batch;
 use crate::train::loss::Loss;
@@ -108,7 +107,7 @@ fn memory_bytes(divided: &Divided, loss: &Loss, run: &Run<'_>, dims: &BTreeMap<S
         batch: run.batch,
         accumulate: 1,
         loss,
-        optimizer: &settings::optimizer(&Recipe::default()),
+        optimizer: &Recipe::default().optimizer(),
         packed_bytes_max: run.options.packed_bytes_max,
         kept_samples: 0,
         validates: true,

@@ -1,17 +1,14 @@
 //! Delta files as the commands handle them: reading, writing, keys, and the choice of an encoding by measurement.
 
 use super::args::{Compute, Global};
-use super::encoding::increase_max;
-use super::forward::Forward;
 use super::print::{Printer, bytes};
-use super::run::inputs_of;
-use super::samples::{self, Reading};
-use super::settings;
 use super::stop::flag_on_signals;
 use crate::delta::{self, Choice, Delta};
 use crate::engine;
+use crate::learn::samples::{self, inputs_of};
+use crate::learn::{Forward, increase_max};
+use crate::recipe::{self, Reading};
 use crate::train::artifact::{self, Adapter};
-use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
@@ -98,26 +95,22 @@ impl Bound<'_> {
         }
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
         let preprocessing = samples::of_adapter(adapter.preprocessing, self.data, printer);
-        let target = settings::target_of(adapter.task);
+        let target = recipe::target_of(adapter.task);
         let reading = samples::with_tokenizer(self.reading.clone(), &base, None, printer);
         let options = samples::options(preprocessing, reading, &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
-        let dataset = std::sync::Arc::new(dataset);
+        let dataset = Arc::new(dataset);
         samples::refuse_other_width(&dataset, bundle.width)?;
-        let forward = Forward {
-            bundle: &bundle,
-            options: &self.compute.options(),
-            store: Store::Disk(&global.cache_root()?),
-            preprocessing: &postcard::to_stdvec(&preprocessing)?,
-            stop: &*flag_on_signals()?,
-            clock: Arc::new(move || began.elapsed().as_secs_f64()),
-        };
+        let stop = flag_on_signals()?;
+        let context = &global.context(self.compute, began, &stop, printer)?;
+        let options = &context.computing.options();
+        let forward = Forward { context, bundle: &bundle, options, preprocessing: &preprocessing };
         let all: Vec<usize> = (0..dataset.len()).collect();
         let sets: Vec<&[Vec<f32>]> = sets.iter().map(Vec::as_slice).collect();
-        let Some(answers) = forward.measure("measuring", &dataset, &all, (&sets, &adapter.loss), printer)? else {
+        let Some(answers) = forward.measure("measuring", &dataset, &all, (&sets, &adapter.loss))? else {
             bail!("stopped; nothing was written")
         };
-        printer.warn_once(&answers.warnings);
+        context.observer.warn_once(&answers.warnings);
         let (before, after) = answers.found.split_first().context("nothing was measured")?;
         for ((choice, recoded), metrics) in choices.iter().zip(&recoded).zip(after) {
             let accuracy = metrics.accuracy.map_or(String::new(), |accuracy| format!(", accuracy {accuracy:.4}"));

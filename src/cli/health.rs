@@ -1,10 +1,10 @@
 //! What `doctor` looks at: whether this machine is ready, and what would stand in the way.
 
 use super::args::Global;
-use super::measure::available_bytes;
 use super::print::bytes;
 use crate::cache::{free_bytes, limit};
 use crate::engine;
+use crate::host::available_bytes;
 use serde::Serialize;
 use std::fs;
 use std::path::Path;

@@ -5,7 +5,7 @@
 //! by a delta) always. Reads the files' names and first bytes; never writes, but for the probe that a file can be made.
 
 use super::args::Global;
-use super::recipe::Recipe;
+use crate::recipe::Recipe;
 use crate::{atomic, data, delta, onnx};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;

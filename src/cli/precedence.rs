@@ -3,11 +3,8 @@
 //! Takes the settings that were typed and those of a file; leaves out of the file's what would be of no effect, or an error,
 //! beside the typed ones, and says what. Two typed options that contradict each other stay an error, which names both. Pure.
 
-use super::budget::AUTO;
-use super::change::MethodName;
-use super::encoding::EncodingName;
-use super::recipe::{LossName, OptimizerName, Recipe, SolverName};
 use crate::data;
+use crate::recipe::{AUTO, EncodingName, LossName, MethodName, OptimizerName, Recipe, SolverName};
 
 /// A setting of a recipe file.
 struct Setting {
@@ -322,17 +319,17 @@ fn is_unfit(solver: SolverName, loss: LossName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::settings::settings;
+    use crate::cli::recipe::RecipeArgs;
     use clap::Parser;
 
     #[derive(Parser)]
     struct Typed {
         #[command(flatten)]
-        recipe: Recipe,
+        recipe: RecipeArgs,
     }
 
     fn typed(options: &str) -> Recipe {
-        Typed::parse_from(std::iter::once("train").chain(options.split_whitespace())).recipe
+        Typed::parse_from(std::iter::once("train").chain(options.split_whitespace())).recipe.into()
     }
 
     /// Each option with what a file says, what is left out of it, and that the outcome is one that can be trained by.
@@ -394,8 +391,8 @@ mod tests {
             let option = options.split(' ').next().unwrap();
             assert!(left_out.is_empty() || notes.contains(&format!("because {option}")), "{options}: {notes}");
             let both = typed.or(file);
-            if let Err(error) = settings(&both) {
-                panic!("{options} with {file:?}: {error:#}", file = both.text().unwrap());
+            if let Err(error) = both.settings() {
+                panic!("{options} with {file:?}: {error:#}", file = both.text());
             }
         }
     }

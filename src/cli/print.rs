@@ -1,6 +1,10 @@
 //! What the user sees: text or one JSON document on standard output, progress and warnings on standard error.
 
+use super::flags::with_options;
+pub use crate::amounts::{bytes, duration, number, percent, rate};
 use crate::engine::Step;
+use crate::learn::{self, Observer};
+use crate::train::fit::EpochRecord;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::cell::Cell;
@@ -36,7 +40,7 @@ impl Printer {
     /// The result, for a program; nothing where text was asked for.
     pub fn document(&self, value: &impl Serialize) {
         if self.json {
-            out(&serde_json::to_string_pretty(value).expect("plain values always encode"));
+            out(&document(value));
         }
     }
 
@@ -56,18 +60,12 @@ impl Printer {
 
     /// Something on the way to the result.
     pub fn note(&self, line: impl AsRef<str>) {
-        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+        self.bars.suspend(|| eprintln!("{}", with_options(line.as_ref())));
     }
 
     /// Something that the user should look at.
     pub fn warn(&self, line: impl AsRef<str>) {
-        self.bars.suspend(|| eprintln!("warning: {}", line.as_ref()));
-    }
-
-    /// Warnings that may be given several times, each once.
-    pub fn warn_once(&self, warnings: &[String]) {
-        let first = |(place, warning): &(usize, &String)| !warnings[..*place].contains(warning);
-        warnings.iter().enumerate().filter(first).for_each(|(_, warning)| self.warn(warning));
+        self.bars.suspend(|| eprintln!("warning: {}", with_options(line.as_ref())));
     }
 
     /// Why the command failed: the error and those causes that it does not name itself.
@@ -79,7 +77,7 @@ impl Printer {
                 line += cause.trim_end();
             }
         }
-        eprintln!("error: {line}");
+        eprintln!("error: {}", with_options(&line));
     }
 
     /// A bar on a terminal; on anything else a line every few seconds, for what takes more than two.
@@ -94,29 +92,10 @@ impl Printer {
         Progress { bar, what, unit, plain: !self.terminal, began: Instant::now(), pace: Cell::default() }
     }
 
-    /// Progress of the body's pass over samples, for whoever computes features on the way: samples done, and all that are to do.
-    pub fn body_pass(&self) -> Box<dyn FnMut(usize, usize)> {
-        let printer = self.clone();
-        let mut progress: Option<Progress> = None;
-        Box::new(move |done, all| {
-            let shown = progress.get_or_insert_with(|| printer.progress("features", all as u64, "samples"));
-            shown.at(done as u64, String::new());
-            if done >= all {
-                shown.end();
-            }
-        })
-    }
-
     /// Does what cannot be counted, and says that it is still at it: a spinner on a terminal, else a line every few seconds.
-    pub fn during<T>(&self, what: impl Into<String>, work: impl FnOnce() -> T) -> T {
-        let (what, printer) = (what.into(), self.clone());
-        let (done, ended) = mpsc::channel::<()>();
-        let telling = thread::spawn(move || printer.keep_telling(&what, &ended));
-        let outcome = work();
-        drop(done);
-        // It only prints; if it could not, the work is done all the same.
-        let _ = telling.join();
-        outcome
+    pub fn during<T>(&self, what: impl AsRef<str>, work: impl FnOnce() -> T) -> T {
+        let observer: &dyn Observer = self;
+        observer.during(what, work)
     }
 
     /// Tells of some work until the other end of the channel is dropped.
@@ -152,6 +131,65 @@ impl Printer {
             Step::Unpacking { path } => self.note(format!("unpacking it to {}", path.display())),
         }
     }
+}
+
+impl Observer for Printer {
+    fn note(&self, line: &str) {
+        Printer::note(self, line);
+    }
+
+    fn warn(&self, line: &str) {
+        Printer::warn(self, line);
+    }
+
+    fn progress(&self, what: &'static str, total: u64, unit: &'static str) -> Box<dyn learn::Progress> {
+        Box::new(Printer::progress(self, what, total, unit))
+    }
+
+    fn body_pass(&self) -> Box<dyn FnMut(usize, usize)> {
+        let printer = self.clone();
+        let mut progress: Option<Progress> = None;
+        Box::new(move |done, all| {
+            let shown = progress.get_or_insert_with(|| printer.progress("features", all as u64, "samples"));
+            shown.at(done as u64, String::new());
+            if done >= all {
+                shown.end();
+            }
+        })
+    }
+
+    fn while_doing(&self, what: &str, work: &mut dyn FnMut()) {
+        let (what, printer) = (what.to_owned(), self.clone());
+        let (done, ended) = mpsc::channel::<()>();
+        let telling = thread::spawn(move || printer.keep_telling(&what, &ended));
+        work();
+        drop(done);
+        // It only prints; if it could not, the work is done all the same.
+        let _ = telling.join();
+    }
+}
+
+impl learn::Progress for Progress {
+    fn at(&self, done: u64, message: &str) {
+        Progress::at(self, done, message.to_owned());
+    }
+
+    fn epoch(&self, epoch: u32, epochs: u32, record: &EpochRecord) {
+        Progress::line(self, &learn::epoch_line(epoch, epochs, record));
+    }
+
+    fn line(&self, line: &str) {
+        Progress::line(self, line);
+    }
+
+    fn end(&self) {
+        Progress::end(self);
+    }
+}
+
+/// A result for a program, with options in the place of settings as in everything that a command says.
+pub fn document(value: &impl Serialize) -> String {
+    with_options(&serde_json::to_string_pretty(value).expect("plain values always encode"))
 }
 
 /// One line on standard output. A reader that has gone away (`| head`) ends the output, not the program.
@@ -225,6 +263,7 @@ impl Progress {
 
     /// A line above the bar.
     pub fn line(&self, line: &str) {
+        let line = with_options(line);
         if self.plain {
             eprintln!("{line}");
         } else {
@@ -238,89 +277,9 @@ impl Progress {
     }
 }
 
-/// Bytes for a person.
-pub fn bytes(count: u64) -> String {
-    match count {
-        0..10_000 => format!("{count} B"),
-        10_000..10_000_000 => format!("{:.1} kB", count as f64 / 1e3),
-        _ => format!("{:.1} MB", count as f64 / 1e6),
-    }
-}
-
-/// A share for a person.
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-/// A number for a person: four decimals, fewer for large ones, and powers of ten for what would be a row of digits or of zeros.
-pub fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if size.is_nan() => "not a number".into(),
-        f64::INFINITY => if value > 0.0 { "infinite" } else { "-infinite" }.into(),
-        size if !(5e-5..1e7).contains(&size) => format!("{value:.2e}"),
-        size if size >= 1e5 => format!("{value:.0}"),
-        size if size >= 1e3 => format!("{value:.1}"),
-        _ => format!("{value:.4}"),
-    }
-}
-
-/// How much is done in a second, for a person; `None` where nothing was done or no time passed.
-pub fn rate(done: u64, seconds: f64, unit: &str) -> Option<String> {
-    let each = done as f64 / seconds;
-    match each {
-        _ if done == 0 || !each.is_finite() => None,
-        each if each >= 10.0 => Some(format!("{each:.0} {unit}s/s")),
-        each if each >= 1.0 => Some(format!("{each:.1} {unit}s/s")),
-        _ => Some(format!("{:.1} s a {unit}", 1.0 / each)),
-    }
-}
-
-/// Seconds for a person.
-pub fn duration(seconds: f64) -> String {
-    match seconds.max(0.0) {
-        seconds if seconds < 9.95 => format!("{seconds:.1} s"),
-        seconds if seconds < 119.5 => format!("{seconds:.0} s"),
-        seconds if seconds < 7_170.0 => format!("{:.0} min", seconds / 60.0),
-        seconds => format!("{:.0} h", seconds / 3600.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_neither_rows_of_digits_nor_of_zeros() {
-        for (value, text) in [
-            (0.0, "0"),
-            (0.7531, "0.7531"),
-            (-2.5, "-2.5000"),
-            (1234.56, "1234.6"),
-            (123_456.7, "123457"),
-            (99_999_979_767_564_570_000_000.0, "1.00e23"),
-            (-3e9, "-3.00e9"),
-            (0.000_012_3, "1.23e-5"),
-            (f64::INFINITY, "infinite"),
-            (f64::NAN, "not a number"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
-
-    #[test]
-    fn rates_are_never_nought() {
-        assert_eq!(rate(1000, 10.0, "step").unwrap(), "100 steps/s");
-        assert_eq!(rate(30, 20.0, "step").unwrap(), "1.5 steps/s");
-        assert_eq!(rate(4, 20.0, "step").unwrap(), "5.0 s a step");
-        assert_eq!(rate(0, 20.0, "step"), None);
-        assert_eq!(rate(3, 0.0, "step"), None);
-    }
-
-    #[test]
-    fn times_have_the_unit_that_fits() {
-        assert_eq!([0.04, 9.9, 61.0, 150.0, 7_300.0].map(duration), ["0.0 s", "9.9 s", "61 s", "2 min", "2 h"]);
-    }
 
     #[test]
     fn piped_lines_come_every_few_seconds_with_the_time_that_is_left() {

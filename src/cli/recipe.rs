@@ -1,125 +1,30 @@
-//! The recipe: a TOML file with the same words as the command line's options. An option given on the command line wins.
+//! The options of a training: a recipe as it is typed. An option given on the command line wins over a recipe file.
 
-use super::args::MemoryName;
 use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
 use super::precedence;
 use super::print::Printer;
-use super::samples::Samples;
-use crate::{data, nearest};
-use anyhow::{Context, Result, anyhow};
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use super::sample_args::SamplesArgs;
+use crate::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use anyhow::Result;
+use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// Losses by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LossName {
-    /// Softmax cross-entropy: one class a sample
-    #[value(aliases = ["ce", "crossentropy", "cross_entropy", "softmax"])]
-    #[serde(alias = "ce")]
-    CrossEntropy,
-    /// Binary cross-entropy with logits: any number of classes a sample
-    #[value(aliases = ["bce", "binary_cross_entropy", "bce-with-logits"])]
-    #[serde(alias = "bce")]
-    BinaryCrossEntropy,
-    /// Mean squared error: numbers
-    #[value(aliases = ["mse", "mean_squared_error", "l2"])]
-    #[serde(alias = "mse")]
-    MeanSquaredError,
-    /// Cross-entropy of the next token: text, for a language model
-    #[value(aliases = ["next_token", "causal-lm", "lm"])]
-    NextToken,
-    /// Huber loss, linear beyond an error of 1: numbers with outliers
-    #[value(aliases = ["smooth-l1", "smooth_l1"])]
-    Huber,
-}
-
-/// Optimisers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerName {
-    /// Adam with decoupled weight decay; --weight-decay 0 makes it plain Adam
-    #[value(alias = "adam")]
-    #[serde(alias = "adam")]
-    Adamw,
-    /// Stochastic gradient descent with momentum
-    Sgd,
-}
-
-/// Solvers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SolverName {
-    /// Least squares with a penalty, exactly
-    Ridge,
-    /// Logistic regression, to convergence; also for sets of classes and huber
-    #[value(aliases = ["logistic", "l-bfgs"])]
-    Lbfgs,
-    /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
-    Imprint,
-    /// Gradient steps from zero, as other programs train
-    Steps,
-}
-
-impl SolverName {
-    /// As on the command line.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().into())
-    }
-}
-
-/// Schedules by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleName {
-    /// The same rate throughout
-    Constant,
-    /// Half a cosine down to zero
-    Cosine,
-}
-
-/// What to do with the classifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadName {
-    /// Keep a classifier of the data's classes, replace one of others, append one to an embedding
-    Auto,
-    /// Keep the classifier, with more outputs where the data have new classes
-    Keep,
-    /// Replace the last linear layer, also where its classes are the data's
-    Replace,
-    /// Append a linear layer
-    Append,
-}
-
 /// Everything a run is decided by.
-#[derive(Debug, Clone, Default, Args, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Recipe {
-    /// The model; only in a recipe file
-    #[arg(skip)]
-    #[serde(skip_serializing)]
-    pub model: Option<PathBuf>,
-    /// How frozen weights are held; only in a recipe file, on the command line it is `--memory` of every command
-    #[arg(skip)]
-    pub memory: Option<MemoryName>,
+#[derive(Debug, Clone, Default, Args)]
+pub struct RecipeArgs {
     /// Labelled data: a folder for each class, a table, arrays or a text file
     ///
     /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), .txt or .npy files; or folders `train`, `val` and
     /// `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
     /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
     #[arg(long, display_order = 1, aliases = ["dataset", "train-data"], value_name = "PATH")]
-    #[serde(skip_serializing)]
     pub data: Option<PathBuf>,
     /// More labelled data, only to measure on at the end
     #[arg(long, display_order = 2, aliases = ["test-data"], value_name = "PATH")]
-    #[serde(skip_serializing)]
     pub test: Option<PathBuf>,
     /// Labelled data that validate, in place of a share of --data [default: the folder `val` beside `train`]
     #[arg(long, help_heading = "Data", aliases = ["val-data", "validation", "validation-data"], value_name = "PATH", conflicts_with = "val_fraction")]
-    #[serde(skip_serializing)]
     pub val: Option<PathBuf>,
     /// What learns: head, last:N, a pattern over names, or auto [default: head]
     ///
@@ -152,7 +57,6 @@ pub struct Recipe {
     /// metadata, or from labels.txt or config.json beside it.
     /// Examples: --classes labels.txt, --classes cat,dog,bird
     #[arg(long, help_heading = "What learns", aliases = ["class-names", "labels"], value_name = "FILE|NAMES")]
-    #[serde(skip_serializing)]
     pub classes: Option<String>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
     #[arg(long, help_heading = "Loss and solver", aliases = ["criterion"], value_enum)]
@@ -162,7 +66,6 @@ pub struct Recipe {
     pub label_smoothing: Option<f32>,
     /// `balanced` (by frequency), or one weight a class
     #[arg(long, help_heading = "Loss and solver", aliases = ["class-weight"], value_name = "balanced|W,W,…")]
-    #[serde(alias = "class-weight")]
     pub class_weights: Option<String>,
     /// How to fit a linear head on frozen features [default: a fresh head at once, by ridge for numbers, else by lbfgs; all else,
     /// and what is given options of gradient steps such as --epochs, by steps]
@@ -177,7 +80,6 @@ pub struct Recipe {
     /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
     /// more classes. With --solver imprint the classes that it has stay as they are.
     #[arg(long, help_heading = "What learns", value_name = "FILE", conflicts_with_all = ["train", "head", "output", "adapter"])]
-    #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]
     #[arg(long, display_order = 5, aliases = ["epoch", "num-epochs", "num-train-epochs"], value_name = "N")]
@@ -189,24 +91,20 @@ pub struct Recipe {
     ///
     /// Also written --batch-size. Fewer samples need less memory; --accumulate averages several batches for one step.
     #[arg(long, display_order = 7, aliases = ["batch-size"], value_name = "N")]
-    #[serde(alias = "batch-size")]
     pub batch: Option<u32>,
     /// Runs averaged for one optimiser step [default: 1]
     #[arg(long, help_heading = "Optimiser", aliases = ["gradient-accumulation-steps"], value_name = "N")]
-    #[serde(alias = "gradient-accumulation-steps")]
     pub accumulate: Option<u32>,
     /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
     ///
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[arg(long, display_order = 6, aliases = ["learning-rate"], value_name = "X")]
-    #[serde(alias = "learning-rate")]
     pub lr: Option<f64>,
     /// Factor of the learning rate for a fresh head [default: 1]
     #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub head_rate: Option<f64>,
     /// The update [default: adamw]
     #[arg(long, help_heading = "Optimiser", aliases = ["optimiser", "optim"], value_enum)]
-    #[serde(alias = "optimiser")]
     pub optimizer: Option<OptimizerName>,
     /// Weight decay [default: 0.01 for adamw, 0 for sgd]
     #[arg(long, help_heading = "Optimiser", value_name = "X")]
@@ -222,14 +120,12 @@ pub struct Recipe {
     pub warmup: Option<f64>,
     /// Limit on the norm of all gradients together [default: none]
     #[arg(long, help_heading = "Optimiser", aliases = ["max-grad-norm"], value_name = "NORM")]
-    #[serde(alias = "max-grad-norm")]
     pub clip_norm: Option<f64>,
     /// Epochs without a better validation loss before the run ends [default: never]
     #[arg(long, help_heading = "Optimiser", value_name = "N")]
     pub patience: Option<u32>,
     /// Share of the data that validates [default: 0.2]
     #[arg(long, help_heading = "Data", aliases = ["val-split", "validation-split"], value_name = "SHARE")]
-    #[serde(alias = "validation-split")]
     pub val_fraction: Option<f64>,
     /// Samples of each class that are used, at most, of the training and of the test data [default: all]
     #[arg(long, help_heading = "Data", value_name = "N")]
@@ -239,172 +135,57 @@ pub struct Recipe {
     pub seed: Option<u64>,
     /// How the base is changed besides `train`
     #[command(flatten)]
-    #[serde(rename = "adapter")]
     pub change: ChangeArgs,
     /// Preprocessing
     #[command(flatten)]
-    pub samples: Samples,
+    pub samples: SamplesArgs,
     /// How the delta is stored, and what it says of itself
     #[command(flatten)]
     pub delta: DeltaArgs,
 }
 
-impl Recipe {
-    /// Reads a recipe; its paths are relative to its folder.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!(
-                "the recipe {}: cannot be read; check the path and that this user may read the file",
-                path.display()
-            )
-        })?;
-        let mut recipe: Self = toml::from_str(&text)
-            .map_err(|error| anyhow!("the recipe {}: {}", path.display(), wrong(&text, &error)))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
-            *classes = folder.join(&*classes).display().to_string();
-        }
-        let Self { model, data, test, val, from, samples, .. } = &mut recipe;
-        let paths = [model, data, test, val, from, &mut samples.tokenizer];
-        for path in paths.into_iter().flatten() {
-            *path = folder.join(&*path);
-        }
-        Ok(recipe)
-    }
-
-    /// Whether it names a solver that makes no gradient steps.
-    pub fn closed_form(&self) -> bool {
-        self.solver.is_some_and(|solver| solver != SolverName::Steps)
-    }
-
-    /// These settings, with what they leave open taken from `other`.
-    pub fn or(self, other: Self) -> Self {
+#[rustfmt::skip]
+impl From<RecipeArgs> for Recipe {
+    fn from(typed: RecipeArgs) -> Self {
+        let RecipeArgs {
+            data, test, val, train, budget_memory, budget_time, budget_delta, output, head, classes, loss,
+            label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch, accumulate, lr, head_rate,
+            optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience, val_fraction, per_class, seed,
+            change, samples, delta,
+        } = typed;
+        let (change, samples, delta) = (change.into(), samples.into(), delta.into());
         Self {
-            memory: self.memory.or(other.memory),
-            model: self.model.or(other.model),
-            data: self.data.or(other.data),
-            test: self.test.or(other.test),
-            val: self.val.or(other.val),
-            train: if self.train.is_empty() { other.train } else { self.train },
-            budget_memory: self.budget_memory.or(other.budget_memory),
-            budget_time: self.budget_time.or(other.budget_time),
-            budget_delta: self.budget_delta.or(other.budget_delta),
-            output: self.output.or(other.output),
-            head: self.head.or(other.head),
-            classes: self.classes.or(other.classes),
-            loss: self.loss.or(other.loss),
-            label_smoothing: self.label_smoothing.or(other.label_smoothing),
-            class_weights: self.class_weights.or(other.class_weights),
-            solver: self.solver.or(other.solver),
-            l2: self.l2.or(other.l2),
-            from: self.from.or(other.from),
-            epochs: self.epochs.or(other.epochs),
-            max_steps: self.max_steps.or(other.max_steps),
-            batch: self.batch.or(other.batch),
-            accumulate: self.accumulate.or(other.accumulate),
-            lr: self.lr.or(other.lr),
-            head_rate: self.head_rate.or(other.head_rate),
-            optimizer: self.optimizer.or(other.optimizer),
-            weight_decay: self.weight_decay.or(other.weight_decay),
-            momentum: self.momentum.or(other.momentum),
-            schedule: self.schedule.or(other.schedule),
-            warmup: self.warmup.or(other.warmup),
-            clip_norm: self.clip_norm.or(other.clip_norm),
-            patience: self.patience.or(other.patience),
-            val_fraction: self.val_fraction.or(other.val_fraction),
-            per_class: self.per_class.or(other.per_class),
-            seed: self.seed.or(other.seed),
-            change: self.change.or(other.change),
-            samples: self.samples.or(other.samples),
-            delta: self.delta.or(other.delta),
+            model: None, memory: None, data, test, val, train, budget_memory, budget_time, budget_delta, output,
+            head, classes, loss, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
+            accumulate, lr, head_rate, optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience,
+            val_fraction, per_class, seed, change, samples, delta,
         }
-    }
-
-    /// The recipe as it is used, as TOML: what is learned and how, without the places of files and without what differs from
-    /// device to device. Equal on all devices that train by one recipe; its BLAKE3 is in the delta.
-    ///
-    /// # Errors
-    /// None that a recipe can cause.
-    pub fn text(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
-    }
-
-    /// These settings, which were typed, over those of a file: what contradicts them is left out, and said so.
-    pub fn over(self, mut file: Self, printer: &Printer) -> Self {
-        precedence::give_way(&self, &mut file).iter().for_each(|note| printer.note(format!("recipe    {note}")));
-        self.or(file)
-    }
-
-    /// A folder that holds `train`, `val` and `test` is taken apart; what is named besides wins.
-    ///
-    /// # Errors
-    /// A folder that cannot be read; parts of one name twice.
-    pub fn with_parts(mut self, printer: &Printer) -> Result<Self> {
-        let Some(parts) = self.data.as_deref().map(data::parts).transpose()?.flatten() else { return Ok(self) };
-        let mut told = vec![format!("{} trains", parts.train.display())];
-        if let Some(val) = parts.val.filter(|_| self.val.is_none() && self.val_fraction.is_none()) {
-            told.push(format!("{} validates", val.display()));
-            self.val = Some(val);
-        }
-        if let Some(test) = parts.test.filter(|_| self.test.is_none()) {
-            told.push(format!("{} measures at the end", test.display()));
-            self.test = Some(test);
-        }
-        printer.note(format!("parts     {}", told.join(", ")));
-        Ok(Self { data: Some(parts.train), ..self })
-    }
-
-    /// Reads `MODEL|RECIPE.toml`: a recipe below these settings, or a model.
-    pub fn with_file(self, file: &Path, printer: &Printer) -> Result<Self> {
-        if file.extension().is_some_and(|extension| extension == "toml") {
-            return Ok(self.over(Self::read(file)?, printer));
-        }
-        Ok(Self { model: Some(file.into()), ..self })
     }
 }
 
-/// What is wrong with a recipe's text: the line, the key that was probably meant or the table that it belongs into, and the remedy.
-fn wrong(text: &str, error: &toml::de::Error) -> String {
-    let Some((key, told)) = nearest::unknown(error.message()) else {
-        return format!("correct the line (`edgetune train --help` has the keys and their values): {error}");
-    };
-    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-    let number = before.matches('\n').count();
-    let line = format!("line {}, `{}`", number + 1, text.lines().nth(number).unwrap_or_default().trim());
-    let known = |text: String| {
-        toml::from_str::<Recipe>(&text).err().is_none_or(|error| nearest::unknown(error.message()).is_none())
-    };
-    let (name, value) = (key.replace('_', "-"), "[]");
-    if known(format!("{name} = {value}")) {
-        return format!("{line}: `{name}` belongs above the first [table]; move the line there, as `{name} = …`");
-    }
-    match ["samples", "adapter", "delta"].iter().find(|table| known(format!("[{table}]\n{name} = {value}"))) {
-        Some(table) => {
-            format!("{line}: `{name}` belongs into the table [{table}]; move it below a line `[{table}]`")
-        }
-        None => format!("{line}: {told}; correct it (`edgetune train --help` has the keys)"),
-    }
+/// Settings that were typed, over those of a file: what contradicts them is left out, and said so.
+pub fn over(typed: Recipe, mut file: Recipe, printer: &Printer) -> Recipe {
+    precedence::give_way(&typed, &mut file).iter().for_each(|note| printer.note(format!("recipe    {note}")));
+    typed.or(file)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_key_is_told_with_what_was_meant() {
-        for (text, parts) in [
-            ("epochs = 3\nepoch = 4", &["line 2", "unknown key `epoch`", "did you mean `epochs`?"][..]),
-            ("val_fraction = 0.1", &["line 1", "`val-fraction = …`"]),
-            ("size = '224'", &["line 1", "`size` belongs into the table [samples]"]),
-            ("rank = 4", &["`rank` belongs into the table [adapter]"]),
-            ("[samples]\nepochs = 3", &["line 2", "`epochs` belongs above the first [table]"]),
-            ("[samples]\nsizes = 3", &["did you mean `size`?"]),
-            ("loss = 'hinge'", &["unknown value `hinge`", "cross-entropy"]),
-            ("optimizer = 'adamW'", &["did you mean `adamw`?"]),
-            ("epochs = 'three'", &["correct the line", "epochs = 'three'"]),
-        ] {
-            let told = wrong(text, &toml::from_str::<Recipe>(text).unwrap_err());
-            parts.iter().for_each(|part| assert!(told.contains(part), "{text}: {told}"));
-        }
+/// Reads `MODEL|RECIPE.toml`: a recipe below the settings that were typed, or a model.
+///
+/// # Errors
+/// A recipe that cannot be read.
+pub fn with_file(typed: Recipe, file: &Path, printer: &Printer) -> Result<Recipe> {
+    if file.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(over(typed, Recipe::read(file)?, printer));
     }
+    Ok(Recipe { model: Some(file.into()), ..typed })
+}
+
+/// A folder that holds `train`, `val` and `test` is taken apart, and said so.
+///
+/// # Errors
+/// A folder that cannot be read; parts of one name twice.
+pub fn with_parts(recipe: Recipe, printer: &Printer) -> Result<Recipe> {
+    let (recipe, note) = recipe.with_parts()?;
+    note.iter().for_each(|note| printer.note(note));
+    Ok(recipe)
 }

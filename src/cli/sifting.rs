@@ -3,19 +3,18 @@
 //! In processes of their own: both load ONNX Runtime, and one reads files that have already been the end of a training.
 
 use super::Done;
-use super::answering::Takes;
 use super::args::{Compute, Global};
 use super::print::Printer;
-use super::recipe::Recipe;
-use super::run::{bundle, inputs_of};
-use super::samples::named_types;
-use super::settings;
 use crate::agent::inventory::{SIDES, name_of_content, parse};
 use crate::agent::samples::visible;
 use crate::agent::training::Unusable;
 use crate::data::{Labels, Options, Texts};
 use crate::engine;
 use crate::graph::Tensor;
+use crate::learn::samples::{inputs_of, named_types};
+use crate::learn::{bundle, divided, settings};
+use crate::predict::Takes;
+use crate::recipe::{LossName, Recipe};
 use crate::train::prepare::Base;
 use crate::train::single::Single;
 use anyhow::{Context, Result};
@@ -34,7 +33,7 @@ const OUT_OF_PROPORTION: f32 = 1e6;
 /// What cannot be used, with its file.
 pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     let read = Recipe::read(recipe)?;
-    settings::settings(&read).with_context(|| format!("the recipe {}", recipe.display()))?;
+    read.settings().with_context(|| format!("the recipe {}", recipe.display()))?;
     let model = model_of(recipe, &read)?;
     engine::load(&global.choice())?;
     let base = Base::read(&model)?;
@@ -47,8 +46,8 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     // How many classes there will be is not known yet, and of a language model's data nothing is.
     let names = ["one", "other"].map(String::from).to_vec();
     let plain = read.train.first().is_none_or(|train| train != "auto");
-    if plain && read.loss != Some(super::recipe::LossName::NextToken) {
-        super::run::divided(&base, &read, &Labels::Classes { names, index: vec![] })?;
+    if plain && read.loss != Some(LossName::NextToken) {
+        divided(&base, &read, &Labels::Classes { names, index: vec![] })?;
     }
     Ok(Done::Fully)
 }

@@ -1,11 +1,9 @@
 //! The results of commands, as text for a person and, where no type says it already, as the document for a program.
 
 use super::inspection::Inspection;
-use super::print::{Printer, Progress, bytes, duration, number, percent, rate};
-use super::report::{BeforeAfter, Report};
-use super::run::Trained;
+use super::print::{Printer, bytes, number, percent, rate};
+use crate::learn::{BeforeAfter, Report, Trained, output_line};
 use crate::train::evaluate::Metrics;
-use crate::train::fit::Event;
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::Solver;
 use serde_json::json;
@@ -46,14 +44,6 @@ fn chosen_epoch(report: &Report) -> String {
         (_, false) => String::new(),
         (0, true) => "; no epoch was better than the values that training began with, so these are kept".into(),
         (epoch, true) => format!("; the values are those of epoch {epoch}, the best one"),
-    }
-}
-
-/// The output that learns, and what became of the head.
-pub fn output(bundle: &Bundle) -> String {
-    match bundle.head_note.as_str() {
-        "" => format!("output    {}", bundle.output),
-        note => format!("output    {} (head {note})", bundle.output),
     }
 }
 
@@ -112,33 +102,6 @@ fn which(trained: &Trained) -> String {
         None => "",
     };
     format!("validation samples{also}")
-}
-
-/// How a run goes: its steps and epochs.
-pub fn step(progress: &Progress, epochs: u32, event: Event<'_>) {
-    match event {
-        Event::Step { epoch, step, steps, loss, .. } => {
-            let done = u64::from(epoch - 1) * u64::from(steps) + u64::from(step);
-            progress.at(done, format!("epoch {epoch}/{epochs} loss {}", number(loss)));
-        }
-        Event::Epoch { epoch, record } => {
-            let validation = match (record.validation_loss, record.validation_accuracy) {
-                (Some(loss), Some(accuracy)) => {
-                    format!(", validation loss {}, accuracy {}", number(loss), percent(accuracy))
-                }
-                (Some(loss), None) => match record.validation_perplexity {
-                    Some(perplexity) => {
-                        format!(", validation loss {}, perplexity {}", number(loss), number(perplexity))
-                    }
-                    None => format!(", validation loss {}", number(loss)),
-                },
-                _ => String::new(),
-            };
-            let (loss, time) = (number(record.train_loss), duration(record.seconds));
-            let line = format!("epoch {epoch}/{epochs}: loss {loss}{validation}, {time}");
-            progress.line(&line);
-        }
-    }
 }
 
 /// What `eval` measured: the document that scripts parse, or text.
@@ -230,7 +193,7 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
         "parameters": bundle.parameters.iter().map(|p| json!({ "name": p.name, "shape": p.shape })).collect::<Vec<_>>(),
         "files": files,
     }));
-    printer.text(output(bundle));
+    printer.text(output_line(bundle));
     for (name, ty) in &bundle.features {
         printer.text(format!("feature   {name} {ty}"));
     }

@@ -27,6 +27,8 @@ pub use widen::widen;
 use crate::graph::{Graph, Node, ValueId};
 use crate::nearest::nearest;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
 
 /// What a user asks to train.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,17 +60,35 @@ impl Selection {
     }
 }
 
+impl FromStr for Selection {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selection::Head => f.write_str("head"),
+            Selection::Last(count) => write!(f, "last:{count}"),
+            Selection::Names(pattern) => f.write_str(pattern),
+        }
+    }
+}
+
 /// Why a selection or a cut is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a selection.
-    #[error("--train `{text}`: expected `head`, `last:N` with N ≥ 1, or a name pattern such as '*layer.5*'")]
+    #[error("setting `train` `{text}`: expected `head`, `last:N` with N ≥ 1, or a name pattern such as '*layer.5*'")]
     Spec {
         /// What was given.
         text: String,
     },
     /// A pattern that names nothing.
-    #[error("--train `{pattern}`: no node or initializer with weights has such a name; {hint}")]
+    #[error("setting `train` `{pattern}`: no node or initializer with weights has such a name; {hint}")]
     NoMatch {
         /// The pattern.
         pattern: String,
@@ -78,7 +98,7 @@ pub enum Error {
     /// What was named is a weight that cannot be taken apart from its quantisation.
     #[error(
         "node `{node}` multiplies with `{weight}` as it is quantised, so that weight cannot learn; put factors beside it with \
-         --adapter lora, or append a head with --classes N and --head append"
+         setting `adapter.method = lora`, or append a head with setting `classes = N` and setting `head = append`"
     )]
     Packed {
         /// The node's name.
@@ -113,7 +133,7 @@ pub enum Error {
     /// A value crosses the cut that is not one row a sample.
     #[error(
         "value `{value}` ({ty}) crosses the cut, but its first dimension is not the batch, so it cannot be kept per \
-         sample; train more layers (--train last:N with a larger N) or fewer, so that the cut lies elsewhere"
+         sample; train more layers (setting `train = last:N` with a larger N) or fewer, so that the cut lies elsewhere"
     )]
     NotPerSample {
         /// The value's name.
@@ -326,11 +346,11 @@ fn no_layers(graph: &Graph, output: ValueId) -> Error {
         Some(node) => (
             named(node),
             "its weights are attributes: export the model with weights as tensors (from scikit-learn an MLPClassifier or \
-             MLPRegressor instead), or append a head with --classes N to one of its float inputs with --output",
+             MLPRegressor instead), or append a head with setting `classes = N` to one of its float inputs with setting `output`",
         ),
         None => (
             below.next_back().map_or("nothing".into(), named),
-            "choose another output with --output, or append a head with --classes N and --head append",
+            "choose another output with setting `output`, or append a head with setting `classes = N` and setting `head = append`",
         ),
     };
     Error::NoLayers { output: graph.value_name(output).into(), made_by, remedy }

@@ -63,7 +63,9 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
     }
     let groups = groups.map(|(groups, _)| groups);
     let notes = groups.iter().filter(|_| options.group.is_none());
-    let notes = notes.map(|groups| format!("columns   group: {}; --group NAME to change", groups.source)).collect();
+    let notes = notes
+        .map(|groups| format!("columns   group: {}; setting `samples.group = NAME` to change", groups.source))
+        .collect();
     Ok(Arrays { inputs, labels, groups: groups.filter(|_| options.splits), notes })
 }
 

@@ -164,11 +164,11 @@ pub(super) fn choose(
     }
     match (content, columns.content) {
         (Content::Text, None) => {
-            return Err(table.lacks("no column `text`; name the column of texts with --text COLUMN"));
+            return Err(table.lacks("no column `text`; name the column of texts with setting `samples.text = COLUMN`"));
         }
         (Content::Files, None) => {
             return Err(
-                table.lacks("a table of images needs a column `file` with their paths; name it with --file COLUMN")
+                table.lacks("a table of images needs a column `file` with their paths; name it with setting `samples.file = COLUMN`")
             );
         }
         _ => {}
@@ -176,7 +176,7 @@ pub(super) fn choose(
     let own = columns.content.is_some_and(|place| columns.label.contains(&place));
     if labelled && (columns.label.is_empty() || own) {
         return Err(table.lacks(
-            "no column for the label besides the others; add a column `label`, or name it with --label COLUMN",
+            "no column for the label besides the others; add a column `label`, or name it with setting `samples.label = COLUMN`",
         ));
     }
     columns.taken = table.taken(&columns, content, options);
@@ -282,7 +282,7 @@ impl Table<'_> {
         if !unread.is_empty() {
             said.push(format!("not read: {}", unread.join(", ")));
         }
-        let change: Vec<String> = found.iter().map(|(what, _)| format!("--{what}")).collect();
+        let change: Vec<String> = found.iter().map(|(what, _)| format!("setting `samples.{what}`")).collect();
         Some(format!("{}; {} COLUMN to change", said.join(", "), change.join(", ")))
     }
 }
@@ -302,7 +302,7 @@ mod tests {
         let plain = Options { splits: true, ..Options::default() };
         let text = chosen(&["id", "Nachricht", "Kategorie"], Content::Text, &plain, true).unwrap();
         assert_eq!((text.content, text.label, text.group), (Some(1), vec![2], None));
-        let told = "label: column Kategorie, text: column Nachricht, not read: id; --label, --text COLUMN to change";
+        let told = "label: column Kategorie, text: column Nachricht, not read: id; setting `samples.label`, setting `samples.text` COLUMN to change";
         assert_eq!(text.taken.as_deref(), Some(told));
         let other = chosen(&["phrase", "stars"], Content::Text, &plain, true).unwrap();
         assert_eq!((other.content, other.label), (Some(0), vec![1]));

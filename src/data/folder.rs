@@ -2,8 +2,9 @@
 //!
 //! Takes a path and the kind of the files, gives labelled files with their content's hash. Reads each file once and decodes no image.
 
+use super::Limits;
 use super::classes::Names;
-use super::image::{Limits, probe};
+use super::image::probe;
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
 use super::parts::is_part;

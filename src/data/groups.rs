@@ -87,7 +87,7 @@ pub(super) fn of_files(root: &Path, depth: usize, files: &Paths, told: &str) -> 
         let name = below(root, depth, &path);
         let part = part_of(&pattern, &name).ok_or_else(|| {
             let problem = format!(
-                "`{name}` has no part that --group '{told}' fits; change the pattern so that it fits every file"
+                "`{name}` has no part that setting `samples.group` '{told}' fits; change the pattern so that it fits every file"
             );
             Error::content(&path, problem)
         })?;
@@ -280,7 +280,8 @@ fn count(labels: &Labels, groups: &Groups) -> (Vec<Counts>, Vec<usize>) {
 }
 
 fn too_few(labels: &Labels, groups: &Groups) -> Error {
-    let remedy = "add data of more recordings or people, or give --val-fraction 0 to train without validation";
+    let remedy =
+        "add data of more recordings or people, or give setting `val-fraction = 0` to train without validation";
     let problem = match (groups.count(), groups.classes_of_one_group(labels).first()) {
         (0 | 1, _) => {
             let name = groups.names.first().map_or("", String::as_str);
@@ -435,7 +436,11 @@ mod tests {
             split_groups(&classes(labels), &keys, &groups(of), 0.2, 0).unwrap_err().to_string()
         };
         let one = refused(vec![0, 1, 0, 1], vec![5; 4]);
-        assert!(one.contains("column `person`") && one.contains("one group (`5`)") && one.contains("--val-fraction 0"));
+        assert!(
+            one.contains("column `person`")
+                && one.contains("one group (`5`)")
+                && one.contains("setting `val-fraction = 0`")
+        );
         let apart = refused(vec![0, 0, 1, 1], vec![1, 1, 2, 2]);
         assert!(apart.contains("class `0` is in group `1` alone"), "{apart}");
     }
@@ -505,7 +510,7 @@ mod tests {
         assert_eq!((pattern.names, pattern.index), (vec!["1".to_string(), "2".into()], vec![0, 0, 1]));
         let refused = |told: &str| of_files(Path::new("d"), 1, &files, told).unwrap_err().to_string();
         assert!(refused("(").contains("`group` = `(`: no pattern"));
-        assert!(refused("x").contains("d/b/p1/y.png: `p1/y.png` has no part that --group 'x' fits"));
+        assert!(refused("x").contains("d/b/p1/y.png: `p1/y.png` has no part that setting `samples.group` 'x' fits"));
         let mut flat = Paths::default();
         flat.push(Path::new("d/a/1.png"));
         assert!(

@@ -2,6 +2,7 @@
 //!
 //! Pure functions of bytes. Sizes are checked before pixels are decoded, so that a small file cannot claim gigabytes.
 
+use super::Limits;
 use super::preprocessing::{Channels, Filter, ImagePreprocessing, Layout};
 use super::resample::{Axis, resample};
 use super::whole;
@@ -10,26 +11,6 @@ use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer, images};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
-
-/// What a single file may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest file that is read.
-    pub file_bytes_max: u64,
-    /// Largest width or height of a photograph, in pixels.
-    pub side_max: u32,
-    /// Most memory that a decoded photograph may take.
-    pub decoded_bytes_max: u64,
-    /// Largest table, text or array file, unpacked; it is kept in memory.
-    pub table_bytes_max: u64,
-}
-
-impl Default for Limits {
-    /// Enough for a 60-megapixel camera, and not for a bomb.
-    fn default() -> Self {
-        Self { file_bytes_max: 64 << 20, side_max: 16_384, decoded_bytes_max: 256 << 20, table_bytes_max: 2 << 30 }
-    }
-}
 
 impl Limits {
     fn of_decoder(&self) -> image::Limits {

@@ -27,11 +27,12 @@ impl Dataset {
 }
 
 fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
-    const OTHER: &str = "labels of another kind than those of --data; give data of the same form";
+    const OTHER: &str = "labels of another kind than those of setting `data`; give data of the same form";
     let rows = |one: &Array2<f32>, other: &Array2<f32>| {
         let (expected, found) = (one.ncols(), other.ncols());
-        concatenate(Axis(0), &[one.view(), other.view()])
-            .map_err(|_| format!("{found} numbers a sample, where --data has {expected}; give the same columns"))
+        concatenate(Axis(0), &[one.view(), other.view()]).map_err(|_| {
+            format!("{found} numbers a sample, where setting `data` has {expected}; give the same columns")
+        })
     };
     match (one, other) {
         (Labels::Classes { names, index }, Labels::Classes { index: others, .. }) => {

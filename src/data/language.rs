@@ -5,11 +5,14 @@
 
 use super::labels::{IGNORED, Labels};
 use super::names::Names;
+#[cfg(not(feature = "text"))]
+use super::no_text::Tokenizer;
 use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Tokens};
 use super::{Error, Options, Report, columns, decoding, folder};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "text")]
 use tokenizers::Tokenizer;
 
 /// Tokens of a sequence where neither the recipe nor `tokenizer.json` says so.
@@ -291,7 +294,7 @@ fn rows(
             return Err(at(match prompt.is_empty() {
                 true => "a single token, which nothing follows; remove the row".into(),
                 false => format!(
-                    "a prompt of {taken} tokens fills the {length} that there are; raise --max-length, or shorten it"
+                    "a prompt of {taken} tokens fills the {length} that there are; raise setting `samples.max-length`, or shorten it"
                 ),
             }));
         }
@@ -347,7 +350,7 @@ pub(super) fn is_unlabelled(path: &Path, format: Format, bytes_max: u64) -> bool
 /// A file that is no table or text, a table without such a column.
 pub fn prompts(path: &Path, options: &Options) -> Result<Vec<(String, String)>, Error> {
     let format = records::format(path).ok_or_else(|| {
-        Error::content(path, "unknown kind of data; give prompts as .txt, .jsonl, .csv or .tsv, or by --prompt")
+        Error::content(path, "unknown kind of data; give prompts as .txt, .jsonl, .csv or .tsv, or by setting `prompt`")
     })?;
     let mut prompts = Vec::new();
     records::read(path, format, options.limits.table_bytes_max, &mut |row| {

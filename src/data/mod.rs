@@ -13,22 +13,29 @@ mod fitting;
 mod folder;
 mod foreign;
 mod groups;
+#[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
 mod joined;
 mod labels;
 mod language;
+mod limits;
 mod names;
+#[cfg(not(feature = "text"))]
+mod no_text;
 mod npy;
 mod parts;
 mod preprocessing;
 mod presets;
 mod records;
+#[cfg(feature = "image")]
 mod resample;
+mod rows;
 mod same;
 mod split;
 mod stated;
 mod table;
 mod text;
+#[cfg(feature = "image")]
 mod whole;
 
 pub use check::{Finding, Severity, check};
@@ -36,9 +43,10 @@ pub use classes::Matched;
 pub use error::Error;
 pub use fitting::SampleShape;
 pub use groups::{Groups, group_in_name, split_groups};
-pub use image::{Limits, load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
+pub use limits::Limits;
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
@@ -50,11 +58,11 @@ pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
 pub use text::{Role as TextRole, Texts};
 
-use crate::graph::{DType, Dim, Tensor, TensorType};
-use crate::mapped;
+use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
 use folder::{Files, Kind};
 use names::Names;
+use rows::{bytes_of, row_key};
 use std::path::{Path, PathBuf};
 use table::Told;
 use text::Tokens;
@@ -251,24 +259,6 @@ impl Dataset {
                 Ok((Self { samples, labels, keys, names, groups }, report))
             }
         }
-    }
-
-    fn of_tensors(inputs: Vec<(String, Tensor)>, labels: Labels, names: Names) -> Self {
-        let row = |sample: usize| {
-            let row = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor, bytes_of(tensor, sample)));
-            row_key(row)
-        };
-        let keys = (0..labels.len())
-            .map(|sample| {
-                let key = row(sample);
-                // What a file of arrays has read in is given back now and then.
-                if sample % ROWS_READ == ROWS_READ - 1 {
-                    inputs.iter().for_each(|(_, tensor)| forget_rows(tensor, sample + 1 - ROWS_READ, sample));
-                }
-                key
-            })
-            .collect();
-        Self { samples: Samples::Tensors(inputs), labels, keys, names, groups: None }
     }
 
     fn of_files(root: &Path, files: Files, labels: Labels, options: &Options) -> Result<Self, Error> {
@@ -537,36 +527,6 @@ fn only_input(options: &Options) -> String {
 /// The element type of the model's only input, where it is known.
 fn only_dtype(options: &Options) -> Option<DType> {
     options.inputs.first().map(|(_, dtype)| *dtype)
-}
-
-/// Rows of a mapped file that are read before their pages are given back.
-const ROWS_READ: usize = 1024;
-
-/// One sample of `[samples, …]`.
-fn bytes_of(tensor: &Tensor, sample: usize) -> &[u8] {
-    let each = row_bytes(tensor);
-    &tensor.data[sample * each..(sample + 1) * each]
-}
-
-fn row_bytes(tensor: &Tensor) -> usize {
-    tensor.shape[1..].iter().product::<u64>() as usize * tensor.dtype.bits() / 8
-}
-
-/// Gives the pages of some rows back, if they lie in a file.
-fn forget_rows(tensor: &Tensor, first: usize, last: usize) {
-    let each = row_bytes(tensor);
-    mapped::forget_pages(&tensor.data[first * each..(last + 1) * each]);
-}
-
-/// The hash of a row: for each input its name, the tensor that it is a row of, and its bytes.
-fn row_key<'a>(inputs: impl Iterator<Item = (&'a str, &'a Tensor, &'a [u8])>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for (name, tensor, bytes) in inputs {
-        let dims = tensor.shape[1..].iter().map(|size| Dim::Fixed(*size)).collect();
-        let ty = TensorType::new(tensor.dtype, dims);
-        hasher.update(name.as_bytes()).update(ty.to_string().as_bytes()).update(bytes);
-    }
-    *hasher.finalize().as_bytes()
 }
 
 /// What the files of a folder are.

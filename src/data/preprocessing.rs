@@ -24,6 +24,13 @@ pub enum Preprocessing {
     },
 }
 
+impl Preprocessing {
+    /// The bytes that features are kept under and a delta carries.
+    pub fn wire(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("plain values always encode")
+    }
+}
+
 /// Order of a tensor's axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Layout {

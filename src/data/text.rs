@@ -5,11 +5,14 @@
 
 use super::columns::Content;
 use super::names::Paths;
+#[cfg(not(feature = "text"))]
+use super::no_text::{PaddingDirection, Tokenizer, TruncationParams};
 use super::records::{self, Format};
 use super::table::{Rows, Told};
 use super::{Error, Options, folder, foreign};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
+#[cfg(feature = "text")]
 use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
 
 /// Most tokens where neither the recipe nor `tokenizer.json` says so.
@@ -251,7 +254,7 @@ pub(super) fn tokenizer_file<'o>(path: &Path, options: &'o Options) -> Result<&'
     options.tokenizer.as_deref().ok_or_else(|| {
         Error::content(
             path,
-            "text needs the model's tokenizer; give the tokenizer.json that came with the model (--tokenizer FILE)",
+            "text needs the model's tokenizer; give the tokenizer.json that came with the model (setting `samples.tokenizer = FILE`)",
         )
     })
 }
@@ -331,8 +334,8 @@ impl Tokens {
         // Most encoders know no more places than that.
         let more = longest.next_power_of_two().min(LENGTH_MAX);
         let remedy = match more > at {
-            true if more >= longest => format!("; --max-length {more} keeps them whole"),
-            true => format!("; --max-length {more} keeps more of them (the longest has {longest})"),
+            true if more >= longest => format!("; setting `samples.max-length = {more}` keeps them whole"),
+            true => format!("; setting `samples.max-length = {more}` keeps more of them (the longest has {longest})"),
             false => format!(" (the longest has {longest})"),
         };
         let (count, all) = (cut.count(), self.samples.len());

@@ -213,7 +213,7 @@ impl fmt::Display for Error {
                 "the deltas have different bases, outputs, labels, methods or tensors; merge those of one recipe",
             ),
             Error::Factors => f.write_str(
-                "DoRA divides by a norm of its factors, so there is no exact mean; train with --adapter lora or rslora to merge",
+                "DoRA divides by a norm of its factors, so there is no exact mean; train with setting `adapter.method = lora` or rslora to merge",
             ),
             Error::ApplyLength => {
                 f.write_str("the tensor has another number of elements than its target; use the base it was made for")

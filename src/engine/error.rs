@@ -20,27 +20,29 @@ pub enum Error {
     Library { path: PathBuf, origin: Option<Origin>, reason: String },
     #[error(
         "no usable ONNX Runtime library found{}; run `edgetune runtime install`, or copy libonnxruntime.so to the device \
-         and pass --onnxruntime <file>",
+         and pass setting `onnxruntime = <file>`",
         in_parentheses(.passed_over)
     )]
     NotFound { passed_over: Vec<(PathBuf, String)> },
 
-    #[error("no folder to install into: set HOME or XDG_DATA_HOME to an absolute path, or pass --onnxruntime <file>")]
+    #[error(
+        "no folder to install into: set HOME or XDG_DATA_HOME to an absolute path, or pass setting `onnxruntime = <file>`"
+    )]
     NoDataFolder,
     #[error(
         "no pinned wheel of ONNX Runtime {version} for {arch}{}; or copy a libonnxruntime.so for {arch} to the device and \
-         pass --onnxruntime <file>",
+         pass setting `onnxruntime = <file>`",
         known_versions(.known)
     )]
     NoWheel { version: String, arch: String, known: String },
     #[error(
         "neither python3 -m pip nor pip3 nor pip runs here, and edgetune downloads through pip: install python3-pip, or \
-         copy libonnxruntime.so to the device and pass --onnxruntime <file>"
+         copy libonnxruntime.so to the device and pass setting `onnxruntime = <file>`"
     )]
     NoPip,
     #[error(
         "pip could not download {requirement}: {said}; without a network, copy the wheel to the device and run \
-         `edgetune runtime install --wheel <file>`, or copy libonnxruntime.so and pass --onnxruntime <file>"
+         `edgetune runtime install --wheel <file>`, or copy libonnxruntime.so and pass setting `onnxruntime = <file>`"
     )]
     Pip { requirement: String, said: String },
     #[error(
@@ -76,14 +78,16 @@ pub enum Error {
     )]
     ProviderNotBuilt { provider: Provider },
     #[error(
-        "provider `{provider}`: the loaded ONNX Runtime has only {available}; pass --onnxruntime <a build with \
-         {provider}>, or use --provider cpu"
+        "provider `{provider}`: the loaded ONNX Runtime has only {available}; pass setting `onnxruntime` <a build with \
+         {provider}>, or use setting `provider = cpu`"
     )]
     ProviderAbsent { provider: Provider, available: String },
-    #[error("provider `{provider}` could not start: {message}; check its driver and libraries, or use --provider cpu")]
+    #[error(
+        "provider `{provider}` could not start: {message}; check its driver and libraries, or use setting `provider = cpu`"
+    )]
     Provider { provider: Provider, message: String },
 
-    #[error("{}: the profile of a run: {problem}; leave the model out, or name a cache with space by --cache DIR", path.display())]
+    #[error("{}: the profile of a run: {problem}; leave the model out, or name a cache with space by setting `cache = DIR`", path.display())]
     Profile { path: PathBuf, problem: String },
 
     #[error("input `{name}`: the model has no such input; it has {known}")]

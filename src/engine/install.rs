@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn other_machines_and_versions_are_told_what_there_is() {
         let error = pinned("1.32.0", "arm").err().unwrap().to_string();
-        assert!(error.contains("arm") && error.contains("--onnxruntime"), "{error}");
+        assert!(error.contains("arm") && error.contains("setting `onnxruntime"), "{error}");
         let error = pinned("1.21.0", "x86_64").err().unwrap().to_string();
         assert!(error.contains("1.21.0") && error.contains("1.23.2"), "{error}");
     }
@@ -239,7 +239,7 @@ mod tests {
     fn a_device_without_pip_is_told_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let error = download_with(&[&["no-such-python", "-m", "pip"]], &WHEELS[0], folder.path()).unwrap_err();
-        assert!(matches!(error, Error::NoPip) && error.to_string().contains("--onnxruntime"), "{error}");
+        assert!(matches!(error, Error::NoPip) && error.to_string().contains("setting `onnxruntime"), "{error}");
     }
 
     #[test]

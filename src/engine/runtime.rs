@@ -75,7 +75,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Explicit => "named with --onnxruntime",
+            Self::Explicit => "named with setting `onnxruntime`",
             Self::Environment => "named by ORT_DYLIB_PATH",
             Self::System => "the system's",
             Self::Wheel => "a Python wheel's",

@@ -85,7 +85,7 @@ pub enum Error {
         reason: String,
     },
     /// No path leads from the loss to a parameter.
-    #[error("`{value}` does not influence the loss: nothing would be learned; leave it out of --train")]
+    #[error("`{value}` does not influence the loss: nothing would be learned; leave it out of setting `train`")]
     Unreached {
         /// The parameter's name.
         value: String,
@@ -113,7 +113,9 @@ pub fn blocked(graph: &Graph, node: &Node) -> Option<Error> {
     let remedy = match find(&node.op, &node.domain, opset).map(|rule| rule.action) {
         Some(Action::Flows(_) | Action::Stops) => return None,
         Some(Action::Refuses(remedy)) => remedy,
-        None => "no rule is known for it; cut above it with a smaller --train last:N (`edgetune ops` lists the rules)",
+        None => {
+            "no rule is known for it; cut above it with a smaller setting `train = last:N` (`edgetune ops` lists the rules)"
+        }
     };
     Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy: remedy.into() })
 }

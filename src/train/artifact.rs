@@ -353,7 +353,7 @@ impl Adapter {
     pub fn with_classes(&self, classes: &[String], base: &Base, bundles: &Path) -> Result<Bundle, Error> {
         let refuse = |problem: &str| {
             let remedy = "train anew with the samples of all classes";
-            Err(Error::Setting { setting: "--from", problem: format!("{}: {problem}; {remedy}", self.path.display()) })
+            Err(Error::Setting { setting: "from", problem: format!("{}: {problem}; {remedy}", self.path.display()) })
         };
         let (old, new) = (self.labels.len() as u64, classes.len() as u64);
         if old == new {
@@ -365,7 +365,7 @@ impl Adapter {
             return refuse("its outputs are not classes, one a sample");
         }
         if let Some(method) = self.method {
-            return refuse(&format!("it was trained with --adapter {}, not only a head", method.kind));
+            return refuse(&format!("it was trained with setting `adapter.method = {}`, not only a head", method.kind));
         }
         let mut wider = self.clone();
         for (name, shape, values) in &mut wider.tensors {

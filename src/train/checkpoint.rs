@@ -125,7 +125,7 @@ pub fn read(path: &Path, fingerprint: &[u8; 32]) -> Result<Option<Checkpoint>, E
         Err(source) => return Err(Error::Unreadable { path: path.into(), source }),
     };
     let refuse = |problem: &str| Error::Checkpoint { path: path.into(), problem: problem.into() };
-    let damaged = || refuse("the checkpoint is damaged; delete it, or run without --resume");
+    let damaged = || refuse("the checkpoint is damaged; delete it, or run without setting `resume`");
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let (hash, body) = rest.split_at_checked(32).ok_or_else(damaged)?;
     if blake3::hash(body).as_bytes() != hash {
@@ -134,7 +134,7 @@ pub fn read(path: &Path, fingerprint: &[u8; 32]) -> Result<Option<Checkpoint>, E
     let checkpoint: Checkpoint = postcard::from_bytes(body).map_err(|_| damaged())?;
     if checkpoint.fingerprint != *fingerprint {
         let problem = "the checkpoint is of a run with another base, data or settings; repeat that command to go on, or \
-                       run without --resume to begin anew";
+                       run without setting `resume` to begin anew";
         return Err(refuse(problem));
     }
     Ok(Some(checkpoint))

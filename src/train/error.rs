@@ -57,7 +57,7 @@ pub enum Error {
         stuck: cut::Baked,
     },
     /// The output has no fixed number of columns.
-    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with --output")]
+    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`")]
     Width {
         /// The output's name.
         output: String,
@@ -67,7 +67,7 @@ pub enum Error {
     /// A feature has another number of rows than there are samples.
     #[error(
         "feature `{feature}` has {rows} rows for a batch of {batch}: the model mixes samples below the cut; train more \
-         layers (--train last:N with a larger N)"
+         layers (setting `train = last:N` with a larger N)"
     )]
     Rows {
         /// The feature's name.
@@ -97,7 +97,7 @@ pub enum Error {
         problem: String,
     },
     /// What learns is not one linear layer over the features.
-    #[error("--solver: {problem}; {remedy}")]
+    #[error("setting `solver`: {problem}; {remedy}")]
     NoClosedForm {
         /// What it is instead.
         problem: String,
@@ -105,17 +105,17 @@ pub enum Error {
         remedy: &'static str,
     },
     /// A setting that does not fit.
-    #[error("{setting}: {problem}")]
+    #[error("setting `{setting}`: {problem}")]
     Setting {
-        /// The option or recipe field.
+        /// Its name, and its value where that matters: `epochs`, `train = last:2`.
         setting: &'static str,
         /// What is wrong, with the remedy.
         problem: String,
     },
     /// The loss has become NaN or infinite, or a parameter more than fp16 holds.
     #[error(
-        "the {what} became {value} in epoch {epoch}, step {step}: lower --lr (now {learning_rate}), or bound the \
-         gradients with --clip-norm 1"
+        "the {what} became {value} in epoch {epoch}, step {step}: lower setting `lr` (now {learning_rate}), or bound the \
+         gradients with setting `clip-norm = 1`"
     )]
     Diverged {
         /// Loss, gradient norm or largest parameter.

@@ -335,7 +335,7 @@ fn check(ty: &TensorType, tensor: &Tensor) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "has shape {:?}, but the model wants {ty}; make images fit with --size and --layout, arrays beforehand",
+        "has shape {:?}, but the model wants {ty}; make images fit with setting `samples.size` and setting `samples.layout`, arrays beforehand",
         tensor.shape
     ))
 }

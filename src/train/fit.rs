@@ -222,7 +222,7 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
 pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
     let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
     if split.train.is_empty() {
-        return refuse("--data", "no sample is left to train on; lower --val-fraction or add data".into());
+        return refuse("data", "no sample is left to train on; lower setting `val-fraction` or add data".into());
     }
     let fits = match labels {
         Labels::Classes { .. } => loss.takes_classes(),
@@ -239,12 +239,12 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
             Labels::NextTokens(_) => "text: choose next-token",
             Labels::Unlabelled(_) => "no labels",
         };
-        return refuse("--loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
+        return refuse("loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
     }
     if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
         && rows.ncols() as u64 != bundle.width
     {
-        return refuse("--data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
+        return refuse("data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
     }
     match labels {
         Labels::NextTokens(rows) => refuse_unknown_tokens(rows, bundle.width),
@@ -257,7 +257,7 @@ pub fn refuse_unknown_tokens(rows: &ndarray::Array2<i64>, vocabulary: u64) -> Re
     match rows.iter().find(|token| **token >= vocabulary as i64) {
         None => Ok(()),
         Some(token) => Err(Error::Setting {
-            setting: "--tokenizer",
+            setting: "samples.tokenizer",
             problem: format!(
                 "gives token {token}, but the model knows {vocabulary}; take the model's own tokenizer.json"
             ),

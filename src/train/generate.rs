@@ -34,13 +34,13 @@ impl Sampling {
     pub fn check(&self) -> Result<(), Error> {
         let refuse = |setting, problem: &str| Err(Error::Setting { setting, problem: problem.into() });
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return refuse("--temperature", "must be 0 (always the likeliest token) or more, such as 0.8");
+            return refuse("temperature", "must be 0 (always the likeliest token) or more, such as 0.8");
         }
         if self.top_k == Some(0) {
-            return refuse("--top-k", "0 tokens leave nothing to choose from; give 1 or more");
+            return refuse("top-k", "0 tokens leave nothing to choose from; give 1 or more");
         }
         if self.top_p.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
-            return refuse("--top-p", "must be above 0 and at most 1, such as 0.9");
+            return refuse("top-p", "must be above 0 and at most 1, such as 0.9");
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Generator {
                 Ok(logits) => logits,
                 Err(Error::Engine(error)) if length == prompt.len() => {
                     let problem = format!("{length} tokens are not taken; is it too long for the model? ({error})");
-                    return Err(Error::Setting { setting: "--prompt", problem });
+                    return Err(Error::Setting { setting: "prompt", problem });
                 }
                 Err(Error::Engine(error)) => {
                     let tokens = sequence.split_off(prompt.len());
@@ -300,10 +300,10 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         for (bad, flag) in [
-            (Sampling { temperature: -1.0, ..GREEDY }, "--temperature"),
-            (Sampling { temperature: f32::NAN, ..GREEDY }, "--temperature"),
-            (Sampling { top_k: Some(0), ..GREEDY }, "--top-k"),
-            (Sampling { top_p: Some(0.0), ..GREEDY }, "--top-p"),
+            (Sampling { temperature: -1.0, ..GREEDY }, "setting `temperature`"),
+            (Sampling { temperature: f32::NAN, ..GREEDY }, "setting `temperature`"),
+            (Sampling { top_k: Some(0), ..GREEDY }, "setting `top-k`"),
+            (Sampling { top_p: Some(0.0), ..GREEDY }, "setting `top-p`"),
         ] {
             assert!(bad.check().unwrap_err().to_string().starts_with(flag));
         }

@@ -26,11 +26,11 @@ pub struct Refactored {
 /// Another base; a delta that has a method already, for it can have one only; no layer that would become smaller.
 pub fn refactor(base: &Base, path: &Path, bytes: &[u8], rank: u32) -> Result<Refactored, Error> {
     let learned = Adapter::from_bytes(path, bytes)?;
-    let refuse = |problem: String| Error::Setting { setting: "--encoding low-rank", problem };
+    let refuse = |problem: String| Error::Setting { setting: "delta.encoding = low-rank", problem };
     learned.refuse_other(base)?;
     if let Some(method) = learned.method {
         return Err(refuse(format!(
-            "{} was trained with --adapter {}; choose another encoding",
+            "{} was trained with setting `adapter.method = {}`; choose another encoding",
             path.display(),
             method.kind
         )));

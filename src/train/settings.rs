@@ -82,39 +82,39 @@ impl Settings {
     /// [`Error::Setting`] with the first that is not.
     pub fn check(&self) -> Result<(), Error> {
         let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
-        let steps = ("--max-steps", self.max_steps.unwrap_or(1));
-        let counts = [("--epochs", self.epochs), ("--batch", self.batch), ("--accumulate", self.accumulate), steps];
+        let steps = ("max-steps", self.max_steps.unwrap_or(1));
+        let counts = [("epochs", self.epochs), ("batch", self.batch), ("accumulate", self.accumulate), steps];
         if let Some((setting, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return refuse(setting, "0 of them would learn nothing; give 1 or more".into());
         }
         if self.patience == Some(0) {
-            return refuse("--patience", "0 epochs would end every run after its first; give 1 or more".into());
+            return refuse("patience", "0 epochs would end every run after its first; give 1 or more".into());
         }
         let rate = self.learning_rate;
         if !(rate > 0.0 && rate.is_finite()) {
-            return refuse("--lr", format!("{rate} is not a positive number; 0.001 is a good start"));
+            return refuse("lr", format!("{rate} is not a positive number; 0.001 is a good start"));
         }
         if !(self.head_rate > 0.0 && self.head_rate.is_finite()) {
-            return refuse("--head-rate", format!("{} is not a positive number; 1 is the rate itself", self.head_rate));
+            return refuse("head-rate", format!("{} is not a positive number; 1 is the rate itself", self.head_rate));
         }
         if !(0.0..=1.0).contains(&self.warmup_share) {
-            return refuse("--warmup", format!("{} is no share; give 0 to 1, such as 0.1", self.warmup_share));
+            return refuse("warmup", format!("{} is no share; give 0 to 1, such as 0.1", self.warmup_share));
         }
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
-            return refuse("--clip-norm", "must be a positive number, such as 1; leave it out for no limit".into());
+            return refuse("clip-norm", "must be a positive number, such as 1; leave it out for no limit".into());
         }
         let (Optimizer::AdamW { weight_decay, .. } | Optimizer::Sgd { weight_decay, .. }) = self.optimizer;
         if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-            return refuse("--weight-decay", format!("{weight_decay} is not 0 or more; 0.01 is usual for adamw"));
+            return refuse("weight-decay", format!("{weight_decay} is not 0 or more; 0.01 is usual for adamw"));
         }
         if let Optimizer::Sgd { momentum, .. } = self.optimizer
             && !(0.0..1.0).contains(&momentum)
         {
-            return refuse("--momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
+            return refuse("momentum", format!("{momentum} is not from 0 to below 1; 0.9 is usual"));
         }
         match self.loss {
             Loss::CrossEntropy { label_smoothing, .. } if !(0.0..1.0).contains(&label_smoothing) => {
-                refuse("--label-smoothing", format!("{label_smoothing} is not from 0 to below 1; 0.1 is usual"))
+                refuse("label-smoothing", format!("{label_smoothing} is not from 0 to below 1; 0.1 is usual"))
             }
             _ => Ok(()),
         }

@@ -31,8 +31,8 @@ pub enum Error {
     Grad(#[from] grad::Error),
     /// The output has another shape.
     #[error(
-        "output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with --output, or another --loss, or append a \
-         head with --classes N"
+        "output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with setting `output`, or another setting `loss`, or append a \
+         head with setting `classes = N`"
     )]
     Output {
         /// The output's name.

@@ -232,7 +232,7 @@ fn a_quantised_base_begins_as_it_is_is_rebuilt_and_merged_where_it_has_weights()
             let bundle = match prepare(&base, &request, scratch.path()) {
                 Ok(bundle) => bundle,
                 Err(error) if method.kind == Kind::Dora && packed => {
-                    assert!(error.to_string().contains("use --adapter lora"), "{what}: {error}");
+                    assert!(error.to_string().contains("use setting `adapter.method = lora`"), "{what}: {error}");
                     continue;
                 }
                 Err(error) => {
@@ -344,7 +344,10 @@ fn what_names_nothing_is_refused_with_the_remedy() {
     let places = Places { targets: &targets, ..Places::default() };
     let request = Request { method: Some(LORA), places, ..Request::default() };
     let message = prepare(&base, &request, scratch.path()).unwrap_err().to_string();
-    assert!(message.contains("--targets `q_proj`") && message.contains("edgetune inspect"), "{message}");
+    assert!(
+        message.contains("setting `adapter.targets` `q_proj`") && message.contains("edgetune inspect"),
+        "{message}"
+    );
 
     let mut bundle = prepare(&base, &Request { method: Some(LORA), ..Request::default() }, scratch.path()).unwrap();
     let refused = |bundle: &Bundle| adapter::from_delta(base.graph.clone(), &change(bundle)).unwrap_err();

@@ -76,5 +76,5 @@ fn what_nothing_trainable_feeds_stays_in_the_body() {
     let found = check(&bundle, &loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{error}"));
     assert!(found.len() == 1 && found[0].verdict == Verdict::Agrees, "{found:?}");
     let refused = prepared(2).step(&loss).unwrap_err().to_string();
-    assert!(refused.contains("choice") && refused.contains("--train last:N"), "{refused}");
+    assert!(refused.contains("choice") && refused.contains("setting `train = last:N`"), "{refused}");
 }

@@ -354,7 +354,7 @@ fn unfit_libraries_are_refused_before_they_are_loaded() {
         let path = put(folder.path().join(name), bytes);
         let choice = Choice { explicit: Some(path.clone()), ..Choice::default() };
         let error = engine::find(&choice).unwrap_err().to_string();
-        assert!(error.contains(reason) && error.contains("--onnxruntime") && error.contains(name), "{error}");
+        assert!(error.contains(reason) && error.contains("setting `onnxruntime") && error.contains(name), "{error}");
     }
     let choice = Choice { environment: Some(folder.path().join("absent.so")), ..Choice::default() };
     let error = engine::find(&choice).unwrap_err().to_string();

@@ -148,7 +148,7 @@ fn recurrent_layers_are_refused_with_the_remedy() {
             let message = refusal(model, selection);
             let (node, remedy) = (format!("({op}, opset "), "train only what comes after the recurrent layers");
             assert!(message.contains(&node) && message.contains(remedy), "{model} {selection}: {message}");
-            assert!(message.contains("with a smaller --train last:N"), "{message}");
+            assert!(message.contains("with a smaller setting `train = last:N`"), "{message}");
         }
     }
 }

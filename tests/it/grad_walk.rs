@@ -220,7 +220,7 @@ fn a_parameter_that_only_steps_or_nothing_reads_is_an_error() {
         write(&b);
         let error = with_gradients(b.finish(), &["x", name]).unwrap_err();
         assert_eq!(error, Error::Unreached { value: name.into() });
-        assert!(error.to_string().contains("leave it out of --train"), "{error}");
+        assert!(error.to_string().contains("leave it out of setting `train`"), "{error}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_refusal_names_the_node_its_operator_and_the_remedy() {
     };
     let lstm = text("LSTM", "");
     assert!(lstm.starts_with("node `/enc/3` (LSTM, opset 17): no gradient; "), "{lstm}");
-    assert!(lstm.contains("--train last:N"), "{lstm}");
+    assert!(lstm.contains("setting `train = last:N`"), "{lstm}");
     let foreign = text("Twist", "com.example");
     assert!(foreign.starts_with("node `/enc/3` (com.example.Twist, opset 3): no gradient; "), "{foreign}");
     assert!(foreign.contains("edgetune ops"), "{foreign}");

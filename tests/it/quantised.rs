@@ -149,7 +149,7 @@ fn a_packed_weight_is_refused_with_the_remedy() {
         let refused = prepare(&base(model), &request, scratch.path()).map(|bundle| bundle.parameters);
         let message = refused.expect_err(selection_text).to_string();
         assert!(
-            message.contains("as it is quantised") && message.contains("--adapter lora"),
+            message.contains("as it is quantised") && message.contains("setting `adapter.method = lora`"),
             "{selection_text}: {message}"
         );
     }

@@ -10,11 +10,10 @@ use super::adapters::{self, Event};
 use super::api::{self, listen::Socket};
 use super::asked::{self, Ask};
 use super::board::{Board, Found, lock};
-use super::conditions::{Processors, memory_pressure, on_battery, temperature_c};
 use super::config::{self, Config};
 use super::failing;
 use super::feedback::falls_short;
-use super::flash::{Ledger, Meter};
+use super::flash::Ledger;
 use super::member::Syncing;
 use super::notify::Notifier;
 use super::policy::Conditions;
@@ -22,6 +21,7 @@ use super::samples::Door;
 use super::spool::{Look, Spool};
 use super::training;
 use super::waiting::Known;
+use crate::host::{Processors, WriteMeter, memory_pressure, on_battery, temperature_c};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -166,7 +166,7 @@ struct Service<'a> {
     processors: Processors,
     history: Vec<Event>,
     board: Arc<Board>,
-    meter: Meter,
+    meter: WriteMeter,
     ledger: Ledger,
     /// When what was written was last written down.
     ledger_s: f64,
@@ -209,7 +209,7 @@ impl<'a> Service<'a> {
             world,
             processors: Processors::default(),
             history,
-            meter: Meter::default(),
+            meter: WriteMeter::default(),
             ledger_s: (world.now)().steady_s,
             spool: Spool::default(),
             backlog_s: None,

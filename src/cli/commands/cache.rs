@@ -3,8 +3,8 @@
 use crate::cache::{self, Entry, Holds};
 use crate::cli::Done;
 use crate::cli::args::Global;
-use crate::cli::budget;
 use crate::cli::print::{Printer, bytes};
+use crate::recipe::amount_bytes;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::json;
@@ -47,7 +47,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Action::Show => show(&root, printer),
         Action::Clear => clear(&root, printer),
         Action::Limit { size } => {
-            let set = if size == "default" { None } else { Some(budget::bytes_of("edgetune cache limit", size)?) };
+            let set = if size == "default" { None } else { Some(amount_bytes("edgetune cache limit", size)?) };
             let remedy = || format!("{}: name a writable folder with --cache DIR", root.display());
             cache::set_limit(&root, set).with_context(remedy)?;
             show(&root, printer);

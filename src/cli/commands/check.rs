@@ -5,10 +5,9 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
-use crate::cli::recipe::LossName;
-use crate::cli::settings;
 use crate::cut::{self, Selection};
 use crate::engine;
+use crate::recipe::{self, Change, LossName};
 use crate::train::check::{self, Checked, Verdict};
 use crate::train::prepare::{Base, prepare};
 use anyhow::{Result, bail};
@@ -47,20 +46,21 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
-    args.change.check()?;
+    let change = Change::from(args.change.clone());
+    change.check()?;
     let request = Request {
         output,
         selections: &selections,
-        method: args.change.method(),
-        places: args.change.places()?,
+        method: change.method(),
+        places: change.places()?,
         seed: args.seed,
         width: args.classes,
         head: HeadChoice::Auto,
-        activation: Some(settings::loss(args.loss, None).activation()),
+        activation: Some(recipe::loss(args.loss, None).activation()),
     };
     let bundles = global.bundles()?;
     let bundle = printer.during("preparing the model", || prepare(&base, &request, &bundles))?;
-    let (loss, options) = (settings::loss(args.loss, None), args.compute.options());
+    let (loss, options) = (recipe::loss(args.loss, None), args.compute.options());
     let checked =
         printer.during("comparing each parameter's gradient", || check::check(&bundle, &loss, &options, args.seed))?;
     let word = |verdict| match verdict {

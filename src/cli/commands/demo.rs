@@ -6,11 +6,11 @@ use crate::cli::delta_args::created_unix_s;
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::predictions::show;
 use crate::cli::print::Printer;
-use crate::cli::recipe::Recipe;
-use crate::cli::run::{self, Job};
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::engine;
+use crate::learn::{self, Job, checkpoint_path};
+use crate::recipe::Recipe;
 use crate::train::checkpoint;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -46,31 +46,21 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let mut files = Files::of_recipe(&recipe).reads("the recipe", [&file]);
     if args.out.is_some() {
         files = files.cache(global).writes("--out", [out], Kind::Delta);
-        files = files.writes("--out", [&run::checkpoint_path(out)], Kind::Checkpoint);
+        files = files.writes("--out", [&checkpoint_path(out)], Kind::Checkpoint);
     }
     files.check(args.replacing)?;
     printer
         .during("installing ONNX Runtime", || engine::load_or_install(&global.choice(), &mut printer.installing()))?;
     printer.note(format!("model     {}", model.display()));
     let stop = flag_on_signals()?;
-    let job = Job {
-        recipe,
-        compute: &args.compute,
-        out,
-        resume: false,
-        no_cache: false,
-        no_skip: false,
-        began,
-        created_unix_s,
-    };
-    let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
+    let job = Job { recipe, out: Some(out.clone()), created_unix_s, ..Job::default() };
+    let context = global.context(&args.compute, began, &stop, printer)?;
+    let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
     if trained.interrupted {
-        checkpoint::remove(&run::checkpoint_path(out))?;
+        checkpoint::remove(&checkpoint_path(out))?;
         return Ok(Done::Interrupted);
     }
-    let Some(shown) = show(out, (&model, &test), &args.compute, (global, printer), &stop)? else {
-        return Ok(Done::Interrupted);
-    };
+    let Some(shown) = show(out, (&model, &test), &context)? else { return Ok(Done::Interrupted) };
     let paths = (model.as_path(), out.as_path(), test.as_path());
     summary::demonstrated(&trained, &shown, paths, began.elapsed().as_secs_f64(), printer);
     Ok(Done::Fully)

@@ -2,17 +2,16 @@
 
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
-use crate::cli::forward::Forward;
 use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
-use crate::cli::run::inputs_of;
-use crate::cli::samples::{self, Reading};
-use crate::cli::settings;
+use crate::cli::sample_args::ReadingArgs;
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::engine;
+use crate::learn::samples::{self, inputs_of};
+use crate::learn::{Context, Forward};
+use crate::recipe::{self, Reading};
 use crate::train::artifact::Adapter;
-use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -38,7 +37,7 @@ pub struct Args {
     #[arg(long, help_heading = "Run")]
     no_cache: bool,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     #[command(flatten)]
     compute: Compute,
 }
@@ -50,33 +49,29 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
-    let cache = global.cache_root()?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(adapter.preprocessing, data, printer);
-    let reading = Reading { packing: args.packing, ..args.reading.clone() };
+    let reading = Reading { packing: args.packing, ..args.reading.clone().into() };
     let options = samples::options(
         preprocessing,
         samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
         &inputs_of(&base),
-        settings::target_of(adapter.task),
+        recipe::target_of(adapter.task),
         classes,
     );
     let (dataset, _) = samples::open(data, &options, printer)?;
     let dataset = Arc::new(dataset);
     samples::refuse_other_width(&dataset, bundle.width)?;
-    let forward = Forward {
-        bundle: &bundle,
-        options: &args.compute.options(),
-        store: if args.no_cache { Store::Memory } else { Store::Disk(&cache) },
-        preprocessing: &postcard::to_stdvec(&preprocessing)?,
-        stop: &*flag_on_signals()?,
-        clock: Arc::new(move || began.elapsed().as_secs_f64()),
-    };
+    let stop = flag_on_signals()?;
+    let context = global.context(&args.compute, began, &stop, printer)?;
+    let context = &Context { keeps_features: !args.no_cache, ..context };
+    let options = &context.computing.options();
+    let forward = Forward { context, bundle: &bundle, options, preprocessing: &preprocessing };
     let all: Vec<usize> = (0..dataset.len()).collect();
-    let found = forward.measure("measuring", &dataset, &all, (&[&values], &adapter.loss), printer)?;
+    let found = forward.measure("measuring", &dataset, &all, (&[&values], &adapter.loss))?;
     let Some(answers) = found else { return Ok(Done::Interrupted) };
-    printer.warn_once(&answers.warnings);
+    context.observer.warn_once(&answers.warnings);
     summary::measured(&answers.found[0], printer);
     Ok(Done::Fully)
 }

@@ -6,13 +6,12 @@ use crate::cli::args::Global;
 use crate::cli::deltas::write;
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
-use crate::cli::recipe::LossName;
-use crate::cli::run::inputs_of;
-use crate::cli::samples::{self, Pixels, Samples};
-use crate::cli::settings;
+use crate::cli::sample_args::Pixels;
 use crate::data;
 use crate::engine;
 use crate::graph::TensorType;
+use crate::learn::samples::{self, inputs_of};
+use crate::recipe::{self, LossName, Samples};
 use crate::train::artifact::Adapter;
 use crate::train::peft::{self, Fitted, Rename};
 use crate::train::prepare::Base;
@@ -84,8 +83,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         path: args.folder.clone(),
         base: base.hash,
         labels,
-        task: settings::task(loss),
-        loss: settings::loss(Some(loss), None),
+        task: recipe::task(loss),
+        loss: recipe::loss(Some(loss), None),
         output: base.graph.value_name(output).into(),
         head: None,
         method: Some(saved.method),

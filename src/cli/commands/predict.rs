@@ -4,20 +4,23 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
 use crate::cli::inputs::{self, Asked};
-use crate::cli::predictions::{self, Predictor, predict};
+use crate::cli::predictions;
 use crate::cli::print::Printer;
-use crate::cli::run::inputs_of;
-use crate::cli::samples::{self, Reading};
+use crate::cli::sample_args::ReadingArgs;
 use crate::cli::stop::flag_on_signals;
 use crate::data::{self, Dataset, Preprocessing, Target};
 use crate::delta::Task;
 use crate::engine;
+use crate::learn::Context;
+use crate::learn::samples::{self, inputs_of};
+use crate::predict::Samples;
+use crate::recipe::Reading;
 use crate::train::artifact::Adapter;
-use crate::train::features::Store;
 use crate::train::prepare::Base;
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Predict with a model and an adapter
 #[derive(Debug, clap::Args)]
@@ -56,27 +59,30 @@ pub struct Args {
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     #[command(flatten)]
     compute: Compute,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
+    let began = Instant::now();
     let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
     let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
     engine::load(&global.choice())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
-    let (bundles, stop) = (global.bundles()?, flag_on_signals()?);
+    let stop = flag_on_signals()?;
+    let context = global.context(&args.compute, began, &stop, printer)?;
     let adapter = match adapter {
         Some(adapter) if !goes_on => adapter,
         other => {
             refuse_table(args)?;
             let inputs = inputs::asked(&args.inputs, true, &mut std::io::stdin())?;
-            let asked = (&args.generating, &inputs, &args.reading);
-            return generation::generate((&base, other.as_ref()), asked, &args.compute, (global, printer), &stop);
+            let asked = (&args.generating, &inputs, &Reading::from(args.reading.clone()));
+            return generation::generate((&base, other.as_ref()), asked, &context, printer);
         }
     };
-    let Some(adapter) = (if args.untrained { adapter.untrained(&base, &bundles)? } else { Some(adapter) }) else {
+    let Some(adapter) = (if args.untrained { adapter.untrained(&base, &global.bundles()?)? } else { Some(adapter) })
+    else {
         printer.document(&Vec::<()>::new());
         return Ok(Done::Fully);
     };
@@ -84,13 +90,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let asked = inputs::asked(&args.inputs, takes_text, &mut std::io::stdin())?;
     let (dataset, preprocessing) = opened(&asked, &adapter, (&base, args), printer)?;
     // Photographs that come one by one do not come again: the features of a folder alone are kept.
-    let cache = global.cache_root()?;
-    let store = if asked.is_folder() && !args.no_cache { Store::Disk(&cache) } else { Store::Memory };
-    let predictor = Predictor { base: &base, adapter: &adapter, bundles: &bundles, store, preprocessing };
-    let dataset = Arc::new(dataset);
-    let Some(predictions) = predict(&predictor, &dataset, args.top.into(), &args.compute, &stop, printer)? else {
-        return Ok(Done::Interrupted);
-    };
+    let context = Context { keeps_features: asked.is_folder() && !args.no_cache, ..context };
+    let (dataset, top) = (Arc::new(dataset), args.top.into());
+    let samples = Samples { base: &base, adapter: &adapter, preprocessing, dataset, top };
+    let Some(predictions) = samples.predict(&context)? else { return Ok(Done::Interrupted) };
     if args.csv && !global.json {
         printer.raw(&predictions::table(&predictions, adapter.task == Task::MultiLabel)?);
         return Ok(Done::Fully);
@@ -112,7 +115,7 @@ fn opened(
         Asked::Texts { origin, .. } => Path::new(origin),
     };
     let preprocessing = samples::of_adapter(adapter.preprocessing, first, printer);
-    let reading = samples::with_tokenizer(args.reading.clone(), base, args.adapter.as_deref(), printer);
+    let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
     let options = samples::options(preprocessing, reading, &inputs_of(base), Target::Classes, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,

@@ -5,13 +5,12 @@ use crate::cli::args::Global;
 use crate::cli::change::ChangeArgs;
 use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
-use crate::cli::recipe::{LossName, Recipe};
-use crate::cli::run;
-use crate::cli::samples;
-use crate::cli::settings;
 use crate::cli::summary;
 use crate::data::Labels;
 use crate::engine;
+use crate::learn;
+use crate::learn::samples::class_names;
+use crate::recipe::{self, Change, LossName, Recipe};
 use crate::train::prepare::Base;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -47,14 +46,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let labels = match (args.classes.as_deref(), args.loss) {
         (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
-        (Some(classes), _) => Labels::Classes { names: samples::class_names(classes)?, index: vec![] },
+        (Some(classes), _) => Labels::Classes { names: class_names(classes)?, index: vec![] },
         (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
     };
-    args.change.check()?;
-    let (train, output, change) = (args.train.clone(), args.output.clone(), args.change.clone());
+    let change = Change::from(args.change.clone());
+    change.check()?;
+    let (train, output) = (args.train.clone(), args.output.clone());
     let recipe = Recipe { train, output, change, ..Recipe::default() };
-    let bundle = printer.during("preparing the model", || run::bundle(&base, &recipe, &labels, &args.out))?;
-    let step = bundle.step(&settings::loss(args.loss, None))?;
+    let bundle = printer.during("preparing the model", || learn::bundle(&base, &recipe, &labels, &args.out))?;
+    let step = bundle.step(&recipe::loss(args.loss, None))?;
     let weights = bundle.folder.join("weights.bin");
     let files: Vec<PathBuf> = bundle.files().map(PathBuf::from).chain([step, weights]).collect();
     summary::prepared(&bundle, &files, printer);

@@ -6,15 +6,14 @@ use crate::cli::args::{Compute, Global};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::precedence;
 use crate::cli::print::{Printer, percent};
-use crate::cli::recipe::Recipe;
-use crate::cli::run;
-use crate::cli::sets::Data;
-use crate::cli::settings::{self, settings};
+use crate::cli::recipe::over;
 use crate::cli::stop::flag_on_signals;
 use crate::data::Labels;
 use crate::engine;
 use crate::fleet::Combining;
+use crate::learn::{self, Data, Observer, Sources, settings};
 use crate::plot::{self, Across, Curve, Panel, Scale};
+use crate::recipe::Recipe;
 use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
 use crate::train::artifact;
 use crate::train::features::{Features, Store};
@@ -123,7 +122,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     );
     ensure!(args.rounds > 0, "--rounds 0: nothing would be learned; give at least 1");
     let given = Recipe { data: args.data.clone(), test: args.test.clone(), seed: args.seed, ..Recipe::default() };
-    let mut recipe = given.over(Recipe::read(&args.recipe)?, printer);
+    let mut recipe = over(given, Recipe::read(&args.recipe)?, printer);
     let unvalidated = Recipe { val_fraction: Some(0.0), ..Recipe::default() };
     if !precedence::give_way(&unvalidated, &mut recipe).is_empty() {
         printer.note("recipe    what needs validation samples is left out: everything is measured on the test data");
@@ -142,8 +141,8 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let model = recipe.model.as_deref().with_context(|| format!("{}: no `model = …`", args.recipe.display()))?;
     let base = printer.during("reading the model", || Base::read(model))?;
     let mut recipe = settings::with_loss(recipe, &base)?;
-    let mut settings = settings(&recipe)?;
-    let data = Data::open(&recipe, &base, None, printer)?;
+    let mut settings = recipe.settings()?;
+    let data = Data::open(Sources { recipe: &recipe, given: None, known: None }, &base, printer)?;
     settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
     let began = Instant::now();
     let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
@@ -167,7 +166,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let parts =
         dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, recipe.seed.unwrap_or(0))
             .map_err(simulate::Error::from)?;
-    let mut bundle = run::bundle(&base, &recipe, data.labels(), &args.global.bundles()?)?;
+    let mut bundle = learn::bundle(&base, &recipe, data.labels(), &args.global.bundles()?)?;
     let poisoned = (args.poisoned * args.devices as f64).round() as usize;
     let rows =
         rows(args, bundle.method.is_some_and(|method| method.kind.low_rank()), bundle.method.map(|method| method.rank));
@@ -177,7 +176,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         attacks => attacks.to_vec(),
     };
 
-    let wire = postcard::to_stdvec(&data.preprocessing)?;
+    let wire = data.preprocessing.wire();
     let open = |bundle: &_, set: &Arc<_>, samples: &[usize]| {
         let open =
             Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone());

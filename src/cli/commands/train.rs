@@ -4,11 +4,11 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::delta_args::created_unix_s;
 use crate::cli::outputs::{Files, Kind, Replacing};
-use crate::cli::print::Printer;
-use crate::cli::recipe::Recipe;
-use crate::cli::run::{self, Job};
+use crate::cli::print::{Printer, document};
+use crate::cli::recipe::{RecipeArgs, with_file, with_parts};
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
+use crate::learn::{self, Context, Job, checkpoint_path};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "adapter.edelta", display_order = 8)]
     out: PathBuf,
     #[command(flatten)]
-    recipe: Recipe,
+    recipe: RecipeArgs,
     /// Write everything that was measured as JSON
     #[arg(long, help_heading = "Run", value_name = "FILE")]
     report: Option<PathBuf>,
@@ -53,10 +53,10 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
-    let recipe = args.recipe.clone().with_file(&args.file, printer)?.with_parts(printer)?;
+    let recipe = with_parts(with_file(args.recipe.clone().into(), &args.file, printer)?, printer)?;
     let files = Files::of_recipe(&recipe).reads("the recipe", [&args.file]).cache(global);
     let files = files.writes("--out", [&args.out], Kind::Delta).writes("--report", &args.report, Kind::Report);
-    let checkpoint = run::checkpoint_path(&args.out);
+    let checkpoint = checkpoint_path(&args.out);
     // What is gone on from is looked at by whoever reads it.
     files.writes("--out", (!args.resume).then_some(&checkpoint), Kind::Checkpoint).check(args.replacing)?;
     if args.resume && !recipe.closed_form() && !checkpoint.exists() {
@@ -67,16 +67,18 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, no_skip, .. } = args;
-    let job =
-        Job { recipe, compute, out, resume: *resume, no_cache: *no_cache, no_skip: *no_skip, began, created_unix_s };
-    let Some(trained) = run::train(&job, global, printer, &stop)? else { return Ok(Done::Interrupted) };
+    let (resume, no_skip) = (*resume, *no_skip);
+    let job = Job { recipe, given: None, out: Some(out.clone()), resume, no_skip, created_unix_s };
+    let context = global.context(compute, began, &stop, printer)?;
+    let context = Context { keeps_features: !no_cache, ..context };
+    let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&trained.report)?;
+        let text = document(&trained.report);
         crate::train::artifact::save(path, text.as_bytes())?;
     }
     printer.document(&trained.report);
     if trained.interrupted {
-        let checkpoint = run::checkpoint_path(out);
+        let checkpoint = checkpoint_path(out);
         if !checkpoint.exists() {
             printer.note("stopped; the same command goes on with the features that are in the cache");
             return Ok(Done::Interrupted);

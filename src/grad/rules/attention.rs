@@ -68,7 +68,9 @@ pub(super) fn scale_of(n: &At<'_, '_>, size: Result<i64, String>) -> Result<f64,
 }
 
 pub(super) fn no_gradient(what: &str) -> String {
-    format!("no gradient with {what}; export without attention fusion, or cut above it with a smaller --train last:N")
+    format!(
+        "no gradient with {what}; export without attention fusion, or cut above it with a smaller setting `train = last:N`"
+    )
 }
 
 /// Refuses what the node has beyond queries, keys, values and masks.
@@ -128,7 +130,7 @@ impl<'b> Heads<'b> {
 pub fn attention<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     plain(n, &[(4, "past_key"), (5, "past_value"), (6, "nonpad_kv_seqlen")], &["softcap"])?;
     if n.needs(3) {
-        return Err("its mask is frozen; leave what it is computed from out of --train".into());
+        return Err("its mask is frozen; leave what it is computed from out of setting `train`".into());
     }
     let flat = n.rank(0)? == 3;
     let counts = [n.node().int("q_num_heads", 0), n.node().int("kv_num_heads", 0)];
@@ -214,7 +216,7 @@ fn flat<'b>(
 pub fn multi_head<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     plain(n, &[(6, "past_key"), (7, "past_value"), (9, "cache_indirection")], &[])?;
     if n.needs(5) {
-        return Err("its attention_bias is frozen; leave what it is computed from out of --train".into());
+        return Err("its attention_bias is frozen; leave what it is computed from out of setting `train`".into());
     }
     if !n.has(1) || !n.has(2) || n.rank(0)? != 3 || n.rank(1)? != 3 || n.rank(2)? != 3 {
         return Err(no_gradient("queries, keys and values packed or split by head"));
@@ -241,7 +243,7 @@ pub fn multi_head<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 pub fn with_projection<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     plain(n, &[(4, "past"), (6, "past_sequence_length")], &["do_rotary"])?;
     if n.needs(5) {
-        return Err("its attention_bias is frozen; leave what it is computed from out of --train".into());
+        return Err("its attention_bias is frozen; leave what it is computed from out of setting `train`".into());
     }
     let (inner, all) = (n.fixed(1, 0)?, n.fixed(1, 1)?);
     let widths = match n.node().ints("qkv_hidden_sizes") {

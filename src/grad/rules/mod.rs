@@ -74,12 +74,13 @@ pub fn all() -> &'static [Rule] {
     RULES
 }
 
-const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller --train last:N";
-const STATE: &str = "train only what comes after the layers that carry a state, with a smaller --train last:N";
+const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller setting `train = last:N`";
+const STATE: &str =
+    "train only what comes after the layers that carry a state, with a smaller setting `train = last:N`";
 const CONTROL: &str =
-    "train only what comes after it with a smaller --train last:N, or export the model without control flow";
-const QUANTIZED: &str = "train only what comes after it, with a smaller --train last:N or --layers last:N or an appended \
-                         head (--classes N --head append), or quantise the model in the format QDQ";
+    "train only what comes after it with a smaller setting `train = last:N`, or export the model without control flow";
+const QUANTIZED: &str = "train only what comes after it, with a smaller setting `train = last:N` or setting `adapter.layers = last:N` or an appended \
+                         head (setting `classes = N` setting `head = append`), or quantise the model in the format QDQ";
 const APART: &str = "where its scales are constants it is taken apart when the model is read, and a gradient passes; quantise the \
                      model with constant scales, or in the format QDQ";
 const DETECTION: &str = "it picks positions; put the loss on the scores and boxes before it";

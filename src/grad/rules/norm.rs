@@ -11,7 +11,7 @@ pub fn batch<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         return Err("no gradient in training mode; export the model for inference (model.eval())".into());
     }
     if n.needs(3) || n.needs(4) {
-        return Err("the mean and the variance are frozen; leave them out of --train".into());
+        return Err("the mean and the variance are frozen; leave them out of setting `train`".into());
     }
     let rank = n.rank(0)?;
     // A vector over channels, broadcastable to x.

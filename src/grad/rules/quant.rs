@@ -59,7 +59,7 @@ fn range(dtype: DType) -> Option<(f64, f64)> {
 /// y = s·(x − z)  ⇒  dx = dy · s
 pub fn dequantize<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     if n.needs(1) {
-        return Err("scales are frozen; leave them out of --train".into());
+        return Err("scales are frozen; leave them out of setting `train`".into());
     }
     let scale = along_axis(n, 1)?;
     Ok(vec![Some(n.dy(0) * scale.cast(n.dy(0).dtype()))])

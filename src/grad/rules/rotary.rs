@@ -11,7 +11,9 @@ pub fn rotary<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     // Inputs: x, cos, sin, positions; in com.microsoft: x, positions, cos, sin.
     let (cos, sin, positions) = if n.node().domain.is_empty() { (1, 2, 3) } else { (2, 3, 1) };
     if n.needs(cos) || n.needs(sin) {
-        return Err("its caches of cos and sin are frozen; leave what they are computed from out of --train".into());
+        return Err(
+            "its caches of cos and sin are frozen; leave what they are computed from out of setting `train`".into()
+        );
     }
     if n.node().int("is_packed_batching", 0) != 0 || n.float("scale", 1.0) != 1.0 {
         return Err("no gradient with is_packed_batching or a scale; export without graph optimisation".into());

@@ -49,7 +49,9 @@ fn placed(n: &At<'_, '_>) -> Result<Placed, String> {
     match n.node().str("reduction", "none") {
         "none" => Ok(Placed::Instead),
         "add" => Ok(Placed::Added),
-        other => Err(format!("no gradient for reduction \"{other}\"; cut above it with a smaller --train last:N")),
+        other => {
+            Err(format!("no gradient for reduction \"{other}\"; cut above it with a smaller setting `train = last:N`"))
+        }
     }
 }
 

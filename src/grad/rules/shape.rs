@@ -213,7 +213,7 @@ pub fn expand<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 /// edge, reflect, wrap: each dy is added to the element of x that it was copied from
 pub fn pad<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     if n.needs(2) {
-        return Err("no gradient for the value of the border; leave it out of --train".into());
+        return Err("no gradient for the value of the border; leave it out of setting `train`".into());
     }
     let b = n.builder();
     let mode = n.node().str("mode", "constant");

@@ -60,7 +60,7 @@ pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> R
                 .map_err(refuse)?,
         };
         if fitted.insert(name.clone(), (shape, values)).is_some() {
-            return Err(refuse(format!("two tensors of it are `{name}` of the base; undo one --rename")));
+            return Err(refuse(format!("two tensors of it are `{name}` of the base; undo one setting `rename`")));
         }
     }
     let learned = fitted.iter().map(|(name, (shape, _))| Learned { name, shape: shape.clone() }).collect();
@@ -134,7 +134,7 @@ fn common_prefix(modules: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Result<Pre
         let module = modules.first().copied().unwrap_or_default();
         let (one, other) = (prefix.of(module), other.of(module));
         return Err(format!(
-            "module `{module}` may be `{one}` or `{other}` of the base; say which with --rename FROM=TO"
+            "module `{module}` may be `{one}` or `{other}` of the base; say which with setting `rename = FROM=TO`"
         ));
     }
     let missing: Vec<&str> = modules.iter().copied().filter(|module| !is_known(prefix, module)).collect();
@@ -146,7 +146,7 @@ fn common_prefix(modules: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Result<Pre
     let more = missing.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Err(format!(
-        "{} of its {} modules are no layer of the base: {listed}{more}; where it only has other names, give --rename FROM=TO",
+        "{} of its {} modules are no layer of the base: {listed}{more}; where it only has other names, give setting `rename = FROM=TO`",
         missing.len(),
         modules.len(),
     ))
@@ -183,7 +183,7 @@ fn whole(
     }
     let target = name.strip_suffix(".weight").and_then(|module| targets.get(module));
     let target = target.ok_or_else(|| {
-        format!("`{name}` learned as a whole, but the base has no initializer of that name; give --rename FROM=TO, or export the model with its head")
+        format!("`{name}` learned as a whole, but the base has no initializer of that name; give setting `rename = FROM=TO`, or export the model with its head")
     })?;
     let held = graph.value_name(target.weight).to_string();
     match shape {
@@ -212,7 +212,7 @@ mod tests {
         let removed = prefix(&["bert.encoder.0.query", "bert.encoder.1.query"], &known);
         assert_eq!(removed, Ok(Prefix::Removed("bert.".into())));
         let ambiguous = prefix(&["query"], &known).unwrap_err();
-        assert!(ambiguous.contains("encoder.0.query") && ambiguous.contains("--rename"), "{ambiguous}");
+        assert!(ambiguous.contains("encoder.0.query") && ambiguous.contains("rename"), "{ambiguous}");
     }
 
     #[test]

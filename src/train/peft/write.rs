@@ -38,20 +38,23 @@ fn exported(learned: &Adapter) -> impl Iterator<Item = &LearnedTensor> {
 
 /// What PEFT's `LoraConfig` has to know to load the tensors.
 fn config(learned: &Adapter) -> Result<Value, Error> {
-    let refuse = |problem: String| Error::Setting { setting: "--to safetensors", problem };
+    let refuse = |problem: String| Error::Setting { setting: "to = safetensors", problem };
     let Some(Method { kind, rank, alpha }) = learned.method else {
-        return Err(refuse("whole layers are no PEFT adapter; export with --to onnx".into()));
+        return Err(refuse("whole layers are no PEFT adapter; export with setting `to = onnx`".into()));
     };
     if !matches!(kind, Kind::Lora | Kind::RsLora) {
-        return Err(refuse(format!("{kind} has no layout that stands without the base; export with --to onnx")));
+        return Err(refuse(format!(
+            "{kind} has no layout that stands without the base; export with setting `to = onnx`"
+        )));
     }
     let (mut targets, mut saved) = (BTreeSet::new(), BTreeSet::new());
     for (name, _, _) in exported(learned) {
         let factor = [LORA_A, LORA_B].iter().find_map(|suffix| name.strip_suffix(suffix));
         let parameter = [".weight", ".bias"].iter().find_map(|suffix| name.strip_suffix(suffix));
         let module = factor.or(parameter).filter(|module| is_module(module));
-        let module = module
-            .ok_or_else(|| refuse(format!("tensor `{name}` has no name of a PyTorch module; export with --to onnx")))?;
+        let module = module.ok_or_else(|| {
+            refuse(format!("tensor `{name}` has no name of a PyTorch module; export with setting `to = onnx`"))
+        })?;
         if factor.is_some() {
             targets.insert(module)
         } else {

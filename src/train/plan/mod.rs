@@ -292,16 +292,16 @@ impl Situation<'_> {
             Verdict::Fits | Verdict::Failed => Ok(()),
             Verdict::TooMuchMemory => {
                 let needed = head.memory_bytes.unwrap_or(0).div_ceil(1 << 20);
-                refusal("--budget-memory", format!("training the head alone takes about {needed} MiB; allow as much"))
+                refusal("budget-memory", format!("training the head alone takes about {needed} MiB; allow as much"))
             }
             Verdict::TooLargeDelta => {
                 let needed = head.delta_bytes.div_ceil(1 << 10);
-                refusal("--budget-delta", format!("a delta of the head alone takes about {needed} KiB; allow as much"))
+                refusal("budget-delta", format!("a delta of the head alone takes about {needed} KiB; allow as much"))
             }
             Verdict::TooSlow => {
                 let needed = (self.clock)() + head.run_s.unwrap_or(0.0);
-                let remedy = "allow as much, or use fewer samples (--per-class N) or --epochs";
-                refusal("--budget-time", format!("training the head alone takes about {needed:.0} s; {remedy}"))
+                let remedy = "allow as much, or use fewer samples (setting `per-class = N`) or setting `epochs`";
+                refusal("budget-time", format!("training the head alone takes about {needed:.0} s; {remedy}"))
             }
         }
     }

@@ -170,7 +170,7 @@ impl Linear {
 
 /// The refusal that every tail without a closed form gets.
 pub fn refuse(problem: String) -> Error {
-    let remedy = "choose --train head, with --head append where the model's own is not one linear layer, or --solver steps to train \
+    let remedy = "choose setting `train = head`, with setting `head = append` where the model's own is not one linear layer, or setting `solver = steps` to train \
                   by gradient steps";
     Error::NoClosedForm { problem, remedy }
 }

@@ -121,24 +121,26 @@ impl Settings {
     pub fn check(&self) -> Result<(), Error> {
         let setting = |setting, problem: String| Err(Error::Setting { setting, problem });
         if self.l2.is_some_and(|l2| !(l2 > 0.0 && l2.is_finite())) {
-            return setting("--l2", "must be a positive number, such as 1; leave it out to have it chosen".into());
+            return setting("l2", "must be a positive number, such as 1; leave it out to have it chosen".into());
         }
         match (self.solver, &self.loss) {
             (_, Loss::NextToken) => {
-                setting("--solver", "next-token has no closed form: remove it to train by gradient steps".into())
+                setting("solver", "next-token has no closed form: remove it to train by gradient steps".into())
             }
             (Solver::Lbfgs, Loss::MeanSquaredError) => {
-                setting("--solver", "mean-squared-error has an exact solution: choose --solver ridge".into())
+                setting("solver", "mean-squared-error has an exact solution: choose setting `solver = ridge`".into())
             }
-            (Solver::Ridge, Loss::Huber { .. }) => {
-                setting("--solver", "ridge squares every error: choose --solver lbfgs for --loss huber".into())
-            }
+            (Solver::Ridge, Loss::Huber { .. }) => setting(
+                "solver",
+                "ridge squares every error: choose setting `solver = lbfgs` for setting `loss = huber`".into(),
+            ),
             (Solver::Imprint, loss) if !loss.takes_classes() => {
-                setting("--solver", "imprint needs one class a sample: choose ridge or lbfgs".into())
+                setting("solver", "imprint needs one class a sample: choose ridge or lbfgs".into())
             }
-            (Solver::Imprint, _) if self.l2.is_some() => {
-                setting("--l2", "imprinting has no penalty: remove it, or choose --solver ridge or lbfgs".into())
-            }
+            (Solver::Imprint, _) if self.l2.is_some() => setting(
+                "l2",
+                "imprinting has no penalty: remove it, or choose setting `solver = ridge` or lbfgs".into(),
+            ),
             _ => Ok(()),
         }
     }
@@ -293,9 +295,9 @@ impl Below {
 fn not_finite(sample: usize) -> Error {
     let problem = format!(
         "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
-         preprocessing (--scale, --mean, --std)"
+         preprocessing (setting `samples.scale`, setting `samples.mean`, setting `samples.std`)"
     );
-    Error::Setting { setting: "--data", problem }
+    Error::Setting { setting: "data", problem }
 }
 
 /// A solution.
@@ -592,7 +594,7 @@ fn add_outputs(tally: &mut Tally<'_>, outputs: &Array2<f64>, samples: &[usize]) 
 
 /// With one sample a class nothing can be held out that could tell a good penalty from a bad one.
 fn no_penalty() -> Error {
-    let problem = "no class has two samples, so nothing tells a good penalty from a bad one; give --l2, such as 1, or choose \
-                   --solver imprint";
-    Error::Setting { setting: "--solver", problem: problem.into() }
+    let problem = "no class has two samples, so nothing tells a good penalty from a bad one; give setting `l2`, such as 1, or choose \
+                   setting `solver = imprint`";
+    Error::Setting { setting: "solver", problem: problem.into() }
 }

@@ -210,7 +210,7 @@ fn two_data_sets_are_one_behind_the_other() {
         Dataset::open(&path, &Options { target: Target::Values, label, ..Options::default() }).unwrap().0
     };
     let message = values("n.csv", &["x"]).followed_by(values("two.csv", &["x", "y"])).unwrap_err().to_string();
-    assert!(message.contains("2 numbers a sample, where --data has 1"), "{message}");
+    assert!(message.contains("2 numbers a sample, where setting `data` has 1"), "{message}");
 }
 
 /// A tokenizer that joins two texts as BERT's does, and says of each token which it is of.
@@ -265,13 +265,19 @@ fn texts_that_are_cut_off_are_counted() {
     let root = folder(&[("t.csv", table.as_bytes()), ("tokenizer.json", PAIRS.as_bytes())]);
     let cut =
         |max_length| Dataset::open(&root.path().join("t.csv"), &text(root.path(), max_length)).unwrap().0.cut_texts();
-    assert_eq!(cut(6).as_deref(), Some("texts     2 of 3 are cut off at 6 tokens; --max-length 16 keeps them whole"));
-    assert_eq!(cut(11).as_deref(), Some("texts     1 of 3 is cut off at 11 tokens; --max-length 16 keeps them whole"));
+    assert_eq!(
+        cut(6).as_deref(),
+        Some("texts     2 of 3 are cut off at 6 tokens; setting `samples.max-length = 16` keeps them whole")
+    );
+    assert_eq!(
+        cut(11).as_deref(),
+        Some("texts     1 of 3 is cut off at 11 tokens; setting `samples.max-length = 16` keeps them whole")
+    );
     assert_eq!(cut(12), None, "ten words between two special tokens");
     // Files that are one text each.
     let root = folder(&[("x/1.txt", long.as_bytes()), ("y/1.txt", b"a"), ("tokenizer.json", PAIRS.as_bytes())]);
     let (data, _) = Dataset::open(root.path(), &text(root.path(), 4)).unwrap();
-    assert!(data.cut_texts().unwrap().contains("1 of 2 is cut off at 4 tokens; --max-length 16"));
+    assert!(data.cut_texts().unwrap().contains("1 of 2 is cut off at 4 tokens; setting `samples.max-length = 16`"));
     // Rows of a language model.
     let root =
         folder(&[("t.csv", b"prompt,completion\na b c,a b c a b c\na,b\n"), ("tokenizer.json", PAIRS.as_bytes())]);

@@ -83,7 +83,10 @@ fn folders_and_names_tell_groups() {
     }
     assert_eq!(Dataset::open(&at("plain"), &asked(None)).unwrap().1.perhaps_groups, None);
     assert!(refusal(&at("plain"), &asked(Some("folder"))).contains("no folders that tell groups"));
-    assert!(refusal(&at("plain"), &asked(Some("person"))).contains("has no part that --group 'person' fits"));
+    assert!(
+        refusal(&at("plain"), &asked(Some("person")))
+            .contains("has no part that setting `samples.group` 'person' fits")
+    );
     let text = Options { preprocessing: Preprocessing::Plain, ..asked(Some("[")) };
     assert!(refusal(&at("plain"), &text).contains("no pattern"));
 }

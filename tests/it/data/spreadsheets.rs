@@ -26,7 +26,7 @@ fn separators_are_found_and_told() {
         assert_eq!(data.labels(), &Labels::Classes { names: vec![name, "z".into()], index: vec![0, 1] });
         assert_eq!(floats(&data, 0), [1.0, 2.5]);
         assert!(data.name(1).ends_with("t.csv:4") && notes.contains(told), "{notes}");
-        assert!(notes.contains("label: column Kategorie; --label COLUMN to change"), "{notes}");
+        assert!(notes.contains("label: column Kategorie; setting `samples.label` COLUMN to change"), "{notes}");
     }
     let (data, ..) = open("t.csv", "sep=;\r\na;label\r\n1;x\r\n2;y\r\n", &Options::default());
     assert!(data.name(0).ends_with("t.csv:3") && data.len() == 2);

@@ -191,7 +191,7 @@ fn a_folder_a_class_of_texts() {
     let (unlabelled, _) = Dataset::open_unlabelled(&[root.path().join("data")], &text(root.path(), 0)).unwrap();
     assert_eq!(unlabelled.keys(), data.keys());
     let without = Options { tokenizer: None, ..text(root.path(), 0) };
-    assert!(refusal(&root.path().join("data"), &without).contains("--tokenizer FILE"));
+    assert!(refusal(&root.path().join("data"), &without).contains("setting `samples.tokenizer = FILE`"));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn bad_text_is_refused() {
         ("{\"text\": \"good\", \"label\": \"\"}", "t.jsonl:1: no label"),
         (
             "{\"one\": \"good\", \"two\": \"x\", \"label\": \"x\"}",
-            "t.jsonl:1: no column `text`; name the column of texts with --text COLUMN; the columns are one, two, label",
+            "t.jsonl:1: no column `text`; name the column of texts with setting `samples.text = COLUMN`; the columns are one, two, label",
         ),
         ("{\"text\": \"good\"}", "t.jsonl:1: no column for the label"),
     ];

@@ -2,12 +2,12 @@
 
 use crate::cli::args::{Compute, Global};
 use crate::cli::deltas::{Bound, File, write};
-use crate::cli::encoding::EncodingName;
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
-use crate::cli::samples::Reading;
+use crate::cli::sample_args::ReadingArgs;
 use crate::delta;
 use crate::engine;
+use crate::recipe::EncodingName;
 use crate::train::{low_rank, prepare::Base};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     #[command(flatten)]
     replacing: Replacing,
     #[command(flatten)]
@@ -85,6 +85,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         }
         (Some(EncodingName::Auto), Some(model), Some(data)) => {
             let Args { reading, compute, .. } = args;
+            let reading = &reading.clone().into();
             Bound { model, data, reading, compute, increase_max: bound }.smallest(&file, global, printer)?
         }
         _ => bail!("say how: --encoding ENCODING, or --encoding auto with --model and --data"),

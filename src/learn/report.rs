@@ -1,13 +1,14 @@
 //! What `train --report` writes: everything that a run measured, for people who compare runs.
 
-use super::encoding::{Encoded, Tried};
-use super::measure::{MemoryWatch, written_bytes};
-use crate::data::{self, Finding, Severity, Split};
+use super::encode::Encoded;
+use super::encoding::Tried;
+use crate::adapter::Method;
+use crate::data::{Finding, Severity};
+use crate::host::written_bytes;
 use crate::train::evaluate::Metrics;
-use crate::train::features::Pass;
-use crate::train::fit::{EpochRecord, Outcome};
+use crate::train::fit::EpochRecord;
 use crate::train::plan::Plan;
-use crate::train::prepare::{Bundle, hex};
+use crate::train::prepare::hex;
 use crate::train::solve::Solved;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ pub struct Report {
     pub output: String,
     pub train_samples: usize,
     pub validation_samples: usize,
-    pub findings: Vec<Found>,
+    pub findings: Vec<DataFinding>,
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
@@ -104,7 +105,7 @@ pub struct Percentiles {
 /// What the data should be looked at for.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Found {
+pub struct DataFinding {
     pub severity: &'static str,
     pub problem: String,
     pub remedy: String,
@@ -127,41 +128,16 @@ pub struct Versions {
     pub onnxruntime: String,
 }
 
-/// What a report is made from.
-#[allow(missing_docs)]
-pub struct Parts<'a> {
-    pub bundle: &'a Bundle,
-    pub outcome: &'a Outcome,
-    pub solved: Option<Solved>,
-    pub interrupted: bool,
-    pub split: &'a Split,
-    pub findings: &'a [Finding],
-    pub skipped: &'a data::Report,
-    pub pass: Pass,
-    pub cache_bytes: u64,
-    pub delta_bytes: u64,
-    pub encoded: Option<&'a Encoded>,
-    pub recipe: String,
-    pub recipe_hash: [u8; 32],
-    pub validation: Option<BeforeAfter>,
-    pub test: Option<BeforeAfter>,
-    pub test_samples_in_data: usize,
-    pub plan: Option<Plan>,
-    pub seed: u64,
-    pub onnxruntime: &'a str,
-    pub seconds: f64,
-    pub watch: &'a MemoryWatch,
-    pub predicted_private_bytes: Option<u64>,
-}
-
 impl Report {
-    /// Puts the parts together and looks at the process's memory.
-    pub fn new(parts: Parts<'_>) -> Self {
-        let Parts { bundle, outcome, split, pass, .. } = parts;
+    /// Tells of a training whose delta has so many bytes, and looks at the process's memory.
+    pub(super) fn new(encoded: &Encoded<'_>, delta_bytes: u64) -> Self {
+        let Encoded { prepared, outcome, solved, shipped, pass, .. } = encoded;
+        let (opened, bundle, data) = (&prepared.opened, &prepared.bundle, &prepared.opened.data);
         Self {
+            epochs: outcome.history.clone(),
             best_epoch: outcome.best_epoch,
-            interrupted: parts.interrupted,
-            solved: parts.solved,
+            interrupted: encoded.interrupted,
+            solved: solved.clone(),
             first_step_s: outcome.first_step_at_s,
             steps: outcome.steps,
             steps_per_s: per_second(outcome.steps as f64, outcome.step_seconds.iter().sum()),
@@ -169,48 +145,50 @@ impl Report {
             body_samples_per_s: (pass.computed > 0).then(|| per_second(pass.computed as f64, pass.seconds)),
             body_samples_computed: pass.computed,
             body_samples_cached: pass.found,
-            seconds: parts.seconds,
-            peak_rss_bytes: parts.watch.peak_rss_bytes(),
-            peak_private_bytes: parts.watch.peak_private_bytes(),
-            predicted_private_bytes: parts.predicted_private_bytes,
+            seconds: (opened.context.clock)(),
+            peak_rss_bytes: opened.watch.peak_rss_bytes(),
+            peak_private_bytes: opened.watch.peak_private_bytes(),
+            predicted_private_bytes: prepared.predicted_bytes,
             written_bytes: written_bytes(),
-            delta_bytes: parts.delta_bytes,
-            encoding: parts.encoded.map(|encoded| encoded.encoding.clone()),
-            encodings: parts.encoded.map_or(Vec::new(), |encoded| encoded.tried.clone()),
-            recipe: parts.recipe,
-            recipe_hash: hex(&parts.recipe_hash),
-            cache_bytes: parts.cache_bytes,
+            delta_bytes,
+            encoding: shipped.as_ref().map(|shipped| shipped.encoding.clone()),
+            encodings: shipped.as_ref().map_or(Vec::new(), |shipped| shipped.tried.clone()),
+            recipe: opened.recipe_text.clone(),
+            recipe_hash: hex(blake3::hash(opened.recipe_text.as_bytes()).as_bytes()),
+            cache_bytes: encoded.cache_bytes,
             parameters: bundle.parameter_count(),
             trained: bundle.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
-            adapter: bundle.method.map(|method| Change {
-                method: method.kind.to_string(),
-                rank: method.rank,
-                alpha: method.alpha,
-            }),
+            adapter: bundle.method.map(Change::from),
             head: bundle.head_note.clone(),
             output: bundle.output.clone(),
-            train_samples: split.train.len(),
-            validation_samples: split.validation.len(),
-            findings: parts.findings.iter().map(Found::from).collect(),
-            skipped: parts
-                .skipped
-                .skipped
-                .iter()
-                .map(|(file, reason)| Skipped { file: file.clone(), reason: reason.clone() })
-                .collect(),
-            validation: parts.validation,
-            test: parts.test,
-            test_samples_in_data: parts.test_samples_in_data,
-            plan: parts.plan,
-            seed: parts.seed,
+            train_samples: data.split.train.len(),
+            validation_samples: data.split.validation.len(),
+            findings: data.findings.iter().map(DataFinding::from).collect(),
+            skipped: data.skipped.skipped.iter().map(Skipped::from).collect(),
+            validation: encoded.validation.clone(),
+            test: encoded.test.clone(),
+            test_samples_in_data: data.test_samples_in_data,
+            plan: prepared.plan.clone(),
+            seed: opened.settings.seed,
             base_hash: hex(&bundle.base_hash),
-            versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: parts.onnxruntime.into() },
-            epochs: outcome.history.clone(),
+            versions: Versions { edgetune: env!("CARGO_PKG_VERSION"), onnxruntime: opened.runtime_version.clone() },
         }
     }
 }
 
-impl From<&Finding> for Found {
+impl From<Method> for Change {
+    fn from(method: Method) -> Self {
+        Self { method: method.kind.to_string(), rank: method.rank, alpha: method.alpha }
+    }
+}
+
+impl From<&(PathBuf, String)> for Skipped {
+    fn from((file, reason): &(PathBuf, String)) -> Self {
+        Self { file: file.clone(), reason: reason.clone() }
+    }
+}
+
+impl From<&Finding> for DataFinding {
     fn from(finding: &Finding) -> Self {
         Self {
             severity: match finding.severity {

@@ -1,6 +1,7 @@
 //! Whether pixels are scaled as the model expects them: what it answers with the presets, where nobody has said which is right.
 
-use super::print::{Printer, percent};
+use super::observer::Observer;
+use crate::amounts::percent;
 use crate::data::{Dataset, ImagePreprocessing, PRESETS, Preprocessing};
 use crate::train::Error;
 use crate::train::trial::{self, Trial};
@@ -16,7 +17,7 @@ pub fn warn_of_surer(
     samples: &[usize],
     preprocessing: &Preprocessing,
     trial: &Trial<'_>,
-    printer: &Printer,
+    observer: &dyn Observer,
 ) {
     let Preprocessing::Image(image) = preprocessing else { return };
     let tried = trial::spread(samples, TRIED);
@@ -41,8 +42,8 @@ pub fn warn_of_surer(
         }
     }
     if let Some((sure, name)) = best {
-        printer.warn(format!(
-            "the model is surer of {} photographs with --preprocessing {name} ({} on average) than as they are now ({}): its pixels \
+        observer.warn(&format!(
+            "the model is surer of {} photographs with setting `samples.preprocessing = {name}` ({} on average) than as they are now ({}): its pixels \
              may have to be scaled in that way",
             tried.len(),
             percent(sure),
@@ -58,7 +59,7 @@ fn sureness(
     trial: &Trial<'_>,
 ) -> Result<Option<Vec<f64>>, Error> {
     let Some(few) = dataset.with_pixels(samples, image) else { return Ok(None) };
-    let wire = postcard::to_stdvec(&Preprocessing::Image(image)).expect("plain values always encode");
+    let wire = Preprocessing::Image(image).wire();
     let all: Vec<usize> = (0..few.len()).collect();
     let answers = trial.answers(&Arc::new(few), &all, &wire, None)?;
     Ok(answers.map(|answers| trial::sureness(&answers)))

@@ -1,14 +1,13 @@
 //! Which outputs of the model the data's classes are: by name where names are known, else by what the base answers.
 
-use super::print::Printer;
-use super::recipe::{HeadName, Recipe};
+use super::observer::Observer;
 use super::samples::class_names;
 use crate::adapter;
 use crate::data::{self, Labels, Matched, Stated};
+use crate::recipe::{Error, HeadName, Recipe, refuse};
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::trial::{self, Trial};
-use anyhow::{Result, bail};
 
 /// Names shown of many.
 const SHOWN: usize = 5;
@@ -30,11 +29,13 @@ pub enum Outputs {
 ///
 /// # Errors
 /// `--classes` or `--head keep` that do not fit the data and the model.
-pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer) -> Result<Outputs> {
+pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Observer) -> Result<Outputs, Error> {
     let found = labels.names();
     if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. }) {
         return match &recipe.classes {
-            Some(_) => bail!("--classes: the data hold numbers or text to predict, not classes; remove the option"),
+            Some(_) => {
+                refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
+            }
             None => Ok(Outputs::Others),
         };
     }
@@ -44,25 +45,25 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer)
         let names = class_names(given)?;
         let matched = Matched::new(&names, found);
         if width == Some(names.len() as u64) && !anew {
-            return Ok(Outputs::Same(matched, "--classes".into()));
+            return Ok(Outputs::Same(matched, "setting `classes`".into()));
         }
         return match &matched.new[..] {
             [] => Ok(Outputs::Named(names)),
-            new => bail!(
-                "--classes: {} is in the data and not among its {} names; add it there, or take its samples out",
+            new => refuse!(
+                "setting `classes`: {} is in the data and not among its {} names; add it there, or take its samples out",
                 shown(new),
                 names.len()
             ),
         };
     }
-    let stated = if anew { None } else { stated(base, width, printer) };
+    let stated = if anew { None } else { stated(base, width, observer) };
     if let Some(Stated { value, source }) = stated {
         let matched = Matched::new(&value, found);
         if matched.is_the_model_s() {
             return Ok(Outputs::Same(matched, source));
         }
         let (count, outputs) = (found.len(), value.len());
-        printer.note(format!(
+        observer.note(&format!(
             "classes   {} of the data's {count} are among the model's {outputs} ({source})",
             matched.found
         ));
@@ -72,8 +73,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer)
         (_, Some(width)) if width == found.len() as u64 => Ok(Outputs::AsMany),
         // One column behind a sigmoid.
         (_, Some(1)) if found.len() == 2 => Ok(Outputs::AsMany),
-        (Some(HeadName::Keep), width) => bail!(
-            "--head keep: the data have {} classes, the model {} outputs, and nothing names these; name them with --classes",
+        (Some(HeadName::Keep), width) => refuse!(
+            "setting `head = keep`: the data have {} classes, the model {} outputs, and nothing names these; name them with setting `classes`",
             found.len(),
             width.map_or("an unknown number of".into(), |width| width.to_string())
         ),
@@ -82,9 +83,9 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, printer: &Printer)
 }
 
 /// What the model's exporter states, if it fits the model.
-fn stated(base: &Base, width: Option<u64>, printer: &Printer) -> Option<Stated<Vec<String>>> {
+fn stated(base: &Base, width: Option<u64>, observer: &dyn Observer) -> Option<Stated<Vec<String>>> {
     let stated = data::class_names(&base.path, &base.metadata).unwrap_or_else(|error| {
-        printer.warn(format!("the names of the model's classes: {error}"));
+        observer.warn(&format!("the names of the model's classes: {error}"));
         None
     })?;
     let names = stated.value.len();
@@ -116,22 +117,22 @@ impl Outputs {
         (set, samples): (&std::sync::Arc<data::Dataset>, &[usize]),
         (loss, preprocessing): (&Loss, &[u8]),
         trial: &Trial<'_>,
-        printer: &Printer,
-    ) -> Result<()> {
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
         let labels = set.labels();
         match self {
             Self::Others => {}
             Self::Named(names) if recipe.head == Some(HeadName::Keep) => {
-                bail!(
-                    "--head keep: --classes has {} names, the model another number of outputs; name each of these",
+                refuse!(
+                    "setting `head = keep`: setting `classes` has {} names, the model another number of outputs; name each of these",
                     names.len()
                 )
             }
             Self::Named(_) => recipe.head = recipe.head.or(Some(HeadName::Auto)),
             Self::Same(matched, source) => {
                 recipe.head = Some(HeadName::Keep);
-                tell_same(matched, source, labels, printer);
-                warn_of_solver(recipe, labels, printer);
+                tell_same(matched, source, labels, observer);
+                warn_of_solver(recipe, labels, observer);
             }
             Self::AsMany => {
                 let tried = trial::spread(samples, trial::SAMPLES);
@@ -144,16 +145,16 @@ impl Outputs {
                 let (before, chance) = (trial::loss(loss, labels, &tried, &answers), trial::chance(labels));
                 let names = shown(labels.names());
                 if before <= chance {
-                    printer.note(format!(
+                    observer.note(&format!(
                         "classes   taken for the model's outputs in this order: {names} (loss {before:.4} before training, {chance:.4} by \
-                         chance); --classes names them otherwise"
+                         chance); setting `classes` names them otherwise"
                     ));
                 } else if recipe.head != Some(HeadName::Keep) {
                     let replaced = trial.replaces(width);
                     recipe.head = Some(if replaced { HeadName::Replace } else { HeadName::Append });
-                    printer.warn(format!(
+                    observer.warn(&format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
-                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with --classes",
+                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with setting `classes`",
                         labels.names().len()
                     ));
                 }
@@ -163,22 +164,22 @@ impl Outputs {
     }
 }
 
-fn tell_same(matched: &Matched, source: &str, labels: &Labels, printer: &Printer) {
+fn tell_same(matched: &Matched, source: &str, labels: &Labels, observer: &dyn Observer) {
     let model = matched.names.len() - matched.new.len();
     let missing = absent(labels);
     let missing =
         if missing.is_empty() { String::new() } else { format!("; without samples, kept: {}", shown(&missing)) };
     let new = if matched.new.is_empty() { String::new() } else { format!("; new: {}", shown(&matched.new)) };
     let found = matched.found;
-    printer.note(format!("classes   {found} of the model's {model}, matched by name from {source}{missing}{new}"));
+    observer.note(&format!("classes   {found} of the model's {model}, matched by name from {source}{missing}{new}"));
 }
 
 /// A solver fits every output anew, so that one without samples is never the answer again.
-fn warn_of_solver(recipe: &Recipe, labels: &Labels, printer: &Printer) {
+fn warn_of_solver(recipe: &Recipe, labels: &Labels, observer: &dyn Observer) {
     let missing = absent(labels);
     if recipe.closed_form() && !missing.is_empty() {
-        printer.warn(format!(
-            "--solver fits all outputs anew: classes without samples are lost ({}); remove --solver to keep them",
+        observer.warn(&format!(
+            "setting `solver` fits all outputs anew: classes without samples are lost ({}); remove setting `solver` to keep them",
             shown(&missing)
         ));
     }

@@ -1,18 +1,17 @@
 //! The data of a run: opened, checked and split before the first step.
 
+use super::Given;
 use super::classes::{self, Outputs};
+use super::observer::Observer;
 use super::pixels;
-use super::print::Printer;
-use super::recipe::Recipe;
-use super::run::inputs_of;
-use super::{samples, settings};
+use super::samples::{self, inputs_of};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
+use crate::recipe::{Error, Reading, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::solve::VALIDATION_MIN;
 use crate::train::trial::Trial;
-use anyhow::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,42 +35,84 @@ pub struct Data {
     pub skipped: data::Report,
 }
 
-impl Data {
-    /// Opens what the recipe names. `known`: the adapter whose classes come first, if classes are added to one.
-    pub fn open(recipe: &Recipe, base: &Base, known: Option<&Adapter>, printer: &Printer) -> Result<Self> {
-        let path = recipe.data.as_deref().context("no data: name labelled data with --data PATH")?;
-        let inputs = inputs_of(base);
-        let preprocessing = match known {
-            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, printer),
-            None => recipe.samples.preprocessing(base, path, printer)?,
+/// What a training's data are found by.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// Names files and folders, and says how they are read.
+    pub recipe: &'a Recipe,
+    /// What the caller holds in the place of the recipe's data.
+    pub given: Option<&'a Given>,
+    /// The delta that is gone on from, whose classes come first.
+    pub known: Option<&'a Adapter>,
+}
+
+/// What trains, and how more of its kind is read.
+struct Read {
+    train: Dataset,
+    preprocessing: Preprocessing,
+    options: data::Options,
+    skipped: data::Report,
+}
+
+impl Sources<'_> {
+    fn read(&self, base: &Base, observer: &dyn Observer) -> Result<Read, Error> {
+        let Sources { recipe, given, known } = *self;
+        let target = recipe.target();
+        if let Some(Given { inputs, labels }) = given {
+            if known.is_some() {
+                refuse!(
+                    "setting `from`: what is gone on from needs data in files; remove it, or write the samples to files"
+                );
+            }
+            let train = Dataset::of_arrays(inputs.clone(), labels.clone())?;
+            let options = samples::options(Preprocessing::Plain, Reading::default(), &inputs_of(base), target, None);
+            return Ok(Read { train, preprocessing: Preprocessing::Plain, options, skipped: data::Report::default() });
+        }
+        let Some(path) = recipe.data.as_deref() else {
+            refuse!("no data: name labelled data with setting `data = PATH`")
         };
-        let target = settings::target(recipe.loss);
-        let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), printer);
-        let mut options = samples::options(preprocessing, reading, &inputs, target, None);
+        let preprocessing = match known {
+            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, observer),
+            None => recipe.samples.preprocessing(base, path, observer)?,
+        };
+        let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
+        let mut options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
         if let Some(adapter) = known {
             options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
         }
         options.splits = recipe.val.is_none();
-        let (mut train, mut skipped) = samples::open(path, &options, printer)?;
+        let (train, skipped) = samples::open(path, &options, observer)?;
         options.splits = false;
+        Ok(Read { train, preprocessing, options, skipped })
+    }
+}
+
+impl Data {
+    /// Opens what the recipe names, or takes what the caller holds.
+    ///
+    /// # Errors
+    /// Data that cannot be read, that the model does not take, or that training on would be meaningless.
+    pub fn open(sources: Sources<'_>, base: &Base, observer: &dyn Observer) -> Result<Self, Error> {
+        let Sources { recipe, known, .. } = sources;
+        let Read { mut train, preprocessing, options, mut skipped } = sources.read(base, observer)?;
         let learned = train.len();
         if let Some(path) = &recipe.val {
-            train = validated_by(path, train, &options, &mut skipped, printer)?;
+            train = validated_by(path, train, &options, &mut skipped, observer)?;
         }
         let outputs = match known {
             Some(_) => Outputs::Others,
-            None => classes::outputs(recipe, base, train.labels(), printer)?,
+            None => classes::outputs(recipe, base, train.labels(), observer)?,
         };
         if let Some(names) = outputs.names() {
             train = train.with_names(names);
         }
         let train = Arc::new(train);
         let added = known.is_some() || matches!(outputs, Outputs::Same(..));
-        let findings = samples::check(&train, added, printer)?;
+        let findings = samples::check(&train, added, observer)?;
         let seed = recipe.seed.unwrap_or(0);
         let mut split = match recipe.val {
             Some(_) => Split { train: (0..learned).collect(), validation: (learned..train.len()).collect() },
-            None => split(&train, (settings::val_fraction(recipe), seed), &skipped, printer)?,
+            None => split(&train, (recipe.val_fraction(), seed), &skipped, observer)?,
         };
         let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
             Some(count) => data::per_class(labels, &samples, count, seed),
@@ -84,11 +125,11 @@ impl Data {
             Some(path) => {
                 let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
                 let options = data::Options { classes, ..options };
-                let (test, more) = samples::open(path, &options, printer)?;
+                let (test, more) = samples::open(path, &options, observer)?;
                 let test = Arc::new(test);
                 skipped.skipped.extend(more.skipped);
                 let samples = limited(test.labels(), (0..test.len()).collect())?;
-                test_samples_in_data = told_in_both(&train, &test, &samples, printer);
+                test_samples_in_data = told_in_both(&train, &test, &samples, observer);
                 Some((test, samples))
             }
             None => None,
@@ -100,17 +141,23 @@ impl Data {
     ///
     /// # Errors
     /// `--head keep` where the outputs are other classes.
-    pub fn settle_head(&self, recipe: &mut Recipe, loss: &Loss, trial: &Trial<'_>, printer: &Printer) -> Result<()> {
+    pub fn settle_head(
+        &self,
+        recipe: &mut Recipe,
+        loss: &Loss,
+        trial: &Trial<'_>,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
         if recipe.from.is_none() && recipe.samples.guesses_pixels(trial.base) {
-            pixels::warn_of_surer(&self.train, &self.split.train, &self.preprocessing, trial, printer);
+            pixels::warn_of_surer(&self.train, &self.split.train, &self.preprocessing, trial, observer);
         }
-        let wire = postcard::to_stdvec(&self.preprocessing)?;
-        self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, printer)
+        let wire = self.preprocessing.wire();
+        self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, observer)
     }
 
     /// With few samples a share of them would tell too little of the rest: all are learned from, and each is left out in turn
     /// to choose and to measure by. A share that was asked for is kept.
-    pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, printer: &Printer) {
+    pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, observer: &dyn Observer) {
         let held_out = self.split.validation.len();
         // One sample left out of its group would be measured by what its own group has taught.
         let chosen = recipe.val_fraction.is_some() || recipe.val.is_some();
@@ -120,13 +167,14 @@ impl Data {
         let Split { train, validation } = &mut self.split;
         train.append(validation);
         train.sort_unstable();
-        printer.note(format!(
+        observer.note(&format!(
             "few       a fifth of the data are {held_out} samples, too few to validate by: all {} learn, and the accuracy is \
              that of samples left out in turn",
             train.len()
         ));
     }
 
+    /// The labels of what is learned and validated.
     pub fn labels(&self) -> &Labels {
         self.train.labels()
     }
@@ -138,17 +186,17 @@ fn validated_by(
     train: Dataset,
     options: &data::Options,
     skipped: &mut data::Report,
-    printer: &Printer,
-) -> Result<Dataset> {
+    observer: &dyn Observer,
+) -> Result<Dataset, Error> {
     let names = train.labels().names();
     let classes = if names.is_empty() { options.classes.clone() } else { Some(names.to_vec()) };
-    let (val, more) = samples::open(path, &data::Options { classes, ..options.clone() }, printer)?;
+    let (val, more) = samples::open(path, &data::Options { classes, ..options.clone() }, observer)?;
     skipped.skipped.extend(more.skipped);
     let all: Vec<usize> = (0..val.len()).collect();
     let both = data::count_of_same(train.keys(), val.keys(), &all);
     if both > 0 {
-        printer.warn(format!(
-            "{both} of the {} samples of --val are in --data, too: they have been learned, so they do not tell how new ones will \
+        observer.warn(&format!(
+            "{both} of the {} samples of setting `val` are in setting `data`, too: they have been learned, so they do not tell how new ones will \
              fare; leave them out of one of both",
             all.len()
         ));
@@ -157,12 +205,12 @@ fn validated_by(
 }
 
 /// Test samples that are also in the data that are learned from, by their content; with a warning, for they tell nothing new.
-fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], printer: &Printer) -> usize {
+fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], observer: &dyn Observer) -> usize {
     let both = data::count_of_same(train.keys(), test.keys(), samples);
     if both > 0 {
         let all = samples.len();
-        printer.warn(format!(
-            "{both} of the {all} test samples are in --data, too: they have been learned, so they do not tell how new ones will fare; \
+        observer.warn(&format!(
+            "{both} of the {all} test samples are in setting `data`, too: they have been learned, so they do not tell how new ones will fare; \
              leave them out of one of both"
         ));
     }
@@ -170,24 +218,29 @@ fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], printer: &Pr
 }
 
 /// Parts the samples, by their groups where there are some; warns where there should be some.
-fn split(dataset: &Dataset, (fraction, seed): (f64, u64), report: &data::Report, printer: &Printer) -> Result<Split> {
+fn split(
+    dataset: &Dataset,
+    (fraction, seed): (f64, u64),
+    report: &data::Report,
+    observer: &dyn Observer,
+) -> Result<Split, Error> {
     let (labels, keys) = (dataset.labels(), dataset.keys());
     let Some(groups) = dataset.groups() else {
         if let (Some((option, seen)), true) = (&report.perhaps_groups, fraction > 0.0) {
-            printer.warn(format!(
+            observer.warn(&format!(
                 "names suggest samples that belong together ({seen}), such as of one recording or one person. Where some of them \
-                 train and others validate, the accuracy shown is better than on new ones: add --group {option} to keep them \
-                 together, or --group none if they are independent"
+                 train and others validate, the accuracy shown is better than on new ones: add setting `samples.group = {option}` to keep them \
+                 together, or setting `samples.group` none if they are independent"
             ));
         }
         return Ok(data::split(labels, keys, fraction, seed)?);
     };
     let split = data::split_groups(labels, keys, groups, fraction, seed)?;
     let [train, validation] = [&split.train, &split.validation].map(|samples| groups.count_of(samples));
-    printer.note(format!("groups    {} by {}: {train} train, {validation} validate", groups.count(), groups.source));
+    observer.note(&format!("groups    {} by {}: {train} train, {validation} validate", groups.count(), groups.source));
     if fraction > 0.0 {
         for (class, group) in groups.classes_of_one_group(labels) {
-            printer.warn(format!(
+            observer.warn(&format!(
                 "class `{class}` is in group `{group}` alone: it trains and is not validated; add data of another group"
             ));
         }

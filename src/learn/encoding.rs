@@ -1,62 +1,12 @@
 //! Which encoding a delta gets: the one that was asked for, or the smallest that does no harm, found by measurement.
 
-use super::print::Printer;
+use super::observer::Observer;
 use crate::delta::{Choice, Payload};
+use crate::recipe::{EncodingName, Error};
 use crate::train::artifact;
 use crate::train::evaluate::Metrics;
 use crate::train::loss::Loss;
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
-/// `--encoding`: one of them, or the smallest within a bound.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum EncodingName {
-    /// The smallest whose loss stays within the bound.
-    Auto,
-    /// This one, whatever it costs.
-    Of(Choice),
-}
-
-impl Default for EncodingName {
-    fn default() -> Self {
-        Self::Of(Choice::Fp16)
-    }
-}
-
-impl FromStr for EncodingName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let otherwise = "no encoding; there are auto, fp16, int8, int4, sign and sparse:PERCENT, such as sparse:10";
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of).map_err(|_| otherwise) }
-    }
-}
-
-impl TryFrom<String> for EncodingName {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<EncodingName> for String {
-    fn from(name: EncodingName) -> Self {
-        name.to_string()
-    }
-}
-
-impl fmt::Display for EncodingName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Of(choice) => choice.fmt(f),
-        }
-    }
-}
+use serde::Serialize;
 
 /// By how much the loss may grow where nothing else is said. Cross-entropies, of which this is a factor of 0.99 on the right
 /// answer's probability (a perplexity higher by 1 %), have 0.01; squared errors have the data's units, so theirs is 1 %.
@@ -98,7 +48,7 @@ fn size(payloads: &[Payload]) -> usize {
 
 /// Learned values as they ship.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct Shipped {
     /// What lies in the delta, in the order of the parameters.
     pub payloads: Vec<Payload>,
     /// What a reader finds there.
@@ -111,8 +61,8 @@ pub struct Encoded {
     pub tried: Vec<Tried>,
 }
 
-impl Encoded {
-    fn new(parameters: &[Vec<f32>], choice: Choice) -> Result<Self> {
+impl Shipped {
+    fn new(parameters: &[Vec<f32>], choice: Choice) -> Result<Self, Error> {
         let payloads = artifact::payloads(parameters, choice)?;
         let read = |(payload, learned): (&Payload, &Vec<f32>)| {
             payload.values(learned.len()).expect("what was just written can be read")
@@ -123,7 +73,7 @@ impl Encoded {
 }
 
 /// What values show on the validation samples; nothing where there are none.
-pub type Measure<'m> = dyn FnMut(&[Vec<f32>]) -> Result<Option<Metrics>> + 'm;
+pub type Measure<'m> = dyn FnMut(&[Vec<f32>]) -> Result<Option<Metrics>, Error> + 'm;
 
 /// Encodes learned values as asked for. `measure` tells what values show on the validation samples, if there are any;
 /// [`EncodingName::Auto`] takes the smallest whose loss is above that of fp16 by at most `bound`, or [`increase_max`].
@@ -134,20 +84,20 @@ pub fn encode(
     parameters: &[Vec<f32>],
     (wanted, bound, loss): (EncodingName, Option<f64>, &Loss),
     measure: &mut Measure<'_>,
-    printer: &Printer,
-) -> Result<Encoded> {
+    observer: &dyn Observer,
+) -> Result<Shipped, Error> {
     let mut tried = Vec::new();
-    let mut measured = |mut encoded: Encoded, choice, tried: &mut Vec<Tried>| -> Result<Encoded> {
+    let mut measured = |mut encoded: Shipped, choice, tried: &mut Vec<Tried>| -> Result<Shipped, Error> {
         encoded.metrics = measure(&encoded.values)?;
         tried.push(Tried::new(choice, &encoded.payloads, encoded.metrics.as_ref()));
         Ok(encoded)
     };
-    let reference = measured(Encoded::new(parameters, Choice::Fp16)?, Choice::Fp16, &mut tried)?;
+    let reference = measured(Shipped::new(parameters, Choice::Fp16)?, Choice::Fp16, &mut tried)?;
     let before = reference.metrics.as_ref().map_or(0.0, |metrics| metrics.loss);
     let mut taken = None;
     match wanted {
         EncodingName::Of(Choice::Fp16) => {}
-        EncodingName::Of(choice) => taken = Some(measured(Encoded::new(parameters, choice)?, choice, &mut tried)?),
+        EncodingName::Of(choice) => taken = Some(measured(Shipped::new(parameters, choice)?, choice, &mut tried)?),
         EncodingName::Auto => {
             let bound = bound.unwrap_or_else(|| increase_max(loss, before));
             let mut sizes = Vec::new();
@@ -157,7 +107,7 @@ pub fn encode(
             sizes.sort_by_key(|(size, _)| *size);
             let smaller = sizes.into_iter().filter(|(bytes, _)| *bytes < size(&reference.payloads));
             for (_, choice) in smaller {
-                let encoded = measured(Encoded::new(parameters, choice)?, choice, &mut tried)?;
+                let encoded = measured(Shipped::new(parameters, choice)?, choice, &mut tried)?;
                 if encoded.metrics.as_ref().is_some_and(|metrics| metrics.loss - before <= bound) {
                     taken = Some(encoded);
                     break;
@@ -166,21 +116,22 @@ pub fn encode(
         }
     }
     if tried.len() > 1 {
-        tried.iter().for_each(|tried| tell(tried, before, printer));
+        tried.iter().for_each(|tried| tell(tried, before, observer));
     }
-    Ok(Encoded { tried, ..taken.unwrap_or(reference) })
+    Ok(Shipped { tried, ..taken.unwrap_or(reference) })
 }
 
-fn tell(tried: &Tried, before: f64, printer: &Printer) {
+fn tell(tried: &Tried, before: f64, observer: &dyn Observer) {
     let loss = tried.loss.map_or(String::new(), |loss| format!(", loss {loss:.4} ({:+.4})", loss - before));
     let accuracy = tried.accuracy.map_or(String::new(), |accuracy| format!(", accuracy {accuracy:.4}"));
     let perplexity = tried.perplexity.map_or(String::new(), |perplexity| format!(", perplexity {perplexity:.2}"));
     let (name, bytes) = (&tried.encoding, tried.payload_bytes);
-    printer.note(format!("encoding  {name}: {bytes} bytes of values{loss}{accuracy}{perplexity}"));
+    observer.note(&format!("encoding  {name}: {bytes} bytes of values{loss}{accuracy}{perplexity}"));
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::observer::Told;
     use super::*;
 
     fn metrics(loss: f64) -> Metrics {
@@ -188,14 +139,14 @@ mod tests {
     }
 
     /// The loss here is the mean square of what the encoding changed.
-    fn encoded(wanted: &str, bound: f64) -> Encoded {
+    fn encoded(wanted: &str, bound: f64) -> Shipped {
         let learned: Vec<f32> = (0..4096).map(|index| ((index * 37 % 101) as f32 - 50.0) / 64.0).collect();
         let measure = &mut |values: &[Vec<f32>]| {
             let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
             Ok(Some(metrics(1.0 + values[0].iter().zip(&learned).map(square).sum::<f64>() / 4096.0)))
         };
         let how = (wanted.parse().unwrap(), Some(bound), &Loss::MeanSquaredError);
-        encode(std::slice::from_ref(&learned), how, measure, &Printer::new(false)).unwrap()
+        encode(std::slice::from_ref(&learned), how, measure, &Told::nobody()).unwrap()
     }
 
     #[test]

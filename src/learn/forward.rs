@@ -1,17 +1,17 @@
 //! Body and tail over samples, block by block: what `eval`, `predict` and a run's test have in common.
 
-use super::print::Printer;
-use crate::data::{Dataset, Labels};
+use super::context::Context;
+use super::observer::Progress;
+use crate::data::{Dataset, Labels, Preprocessing};
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;
+use crate::recipe::Error;
 use crate::train::evaluate::{self, Metrics, Tally};
-use crate::train::features::{Features, Pass, Store};
+use crate::train::features::{Features, Pass};
 use crate::train::loss::Loss;
 use crate::train::prepare::Bundle;
-use anyhow::Result;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Samples whose features are kept at the same time: memory stays bounded however many there are.
 const BLOCK: usize = 1024;
@@ -20,18 +20,14 @@ const CHUNK: usize = 64;
 
 /// How samples are run.
 pub struct Forward<'a> {
+    /// Where features are kept, who is told, and who may want an end.
+    pub context: &'a Context<'a>,
     /// The body and tail.
     pub bundle: &'a Bundle,
     /// How ONNX Runtime computes.
     pub options: &'a Options,
-    /// Where features are kept.
-    pub store: Store<'a>,
-    /// The preprocessing's bytes, which features are kept under.
-    pub preprocessing: &'a [u8],
-    /// Raised to end between two chunks.
-    pub stop: &'a AtomicBool,
-    /// Seconds since some fixed moment.
-    pub clock: Arc<dyn Fn() -> f64>,
+    /// What is done to a sample, which features are kept under.
+    pub preprocessing: &'a Preprocessing,
 }
 
 /// What came out, for each set of parameter values.
@@ -49,7 +45,7 @@ pub struct Answers<T> {
 type Set = Vec<(String, Tensor)>;
 
 /// What is done with the tail, a chunk of samples whose features are there, and a set by its number.
-type Each<'e> = dyn FnMut(&mut Session, &mut Features, &[usize], usize, &Set) -> Result<()> + 'e;
+type Each<'e> = dyn FnMut(&mut Session, &mut Features, &[usize], usize, &Set) -> Result<(), Error> + 'e;
 
 impl Forward<'_> {
     /// The tail's output for some samples row by row, `[samples, width]`, once for each set of parameter values; `None` if
@@ -60,14 +56,13 @@ impl Forward<'_> {
         dataset: &Arc<Dataset>,
         samples: &[usize],
         sets: &[&[Vec<f32>]],
-        printer: &Printer,
-    ) -> Result<Option<Answers<Vec<Vec<f32>>>>> {
+    ) -> Result<Option<Answers<Vec<Vec<f32>>>>, Error> {
         let mut rows = vec![Vec::new(); sets.len()];
         let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], set: usize, values: &Set| {
             rows[set].extend(evaluate::outputs(tail, features, chunk, values)?);
             Ok(())
         };
-        let ran = self.each(what, dataset, samples, sets, each, printer)?;
+        let ran = self.each(what, dataset, samples, sets, each)?;
         Ok(ran.map(|(pass, warnings)| Answers { found: rows, pass, warnings }))
     }
 
@@ -78,13 +73,12 @@ impl Forward<'_> {
         dataset: &Arc<Dataset>,
         samples: &[usize],
         (sets, loss): (&[&[Vec<f32>]], &Loss),
-        printer: &Printer,
-    ) -> Result<Option<Answers<Metrics>>> {
+    ) -> Result<Option<Answers<Metrics>>, Error> {
         let mut tallies = vec![Tally::new(dataset.labels(), loss); sets.len()];
         let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], set: usize, values: &Set| {
             Ok(tallies[set].measure(tail, features, chunk, values)?)
         };
-        let ran = self.each(what, dataset, samples, sets, each, printer)?;
+        let ran = self.each(what, dataset, samples, sets, each)?;
         let found = tallies.iter().map(Tally::metrics).collect();
         Ok(ran.map(|(pass, warnings)| Answers { found, pass, warnings }))
     }
@@ -97,30 +91,31 @@ impl Forward<'_> {
         samples: &[usize],
         sets: &[&[Vec<f32>]],
         each: &mut Each<'_>,
-        printer: &Printer,
-    ) -> Result<Option<(Pass, Vec<String>)>> {
+    ) -> Result<Option<(Pass, Vec<String>)>, Error> {
         let sets: Vec<Set> = sets.iter().map(|values| evaluate::fed(&self.bundle.parameters, values)).collect();
+        let wire = self.preprocessing.wire();
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
-        let progress = Rc::new(printer.progress(what, samples.len() as u64, "samples"));
+        let progress: Rc<dyn Progress> =
+            Rc::from(self.context.observer.progress(what, samples.len() as u64, "samples"));
         // Features of a token each are many times those of a sample.
         let block = if matches!(dataset.labels(), Labels::NextTokens(_)) { CHUNK } else { BLOCK };
         for block in samples.chunks(block) {
-            let (dataset, clock) = (dataset.clone(), self.clock.clone());
+            let (dataset, clock) = (dataset.clone(), self.context.clock.clone());
             let features =
-                Features::open(self.bundle, dataset, block, self.preprocessing, self.store, self.options, clock)?;
+                Features::open(self.bundle, dataset, block, &wire, self.context.store(), self.options, clock)?;
             let shown = Rc::clone(&progress);
-            let tell = move |computed, _| shown.at(done + computed as u64, String::new());
+            let tell = move |computed, _| shown.at(done + computed as u64, "");
             let mut features = features.telling(Box::new(tell));
             for chunk in block.chunks(CHUNK) {
-                if !features.ready(chunk, self.stop)? {
+                if !features.ready(chunk, self.context.stop)? {
                     return Ok(None);
                 }
                 for (set, values) in sets.iter().enumerate() {
                     each(&mut tail, &mut features, chunk, set, values)?;
                 }
                 done += chunk.len() as u64;
-                progress.at(done, String::new());
+                progress.at(done, "");
             }
             pass = pass.plus(features.pass());
             warnings.extend(features.take_warnings());

@@ -1,0 +1,77 @@
+//! What a recipe chooses by name, as the command line spells and explains it.
+
+use crate::recipe::{HeadName, LossName, MemoryName, MethodName, OptimizerName, ScheduleName, SolverName};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+/// Makes a type's variants values of an option: the name, what else is understood, and the help.
+macro_rules! values {
+    ($type:ty: $($variant:ident = $name:literal $([$($alias:literal),*])?, $help:literal;)*) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$variant),*]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(Self::$variant => PossibleValue::new($name)$(.aliases([$($alias),*]))?.help($help),)*
+                })
+            }
+        }
+    };
+}
+
+values! { LossName:
+    CrossEntropy = "cross-entropy" ["ce", "crossentropy", "cross_entropy", "softmax"],
+        "Softmax cross-entropy: one class a sample";
+    BinaryCrossEntropy = "binary-cross-entropy" ["bce", "binary_cross_entropy", "bce-with-logits"],
+        "Binary cross-entropy with logits: any number of classes a sample";
+    MeanSquaredError = "mean-squared-error" ["mse", "mean_squared_error", "l2"], "Mean squared error: numbers";
+    NextToken = "next-token" ["next_token", "causal-lm", "lm"],
+        "Cross-entropy of the next token: text, for a language model";
+    Huber = "huber" ["smooth-l1", "smooth_l1"], "Huber loss, linear beyond an error of 1: numbers with outliers";
+}
+
+values! { OptimizerName:
+    Adamw = "adamw" ["adam"], "Adam with decoupled weight decay; --weight-decay 0 makes it plain Adam";
+    Sgd = "sgd", "Stochastic gradient descent with momentum";
+}
+
+values! { SolverName:
+    Ridge = "ridge", "Least squares with a penalty, exactly";
+    Lbfgs = "lbfgs" ["logistic", "l-bfgs"],
+        "Logistic regression, to convergence; also for sets of classes and huber";
+    Imprint = "imprint",
+        "Mean direction of each class's samples: one to five are enough; with --from it adds classes";
+    Steps = "steps", "Gradient steps from zero, as other programs train";
+}
+
+values! { ScheduleName:
+    Constant = "constant", "The same rate throughout";
+    Cosine = "cosine", "Half a cosine down to zero";
+}
+
+values! { HeadName:
+    Auto = "auto", "Keep a classifier of the data's classes, replace one of others, append one to an embedding";
+    Keep = "keep", "Keep the classifier, with more outputs where the data have new classes";
+    Replace = "replace", "Replace the last linear layer, also where its classes are the data's";
+    Append = "append", "Append a linear layer";
+}
+
+values! { MemoryName:
+    Low = "low",
+        "In the mapped file alone, shared by all processes: private memory does not grow with the model";
+    Balanced = "balanced",
+        "Copied for speed up to 1/16 of the machine's (or control group's) memory and 256 MiB; else as low";
+    Fast = "fast", "Always copied into the layout that the kernels prefer";
+}
+
+values! { MethodName:
+    Lora = "lora", "Low-rank factors: W + alpha/rank · B A";
+    Rslora = "rslora", "LoRA scaled by alpha/√rank";
+    Dora = "dora", "LoRA of the direction, with a magnitude for each output";
+    LoraFa = "lora-fa" ["lora_fa"], "LoRA whose A stays as it began: half the delta";
+    Ia3 = "ia3", "A learned factor for each output";
+    Bitfit = "bitfit", "The biases alone";
+    Norm = "norm", "Scales and shifts of normalisations alone";
+}

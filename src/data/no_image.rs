@@ -1,0 +1,31 @@
+//! In the place of `image.rs` where the feature `image` is off: nothing is a photograph, and that is said.
+
+use super::Limits;
+use super::preprocessing::ImagePreprocessing;
+use crate::graph::Tensor;
+
+const ABSENT: &str = "edgetune was built without the feature `image`";
+
+/// No photograph is read.
+///
+/// # Errors
+/// Always.
+pub fn probe(_bytes: &[u8], _limits: &Limits) -> Result<(), String> {
+    Err(ABSENT.into())
+}
+
+/// No photograph is read.
+///
+/// # Errors
+/// Always.
+pub fn whole(_bytes: &[u8], _limits: &Limits, _decoded_bytes_max: u64) -> Result<(), String> {
+    Err(ABSENT.into())
+}
+
+/// No photograph is read.
+///
+/// # Errors
+/// Always.
+pub fn load(_bytes: &[u8], _preprocessing: &ImagePreprocessing, _limits: &Limits) -> Result<Tensor, String> {
+    Err(ABSENT.into())
+}

@@ -1,0 +1,15 @@
+//! The machine that a training, a prediction or the agent runs on: its memory, processors, temperature, power, what is written
+//! to its disks, and the folders that things are kept in.
+//!
+//! Reads what the system tells of itself (`/proc`, control groups) and the environment's word on folders; gives plain values.
+//! Never loads a model, never decides.
+
+mod conditions;
+mod folders;
+mod memory;
+mod writes;
+
+pub use conditions::{Processors, memory_pressure, on_battery, temperature_c};
+pub use folders::{Error as FolderError, Folders};
+pub use memory::{MemoryWatch, available_bytes, installed_bytes, private_bytes, written_bytes};
+pub use writes::WriteMeter;

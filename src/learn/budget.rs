@@ -1,0 +1,119 @@
+//! What a run needs of the machine, refused where it is not there; and a plan as a table.
+
+use super::observer::Observer;
+use crate::amounts::{bytes, percent};
+use crate::recipe::{Error, refuse};
+use crate::train::fit::{Outcome, Settings};
+use crate::train::plan::Plan;
+use crate::train::plan::choice::{Row, Verdict};
+
+/// Says what a run needs beside what is free.
+pub fn compare(needed_bytes: u64, available_bytes: Option<u64>, observer: &dyn Observer) {
+    let free = available_bytes.map_or(String::new(), |free| format!(", {} are free", bytes(free)));
+    observer.note(&format!("memory    about {} are needed{free}", bytes(needed_bytes)));
+}
+
+/// A run that would be killed for its memory is refused before it begins.
+///
+/// # Errors
+/// More bytes needed than available, with what would need less; nothing where it is unknown how many are available.
+pub fn refuse_beyond(needed_bytes: u64, available_bytes: Option<u64>) -> Result<(), Error> {
+    match available_bytes {
+        Some(available) if needed_bytes > available => refuse!(
+            "this run takes about {} of memory, but {} are available: stop other programs, give setting `memory = low`, a \
+             smaller setting `batch` or fewer layers with setting `train`, or let setting `train = auto` choose what fits",
+            bytes(needed_bytes),
+            bytes(available)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Every candidate with its costs, and the choice. `settings` are those of the run that follows.
+pub fn print(plan: &Plan, settings: &Settings, observer: &dyn Observer) {
+    observer.note(&format!(
+        "{:<30} {:>10} {:>10} {:>5} {:>10} {:>9} {:>8} {:>9}",
+        "candidate", "values", "delta", "batch", "memory", "ms/step", "run", "gain"
+    ));
+    for row in &plan.rows {
+        let or_dash = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
+        let estimated = |text: String| if row.memory_bytes.is_some() { text } else { "-".into() };
+        let run = row.run_s.map_or("-".into(), |seconds| format!("{seconds:.0} s"));
+        observer.note(&format!(
+            "{:<30} {:>10} {:>10} {:>5} {:>10} {:>9} {:>8} {:>9}  {}",
+            row.name,
+            estimated(row.parameters.to_string()),
+            estimated(bytes(row.delta_bytes)),
+            row.batch,
+            row.memory_bytes.map_or("-".into(), bytes),
+            or_dash(row.step_ms, 1),
+            run,
+            or_dash(row.gain, 4),
+            said(row)
+        ));
+    }
+    let chosen = plan.chosen();
+    let train: Vec<String> = chosen.train.iter().map(|text| format!("setting `train = {}`", quoted(text))).collect();
+    let rates = match plan.rows[0].chosen {
+        true => String::new(),
+        false => format!(" setting `lr = {}` setting `head-rate = {}`", settings.learning_rate, settings.head_rate),
+    };
+    observer.note(&format!("the same without a plan: {} setting `batch = {}`{rates}", train.join(" "), chosen.batch));
+}
+
+/// What the plan says of a row.
+fn said(row: &Row) -> String {
+    match row.verdict {
+        _ if row.chosen => "chosen".into(),
+        Verdict::Fits => "fits".into(),
+        Verdict::TooMuchMemory => "too much memory".into(),
+        Verdict::TooSlow => "over setting `budget-time`".into(),
+        Verdict::TooLargeDelta => "over setting `budget-delta`".into(),
+        Verdict::Failed => format!("cannot be trained: {}", row.problem.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Whether what learned below the trained head is kept, and by which numbers.
+pub fn print_verdict(outcome: &Outcome, observer: &dyn Observer) {
+    let Some(head) = &outcome.start else { return };
+    let margin = head.accuracy.map(|accuracy| (accuracy, percent(head.accuracy_error(accuracy)), head.samples));
+    let rule = match margin {
+        Some((accuracy, error, samples)) => format!(
+            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {samples} samples",
+            head.loss,
+            percent(accuracy)
+        ),
+        None => format!("a validation loss below {:.4}", head.loss),
+    };
+    observer.note(&match outcome.best_epoch {
+        0 => format!("the head alone is kept: no epoch of what learned below it had {rule}"),
+        epoch => format!("epoch {epoch} is kept: it is better than the head alone, with {rule}"),
+    });
+}
+
+/// A word as a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/-+".contains(c);
+    if text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_beyond_the_available_memory_is_refused_with_what_needs_less() {
+        refuse_beyond(1 << 30, Some(1 << 30)).unwrap();
+        refuse_beyond(1 << 30, None).unwrap();
+        let error = refuse_beyond(900_000_000, Some(300_000_000)).unwrap_err().to_string();
+        for part in ["900.0 MB", "300.0 MB", "setting `memory = low`", "setting `batch`", "setting `train = auto`"] {
+            assert!(error.contains(part), "`{part}`: {error}");
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_for_a_shell() {
+        assert_eq!(quoted("last:2"), "last:2");
+        assert_eq!(quoted("onnx::Conv_1 *'"), r"'onnx::Conv_1 *'\'''");
+    }
+}

@@ -1,0 +1,131 @@
+//! The fifth stage: the learned values as they ship, measured as they ship.
+
+use super::encoding::{self, Shipped};
+use super::fitting::Learned;
+use super::forward::Forward;
+use super::prepare::Prepared;
+use super::report::BeforeAfter;
+use crate::data::Labels;
+use crate::engine::Session;
+use crate::recipe::Error;
+use crate::train::baseline;
+use crate::train::evaluate::{self, Metrics};
+use crate::train::features::{Features, Pass};
+use crate::train::fit::{End, Outcome};
+use crate::train::solve::Solved;
+
+/// A training whose values are encoded and measured, or that was stopped on the way.
+pub struct Encoded<'a> {
+    pub(super) prepared: Prepared<'a>,
+    pub(super) outcome: Outcome,
+    pub(super) solved: Option<Solved>,
+    /// The values; `None` where the training was stopped before there were any.
+    pub(super) shipped: Option<Shipped>,
+    pub(super) validation: Option<BeforeAfter>,
+    pub(super) test: Option<BeforeAfter>,
+    /// Whether it was stopped.
+    pub(super) interrupted: bool,
+    /// What the body did.
+    pub(super) pass: Pass,
+    pub(super) cache_bytes: u64,
+}
+
+impl<'a> Learned<'a> {
+    /// Encodes the values, and measures them on the validation and the test samples.
+    ///
+    /// # Errors
+    /// Values that are not finite; a sample that cannot be loaded; what ONNX Runtime refuses.
+    pub fn encode(self) -> Result<Encoded<'a>, Error> {
+        let Learned { prepared, mut features, outcome, solved, earlier, mut warnings } = self;
+        let mut interrupted = outcome.end == End::Interrupted;
+        let (mut shipped, mut validation, mut test) = (None, None, None);
+        if !interrupted {
+            let (values, measured) = prepared.encode(&mut features, &outcome, solved.as_ref())?;
+            (shipped, validation) = (Some(values), measured);
+        }
+        warnings.extend(features.take_warnings());
+        let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
+        drop(features);
+        if let (Some(shipped), true) = (&shipped, prepared.opened.data.test.is_some()) {
+            match prepared.test(&shipped.values)? {
+                Some((measured, tested, told)) => {
+                    test = Some(measured);
+                    pass = pass.plus(tested);
+                    warnings.extend(told);
+                }
+                None => interrupted = true,
+            }
+        }
+        prepared.opened.context.observer.warn_once(&warnings);
+        Ok(Encoded { prepared, outcome, solved, shipped, validation, test, interrupted, pass, cache_bytes })
+    }
+}
+
+impl Prepared<'_> {
+    /// The values before training, in fp16.
+    fn first_values(&self) -> Vec<Vec<f32>> {
+        self.bundle.parameters.iter().map(|parameter| evaluate::rounded(&parameter.initial)).collect()
+    }
+
+    /// The learned values as they will ship, and what the first ones and these show on the validation samples.
+    fn encode(
+        &self,
+        features: &mut Features,
+        outcome: &Outcome,
+        solved: Option<&Solved>,
+    ) -> Result<(Shipped, Option<BeforeAfter>), Error> {
+        let opened = &self.opened;
+        let (split, parameters, loss) = (&opened.data.split, &self.bundle.parameters, &opened.settings.loss);
+        let left_out = solved.and_then(|solved| solved.left_out.clone());
+        let samples = if left_out.is_some() { &split.train } else { &split.validation };
+        let mut tail = match samples.is_empty() {
+            true => None,
+            false => Some(Session::from_file(&self.bundle.tail, &opened.options)?),
+        };
+        let mut measure = |values: &[Vec<f32>]| -> Result<Option<Metrics>, Error> {
+            let Some(tail) = &mut tail else { return Ok(None) };
+            let fed = evaluate::fed(parameters, values);
+            Ok(Some(evaluate::evaluate(tail, features, samples, &fed, opened.data.labels(), loss)?))
+        };
+        let before = measure(&self.first_values())?;
+        let validated = solved.and_then(|solved| solved.validated.as_ref());
+        let rounded = |values: &Vec<Vec<f32>>| -> Vec<Vec<f32>> {
+            values.iter().map(|values| evaluate::rounded(values)).collect()
+        };
+        let validated = validated.map(|values| measure(&rounded(values))).transpose()?.flatten();
+        let asked = &opened.job.recipe.delta;
+        let how = (asked.encoding(), asked.max_loss_increase, loss);
+        let shipped = encoding::encode(&outcome.parameters, how, &mut measure, opened.context.observer)?;
+        let after = left_out.or(validated).or(shipped.metrics.clone());
+        let measured = (opened.data.labels(), &samples[..]);
+        Ok((shipped, before.zip(after).map(|(before, after)| self.compared(before, after, measured))))
+    }
+
+    /// What was measured on some samples with the first values and the last, beside what the commonest answer shows.
+    fn compared(&self, first: Metrics, after: Metrics, measured: (&Labels, &[usize])) -> BeforeAfter {
+        let data = &self.opened.data;
+        let trained = (data.labels(), &data.split.train[..]);
+        let commonest = baseline::constant(trained, measured, &self.opened.settings.loss);
+        BeforeAfter::new(first, after, commonest, self.bundle.parameters.iter().any(|parameter| parameter.fresh))
+    }
+
+    /// Before and after on the test samples, with what the body did and the cache's warnings; `None` if it was stopped, or
+    /// where there are no test samples.
+    fn test(&self, after: &[Vec<f32>]) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>, Error> {
+        let opened = &self.opened;
+        let Some((set, samples)) = &opened.data.test else { return Ok(None) };
+        let forward = Forward {
+            context: opened.context,
+            bundle: &self.bundle,
+            options: &opened.options,
+            preprocessing: &opened.data.preprocessing,
+        };
+        let before = self.first_values();
+        let sets: [&[Vec<f32>]; 2] = [&before, after];
+        let Some(measured) = forward.measure("testing", set, samples, (&sets, &opened.settings.loss))? else {
+            return Ok(None);
+        };
+        let [before, after] = measured.found.try_into().expect("as many as sets of values");
+        Ok(Some((self.compared(before, after, (set.labels(), samples)), measured.pass, measured.warnings)))
+    }
+}

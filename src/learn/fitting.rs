@@ -1,0 +1,167 @@
+//! The fourth stage: values are learned, by a solver at once or by gradient steps.
+
+use super::budget;
+use super::observer::tell_of_step;
+use super::prepare::{self, Prepared};
+use crate::recipe::Error;
+use crate::train;
+use crate::train::features::{Features, Pass};
+use crate::train::fit::{self, Around, End, Outcome};
+use crate::train::solve::{self, Solved};
+
+/// A training whose values are learned, or that was stopped on the way.
+pub struct Learned<'a> {
+    pub(super) prepared: Prepared<'a>,
+    pub(super) features: Features,
+    pub(super) outcome: Outcome,
+    /// What a solver found, where one was used.
+    pub(super) solved: Option<Solved>,
+    /// What the body did for features that are of no more use.
+    pub(super) earlier: Pass,
+    /// What is wrong with the cache.
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Learns.
+    ///
+    /// # Errors
+    /// A sample that cannot be loaded; a loss that stops being a number; what ONNX Runtime refuses.
+    pub fn learn(self) -> Result<Learned<'a>, Error> {
+        let split = &self.opened.data.split;
+        let mut order = fit::order(&split.train, self.opened.settings.seed, 0);
+        order.extend(&split.validation);
+        let mut features = self.features(&order)?.telling(self.opened.context.observer.body_pass());
+        let (cached, missing) = (features.pass().found, order.len() - features.pass().found);
+        tracing::info!(cached, missing, "looked up features");
+        drop(order);
+        let (outcome, solved) = match (&self.solver, &self.plan) {
+            (Some(solver), _) => self.solve(solver, &mut features)?,
+            // The plan has trained the head already.
+            (None, Some(plan)) if !self.keep_start => (plan.head_outcome.clone(), None),
+            _ => (self.fit(&mut features)?, None),
+        };
+        if outcome.end == End::OutOfTime {
+            let epoch = outcome.history.len().max(1);
+            self.opened.context.observer.note(&format!("setting `budget-time` is over: ended in epoch {epoch}"));
+        }
+        let (earlier, warnings) = (Pass::default(), Vec::new());
+        let learned = Learned { prepared: self, features, outcome, solved, earlier, warnings };
+        if learned.prepared.keep_start && learned.outcome.end != End::Interrupted {
+            budget::print_verdict(&learned.outcome, learned.prepared.opened.context.observer);
+            if learned.outcome.best_epoch == 0 {
+                return learned.with_head_alone();
+            }
+        }
+        Ok(learned)
+    }
+
+    fn features(&self, samples: &[usize]) -> Result<Features, Error> {
+        let (opened, context) = (&self.opened, self.opened.context);
+        let (set, wire) = (opened.data.train.clone(), opened.data.preprocessing.wire());
+        let clock = context.clock.clone();
+        Ok(Features::open(&self.bundle, set, samples, &wire, context.store(), &opened.options, clock)?)
+    }
+
+    /// By gradient steps.
+    fn fit(&self, features: &mut Features) -> Result<Outcome, Error> {
+        let (opened, context, resume) = (&self.opened, self.opened.context, self.opened.job.resume);
+        let checkpoint = opened.checkpoint();
+        if let Some(path) = checkpoint.as_ref().filter(|path| path.exists() && !resume) {
+            let path = path.display();
+            context.observer.note(&format!(
+                "beginning anew; {path} is of an interrupted run that setting `resume` would go on with"
+            ));
+        }
+        let first = self.first(features)?;
+        if context.is_stopped() {
+            // A checkpoint of now would be one of a head that begins with zeros.
+            return Ok(Outcome::without_steps(Vec::new(), End::Interrupted));
+        }
+        let (data, settings) = (&opened.data, &opened.settings);
+        let samples = data.split.train.len();
+        let epochs = settings.epochs_begun(samples);
+        let progress = context.observer.progress("training", settings.total_steps(samples), "steps");
+        let mut around = Around {
+            checkpoint: checkpoint.as_deref(),
+            resume,
+            keep_start: self.keep_start,
+            first,
+            until_s: self.until_s,
+            stop: context.stop,
+            clock: &*context.clock,
+            tell: &mut |event| tell_of_step(&*progress, epochs, event),
+        };
+        let (labels, split) = (data.labels(), &data.split);
+        let outcome = fit::fit(&self.bundle, features, labels, split, settings, &opened.options, &mut around);
+        progress.end();
+        let outcome = outcome?;
+        if let Some((before, last)) = fit::still_falls(&outcome) {
+            let (more, rate) = (2 * epochs, 3.0 * settings.learning_rate);
+            context.observer.note(&format!(
+                "the training loss still falls ({before:.4} → {last:.4} in the last epoch): try setting `epochs = {more}`, or setting `lr = {rate}`"
+            ));
+        }
+        Ok(outcome)
+    }
+
+    /// A fresh head in closed form with all else as it is: what steps begin with, unless they are to begin from zero, from
+    /// another delta, from a plan or from a checkpoint.
+    fn first(&self, features: &mut Features) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        let (opened, context) = (&self.opened, self.opened.context);
+        let recipe = &opened.job.recipe;
+        let goes_on = opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
+        if recipe.solver.is_some() || recipe.from.is_some() || self.until_s.is_some() || self.keep_start || goes_on {
+            return Ok(None);
+        }
+        let (labels, split, loss) = (opened.data.labels(), &opened.data.split, &opened.settings.loss);
+        let mut around = solve::Around { stop: context.stop, clock: &*context.clock, tell: &mut |_: usize| {} };
+        let first = solve::start(&self.bundle, features, labels, split, loss, &opened.options, &mut around)?;
+        if first.is_some() {
+            context
+                .observer
+                .note("start     the head in closed form; gradient steps go on from there (setting `solver = steps`: from zero)");
+        }
+        Ok(first)
+    }
+
+    /// The values that a solver finds, in the form of a run without epochs.
+    fn solve(&self, settings: &solve::Settings, features: &mut Features) -> Result<(Outcome, Option<Solved>), Error> {
+        let (opened, context) = (&self.opened, self.opened.context);
+        let settings = solve::Settings { loss: opened.settings.loss.clone(), ..settings.clone() };
+        let (labels, split) = (opened.data.labels(), &opened.data.split);
+        let progress = context.observer.progress("features", split.train.len() as u64, "samples");
+        let tell = &mut |read: usize| progress.at(read as u64, "");
+        let mut around = solve::Around { stop: context.stop, clock: &*context.clock, tell };
+        let solved = solve::solve(&self.bundle, features, labels, split, &settings, &opened.options, &mut around);
+        progress.end();
+        let solved = match solved {
+            Err(train::Error::NoClosedForm { problem, .. }) if opened.job.recipe.solver.is_none() => {
+                context.observer.note(&format!("the head learns by gradient steps: {problem}"));
+                return Ok((self.fit(features)?, None));
+            }
+            solved => solved?,
+        };
+        let parameters = solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone());
+        let end = if solved.is_some() { End::Finished } else { End::Interrupted };
+        Ok((Outcome::without_steps(parameters, end), solved))
+    }
+}
+
+impl<'a> Learned<'a> {
+    /// A delta of the trained head alone: what did not learn has no place in it.
+    fn with_head_alone(self) -> Result<Learned<'a>, Error> {
+        let Learned { mut prepared, mut features, mut outcome, solved, .. } = self;
+        let (earlier, warnings) = (features.pass(), features.take_warnings());
+        drop(features);
+        let Some(plan) = &prepared.plan else { unreachable!("only a plan trains a head first") };
+        let opened = &mut prepared.opened;
+        opened.recipe.train.clone_from(&plan.rows[0].train);
+        let bundles = opened.context.folders.bundles()?;
+        prepared.bundle = prepare::bundle(&opened.base, &opened.recipe, opened.data.labels(), &bundles)?;
+        let values = prepared.bundle.parameters.iter().map(|parameter| plan.head[&parameter.name].clone());
+        outcome.parameters = values.collect();
+        let features = prepared.features(&prepared.opened.data.split.validation)?;
+        Ok(Learned { prepared, features, outcome, solved, earlier, warnings })
+    }
+}

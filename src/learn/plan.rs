@@ -1,0 +1,73 @@
+//! The second stage: what learns is known, by the recipe's word or by measurements within its budgets.
+
+use super::budget;
+use super::observer::{Progress, tell_of_step};
+use super::open::Opened;
+use super::prepare::target;
+use crate::host::private_bytes;
+use crate::recipe::Error;
+use crate::train::plan::choice::Budgets;
+use crate::train::plan::{self, Plan, Situation};
+
+/// A training of which it is known what learns.
+pub struct Planned<'a> {
+    pub(super) opened: Opened<'a>,
+    /// What was compared and chosen, where that was left open.
+    pub(super) plan: Option<Plan>,
+    /// When the time of the budget is over.
+    pub(super) until_s: Option<f64>,
+}
+
+impl<'a> Opened<'a> {
+    /// Chooses what learns, where the recipe leaves that open; `None` if it was stopped.
+    ///
+    /// # Errors
+    /// A budget that nothing fits into; a base that cannot be trained.
+    pub fn plan(mut self) -> Result<Option<Planned<'a>>, Error> {
+        let Some(mut budgets) = self.recipe.budgets()? else {
+            return Ok(Some(Planned { opened: self, plan: None, until_s: None }));
+        };
+        // Without a budget the limit is what there is.
+        budgets.memory_bytes = budgets.memory_bytes.or(self.available_bytes.map(|bytes| private_bytes() + bytes));
+        let samples = self.data.split.train.len();
+        let progress = self.context.observer.progress("head", self.settings.total_steps(samples), "steps");
+        let plan = self.compare(budgets, &*progress);
+        progress.end();
+        let Some(plan) = plan? else { return Ok(None) };
+        let chosen = plan.chosen();
+        self.recipe.train.clone_from(&chosen.train);
+        self.settings.accumulate *= self.settings.batch.div_ceil(chosen.batch);
+        self.settings.batch = chosen.batch;
+        if self.recipe.head_rate.is_none() && !plan.rows[0].chosen {
+            self.settings = plan::below_a_trained_head(self.settings);
+        }
+        budget::print(&plan, &self.settings, self.context.observer);
+        Ok(Some(Planned { opened: self, plan: Some(plan), until_s: budgets.time_s }))
+    }
+
+    fn compare(&self, budgets: Budgets, progress: &dyn Progress) -> Result<Option<Plan>, Error> {
+        let (data, recipe, context) = (&self.data, &self.recipe, self.context);
+        let epochs = self.settings.epochs_begun(data.split.train.len());
+        let situation = Situation {
+            base: &self.base,
+            target: target(recipe, data.labels()),
+            bundles: &context.folders.bundles()?,
+            dataset: &data.train,
+            split: &data.split,
+            preprocessing: &data.preprocessing.wire(),
+            store: context.store(),
+            options: &self.options,
+            settings: &self.settings,
+            batch_is_free: recipe.batch.is_none() && recipe.accumulate.is_none(),
+            rate_is_free: recipe.head_rate.is_none(),
+            budgets,
+            head_from_zero: recipe.solver.is_some(),
+            process_bytes: private_bytes(),
+            stop: context.stop,
+            clock: context.clock.clone(),
+            tell: &|line| progress.line(line),
+            head_tell: &|event| tell_of_step(progress, epochs, event),
+        };
+        Ok(plan::plan(&situation)?)
+    }
+}

@@ -1,0 +1,171 @@
+//! What a recipe leaves open and the model, the data or a delta to go on from decides.
+
+use super::observer::Observer;
+use super::sets::Data;
+use crate::adapter;
+use crate::cut::{self, Selection};
+use crate::data::{self, Labels, Split};
+use crate::graph::{DType, TensorType, ValueId};
+use crate::recipe::{self, Error, LossName, Recipe, refuse};
+use crate::train::artifact::Adapter;
+use crate::train::fit::Settings;
+use crate::train::loss::Loss;
+use crate::train::plan;
+use crate::train::prepare::{Base, Bundle};
+use crate::train::solve::{self, choose};
+use std::num::ParseFloatError;
+
+/// How a fresh linear head is fitted where the recipe does not say it: at once, if nothing asks for gradient steps. `begun`:
+/// whether there are values to go on from.
+///
+/// # Errors
+/// `--l2` where steps are made.
+pub fn by_default(
+    recipe: &Recipe,
+    loss: &Loss,
+    begun: bool,
+    bundle: &Bundle,
+    data: &Data,
+) -> Result<Option<solve::Settings>, Error> {
+    let steps = recipe.option_of_steps().is_some() || recipe.change.adapter.is_some();
+    let head_alone = bundle.parameters.iter().all(|parameter| parameter.fresh);
+    let free = recipe.solver.is_none() && !steps && !begun && head_alone;
+    let found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
+    match (found, recipe.l2) {
+        (None, Some(_)) if recipe.solver.is_none() => {
+            refuse!(
+                "setting `l2`: what learns here learns by gradient steps, which have setting `weight-decay`; remove setting `l2`"
+            )
+        }
+        (found, l2) => Ok(found.map(|settings| solve::Settings { l2, ..settings })),
+    }
+}
+
+/// A tenth of the rate for whole layers of the base below a fresh head, where the recipe names no rate: they have good values
+/// to lose.
+pub fn slow_below_head(settings: Settings, recipe: &Recipe, bundle: &Bundle) -> Settings {
+    let named = recipe.lr.is_some() || recipe.head_rate.is_some();
+    let any = |fresh: bool| bundle.parameters.iter().any(|parameter| parameter.fresh == fresh);
+    if named || recipe.change.adapter.is_some() || !(any(true) && any(false)) {
+        return settings;
+    }
+    plan::below_a_trained_head(settings)
+}
+
+/// Says where `--train last:N` or `--layers last:N` asks for more layers than there are.
+///
+/// # Errors
+/// An output that the base does not have.
+pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer) -> Result<(), Error> {
+    let layers = cut::layers(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?).len();
+    for selection in recipe.selections()? {
+        if let Selection::Last(count) = selection
+            && count > layers
+        {
+            observer.warn(&format!(
+                "setting `train = last:{count}`: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
+                 shows what each number of layers costs"
+            ));
+        }
+    }
+    if let Some(count) = recipe.change.places()?.last.filter(|count| *count > layers) {
+        observer.warn(&format!(
+            "setting `adapter.layers = last:{count}`: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
+        ));
+    }
+    Ok(())
+}
+
+/// The recipe with the loss that base and data call for where it leaves that open: the next token's, where the output is
+/// `[batch, sequence, vocabulary]` and the data are text without labels.
+///
+/// # Errors
+/// An output that the base does not have; an option that the loss leaves without effect.
+pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
+    let output = adapter::output(&base.graph, recipe.output.as_deref())?;
+    let rank = base.graph.ty(output).and_then(TensorType::rank);
+    let unlabelled = recipe.samples.label.is_empty() && recipe.data.as_deref().is_some_and(data::is_unlabelled_text);
+    if recipe.loss.is_none() && rank == Some(3) && data::takes_text(&input_types(base)) && unlabelled {
+        recipe.loss = Some(LossName::NextToken);
+    }
+    if recipe.loss != Some(LossName::NextToken) {
+        let only_text = [
+            ("samples.packing", recipe.samples.packing),
+            ("samples.bos-token", recipe.samples.bos_token.is_some()),
+            ("samples.eos-token", recipe.samples.eos_token.is_some()),
+        ];
+        if let Some((setting, _)) = only_text.into_iter().find(|(_, given)| *given) {
+            refuse!(
+                "setting `{setting}`: only a language model has use for it; remove it, or choose setting `loss = next-token`"
+            );
+        }
+    }
+    Ok(recipe)
+}
+
+fn input_types(base: &Base) -> Vec<(String, DType)> {
+    let named = |id: &ValueId| Some((base.graph.value_name(*id).to_string(), base.graph.ty(*id)?.dtype));
+    base.graph.inputs.iter().filter_map(named).collect()
+}
+
+/// Lets a recipe go on with what an adapter was trained for: the adapter says what learns.
+///
+/// # Errors
+/// A loss for another kind of target.
+pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
+    (recipe.train, recipe.head, recipe.classes, recipe.output, recipe.change) = Default::default();
+    (recipe.budget_memory, recipe.budget_time, recipe.budget_delta) = Default::default();
+    let learned = match &adapter.loss {
+        Loss::CrossEntropy { .. } => LossName::CrossEntropy,
+        Loss::BinaryCrossEntropy => LossName::BinaryCrossEntropy,
+        Loss::MeanSquaredError => LossName::MeanSquaredError,
+        Loss::Huber { .. } => LossName::Huber,
+        Loss::NextToken => LossName::NextToken,
+    };
+    let loss = *recipe.loss.get_or_insert(learned);
+    if recipe::target(Some(loss)) != recipe::target(Some(learned)) {
+        let name = adapter.loss.name();
+        refuse!(
+            "setting `loss`: {} was trained with {name}; remove the option, or train anew without setting `from`",
+            adapter.path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
+/// samples.
+///
+/// # Errors
+/// Anything but `balanced` or one number of 0 or more for each class.
+pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
+    let (Some(text), Labels::Classes { names, index }) = (recipe.class_weights.as_deref(), labels) else {
+        return Ok(());
+    };
+    let Loss::CrossEntropy { class_weights, .. } = &mut settings.loss else { return Ok(()) };
+    *class_weights = Some(if text == "balanced" {
+        let mut counts = vec![0usize; names.len()];
+        split.train.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
+        let weight = |count: &usize| split.train.len() as f32 / (names.len() * (*count).max(1)) as f32;
+        counts.iter().map(weight).collect()
+    } else {
+        numbers(text, names)?
+    });
+    Ok(())
+}
+
+fn numbers(text: &str, names: &[String]) -> Result<Vec<f32>, Error> {
+    let what =
+        || format!("setting `class-weights` `{text}`: write `balanced`, or one number a class separated by commas");
+    let weights: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    let weights = weights.map_err(|error: ParseFloatError| Error::Refused(format!("{}: {error}", what())))?;
+    let usable = |weight: &f32| *weight >= 0.0 && weight.is_finite();
+    if weights.len() != names.len() || !weights.iter().all(usable) || weights.iter().all(|weight| *weight == 0.0) {
+        let (given, classes) = (weights.len(), names.join(", "));
+        refuse!(
+            "setting `class-weights`: {given} weights for {} classes ({classes}); give each a number of 0 or more",
+            names.len()
+        );
+    }
+    Ok(weights)
+}

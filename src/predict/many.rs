@@ -1,0 +1,46 @@
+//! Many samples at once: body and tail over a data set, block by block.
+
+use super::answers::{Answer, Prediction};
+use crate::data::{Dataset, Preprocessing};
+use crate::learn::{Context, Forward};
+use crate::recipe::Error;
+use crate::train::artifact::Adapter;
+use crate::train::prepare::Base;
+use std::sync::Arc;
+
+/// Samples, and the model with the adapter that answers them.
+pub struct Samples<'a> {
+    /// The model.
+    pub base: &'a Base,
+    /// What was learned.
+    pub adapter: &'a Adapter,
+    /// What is done to a sample.
+    pub preprocessing: Preprocessing,
+    /// The samples.
+    pub dataset: Arc<Dataset>,
+    /// Classes that are told of each, at most.
+    pub top: usize,
+}
+
+impl Samples<'_> {
+    /// The answers, in the order of the samples; `None` if it was stopped.
+    ///
+    /// # Errors
+    /// A sample that cannot be loaded; a delta of another model; what ONNX Runtime refuses.
+    pub fn predict(&self, context: &Context<'_>) -> Result<Option<Vec<Prediction>>, Error> {
+        let (bundle, values) = self.adapter.bundle(self.base, &context.folders.bundles()?)?;
+        let options = context.computing.options();
+        let forward = Forward { context, bundle: &bundle, options: &options, preprocessing: &self.preprocessing };
+        let all: Vec<usize> = (0..self.dataset.len()).collect();
+        let Some(mut answers) = forward.run("predicting", &self.dataset, &all, &[&values])? else { return Ok(None) };
+        context.observer.warn_once(&answers.warnings);
+        let outputs = answers.found.remove(0).into_iter().enumerate();
+        Ok(Some(outputs.map(|(sample, output)| self.prediction(sample, output)).collect()))
+    }
+
+    fn prediction(&self, sample: usize, output: Vec<f32>) -> Prediction {
+        let Answer { classes, values } = Answer::new(self.adapter, output, self.top);
+        let text = self.dataset.text(sample).map(String::from);
+        Prediction { input: self.dataset.name(sample), text, classes, values }
+    }
+}

@@ -1,0 +1,14 @@
+//! Answers of a model with what was learned on it: of one sample at a time, of many at once, and texts that go on.
+//!
+//! Takes a model, a delta and samples (files, bytes or texts); gives answers as values, which name classes with their shares,
+//! numbers, or text. Nothing here parses options or prints.
+
+mod answers;
+mod generate;
+mod many;
+mod one;
+
+pub use answers::{Answer, Prediction, Scored, scored};
+pub use generate::{Completion, Refusal, Writer};
+pub use many::Samples;
+pub use one::{Predictor, Takes};

@@ -1,0 +1,144 @@
+//! One sample at a time, by a model with an adapter that stay loaded.
+
+use super::answers::Answer;
+use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Texts, decode_array, decode_photograph};
+use crate::engine;
+use crate::graph::{DType, Dim, Tensor, TensorType};
+use crate::host::Folders;
+use crate::learn::samples::named_types;
+use crate::recipe::{Error, refuse};
+use crate::train::artifact::Adapter;
+use crate::train::prepare::Base;
+use crate::train::single::Single;
+use bytes::Bytes;
+use std::path::Path;
+
+/// Bytes of a sample that is fed for a first run: a model may claim any shape.
+const BLANK_BYTES_MAX: u64 = 1 << 28;
+
+/// A model with an adapter, loaded.
+pub struct Predictor {
+    adapter: Adapter,
+    takes: Takes,
+    single: Single,
+}
+
+/// What a sample is.
+pub enum Takes {
+    /// A photograph in a file's bytes.
+    Photograph(ImagePreprocessing),
+    /// A text.
+    Text(Box<Texts>),
+    /// A NumPy array of one sample.
+    Array {
+        /// The type of its numbers.
+        dtype: DType,
+        /// Its sizes; `None` where the model leaves one open.
+        shape: Option<Vec<u64>>,
+    },
+}
+
+impl Predictor {
+    /// Loads a model's file with an adapter's, and for texts the tokenizer that is named or lies beside one of them. ONNX
+    /// Runtime has to be loaded ([`engine::load`]).
+    ///
+    /// # Errors
+    /// A file that cannot be read; a delta of another model; a model whose samples are more than one input.
+    pub fn load(
+        (model, adapter, tokenizer): (&Path, &Path, Option<&Path>),
+        options: &engine::Options,
+        folders: &Folders,
+    ) -> Result<Self, Error> {
+        let adapter = Adapter::read(adapter)?;
+        let base = Base::read(model)?;
+        let (bundle, values) = adapter.bundle(&base, &folders.bundles()?)?;
+        let takes = Takes::open(adapter.preprocessing, &bundle.inputs, (model, tokenizer))?;
+        let mut single = Single::new(&bundle, &values, options)?;
+        // What only the first run allocates and packs is done before somebody waits.
+        if let Some(blank) = takes.blank() {
+            single.output(blank)?;
+        }
+        Ok(Self { adapter, takes, single })
+    }
+
+    /// The answer to a sample in its file's bytes: a photograph, a text or a NumPy array, as the model takes it. Of classes
+    /// that exclude each other, the `top` likeliest are told.
+    ///
+    /// # Errors
+    /// Bytes that are no such sample; what ONNX Runtime refuses.
+    pub fn predict_bytes(&mut self, sample: &[u8], top: usize) -> Result<Answer, Error> {
+        let input = self.takes.decode(sample).map_err(Error::Refused)?;
+        let output = self.single.output(input)?;
+        Ok(Answer::new(&self.adapter, output, top))
+    }
+
+    /// What was learned.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+}
+
+impl Takes {
+    /// For a model's inputs; texts need the model's tokenizer.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read; a model whose samples are more than one input.
+    pub fn open(
+        preprocessing: Preprocessing,
+        inputs: &[(String, TensorType)],
+        (model, tokenizer): (&Path, Option<&Path>),
+    ) -> Result<Self, Error> {
+        match (preprocessing, inputs) {
+            (Preprocessing::Text { max_length }, inputs) => {
+                let options = data::Options {
+                    inputs: named_types(inputs),
+                    tokenizer: tokenizer.map(Into::into),
+                    ..data::Options::default()
+                };
+                Ok(Self::Text(Box::new(Texts::open(model, max_length, &options)?)))
+            }
+            (Preprocessing::Image(image), [_]) => Ok(Self::Photograph(image)),
+            (Preprocessing::Plain, [(_, input)]) => Ok(Self::array(input)),
+            (_, inputs) => refuse!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
+        }
+    }
+
+    /// One sample for such an input, whose first axis is the batch's.
+    fn array(input: &TensorType) -> Self {
+        let sizes = input.shape.as_deref().and_then(|shape| shape.get(1..));
+        Self::Array { dtype: input.dtype, shape: sizes.and_then(|sizes| sizes.iter().map(Dim::fixed).collect()) }
+    }
+
+    /// A sample of zeros, or a short text; none where the model leaves the shape open.
+    fn blank(&self) -> Option<Vec<Tensor>> {
+        let (dtype, shape) = match self {
+            Self::Photograph(image) => (DType::Float, image.shape().to_vec()),
+            Self::Text(texts) => return texts.tensors(b"a").ok(),
+            Self::Array { dtype, shape } => (*dtype, shape.clone()?),
+        };
+        let bytes = shape.iter().try_fold(dtype.bits() as u64 / 8, |bytes, size| bytes.checked_mul(*size));
+        let bytes = bytes.filter(|bytes| *bytes <= BLANK_BYTES_MAX)?;
+        Some(vec![Tensor { dtype, shape, data: vec![0; bytes as usize].into() }])
+    }
+
+    /// What the model is fed.
+    ///
+    /// # Errors
+    /// Why the bytes are no sample of this kind.
+    pub fn decode(&self, sample: &[u8]) -> Result<Vec<Tensor>, String> {
+        match self {
+            Self::Photograph(image) => Ok(vec![decode_photograph(sample, image, &Limits::default())?]),
+            Self::Text(texts) => texts.tensors(sample),
+            Self::Array { dtype, shape } => {
+                let tensor = decode_array(&Bytes::copy_from_slice(sample), *dtype)?;
+                match shape {
+                    Some(shape) if *shape != tensor.shape => Err(format!(
+                        "an array of shape {:?}, where the model takes {shape:?}; set samples.kind to that",
+                        tensor.shape
+                    )),
+                    _ => Ok(vec![tensor]),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a recipe chooses by name: losses, optimisers, solvers, schedules, heads, and how weights are held.
+
+use serde::{Deserialize, Serialize};
+
+/// Losses by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossName {
+    /// Softmax cross-entropy: one class a sample
+    #[serde(alias = "ce")]
+    CrossEntropy,
+    /// Binary cross-entropy with logits: any number of classes a sample
+    #[serde(alias = "bce")]
+    BinaryCrossEntropy,
+    /// Mean squared error: numbers
+    #[serde(alias = "mse")]
+    MeanSquaredError,
+    /// Cross-entropy of the next token: text, for a language model
+    NextToken,
+    /// Huber loss, linear beyond an error of 1: numbers with outliers
+    Huber,
+}
+
+/// Optimisers by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerName {
+    /// Adam with decoupled weight decay; --weight-decay 0 makes it plain Adam
+    #[serde(alias = "adam")]
+    Adamw,
+    /// Stochastic gradient descent with momentum
+    Sgd,
+}
+
+/// Solvers by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SolverName {
+    /// Least squares with a penalty, exactly
+    Ridge,
+    /// Logistic regression, to convergence; also for sets of classes and huber
+    Lbfgs,
+    /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
+    Imprint,
+    /// Gradient steps from zero, as other programs train
+    Steps,
+}
+
+impl SolverName {
+    /// As a recipe has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ridge => "ridge",
+            Self::Lbfgs => "lbfgs",
+            Self::Imprint => "imprint",
+            Self::Steps => "steps",
+        }
+    }
+}
+
+/// Schedules by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// The same rate throughout
+    Constant,
+    /// Half a cosine down to zero
+    Cosine,
+}
+
+/// What to do with the classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadName {
+    /// Keep a classifier of the data's classes, replace one of others, append one to an embedding
+    Auto,
+    /// Keep the classifier, with more outputs where the data have new classes
+    Keep,
+    /// Replace the last linear layer, also where its classes are the data's
+    Replace,
+    /// Append a linear layer
+    Append,
+}
+
+/// How frozen weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryName {
+    /// In the mapped file alone, shared by all processes: private memory does not grow with the model
+    Low,
+    /// Copied for speed up to 1/16 of the machine's (or control group's) memory and 256 MiB; else as low
+    #[default]
+    Balanced,
+    /// Always copied into the layout that the kernels prefer
+    Fast,
+}
+
+/// The share of the machine's memory that the weights of one session may take as copies: there are up to three sessions at
+/// the same time, and a machine has other work. Not of what is free just now: copies are computed with in another order, and
+/// the same command is to give the same bytes.
+const PACKED_SHARE: u64 = 16;
+/// However much memory there is, private memory stops growing with the model here.
+const PACKED_BYTES_MAX: u64 = 256 << 20;
+
+impl MemoryName {
+    /// [`crate::engine::Options::packed_bytes_max`] on a machine of so much memory.
+    pub fn packed_bytes_max(self, installed_bytes: Option<u64>) -> u64 {
+        match self {
+            Self::Low => 0,
+            Self::Balanced => {
+                installed_bytes.map_or(PACKED_BYTES_MAX, |bytes| bytes / PACKED_SHARE).min(PACKED_BYTES_MAX)
+            }
+            Self::Fast => u64::MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_weights_stay_a_small_share_of_the_memory() {
+        assert_eq!(MemoryName::Low.packed_bytes_max(Some(u64::MAX)), 0);
+        assert_eq!(MemoryName::Fast.packed_bytes_max(Some(0)), u64::MAX);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(512 << 20)), 32 << 20);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(Some(64 << 30)), 256 << 20);
+        assert_eq!(MemoryName::Balanced.packed_bytes_max(None), 256 << 20);
+    }
+}

@@ -1,0 +1,115 @@
+//! How samples are read and become the model's inputs, as a recipe says it.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Samples {
+    /// What is done to pixels, by name: unit, imagenet, torchvision, timm, inception, clip, efficientnet-lite or raw
+    /// [default: what stands in or beside the model, or unit]
+    pub preprocessing: Option<String>,
+    /// Image size, S or WxH [default: what the model declares]
+    pub size: Option<String>,
+    /// Shortest side before the centre crop, in pixels [default: --size]
+    pub resize: Option<u32>,
+    /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
+    /// bilinear]
+    pub interpolation: Option<String>,
+    /// Factor for pixels, a number or a fraction [default: 1/255]
+    pub scale: Option<String>,
+    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    pub mean: Option<String>,
+    /// Divides at last, one or three numbers [default: 1]
+    pub std: Option<String>,
+    /// Order of an image's axes [default: what the model declares]
+    pub layout: Option<String>,
+    /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
+    #[serde(skip_serializing)]
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
+    pub max_length: Option<u32>,
+    /// The token that a language model's sequences begin with [default: what the tokenizer says]
+    pub bos_token: Option<String>,
+    /// The token that a language model's texts end with [default: what the tokenizer says]
+    pub eos_token: Option<String>,
+    /// Put rows of text one behind the other into full sequences, for a language model
+    pub packing: bool,
+    /// Label column of a table, repeatable [default: label and other usual names, or the last]
+    pub label: Vec<String>,
+    /// Text column of a table, or two with a comma between them [default: text and other usual names]
+    pub text: Option<String>,
+    /// Column of a table that names the images [default: file and other usual names]
+    pub file: Option<String>,
+    /// What tells the samples of one recording or person: all of one are on one side of the split
+    ///
+    /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
+    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
+    /// taken where there is one; `none` takes none.
+    pub group: Option<String>,
+}
+
+/// What a delta does not carry of how samples are read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
+    pub tokenizer: Option<PathBuf>,
+    /// The token that a language model's sequences begin with [default: what the tokenizer says]
+    pub bos_token: Option<String>,
+    /// The token that a language model's texts end with [default: what the tokenizer says]
+    pub eos_token: Option<String>,
+    /// Rows one behind the other in full sequences; only where they are learned or measured
+    pub packing: bool,
+    /// Label column of a table, repeatable [default: label and other usual names, or the last]
+    pub label: Vec<String>,
+    /// Text column of a table, or two with a comma between them [default: text and other usual names]
+    pub text: Option<String>,
+    /// Column of a table that names the images [default: file and other usual names]
+    pub file: Option<String>,
+    /// What tells the samples of one recording or person: all of one are on one side of the split
+    ///
+    /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
+    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
+    /// taken where there is one; `none` takes none.
+    pub group: Option<String>,
+}
+
+impl Samples {
+    /// What these settings leave open is taken from `other` (a recipe's).
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            preprocessing: self.preprocessing.or(other.preprocessing),
+            size: self.size.or(other.size),
+            resize: self.resize.or(other.resize),
+            interpolation: self.interpolation.or(other.interpolation),
+            scale: self.scale.or(other.scale),
+            mean: self.mean.or(other.mean),
+            std: self.std.or(other.std),
+            layout: self.layout.or(other.layout),
+            tokenizer: self.tokenizer.or(other.tokenizer),
+            max_length: self.max_length.or(other.max_length),
+            bos_token: self.bos_token.or(other.bos_token),
+            eos_token: self.eos_token.or(other.eos_token),
+            packing: self.packing || other.packing,
+            label: if self.label.is_empty() { other.label } else { self.label },
+            text: self.text.or(other.text),
+            file: self.file.or(other.file),
+            group: self.group.or(other.group),
+        }
+    }
+
+    /// What a delta would not carry of these settings.
+    pub fn reading(&self) -> Reading {
+        Reading {
+            tokenizer: self.tokenizer.clone(),
+            bos_token: self.bos_token.clone(),
+            eos_token: self.eos_token.clone(),
+            packing: self.packing,
+            label: self.label.clone(),
+            text: self.text.clone(),
+            file: self.file.clone(),
+            group: self.group.clone(),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! From a recipe to the settings of the loop and the solver: defaults, and what does not go together.
+
+use super::budget::AUTO;
+use super::error::{Error, refuse};
+use super::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use crate::adapter::HeadChoice;
+use crate::cut::Selection;
+use crate::data::Target;
+use crate::delta::Task;
+use crate::train::fit::{ScheduleKind, Settings};
+use crate::train::loss::Loss;
+use crate::train::optimizer::Optimizer;
+use crate::train::solve::{self, Solver};
+
+/// The share of the data that validates, where nothing else is asked for.
+const VAL_FRACTION: f64 = 0.2;
+
+impl Recipe {
+    /// Settings of the loop, with the defaults, checked as far as that needs no data. Weights of classes need the data and follow.
+    ///
+    /// # Errors
+    /// A value out of its range, or an option that the others leave without effect; each with its name and the remedy.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        self.refuse_without_effect()?;
+        let language = self.loss == Some(LossName::NextToken);
+        let settings = Settings {
+            epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
+            max_steps: self.max_steps,
+            batch: self.batch.unwrap_or(if language { 4 } else { 32 }),
+            accumulate: self.accumulate.unwrap_or(1),
+            learning_rate: self.lr.unwrap_or(match self.optimizer {
+                Some(OptimizerName::Sgd) => 0.01,
+                _ => 0.001,
+            }),
+            schedule: match self.schedule {
+                Some(ScheduleName::Cosine) => ScheduleKind::Cosine,
+                _ => ScheduleKind::Constant,
+            },
+            warmup_share: self.warmup.unwrap_or(0.0),
+            head_rate: self.head_rate.unwrap_or(1.0),
+            optimizer: self.optimizer(),
+            clip_norm: self.clip_norm,
+            patience: self.patience,
+            seed: self.seed.unwrap_or(0),
+            loss: loss(self.loss, self.label_smoothing),
+        };
+        settings.check()?;
+        let fraction = self.val_fraction();
+        if !(0.0..1.0).contains(&fraction) {
+            refuse!("setting `val-fraction = {fraction}`: write a share from 0 to below 1, such as 0.2");
+        }
+        if settings.patience.is_some() && fraction == 0.0 {
+            refuse!(
+                "setting `patience`: without validation nothing tells when to stop; raise setting `val-fraction` above 0, or remove it"
+            );
+        }
+        if self.per_class == Some(0) {
+            refuse!("setting `per-class`: 0 of them would learn nothing; give 1 or more");
+        }
+        if self.budgets()?.is_none() {
+            self.selections()?;
+        }
+        self.change.check()?;
+        self.delta.check(fraction > 0.0)?;
+        Ok(settings)
+    }
+
+    /// The share of the data that validates.
+    pub fn val_fraction(&self) -> f64 {
+        self.val_fraction.unwrap_or(VAL_FRACTION)
+    }
+
+    /// What to solve by, where the recipe names it. `known` is the number of classes that are kept.
+    ///
+    /// # Errors
+    /// A solver that the loss does not go with, or options without effect.
+    pub fn solver(&self, loss: &Loss, known: usize) -> Result<Option<solve::Settings>, Error> {
+        let solver = match self.solver {
+            Some(SolverName::Ridge) => Solver::Ridge,
+            Some(SolverName::Lbfgs) => Solver::Lbfgs,
+            Some(SolverName::Imprint) => Solver::Imprint,
+            None | Some(SolverName::Steps) => return Ok(None),
+        };
+        let settings = solve::Settings { solver, l2: self.l2, loss: loss.clone(), known, refit: true, below: false };
+        settings.check()?;
+        Ok(Some(settings))
+    }
+
+    /// The first option that only gradient steps have a use for: whoever gives one asks for steps.
+    pub fn option_of_steps(&self) -> Option<&'static str> {
+        let of_steps = [
+            ("epochs", self.epochs.is_some()),
+            ("batch", self.batch.is_some()),
+            ("accumulate", self.accumulate.is_some()),
+            ("lr", self.lr.is_some()),
+            ("head-rate", self.head_rate.is_some()),
+            ("optimizer", self.optimizer.is_some()),
+            ("weight-decay", self.weight_decay.is_some()),
+            ("momentum", self.momentum.is_some()),
+            ("schedule", self.schedule.is_some()),
+            ("warmup", self.warmup.is_some()),
+            ("clip-norm", self.clip_norm.is_some()),
+            ("patience", self.patience.is_some()),
+            ("max-steps", self.max_steps.is_some()),
+        ];
+        of_steps.into_iter().find(|(_, given)| *given).map(|(setting, _)| setting)
+    }
+
+    /// The update that a recipe asks for.
+    pub fn optimizer(&self) -> Optimizer {
+        match self.optimizer.unwrap_or(OptimizerName::Adamw) {
+            OptimizerName::Adamw => Optimizer::AdamW {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: self.weight_decay.unwrap_or(0.01),
+            },
+            OptimizerName::Sgd => Optimizer::Sgd {
+                momentum: self.momentum.unwrap_or(0.9),
+                nesterov: false,
+                weight_decay: self.weight_decay.unwrap_or(0.0),
+            },
+        }
+    }
+
+    /// What `--train` selects.
+    ///
+    /// # Errors
+    /// A text that is no selection.
+    pub fn selections(&self) -> Result<Vec<Selection>, Error> {
+        Ok(self.train.iter().map(|text| Selection::parse(text)).collect::<Result<_, _>>()?)
+    }
+
+    /// Options that one solver or the other leaves without effect.
+    fn refuse_beside_solver(&self) -> Result<(), Error> {
+        let Some(solver) = self.solver.filter(|solver| *solver != SolverName::Steps) else {
+            return match self.l2 {
+                Some(_) if self.solver.is_some() || self.option_of_steps().is_some() => {
+                    refuse!(
+                        "setting `l2`: gradient steps have setting `weight-decay`; remove it, or choose setting `solver = ridge` or lbfgs"
+                    )
+                }
+                _ => Ok(()),
+            };
+        };
+        if let Some(setting) = self.option_of_steps() {
+            refuse!(
+                "setting `{setting}`: setting `solver = {}` makes no gradient steps; remove one of them",
+                solver.name()
+            );
+        }
+        if self.change.adapter.is_some() {
+            refuse!("setting `adapter.method`: setting `solver` fits a whole linear head; remove one of them");
+        }
+        if self.loss == Some(LossName::NextToken) {
+            refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps");
+        }
+        if self.train.iter().any(|text| text == AUTO) {
+            refuse!("setting `train = auto`: setting `solver` fits the head and nothing else; remove one of them");
+        }
+        let of_lbfgs =
+            [("label-smoothing", self.label_smoothing.is_some()), ("class-weights", self.class_weights.is_some())];
+        if let Some((setting, _)) = of_lbfgs.into_iter().find(|(_, given)| *given && solver != SolverName::Lbfgs) {
+            refuse!(
+                "setting `{setting}`: only setting `solver = lbfgs` and gradient steps know it; choose lbfgs, or remove it"
+            );
+        }
+        if self.from.is_some() && solver != SolverName::Imprint {
+            refuse!(
+                "setting `from`: ridge and lbfgs fit anew, from nothing; choose setting `solver = imprint` or gradient steps, or remove setting `from`"
+            );
+        }
+        Ok(())
+    }
+
+    fn refuse_without_effect(&self) -> Result<(), Error> {
+        self.refuse_beside_solver()?;
+        let classes = matches!(self.loss, None | Some(LossName::CrossEntropy));
+        let sgd = self.optimizer == Some(OptimizerName::Sgd);
+        if self.momentum.is_some() && !sgd {
+            refuse!("setting `momentum`: adamw has none; remove it, or choose setting `optimizer = sgd`");
+        }
+        let only_classes = [
+            ("label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
+            ("class-weights", self.class_weights.is_some()),
+        ];
+        match only_classes.into_iter().find(|(_, given)| *given && !classes) {
+            Some((setting, _)) => {
+                refuse!("setting `{setting}`: only setting `loss = cross-entropy` knows it; remove one of them")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What labels are, for the recipe's loss.
+    pub fn target(&self) -> Target {
+        target(self.loss)
+    }
+
+    /// What becomes of the model's head.
+    pub fn head_choice(&self) -> HeadChoice {
+        match self.head {
+            None | Some(HeadName::Auto) => HeadChoice::Auto,
+            Some(HeadName::Keep) => HeadChoice::Keep,
+            Some(HeadName::Replace) => HeadChoice::Replace,
+            Some(HeadName::Append) => HeadChoice::Append,
+        }
+    }
+}
+
+/// The loss of that name; the default is cross-entropy.
+pub fn loss(name: Option<LossName>, label_smoothing: Option<f32>) -> Loss {
+    match name.unwrap_or(LossName::CrossEntropy) {
+        LossName::CrossEntropy => {
+            Loss::CrossEntropy { label_smoothing: label_smoothing.unwrap_or(0.0), class_weights: None }
+        }
+        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
+        LossName::MeanSquaredError => Loss::MeanSquaredError,
+        LossName::Huber => Loss::Huber { delta: 1.0 },
+        LossName::NextToken => Loss::NextToken,
+    }
+}
+
+/// What labels are, for a loss.
+pub fn target(loss: Option<LossName>) -> Target {
+    match loss {
+        None | Some(LossName::CrossEntropy) => Target::Classes,
+        Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
+        Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
+        Some(LossName::NextToken) => Target::NextTokens,
+    }
+}
+
+/// What the output means, for a loss.
+pub fn task(loss: LossName) -> Task {
+    match loss {
+        LossName::CrossEntropy => Task::Classification,
+        LossName::BinaryCrossEntropy => Task::MultiLabel,
+        LossName::MeanSquaredError | LossName::Huber => Task::Regression,
+        LossName::NextToken => Task::LanguageModel,
+    }
+}
+
+/// What labels are, for the task of a delta.
+pub fn target_of(task: Task) -> Target {
+    match task {
+        Task::MultiLabel => Target::MultiLabel,
+        Task::Regression => Target::Values,
+        Task::LanguageModel => Target::NextTokens,
+        _ => Target::Classes,
+    }
+}

@@ -1,0 +1,214 @@
+//! The laws of form: functions fit a screen, parameter lists are short, and the library speaks of settings, not of options.
+//!
+//! Each law has a list of what still breaks it. A list only shrinks: an entry that no longer breaks its law is a fault, too.
+
+use super::*;
+use std::collections::BTreeMap;
+
+/// Lines of a function, at most.
+const FUNCTION_LINES_MAX: usize = 60;
+/// Parameters of a function, at most; `self` does not count.
+const PARAMETERS_MAX: usize = 6;
+
+/// A function as it is written.
+#[derive(Debug, PartialEq)]
+struct Function {
+    name: String,
+    line: usize,
+    lines: usize,
+    /// Without `self`.
+    parameters: usize,
+}
+
+/// The functions of a file with their bodies, in their order.
+fn functions(tokens: &[Token]) -> Vec<Function> {
+    let mut found = Vec::new();
+    for (place, token) in tokens.iter().enumerate() {
+        let name = tokens.get(place + 1).and_then(Token::word).filter(|_| token.word() == Some("fn"));
+        let Some(name) = name else { continue };
+        let Some(open) = parameters_open(&tokens[place..]) else { continue };
+        let open = place + open;
+        let close = open + closing(&tokens[open..], '(', ')');
+        // A function without a body is a trait's or a foreign one.
+        let body = tokens[close..].iter().position(|token| token.is('{') || token.is(';'));
+        let Some(body) = body.map(|body| close + body).filter(|body| tokens[*body].is('{')) else { continue };
+        let end = body + closing(&tokens[body..], '{', '}');
+        let last = tokens.get(end).or(tokens.last()).expect("a function has tokens");
+        found.push(Function {
+            name: name.to_owned(),
+            line: token.line,
+            lines: last.line + 1 - token.line,
+            parameters: parameters(&tokens[open + 1..close]),
+        });
+    }
+    found
+}
+
+/// Where a function's parameters begin: after its name and its generic parameters, which may hold parentheses themselves.
+fn parameters_open(tokens: &[Token]) -> Option<usize> {
+    let mut angles = 0i32;
+    for (place, token) in tokens.iter().enumerate().skip(2) {
+        let arrow = token.is('>') && tokens[place - 1].is('-');
+        angles += i32::from(token.is('<')) - i32::from(token.is('>') && !arrow);
+        if token.is('(') && angles == 0 {
+            return Some(place);
+        }
+    }
+    None
+}
+
+/// The place of the mark that closes the first one.
+fn closing(tokens: &[Token], open: char, close: char) -> usize {
+    let mut depth = 0i32;
+    let closes = |token: &Token| {
+        depth += i32::from(token.is(open)) - i32::from(token.is(close));
+        depth == 0
+    };
+    tokens.iter().position(closes).unwrap_or(tokens.len())
+}
+
+/// How many parameters stand between a function's parentheses, without `self`.
+fn parameters(tokens: &[Token]) -> usize {
+    let mut depth = 0i32;
+    let mut parts: Vec<Vec<&Token>> = vec![Vec::new()];
+    for (place, token) in tokens.iter().enumerate() {
+        let arrow = token.is('>') && place > 0 && tokens[place - 1].is('-');
+        let opens = ['(', '[', '{', '<'].iter().any(|mark| token.is(*mark));
+        let closes = [')', ']', '}', '>'].iter().any(|mark| token.is(*mark)) && !arrow;
+        depth += i32::from(opens) - i32::from(closes);
+        if token.is(',') && depth == 0 {
+            parts.push(Vec::new());
+        } else {
+            parts.last_mut().expect("one part at least").push(token);
+        }
+    }
+    let is_self = |part: &Vec<&Token>| {
+        let named = part.iter().take_while(|token| !token.is(':')).any(|token| token.word() == Some("self"));
+        named && part.len() <= 4
+    };
+    parts.iter().filter(|part| !part.is_empty() && !is_self(part)).count()
+}
+
+/// Faults of a law beside its list: what breaks it and is not listed, and what is listed and does not break it.
+fn beside(found: &BTreeMap<String, String>, known: &[&str]) -> Vec<String> {
+    let new = found.iter().filter(|(name, _)| !known.contains(&name.as_str())).map(|(_, fault)| fault.clone());
+    let gone = known.iter().filter(|name| !found.contains_key(**name));
+    new.chain(gone.map(|name| format!("{name}: keeps the law now; take it from the list"))).collect()
+}
+
+/// Functions of the project's code that break a law, under `path: name`.
+fn breaking(breaks: impl Fn(&Function) -> Option<String>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for file in files(&["src"]) {
+        for function in functions(&file.tokens) {
+            if let Some(what) = breaks(&function) {
+                let name = format!("{}: {}", file.path, function.name);
+                found.insert(name, file.fault(function.line, what));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_function_fits_a_screen() {
+    let found = breaking(|function| {
+        let Function { name, lines, .. } = function;
+        (*lines > FUNCTION_LINES_MAX).then(|| format!("`{name}` has {lines} lines, more than {FUNCTION_LINES_MAX}"))
+    });
+    demand(beside(&found, LONG));
+}
+
+#[test]
+fn a_parameter_list_is_short() {
+    let found = breaking(|function| {
+        let Function { name, parameters, .. } = function;
+        (*parameters > PARAMETERS_MAX)
+            .then(|| format!("`{name}` has {parameters} parameters, more than {}", PARAMETERS_MAX))
+    });
+    demand(beside(&found, MANY_PARAMETERS));
+}
+
+/// What a string names as an option of the command line. Commands as a whole (`` `edgetune …` ``) may be named.
+fn option_in(text: &str) -> Option<&str> {
+    let outside = text.split('`').enumerate().filter(|(place, part)| {
+        let is_command = ["edgetune ", "cargo ", "train "].iter().any(|name| part.starts_with(name));
+        place % 2 == 0 || !is_command
+    });
+    outside.map(|(_, part)| part).find_map(|part| {
+        let start = part.match_indices("--").map(|(at, _)| at).find(|at| {
+            let before = part[..*at].chars().next_back();
+            let after = part[at + 2..].chars().next();
+            !before.is_some_and(|c| c.is_alphanumeric() || c == '-')
+                && after.is_some_and(|c| c.is_ascii_lowercase() || c == '{')
+        })?;
+        part[start..].split_whitespace().next()
+    })
+}
+
+#[test]
+fn only_the_command_line_speaks_of_options() {
+    let mut faults = Vec::new();
+    for file in files(&["src"]).iter().filter(|file| !file.belongs_to("cli") && !file.belongs_to("bin")) {
+        if OPTIONS.iter().any(|known| file.path.starts_with(known)) {
+            continue;
+        }
+        let named = file.tokens.iter().filter_map(|token| Some((token.line, option_in(token.text()?)?)));
+        faults.extend(named.map(|(line, option)| {
+            file.fault(
+                line,
+                format!("`{option}` is an option of the command line; write setting `name`, which it maps"),
+            )
+        }));
+    }
+    demand(faults);
+}
+
+#[test]
+fn functions_are_measured() {
+    let text = "//! A.\nfn one(a: u8, (b, c): (u8, u8), d: Vec<(u8, u8)>) {\n}\nimpl A {\n fn two(&mut self, f: fn(u8, u8) -> u8)\n \
+                {\n }\n fn three<F: Fn(u8, u8)>(self) -> u8 { 3 }\n}\ntrait B { fn four(&self, a: u8); }";
+    let found = functions(&File::new("src/a.rs", text).tokens);
+    let told: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.line, f.lines, f.parameters)).collect();
+    assert_eq!(told, [("one", 2, 2, 3), ("two", 5, 3, 1), ("three", 8, 1, 0)]);
+}
+
+#[test]
+fn options_are_seen_in_strings_and_commands_are_not() {
+    assert_eq!(option_in("give --epochs N"), Some("--epochs"));
+    assert_eq!(option_in("`--{option}` is none"), Some("--{option}"));
+    for text in ["see `edgetune inspect MODEL --all`", "a -- b", "r--s 00", "-----BEGIN", "setting `epochs`"] {
+        assert_eq!(option_in(text), None, "{text}");
+    }
+}
+
+/// Functions that are still longer than a screen.
+#[rustfmt::skip]
+const LONG: &[&str] = &[
+    "src/adapter/head.rs: place",
+    "src/agent/config.rs: read",
+    "src/cli/commands/simulate.rs: run",
+    "src/cli/summary.rs: inspected",
+    "src/data/columns.rs: choose",
+    "src/delta/error.rs: fmt",
+    "src/fleet/db/uploads.rs: accept_upload",
+    "src/train/solve/layer.rs: walk",
+];
+
+/// Functions that still take more.
+#[rustfmt::skip]
+const MANY_PARAMETERS: &[&str] = &[
+    "src/fleet/dashboard/devices.rs: markup",
+    "src/fleet/dashboard/overview.rs: markup",
+    "src/grad/recompute.rs: copy",
+    "src/train/features.rs: open",
+    "src/train/fit.rs: fit",
+    "src/train/fit.rs: start",
+    "src/train/optimizer.rs: sgd_momentum",
+    "src/train/plan/usefulness.rs: gains",
+    "src/train/solve/mod.rs: solve",
+    "src/train/solve/mod.rs: start",
+];
+
+/// Where options are still named: processes that are started with them, pip's own, and texts of the fleet's commands.
+const OPTIONS: &[&str] = &["src/agent/", "src/engine/install.rs", "src/fleet/", "src/simulate/", "src/sync/"];
