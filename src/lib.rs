@@ -33,6 +33,7 @@ pub mod cache;
 #[cfg(feature = "device")]
 pub mod train;
 pub mod delta;
+pub mod moments;
 #[cfg(feature = "device")]
 pub mod aggregate;
 #[cfg(feature = "device")]
