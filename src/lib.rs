@@ -11,6 +11,8 @@ pub mod priority;
 #[cfg(feature = "device")]
 pub mod factor;
 #[cfg(feature = "device")]
+pub mod ridge;
+#[cfg(feature = "device")]
 pub mod evidence;
 #[cfg(feature = "device")]
 pub mod nearest;

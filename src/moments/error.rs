@@ -98,6 +98,14 @@ pub enum Error {
     Target,
     /// A feature is infinite or not a number.
     NotFinite,
+    /// Bytes that are no basis file: another kind, damaged, cut off or falsely signed.
+    BasisFile,
+    /// Another basis, or one of another base.
+    OtherBasis,
+    /// There is no classifier of the base to take directions from.
+    NoClassifier,
+    /// More coordinates than there are directions, of which there are at most so many.
+    Coordinates(u32),
     /// A penalty of zero or less, or one that is too small for these sums.
     Penalty,
 }
@@ -154,6 +162,18 @@ impl fmt::Display for Error {
             Error::NotFinite => f.write_str(
                 "the model gives infinity or no number (NaN) for a sample; remove the sample, or check the preprocessing",
             ),
+            Error::BasisFile => f.write_str(
+                "not a basis, or a damaged or falsely signed one; write it again with `edgetune moments basis`",
+            ),
+            Error::OtherBasis => {
+                f.write_str("the basis is another one, or of another model; give the model and the basis of the moments")
+            }
+            Error::NoClassifier => f.write_str(
+                "the model has no linear classifier of floats to take directions from; choose --directions orthogonal or identity",
+            ),
+            Error::Coordinates(most) => {
+                write!(f, "there are not so many coordinates: these directions have at most {most}; give fewer --coordinates")
+            }
             Error::Penalty => {
                 f.write_str("the penalty is too small for these moments: their sums are singular; give a larger one")
             }

@@ -7,8 +7,12 @@
 
 #[cfg(feature = "std")]
 mod accumulate;
+#[cfg(feature = "device")]
+mod basis;
 mod code;
 mod error;
+#[cfg(feature = "device")]
+mod head;
 mod header;
 #[cfg(feature = "std")]
 mod owned;
@@ -19,7 +23,11 @@ mod sums;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 
+#[cfg(feature = "device")]
+pub use basis::{BASIS_MAGIC, Basis, Source, basis_signer, sign_basis};
 pub use error::{Error, Field};
+#[cfg(feature = "device")]
+pub use head::{Head, LeftOut, head};
 pub use header::{Directions, FEATURES_MAX, Header};
 #[cfg(feature = "std")]
 pub use owned::{About, Moments, sign};

@@ -11,7 +11,7 @@ pub const fn work(coordinates: usize) -> usize {
 }
 
 /// Overwrites a symmetric matrix, its lower triangle packed row by row, with L and D; false unless it is positive definite.
-fn factor(matrix: &mut [f64], n: usize) -> bool {
+pub(super) fn factor(matrix: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, row) = matrix.split_at_mut(i * (i + 1) / 2);
         let row = &mut row[..=i];
@@ -35,7 +35,7 @@ fn factor(matrix: &mut [f64], n: usize) -> bool {
 }
 
 /// x ← A⁻¹·x with what [`factor`] has left.
-fn substitute(matrix: &[f64], x: &mut [f64]) {
+pub(super) fn substitute(matrix: &[f64], x: &mut [f64]) {
     let row = |i: usize| &matrix[i * (i + 1) / 2..][..=i];
     for i in 0..x.len() {
         let known: f64 = row(i)[..i].iter().zip(&*x).map(|(l, x)| l * x).sum();
