@@ -4,10 +4,11 @@
 use super::error::{Error, ensure};
 use super::header::Directions;
 use super::project::Projection;
+use super::small::factor;
 use super::sums::COORDINATES_MAX;
 use crate::delta::{KeyPair, check_signature, signature_of};
-use crate::factor::{factors, first_values};
-use ndarray::{Array2, ArrayView2, Axis};
+use crate::factor::first_values;
+use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 /// First bytes of a basis file.
@@ -263,40 +264,72 @@ fn read(bytes: &[u8]) -> Result<(Stored, Option<[u8; 32]>), Error> {
     Ok((stored, Some(*key)))
 }
 
-/// Right singular vectors of the largest values, `[features, coordinates]` row-major. Of both signs of a vector it is the one whose largest
-/// element is positive.
+/// Passes of the subspace iteration: the span of the largest directions is wanted, not each of them.
+const PASSES: usize = 3;
+
+/// An orthonormal basis of next to the span of the right singular vectors of the largest values, `[features, coordinates]` row-major, by
+/// subspace iteration from a sketch that is the same everywhere (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 4.4). With
+/// equal steps a head does not depend on how the span is turned.
 fn singular(weight: ArrayView2<'_, f32>, coordinates: usize) -> Vec<f32> {
-    let (_, rows) = factors(weight.mapv(f64::from).view(), coordinates);
-    in_columns(rows)
-}
-
-/// Columns of an orthogonal matrix that the seed decides.
-fn orthogonal(features: usize, coordinates: usize, seed: u64) -> Vec<f32> {
-    let shape = [coordinates as u64, features as u64];
-    let drawn = Array2::from_shape_vec((coordinates, features), first_values(seed, "edgetune basis", &shape));
-    in_columns(drawn.expect("as many values as the shape has"))
-}
-
-/// Rows made orthonormal (Gram and Schmidt, twice for the sake of rounding) and turned into columns.
-fn in_columns(rows: Array2<f32>) -> Vec<f32> {
-    let (count, width) = rows.dim();
-    let mut rows: Vec<Vec<f64>> =
-        rows.rows().into_iter().map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for i in 0..count {
-        let (before, rest) = rows.split_at_mut(i);
-        let row = &mut rest[0];
-        let length = dot(row, row).sqrt();
-        for other in before.iter().chain(before.iter()) {
-            let share = dot(row, other);
-            row.iter_mut().zip(other).for_each(|(x, other)| *x -= share * other);
-        }
-        let left = dot(row, row).sqrt();
-        let largest = row.iter().fold(0.0f64, |largest, x| if x.abs() > largest.abs() { *x } else { largest });
-        let factor = if left > 1e-9 * length { largest.signum() / left } else { 0.0 };
-        row.iter_mut().for_each(|x| *x *= factor);
+    let weight = weight.mapv(f64::from);
+    let mut along = orthonormal(weight.t().dot(&sketch(weight.nrows(), coordinates, 0)));
+    for _ in 0..PASSES {
+        along = orthonormal(weight.t().dot(&weight.dot(&along)));
     }
-    (0..width).flat_map(|feature| rows.iter().map(move |row| row[feature] as f32)).collect()
+    along.iter().map(|value| *value as f32).collect()
+}
+
+/// Columns of an orthogonal matrix that the seed decides, `[features, coordinates]` row-major.
+fn orthogonal(features: usize, coordinates: usize, seed: u64) -> Vec<f32> {
+    orthonormal(sketch(features, coordinates, seed)).iter().map(|value| *value as f32).collect()
+}
+
+fn sketch(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
+    let drawn =
+        first_values(seed, "edgetune basis", &[rows as u64, columns as u64]).into_iter().map(f64::from).collect();
+    Array2::from_shape_vec((rows, columns), drawn).expect("as many values as the shape has")
+}
+
+/// What of the largest pivot a column must have that the columns before it do not.
+const INDEPENDENT: f64 = 1e-10;
+
+/// Orthonormal columns of the same span, by Cholesky's factor of their products, twice for the sake of rounding (Yamamoto et al.,
+/// "Roundoff error analysis of the CholeskyQR2 algorithm", 2015). What depends on the columns before becomes zero: what rounding
+/// would make of it differs between machines.
+fn orthonormal(mut columns: Array2<f64>) -> Array2<f64> {
+    let count = columns.ncols();
+    for _ in 0..2 {
+        let mut products = columns.t().dot(&columns);
+        let largest = products.diag().iter().fold(f64::MIN_POSITIVE, |largest, value| largest.max(*value));
+        products.diag_mut().mapv_inplace(|value| value + INDEPENDENT * largest);
+        let packed: Vec<f64> = (0..count).flat_map(|i| products.row(i).slice_move(s![..=i]).to_vec()).collect();
+        columns = columns.dot(&inverse_factor(packed, count));
+        for mut column in columns.columns_mut() {
+            if column.dot(&column) < 0.5 {
+                column.fill(0.0);
+            }
+        }
+    }
+    columns
+}
+
+/// Of a positive definite matrix L·D·Lᵀ, packed, (L⁻¹)ᵀ·D^−½ `[n, n]`.
+fn inverse_factor(mut packed: Vec<f64>, n: usize) -> Array2<f64> {
+    let definite = factor(&mut packed, n);
+    debug_assert!(definite, "the diagonal was raised above rounding");
+    let row = |i: usize| &packed[i * (i + 1) / 2..][..=i];
+    // Row i of L⁻¹ is eᵢ less the rows before, each as often as L says.
+    let mut inverse: Vec<Vec<f64>> = Vec::with_capacity(n);
+    for i in 0..n {
+        let mut own = vec![0.0; i + 1];
+        own[i] = 1.0;
+        for (share, other) in row(i)[..i].iter().zip(&inverse) {
+            own.iter_mut().zip(other).for_each(|(own, other)| *own -= share * other);
+        }
+        inverse.push(own);
+    }
+    let root = |i: usize| row(i)[i].max(f64::MIN_POSITIVE).sqrt();
+    Array2::from_shape_fn((n, n), |(i, j)| if i <= j { inverse[j][i] / root(j) } else { 0.0 })
 }
 
 /// The power of two next to a positive number, on a scale of factors: one that little changes of the last bit do not change.
