@@ -57,6 +57,9 @@ pub mod priority;
 pub mod factor;
 #[cfg(feature = "library")]
 #[doc(hidden)]
+pub mod ridge;
+#[cfg(feature = "library")]
+#[doc(hidden)]
 pub mod evidence;
 #[cfg(feature = "library")]
 #[doc(hidden)]
@@ -81,6 +84,7 @@ pub mod cache;
 #[cfg(feature = "library")]
 pub mod train;
 pub mod delta;
+pub mod moments;
 #[cfg(feature = "library")]
 pub mod aggregate;
 #[cfg(feature = "agent")]

@@ -1,6 +1,6 @@
 //! What can go wrong between a base and an adapter.
 
-use crate::{adapter, cache, cut, data, delta, engine, onnx};
+use crate::{adapter, cache, cut, data, delta, engine, moments, onnx};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,9 @@ pub enum Error {
     /// The feature cache cannot be used.
     #[error(transparent)]
     Cache(#[from] cache::Error),
+    /// Moments that cannot be made or solved.
+    #[error(transparent)]
+    Moments(#[from] moments::Error),
     /// A file that was named.
     #[error("{}: cannot be read ({source}); check the path and that this user may read the file", path.display())]
     Unreadable {
