@@ -19,6 +19,7 @@ mod grad_walk;
 mod half;
 mod interchange;
 mod language;
+mod moments;
 mod onnx_files;
 mod optimizer;
 mod peft;
