@@ -134,7 +134,7 @@ fn moments_are_signed_shown_and_refused_by_what_differs() {
     place.link("tests/goldens/training/mobilenet_bn.onnx", "other.onnx");
     place.run("moments solve a.emoments --model other.onnx --out x.edelta").fails(&[
         "a.emoments",
-        "mlp.onnx",
+        "other.onnx",
         "name that model",
     ]);
     let mut damaged = before.clone();
