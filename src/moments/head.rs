@@ -7,7 +7,7 @@ use super::owned::Moments;
 use super::small::{factor, substitute};
 use crate::delta::Task;
 use crate::ridge::{Equations, Layer, Ridge};
-use ndarray::{Array1, Array2, ArrayView1, s};
+use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 
 /// Bounds of the factor that makes scores logits, and what it is where no class has two samples to tell by.
 const FACTORS: (f64, f64) = (1e-3, 1e4);
@@ -34,6 +34,15 @@ pub struct Head {
 }
 
 impl Head {
+    /// The same head with its outputs in another order: each from the place that `order` says.
+    pub fn in_order(mut self, order: &[usize]) -> Self {
+        for layer in [&mut self.layer, &mut self.along] {
+            layer.weights = layer.weights.select(Axis(0), order);
+            layer.bias = layer.bias.select(Axis(0), order);
+        }
+        self
+    }
+
     /// The same head with outputs so many times as large: for logits that are to be probabilities.
     pub fn scaled(mut self, factor: f64) -> Self {
         self.layer.weights *= factor;
