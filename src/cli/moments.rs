@@ -11,14 +11,15 @@ use crate::delta::{KeyPair, Task};
 use crate::engine;
 use crate::learn::Observer;
 use crate::learn::samples::{self, inputs_of};
-use crate::moments::{self, About, BITS, Basis, Directions, Moments, View};
+use crate::moments::{self, About, BITS, Basis, Directions, Head, Moments, View};
 use crate::recipe::{self, HeadName, LossName, Samples};
 use crate::train::artifact::{self, preprocessing_from_wire, preprocessing_to_wire};
+use crate::train::evaluate::Metrics;
 use crate::train::features::{Features, Store};
 use crate::train::loss::Loss;
 use crate::train::prepare::{self, Base, Bundle, hex};
 use crate::train::solve::Around;
-use crate::train::solve::moments::{Set, add, classifier, features, source};
+use crate::train::solve::moments::{Set, add, classifier, features, measured, source};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::Array2;
@@ -384,6 +385,18 @@ impl Summing<'_> {
         let mut moments = Moments::new(about, width(labels), labels.names())?;
         let done = self.each(&opened, |set, around| Ok(add(set, &basis, &mut moments, around)?))?;
         Ok(done.then_some(moments))
+    }
+
+    /// What the samples, all of which are in the moments, show without themselves; and the factor that makes logits of a head's outputs
+    /// probabilities. `None` if it was stopped.
+    pub fn measured(&self, moments: &Moments, basis: &Basis, head: &Head) -> Result<Option<(Metrics, f64)>> {
+        let opened = self.open()?;
+        let mut found = None;
+        self.each(&opened, |set, around| {
+            found = measured(set, (basis, moments, head), &loss_of(opened.task), around)?;
+            Ok(found.is_some())
+        })?;
+        Ok(found)
     }
 
     /// The basis that the data teach; `None` if it was stopped.

@@ -1,12 +1,17 @@
 //! Moments of samples: their features, as the fresh head of a bundle reads them, summed up.
 
 use super::layer::refuse;
+use super::targets::Targets;
+use super::temperature;
 use super::{Around, Below, CHUNK, Linear, Rows};
 use crate::data::Labels;
+use crate::delta::Task;
 use crate::engine;
 use crate::moments::{self, About, Basis, Head, LeftOut, Moments, Source, Target, quantise, value_max};
 use crate::train::error::Error;
+use crate::train::evaluate::{Metrics, Tally};
 use crate::train::features::Features;
+use crate::train::loss::Loss;
 use crate::train::prepare::{Base, Bundle};
 use ndarray::{Array2, ArrayView2};
 
@@ -103,6 +108,46 @@ pub fn leave_one_out(
             told(*sample, &left_out.output(z, &target));
         }
         Ok(())
+    })
+}
+
+/// What each sample shows that is in the moments, had it not been learned from; and the factor by which logits become probabilities of
+/// such samples. `None` if it was stopped.
+///
+/// # Errors
+/// As [`add`].
+pub fn measured(
+    set: &mut Set<'_>,
+    solved: (&Basis, &Moments, &Head),
+    loss: &Loss,
+    around: &mut Around<'_>,
+) -> Result<Option<(Metrics, f64)>, Error> {
+    let labels = named_alike(set.labels, solved.1)?;
+    let (mut logits, width) = (Vec::new(), solved.1.sums().shape().targets);
+    let told = &mut |_: usize, outputs: &[f64]| logits.extend(outputs);
+    if !leave_one_out(set, solved, around, told)? {
+        return Ok(None);
+    }
+    let mut logits = Array2::from_shape_vec((set.samples.len(), width), logits).expect("a row a sample");
+    let mut factor = 1.0;
+    if solved.1.about().task != Task::Regression {
+        factor = temperature::fit(&logits, set.samples, &Targets::new(&labels, width));
+        logits *= factor;
+    }
+    let mut tally = Tally::new(&labels, loss);
+    tally.add(&logits.iter().map(|logit| *logit as f32).collect::<Vec<_>>(), set.samples);
+    Ok(Some((tally.metrics(), factor)))
+}
+
+/// Labels of the data with the classes of moments, in their order.
+fn named_alike(labels: &Labels, moments: &Moments) -> Result<Labels, Error> {
+    let places = places(labels, moments)?;
+    Ok(match labels {
+        Labels::Classes { index, .. } => {
+            let index = index.iter().map(|class| places[*class as usize] as u32).collect();
+            Labels::Classes { names: moments.labels().to_vec(), index }
+        }
+        labels => labels.clone(),
     })
 }
 

@@ -34,7 +34,7 @@ enum Action {
     Add(Box<add::Args>),
     Merge(merge::Args),
     Remove(Box<remove::Args>),
-    Solve(solve::Args),
+    Solve(Box<solve::Args>),
     Show(show::Args),
     Verify(verify::Args),
     Basis(Box<basis::Args>),
