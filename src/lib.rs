@@ -57,6 +57,9 @@ pub mod priority;
 pub mod factor;
 #[cfg(feature = "library")]
 #[doc(hidden)]
+pub mod ridge;
+#[cfg(feature = "library")]
+#[doc(hidden)]
 pub mod evidence;
 #[cfg(feature = "library")]
 #[doc(hidden)]
@@ -83,6 +86,7 @@ pub mod task;
 #[cfg(feature = "library")]
 pub mod train;
 pub mod delta;
+pub mod moments;
 #[cfg(feature = "library")]
 pub mod aggregate;
 #[cfg(feature = "agent")]

@@ -193,6 +193,20 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
     }
 }
 
+/// The classifier's weight as rows `[outputs, features]`, a 1×1 convolution's too.
+pub(super) fn classifier_weight(graph: &Graph, scores: ValueId) -> Option<(Vec<f32>, [usize; 2])> {
+    let found = classifier(graph, scores)?;
+    let weight = cut::weight_floats(graph, found.weight)?;
+    let [first, second] = *weight.shape.get(..2)?.first_chunk::<2>()?;
+    let (first, second) = (first as usize, second as usize);
+    let values = weight.to_f32().filter(|values| values.len() == first * second)?;
+    if found.axis == 0 {
+        return Some((values, [first, second]));
+    }
+    let turned = (0..second).flat_map(|column| values.iter().skip(column).step_by(second)).copied().collect();
+    Some((turned, [second, first]))
+}
+
 /// Sees to it that the output has `width` columns: keeps, replaces or appends the head. What is kept is learned on as the model
 /// gives it, but for the activation that the loss applies by itself; a new head's scores have no activation of the old ones.
 pub(super) fn place(

@@ -161,6 +161,15 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
     Ok(head::logits(graph, head::choose_output(graph, name)?, None))
 }
 
+/// The weight of the layer that makes the scores of an output, as rows `[outputs, features]` with both sizes; none where no linear
+/// layer of floats makes them.
+///
+/// # Errors
+/// [`Error::Output`] if the model has no such output.
+pub fn classifier_weight(graph: &Graph, name: Option<&str>) -> Result<Option<(Vec<f32>, [usize; 2])>, Error> {
+    Ok(head::classifier_weight(graph, output(graph, name)?))
+}
+
 /// Columns of an output, where it is one row a sample and their number is fixed.
 pub fn width(graph: &Graph, output: ValueId) -> Option<u64> {
     head::own_width(graph, output)

@@ -20,6 +20,7 @@ mod health;
 mod inputs;
 mod inspection;
 mod membership;
+mod moments;
 mod outputs;
 mod precedence;
 mod predictions;
@@ -70,6 +71,7 @@ enum Command {
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Delta(Box<commands::delta::Args>),
+    Moments(Box<commands::moments::Args>),
     Export(commands::export::Args),
     Import(Box<commands::import::Args>),
     Runtime(commands::runtime::Args),
@@ -149,6 +151,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Eval(args) => commands::eval::run(&args, &global, printer),
         Command::Predict(args) => commands::predict::run(&args, &global, printer),
         Command::Delta(args) => commands::delta::run(&args, &global, printer),
+        Command::Moments(args) => commands::moments::run(&args, &global, printer),
         Command::Export(args) => commands::export::run(&args, &global, printer),
         Command::Import(args) => commands::import::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),

@@ -6,7 +6,7 @@
 
 use super::args::Global;
 use crate::recipe::Recipe;
-use crate::{atomic, data, delta, onnx};
+use crate::{atomic, data, delta, moments, onnx};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use std::fmt;
@@ -28,6 +28,10 @@ pub struct Replacing {
 pub enum Kind {
     /// `*.edelta`
     Delta,
+    /// `*.emoments`
+    Moments,
+    /// `*.ebasis`
+    Basis,
     /// The state of an interrupted run.
     Checkpoint,
     /// A secret or public key as PEM.
@@ -54,6 +58,8 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Delta => "a delta",
+            Kind::Moments => "moments",
+            Kind::Basis => "a basis of moments",
             Kind::Checkpoint => "a checkpoint",
             Kind::Key => "a key",
             Kind::Model => "an ONNX model",
@@ -79,6 +85,8 @@ impl Kind {
         let has = |text: &[u8]| head.windows(text.len()).any(|window| window == text);
         Ok(match &head[..] {
             bytes if bytes.starts_with(&delta::MAGIC) => Some(Kind::Delta),
+            bytes if bytes.starts_with(&moments::MAGIC) => Some(Kind::Moments),
+            bytes if bytes.starts_with(&moments::BASIS_MAGIC) => Some(Kind::Basis),
             [b'E', b'D', b'C', b'K', b'P', b'T', ..] => Some(Kind::Checkpoint),
             bytes if bytes.starts_with(b"-----BEGIN ") => Some(Kind::Key),
             [_, _, _, _, b'T', b'O', b'R', b'T', ..] => Some(Kind::OnnxAdapter),
@@ -300,6 +308,8 @@ fn refuse_unwritable(option: &str, path: &Path) -> Result<()> {
 fn example(kind: Kind) -> &'static str {
     match kind {
         Kind::Delta => "adapter.edelta",
+        Kind::Moments => "device.emoments",
+        Kind::Basis => "model.ebasis",
         Kind::Model => "model.onnx",
         Kind::Report => "report.json",
         Kind::Picture => "plot.svg",

@@ -334,7 +334,7 @@ impl Header<'_> {
     }
 }
 
-fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {
+pub(crate) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {
     match preprocessing {
         Preprocessing::Plain | Preprocessing::Text { .. } => Ok(()),
         Preprocessing::Image(image) | Preprocessing::ImageBy(image, _) => {
@@ -356,6 +356,6 @@ pub(super) fn ensure(holds: bool, otherwise: Error) -> Result<(), Error> {
 }
 
 /// Whether a text can be a name: there, short enough, and harmless on a terminal.
-pub(super) fn is_name(text: &str, bytes_max: usize) -> bool {
+pub(crate) fn is_name(text: &str, bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&text.len()) && !text.contains(char::is_control)
 }

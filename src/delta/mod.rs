@@ -16,7 +16,7 @@ mod header;
 mod keys;
 #[cfg(feature = "std")]
 mod merge;
-mod range;
+pub(crate) mod range;
 mod read;
 mod signature;
 mod values;
@@ -33,11 +33,16 @@ pub use header::{
     AppendedHead, Channels, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, Measured, Method,
     MethodKind, Metrics, Packing, Preprocessing, Task, Verdict,
 };
+pub(crate) use header::{check_preprocessing, is_name};
 #[cfg(feature = "std")]
 pub use keys::{KeyPair, public_key};
 #[cfg(feature = "std")]
 pub use merge::merge;
+pub(crate) use read::take;
 pub use read::{Delta, Entries, Head, Labels, Located, TensorView, apply, head_length};
+pub(crate) use signature::check as check_signature;
+#[cfg(feature = "std")]
+pub(crate) use signature::signature_of;
 #[cfg(feature = "std")]
 pub use signature::{check_statement, sign, sign_statement};
 pub use values::Values;

@@ -7,7 +7,7 @@
 
 /// Adaptive probabilities of one symbol: a node for each prefix of its bits, most significant first.
 #[derive(Debug, Clone)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// Probability that the next bit is 1, in 1/65,536.
     one: [u16; 256],
     /// How often the node was seen, up to [`SEEN_MAX`].
@@ -18,6 +18,9 @@ pub(super) struct Tree {
 const SEEN_MAX: u8 = 60;
 /// No bit is ever certain, so that both remain codable.
 const CERTAIN: u16 = 32;
+
+/// A bit of which nothing is known.
+const EVEN: u16 = 1 << 15;
 
 /// For a node that was seen n times, 2³² / (n + 2), rounded up: a product with it, shifted by 32, is a quotient of up to 65,536 by
 /// n + 2, to the last bit (T. Granlund and P. Montgomery, "Division by Invariant Integers using Multiplication", 1994).
@@ -32,7 +35,7 @@ const STEPS: [u32; SEEN_MAX as usize + 1] = {
 };
 
 impl Tree {
-    pub(super) const NEW: Self = Self { one: [1 << 15; 256], seen: [0; 256] };
+    pub(crate) const NEW: Self = Self { one: [1 << 15; 256], seen: [0; 256] };
 
     fn learn(&mut self, node: usize, bit: bool) {
         let seen = self.seen[node];
@@ -61,7 +64,7 @@ fn settled(low: u32, high: u32) -> bool {
 const TAIL_BYTES: usize = 4;
 
 #[derive(Debug, Clone)]
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     bytes: &'a [u8],
     low: u32,
     high: u32,
@@ -70,13 +73,13 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// `None` where there are fewer bytes than any stream has.
-    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         let (code, bytes) = bytes.split_first_chunk::<TAIL_BYTES>()?;
         Some(Self { bytes, low: 0, high: u32::MAX, code: u32::from_be_bytes(*code) })
     }
 
     /// The next symbol of `bits` (1…8) bits; `None` behind the end.
-    pub(super) fn symbol(&mut self, bits: u32, tree: &mut Tree) -> Option<u8> {
+    pub(crate) fn symbol(&mut self, bits: u32, tree: &mut Tree) -> Option<u8> {
         let mut node = 1;
         for _ in 0..bits {
             let bit = self.bit(tree.one[node])?;
@@ -87,10 +90,19 @@ impl<'a> Decoder<'a> {
     }
 
     /// The next symbol of 8 bits of which nothing was known: a byte of the stream, as it is.
-    pub(super) fn plain(&mut self) -> Option<u8> {
+    pub(crate) fn plain(&mut self) -> Option<u8> {
         let (byte, rest) = self.bytes.split_first()?;
         self.bytes = rest;
         Some(*byte)
+    }
+
+    /// The next number of so many bits (at most 63), each as likely 0 as 1.
+    pub(crate) fn even(&mut self, bits: u32) -> Option<u64> {
+        let mut number = 0;
+        for _ in 0..bits {
+            number = number << 1 | u64::from(self.bit(EVEN)?);
+        }
+        Some(number)
     }
 
     fn bit(&mut self, one: u16) -> Option<bool> {
@@ -110,13 +122,13 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whether all bytes are used and the last are those that a writer ends with, so that nothing hides there.
-    pub(super) fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         self.bytes.is_empty() && self.code == self.low
     }
 }
 
 #[cfg(feature = "std")]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     bytes: std::vec::Vec<u8>,
     /// Bytes that are not coded, each with how many of the others had been written.
     plain: std::vec::Vec<(usize, u8)>,
@@ -126,11 +138,11 @@ pub(super) struct Encoder {
 
 #[cfg(feature = "std")]
 impl Encoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: std::vec::Vec::new(), plain: std::vec::Vec::new(), low: 0, high: u32::MAX }
     }
 
-    pub(super) fn symbol(&mut self, symbol: u8, bits: u32, tree: &mut Tree) {
+    pub(crate) fn symbol(&mut self, symbol: u8, bits: u32, tree: &mut Tree) {
         let mut node = 1;
         for place in (0..bits).rev() {
             let bit = symbol >> place & 1 == 1;
@@ -140,8 +152,12 @@ impl Encoder {
         }
     }
 
-    pub(super) fn plain(&mut self, symbol: u8) {
+    pub(crate) fn plain(&mut self, symbol: u8) {
         self.plain.push((self.bytes.len(), symbol));
+    }
+
+    pub(crate) fn even(&mut self, number: u64, bits: u32) {
+        (0..bits).rev().for_each(|place| self.bit(number >> place & 1 == 1, EVEN));
     }
 
     fn bit(&mut self, bit: bool, one: u16) {
@@ -158,7 +174,7 @@ impl Encoder {
         }
     }
 
-    pub(super) fn finish(mut self) -> std::vec::Vec<u8> {
+    pub(crate) fn finish(mut self) -> std::vec::Vec<u8> {
         self.bytes.extend(self.low.to_be_bytes());
         // A decoder comes to a plain byte when it has read its first bytes and one for each that had been written.
         let mut stream = std::vec::Vec::with_capacity(self.bytes.len() + self.plain.len());

@@ -145,7 +145,7 @@ pub(super) fn identity_of(covered: &[u8]) -> [u8; IDENTITY_BYTES] {
 fn check_signature<'a>(identity: &[u8; IDENTITY_BYTES], seal: &'a [u8]) -> Result<&'a [u8; KEY_BYTES], Error> {
     let (key, rest) = seal.split_first_chunk::<KEY_BYTES>().ok_or(Error::TooShort)?;
     let signature = rest.first_chunk::<SIGNATURE_BYTES>().ok_or(Error::TooShort)?;
-    signature::check(identity, key, signature)?;
+    signature::check(signature::CONTEXT, identity, key, signature)?;
     Ok(key)
 }
 
@@ -218,7 +218,7 @@ impl<'a> Delta<'a> {
 
 /// Decodes one item from the front; gives it and the bytes after it. An item has one encoding: where writing it again
 /// would give other bytes (a number with superfluous zeros), it is refused.
-fn take<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
+pub(crate) fn take<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
     // Not `take_from_bytes`, which moves the item once more: the header would cost another 500 bytes of stack.
     let mut decoder = postcard::Deserializer::from_bytes(bytes);
     let item = T::deserialize(&mut decoder).ok()?;

@@ -5,23 +5,27 @@ use super::{Error, IDENTITY_BYTES, KEY_BYTES, SIGNATURE_BYTES};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 /// What is signed is this and the identity: a signature made for anything else can never be taken for one of a delta.
-const CONTEXT: &[u8; 16] = b"edgetune delta 1";
+pub(super) const CONTEXT: &str = "edgetune delta 1";
+/// Bytes of a context, at most.
+const CONTEXT_BYTES_MAX: usize = 32;
 
-fn message(identity: &[u8; IDENTITY_BYTES]) -> [u8; CONTEXT.len() + IDENTITY_BYTES] {
-    let mut message = [0; CONTEXT.len() + IDENTITY_BYTES];
-    message[..CONTEXT.len()].copy_from_slice(CONTEXT);
-    message[CONTEXT.len()..].copy_from_slice(identity);
-    message
+fn message(
+    context: &str,
+    identity: &[u8; IDENTITY_BYTES],
+) -> heapless::Vec<u8, { CONTEXT_BYTES_MAX + IDENTITY_BYTES }> {
+    context.bytes().take(CONTEXT_BYTES_MAX).chain(*identity).collect()
 }
 
 /// Strict: one encoding for each signature, no key or commitment of small order (RFC 8032 leaves that open).
-pub(super) fn check(
+/// `context` says what kind of thing the identity is of; it has at most 32 bytes.
+pub(crate) fn check(
+    context: &str,
     identity: &[u8; IDENTITY_BYTES],
     key: &[u8; KEY_BYTES],
     signature: &[u8; SIGNATURE_BYTES],
 ) -> Result<(), Error> {
     let key = VerifyingKey::from_bytes(key).map_err(|_| Error::Signature)?;
-    key.verify_strict(&message(identity), &Signature::from_bytes(signature)).map_err(|_| Error::Signature)
+    key.verify_strict(&message(context, identity), &Signature::from_bytes(signature)).map_err(|_| Error::Signature)
 }
 
 /// What a signature of something else than a delta is of: `edgetune PURPOSE`, a line end, the message. A purpose is a word and a
@@ -53,6 +57,16 @@ pub fn check_statement(
     key.verify_strict(&statement(purpose, message), &signature).map_err(|_| Error::Signature)
 }
 
+/// The signature that [`check`] finds right.
+#[cfg(feature = "std")]
+pub(crate) fn signature_of(
+    context: &str,
+    identity: &[u8; IDENTITY_BYTES],
+    key: &super::KeyPair,
+) -> [u8; SIGNATURE_BYTES] {
+    key.sign(&message(context, identity))
+}
+
 /// The delta with a signature of `key`; one that it had is replaced. Its identity stays the same.
 ///
 /// # Errors
@@ -64,7 +78,7 @@ pub fn sign(bytes: &[u8], key: &super::KeyPair) -> Result<std::vec::Vec<u8>, Err
     let mut signed = before.to_vec();
     signed[6..8].copy_from_slice(&super::SIGNED.to_le_bytes());
     signed.extend(key.public());
-    signed.extend(key.sign(&message(delta.identity())));
+    signed.extend(signature_of(CONTEXT, delta.identity(), key));
     signed.extend(payload);
     super::Delta::parse(&signed)?;
     Ok(signed)

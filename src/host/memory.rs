@@ -58,6 +58,14 @@ pub fn private_bytes() -> u64 {
     field("RssAnon:").unwrap_or(0)
 }
 
+/// Seconds of all processors that this process has used so far.
+pub fn processor_seconds() -> f64 {
+    // The name may hold spaces; what is counted comes behind its bracket, in hundredths (the kernel's USER_HZ).
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// A field of `/proc/self/status`, in bytes.
 fn field(name: &str) -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, name)

@@ -5,6 +5,7 @@ use crate::aggregate::{self, bound, combine};
 use crate::data::{Labels, Preprocessing, Split};
 use crate::delta::Choice;
 use crate::engine::{self, Session};
+use crate::moments::Basis;
 use crate::train::artifact::{self, About, Adapter, Provenance};
 use crate::train::evaluate::{self, Metrics};
 use crate::train::features::Features;
@@ -23,6 +24,8 @@ pub enum Arm {
     TensorMean,
     /// As the server combines: what the deltas do, coordinate by coordinate.
     Combined(aggregate::Options),
+    /// One round of moments ([`crate::moments`]): sums of features, and a head that is solved for. Needs [`World::basis`].
+    Moments,
     /// All samples in one place: what no federation can surpass by much.
     Together,
 }
@@ -58,6 +61,8 @@ pub struct World<'a> {
     pub test_samples: &'a [usize],
     /// What was done to the samples; deltas say so.
     pub preprocessing: &'a Preprocessing,
+    /// The coordinates of [`Arm::Moments`]; none where the bundle has no fresh linear head.
+    pub basis: Option<&'a Basis>,
     /// How ONNX Runtime computes.
     pub options: &'a engine::Options,
     /// Raised to end.
@@ -91,6 +96,8 @@ pub struct Measured {
 pub struct Outcome {
     /// In order.
     pub rounds: Vec<Measured>,
+    /// Bytes that all devices have sent in all rounds; 0 where nothing is sent.
+    pub sent_bytes: u64,
 }
 
 type Values = Vec<Vec<f32>>;
@@ -124,6 +131,7 @@ impl Federation<'_, '_> {
         let honest = Setting { parts: everybody.into(), poisoned: 0, ..self.setting.clone() };
         match arm {
             Arm::Alone => self.alone(&mut tail),
+            Arm::Moments => self.moments(&mut tail),
             Arm::Together => {
                 let mut one = Federation { world: &mut *self.world, setting: &honest, first: self.first };
                 one.together(&mut tail, Arm::TensorMean, &self.setting.parts)
@@ -136,6 +144,7 @@ impl Federation<'_, '_> {
     fn together(&mut self, tail: &mut Session, arm: Arm, owners: &[Vec<usize>]) -> Result<Option<Outcome>, Error> {
         let mut global = self.first.clone();
         let honest = self.setting.poisoned.min(owners.len());
+        let mut sent_bytes = 0;
         let mut rounds = vec![self.measured(tail, 0, &global, &owners[honest..])?];
         for round in 1..=self.setting.rounds {
             let mut sent = Vec::with_capacity(self.setting.parts.len());
@@ -143,10 +152,29 @@ impl Federation<'_, '_> {
                 let Some(learned) = self.learned(&global, device, round)? else { return Ok(None) };
                 sent.push(learned);
             }
-            global = self.combined(arm, &global, sent, round)?;
+            let (combined, bytes) = self.combined(arm, &global, sent, round)?;
+            (global, sent_bytes) = (combined, sent_bytes + bytes);
             rounds.push(self.measured(tail, round, &global, &owners[honest..])?);
         }
-        Ok(Some(Outcome { rounds }))
+        Ok(Some(Outcome { rounds, sent_bytes }))
+    }
+
+    fn moments(&mut self, tail: &mut Session) -> Result<Option<Outcome>, Error> {
+        let basis = self.world.basis.ok_or(crate::train::Error::Moments(crate::moments::Error::OtherBasis))?;
+        put(self.world.bundle, self.first);
+        let Some((values, sent_bytes)) = super::moments::solved(self.world, &self.setting.parts, basis)? else {
+            return Ok(None);
+        };
+        // What learns below the head stays as it is: its first values are the base's.
+        let fresh = self.world.bundle.parameters.iter().map(|parameter| parameter.fresh);
+        let (mut all, mut solved) = (self.first.clone(), values.into_iter());
+        all.iter_mut()
+            .zip(fresh)
+            .filter(|(_, fresh)| *fresh)
+            .zip(&mut solved)
+            .for_each(|((to, _), values)| *to = values);
+        let rounds = vec![self.measured(tail, 1, &all, &self.setting.parts)?];
+        Ok(Some(Outcome { rounds, sent_bytes }))
     }
 
     fn alone(&mut self, tail: &mut Session) -> Result<Option<Outcome>, Error> {
@@ -164,7 +192,8 @@ impl Federation<'_, '_> {
             accuracy += share * measured.accuracy;
             own_accuracy += share * measured.own_accuracy;
         }
-        Ok(Some(Outcome { rounds: vec![Measured { round: self.setting.rounds, accuracy, own_accuracy }] }))
+        let rounds = vec![Measured { round: self.setting.rounds, accuracy, own_accuracy }];
+        Ok(Some(Outcome { rounds, sent_bytes: 0 }))
     }
 
     /// What a device sends that began with `start`.
@@ -199,13 +228,15 @@ impl Federation<'_, '_> {
         }))
     }
 
-    fn combined(&self, arm: Arm, start: &Values, sent: Vec<Values>, round: u32) -> Result<Values, Error> {
+    /// What the devices' values become, and the bytes of their deltas.
+    fn combined(&self, arm: Arm, start: &Values, sent: Vec<Values>, round: u32) -> Result<(Values, u64), Error> {
         let mut weights: Vec<f64> = self.setting.parts.iter().map(|part| part.len() as f64).collect();
         bound(&mut weights);
-        let Arm::Combined(options) = arm else { return Ok(mean(&sent, &weights)) };
         let delta = |values: &Values, device: usize| self.delta(values, device, round);
         let deltas: Vec<Vec<u8>> =
             sent.iter().enumerate().map(|(device, values)| delta(values, device)).collect::<Result<_, _>>()?;
+        let bytes = if sent.len() > 1 { deltas.iter().map(|delta| delta.len() as u64).sum() } else { 0 };
+        let Arm::Combined(options) = arm else { return Ok((mean(&sent, &weights), bytes)) };
         let reference = delta(start, 0)?;
         let mut read = |index: usize, bytes: &mut Vec<u8>| {
             bytes.extend_from_slice(&deltas[index]);
@@ -217,9 +248,10 @@ impl Federation<'_, '_> {
         adapter.scale_as(self.world.bundle.method);
         let found = |name: &str| adapter.tensors.iter().find(|(known, _, _)| known == name);
         let parameters = self.world.bundle.parameters.iter().zip(start);
-        Ok(parameters
+        let values = parameters
             .map(|(p, start)| found(&p.name).map_or_else(|| start.clone(), |(_, _, values)| values.clone()))
-            .collect())
+            .collect();
+        Ok((values, bytes))
     }
 
     /// A device's delta as it would be sent.

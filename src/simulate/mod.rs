@@ -7,6 +7,7 @@
 
 mod attack;
 mod federation;
+mod moments;
 mod partition;
 
 pub use attack::Attack;

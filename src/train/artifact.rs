@@ -59,12 +59,54 @@ pub fn payloads(values: &[Vec<f32>], choice: Choice) -> Result<Vec<Payload>, Err
     payloads.map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
 }
 
+/// What a delta tells besides its tensors, where its samples were counted elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted<'a> {
+    /// What was minimised.
+    pub loss: &'a Loss,
+    /// What was done to the samples.
+    pub preprocessing: delta::Preprocessing,
+    /// What the output means.
+    pub task: delta::Task,
+    /// The labels, and how many training samples each had.
+    pub labels: Vec<delta::Label<'a>>,
+    /// Training samples.
+    pub samples: u64,
+    /// Validation before and after training.
+    pub validation: Option<(&'a Metrics, &'a Metrics)>,
+    /// Test before and after training.
+    pub test: Option<(&'a Metrics, &'a Metrics)>,
+    /// Where it comes from.
+    pub provenance: Provenance<'a>,
+}
+
 /// Writes learned tensors, in the order of the bundle's parameters, as a delta. Its gate says whether the validation loss is
 /// lower than before training; without validation there is none.
 ///
 /// # Errors
 /// Names too long for the format, texts that it refuses.
 pub fn encode(bundle: &Bundle, payloads: &[Payload], about: &About<'_>) -> Result<Vec<u8>, Error> {
+    let counts = label_counts(about.labels, about.train);
+    let labels =
+        about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
+    let counted = Counted {
+        loss: about.loss,
+        preprocessing: preprocessing_to_wire(about.preprocessing),
+        task: task::of_labels(about.labels).map_or(delta::Task::Classification, |task| task.wire),
+        labels,
+        samples: about.train.len() as u64,
+        validation: about.validation,
+        test: about.test,
+        provenance: about.provenance,
+    };
+    encode_counted(bundle, payloads, counted)
+}
+
+/// As [`encode`], of samples that were counted elsewhere.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>) -> Result<Vec<u8>, Error> {
     let Provenance { created_unix_s, device, round, recipe, licence, notes } = about.provenance;
     let compared = about.validation.map(|(before, after)| {
         (after.loss < before.loss, format!("validation loss {:.4} → {:.4}", before.loss, after.loss))
@@ -83,25 +125,23 @@ pub fn encode(bundle: &Bundle, payloads: &[Payload], about: &About<'_>) -> Resul
         device,
         round,
         recipe,
-        task: task::of_labels(about.labels).map_or(delta::Task::Classification, |task| task.wire),
+        task: about.task,
         loss: about.loss.name(),
         output: &bundle.output,
         head: bundle.head.as_ref().map(head_to_wire),
         method: bundle.method.map(method_to_wire),
-        preprocessing: preprocessing_to_wire(about.preprocessing),
+        preprocessing: about.preprocessing,
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
         gate: compared.as_ref().map(|(passed, reason)| delta::Verdict { passed: *passed, reason }),
         seed: bundle.seed,
-        samples: about.train.len() as u64,
+        samples: about.samples,
         licence,
         notes,
     };
-    let counts = label_counts(about.labels, about.train);
-    let labels: Vec<delta::Label> =
-        about.labels.names().iter().zip(counts).map(|(name, samples)| delta::Label { name, samples }).collect();
     let tensors = bundle.parameters.iter().zip(payloads);
     let tensors = tensors.map(|(parameter, payload)| (parameter.name.as_str(), &parameter.shape[..], payload.clone()));
-    written(&header, &labels, tensors.collect()).map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
+    let written = written(&header, &about.labels, tensors.collect());
+    written.map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
 }
 
 /// A delta of names, shapes and payloads.
@@ -421,7 +461,8 @@ fn method_from_wire(method: delta::Method) -> Method {
     Method { kind, rank: method.rank, alpha: method.alpha }
 }
 
-fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {
+/// As deltas and moments say it.
+pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {
     let image = match preprocessing {
         data::Preprocessing::Plain => return delta::Preprocessing::Plain,
         data::Preprocessing::Text { max_length } => return delta::Preprocessing::Text { max_length: *max_length },
@@ -453,7 +494,8 @@ fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preproce
     delta::Preprocessing::ImageBy(wire, filter)
 }
 
-fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Preprocessing {
+/// As deltas and moments have said it.
+pub fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Preprocessing {
     let (image, filter) = match preprocessing {
         delta::Preprocessing::Plain => return data::Preprocessing::Plain,
         delta::Preprocessing::Text { max_length } => return data::Preprocessing::Text { max_length: *max_length },

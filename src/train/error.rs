@@ -1,6 +1,6 @@
 //! What can go wrong between a base and an adapter.
 
-use crate::{adapter, cache, cut, data, delta, engine, onnx};
+use crate::{adapter, cache, cut, data, delta, engine, moments, onnx};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,9 @@ pub enum Error {
     /// The feature cache cannot be used.
     #[error(transparent)]
     Cache(#[from] cache::Error),
+    /// Moments that cannot be made or solved.
+    #[error(transparent)]
+    Moments(#[from] moments::Error),
     /// A file that was named.
     #[error("{}: cannot be read ({source}); check the path and that this user may read the file", path.display())]
     Unreadable {
@@ -80,7 +83,7 @@ pub enum Error {
     /// A model that gives another answer in every run.
     #[error(
         "node {node} draws random numbers, so the model's answer is another in every run and nothing can be learned from \
-         its features; export the model for inference (model.eval()), or choose an output without it (--output)"
+         its features; export the model for inference (model.eval()), or choose an output without it (setting `output`)"
     )]
     Random {
         /// The node.

@@ -19,6 +19,7 @@ mod language;
 mod machine;
 mod memory;
 mod models;
+mod moments;
 mod outputs;
 mod pixels;
 mod newcomer;

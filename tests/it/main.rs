@@ -21,6 +21,7 @@ mod grad_walk;
 mod half;
 mod interchange;
 mod language;
+mod moments;
 mod onnx_files;
 mod optimizer;
 mod outside;

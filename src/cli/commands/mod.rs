@@ -13,6 +13,7 @@ pub mod export;
 pub mod fleet;
 pub mod import;
 pub mod inspect;
+pub mod moments;
 pub mod ops;
 pub mod predict;
 pub mod prepare;

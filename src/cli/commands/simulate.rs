@@ -5,18 +5,21 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::precedence;
-use crate::cli::print::{Printer, Progress, percent};
+use crate::cli::print::{Printer, Progress, bytes, percent};
 use crate::cli::recipe::over;
 use crate::cli::stop::flag_on_signals;
 use crate::data::{Dataset, Labels};
 use crate::fleet::Combining;
+use crate::host::processor_seconds;
 use crate::learn::{self, Job, Opened};
+use crate::moments::{BITS, Basis, Directions};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::recipe::{AUTO, Recipe};
 use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
 use crate::train::artifact;
 use crate::train::features::Features;
 use crate::train::prepare::Bundle;
+use crate::train::solve;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::json;
@@ -32,7 +35,7 @@ use std::time::Instant;
                   edgetune-fleet simulate recipe.toml --poisoned 0.2 --attack sign-flip --plot rounds.svg\n\nThe recipe is the one \
                   that devices will train by (`edgetune train --help` has its fields); its `epochs` are those of one round. Each \
                   class is parted among the devices by a Dirichlet distribution: the smaller --alpha, the fewer classes a device \
-                  knows. `alone` is what devices reach without a fleet, `together` what all samples in one place would give; \
+                  knows. `moments` sums up features in one round and solves for a head. `alone` is what devices reach without a fleet, `together` what all samples in one place would give; \
                   `own` counts classes as often as a device has them."
 )]
 pub struct Args {
@@ -60,6 +63,9 @@ pub struct Args {
     /// A way of combining, as a channel has it; repeatable [default: mean, median, trimmed:0.2, mean,clip]
     #[arg(long, value_name = "RULE")]
     rule: Vec<Combining>,
+    /// Coordinates of the features that moments are of
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    coordinates: usize,
     /// Share of the devices that are poisoned
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     poisoned: f64,
@@ -111,6 +117,8 @@ struct Row {
     arm: Arm,
     /// Without an attack, then with each.
     outcomes: Vec<Option<Outcome>>,
+    /// Processor seconds without an attack.
+    seconds: f64,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
@@ -123,8 +131,9 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let parts = parts(args, &opened)?;
     let bundle = learn::bundle(&opened.base, &opened.recipe, data.labels(), &context.folders.bundles()?)?;
     let poisoned = (args.poisoned * args.devices as f64).round() as usize;
-    let low_rank = bundle.method.is_some_and(|method| method.kind.low_rank());
-    let rows = rows(args, low_rank, bundle.method.map(|method| method.rank));
+    let basis = basis(args, &bundle, &opened, printer)?;
+    let rank = bundle.method.filter(|method| method.kind.low_rank()).map(|method| method.rank);
+    let rows = rows(args, rank, basis.is_some());
     let attacks: Vec<AttackName> = match &args.attack[..] {
         _ if poisoned == 0 => Vec::new(),
         [] => AttackName::value_variants().to_vec(),
@@ -136,11 +145,12 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     if !train.ready(&data.split.train, &stop)? || !tested.ready(test_samples, &stop)? {
         return Ok(Done::Interrupted);
     }
-    let runs = (rows.len() + attacks.len() * (rows.len() - 2)) as u64;
+    let attacked = rows.iter().filter(|row| is_attacked(row)).count();
+    let runs = (rows.len() + attacks.len() * attacked) as u64;
     let progress = printer.progress("simulating", runs * u64::from(args.rounds) * args.devices as u64, "trainings");
     let setting = Setting { parts, rounds: args.rounds, settings: opened.settings.clone(), poisoned: 0, attack: None };
     let mut study =
-        Study { args, opened: &opened, bundle, train, tested, attacks, poisoned, setting, progress, done: 0 };
+        Study { args, opened: &opened, bundle, basis, train, tested, attacks, poisoned, setting, progress, done: 0 };
     let mut finished = Vec::new();
     for row in rows {
         let Some(row) = study.outcomes(row, &stop)? else {
@@ -207,6 +217,8 @@ struct Study<'a> {
     args: &'a Args,
     opened: &'a Opened<'a>,
     bundle: Bundle,
+    /// What moments are of, where there is a head that they can be summed up for.
+    basis: Option<Basis>,
     train: Features,
     tested: Features,
     attacks: Vec<AttackName>,
@@ -225,7 +237,7 @@ impl Study<'_> {
         let (data, devices) = (&self.opened.data, self.args.devices as u64);
         let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
         for attack in std::iter::once(None).chain(self.attacks.iter().map(Some)) {
-            if attack.is_some() && matches!(row.arm, Arm::Alone | Arm::Together) {
+            if attack.is_some() && !is_attacked(&row) {
                 row.outcomes.push(None);
                 continue;
             }
@@ -241,6 +253,7 @@ impl Study<'_> {
                 test_labels: test.labels(),
                 test_samples,
                 preprocessing: &data.preprocessing,
+                basis: self.basis.as_ref(),
                 options: &self.opened.options,
                 stop,
                 tell: &mut |at| {
@@ -248,7 +261,11 @@ impl Study<'_> {
                     progress.at(done + place, format!("{what}, round {}", at.round));
                 },
             };
+            let before = processor_seconds();
             let Some(outcome) = simulate::run(&mut world, &self.setting, row.arm)? else { return Ok(None) };
+            if attack.is_none() {
+                row.seconds = processor_seconds() - before;
+            }
             self.done += u64::from(self.args.rounds) * devices;
             row.outcomes.push(Some(outcome));
         }
@@ -256,28 +273,49 @@ impl Study<'_> {
     }
 }
 
+/// Whether a row is one of a fleet whose devices can be poisoned.
+fn is_attacked(row: &Row) -> bool {
+    !matches!(row.arm, Arm::Alone | Arm::Moments | Arm::Together)
+}
+
 /// What is compared; the first and the last are not of a fleet.
-fn rows(args: &Args, low_rank: bool, rank: Option<u32>) -> Vec<Row> {
-    let row = |name: String, arm| Row { name, arm, outcomes: Vec::new() };
+/// `rank`: that of low-rank factors; `moments`: whether there is a head that they can be summed up for.
+fn rows(args: &Args, rank: Option<u32>, moments: bool) -> Vec<Row> {
+    let row = |name: String, arm| Row { name, arm, outcomes: Vec::new(), seconds: 0.0 };
     let default = || ["mean", "median", "trimmed:0.2", "mean,clip"].map(|rule| rule.parse().expect("a rule")).to_vec();
     let rules: Vec<Combining> = if args.rule.is_empty() { default() } else { args.rule.clone() };
     let mut rows = vec![row("alone".into(), Arm::Alone)];
-    if low_rank {
+    if rank.is_some() {
         rows.push(row("mean of factors".into(), Arm::TensorMean));
     }
     for combining in rules {
-        let options = Options {
-            rule: combining.rule,
-            clip: combining.clip,
-            rank: rank.filter(|_| low_rank),
-            ..Options::default()
-        };
-        let exact = low_rank && combining.rule == Rule::Mean;
+        let options = Options { rule: combining.rule, clip: combining.clip, rank, ..Options::default() };
+        let exact = rank.is_some() && combining.rule == Rule::Mean;
         let name = if exact { format!("{combining} (exact)") } else { combining.to_string() };
         rows.push(row(name, Arm::Combined(options)));
     }
+    if moments {
+        rows.push(row("moments".into(), Arm::Moments));
+    }
     rows.push(row("together".into(), Arm::Together));
     rows
+}
+
+/// The coordinates that moments are of: of the base's own classifier, else orthogonal ones. None where the recipe has no fresh linear
+/// head.
+fn basis(args: &Args, bundle: &Bundle, opened: &Opened<'_>, printer: &Printer) -> Result<Option<Basis>> {
+    let classifier = solve::moments::classifier(&opened.base, opened.recipe.output.as_deref())?;
+    let source = match solve::moments::source(bundle, classifier.as_ref()) {
+        Ok(source) => source,
+        Err(error) => {
+            printer.note(format!("moments   are left out: {error}"));
+            return Ok(None);
+        }
+    };
+    let count = args.coordinates.min(source.features);
+    let enough = source.classifier.is_some_and(|weight| weight.nrows().min(weight.ncols()) >= count);
+    let directions = if enough { Directions::Classifier } else { Directions::Orthogonal { seed: 0 } };
+    Ok(Some(Basis::of(source, directions, count, *BITS.end()).context("--coordinates")?))
 }
 
 fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], printer: &Printer) {
@@ -288,6 +326,7 @@ fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], pr
         "samples": sizes, "poisoned": args.poisoned, "attacks": attacks.iter().map(|attack| attack.name()).collect::<Vec<_>>(),
         "rows": rows.iter().map(|row| json!({
             "name": row.name,
+            "processor_s": row.seconds,
             "clean": row.outcomes[0],
             "attacked": row.outcomes[1..],
         })).collect::<Vec<_>>(),
@@ -297,7 +336,7 @@ fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], pr
         "{} devices with {least} to {most} samples, alpha {}, {} rounds of {} epochs",
         args.devices, args.alpha, args.rounds, setting.settings.epochs
     ));
-    let mut head = format!("{:18} {:>9} {:>9}", "", "accuracy", "own");
+    let mut head = format!("{:18} {:>9} {:>9} {:>10} {:>10}", "", "accuracy", "own", "sent", "processor");
     attacks.iter().for_each(|attack| head += &format!(" {:>11}", attack.name()));
     printer.text(head);
     for row in rows {
@@ -305,6 +344,9 @@ fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], pr
         if let Some(clean) = last(&row.outcomes[0]) {
             line += &format!(" {:>9} {:>9}", percent(clean.accuracy), percent(clean.own_accuracy));
         }
+        let sent = row.outcomes[0].as_ref().map_or(0, |outcome| outcome.sent_bytes);
+        let sent = if sent > 0 { bytes(sent) } else { "–".into() };
+        line += &format!(" {sent:>10} {:>9.1}s", row.seconds);
         for attacked in &row.outcomes[1..] {
             line += &format!(" {:>11}", last(attacked).map_or("–".into(), |measured| percent(measured.accuracy)));
         }

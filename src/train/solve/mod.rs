@@ -9,11 +9,11 @@ pub mod imprint;
 mod layer;
 pub mod lbfgs;
 pub mod logistic;
-pub mod ridge;
+pub mod moments;
 pub mod targets;
 pub mod temperature;
-pub mod tridiagonal;
 
+pub use crate::ridge;
 pub use layer::Linear;
 
 use super::error::Error;

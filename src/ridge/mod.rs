@@ -4,7 +4,10 @@
 //! there are more samples than features the normal equations are summed up as samples come (*primal*: memory does not
 //! grow with them), else the samples' inner products are used (*dual*). All sums are in f64.
 
-use super::tridiagonal::Tridiagonal;
+mod tridiagonal;
+
+pub use tridiagonal::Tridiagonal;
+
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
@@ -75,19 +78,36 @@ impl Moments {
         } else {
             (shift, Array1::zeros(self.targets.len()))
         };
-        let scale = self.products.diag().sum() / self.products.nrows().max(1) as f64;
-        let reduced = Tridiagonal::of(self.products);
-        Ridge {
+        Ridge::of(Equations {
             count: self.count,
             intercept: self.intercept,
             feature_means,
             target_means,
-            scale,
-            right: reduced.into_basis(self.mixed),
-            reduced,
-            form: Form::Primal { targets_squared: self.targets_squared },
-        }
+            products: self.products,
+            mixed: self.mixed,
+            targets_squared: self.targets_squared,
+        })
     }
+}
+
+/// Normal equations: what [`Ridge::of`] takes from whoever has summed up. Where there is an intercept, the sums are without the
+/// means.
+#[derive(Debug, Clone)]
+pub struct Equations {
+    /// Samples.
+    pub count: usize,
+    /// Whether there is a b.
+    pub intercept: bool,
+    /// Means of the features, zeros without an intercept.
+    pub feature_means: Array1<f64>,
+    /// Means of the targets, zeros without an intercept.
+    pub target_means: Array1<f64>,
+    /// Σ x·xᵀ `[features, features]`, the lower triangle.
+    pub products: Array2<f64>,
+    /// Σ x·yᵀ `[features, targets]`.
+    pub mixed: Array2<f64>,
+    /// Σ ‖y‖².
+    pub targets_squared: f64,
 }
 
 /// A posed problem: for every λ its solution at little cost.
@@ -128,6 +148,16 @@ impl Layer {
 }
 
 impl Ridge {
+    /// The problem of normal equations.
+    pub fn of(equations: Equations) -> Self {
+        let Equations { count, intercept, feature_means, target_means, products, mixed, targets_squared } = equations;
+        let scale = products.diag().sum() / products.nrows().max(1) as f64;
+        let reduced = Tridiagonal::of(products);
+        let right = reduced.into_basis(mixed);
+        let form = Form::Primal { targets_squared };
+        Self { count, intercept, feature_means, target_means, scale, reduced, right, form }
+    }
+
     /// The dual form of samples x `[samples, features]` with targets y `[samples, targets]`.
     pub fn dual(samples: Array2<f32>, targets: ArrayView2<f64>, intercept: bool) -> Self {
         let (count, width) = samples.dim();

@@ -1,0 +1,51 @@
+//! One round of moments: every device sums up its own samples once, and the sum of all sums is solved for a head.
+
+use super::{Error, Progress, World};
+use crate::delta::Task;
+use crate::moments::{About, Basis, Error as MomentsError, Moments, head};
+use crate::train::artifact::preprocessing_to_wire;
+use crate::train::solve::Around;
+use crate::train::solve::moments::{Set, add, parameters};
+
+/// What the devices' moments give: the values of the bundle's parameters, and the bytes that all devices have sent. `None` if it was
+/// stopped.
+pub(super) fn solved(
+    world: &mut World<'_>,
+    parts: &[Vec<usize>],
+    basis: &Basis,
+) -> Result<Option<(Vec<Vec<f32>>, u64)>, Error> {
+    let refused = |source: MomentsError| Error::Train(crate::train::Error::Moments(source));
+    let names = world.labels.names();
+    let about = About {
+        base: world.bundle.base_hash,
+        basis: basis.hash(),
+        directions: basis.kind(),
+        output: world.bundle.output.clone(),
+        appended: world.bundle.head.is_some(),
+        features: basis.features() as u32,
+        coordinates: basis.coordinates() as u32,
+        bits: basis.bits(),
+        task: Task::Classification,
+        target_step: 1.0,
+        preprocessing: preprocessing_to_wire(world.preprocessing),
+    };
+    let nothing = Moments::new(about, names.len(), names).map_err(refused)?;
+    let (mut sum, mut bytes) = (nothing.clone(), 0);
+    for (device, samples) in parts.iter().enumerate() {
+        let mut own = nothing.clone();
+        let World { bundle, train, labels, options, stop, tell, .. } = &mut *world;
+        let mut set = Set { bundle, features: train, labels, samples, options };
+        if !add(&mut set, basis, &mut own, &mut Around { stop, clock: &|| 0.0, tell: &mut |_| {} })? {
+            return Ok(None);
+        }
+        // As it would be sent and taken.
+        let sent = own.encode().map_err(refused)?;
+        bytes += sent.len() as u64;
+        sum.merge(&Moments::parse(&sent).map_err(refused)?).map_err(refused)?;
+        tell(Progress { round: 1, device: device + 1 });
+    }
+    let order: Option<Vec<usize>> =
+        names.iter().map(|name| sum.labels().iter().position(|label| label == name)).collect();
+    let head = head(&sum, basis, None).map_err(refused)?.in_order(&order.ok_or(refused(MomentsError::Target))?);
+    Ok(Some((parameters(world.bundle, &head)?, bytes)))
+}

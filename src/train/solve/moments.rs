@@ -1,0 +1,245 @@
+//! Moments of samples: their features, as the fresh head of a bundle reads them, summed up.
+
+use super::layer::refuse;
+use super::targets::Targets;
+use super::temperature;
+use super::{Around, Below, CHUNK, Linear, Rows};
+use crate::data::Labels;
+use crate::delta::Task;
+use crate::engine;
+use crate::moments::{self, About, Basis, Head, LeftOut, Moments, Source, Target, quantise, value_max};
+use crate::train::error::Error;
+use crate::train::evaluate::{Metrics, Tally};
+use crate::train::features::Features;
+use crate::train::loss::Loss;
+use crate::train::prepare::{Base, Bundle};
+use ndarray::{Array2, ArrayView2};
+
+/// Samples of a data set, and the head that their features are for.
+pub struct Set<'a> {
+    /// Body and tail; nothing learns but a fresh head.
+    pub bundle: &'a Bundle,
+    /// The samples' features.
+    pub features: &'a mut Features,
+    /// Their labels.
+    pub labels: &'a Labels,
+    /// Which of them are meant.
+    pub samples: &'a [usize],
+    /// How ONNX Runtime computes.
+    pub options: &'a engine::Options,
+}
+
+/// The weight of the base's own classifier, from which a basis can follow.
+///
+/// # Errors
+/// An output that the base does not have.
+pub fn classifier(base: &Base, output: Option<&str>) -> Result<Option<Array2<f32>>, Error> {
+    let found = crate::adapter::classifier_weight(&base.graph, output)?;
+    Ok(found.and_then(|(values, [outputs, features])| Array2::from_shape_vec((outputs, features), values).ok()))
+}
+
+/// What a basis follows from.
+///
+/// # Errors
+/// A bundle whose fresh head is not one linear layer with a bias.
+pub fn source<'a>(bundle: &'a Bundle, classifier: Option<&'a Array2<f32>>) -> Result<Source<'a>, Error> {
+    let features = fresh_head(bundle)?.inputs;
+    let classifier = classifier.map(|weight| weight.view()).filter(|weight| weight.ncols() == features);
+    Ok(Source { base: &bundle.base_hash, features, classifier })
+}
+
+fn fresh_head(bundle: &Bundle) -> Result<Linear, Error> {
+    let linear = Linear::fresh_head(bundle)?;
+    if linear.has_bias() {
+        return Ok(linear);
+    }
+    Err(refuse(
+        "the layer has no bias, which the head of moments needs; --head append adds a layer that has one".into(),
+    ))
+}
+
+/// Adds samples to moments; `false` if it was stopped, and then some may be in.
+///
+/// # Errors
+/// Features that cannot be read, labels that the moments do not have.
+pub fn add(set: &mut Set<'_>, basis: &Basis, moments: &mut Moments, around: &mut Around<'_>) -> Result<bool, Error> {
+    let places = places(set.labels, moments)?;
+    each(set, around, &mut |labels, samples, rows| {
+        let (coordinates, clipped) = coordinates(basis, rows)?;
+        let rows = targets(labels, samples, moments.about())?;
+        let width = moments.sums().shape().targets;
+        let of_each = samples.iter().zip(clipped).enumerate().map(|(place, (sample, clipped))| {
+            let target = match labels {
+                Labels::Classes { index, .. } => Target::Class(places[index[*sample] as usize]),
+                _ => Target::Row(&rows[place * width..][..width]),
+            };
+            (clipped, target)
+        });
+        Ok(moments.add_all(&coordinates, &of_each.collect::<Vec<_>>())?)
+    })
+}
+
+/// Tells for each sample what the head would give it had it not been learned from, with its number; `false` if it was stopped.
+///
+/// # Errors
+/// As [`add`].
+pub fn leave_one_out(
+    set: &mut Set<'_>,
+    (basis, moments, head): (&Basis, &Moments, &Head),
+    around: &mut Around<'_>,
+    told: &mut dyn FnMut(usize, &[f64]),
+) -> Result<bool, Error> {
+    let left_out = LeftOut::new(moments, basis, head)?;
+    let places = places(set.labels, moments)?;
+    let (about, width) = (moments.about(), moments.sums().shape().targets);
+    each(set, around, &mut |labels, samples, rows| {
+        let (coordinates, _) = coordinates(basis, rows)?;
+        let rows = targets(labels, samples, about)?;
+        for ((place, sample), z) in samples.iter().enumerate().zip(coordinates.chunks_exact(basis.coordinates())) {
+            let mut target = vec![0.0; width];
+            match labels {
+                Labels::Classes { index, .. } => target[places[index[*sample] as usize]] = 1.0,
+                _ => {
+                    let row = &rows[place * width..][..width];
+                    let step = f64::from(about.target_step);
+                    target.iter_mut().zip(row).for_each(|(to, y)| *to = f64::from(*y) * step);
+                }
+            }
+            told(*sample, &left_out.output(z, &target));
+        }
+        Ok(())
+    })
+}
+
+/// What each sample shows that is in the moments, had it not been learned from; and the factor by which logits become probabilities of
+/// such samples. `None` if it was stopped.
+///
+/// # Errors
+/// As [`add`].
+pub fn measured(
+    set: &mut Set<'_>,
+    solved: (&Basis, &Moments, &Head),
+    loss: &Loss,
+    around: &mut Around<'_>,
+) -> Result<Option<(Metrics, f64)>, Error> {
+    let labels = named_alike(set.labels, solved.1)?;
+    let (mut logits, width) = (Vec::new(), solved.1.sums().shape().targets);
+    let told = &mut |_: usize, outputs: &[f64]| logits.extend(outputs);
+    if !leave_one_out(set, solved, around, told)? {
+        return Ok(None);
+    }
+    let mut logits = Array2::from_shape_vec((set.samples.len(), width), logits).expect("a row a sample");
+    let mut factor = 1.0;
+    if solved.1.about().task != Task::Regression {
+        factor = temperature::fit(&logits, set.samples, &Targets::new(&labels, width));
+        logits *= factor;
+    }
+    let mut tally = Tally::new(&labels, loss);
+    tally.add(&logits.iter().map(|logit| *logit as f32).collect::<Vec<_>>(), set.samples);
+    Ok(Some((tally.metrics(), factor)))
+}
+
+/// Labels of the data with the classes of moments, in their order.
+fn named_alike(labels: &Labels, moments: &Moments) -> Result<Labels, Error> {
+    let places = places(labels, moments)?;
+    Ok(match labels {
+        Labels::Classes { index, .. } => {
+            let index = index.iter().map(|class| places[*class as usize] as u32).collect();
+            Labels::Classes { names: moments.labels().to_vec(), index }
+        }
+        labels => labels.clone(),
+    })
+}
+
+/// All features of a set as the head reads them; `None` if it was stopped.
+///
+/// # Errors
+/// As [`add`].
+pub fn features(set: &mut Set<'_>, around: &mut Around<'_>) -> Result<Option<Array2<f32>>, Error> {
+    let mut all = Vec::new();
+    let done = each(set, around, &mut |_, _, rows| {
+        all.extend(rows.iter());
+        Ok(())
+    })?;
+    let inputs = fresh_head(set.bundle)?.inputs;
+    Ok(done.then(|| Array2::from_shape_vec((all.len() / inputs, inputs), all).expect("rows of the layer's width")))
+}
+
+/// The values of the bundle's parameters for a head.
+///
+/// # Errors
+/// A bundle whose fresh head is another one, values beyond fp16.
+pub fn parameters(bundle: &Bundle, head: &Head) -> Result<Vec<Vec<f32>>, Error> {
+    let linear = fresh_head(bundle)?;
+    if head.layer.weights.dim() != (linear.outputs, linear.inputs) {
+        let (outputs, inputs) = head.layer.weights.dim();
+        return Err(refuse(format!("the moments are of {inputs} features and {outputs} targets, the layer is not")));
+    }
+    let parameters = linear.place(&head.layer);
+    super::layer::refuse_too_large(&parameters)?;
+    Ok(parameters)
+}
+
+/// What is done with a chunk of samples: labels, numbers, rows of features.
+type Each<'e> = dyn FnMut(&Labels, &[usize], ArrayView2<'_, f32>) -> Result<(), Error> + 'e;
+
+fn each(set: &mut Set<'_>, around: &mut Around<'_>, each: &mut Each<'_>) -> Result<bool, Error> {
+    let linear = fresh_head(set.bundle)?;
+    let below =
+        if linear.reads_the_feature(set.bundle) { None } else { Some(Below::new(set.bundle, &linear, set.options)?) };
+    let mut rows = Rows { features: &mut *set.features, linear: &linear, below, stop: around.stop };
+    for (place, chunk) in set.samples.chunks(CHUNK).enumerate() {
+        if !rows.features.ready(chunk, around.stop)? {
+            return Ok(false);
+        }
+        let Some(read) = rows.of(chunk)? else { return Ok(false) };
+        each(set.labels, chunk, read.view())?;
+        (around.tell)(place * CHUNK + chunk.len());
+    }
+    Ok(true)
+}
+
+/// Coordinates of rows of features, one behind the other, and how many of each row's were clipped.
+fn coordinates(basis: &Basis, rows: ArrayView2<'_, f32>) -> Result<(Vec<i16>, Vec<u32>), Error> {
+    let (projection, width) = (basis.projection(), basis.coordinates());
+    let (mut all, mut work) = (vec![0; rows.nrows() * width], vec![0.0; width]);
+    let mut clipped = Vec::with_capacity(rows.nrows());
+    for (row, z) in rows.rows().into_iter().zip(all.chunks_exact_mut(width)) {
+        let row = row.to_slice().expect("rows are contiguous");
+        clipped.push(projection.apply(row, &mut work, z).map_err(Error::Moments)?);
+    }
+    Ok((all, clipped))
+}
+
+/// Where the data's classes are among the targets of moments.
+fn places(labels: &Labels, moments: &Moments) -> Result<Vec<usize>, Error> {
+    let place = |name: &String| moments.labels().iter().position(|known| known == name);
+    let places: Option<Vec<usize>> = match labels {
+        Labels::Classes { names, .. } => names.iter().map(place).collect(),
+        _ => Some(Vec::new()),
+    };
+    places.ok_or(Error::Moments(moments::Error::Target))
+}
+
+/// Targets that are rows, as whole numbers of steps; empty for classes.
+fn targets(labels: &Labels, samples: &[usize], about: &About) -> Result<Vec<i16>, Error> {
+    let rows = match labels {
+        Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows,
+        _ => return Ok(Vec::new()),
+    };
+    let mut all = Vec::with_capacity(samples.len() * rows.ncols());
+    for sample in samples {
+        for y in rows.row(*sample) {
+            let (steps, clipped) = quantise(*y, about.target_step, value_max(16));
+            if clipped || !y.is_finite() {
+                let problem = format!(
+                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger --target-step",
+                    about.target_step * f32::from(i16::MAX)
+                );
+                return Err(Error::Setting { setting: "--target-step", problem });
+            }
+            all.push(steps);
+        }
+    }
+    Ok(all)
+}
