@@ -128,7 +128,7 @@ impl fmt::Display for Error {
             }
             Error::Checksum => f.write_str("the checksum of the moments differs: they were damaged; fetch them again"),
             Error::Signature => f.write_str("the signature of the moments is wrong; do not trust them, fetch them again"),
-            Error::Unsigned => f.write_str("the moments are not signed; add them with --key, or do not trust them"),
+            Error::Unsigned => f.write_str("the moments are not signed; add them with setting `key`, or do not trust them"),
             Error::OtherKey => f.write_str("the moments are signed by another key; do not trust them, or give its key"),
             Error::Header => {
                 f.write_str("the header of the moments does not decode; update edgetune, or write them again")
@@ -169,10 +169,10 @@ impl fmt::Display for Error {
                 f.write_str("the basis is another one, or of another model; give the model and the basis of the moments")
             }
             Error::NoClassifier => f.write_str(
-                "the model has no linear classifier of floats to take directions from; choose --directions orthogonal or identity",
+                "the model has no linear classifier of floats to take directions from; choose setting `directions = orthogonal`, or identity",
             ),
             Error::Coordinates(most) => {
-                write!(f, "there are not so many coordinates: these directions have at most {most}; give fewer --coordinates")
+                write!(f, "there are not so many coordinates: these directions have at most {most}; give fewer (setting `coordinates`)")
             }
             Error::Penalty => {
                 f.write_str("the penalty is too small for these moments: their sums are singular; give a larger one")

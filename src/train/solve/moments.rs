@@ -54,7 +54,8 @@ fn fresh_head(bundle: &Bundle) -> Result<Linear, Error> {
         return Ok(linear);
     }
     Err(refuse(
-        "the layer has no bias, which the head of moments needs; --head append adds a layer that has one".into(),
+        "the layer has no bias, which the head of moments needs; setting `head = append` adds a layer that has one"
+            .into(),
     ))
 }
 
@@ -233,10 +234,10 @@ fn targets(labels: &Labels, samples: &[usize], about: &About) -> Result<Vec<i16>
             let (steps, clipped) = quantise(*y, about.target_step, value_max(16));
             if clipped || !y.is_finite() {
                 let problem = format!(
-                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger --target-step",
+                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger setting `target-step`",
                     about.target_step * f32::from(i16::MAX)
                 );
-                return Err(Error::Setting { setting: "--target-step", problem });
+                return Err(Error::Setting { setting: "target-step", problem });
             }
             all.push(steps);
         }

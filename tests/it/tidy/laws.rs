@@ -189,6 +189,7 @@ const LONG: &[&str] = &[
     "src/agent/config.rs: read",
     "src/delta/error.rs: fmt",
     "src/fleet/db/uploads.rs: accept_upload",
+    "src/moments/error.rs: fmt",
     "src/train/solve/layer.rs: walk",
 ];
 
