@@ -10,7 +10,7 @@ use super::gate::Accepted;
 use super::service::Moment;
 use super::training::edgetune;
 use crate::sync::client::{Folder, keep_report};
-use crate::sync::wire::{Report, Verdict};
+use crate::sync::wire::{Number, Report, Verdict};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,21 +38,21 @@ pub fn offer(fleet: &Fleet) -> Result<Option<Offer>> {
     let folder = Folder::open(&fleet.state)?;
     let taken = folder.seen()?.0.remove(&fleet.channel);
     Ok(taken.map(|taken| Offer {
-        release: Release { channel: fleet.channel.clone(), version: taken.release.version },
+        release: Release { channel: fleet.channel.clone(), epoch: taken.release.epoch, version: taken.release.version },
         round: taken.release.round,
         adapter: folder.adapter(&fleet.channel),
     }))
 }
 
-/// What became of the channel's last release here: its version, and how it was judged if it could be tried.
-pub fn last(history: &[Event], channel: &str) -> Option<(u64, Option<Accepted>)> {
+/// What became of the channel's last release here: its number, and how it was judged if it could be tried.
+pub fn last(history: &[Event], channel: &str) -> Option<(Number, Option<Accepted>)> {
     history.iter().rev().find_map(|event| {
         let (release, accepted) = match event {
             Event::Judged { release, accepted, .. } => (release.as_ref()?, *accepted),
             Event::Failed { release, .. } => (release.as_ref()?, None),
             _ => return None,
         };
-        (release.channel == channel).then_some((release.version, accepted))
+        (release.channel == channel).then_some((release.number(), accepted))
     })
 }
 
@@ -76,7 +76,8 @@ pub fn tell(fleet: &Fleet, release: &Release, accepted: Option<Accepted>, accura
         Some(Accepted::Rejected) => Verdict::Rejected,
         None => Verdict::Failed,
     };
-    let report = Report { channel: release.channel.clone(), version: release.version, verdict, accuracy };
+    let Release { channel, epoch, version } = release.clone();
+    let report = Report { channel, epoch, version, verdict, accuracy };
     Ok(keep_report(&Folder::open(&fleet.state)?.reports(), &report)?)
 }
 
@@ -216,20 +217,21 @@ mod tests {
             verdict: judge(Comparison::default(), 0.9),
             confidence: None,
             promise: None,
-            release: Some(Release { channel: channel.into(), version }),
+            release: Some(Release { channel: channel.into(), epoch: 0, version }),
             accepted: Some(accepted),
         };
         let failed = |release| Event::Failed { at: 0, samples: 3, reason: "r".into(), release, cause: None };
-        let photos = Release { channel: "photos".into(), version: 4 };
+        let photos = Release { channel: "photos".into(), epoch: 1, version: 1 };
+        let number = |epoch, version| Number { epoch, version };
         let history = [
             judged("photos", 2, Accepted::Kept),
             judged("texts", 9, Accepted::Activated),
             failed(None),
             failed(Some(photos)),
         ];
-        assert_eq!(last(&history[..1], "photos"), Some((2, Some(Accepted::Kept))));
-        assert_eq!(last(&history[..3], "photos"), Some((2, Some(Accepted::Kept))));
-        assert_eq!(last(&history, "photos"), Some((4, None)));
+        assert_eq!(last(&history[..1], "photos"), Some((number(0, 2), Some(Accepted::Kept))));
+        assert_eq!(last(&history[..3], "photos"), Some((number(0, 2), Some(Accepted::Kept))));
+        assert_eq!(last(&history, "photos"), Some((number(1, 1), None)));
         assert_eq!(last(&history, "none"), None);
     }
 }

@@ -26,6 +26,8 @@ mod measure;
 mod membership;
 mod outputs;
 mod pixels;
+#[cfg(feature = "fleet")]
+mod place;
 mod precedence;
 mod predictions;
 mod print;

@@ -7,6 +7,7 @@
 //! Never trains, never opens a model; what devices send is hostile until `verify` has seen all of it.
 
 mod api;
+mod backup;
 mod channels;
 mod connections;
 mod dashboard;
@@ -23,6 +24,7 @@ mod tls;
 pub mod verify;
 
 pub use api::openapi;
+pub use backup::{Backup, Place, back_up, restore};
 pub use folder::Folder;
 pub use rounds::Combining;
 pub use serve::{Settings, serve};
@@ -40,6 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use store::adapter_key;
+use tls::choose_cryptography;
 use tokio::sync::Semaphore;
 
 /// Why the server cannot start, or not do what it is asked.
@@ -94,6 +97,8 @@ pub struct Fleet {
     store: Store,
     /// What the server calls itself in requests.
     name: String,
+    /// Counts the backups that this server's state has gone through.
+    epoch: u64,
     /// What decides who is offered a release first, and nobody else knows.
     secret: String,
     /// Signs releases.

@@ -110,10 +110,14 @@ impl Server {
         let db = super::db::Db::open(&database).await?;
         let name = db.setting("fleet", &Hex(random()?).to_string()).await?;
         let secret = db.setting("rollout", &Hex(random()?).to_string()).await?;
+        let epoch = db.setting(super::db::EPOCH, "0").await?;
+        let epoch =
+            epoch.parse().map_err(|_| Error::Combine(format!("the database's epoch `{epoch}` is no number")))?;
         let fleet = Fleet {
             db,
             store,
             name,
+            epoch,
             secret,
             key,
             operator: blake3::hash(token.trim().as_bytes()),

@@ -12,6 +12,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("channel release", "channel-release"),
     ("channel close", "channel-close"),
     ("token", "token"),
+    ("backup", "backup"),
+    ("restore", "restore"),
     ("simulate", "simulate"),
     ("openapi", "openapi"),
     ("completions", "completions"),

@@ -2,12 +2,14 @@
 //! `EDGETUNE_FLEET_STORE` name (`tests/fleet/services` starts a PostgreSQL and an S3 server and sets both).
 
 mod attacks;
+mod backups;
 mod certificates;
 mod circle;
 mod client;
 mod crowds;
 mod dashboard;
 mod faults;
+mod freeze;
 mod help;
 mod member;
 mod operators;

@@ -1,18 +1,18 @@
 //! `edgetune-fleet serve`: the server.
 
 use crate::cli::Done;
+use crate::cli::membership::clock_ms;
+use crate::cli::place::Place;
 use crate::cli::print::Printer;
 use crate::cli::stop::flag_on_signals;
-use crate::fleet::{Folder, Identity, Limits, Settings, Store, serve};
+use crate::fleet::{Folder, Identity, Limits, Settings, serve};
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use serde_json::json;
-use std::fs::DirBuilder;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Serve until SIGTERM
 #[derive(Debug, ClapArgs)]
@@ -27,15 +27,8 @@ pub struct Args {
     /// Where to listen; port 0 is any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// The server's own files; made where it is missing
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/edgetune-fleet")]
-    data: PathBuf,
-    /// `postgres://…` or `sqlite:PATH` [default: DIR/fleet.sqlite]
-    #[arg(long, value_name = "URL", env = "EDGETUNE_FLEET_DATABASE", hide_env_values = true)]
-    database: Option<String>,
-    /// Where deltas lie, `s3://BUCKET/PREFIX` [default: DIR/deltas]
-    #[arg(long, value_name = "URL", env = "EDGETUNE_FLEET_STORE")]
-    store: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Devices fetch adapters from the S3 store themselves, by signed addresses that hold for 15 minutes; they must reach its endpoint
     #[arg(long, requires = "store")]
     store_direct: bool,
@@ -92,16 +85,8 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let loopback = args.listen.ip().is_loopback();
     ensure!(loopback || !args.insecure_http, "--insecure-http is for loopback addresses; leave it out for TLS");
     ensure!(args.requests_per_s > 0.0, "--requests-per-s must be above 0, or nobody is answered");
-    let folder = &args.data;
+    let folder = &args.place.data;
     let held = Folder::open(folder)?;
-    let deltas = folder.join("deltas");
-    // For the server's eyes only: keys lie here.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&deltas)
-        .with_context(|| format!("{} cannot be made; name a writable folder with --data DIR", deltas.display()))?;
-    let own = || format!("sqlite:{}?mode=rwc", folder.join("fleet.sqlite").display());
     let limits = Limits {
         delta_bytes_max: args.delta_bytes_max,
         norm_max: args.norm_max,
@@ -116,12 +101,12 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     };
     let settings = Settings {
         folder: held,
-        database: args.database.clone().unwrap_or_else(own),
-        store: store(args, &deltas)?,
+        database: args.place.database(true),
+        store: args.place.store(args.store_direct)?,
         identity: identity(args)?,
         limits,
         proxies: args.trusted_proxy.clone(),
-        clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)),
+        clock: Arc::new(clock_ms),
         chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
     };
     let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -136,13 +121,6 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     Ok(Done::Fully)
 }
 
-fn store(args: &Args, deltas: &Path) -> Result<Store> {
-    let Some(url) = &args.store else { return Ok(Store::folder(deltas)?) };
-    let options: Vec<(String, String)> =
-        std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.to_lowercase(), v)).collect();
-    Ok(Store::at(url, &options, args.store_direct)?)
-}
-
 fn identity(args: &Args) -> Result<Option<Identity>> {
     match (&args.tls_certificate, &args.tls_key) {
         _ if args.insecure_http => Ok(None),
@@ -150,7 +128,7 @@ fn identity(args: &Args) -> Result<Option<Identity>> {
         _ => {
             let mut names = vec!["localhost".to_owned(), args.listen.ip().to_string()];
             names.extend(args.name.iter().cloned());
-            Ok(Some(Identity::own(&args.data, &names)?))
+            Ok(Some(Identity::own(&args.place.data, &names)?))
         }
     }
 }

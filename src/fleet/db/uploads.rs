@@ -46,7 +46,7 @@ pub struct Bytes {
 
 const BYTES: &str = "SELECT uploads.device, uploads.hash, uploads.length, uploads.changed_ms FROM uploads";
 
-fn bytes(row: &sqlx::any::AnyRow) -> Result<Bytes> {
+pub(super) fn bytes(row: &sqlx::any::AnyRow) -> Result<Bytes> {
     let (device, hash) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Bytes { device, hash, length: row.try_get(2)?, changed_ms: row.try_get(3)? })
 }

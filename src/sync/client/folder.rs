@@ -41,8 +41,15 @@ pub struct Taken {
     pub etag: String,
     /// The release.
     pub release: Release,
-    /// When it was told, in milliseconds since 1970: a server's word on the time that is before this is not believed.
+    /// The latest time that the fleet has signed for the channel, in milliseconds since 1970: it is not earlier since.
     pub at_ms: u64,
+}
+
+impl Seen {
+    /// The latest time that the fleet has signed; 0 for none.
+    pub fn signed_ms(&self) -> u64 {
+        self.0.values().map(|taken| taken.at_ms).max().unwrap_or(0)
+    }
 }
 
 /// The folder.

@@ -5,7 +5,7 @@ use super::line::{Answer, Request};
 use super::{Client, Error, Folder, Taken, escaped};
 use crate::atomic::write_atomically;
 use crate::delta::{DELTA_BYTES_MAX, Delta};
-use crate::sync::wire::{Distrusted, Hex, Release, is_name};
+use crate::sync::wire::{Clocks, Distrusted, Hex, Release, Unchanged, is_name};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -38,20 +38,32 @@ pub fn pull(client: &mut Client<'_>, folder: &Folder, channel: &str) -> Result<P
     // The server is told what is known only if it is also there.
     let kept = taken
         .filter(|taken| fs::read(&path).is_ok_and(|bytes| Hex(blake3::hash(&bytes).into()) == taken.release.adapter));
-    let known = kept.as_ref().filter(|taken| still_counts(client, taken)).map(|taken| taken.etag.clone());
-    let now = match (current(client, channel, known.as_deref())?, kept.as_ref()) {
-        (Some(now), _) => now,
-        // Unless the clock was put right in between.
-        (None, Some(taken)) if still_counts(client, taken) => {
-            return Ok(Pulled { release: taken.release.clone(), path, is_new: false, fetched: 0 });
+    let still_counts =
+        |client: &Client<'_>, taken: &Taken, signed_ms| taken.release.expires_ms > client.clocks(signed_ms).latest().0;
+    let mut signed_ms = seen.signed_ms();
+    let known = kept.clone().filter(|taken| still_counts(client, taken, signed_ms));
+    let mut heard = current(client, channel, known.as_ref().map(|taken| taken.etag.as_str()))?;
+    if let (Heard::Unchanged(word), Some(taken)) = (&heard, known) {
+        let mut clocks = client.clocks(signed_ms);
+        let verified = word.is_some_and(|word| word.verify(&release_key.0, channel, &taken.etag, &mut clocks).is_ok());
+        signed_ms = clocks.signed_ms;
+        // Unless somebody else has said it, or the release's word has ended by what was heard of the time.
+        if verified && still_counts(client, &taken, signed_ms) {
+            let pulled = Pulled { release: taken.release.clone(), path, is_new: false, fetched: 0 };
+            seen.0.insert(channel.into(), Taken { at_ms: signed_ms, ..taken });
+            folder.see(&seen)?;
+            return Ok(pulled);
         }
-        (None, _) => current(client, channel, None)?.ok_or_else(|| client.odd("nothing new, for who knows nothing"))?,
+        heard = current(client, channel, None)?;
+    }
+    let Heard::Release { etag, release } = heard else {
+        return Err(client.odd("nothing new, for who knows nothing"));
     };
-    let Taken { etag, release, at_ms } = now;
-    let last = seen.0.get(channel);
-    let at_ms = last.map_or(at_ms, |last| last.at_ms.max(at_ms));
-    trusted(&release, channel, last.map(|last| &last.release), &release_key, at_ms)
+    let last = seen.0.get(channel).map(|taken| &taken.release);
+    let mut clocks = client.clocks(signed_ms);
+    trusted(&release, channel, last, &release_key, &mut clocks)
         .map_err(|problem| Error::Release { channel: channel.into(), problem })?;
+    let at_ms = clocks.signed_ms;
     let mut pulled = Pulled { release, path, is_new: false, fetched: 0 };
     let is_kept = kept.is_some_and(|taken| taken.release.adapter == pulled.release.adapter);
     if !is_kept {
@@ -66,39 +78,51 @@ pub fn pull(client: &mut Client<'_>, folder: &Folder, channel: &str) -> Result<P
     Ok(pulled)
 }
 
-/// Asks for the channel's release; none where it is still what `known` is.
-fn current(client: &mut Client<'_>, channel: &str, known: Option<&str>) -> Result<Option<Taken>, Error> {
+/// What the server says of a channel.
+enum Heard {
+    /// This is to be used.
+    Release {
+        /// What the server calls this state of the channel.
+        etag: String,
+        /// The release.
+        release: Release,
+    },
+    /// It is as it was, with the fleet's word for it where there is one.
+    Unchanged(Option<Unchanged>),
+}
+
+/// Asks for the channel's release; `known` is the state that the device knows of.
+fn current(client: &mut Client<'_>, channel: &str, known: Option<&str>) -> Result<Heard, Error> {
     let target = format!("/v1/releases/{}", escaped(channel));
     let headers: Vec<_> = known.map(|tag| ("if-none-match", tag)).into_iter().collect();
     client.insist(|client, _| {
         let answer = client.once(&Request { method: "GET", target: &target, headers: &headers, body: b"" })?;
         if answer.status() == 304 {
-            return Ok(None);
+            return Ok(Heard::Unchanged(answer.header(Unchanged::HEADER).and_then(|word| word.parse().ok())));
         }
         let etag = answer.header("etag").unwrap_or_default().to_owned();
-        let release = client.json(answer)?;
-        Ok(Some(Taken { etag, release, at_ms: client.now_ms() }))
+        Ok(Heard::Release { etag, release: client.json(answer)? })
     })
 }
 
-/// Whether the server's word on what was taken is still to be believed. Once it is not, "nothing new" is no answer: that is not
-/// signed, and who holds new releases back could give it for ever.
-fn still_counts(client: &Client<'_>, taken: &Taken) -> bool {
-    taken.release.expires_ms > client.now_ms().max(taken.at_ms)
-}
-
 /// That a release is the fleet's word, of now, and may take the place of the last one.
-fn trusted(release: &Release, channel: &str, last: Option<&Release>, key: &Hex<32>, now_ms: u64) -> Result<(), String> {
-    let seen = last.map_or(0, |last| last.version);
-    release.verify(&key.0, channel, seen, now_ms).map_err(|distrusted| {
+fn trusted(
+    release: &Release,
+    channel: &str,
+    last: Option<&Release>,
+    key: &Hex<32>,
+    clocks: &mut Clocks,
+) -> Result<(), String> {
+    release.verify(&key.0, channel, last.map(Release::number), clocks).map_err(|distrusted| {
         let remedy = match distrusted {
             Distrusted::Older { .. } => "; if the fleet was set back on purpose, enrol the device again",
             _ => "",
         };
         format!("{distrusted}{remedy}")
     })?;
-    if last.is_some_and(|last| last.version == release.version && last.adapter != release.adapter) {
-        return Err(format!("release {seen} was another adapter before; ask an operator"));
+    let number = release.number();
+    if last.is_some_and(|last| last.number() == number && last.adapter != release.adapter) {
+        return Err(format!("release {number} was another adapter before; ask an operator"));
     }
     if release.length == 0 || release.length > DELTA_BYTES_MAX as u64 {
         return Err(format!("an adapter of {} bytes is none; ask an operator", release.length));
@@ -237,15 +261,21 @@ mod tests {
     fn release(version: u64, adapter: &[u8]) -> Release {
         Release {
             channel: "photos".into(),
+            epoch: 0,
             version,
             base: Hex([7; 32]),
             adapter: Hex(blake3::hash(adapter).into()),
             length: adapter.len() as u64,
             devices_min: 5,
             round: None,
+            told_ms: 0,
             expires_ms: 1_000,
             signature: Hex([0; 64]),
         }
+    }
+
+    fn at(own_ms: u64) -> Clocks {
+        Clocks { own_ms, ..Clocks::default() }
     }
 
     #[test]
@@ -255,20 +285,23 @@ mod tests {
         let [one, two, other] = [of(release(1, b"a")), of(release(2, b"b")), of(release(2, b"c"))];
         let public = Hex(key.public());
         for (next, last) in [(&one, None), (&two, None), (&two, Some(&one)), (&one, Some(&one))] {
-            assert_eq!(trusted(next, "photos", last, &public, 999), Ok(()));
+            assert_eq!(trusted(next, "photos", last, &public, &mut at(999)), Ok(()));
         }
+        let restored = of(Release { epoch: 1, ..release(1, b"c") });
+        assert_eq!(trusted(&restored, "photos", Some(&two), &public, &mut at(999)), Ok(()), "from a backup");
         let endless = of(Release { length: u64::MAX, ..two.clone() });
         let forged = Release { version: 3, ..two.clone() };
         for (next, channel, last, now_ms, reason) in [
             (&one, "photos", Some(&two), 999, "version 1, and version 2 was seen before"),
             (&one, "photos", Some(&two), 999, "enrol the device again"),
+            (&two, "photos", Some(&restored), 999, "version 2, and version 1 of epoch 1 was seen before"),
             (&other, "photos", Some(&two), 999, "release 2 was another adapter before"),
             (&one, "texts", None, 999, "channel `photos`"),
             (&one, "photos", None, 1_000, "holding newer ones back"),
             (&forged, "photos", None, 999, "not signed by the fleet's key"),
             (&endless, "photos", None, 999, "18446744073709551615 bytes"),
         ] {
-            let refused = trusted(next, channel, last, &public, now_ms).unwrap_err();
+            let refused = trusted(next, channel, last, &public, &mut at(now_ms)).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
         }
     }

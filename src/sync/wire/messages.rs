@@ -1,6 +1,6 @@
 //! The JSON of both directions. What a device sends has no room for more than is asked for: unknown fields are refused.
 
-use super::Hex;
+use super::{Hex, is_zero};
 use crate::delta::{KeyPair, check_statement, sign_statement};
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,9 @@ pub struct UploadState {
 pub struct Report {
     /// The channel.
     pub channel: String,
+    /// The release's epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
     /// The release's version.
     pub version: u64,
     /// What the device's own gate said.

@@ -114,13 +114,13 @@ pub(super) fn is_served(config: &Config) -> Result<bool> {
 /// The fleet and what became of its release here, for a program and for a person.
 fn fleet(config: &Config, history: &[adapters::Event]) -> Result<Option<(serde_json::Value, String)>> {
     let Some(fleet) = &config.fleet else { return Ok(None) };
-    let release = member::offer(fleet)?.map(|offer| offer.release.version);
-    let last = member::last(history, &fleet.channel).filter(|(version, _)| release == Some(*version));
+    let release = member::offer(fleet)?.map(|offer| offer.release.number());
+    let last = member::last(history, &fleet.channel).filter(|(number, _)| release == Some(*number));
     let became = last.map(|(_, accepted)| accepted);
     let document = json!({
-        "channel": fleet.channel, "release": release, "tried": became.is_some(), "accepted": became.flatten(),
+        "channel": fleet.channel, "release": release.map(|number| number.version), "tried": became.is_some(), "accepted": became.flatten(),
     });
-    let release = release.map_or("no release heard of yet".into(), |version| format!("release {version}"));
+    let release = release.map_or("no release heard of yet".into(), |number| format!("release {number}"));
     let became = match became {
         None => "",
         Some(Some(Accepted::Activated)) => ", put to use",

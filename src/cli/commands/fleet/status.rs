@@ -23,7 +23,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let reports = folder.reports().list()?;
     let taken = |(channel, Taken { release, .. }): (&String, &Taken)| {
         json!({
-            "channel": channel, "version": release.version, "base": release.base, "adapter": release.adapter,
+            "channel": channel, "epoch": release.epoch, "version": release.version, "base": release.base, "adapter": release.adapter,
             "path": folder.adapter(channel),
         })
     };
@@ -38,7 +38,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     printer.text(format!("device       {} ({key})", member.name));
     printer.text(format!("releases by  {}", member.release_key));
     for (channel, Taken { release, .. }) in &seen.0 {
-        printer.text(format!("channel      {channel}: release {}, base {}", release.version, release.base));
+        printer.text(format!("channel      {channel}: release {}, base {}", release.number(), release.base));
     }
     for waits in &queue {
         printer.text(format!("waiting      {}: {}", waits.channel, bytes(waits.length)));
