@@ -22,6 +22,8 @@ mod generation;
 mod health;
 mod inputs;
 mod inspection;
+#[cfg(feature = "fleet")]
+mod limiting;
 mod measure;
 mod membership;
 mod outputs;

@@ -129,7 +129,7 @@ async fn kept(fleet: &Fleet, bytes: &Bytes) -> Result<(String, NewRelease), Refu
     let refused = |error: delta::Error| Refusal::Delta(error.to_string());
     let base = Delta::parse(bytes).map_err(refused)?.header().base;
     Known::of(bytes).map_err(refused)?;
-    let signed = delta::sign(bytes, &fleet.key).map_err(refused)?;
+    let signed = delta::sign(bytes, &fleet.current().key).map_err(refused)?;
     let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
     fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
     Ok((Hex(base).to_string(), NewRelease { adapter, length, devices: 0 }))

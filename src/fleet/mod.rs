@@ -13,7 +13,9 @@ mod connections;
 mod dashboard;
 pub mod db;
 mod folder;
+mod keys;
 mod limit;
+mod readiness;
 mod retention;
 pub mod rollout;
 mod rollouts;
@@ -27,7 +29,7 @@ pub use api::openapi;
 pub use backup::{Backup, Place, back_up, restore};
 pub use folder::Folder;
 pub use rounds::Combining;
-pub use serve::{Settings, serve};
+pub use serve::{Settings, Signals, Tuning, serve};
 pub use store::Store;
 pub use tls::Identity;
 
@@ -39,7 +41,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use store::adapter_key;
 use tls::choose_cryptography;
@@ -60,6 +62,9 @@ pub enum Error {
     /// A round that comes to nothing.
     #[error("{0}")]
     Combine(String),
+    /// What devices send cannot be taken just now.
+    #[error("not ready: {0}")]
+    NotReady(String),
     /// A file of the server's own.
     #[error("{path}: {problem}")]
     File {
@@ -101,10 +106,8 @@ pub struct Fleet {
     epoch: u64,
     /// What decides who is offered a release first, and nobody else knows.
     secret: String,
-    /// Signs releases.
-    key: KeyPair,
-    /// BLAKE3 of the operator's token.
-    operator: blake3::Hash,
+    /// What SIGHUP has read again since.
+    current: RwLock<Arc<Current>>,
     clock: Clock,
     chance: Chance,
     limiter: Limiter,
@@ -116,15 +119,26 @@ pub struct Fleet {
     deltas: Limiter,
     /// Refusals that the audit log has room for.
     refusals: Limiter,
-    /// Proxies whose word on where a request comes from is taken.
-    proxies: Vec<IpAddr>,
     /// Whether it speaks TLS itself.
     is_tls: bool,
     /// Deltas that are held in memory at once.
     room: Arc<Semaphore>,
-    limits: Limits,
     counts: Counts,
     known: Mutex<HashMap<String, Arc<Known>>>,
+    /// Whether it can take what devices send, as it was found not long ago.
+    readiness: readiness::Readiness,
+}
+
+/// What can be read again while the server runs.
+struct Current {
+    /// Signs releases.
+    key: KeyPair,
+    /// BLAKE3 of the operator's token.
+    operator: blake3::Hash,
+    /// What devices may send.
+    limits: Limits,
+    /// Proxies whose word on where a request comes from is taken.
+    proxies: Vec<IpAddr>,
 }
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -200,6 +214,11 @@ const VALUES_FACTOR: usize = 4;
 const KNOWN_MAX: usize = 64;
 
 impl Fleet {
+    /// Limits and keys as they are now.
+    fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
     fn now_ms(&self) -> i64 {
         i64::try_from((self.clock)()).unwrap_or(i64::MAX)
     }

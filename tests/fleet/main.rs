@@ -15,6 +15,7 @@ mod member;
 mod operators;
 mod patience;
 mod proxy;
+mod reloads;
 mod retention;
 mod rollouts;
 mod rounds;

@@ -90,7 +90,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost", &["onnx"]),
     ("rcgen", &["fleet/tls"]),
     ("reqwest", &[]),
-    ("rustix", &["agent", "cache", "cli", "priority"]),
+    ("rustix", &["agent", "cache", "cli", "fleet/readiness", "priority"]),
     ("rustls", &["fleet/tls", "sync/client/line"]),
     ("safetensors", &["train"]),
     ("signal_hook", &["cli", "agent"]),

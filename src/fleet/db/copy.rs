@@ -140,11 +140,9 @@ impl Db {
         }
         let db = Self::connected(url).await?;
         db.migrate(version).await?;
-        let query = "SELECT COUNT(*) FROM settings";
-        let settings: i64 = sqlx::query(query).fetch_one(&db.pool).await?.try_get(0)?;
-        match settings {
-            0 => Ok(db),
-            _ => Err(Error("it holds a fleet already; name an empty one with --database URL".into())),
+        match db.is_new().await? {
+            true => Ok(db),
+            false => Err(Error("it holds a fleet already; name an empty one with --database URL".into())),
         }
     }
 

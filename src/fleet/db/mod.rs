@@ -48,8 +48,8 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
 /// The version of this program's tables.
 pub const TABLES_VERSION: usize = MIGRATIONS.len();
 
-/// The setting that counts how often the database was restored from a backup.
-pub const EPOCH: &str = "epoch";
+/// The setting that tells states of the fleet apart that were restored from backups.
+const EPOCH: &str = "epoch";
 
 /// What the audit log calls refusals: what anybody can make happen. They are bounded, and forgotten after a while.
 pub const REFUSALS: [&str; 5] = ["refused", "enrolment refused", "upload refused", "delta refused", "sign-in refused"];
@@ -135,13 +135,22 @@ impl Db {
         migrator.run(&self.pool).await.map_err(|error| Error(error.to_string()))
     }
 
-    /// Whether it answers.
+    /// Whether it takes writes; nothing is changed by this one.
     ///
     /// # Errors
     /// It does not.
-    pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+    pub async fn try_write(&self) -> Result<()> {
+        sqlx::query("UPDATE settings SET value = value WHERE name = 'fleet'").execute(&self.writer).await?;
         Ok(())
+    }
+
+    /// Whether no server has ever worked with it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_new(&self) -> Result<bool> {
+        let settings: i64 = sqlx::query("SELECT COUNT(*) FROM settings").fetch_one(&self.pool).await?.try_get(0)?;
+        Ok(settings == 0)
     }
 
     /// The setting of that name: `value`, where there was none. All replicas get the same.
@@ -156,6 +165,15 @@ impl Db {
             .await?;
         let row = sqlx::query("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The number of the state that was restored last from a backup; 0 for one that never was.
+    ///
+    /// # Errors
+    /// The database's; a number that is none.
+    pub async fn epoch(&self) -> Result<u64> {
+        let text = self.setting(EPOCH, "0").await?;
+        text.parse().map_err(|_| Error(format!("its epoch `{text}` is no number")))
     }
 
     /// Adds a line to the audit log; `id` tells lines of one millisecond apart.

@@ -99,7 +99,7 @@ impl Folder {
     /// # Errors
     /// [`Error::NotEnrolled`]; a file that cannot be read.
     pub fn member(&self) -> Result<Member, Error> {
-        let remedy = "enrol the device again: edgetune fleet enroll URL --token TOKEN";
+        let remedy = "enrol the device again: edgetune fleet enroll URL --token-file FILE";
         read(&self.0.join("member.json"), remedy)?.ok_or_else(|| Error::NotEnrolled { folder: self.0.clone() })
     }
 

@@ -4,24 +4,31 @@ use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State, host_name, secret};
 use crate::cli::print::Printer;
 use crate::sync::client::{Invitation, Name, enrol};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a token, at most.
+const TOKEN_BYTES_MAX: u64 = 1000;
 
 /// Enrol this device with a fleet's server, by a one-time token of an operator
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token 0f3c…\n  edgetune fleet enroll \
-                  https://10.0.0.7:8443 --token 0f3c… --ca tls.crt --name hall-3\n\nMakes a new key, whose secret half never \
+    after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token-file token\n  ssh server edgetune-fleet token | \
+                  edgetune fleet enroll https://10.0.0.7:8443 --token-file - --ca tls.crt --name hall-3\n\nMakes a new key, whose secret half never \
                   leaves the device. A device that was enrolled is enrolled anew, which is also what helps after its key was \
                   revoked. A name that another device has is refused without --replace. What waits to be sent still waits."
 )]
 pub struct Args {
     /// The server: https://HOST:PORT
     url: String,
-    /// The one-time token
+    /// File with the one-time token; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The one-time token itself. Whoever may list this machine's processes reads it: better --token-file
     #[arg(long, value_name = "TOKEN", env = "EDGETUNE_FLEET_TOKEN", hide_env_values = true)]
-    token: String,
+    token: Option<String>,
     /// What people call the device [default: the system's host name and four digits of the key, such as raspberrypi-3f9c]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -44,6 +51,24 @@ pub struct Args {
     patience: Patience,
 }
 
+/// The token, from where it does not stand on a command line if there is such a place.
+fn token(args: &Args) -> Result<String> {
+    let text = match (&args.token_file, &args.token) {
+        (Some(path), _) if path == Path::new("-") => std::io::read_to_string(std::io::stdin().take(TOKEN_BYTES_MAX))?,
+        (Some(path), _) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        (None, Some(token)) => token.clone(),
+        (None, None) => bail!(
+            "no token is given; --token-file FILE, or - for standard input, with what `edgetune-fleet token` prints"
+        ),
+    };
+    let token = text.trim();
+    ensure!(
+        !token.is_empty() && token.len() < TOKEN_BYTES_MAX as usize,
+        "that is no token; give what `edgetune-fleet token` prints"
+    );
+    Ok(token.into())
+}
+
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let name = args.name.clone().map(Name::Given).or_else(|| host_name().map(Name::OfHost));
     let name = name.context("this system has no host name; say what people call the device with --name NAME")?;
@@ -52,7 +77,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let client = args.client_cert.as_ref().zip(args.client_key.as_ref());
     let invitation = Invitation {
         url: args.url.clone(),
-        token: args.token.trim().into(),
+        token: token(args)?,
         name,
         replace: args.replace,
         ca: args.ca.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| in_file(path))).transpose()?,
