@@ -9,6 +9,7 @@ use super::config::Fleet;
 use super::gate::Accepted;
 use super::service::Moment;
 use super::training::edgetune;
+use crate::delta::{Counting, Delta, counted};
 use crate::sync::client::{Folder, keep_report};
 use crate::sync::wire::{Number, Report, Verdict};
 use anyhow::{Context, Result};
@@ -56,12 +57,17 @@ pub fn last(history: &[Event], channel: &str) -> Option<(Number, Option<Accepted
     })
 }
 
-/// Keeps an adapter that was learned here for the server.
+/// Keeps an adapter that was learned here for the server, with its samples counted as exactly as the device's owner wants.
 ///
 /// # Errors
 /// Files that cannot be read or written.
 pub fn share(fleet: &Fleet, delta: &Path) -> Result<()> {
-    let bytes = fs::read(delta).with_context(|| delta.display().to_string())?;
+    let in_file = || delta.display().to_string();
+    let bytes = fs::read(delta).with_context(in_file)?;
+    let bytes = match fleet.counts {
+        Counting::Exact => bytes,
+        counting => counted(&Delta::parse(&bytes).with_context(in_file)?, counting).with_context(in_file)?,
+    };
     Ok(Folder::open(&fleet.state)?.queue().put(&fleet.channel, &bytes)?)
 }
 
@@ -174,6 +180,8 @@ mod tests {
             hours: Some(Hours { from: 60, to: 120 }),
             limit_rate_kb: None,
             devices_min: None,
+            samples_min: 5,
+            counts: Counting::Exact,
         }
     }
 

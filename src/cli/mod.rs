@@ -24,6 +24,8 @@ mod inputs;
 mod inspection;
 #[cfg(feature = "fleet")]
 mod limiting;
+#[cfg(feature = "fleet")]
+mod locked;
 mod measure;
 mod membership;
 mod outputs;

@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Files of the server's folder that are a part of it.
-const KEYS: [&str; 5] = ["release.pem", "operator.hash", "operator.token", "tls.crt", "tls.key"];
+const KEYS: [&str; 6] = ["release.pem", "operator.hash", "operator.token", "root.json", "tls.crt", "tls.key"];
 /// How often a backup is begun anew where what belongs to the database has been cleared away meanwhile.
 const BEGUN_MAX: u32 = 3;
 const FORMAT: u32 = 1;

@@ -4,6 +4,7 @@
 //! release.pem      signs releases; devices trust no other
 //! operator.hash    BLAKE3 of the operator's token: all that the server needs of it
 //! operator.token   the token itself, for the commands on this machine; it may be taken elsewhere
+//! root.json        which keys sign releases, signed by keys that are kept offline; optional
 //! ```
 //!
 //! They are made with the database and never afterwards: a server that made a new key where one is missing would be a stranger to all
@@ -12,12 +13,13 @@
 use super::Error;
 use super::tls::{read_secret, write_secret};
 use crate::delta::KeyPair;
-use crate::sync::wire::Hex;
+use crate::sync::wire::{Hex, Root};
 use std::path::Path;
 
 const RELEASE: &str = "release.pem";
 const TOKEN: &str = "operator.token";
 const HASH: &str = "operator.hash";
+const ROOT: &str = "root.json";
 
 /// What a server works with.
 pub struct Keys {
@@ -25,6 +27,8 @@ pub struct Keys {
     pub key: KeyPair,
     /// BLAKE3 of the operator's token.
     pub operator: blake3::Hash,
+    /// Whose word counts, where keys that are kept offline say it.
+    pub root: Option<Root>,
 }
 
 fn in_file(path: &Path, problem: impl std::fmt::Display) -> Error {
@@ -78,7 +82,23 @@ pub fn read(folder: &Path) -> Result<Keys, Error> {
         // Keys may lie where nothing can be written; the token is then read there each time.
         tracing::warn!("{error}");
     }
-    Ok(Keys { key, operator })
+    let root = root(&folder.join(ROOT), &key)?;
+    Ok(Keys { key, operator, root })
+}
+
+/// The root, if there is one: whole, signed, and naming the key that releases are signed with here.
+fn root(path: &Path, key: &KeyPair) -> Result<Option<Root>, Error> {
+    let Some(text) = read_secret(path)? else { return Ok(None) };
+    let root: Root = serde_json::from_str(&text).map_err(|error| in_file(path, error))?;
+    root.check().map_err(|error| in_file(path, error))?;
+    if !root.releases.contains(&Hex(key.public())) {
+        let problem = format!(
+            "the root names other keys than {RELEASE}, whose releases no device would take; put the key that it names there, or have \
+             this one named: edgetune-fleet root rotate"
+        );
+        return Err(in_file(path, problem));
+    }
+    Ok(Some(root))
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub use tls::Identity;
 
 use crate::aggregate::{Form, Staleness};
 use crate::delta::{self, Delta, KeyPair};
+use crate::sync::wire::Root;
 use db::{Audited, Channel, Db};
 use limit::{Limiter, Source};
 use std::collections::HashMap;
@@ -135,6 +136,8 @@ struct Current {
     key: KeyPair,
     /// BLAKE3 of the operator's token.
     operator: blake3::Hash,
+    /// Whose word counts, where keys that are kept offline say it.
+    root: Option<Root>,
     /// What devices may send.
     limits: Limits,
     /// Proxies whose word on where a request comes from is taken.

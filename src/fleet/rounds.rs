@@ -98,6 +98,13 @@ pub fn devices_min(fleet: &Fleet, channel: &Channel) -> Result<u32, Error> {
 /// # Errors
 /// The database's; a rule of a later version.
 pub async fn too_few(fleet: &Fleet, channel: &Channel) -> Result<Option<String>, Error> {
+    if fleet.current().root.as_ref().is_some_and(|root| !root.authors.is_empty()) {
+        return Ok(Some(format!(
+            "the devices of this fleet take what an author has signed alone, and nobody would sign what comes of `{}`'s round; publish \
+             a release that an author has signed",
+            channel.name
+        )));
+    }
     let deltas = fleet.db.count_in(&channel.name, channel.round).await?;
     missing(channel, deltas, fleet.current().limits.round_devices_min)
 }

@@ -204,8 +204,8 @@ fn reload(fleet: &Fleet, open: &watch::Sender<Door>, folder: &Path, tuning: &Tun
 }
 
 fn current(folder: &Path, tuning: &Tuning) -> Result<Current, Error> {
-    let Keys { key, operator } = keys::read(folder)?;
-    Ok(Current { key, operator, limits: tuning.limits, proxies: tuning.proxies.clone() })
+    let Keys { key, operator, root } = keys::read(folder)?;
+    Ok(Current { key, operator, root, limits: tuning.limits, proxies: tuning.proxies.clone() })
 }
 
 fn door(tuning: &Tuning) -> Result<Door, Error> {

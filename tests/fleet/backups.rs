@@ -36,6 +36,7 @@ impl Member {
             token: server.token(),
             name: Name::Given(unique("device")),
             replace: false,
+            root: None,
             ca: None,
             client_certificate: None,
         };

@@ -69,6 +69,7 @@ impl Liar {
             length: adapter.len() as u64,
             round: Some(1),
             devices_min: 5,
+            root: None,
             told_ms,
             expires_ms: told_ms + 7 * DAY_MS,
             signature: Hex([0; 64]),
@@ -97,7 +98,7 @@ fn answer(mut stream: TcpStream, script: &Mutex<Script>) {
     let target = head.split(' ').nth(1).unwrap().to_owned();
     let (status, header, body) = if target == "/v1/enrol" {
         let release_key = Hex(release_key().public());
-        let told = Enrolled { fleet: "liar".into(), key, release_key, time_ms: 0 };
+        let told = Enrolled { fleet: "liar".into(), key, release_key, root: None, time_ms: 0 };
         ("200 OK", String::new(), serde_json::to_vec(&told).unwrap())
     } else if let Some(now_ms) = script.told_ms.take() {
         let problem = Problem {
@@ -142,6 +143,7 @@ impl Victim {
             token: "0000".into(),
             name: Name::Given("victim".into()),
             replace: false,
+            root: None,
             ca: None,
             client_certificate: None,
         };

@@ -18,6 +18,7 @@ mod proxy;
 mod reloads;
 mod retention;
 mod rollouts;
+mod roots;
 mod rounds;
 mod server;
 mod simulate;

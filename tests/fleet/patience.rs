@@ -12,7 +12,7 @@ use std::time::Duration;
 
 fn invitation(url: &str, token: &str) -> Invitation {
     let (url, token, name) = (url.into(), token.into(), Name::Given(unique("device")));
-    Invitation { url, token, name, replace: false, ca: None, client_certificate: None }
+    Invitation { url, token, name, replace: false, root: None, ca: None, client_certificate: None }
 }
 
 fn secret() -> Result<[u8; 32], String> {
@@ -99,7 +99,7 @@ fn what_is_no_fleet_server_is_told_as_that() {
 fn a_release_that_was_held_back_is_not_believed() {
     let (device, fleet) = (KeyPair::from_secret(&[3; 32]), KeyPair::from_secret(&[4; 32]));
     let [key, release_key] = [&device, &fleet].map(|key| Hex(key.public()));
-    let enrolled = Enrolled { fleet: "f".into(), key, release_key, time_ms: clock_ms() };
+    let enrolled = Enrolled { fleet: "f".into(), key, release_key, root: None, time_ms: clock_ms() };
     let release = Release {
         channel: "photos".into(),
         epoch: 0,
@@ -109,6 +109,7 @@ fn a_release_that_was_held_back_is_not_believed() {
         length: 7,
         round: None,
         devices_min: 1,
+        root: None,
         told_ms: clock_ms() - 1000,
         expires_ms: clock_ms() - 1,
         signature: Hex([0; 64]),
@@ -138,13 +139,14 @@ fn an_adapter_may_lie_elsewhere() {
         length: length as u64,
         round: None,
         devices_min: 1,
+        root: None,
         told_ms: clock_ms(),
         expires_ms: clock_ms() + 60_000,
         signature: Hex([0; 64]),
     };
     let (device, fleet) = (KeyPair::from_secret(&[3; 32]), KeyPair::from_secret(&[4; 32]));
     let [key, release_key] = [&device, &fleet].map(|key| Hex(key.public()));
-    let enrolled = Enrolled { fleet: "f".into(), key, release_key, time_ms: clock_ms() };
+    let enrolled = Enrolled { fleet: "f".into(), key, release_key, root: None, time_ms: clock_ms() };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let store = format!("http://{}/bucket/key?signature=1", listener.local_addr().unwrap());
     let stored = adapter.clone();

@@ -71,7 +71,7 @@ fn releases_are_signed_by_the_server() {
         let (day_ms, key) = (24 * 3600 * 1000, enrolled.release_key.0);
         let verify = |own_ms| {
             let mut clocks = Clocks { own_ms, ..Clocks::default() };
-            release.verify(&key, &name, Some(release.number()), &mut clocks)
+            release.verify(&[edgetune::sync::wire::Hex(key)], &name, Some(release.number()), &mut clocks)
         };
         assert_eq!(verify(clock_ms()), Ok(()));
         let distrusted = verify(clock_ms() + 8 * day_ms).unwrap_err();

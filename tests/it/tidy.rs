@@ -87,6 +87,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["fleet/store"]),
     ("ort", &["engine"]),
     ("percent_encoding", &["sync/client"]),
+    ("pkcs8", &["cli/locked"]),
     ("prost", &["onnx"]),
     ("rcgen", &["fleet/tls"]),
     ("reqwest", &[]),

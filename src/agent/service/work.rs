@@ -111,7 +111,10 @@ impl Service<'_> {
     fn begin_training(&mut self, from: Option<&Offer>, now: Moment) -> Result<Run> {
         // No sample changes its class under the snapshot.
         let _inventory = lock(&self.board.store.inventory);
-        let run = training::begin(&self.config.state, from, now.unix_s)?;
+        // What begins with a release is learned for others, too.
+        let fleet = self.config.fleet.as_ref().filter(|_| from.is_some());
+        let samples_min = fleet.map_or(0, |fleet| fleet.samples_min_shared());
+        let run = training::begin(&self.config.state, from, samples_min, now.unix_s)?;
         tracing::info!(samples = run.samples, round = run.round, "a training begins");
         Ok(run)
     }

@@ -20,6 +20,8 @@ pub mod predict;
 pub mod prepare;
 pub mod runtime;
 #[cfg(feature = "fleet")]
+pub mod root;
+#[cfg(feature = "fleet")]
 pub mod serve;
 pub mod shell;
 #[cfg(feature = "fleet")]

@@ -38,7 +38,8 @@ pub(super) async fn current(
         }
     };
     let parsed = |text: &str| text.parse::<Hex<32>>().map_err(|error| Problem::form(format!("the database: {error}")));
-    let life_ms = u64::try_from(fleet.current().limits.release_life.as_millis()).unwrap_or(u64::MAX);
+    let current = fleet.current();
+    let life_ms = u64::try_from(current.limits.release_life.as_millis()).unwrap_or(u64::MAX);
     let told_ms = fleet.now_ms() as u64;
     let release = Release {
         base: parsed(&channel.base)?,
@@ -48,6 +49,7 @@ pub(super) async fn current(
         length: length as u64,
         round: u32::try_from(channel.round).ok(),
         devices_min,
+        root: current.root.clone().map(Box::new),
         channel: channel.name,
         told_ms,
         expires_ms: told_ms.saturating_add(life_ms),
@@ -55,11 +57,11 @@ pub(super) async fn current(
     };
     let tag = release.tag();
     if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes()) {
-        let word = Unchanged::of(&release.channel, &tag, told_ms, &fleet.current().key).to_string();
+        let word = Unchanged::of(&release.channel, &tag, told_ms, &current.key).to_string();
         let word = [(HeaderName::from_static(Unchanged::HEADER), word)];
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)], word).into_response());
     }
-    Ok(([(header::ETAG, tag)], Json(release.signed(&fleet.current().key))).into_response())
+    Ok(([(header::ETAG, tag)], Json(release.signed(&current.key))).into_response())
 }
 
 /// The bytes of an adapter that is or was released

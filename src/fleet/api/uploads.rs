@@ -82,8 +82,9 @@ pub(super) async fn enrol(
         fleet.audit(&key, "replaced", &format!("{name}: {other}")).await;
     }
     fleet.audit(&key, "enrolled", &name).await;
-    let (key, release_key) = (signed.key, Hex(fleet.current().key.public()));
-    Ok(Json(Enrolled { fleet: fleet.name.clone(), key, release_key, time_ms: now_ms as u64 }))
+    let current = fleet.current();
+    let (key, release_key, root) = (signed.key, Hex(current.key.public()), current.root.clone());
+    Ok(Json(Enrolled { fleet: fleet.name.clone(), key, release_key, root, time_ms: now_ms as u64 }))
 }
 
 /// Begin to send a delta, or learn how far it is

@@ -26,7 +26,7 @@
 //!
 //! # What is to be used is the fleet's own word, and a fresh one
 //!
-//! What the server says of a channel ([`Release`]) is signed by the key that it told at enrolment, so a line that is not TLS, a
+//! What the server says of a channel ([`Release`]) is signed by the key that it told at enrolment, or that the root has named since, so a line that is not TLS, a
 //! proxy or a store cannot put words into its mouth:
 //!
 //! ```text
@@ -39,6 +39,7 @@
 //! LENGTH           so that nobody can send without end
 //! ROUND            that devices learn for; `-` for none
 //! DEVICES          that a round has at least before it is combined, so that a device can demand it
+//! ROOT             BLAKE3 of the root that it comes with ([`Root`]), which says whose word counts; `-` for none
 //! TOLD             when it was said, in milliseconds since 1970
 //! EXPIRES          milliseconds since 1970: who holds newer words back is found out by then (freeze)
 //! ```
@@ -60,6 +61,7 @@ mod hex;
 mod messages;
 mod number;
 mod release;
+mod root;
 mod signed;
 
 pub use clocks::{Clocks, Whose};
@@ -71,4 +73,5 @@ pub use messages::{
 pub use number::Number;
 pub(crate) use number::is_zero;
 pub use release::{Distrusted, Release, Unchanged};
+pub use root::{Root, RootSignature, Uprooted};
 pub use signed::{CLOCK_TOLERANCE_MS, Refused, Signed, Times, admit};

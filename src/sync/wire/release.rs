@@ -1,7 +1,7 @@
 //! What the devices of a channel are to use: said by the server, signed, and not for ever.
 
 use super::clocks::{Clocks, Whose};
-use super::{Hex, Number};
+use super::{Hex, Number, Root};
 use crate::delta::{KeyPair, check_statement, sign_statement};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,12 +39,15 @@ pub struct Release {
     pub round: Option<u32>,
     /// Devices whose deltas a round has at least before it is combined: of fewer, what one has learned is plain to see.
     pub devices_min: u32,
+    /// Whose word counts in the fleet, said by keys that are kept offline; none where there are no such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Box<Root>>,
     /// When the server has said this, in milliseconds since 1970.
     #[serde(default)]
     pub told_ms: u64,
     /// Until when this is to be believed, in milliseconds since 1970.
     pub expires_ms: u64,
-    /// Ed25519 over all of it, by the key that enrolment told.
+    /// Ed25519 over all of it, by the key that enrolment told or that a root has named since.
     #[cfg_attr(feature = "fleet", schema(value_type = String))]
     pub signature: Hex<64>,
 }
@@ -101,18 +104,18 @@ impl Release {
 
     /// That this is the fleet's word on that channel, and still counts by all that is known of the time, to which the release's own
     /// time is added. `seen` is the highest number so far. Whether base, hash and length are those of what is downloaded, and whether
-    /// that is signed too, is for the caller to look at.
+    /// that is signed too, is for the caller to look at. Any one of the `keys` will do.
     ///
     /// # Errors
     /// [`Distrusted`].
     pub fn verify(
         &self,
-        key: &[u8; 32],
+        keys: &[Hex<32>],
         channel: &str,
         seen: Option<Number>,
         clocks: &mut Clocks,
     ) -> Result<(), Distrusted> {
-        check_statement(PURPOSE, self.text().as_bytes(), key, &self.signature.0).map_err(|_| Distrusted::Signature)?;
+        signed_by(keys, PURPOSE, &self.text(), &self.signature)?;
         if self.channel != channel {
             return Err(Distrusted::Channel(self.channel.clone()));
         }
@@ -145,10 +148,17 @@ impl Release {
 
     /// What of it does not depend on when it is said.
     fn said(&self) -> String {
-        let Self { channel, epoch, version, base, adapter, length, round, devices_min, .. } = self;
+        let Self { channel, epoch, version, base, adapter, length, round, devices_min, root, .. } = self;
         let round = round.map_or("-".into(), |round| round.to_string());
-        format!("{channel}\n{epoch}\n{version}\n{base}\n{adapter}\n{length}\n{round}\n{devices_min}\n")
+        let root = root.as_ref().map_or("-".into(), |root| root.hash().to_string());
+        format!("{channel}\n{epoch}\n{version}\n{base}\n{adapter}\n{length}\n{round}\n{devices_min}\n{root}\n")
     }
+}
+
+/// That one of the keys has signed a text.
+fn signed_by(keys: &[Hex<32>], purpose: &str, text: &str, signature: &Hex<64>) -> Result<(), Distrusted> {
+    let signs = |key: &Hex<32>| check_statement(purpose, text.as_bytes(), &key.0, &signature.0).is_ok();
+    if keys.iter().any(signs) { Ok(()) } else { Err(Distrusted::Signature) }
 }
 
 /// The fleet's signed word that a channel is as it was: the header [`Unchanged::HEADER`] of an answer 304, `time=…,signature=…`.
@@ -174,9 +184,8 @@ impl Unchanged {
     ///
     /// # Errors
     /// [`Distrusted`].
-    pub fn verify(&self, key: &[u8; 32], channel: &str, tag: &str, clocks: &mut Clocks) -> Result<(), Distrusted> {
-        let text = unchanged(channel, tag, self.told_ms);
-        check_statement(UNCHANGED, text.as_bytes(), key, &self.signature.0).map_err(|_| Distrusted::Signature)?;
+    pub fn verify(&self, keys: &[Hex<32>], channel: &str, tag: &str, clocks: &mut Clocks) -> Result<(), Distrusted> {
+        signed_by(keys, UNCHANGED, &unchanged(channel, tag, self.told_ms), &self.signature)?;
         clocks.take(self.told_ms)
     }
 }
@@ -212,9 +221,22 @@ mod tests {
         let (base, adapter) = (Hex([1; 32]), Hex([2; 32]));
         let (channel, signature) = ("kitchen".into(), Hex([0; 64]));
         let (round, devices_min, told_ms, expires_ms) = (Some(3), 5, 400, 1_000);
-        let (epoch, version, length) = (1, 7, 21_510);
-        Release { channel, epoch, version, base, adapter, length, round, devices_min, told_ms, expires_ms, signature }
-            .signed(key)
+        let (epoch, version, length, root) = (1, 7, 21_510, None);
+        Release {
+            channel,
+            epoch,
+            version,
+            base,
+            adapter,
+            length,
+            round,
+            devices_min,
+            root,
+            told_ms,
+            expires_ms,
+            signature,
+        }
+        .signed(key)
     }
 
     fn at(own_ms: u64) -> Clocks {
@@ -226,8 +248,8 @@ mod tests {
     fn what_is_signed_is_this() {
         let key = KeyPair::from_secret(&[3; 32]);
         let (ones, twos) = ("01".repeat(32), "02".repeat(32));
-        assert_eq!(release(&key).text(), format!("kitchen\n1\n7\n{ones}\n{twos}\n21510\n3\n5\n400\n1000\n"));
-        assert!(Release { round: None, ..release(&key) }.text().ends_with("\n-\n5\n400\n1000\n"));
+        assert_eq!(release(&key).text(), format!("kitchen\n1\n7\n{ones}\n{twos}\n21510\n3\n5\n-\n400\n1000\n"));
+        assert!(Release { round: None, ..release(&key) }.text().ends_with("\n-\n5\n-\n400\n1000\n"));
         assert_eq!(unchanged("kitchen", "\"ab\"", 400), "kitchen\n\"ab\"\n400\n");
     }
 
@@ -251,7 +273,8 @@ mod tests {
     fn a_release_is_believed_as_long_as_it_is_the_fleets_word() {
         let key = KeyPair::from_secret(&[3; 32]);
         let of = |epoch, version| Some(Number { epoch, version });
-        let verify = |release: &Release, seen, now_ms| release.verify(&key.public(), "kitchen", seen, &mut at(now_ms));
+        let verify =
+            |release: &Release, seen, now_ms| release.verify(&[Hex(key.public())], "kitchen", seen, &mut at(now_ms));
         let good = release(&key);
         assert_eq!(verify(&good, None, 999), Ok(()));
         assert_eq!(verify(&good, of(1, 7), 0), Ok(()), "the same again");
@@ -260,8 +283,11 @@ mod tests {
             let refused = Distrusted::Older { number: good.number(), seen: seen.unwrap() };
             assert_eq!(verify(&good, seen, 0), Err(refused));
         }
-        assert_eq!(good.verify(&key.public(), "cellar", None, &mut at(0)), Err(Distrusted::Channel("kitchen".into())));
-        assert_eq!(good.verify(&[9; 32], "kitchen", None, &mut at(0)), Err(Distrusted::Signature));
+        assert_eq!(
+            good.verify(&[Hex(key.public())], "cellar", None, &mut at(0)),
+            Err(Distrusted::Channel("kitchen".into()))
+        );
+        assert_eq!(good.verify(&[Hex([9; 32])], "kitchen", None, &mut at(0)), Err(Distrusted::Signature));
         let changed = [
             Release { epoch: 2, ..good.clone() },
             Release { told_ms: 401, ..good.clone() },
@@ -283,7 +309,7 @@ mod tests {
     #[test]
     fn a_word_that_has_ended_by_any_clock_has_ended() {
         let key = KeyPair::from_secret(&[3; 32]);
-        let verify = |mut clocks| release(&key).verify(&key.public(), "kitchen", None, &mut clocks);
+        let verify = |mut clocks| release(&key).verify(&[Hex(key.public())], "kitchen", None, &mut clocks);
         let ended = |whose| Err(Distrusted::Expired { expires_ms: 1_000, now_ms: 1_000, whose });
         assert_eq!(verify(Clocks { own_ms: 999, told_ms: 999, signed_ms: 999 }), Ok(()));
         assert_eq!(verify(Clocks { own_ms: 1_000, told_ms: 0, signed_ms: 0 }), ended(Whose::Device));
@@ -297,14 +323,14 @@ mod tests {
         let word = Unchanged::of("kitchen", "\"ab\"", 400, &key);
         assert_eq!(word.to_string().parse(), Ok(word));
         let mut clocks = at(7);
-        assert_eq!(word.verify(&key.public(), "kitchen", "\"ab\"", &mut clocks), Ok(()));
+        assert_eq!(word.verify(&[Hex(key.public())], "kitchen", "\"ab\"", &mut clocks), Ok(()));
         assert_eq!(clocks, Clocks { own_ms: 7, told_ms: 0, signed_ms: 400 });
         for (channel, tag, word) in [
             ("cellar", "\"ab\"", word),
             ("kitchen", "\"cd\"", word),
             ("kitchen", "\"ab\"", Unchanged { told_ms: 401, ..word }),
         ] {
-            assert_eq!(word.verify(&key.public(), channel, tag, &mut at(7)), Err(Distrusted::Signature));
+            assert_eq!(word.verify(&[Hex(key.public())], channel, tag, &mut at(7)), Err(Distrusted::Signature));
         }
         for header in ["", "time=4", "time=x,signature=00", "time=4,signature=00", "signature=00,time=4"] {
             assert!(header.parse::<Unchanged>().is_err(), "{header}");

@@ -41,8 +41,11 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     let aside = inventory.aside.latest();
     let served = is_served(config)?;
     let shown: Vec<_> = aside.iter().take(ASIDE_SHOWN).collect();
+    let samples_min = config.fleet.as_ref().map_or(0, |fleet| fleet.samples_min_shared());
+    let few = inventory.few(samples_min);
     printer.document(&json!({
         "fleet": fleet(config, &history)?.map(|fleet| fleet.0), "served": served,
+        "not_shared": few.iter().map(|(class, count)| json!({ "class": class, "samples": count })).collect::<Vec<_>>(),
         "samples": { "train": train, "held_out": held_out, "new": inventory.unlearned(), "classes": inventory.names() },
         "aside": {
             "count": aside.len(),
@@ -76,6 +79,13 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     }
     if let Some((_, text)) = fleet(config, &history)? {
         printer.text(format!("fleet     {text}"));
+    }
+    if !few.is_empty() {
+        let few: Vec<String> = few.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+        printer.text(format!(
+            "unshared  {}: classes of fewer than {samples_min} samples are left out of what is sent",
+            few.join(", ")
+        ));
     }
     if let Some(event) = history.last() {
         printer.text(format!("last      {}", line(event)));

@@ -4,6 +4,7 @@ use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State, host_name, secret};
 use crate::cli::print::Printer;
 use crate::sync::client::{Invitation, Name, enrol};
+use crate::sync::wire::Root;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::io::Read;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Trust servers whose certificate is from this one (PEM), and no others [default: the public authorities]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Whose word counts in the fleet: root.json as an operator has given it out [default: what the server says]
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
     /// This device's own certificate (PEM), for a server that asks for one
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_cert: Option<PathBuf>,
@@ -69,6 +73,12 @@ fn token(args: &Args) -> Result<String> {
     Ok(token.into())
 }
 
+fn root(path: &Path) -> Result<Root> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{}: it is no root; give the server's root.json", path.display()))
+}
+
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let name = args.name.clone().map(Name::Given).or_else(|| host_name().map(Name::OfHost));
     let name = name.context("this system has no host name; say what people call the device with --name NAME")?;
@@ -80,6 +90,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         token: token(args)?,
         name,
         replace: args.replace,
+        root: args.root.as_deref().map(root).transpose()?,
         ca: args.ca.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| in_file(path))).transpose()?,
         client_certificate: client
             .map(|(certificate, key)| Ok::<_, anyhow::Error>([absolute(certificate)?, absolute(key)?]))
@@ -95,6 +106,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }));
     printer.text(format!("enrolled at {} as {}", member.url, member.name));
     printer.text(format!("key          {key}"));
-    printer.text(format!("releases by  {}", member.release_key));
+    member.release_keys().iter().for_each(|key| printer.text(format!("releases by  {key}")));
+    if let Some(root) = &member.root {
+        printer.text(format!("root         {} of {} keys, epoch {}", root.threshold, root.roots.len(), root.epoch));
+    }
     Ok(())
 }
