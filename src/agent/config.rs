@@ -2,6 +2,7 @@
 
 use super::policy::{Hours, Policy, off};
 use crate::data;
+use crate::delta::Counting;
 use crate::nearest;
 use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
@@ -154,9 +155,24 @@ pub struct Fleet {
     /// Devices that a round must have for anything to be sent to it, by the fleet's signed word; none is any number.
     #[serde(default)]
     pub devices_min: Option<u32>,
+    /// Samples that a class must have to be learned from where the outcome is sent: of fewer, what is sent can give single ones away.
+    #[serde(default = "Fleet::samples_min")]
+    pub samples_min: u64,
+    /// How exactly what is sent says how many samples it was learned from.
+    #[serde(default)]
+    pub counts: Counting,
 }
 
 impl Fleet {
+    fn samples_min() -> u64 {
+        5
+    }
+
+    /// Samples that a class must have for a training that begins with a release; 0 for any, where nothing is sent.
+    pub fn samples_min_shared(&self) -> u64 {
+        if self.share { self.samples_min } else { 0 }
+    }
+
     fn poll_s() -> u64 {
         3600
     }
@@ -331,6 +347,7 @@ impl Config {
             let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
             range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;
             range("fleet.devices-min", 0.0, fleet.devices_min != Some(0), "write a count from 1, such as 5")?;
+            range("fleet.samples-min", 0.0, fleet.samples_min > 0, "write a count from 1, such as 5")?;
             range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
             if !is_name(&fleet.channel) {
                 return Err(Error::Name { path: path.into(), key: "fleet.channel", text: fleet.channel.clone() });

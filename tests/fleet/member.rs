@@ -366,6 +366,11 @@ fn releases_follow_each_other_and_never_go_back() {
         serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["release"]["expires_ms"].clone()
     };
     let until = believed().to_string();
+    let told =
+        || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["at_ms"].as_u64().unwrap();
+    let before_ms = told();
+    assert_eq!(pull().done()["new"], false);
+    assert!(believed().to_string() == until && told() > before_ms, "nothing new: only the signed time goes on");
     let aged = fs::read_to_string(&path).unwrap().replace(&until, "1000");
     fs::write(&path, aged).unwrap();
     assert_eq!(believed(), 1000);
@@ -379,7 +384,9 @@ fn releases_follow_each_other_and_never_go_back() {
     fs::write(&path, right).unwrap();
     // As if the device had had a third one.
     let seen = fs::read_to_string(&path).unwrap();
-    fs::write(&path, seen.replace("\"version\": 2", "\"version\": 3").replace("\\\"2-2\\\"", "")).unwrap();
+    let mut third: Value = serde_json::from_str(&seen).unwrap();
+    (third[&channel]["release"]["version"], third[&channel]["etag"]) = (3.into(), "".into());
+    fs::write(&path, third.to_string()).unwrap();
     pull().fails(&["version 2, and version 3 was seen", "enrol the device again"]);
     member.enroll(&server, server.port(), &server.token()).done();
     assert_eq!(pull().done()["version"], 2);

@@ -3,7 +3,6 @@
 use crate::aggregate::{Options, Rule};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
-use crate::cli::measure::processor_seconds;
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::precedence;
 use crate::cli::print::{Printer, bytes, percent};
@@ -12,6 +11,7 @@ use crate::cli::stop::flag_on_signals;
 use crate::data::Labels;
 use crate::engine;
 use crate::fleet::Combining;
+use crate::host::processor_seconds;
 use crate::learn::{self, Data, Observer, Sources, settings};
 use crate::moments::{BITS, Basis, Directions};
 use crate::plot::{self, Across, Curve, Panel, Scale};

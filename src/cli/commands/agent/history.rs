@@ -32,7 +32,7 @@ pub(super) fn line(event: &Event) -> String {
                         Accepted::Kept => "does not take the place of",
                         Accepted::Rejected => "is worse than",
                     };
-                    format!("release {} of {}, adapter {adapter}, {outcome}", release.version, release.channel)
+                    format!("release {} of {}, adapter {adapter}, {outcome}", release.number(), release.channel)
                 }
                 _ => {
                     let outcome = if verdict.better { "better" } else { "not better" };
@@ -48,7 +48,7 @@ pub(super) fn line(event: &Event) -> String {
         }
         Event::Withdrawn { before, by, .. } => format!("no adapter in use, in place of {before}, by {by}"),
         Event::Failed { reason, release: Some(release), .. } => {
-            format!("release {} of {} could not be tried: {reason}", release.version, release.channel)
+            format!("release {} of {} could not be tried: {reason}", release.number(), release.channel)
         }
         Event::Failed { samples: 0, reason, .. } => format!("recipe and model cannot be used: {reason}"),
         Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
