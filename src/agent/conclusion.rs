@@ -90,7 +90,7 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
         against,
         samples: run.samples,
         verdict,
-        confidence: Some(confidence),
+        confidence,
         promise: Some(promise(&found)),
         release: run.release.clone(),
         accepted,

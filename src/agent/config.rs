@@ -86,13 +86,15 @@ pub struct Gate {
     pub held_out: f64,
     /// Held-out samples without which no training begins.
     pub held_out_min: u64,
-    /// How sure it must be that the new adapter is better, from 0.5 to 1, both excluded.
-    pub confidence: f64,
+    /// How sure it must be that the new adapter is better, from 0.5 to 1, both excluded; none takes each that gets at least as many
+    /// held-out samples right.
+    #[serde(with = "off")]
+    pub confidence: Option<f64>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { held_out: 0.2, held_out_min: 20, confidence: 0.95 }
+        Self { held_out: 0.2, held_out_min: 20, confidence: Some(0.95) }
     }
 }
 
@@ -318,8 +320,9 @@ impl Config {
             held_out > 0.0 && held_out < 1.0,
             "write a share between 0 and 1, such as 0.2",
         )?;
-        let sure = confidence > 0.5 && confidence < 1.0;
-        range("gate.confidence", confidence, sure, "write a share between 0.5 and 1, such as 0.95")?;
+        let sure = confidence.unwrap_or(0.95);
+        let told = "write a share between 0.5 and 1, such as 0.95, or \"off\"";
+        range("gate.confidence", sure, sure > 0.5 && sure < 1.0, told)?;
         let sure = config.feedback.confidence.unwrap_or(0.99);
         range("feedback.confidence", sure, sure > 0.5 && sure < 1.0, "write a share between 0.5 and 1, such as 0.99")?;
         let connections = config.api.connections_max;

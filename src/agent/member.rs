@@ -222,7 +222,7 @@ mod tests {
             adapter: "a".into(),
             against: "b".into(),
             samples: 0,
-            verdict: judge(Comparison::default(), 0.9),
+            verdict: judge(Comparison::default(), Some(0.9)),
             confidence: None,
             promise: None,
             release: Some(Release { channel: channel.into(), epoch: 0, version }),

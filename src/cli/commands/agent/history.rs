@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_verdict_is_told_in_plain_words() {
         let promise = Promise { samples: 8, right: 7, confidence: 0.9, deviation: 0.1 };
-        let verdict = |wins, losses, ties| judge(Comparison { wins, losses, ties }, 0.95);
+        let verdict = |wins, losses, ties| judge(Comparison { wins, losses, ties }, Some(0.95));
         let told = counted(&verdict(5, 1, 2), Some(&promise), Some(0.95));
         assert_eq!(told, "7 of 8 right, before 3 of 8; p = 0.11, needs < 0.05");
         assert_eq!(counted(&verdict(12, 0, 0), None, None), "of 12, right alone on 12, wrong alone on 0; p < 0.001");
