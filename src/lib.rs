@@ -82,6 +82,8 @@ pub mod data;
 #[doc(hidden)]
 pub mod cache;
 #[cfg(feature = "library")]
+pub mod task;
+#[cfg(feature = "library")]
 pub mod train;
 pub mod delta;
 pub mod moments;

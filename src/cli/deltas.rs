@@ -7,7 +7,8 @@ use crate::delta::{self, Choice, Delta};
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
 use crate::learn::{Forward, increase_max};
-use crate::recipe::{self, Reading};
+use crate::recipe::Reading;
+use crate::task;
 use crate::train::artifact::{self, Adapter};
 use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
@@ -95,7 +96,7 @@ impl Bound<'_> {
         }
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
         let preprocessing = samples::of_adapter(adapter.preprocessing, self.data, printer);
-        let target = recipe::target_of(adapter.task);
+        let target = task::of_wire(adapter.task).target;
         let reading = samples::with_tokenizer(self.reading.clone(), &base, None, printer);
         let options = samples::options(preprocessing, reading, &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;

@@ -43,7 +43,7 @@ mod values;
 use crate::{mapped, priority};
 use args::Global;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use print::Printer;
+use print::{LogWriter, Printer};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -142,7 +142,7 @@ fn log_to_stderr(level: &str) {
     let filter =
         if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=warn,{asked}")) };
     let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter::default);
     log.with_ansi(colours).without_time().init();
 }
 

@@ -33,7 +33,7 @@ impl Printer {
     /// The result, for a person; nothing where JSON was asked for.
     pub fn text(&self, line: impl AsRef<str>) {
         if !self.json {
-            out(line.as_ref());
+            out(&with_options(line.as_ref()));
         }
     }
 
@@ -184,6 +184,22 @@ impl learn::Progress for Progress {
 
     fn end(&self) {
         Progress::end(self);
+    }
+}
+
+/// Standard error for the log, with options in the place of settings as in everything that a command says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    /// The log writes a line at once.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(with_options(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 

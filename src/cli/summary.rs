@@ -220,6 +220,21 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
         (None, _) => {}
     }
     printer.text(format!("trains on {}", found.trains_on));
+    layers(found, shown, printer);
+    if let Some(size) = found.open_size {
+        printer.text(format!(
+            "memory and ms/step are for sizes of {size} where the model leaves a size open; your data may have others"
+        ));
+    }
+    for layer in found.layers.iter().rev().take(shown) {
+        if let Some(problem) = &layer.time_problem {
+            printer.text(format!("last:{} could not be timed: {problem}", layer.last));
+        }
+    }
+    reach(found, shown, printer);
+}
+/// A line a layer.
+fn layers(found: &Inspection, shown: usize, printer: &Printer) {
     printer.text(format!(
         "\n{:>6}  {:<22} {:>10}  {:<6} {:>13} {:>10} {:>8}  {:<24} module (node)",
         "last:N", "operator", "values", "learns", "bytes/sample", "memory", "ms/step", "gives"
@@ -247,16 +262,10 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     if let Some(more) = found.layers.len().checked_sub(shown).filter(|more| *more > 0) {
         printer.text(format!("        … {more} more (--all)"));
     }
-    if let Some(size) = found.open_size {
-        printer.text(format!(
-            "memory and ms/step are for sizes of {size} where the model leaves a size open; your data may have others"
-        ));
-    }
-    for layer in found.layers.iter().rev().take(shown) {
-        if let Some(problem) = &layer.time_problem {
-            printer.text(format!("last:{} could not be timed: {problem}", layer.last));
-        }
-    }
+}
+
+/// How far down a gradient reaches, and what is in its way.
+fn reach(found: &Inspection, shown: usize, printer: &Printer) {
     let (deepest, below) = (found.deepest, found.layers.iter().rev().nth(found.deepest));
     printer.text(match below.and_then(|layer| layer.blocked_by.as_deref()) {
         _ if found.layers.is_empty() => "no layer holds weights: nothing can learn but an appended head".into(),

@@ -162,23 +162,7 @@ pub(super) fn choose(
     if content == Content::Text && columns.content.is_none() {
         columns.content = table.only_other(&columns);
     }
-    match (content, columns.content) {
-        (Content::Text, None) => {
-            return Err(table.lacks("no column `text`; name the column of texts with setting `samples.text = COLUMN`"));
-        }
-        (Content::Files, None) => {
-            return Err(
-                table.lacks("a table of images needs a column `file` with their paths; name it with setting `samples.file = COLUMN`")
-            );
-        }
-        _ => {}
-    }
-    let own = columns.content.is_some_and(|place| columns.label.contains(&place));
-    if labelled && (columns.label.is_empty() || own) {
-        return Err(table.lacks(
-            "no column for the label besides the others; add a column `label`, or name it with setting `samples.label = COLUMN`",
-        ));
-    }
+    table.refuse_missing(content, &columns, labelled)?;
     columns.taken = table.taken(&columns, content, options);
     let perhaps = |name: &&str| {
         table.find(name).is_some_and(|place| !columns.sets_aside(place) && columns.content != Some(place))
@@ -196,6 +180,30 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// Whether there is a column for the content, and one for the label where there has to be.
+    fn refuse_missing(&self, content: Content, columns: &Columns, labelled: bool) -> Result<(), Error> {
+        match (content, columns.content) {
+            (Content::Text, None) => {
+                return Err(
+                    self.lacks("no column `text`; name the column of texts with setting `samples.text = COLUMN`")
+                );
+            }
+            (Content::Files, None) => {
+                return Err(
+                self.lacks("a table of images needs a column `file` with their paths; name it with setting `samples.file = COLUMN`")
+            );
+            }
+            _ => {}
+        }
+        let own = columns.content.is_some_and(|place| columns.label.contains(&place));
+        if labelled && (columns.label.is_empty() || own) {
+            return Err(self.lacks(
+            "no column for the label besides the others; add a column `label`, or name it with setting `samples.label = COLUMN`",
+        ));
+        }
+        Ok(())
+    }
+
     /// A column by its name; where no name is the same, one that differs in case alone.
     fn find(&self, name: &str) -> Option<usize> {
         let columns = self.row.columns;

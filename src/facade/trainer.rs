@@ -8,6 +8,7 @@ use crate::graph::Tensor;
 use crate::host::Folders;
 use crate::learn::{self, Computing, Context, Event, Given, Job, Report, Told, Trained};
 use crate::recipe::{Error, LossName, Recipe};
+use crate::task;
 use crate::train::artifact;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,13 +65,8 @@ impl Trainer {
     /// Learns from numbers that the application holds: one tensor `[samples, …]` for each input of the model, and what the
     /// samples are. What the labels are decides the loss where none is set.
     pub fn samples(mut self, inputs: Vec<(String, Tensor)>, labels: Labels) -> Self {
-        let loss = match labels {
-            Labels::MultiLabel { .. } => LossName::BinaryCrossEntropy,
-            Labels::Values(_) => LossName::MeanSquaredError,
-            Labels::NextTokens(_) => LossName::NextToken,
-            Labels::Classes { .. } | Labels::Unlabelled(_) => LossName::CrossEntropy,
-        };
-        self.job.recipe.loss.get_or_insert(loss);
+        let loss = task::of_labels(&labels).and_then(|task| LossName::named(task.losses[0]));
+        self.job.recipe.loss = self.job.recipe.loss.or(loss);
         self.job.given = Some(Given { inputs, labels });
         self
     }

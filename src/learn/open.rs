@@ -16,21 +16,26 @@ use std::path::{Path, PathBuf};
 /// Model and data of a training, with the settings that follow from the recipe and from them: what all later stages share.
 pub struct Opened<'a> {
     pub(super) job: &'a Job,
-    pub(super) context: &'a Context<'a>,
+    /// What surrounds the training.
+    pub context: &'a Context<'a>,
     /// The loaded library's version.
     pub(super) runtime_version: String,
-    pub(super) base: Base,
+    /// The model.
+    pub base: Base,
     /// The delta that is gone on from.
     pub(super) known: Option<Adapter>,
     /// The recipe as it is used from here on.
-    pub(super) recipe: Recipe,
+    pub recipe: Recipe,
     /// The recipe as it was written, whether a training goes on from a delta or not.
     pub(super) recipe_text: String,
-    pub(super) settings: Settings,
+    /// How gradient steps are made.
+    pub settings: Settings,
     /// The solver that the recipe names.
     pub(super) solver: Option<solve::Settings>,
-    pub(super) data: Data,
-    pub(super) options: engine::Options,
+    /// The samples, and which of them train.
+    pub data: Data,
+    /// How ONNX Runtime computes.
+    pub options: engine::Options,
     /// Whether how weights are held is left to edgetune.
     pub(super) is_balanced: bool,
     /// Memory that may still be taken, where the system tells.

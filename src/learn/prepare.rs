@@ -9,6 +9,7 @@ use crate::data::{Labels, Split};
 use crate::host::private_bytes;
 use crate::learn::Observer;
 use crate::recipe::{self, Error, Recipe};
+use crate::task;
 use crate::train::plan::candidates::Target;
 use crate::train::plan::memory::{self, Demand, Memory};
 use crate::train::plan::{self, Plan};
@@ -119,12 +120,7 @@ impl Opened<'_> {
 
 /// Output, width and head that a recipe and the data's labels ask for.
 pub(super) fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
-    let width = match labels {
-        Labels::Values(rows) => Some(rows.ncols() as u64),
-        // A language model keeps its vocabulary.
-        Labels::NextTokens(_) => None,
-        labels => Some(labels.names().len() as u64),
-    };
+    let width = task::of_labels(labels).and_then(|task| (task.width)(labels));
     let activation = Some(recipe::loss(recipe.loss, None).activation());
     Target { output: recipe.output.as_deref(), width, head: recipe.head_choice(), activation }
 }

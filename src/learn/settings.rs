@@ -115,15 +115,9 @@ fn input_types(base: &Base) -> Vec<(String, DType)> {
 pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
     (recipe.train, recipe.head, recipe.classes, recipe.output, recipe.change) = Default::default();
     (recipe.budget_memory, recipe.budget_time, recipe.budget_delta) = Default::default();
-    let learned = match &adapter.loss {
-        Loss::CrossEntropy { .. } => LossName::CrossEntropy,
-        Loss::BinaryCrossEntropy => LossName::BinaryCrossEntropy,
-        Loss::MeanSquaredError => LossName::MeanSquaredError,
-        Loss::Huber { .. } => LossName::Huber,
-        Loss::NextToken => LossName::NextToken,
-    };
+    let learned = LossName::named(adapter.loss.name()).expect("every loss has a name in recipes");
     let loss = *recipe.loss.get_or_insert(learned);
-    if recipe::target(Some(loss)) != recipe::target(Some(learned)) {
+    if recipe::task(Some(loss)).name != recipe::task(Some(learned)).name {
         let name = adapter.loss.name();
         refuse!(
             "setting `loss`: {} was trained with {name}; remove the option, or train anew without setting `from`",

@@ -4,7 +4,8 @@ use crate::data::{Language, Preprocessing, prompts};
 use crate::delta::Task;
 use crate::learn::Context;
 use crate::learn::samples::{self, inputs_of};
-use crate::recipe::{self, Error, Reading, refuse};
+use crate::recipe::{Error, Reading, refuse};
+use crate::task;
 use crate::train::artifact::Adapter;
 use crate::train::generate::{Continued, Generator, Sampling};
 use crate::train::prepare::Base;
@@ -74,7 +75,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// A file that cannot be read, or that holds no prompts.
     pub fn prompts(&self, files: &[PathBuf]) -> Result<Vec<String>, Error> {
-        let target = recipe::target_of(Task::LanguageModel);
+        let target = task::of_wire(Task::LanguageModel).target;
         let inputs = inputs_of(self.base);
         let options = samples::options(Preprocessing::Plain, self.reading.clone(), &inputs, target, None);
         let mut all = Vec::new();

@@ -8,7 +8,8 @@ mod generate;
 mod many;
 mod one;
 
-pub use answers::{Answer, Prediction, Scored, scored};
+pub use crate::task::{Answer, Scored};
+pub use answers::Prediction;
 pub use generate::{Completion, Refusal, Writer};
 pub use many::Samples;
 pub use one::{Predictor, Takes};

@@ -1,12 +1,12 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
-use super::answers::Answer;
 use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Texts, decode_array, decode_photograph};
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
 use crate::learn::samples::named_types;
 use crate::recipe::{Error, refuse};
+use crate::task::{self, Answer};
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use crate::train::single::Single;
@@ -69,7 +69,7 @@ impl Predictor {
     pub fn predict_bytes(&mut self, sample: &[u8], top: usize) -> Result<Answer, Error> {
         let input = self.takes.decode(sample).map_err(Error::Refused)?;
         let output = self.single.output(input)?;
-        Ok(Answer::new(&self.adapter, output, top))
+        Ok((task::of_wire(self.adapter.task).answer)(&self.adapter.labels, output, top))
     }
 
     /// What was learned.

@@ -19,7 +19,7 @@ pub use error::Error;
 pub(crate) use error::refuse;
 pub use names::{HeadName, LossName, MemoryName, OptimizerName, ScheduleName, SolverName};
 pub use samples::{Reading, Samples};
-pub use settings::{loss, target, target_of, task};
+pub use settings::{loss, task};
 
 use crate::{data, nearest};
 use serde::{Deserialize, Serialize};

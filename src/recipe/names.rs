@@ -21,6 +21,28 @@ pub enum LossName {
     Huber,
 }
 
+impl LossName {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::CrossEntropy, Self::BinaryCrossEntropy, Self::MeanSquaredError, Self::NextToken, Self::Huber];
+
+    /// As a recipe has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrossEntropy => "cross-entropy",
+            Self::BinaryCrossEntropy => "binary-cross-entropy",
+            Self::MeanSquaredError => "mean-squared-error",
+            Self::NextToken => "next-token",
+            Self::Huber => "huber",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loss| loss.name() == name)
+    }
+}
+
 /// Optimisers by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,7 +6,7 @@ use super::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName}
 use crate::adapter::HeadChoice;
 use crate::cut::Selection;
 use crate::data::Target;
-use crate::delta::Task;
+use crate::task::{self, Task};
 use crate::train::fit::{ScheduleKind, Settings};
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
@@ -194,7 +194,7 @@ impl Recipe {
 
     /// What labels are, for the recipe's loss.
     pub fn target(&self) -> Target {
-        target(self.loss)
+        task(self.loss).target
     }
 
     /// What becomes of the model's head.
@@ -214,39 +214,11 @@ pub fn loss(name: Option<LossName>, label_smoothing: Option<f32>) -> Loss {
         LossName::CrossEntropy => {
             Loss::CrossEntropy { label_smoothing: label_smoothing.unwrap_or(0.0), class_weights: None }
         }
-        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
-        LossName::MeanSquaredError => Loss::MeanSquaredError,
-        LossName::Huber => Loss::Huber { delta: 1.0 },
-        LossName::NextToken => Loss::NextToken,
+        other => Loss::named(other.name()).expect("every name has a loss"),
     }
 }
 
-/// What labels are, for a loss.
-pub fn target(loss: Option<LossName>) -> Target {
-    match loss {
-        None | Some(LossName::CrossEntropy) => Target::Classes,
-        Some(LossName::BinaryCrossEntropy) => Target::MultiLabel,
-        Some(LossName::MeanSquaredError | LossName::Huber) => Target::Values,
-        Some(LossName::NextToken) => Target::NextTokens,
-    }
-}
-
-/// What the output means, for a loss.
-pub fn task(loss: LossName) -> Task {
-    match loss {
-        LossName::CrossEntropy => Task::Classification,
-        LossName::BinaryCrossEntropy => Task::MultiLabel,
-        LossName::MeanSquaredError | LossName::Huber => Task::Regression,
-        LossName::NextToken => Task::LanguageModel,
-    }
-}
-
-/// What labels are, for the task of a delta.
-pub fn target_of(task: Task) -> Target {
-    match task {
-        Task::MultiLabel => Target::MultiLabel,
-        Task::Regression => Target::Values,
-        Task::LanguageModel => Target::NextTokens,
-        _ => Target::Classes,
-    }
+/// The task that is learned by a loss; the default is cross-entropy.
+pub fn task(loss: Option<LossName>) -> &'static Task {
+    task::of_loss(loss.unwrap_or(LossName::CrossEntropy).name())
 }

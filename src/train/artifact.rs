@@ -8,6 +8,7 @@ use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
+use crate::task;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -91,12 +92,7 @@ pub fn encode(bundle: &Bundle, payloads: &[Payload], about: &About<'_>) -> Resul
     let counted = Counted {
         loss: about.loss,
         preprocessing: preprocessing_to_wire(about.preprocessing),
-        task: match about.labels {
-            Labels::MultiLabel { .. } => delta::Task::MultiLabel,
-            Labels::Values(_) => delta::Task::Regression,
-            Labels::NextTokens(_) => delta::Task::LanguageModel,
-            _ => delta::Task::Classification,
-        },
+        task: task::of_labels(about.labels).map_or(delta::Task::Classification, |task| task.wire),
         labels,
         samples: about.train.len() as u64,
         validation: about.validation,
@@ -428,14 +424,11 @@ impl Adapter {
     }
 }
 
+/// The loss that the header names, if it is one of the task; else the task's own.
 fn loss_of(header: &delta::Header<'_>) -> Loss {
-    match (header.task, header.loss) {
-        (delta::Task::MultiLabel, _) => Loss::BinaryCrossEntropy,
-        (delta::Task::Regression, "huber") => Loss::Huber { delta: 1.0 },
-        (delta::Task::Regression, _) => Loss::MeanSquaredError,
-        (delta::Task::LanguageModel, _) => Loss::NextToken,
-        _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
-    }
+    let losses = task::of_wire(header.task).losses;
+    let name = losses.iter().find(|name| **name == header.loss).unwrap_or(&losses[0]);
+    Loss::named(name).expect("every task's losses have names")
 }
 
 fn head_to_wire(head: &AppendedHead) -> delta::AppendedHead<'_> {

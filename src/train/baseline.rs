@@ -4,33 +4,15 @@
 use super::evaluate::{Metrics, Tally};
 use super::loss::Loss;
 use crate::data::Labels;
-use ndarray::Axis;
+use crate::task;
 
 /// What the same answer for every sample shows on `samples` of `measured`: the shares of the classes among the training
 /// samples (one more counted in each, so that none is impossible), or the mean of the numbers. `None` for a language model.
 pub fn constant(trained: (&Labels, &[usize]), measured: (&Labels, &[usize]), loss: &Loss) -> Option<Metrics> {
-    let answer = answer(trained.0, trained.1)?;
+    let answer = (task::of_labels(trained.0)?.commonest)(trained.0, trained.1)?;
     let mut tally = Tally::new(measured.0, loss);
     measured.1.iter().for_each(|sample| tally.add(&answer, &[*sample]));
     (!measured.1.is_empty()).then(|| tally.metrics())
-}
-
-/// The logits or values that are answered.
-fn answer(labels: &Labels, samples: &[usize]) -> Option<Vec<f32>> {
-    let count = samples.len() as f32;
-    match labels {
-        Labels::Classes { names, index } => {
-            let mut counts = vec![1.0f32; names.len()];
-            samples.iter().for_each(|sample| counts[index[*sample] as usize] += 1.0);
-            Some(counts.iter().map(|of_class| of_class.ln()).collect())
-        }
-        Labels::MultiLabel { rows, .. } => {
-            let with = rows.select(Axis(0), samples).sum_axis(Axis(0));
-            Some(with.iter().map(|with| ((with + 1.0) / (count - with + 1.0)).ln()).collect())
-        }
-        Labels::Values(rows) => Some(rows.select(Axis(0), samples).mean_axis(Axis(0))?.to_vec()),
-        Labels::NextTokens(_) | Labels::Unlabelled(_) => None,
-    }
 }
 
 #[cfg(test)]

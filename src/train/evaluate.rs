@@ -2,11 +2,12 @@
 
 use super::error::Error;
 use super::features::Features;
-use super::loss::{Loss, Target};
 use crate::adapter::{Parameter, fp16};
-use crate::data::{IGNORED, Labels};
+use crate::data::Labels;
 use crate::engine::Session;
 use crate::graph::Tensor;
+use crate::task::{self, Counts, Loss};
+pub use crate::task::{largest, softmax};
 use serde::{Deserialize, Serialize};
 
 /// Samples in one run of the tail, at most. Every sample more holds its intermediate values in the tail's arena, next to
@@ -141,22 +142,13 @@ pub struct Tally<'a> {
     labels: &'a Labels,
     loss: &'a Loss,
     samples: usize,
-    /// Sum of the losses of samples, or tokens.
-    sum: f64,
-    /// Tokens of a language model that count.
-    tokens: usize,
-    /// Right ones among all decisions.
-    right: usize,
-    decisions: usize,
-    /// Samples and right ones of each class.
-    classes: Vec<(usize, usize)>,
+    counts: Counts,
 }
 
 impl<'a> Tally<'a> {
     /// No sample yet.
     pub fn new(labels: &'a Labels, loss: &'a Loss) -> Self {
-        let classes = vec![(0, 0); labels.names().len()];
-        Self { labels, loss, samples: 0, sum: 0.0, tokens: 0, right: 0, decisions: 0, classes }
+        Self { labels, loss, samples: 0, counts: Counts::new(labels) }
     }
 
     /// Runs the tail over some samples and adds what it gives.
@@ -193,36 +185,8 @@ impl<'a> Tally<'a> {
 
     fn add_one(&mut self, logits: &[f32], sample: usize) {
         self.samples += 1;
-        match self.labels {
-            Labels::Classes { index, .. } => {
-                let class = index[sample] as usize;
-                let hit = largest(logits) == class;
-                self.sum += self.loss.of_row(logits, Target::Class(class));
-                self.classes[class].0 += 1;
-                self.classes[class].1 += usize::from(hit);
-                self.right += usize::from(hit);
-                self.decisions += 1;
-            }
-            Labels::MultiLabel { rows, .. } => {
-                let row = rows.row(sample);
-                self.sum += self.loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
-                let same = |(logit, target): &(&f32, &f32)| (**logit > 0.0) == (**target > 0.5);
-                self.right += logits.iter().zip(row).filter(same).count();
-                self.decisions += logits.len();
-            }
-            Labels::Values(rows) => {
-                let row = rows.row(sample);
-                self.sum += self.loss.of_row(logits, Target::Values(row.as_slice().expect("rows are contiguous")));
-            }
-            Labels::NextTokens(rows) => {
-                let row = rows.row(sample);
-                let width = logits.len() / row.len().max(1);
-                for (logits, token) in logits.chunks_exact(width.max(1)).zip(row).filter(|(_, t)| **t != IGNORED) {
-                    self.sum += self.loss.of_row(logits, Target::Class(*token as usize));
-                    self.tokens += 1;
-                }
-            }
-            Labels::Unlabelled(_) => {}
+        if let Some(task) = task::of_labels(self.labels) {
+            (task.measure)(&mut self.counts, self.labels, self.loss, logits, sample);
         }
     }
 
@@ -233,34 +197,21 @@ impl<'a> Tally<'a> {
             samples: *samples,
             recall: if *samples == 0 { 0.0 } else { *hits as f64 / *samples as f64 },
         };
-        let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(self.tokens);
-        let loss = self.sum / tokens.unwrap_or(self.samples).max(1) as f64;
+        let counts = &self.counts;
+        let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.tokens);
+        let loss = counts.sum / tokens.unwrap_or(self.samples).max(1) as f64;
         Metrics {
             loss,
-            accuracy: (self.decisions > 0).then(|| self.right as f64 / self.decisions as f64),
+            accuracy: (counts.decisions > 0).then(|| counts.right as f64 / counts.decisions as f64),
             perplexity: tokens.map(|_| loss.exp()),
             samples: self.samples,
             tokens,
             per_class: match self.labels {
-                Labels::Classes { names, .. } => names.iter().zip(&self.classes).map(class).collect(),
+                Labels::Classes { names, .. } => names.iter().zip(&counts.classes).map(class).collect(),
                 _ => Vec::new(),
             },
         }
     }
-}
-
-/// The position of the largest value; the first of equals.
-pub fn largest(values: &[f32]) -> usize {
-    let better = |best: usize, (index, value): (usize, &f32)| if *value > values[best] { index } else { best };
-    values.iter().enumerate().fold(0, better)
-}
-
-/// softmax(logits), in f32.
-pub fn softmax(logits: &[f32]) -> Vec<f32> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
-    let sum: f32 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::adapter::fp16;
 use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
+use crate::task;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
@@ -224,21 +225,9 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
     if split.train.is_empty() {
         return refuse("data", "no sample is left to train on; lower setting `val-fraction` or add data".into());
     }
-    let fits = match labels {
-        Labels::Classes { .. } => loss.takes_classes(),
-        Labels::MultiLabel { .. } => *loss == Loss::BinaryCrossEntropy,
-        Labels::Values(_) => matches!(loss, Loss::MeanSquaredError | Loss::Huber { .. }),
-        Labels::NextTokens(_) => *loss == Loss::NextToken,
-        Labels::Unlabelled(_) => false,
-    };
-    if !fits {
-        let fitting = match labels {
-            Labels::Classes { .. } => "one class a sample: choose cross-entropy",
-            Labels::MultiLabel { .. } => "sets of classes: choose binary-cross-entropy",
-            Labels::Values(_) => "numbers: choose mean-squared-error or huber",
-            Labels::NextTokens(_) => "text: choose next-token",
-            Labels::Unlabelled(_) => "no labels",
-        };
+    let task = task::of_labels(labels);
+    if !task.is_some_and(|task| task.losses.contains(&loss.name())) {
+        let fitting = task.map_or("no labels", |task| task.labels);
         return refuse("loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
     }
     if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
@@ -568,19 +557,6 @@ fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Lab
 
 /// The labels of some samples as the step graph takes them.
 pub fn labels_tensor(labels: &Labels, samples: &[usize]) -> Tensor {
-    match labels {
-        Labels::Classes { index, .. } => {
-            let values = samples.iter().map(|sample| i64::from(index[*sample])).collect();
-            Tensor::from_vec(&[samples.len() as u64], values)
-        }
-        Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
-            let values: Vec<f32> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
-            Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
-        }
-        Labels::NextTokens(rows) => {
-            let values: Vec<i64> = samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
-            Tensor::from_vec(&[samples.len() as u64, rows.ncols() as u64], values)
-        }
-        Labels::Unlabelled(_) => unreachable!("refused before the run"),
-    }
+    let task = task::of_labels(labels).expect("samples without labels were refused before the run");
+    (task.tensor)(labels, samples)
 }

@@ -15,7 +15,6 @@ pub mod export;
 pub mod features;
 pub mod fit;
 pub mod generate;
-pub mod loss;
 pub mod low_rank;
 pub mod onnx_adapter;
 pub mod optimizer;
@@ -31,4 +30,5 @@ pub mod step;
 pub mod step_session;
 pub mod trial;
 
+pub use crate::task::loss;
 pub use error::Error;

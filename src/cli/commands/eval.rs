@@ -10,7 +10,8 @@ use crate::cli::summary;
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
 use crate::learn::{Context, Forward};
-use crate::recipe::{self, Reading};
+use crate::recipe::Reading;
+use crate::task;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use anyhow::Result;
@@ -57,7 +58,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         preprocessing,
         samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
         &inputs_of(&base),
-        recipe::target_of(adapter.task),
+        task::of_wire(adapter.task).target,
         classes,
     );
     let (dataset, _) = samples::open(data, &options, printer)?;

@@ -83,7 +83,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         path: args.folder.clone(),
         base: base.hash,
         labels,
-        task: recipe::task(loss),
+        task: recipe::task(Some(loss)).wire,
         loss: recipe::loss(Some(loss), None),
         output: base.graph.value_name(output).into(),
         head: None,

@@ -5,28 +5,27 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::precedence;
-use crate::cli::print::{Printer, bytes, percent};
+use crate::cli::print::{Printer, Progress, bytes, percent};
 use crate::cli::recipe::over;
 use crate::cli::stop::flag_on_signals;
-use crate::data::Labels;
-use crate::engine;
+use crate::data::{Dataset, Labels};
 use crate::fleet::Combining;
 use crate::host::processor_seconds;
-use crate::learn::{self, Data, Observer, Sources, settings};
+use crate::learn::{self, Job, Opened};
 use crate::moments::{BITS, Basis, Directions};
 use crate::plot::{self, Across, Curve, Panel, Scale};
-use crate::recipe::Recipe;
+use crate::recipe::{AUTO, Recipe};
 use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
 use crate::train::artifact;
-use crate::train::features::{Features, Store};
-use crate::train::prepare::{Base, Bundle};
+use crate::train::features::Features;
+use crate::train::prepare::Bundle;
 use crate::train::solve;
-use crate::train::trial::Trial;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Train many virtual devices on parts of your data, and compare ways of combining what they learn
@@ -122,7 +121,63 @@ struct Row {
     seconds: f64,
 }
 
+impl Row {
+    /// Whether attacks are tried on it: moments have no rule that would withstand them, and the two others have no fleet.
+    fn is_attacked(&self) -> bool {
+        !matches!(self.arm, Arm::Alone | Arm::Moments | Arm::Together)
+    }
+}
+
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
+    let job = Job { recipe: recipe(args, printer)?, ..Job::default() };
+    let stop = flag_on_signals()?;
+    let context = args.global.context(&args.compute, Instant::now(), &stop, printer)?;
+    let opened = Opened::open(&job, &context)?;
+    let data = &opened.data;
+    let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
+    let parts = parts(args, &opened)?;
+    let bundle = learn::bundle(&opened.base, &opened.recipe, data.labels(), &context.folders.bundles()?)?;
+    let poisoned = (args.poisoned * args.devices as f64).round() as usize;
+    let basis = basis(args, &bundle, &opened, printer)?;
+    let low_rank = bundle.method.filter(|method| method.kind.low_rank());
+    let rows = rows(args, low_rank.map(|method| method.rank), basis.is_some());
+    let attacks: Vec<AttackName> = match &args.attack[..] {
+        _ if poisoned == 0 => Vec::new(),
+        [] => AttackName::value_variants().to_vec(),
+        attacks => attacks.to_vec(),
+    };
+    let mut train = features(&opened, &bundle, &data.train, &data.split.train)?;
+    let mut tested = features(&opened, &bundle, test, test_samples)?;
+    printer.note("features  every sample goes through the frozen part once");
+    if !train.ready(&data.split.train, &stop)? || !tested.ready(test_samples, &stop)? {
+        return Ok(Done::Interrupted);
+    }
+    let attacked = rows.iter().filter(|row| row.is_attacked()).count();
+    let runs = (rows.len() + attacks.len() * attacked) as u64;
+    let progress = printer.progress("simulating", runs * u64::from(args.rounds) * args.devices as u64, "trainings");
+    let setting = Setting { parts, rounds: args.rounds, settings: opened.settings.clone(), poisoned: 0, attack: None };
+    let mut study =
+        Study { args, opened: &opened, bundle, basis, train, tested, attacks, poisoned, setting, progress, done: 0 };
+    let mut finished = Vec::new();
+    for row in rows {
+        let Some(row) = study.outcomes(row, &stop)? else {
+            study.progress.end();
+            printer.note("stopped; features are kept, so the same command begins sooner");
+            return Ok(Done::Interrupted);
+        };
+        finished.push(row);
+    }
+    study.progress.end();
+    tell(args, &study.setting, &finished, &study.attacks, printer);
+    if let Some(path) = &args.plot {
+        artifact::save(path, drawn(args, &finished, &study.attacks).as_bytes())?;
+        printer.note(format!("plot      {}", path.display()));
+    }
+    Ok(Done::Fully)
+}
+
+/// The recipe that all devices train by.
+fn recipe(args: &Args, printer: &Printer) -> Result<Recipe> {
     ensure!(
         (0.0..=1.0).contains(&args.poisoned),
         "--poisoned {}: give a share from 0 to 1, such as 0.2",
@@ -138,119 +193,91 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let recipe = unvalidated.or(recipe);
     let files = Files::of_recipe(&recipe).reads("the recipe", [&args.recipe]).cache(&args.global);
     files.writes("--plot", &args.plot, Kind::Picture).check(args.replacing)?;
-    if recipe.closed_form() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == "auto") {
-        bail!(
-            "{}: devices of a fleet learn alike, by gradient steps; leave out `solver`, `from` and `auto`",
-            args.recipe.display()
-        );
+    let file = args.recipe.display();
+    if recipe.closed_form() || recipe.from.is_some() || recipe.train.iter().any(|spec| spec == AUTO) {
+        bail!("{file}: devices of a fleet learn alike, by gradient steps; leave out `solver`, `from` and `auto`");
     }
-    let stop = flag_on_signals()?;
-    engine::load(&args.global.choice())?;
-    let model = recipe.model.as_deref().with_context(|| format!("{}: no `model = …`", args.recipe.display()))?;
-    let base = printer.during("reading the model", || Base::read(model))?;
-    let mut recipe = settings::with_loss(recipe, &base)?;
-    let mut settings = recipe.settings()?;
-    let data = Data::open(Sources { recipe: &recipe, given: None, known: None }, &base, printer)?;
-    settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
-    let began = Instant::now();
-    let clock: Arc<dyn Fn() -> f64> = Arc::new(move || began.elapsed().as_secs_f64());
-    let (options, cache) = (args.compute.options(), args.global.cache_root()?);
-    let trial = Trial {
-        base: &base,
-        output: None,
-        activation: Some(settings.loss.activation()),
-        bundles: &args.global.bundles()?,
-        store: Store::Disk(&cache),
-        options: &options,
-        stop: &stop,
-        clock: clock.clone(),
-    };
-    data.settle_head(&mut recipe, &settings.loss, &trial, printer)?;
-    let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
+    ensure!(recipe.model.is_some(), "{file}: no `model = …`");
+    Ok(recipe)
+}
+
+/// The samples of each device.
+fn parts(args: &Args, opened: &Opened<'_>) -> Result<Vec<Vec<usize>>> {
+    let (data, seed) = (&opened.data, opened.recipe.seed.unwrap_or(0));
     let Labels::Classes { index, .. } = data.labels() else {
         bail!("the data: parts are made by class, so each sample needs one class");
     };
     let classes: Vec<usize> = data.split.train.iter().map(|sample| index[*sample] as usize).collect();
-    let parts =
-        dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, recipe.seed.unwrap_or(0))
-            .map_err(simulate::Error::from)?;
-    let mut bundle = learn::bundle(&base, &recipe, data.labels(), &args.global.bundles()?)?;
-    let poisoned = (args.poisoned * args.devices as f64).round() as usize;
-    let basis = basis(args, &bundle, &base, &recipe, printer)?;
-    let rows =
-        rows(args, bundle.method.filter(|method| method.kind.low_rank()).map(|method| method.rank), basis.is_some());
-    let attacks: Vec<AttackName> = match &args.attack[..] {
-        _ if poisoned == 0 => Vec::new(),
-        [] => AttackName::value_variants().to_vec(),
-        attacks => attacks.to_vec(),
-    };
+    let parts = dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, seed);
+    Ok(parts.map_err(simulate::Error::from)?)
+}
 
-    let wire = data.preprocessing.wire();
-    let open = |bundle: &_, set: &Arc<_>, samples: &[usize]| {
-        let open =
-            Features::open(bundle, Arc::clone(set), samples, &wire, Store::Disk(&cache), &options, clock.clone());
-        open.map(|features| features.telling(printer.body_pass()))
-    };
-    let mut train = open(&bundle, &data.train, &data.split.train)?;
-    let mut tested = open(&bundle, test, test_samples)?;
-    printer.note("features  every sample goes through the frozen part once");
-    if !train.ready(&data.split.train, &stop)? || !tested.ready(test_samples, &stop)? {
-        return Ok(Done::Interrupted);
-    }
-    let attacked = rows.iter().filter(|row| !matches!(row.arm, Arm::Alone | Arm::Moments | Arm::Together)).count();
-    let runs = (rows.len() + attacks.len() * attacked) as u64;
-    let each = u64::from(args.rounds) * args.devices as u64;
-    let progress = printer.progress("simulating", runs * each, "trainings");
-    let mut setting = Setting { parts, rounds: args.rounds, settings, poisoned: 0, attack: None };
-    let (mut done, mut finished) = (0, Vec::new());
-    for row in rows {
+fn features(opened: &Opened<'_>, bundle: &Bundle, set: &Arc<Dataset>, samples: &[usize]) -> Result<Features> {
+    let (context, wire) = (opened.context, opened.data.preprocessing.wire());
+    let (set, clock) = (Arc::clone(set), context.clock.clone());
+    let features = Features::open(bundle, set, samples, &wire, context.store(), &opened.options, clock)?;
+    Ok(features.telling(context.observer.body_pass()))
+}
+
+/// All that the rows are computed with.
+struct Study<'a> {
+    args: &'a Args,
+    opened: &'a Opened<'a>,
+    bundle: Bundle,
+    /// What moments are of; none without a fresh linear head.
+    basis: Option<Basis>,
+    train: Features,
+    tested: Features,
+    attacks: Vec<AttackName>,
+    /// Devices that are poisoned under an attack.
+    poisoned: usize,
+    setting: Setting,
+    progress: Progress,
+    /// Trainings that are done.
+    done: u64,
+}
+
+impl Study<'_> {
+    /// The row with what came of it, without an attack and with each; `None` if it was stopped.
+    fn outcomes(&mut self, row: Row, stop: &AtomicBool) -> Result<Option<Row>> {
         let mut row = Row { outcomes: Vec::new(), ..row };
-        for attack in std::iter::once(None).chain(attacks.iter().map(Some)) {
-            if attack.is_some() && matches!(row.arm, Arm::Alone | Arm::Moments | Arm::Together) {
+        let (data, devices) = (&self.opened.data, self.args.devices as u64);
+        let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
+        for attack in std::iter::once(None).chain(self.attacks.iter().map(Some)) {
+            if attack.is_some() && !row.is_attacked() {
                 row.outcomes.push(None);
                 continue;
             }
-            setting.poisoned = if attack.is_some() { poisoned } else { 0 };
-            setting.attack = attack.map(|attack| attack.attack());
+            self.setting.poisoned = if attack.is_some() { self.poisoned } else { 0 };
+            self.setting.attack = attack.map(|attack| attack.attack());
             let under = attack.map_or(String::new(), |attack| format!(", {}", attack.name()));
-            let what = format!("{}{under}", row.name);
+            let (what, done, progress) = (format!("{}{under}", row.name), self.done, &self.progress);
             let mut world = World {
-                bundle: &mut bundle,
-                train: &mut train,
+                bundle: &mut self.bundle,
+                train: &mut self.train,
                 labels: data.labels(),
-                test: &mut tested,
+                test: &mut self.tested,
                 test_labels: test.labels(),
                 test_samples,
                 preprocessing: &data.preprocessing,
-                basis: basis.as_ref(),
-                options: &options,
-                stop: &stop,
+                basis: self.basis.as_ref(),
+                options: &self.opened.options,
+                stop,
                 tell: &mut |at| {
-                    let place = u64::from(at.round - 1) * args.devices as u64 + at.device as u64;
+                    let place = u64::from(at.round - 1) * devices + at.device as u64;
                     progress.at(done + place, format!("{what}, round {}", at.round));
                 },
             };
             let before = processor_seconds();
-            let Some(outcome) = simulate::run(&mut world, &setting, row.arm)? else {
-                progress.end();
-                printer.note("stopped; features are kept, so the same command begins sooner");
-                return Ok(Done::Interrupted);
-            };
+            let Some(outcome) = simulate::run(&mut world, &self.setting, row.arm)? else { return Ok(None) };
             if attack.is_none() {
                 row.seconds = processor_seconds() - before;
             }
-            done += each;
+            self.done += u64::from(self.args.rounds) * devices;
             row.outcomes.push(Some(outcome));
         }
-        finished.push(row);
+        Ok(Some(row))
     }
-    progress.end();
-    tell(args, &setting, &finished, &attacks, printer);
-    if let Some(path) = &args.plot {
-        artifact::save(path, drawn(args, &finished, &attacks).as_bytes())?;
-        printer.note(format!("plot      {}", path.display()));
-    }
-    Ok(Done::Fully)
 }
 
 /// What is compared; the first and the last are not of a fleet.
@@ -278,8 +305,8 @@ fn rows(args: &Args, rank: Option<u32>, moments: bool) -> Vec<Row> {
 
 /// The coordinates that moments are of: of the base's own classifier, else orthogonal ones. None where the recipe has no fresh linear
 /// head.
-fn basis(args: &Args, bundle: &Bundle, base: &Base, recipe: &Recipe, printer: &Printer) -> Result<Option<Basis>> {
-    let classifier = solve::moments::classifier(base, recipe.output.as_deref())?;
+fn basis(args: &Args, bundle: &Bundle, opened: &Opened<'_>, printer: &Printer) -> Result<Option<Basis>> {
+    let classifier = solve::moments::classifier(&opened.base, opened.recipe.output.as_deref())?;
     let source = match solve::moments::source(bundle, classifier.as_ref()) {
         Ok(source) => source,
         Err(error) => {

@@ -187,9 +187,6 @@ fn options_are_seen_in_strings_and_commands_are_not() {
 const LONG: &[&str] = &[
     "src/adapter/head.rs: place",
     "src/agent/config.rs: read",
-    "src/cli/commands/simulate.rs: run",
-    "src/cli/summary.rs: inspected",
-    "src/data/columns.rs: choose",
     "src/delta/error.rs: fmt",
     "src/fleet/db/uploads.rs: accept_upload",
     "src/train/solve/layer.rs: walk",
@@ -212,3 +209,16 @@ const MANY_PARAMETERS: &[&str] = &[
 
 /// Where options are still named: processes that are started with them, pip's own, and texts of the fleet's commands.
 const OPTIONS: &[&str] = &["src/agent/", "src/engine/install.rs", "src/fleet/", "src/simulate/", "src/sync/"];
+
+#[test]
+fn every_task_has_a_file_and_each_of_its_losses_a_test_of_the_command() {
+    let tests = files(&["tests/it/cli"]);
+    let named = |loss: &str| tests.iter().any(|file| file.lines.iter().any(|line| line.contains(loss)));
+    for task in edgetune::task::TASKS {
+        let file = format!("src/task/{}.rs", task.name.replace('-', "_"));
+        assert!(FilePath::new(env!("CARGO_MANIFEST_DIR")).join(&file).is_file(), "{}: no file {file}", task.name);
+        for loss in task.losses {
+            assert!(named(loss), "`{loss}` of {} has no test in tests/it/cli", task.name);
+        }
+    }
+}

@@ -1,8 +1,12 @@
-//! Losses: written as ONNX nodes for the step graph, and computed in Rust for evaluation.
+//! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in the file of its task.
 
+use super::classification::{self, cross_entropy};
+use super::multi_label::{binary_cross_entropy, of_logit};
+use super::next_token::next_token;
+use super::regression::{huber, huber_of, mean_squared_error};
 use crate::adapter::Activation;
 use crate::data::{IGNORED, Labels};
-use crate::graph::{Attr, Builder, DType, Dim, Tensor, TensorType, Val};
+use crate::graph::{Builder, DType, Dim, TensorType, Val};
 use serde::{Deserialize, Serialize};
 
 /// What is minimised. `logits` below is the tail's output, `[batch, width]`.
@@ -32,6 +36,18 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// The loss of that name, with the settings that it has where nothing else is said.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
+            Loss::BinaryCrossEntropy,
+            Loss::MeanSquaredError,
+            Loss::Huber { delta: 1.0 },
+            Loss::NextToken,
+        ];
+        all.into_iter().find(|loss| loss.name() == name)
+    }
+
     /// The name that recipes and `--loss` use.
     pub fn name(&self) -> &'static str {
         match self {
@@ -95,20 +111,9 @@ impl Loss {
                 let smoothing = f64::from(*label_smoothing);
                 cross_entropy(builder, logits, labels, width, smoothing, class_weights.as_deref())
             }
-            // softplus(x) − x·z = −z·log σ(x) − (1 − z)·log(1 − σ(x))
-            Loss::BinaryCrossEntropy => mean(logits.unary("Softplus") - logits * labels),
-            Loss::MeanSquaredError => {
-                let error = logits - labels;
-                mean(error * error)
-            }
-            // With c = min(|e|, δ): c·(|e| − c/2) is e²/2 up to δ and δ·(|e| − δ/2) beyond.
-            Loss::Huber { delta } => {
-                let error = (logits - labels).unary("Abs");
-                let low = builder.scalar(DType::Float, 0.0);
-                let high = builder.scalar(DType::Float, f64::from(*delta));
-                let clipped = builder.op("Clip", &[error, low, high], &[]);
-                mean(clipped * (error - clipped * 0.5))
-            }
+            Loss::BinaryCrossEntropy => binary_cross_entropy(logits, labels),
+            Loss::MeanSquaredError => mean_squared_error(logits, labels),
+            Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
         }
     }
@@ -123,21 +128,11 @@ impl Loss {
         };
         match (self, target) {
             (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => {
-                let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f64 = logits.iter().map(|x| f64::from(x - top).exp()).sum();
-                sum.ln() - f64::from(logits[class] - top)
+                classification::of_row(logits, class)
             }
-            (Loss::BinaryCrossEntropy, Target::Values(values)) => {
-                pairs(values, |x, z, _| x.max(0.0) - x * z + (-x.abs()).exp().ln_1p(), 0.0)
-            }
+            (Loss::BinaryCrossEntropy, Target::Values(values)) => pairs(values, |x, z, _| of_logit(x, z), 0.0),
             (Loss::MeanSquaredError, Target::Values(values)) => pairs(values, |x, z, _| (x - z) * (x - z), 0.0),
-            (Loss::Huber { delta }, Target::Values(values)) => {
-                let each = |x: f64, z: f64, delta: f64| {
-                    let clipped = (x - z).abs().min(delta);
-                    clipped * ((x - z).abs() - 0.5 * clipped)
-                };
-                pairs(values, each, f64::from(*delta))
-            }
+            (Loss::Huber { delta }, Target::Values(values)) => pairs(values, huber_of, f64::from(*delta)),
             _ => unreachable!("labels were checked against the loss when the data was opened"),
         }
     }
@@ -152,48 +147,8 @@ pub enum Target<'a> {
     Values(&'a [f32]),
 }
 
-fn mean(value: Val<'_>) -> Val<'_> {
+/// The mean of all values.
+pub(super) fn mean(value: Val<'_>) -> Val<'_> {
     let count = value.unary("Size").cast(DType::Float);
     value.sum_all() / count
-}
-
-/// Targets as rows: (1 − ε) on the class and ε/width everywhere, times the class weights. Divided by the weights of the
-/// labels in the batch, as PyTorch does.
-fn cross_entropy<'b>(
-    builder: &'b Builder,
-    logits: Val<'b>,
-    labels: Val<'b>,
-    width: u64,
-    smoothing: f64,
-    weights: Option<&[f32]>,
-) -> Val<'b> {
-    let spread = smoothing / width as f64;
-    let (off, on) = (spread as f32, (1.0 - smoothing + spread) as f32);
-    let depth = builder.constant(Tensor::from_i64(&[], &[width as i64]));
-    let values = builder.constant(Tensor::from_f32(&[2], &[off, on]));
-    let mut targets = builder.op("OneHot", &[labels, depth, values], &[("axis", Attr::Int(-1))]);
-    let mut total = labels.unary("Size").cast(DType::Float);
-    if let Some(weights) = weights {
-        let weights = builder.constant(Tensor::from_f32(&[width], weights));
-        targets = targets * weights;
-        total = weights.gather(labels, 0).sum_all();
-    }
-    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
-    -((targets * log).sum_all() / total)
-}
-
-/// −Σ log softmax(logits)\[label\] / n over the n positions that count. The label's logarithm is picked, so nothing of the
-/// vocabulary's width is made but the logarithms themselves.
-fn next_token<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
-    let ignored = builder.constant(Tensor::from_i64(&[], &[IGNORED]));
-    let first = builder.constant(Tensor::from_i64(&[], &[0]));
-    let one = builder.scalar(DType::Float, 1.0);
-    let ignores = labels.equal(ignored);
-    let counts = ignores.select(builder.scalar(DType::Float, 0.0), one);
-    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
-    // Any token will do where none counts: its weight is 0.
-    let tokens = ignores.select(first, labels).unsqueeze(&[-1]);
-    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(-1))]).squeeze(&[-1]);
-    let count = builder.op("Max", &[counts.sum_all(), one], &[]);
-    -((picked * counts).sum_all() / count)
 }

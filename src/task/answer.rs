@@ -1,0 +1,83 @@
+//! What an output means, as values and as a line for a person.
+
+use crate::amounts::{number, percent};
+use serde::Serialize;
+use std::fmt;
+
+/// A class and how likely it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    /// The class.
+    pub name: String,
+    /// Between 0 and 1.
+    pub probability: f32,
+}
+
+/// The answer to a sample.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// The classes, the likeliest first; for label sets, every class in its order with its own probability.
+    pub classes: Vec<Scored>,
+    /// Predicted numbers, for regression.
+    pub values: Vec<f32>,
+}
+
+impl Answer {
+    /// Classes with their probabilities, in the order of the output.
+    pub(super) fn of_classes(names: &[String], probabilities: Vec<f32>) -> Self {
+        let name = |index: usize| names.get(index).cloned().unwrap_or_else(|| index.to_string());
+        let scored = |(index, probability)| Scored { name: name(index), probability };
+        Self { classes: probabilities.into_iter().enumerate().map(scored).collect(), values: Vec::new() }
+    }
+
+    /// The likeliest classes first, `count` of them at most.
+    pub(super) fn likeliest(mut self, count: usize) -> Self {
+        self.classes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        self.classes.truncate(count);
+        self
+    }
+
+    /// The likeliest classes with their shares, `count` of them at most.
+    pub fn top(&self, count: usize) -> impl Iterator<Item = (&str, f32)> {
+        let mut classes: Vec<&Scored> = self.classes.iter().collect();
+        classes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        classes.into_iter().take(count).map(|class| (class.name.as_str(), class.probability))
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes = self.classes.iter().map(|class| format!("{} {}", class.name, percent(class.probability.into())));
+        let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
+        f.write_str(&all.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The position of the largest value; the first of equals.
+pub fn largest(values: &[f32]) -> usize {
+    let better = |best: usize, (index, value): (usize, &f32)| if *value > values[best] { index } else { best };
+    values.iter().enumerate().fold(0, better)
+}
+
+/// softmax(logits), in f32.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_come_first_also_of_label_sets() {
+        let names = ["a", "b", "c"].map(String::from);
+        let answer = Answer::of_classes(&names, vec![0.25, 0.5, 0.125]);
+        assert_eq!(answer.top(2).collect::<Vec<_>>(), [("b", 0.5), ("a", 0.25)]);
+        assert_eq!(answer.to_string(), "a 25.0 %, b 50.0 %, c 12.5 %");
+        assert_eq!(answer.likeliest(1).to_string(), "b 50.0 %");
+        assert_eq!(Answer::of_classes(&[], vec![1.0]).to_string(), "0 100.0 %");
+    }
+}

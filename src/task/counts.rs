@@ -1,0 +1,26 @@
+//! What outputs have shown so far, as sums: the outputs of a data set would not fit into memory.
+
+use crate::data::Labels;
+
+/// Sums over samples.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    /// The losses of samples, or of tokens.
+    pub sum: f64,
+    /// Tokens of a language model that count.
+    pub tokens: usize,
+    /// Right ones among all decisions.
+    pub right: usize,
+    /// All decisions.
+    pub decisions: usize,
+    /// Samples and right ones of each class.
+    pub classes: Vec<(usize, usize)>,
+}
+
+impl Counts {
+    /// No sample yet.
+    pub fn new(labels: &Labels) -> Self {
+        let classes = vec![(0, 0); labels.names().len()];
+        Self { sum: 0.0, tokens: 0, right: 0, decisions: 0, classes }
+    }
+}

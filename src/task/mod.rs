@@ -1,0 +1,116 @@
+//! What a model learns to do: one file a task, and a table of them.
+//!
+//! A task says what the labels are, how wide the output is for them, which losses fit, how an output is measured against a label,
+//! what the same answer for every sample would be, and how an output is told. Pure: it takes labels and outputs, and knows neither
+//! files nor models. The losses themselves, as nodes and in Rust, are in the files of their tasks, too.
+
+mod answer;
+mod classification;
+mod counts;
+pub mod loss;
+mod multi_label;
+mod next_token;
+mod regression;
+
+pub use answer::{Answer, Scored, largest, softmax};
+pub use counts::Counts;
+pub use loss::Loss;
+
+use crate::data::{Labels, Target};
+use crate::delta;
+use crate::graph::Tensor;
+
+/// One thing that a model may learn to do.
+pub struct Task {
+    /// Its name.
+    pub name: &'static str,
+    /// How labels are read from data.
+    pub target: Target,
+    /// What a delta's header calls it.
+    pub wire: delta::Task,
+    /// The losses that it is learned by, as recipes name them; the first is the default.
+    pub losses: &'static [&'static str],
+    /// What its labels are, in the words of a message.
+    pub labels: &'static str,
+    /// Whether labels are of this task.
+    pub has: fn(&Labels) -> bool,
+    /// Columns of the output that labels ask for; `None` where the model's own stay.
+    pub width: fn(&Labels) -> Option<u64>,
+    /// The labels of some samples as the step graph takes them.
+    pub tensor: fn(&Labels, &[usize]) -> Tensor,
+    /// Measures the output for one sample: labels, loss, output, sample.
+    pub measure: fn(&mut Counts, &Labels, &Loss, &[f32], usize),
+    /// The output that knows only the labels of some samples: their commonest class, their mean; `None` where there is none.
+    pub commonest: fn(&Labels, &[usize]) -> Option<Vec<f32>>,
+    /// What an output means, with the names of the classes and how many of them are told at most.
+    pub answer: fn(&[String], Vec<f32>, usize) -> Answer,
+}
+
+/// All tasks, by name.
+pub static TASKS: &[Task] = &[classification::TASK, multi_label::TASK, next_token::TASK, regression::TASK];
+
+/// The task of some labels; `None` where there are none.
+pub fn of_labels(labels: &Labels) -> Option<&'static Task> {
+    TASKS.iter().find(|task| (task.has)(labels))
+}
+
+/// The task that a delta's header names.
+pub fn of_wire(wire: delta::Task) -> &'static Task {
+    TASKS.iter().find(|task| task.wire == wire).expect("every word of the header has a task")
+}
+
+/// The task that a loss is of, by the loss's name in recipes.
+pub fn of_loss(name: &str) -> &'static Task {
+    TASKS.iter().find(|task| task.losses.contains(&name)).expect("every loss has a task")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+
+    /// Labels of three samples of each kind.
+    fn all() -> Vec<Labels> {
+        let names = || vec!["a".to_string(), "b".into()];
+        vec![
+            Labels::Classes { names: names(), index: vec![0, 1, 0] },
+            Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
+            Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
+            Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+        ]
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_each_label_and_loss_has_one_task() {
+        assert!(TASKS.iter().map(|task| task.name).is_sorted());
+        for (labels, task) in all().iter().zip(TASKS) {
+            assert_eq!(TASKS.iter().filter(|task| (task.has)(labels)).count(), 1, "{}", task.name);
+            assert_eq!(of_labels(labels).map(|found| found.name), Some(task.name));
+            assert_eq!(of_wire(task.wire).name, task.name);
+            for loss in task.losses {
+                assert_eq!(TASKS.iter().filter(|task| task.losses.contains(loss)).count(), 1, "{loss}");
+            }
+        }
+        assert!(of_labels(&Labels::Unlabelled(3)).is_none());
+    }
+
+    #[test]
+    fn labels_become_tensors_of_a_row_each() {
+        for (labels, task) in all().iter().zip(TASKS) {
+            let tensor = (task.tensor)(labels, &[2, 0]);
+            assert_eq!(tensor.shape[0], 2, "{}", task.name);
+        }
+    }
+
+    #[test]
+    fn the_commonest_answer_is_measured_like_any_other() {
+        for (labels, task) in all().iter().zip(TASKS) {
+            let Some(output) = (task.commonest)(labels, &[0, 1, 2]) else { continue };
+            assert_eq!((task.width)(labels), Some(output.len() as u64), "{}", task.name);
+            let loss = loss::Loss::named(task.losses[0]).unwrap();
+            let mut counts = Counts::new(labels);
+            (0..3).for_each(|sample| (task.measure)(&mut counts, labels, &loss, &output, sample));
+            assert!(counts.sum.is_finite() && counts.sum > 0.0, "{}", task.name);
+        }
+    }
+}
