@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Limits, as far as somebody has said them.
@@ -47,7 +47,7 @@ pub struct Limiting {
 
 impl Limiting {
     /// The limits and trusted proxies, of what was typed (this) and of a file of settings.
-    pub fn all(&self, settings: Option<&PathBuf>) -> Result<(Limits, Vec<IpAddr>)> {
+    pub fn all(&self, settings: Option<&Path>) -> Result<(Limits, Vec<IpAddr>)> {
         let typed = self.limits(Limits::default()).map_err(|(name, what)| anyhow::anyhow!("--{name} {what}"))?;
         let Some(path) = settings else { return Ok((typed, self.trusted_proxy.clone())) };
         let file = read(path)?;

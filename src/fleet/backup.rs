@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Files of the server's folder that are a part of it.
 const KEYS: [&str; 6] = ["release.pem", "operator.hash", "operator.token", "root.json", "tls.crt", "tls.key"];
@@ -247,7 +247,7 @@ async fn put_back(
 }
 
 /// Puts a key where it was; another one that is there is another server's.
-fn put_key(path: &PathBuf, bytes: &[u8]) -> Result<(), Error> {
+fn put_key(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     match fs::read(path) {
         Ok(there) if there == bytes => Ok(()),
         Ok(_) => Err(in_file(path, "belongs to another server; name a new folder with --data DIR")),

@@ -66,6 +66,8 @@ const SIGN_INS_AT_ONCE: f64 = 10.0;
 /// Refusals of an address or a device that are written down.
 const REFUSALS_PER_S: f64 = 0.1;
 const REFUSALS_AT_ONCE: f64 = 200.0;
+/// How long before its end the log tells of a root.
+const ROOT_ENDS_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Seconds of a day.
 const DAY_S: f64 = 24.0 * 3600.0;
 /// How long a replica waits after it could not turn a round: twice as long each time.
@@ -123,7 +125,7 @@ impl Server {
         if db.is_new().await? {
             keys::make(folder.path(), &random)?;
         }
-        let current = current(folder.path(), &tuning)?;
+        let current = current(folder.path(), &tuning, clock())?;
         let name = db.setting("fleet", &Hex(random()?).to_string()).await?;
         let secret = db.setting("rollout", &Hex(random()?).to_string()).await?;
         let epoch = db.epoch().await?;
@@ -191,7 +193,7 @@ impl Server {
 
 /// What is new counts from the next request and the next connection on; all of it, or nothing.
 fn reload(fleet: &Fleet, open: &watch::Sender<Door>, folder: &Path, tuning: &Tuning) -> Result<(), String> {
-    let new = door(tuning).and_then(|door| Ok((door, current(folder, tuning)?)));
+    let new = door(tuning).and_then(|door| Ok((door, current(folder, tuning, (fleet.clock)())?)));
     let (door, current) = new.map_err(|error| error.to_string())?;
     open.send_replace(door);
     let limits = current.limits;
@@ -203,8 +205,14 @@ fn reload(fleet: &Fleet, open: &watch::Sender<Door>, folder: &Path, tuning: &Tun
     Ok(())
 }
 
-fn current(folder: &Path, tuning: &Tuning) -> Result<Current, Error> {
+fn current(folder: &Path, tuning: &Tuning, now_ms: u64) -> Result<Current, Error> {
     let Keys { key, operator, root } = keys::read(folder)?;
+    if let Some(root) = root.as_ref().filter(|root| root.expires_ms < now_ms.saturating_add(ROOT_ENDS_MS)) {
+        let days = root.expires_ms.saturating_sub(now_ms) / (24 * 3600 * 1000);
+        tracing::warn!(
+            "the root ends in {days} days, and devices then believe no release: edgetune-fleet root rotate, and sign"
+        );
+    }
     Ok(Current { key, operator, root, limits: tuning.limits, proxies: tuning.proxies.clone() })
 }
 

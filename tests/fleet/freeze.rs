@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// When the release of these tests was told, and until when it counts.
-const TOLD_MS: u64 = 1_900_000_000_000;
+pub const TOLD_MS: u64 = 1_900_000_000_000;
 const ENDS_MS: u64 = TOLD_MS + 7 * DAY_MS;
 
-fn release_key() -> KeyPair {
+pub fn release_key() -> KeyPair {
     KeyPair::from_secret(&[42; 32])
 }
 
@@ -32,13 +32,13 @@ struct Script {
 }
 
 /// A server that says what it is told to say.
-struct Liar {
-    port: u16,
+pub struct Liar {
+    pub port: u16,
     script: Arc<Mutex<Script>>,
 }
 
 impl Liar {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, script) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Script>>::default());
         script.lock().unwrap().adapter = plain_delta(1, 1, &release_key());
@@ -49,8 +49,18 @@ impl Liar {
 
     /// Tells this release from now on, and no time but in it.
     fn says(&self, release: Release) {
+        self.says_by(release, &release_key());
+    }
+
+    /// The same, signed by somebody.
+    pub fn says_by(&self, release: Release, key: &KeyPair) {
+        self.says_as_it_is(release.signed(key));
+    }
+
+    /// The same, with the signature that it has.
+    pub fn says_as_it_is(&self, release: Release) {
         let mut script = self.script.lock().unwrap();
-        (script.release, script.told_ms, script.unchanged) = (Some(release.signed(&release_key())), None, None);
+        (script.release, script.told_ms, script.unchanged) = (Some(release), None, None);
     }
 
     fn tells(&self, told_ms: Option<u64>) {
@@ -58,7 +68,7 @@ impl Liar {
     }
 
     /// The current release, told at that time.
-    fn release(&self, channel: &str, version: u64, told_ms: u64) -> Release {
+    pub fn release(&self, channel: &str, version: u64, told_ms: u64) -> Release {
         let adapter = &self.script.lock().unwrap().adapter;
         Release {
             channel: channel.into(),
@@ -129,13 +139,13 @@ fn answer(mut stream: TcpStream, script: &Mutex<Script>) {
 }
 
 /// A device of a liar's fleet.
-struct Victim {
+pub struct Victim {
     _place: tempfile::TempDir,
-    folder: Folder,
+    pub folder: Folder,
 }
 
 impl Victim {
-    fn of(liar: &Liar) -> Self {
+    pub fn of(liar: &Liar) -> Self {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::open(place.path()).unwrap();
         let invitation = Invitation {
@@ -152,7 +162,7 @@ impl Victim {
     }
 
     /// Pulls a channel by a process whose clock shows `clock_ms`.
-    fn pull(&self, channel: &str, clock_ms: u64) -> Result<Pulled, Error> {
+    pub fn pull(&self, channel: &str, clock_ms: u64) -> Result<Pulled, Error> {
         with_clock(clock_ms, |outside| pull(&mut Client::of(&self.folder, outside)?, &self.folder, channel))
     }
 
@@ -167,7 +177,7 @@ fn with_clock<T>(clock_ms: u64, act: impl FnOnce(Outside<'_>) -> T) -> T {
 }
 
 #[track_caller]
-fn refused(pulled: Result<Pulled, Error>, why: &str) {
+pub fn refused(pulled: Result<Pulled, Error>, why: &str) {
     let error = pulled.unwrap_err().to_string();
     assert!(error.contains(why), "no `{why}` in: {error}");
 }

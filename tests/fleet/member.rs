@@ -7,9 +7,10 @@ use edgetune::delta::{Delta, Payload};
 use edgetune::sync::wire::Hex;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// A device of the tests, with a folder of its own.
@@ -129,6 +130,43 @@ fn a_device_comes_in_by_a_token_that_counts_once() {
     assert!(!member.run(&["status"]).out.contains("PRIVATE"));
     // Used by one key, the token is worth nothing to another.
     Member::new().enroll(&server, port, &token).fails(&["401", "was used"]);
+}
+
+/// A token that stands on no command line: in a file, or piped in as `edgetune-fleet token` prints it.
+#[test]
+fn a_token_comes_from_a_file_or_from_standard_input() {
+    let server = Server::with(&[]);
+    let ca = server.folder.path().join("tls.crt").display().to_string();
+    let url = format!("https://127.0.0.1:{}", server.port());
+    let enroll = |member: &Member, more: &[&str]| {
+        let name = super::server::unique("device");
+        member.run(&[&["enroll", &url, "--name", &name, "--ca", &ca], more].concat())
+    };
+    let member = Member::new();
+    enroll(&member, &[]).fails(&["--token-file FILE"]);
+    let empty = member.write("empty", b"\n");
+    enroll(&member, &["--token-file", &empty]).fails(&["that is no token"]);
+    enroll(&member, &["--token-file", "nowhere"]).fails(&["nowhere"]);
+    let file = member.write("token", format!("{}\n", server.token()).as_bytes());
+    enroll(&member, &["--token-file", &file]).done();
+    let piped = Member::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));
+    command.args([
+        "fleet",
+        "enroll",
+        &url,
+        "--token-file",
+        "-",
+        "--name",
+        &super::server::unique("device"),
+        "--ca",
+        &ca,
+    ]);
+    command.arg("--state").arg(piped.path("state")).stdin(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(server.token().as_bytes()).unwrap();
+    assert!(process.wait().unwrap().success());
+    assert_eq!(piped.status()["url"], url);
 }
 
 /// Devices that nobody has named do not meet; one that has another's name is told, and the other goes on.

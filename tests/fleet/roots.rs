@@ -1,8 +1,9 @@
 //! Keys that are kept offline: a release key that is lost is exchanged, and no device is enrolled anew for it.
 
+use super::freeze::{Liar, TOLD_MS, Victim, refused, release_key};
 use super::server::{AT_ONCE, Server, unique};
 use super::*;
-use edgetune::sync::wire::Hex;
+use edgetune::sync::wire::{Hex, Release, Root};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -251,6 +252,58 @@ fn moved(member: &Member, server: &Server) {
     let mut known: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     known["url"] = format!("https://127.0.0.1:{}", server.port()).into();
     fs::write(path, known.to_string()).unwrap();
+}
+
+/// A root says who signs releases, and so it is believed only by who is trusted before: none makes itself trusted, and none does with one
+/// release what it names.
+#[test]
+fn a_strangers_root_is_not_taken() {
+    let (liar, stranger) = (Liar::new(), KeyPair::from_secret(&[66; 32]));
+    let root = |epoch, keys: &[&KeyPair], signers: &[&KeyPair]| {
+        let mut root = Root {
+            epoch,
+            expires_ms: u64::MAX,
+            threshold: 1,
+            roots: vec![Hex(signers[0].public())],
+            releases: keys.iter().map(|key| Hex(key.public())).collect(),
+            authors: Vec::new(),
+            signatures: Vec::new(),
+        };
+        signers.iter().for_each(|signer| root.sign(signer));
+        Some(Box::new(root))
+    };
+    let (victim, ours, offline) = (Victim::of(&liar), release_key(), KeyPair::from_secret(&[67; 32]));
+    let says = |version, root: Option<Box<Root>>, key: &KeyPair| {
+        liar.says_by(Release { root, ..liar.release("photos", version, TOLD_MS) }, key);
+    };
+    let epoch = |victim: &Victim| victim.folder.member().unwrap().root.map(|root| root.epoch);
+    // It names the key that the device knows, and the stranger's beside it, which then signs.
+    says(1, root(1, &[&ours, &stranger], &[&stranger]), &stranger);
+    refused(victim.pull("photos", TOLD_MS), "not signed by the fleet's key");
+    assert_eq!(epoch(&victim), None);
+    says(1, root(1, &[&ours], &[&offline]), &ours);
+    victim.pull("photos", TOLD_MS).unwrap();
+    assert_eq!(epoch(&victim), Some(1));
+    for (number, signers, why) in [
+        (2, &[&stranger][..], "of the keys of the root before"),
+        (1, &[&stranger], "not signed by the fleet's key"),
+        (0, &[&stranger], "not signed by the fleet's key"),
+    ] {
+        says(2, root(number, &[&stranger], signers), &stranger);
+        refused(victim.pull("photos", TOLD_MS), why);
+        assert_eq!(epoch(&victim), Some(1), "root {number}");
+    }
+    // What was signed in between is not moved to another root: the release says which it comes with.
+    says(2, root(2, &[&ours], &[&stranger, &offline]), &ours);
+    let mut moved = liar.release("photos", 2, TOLD_MS).signed(&ours);
+    moved.root = root(2, &[&ours, &stranger], &[&offline]);
+    liar.says_as_it_is(moved);
+    refused(victim.pull("photos", TOLD_MS), "not signed by the fleet's key");
+    says(2, root(2, &[&stranger], &[&stranger, &offline]), &stranger);
+    victim.pull("photos", TOLD_MS).unwrap();
+    assert_eq!(epoch(&victim), Some(2), "the offline key has named another one");
+    says(3, None, &ours);
+    refused(victim.pull("photos", TOLD_MS), "not signed by the fleet's key");
 }
 
 /// Where authors are named, devices take what one of them has signed, and nothing else, whatever the server signs.

@@ -80,7 +80,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
 
 /// What may change while the server runs.
 fn tuning(args: &Args) -> Result<Tuning> {
-    let (limits, proxies) = args.limiting.all(args.settings.as_ref())?;
+    let (limits, proxies) = args.limiting.all(args.settings.as_deref())?;
     Ok(Tuning { identity: identity(args)?, limits, proxies })
 }
 

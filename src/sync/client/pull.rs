@@ -62,15 +62,10 @@ pub fn pull(client: &mut Client<'_>, folder: &Folder, channel: &str) -> Result<P
     };
     let last = seen.0.get(channel).map(|taken| &taken.release);
     let mut clocks = client.clocks(signed_ms);
-    let refused = |problem| Error::Release { channel: channel.into(), problem };
-    let root = newer_root(&member, &release).map_err(|error| refused(error.to_string()))?;
-    let is_rooted = root.is_some();
-    member.root = root.or(member.root);
-    trusted(&release, channel, last, member.release_keys(), &mut clocks).map_err(refused)?;
-    if let Some(root) = &member.root {
-        root.still_counts(clocks.latest().0).map_err(|error| refused(error.to_string()))?;
-    }
-    if is_rooted {
+    let root = believed(&member, channel, &release, last, &mut clocks)
+        .map_err(|problem| Error::Release { channel: channel.into(), problem })?;
+    if root.is_some() {
+        member.root = root;
         folder.hold(&member)?;
     }
     let at_ms = clocks.signed_ms;
@@ -115,15 +110,37 @@ fn current(client: &mut Client<'_>, channel: &str, known: Option<&str>) -> Resul
     })
 }
 
-/// The root that a release comes with, where the device is to hold it from now on. A device that holds none takes the first one with a
-/// release that the key has signed which it was told when it was enrolled.
-fn newer_root(member: &Member, release: &Release) -> Result<Option<Root>, Uprooted> {
-    match (release.root.as_deref(), &member.root) {
+/// That a release is to be believed, by keys that are trusted already: those that were told when the device was enrolled, or that the root
+/// names which it holds, or the next one. Gives the root that it is to hold from now on, where that is another. A device that holds
+/// none takes the first one with a release that the key has signed which it was told: whatever that root says, it names nobody for itself.
+fn believed(
+    member: &Member,
+    channel: &str,
+    release: &Release,
+    last: Option<&Release>,
+    clocks: &mut Clocks,
+) -> Result<Option<Root>, String> {
+    let root = newer_root(member, release).map_err(|error| error.to_string())?;
+    let keys = match (root, &member.root) {
+        (Some(next), Some(_)) => &next.releases,
+        _ => member.release_keys(),
+    };
+    trusted(release, channel, last, keys, clocks)?;
+    if let Some(root) = root.or(member.root.as_ref()) {
+        root.still_counts(clocks.latest().0).map_err(|error| error.to_string())?;
+    }
+    Ok(root.cloned())
+}
+
+/// The root that a release comes with, if it may take the place of what the device holds.
+fn newer_root<'a>(member: &Member, release: &'a Release) -> Result<Option<&'a Root>, Uprooted> {
+    let root = release.root.as_deref();
+    match (root, &member.root) {
         (Some(new), Some(held)) if new.epoch > held.epoch => new.follows(held)?,
         (Some(new), None) if new.releases.contains(&member.release_key) => new.check()?,
         _ => return Ok(None),
     }
-    Ok(release.root.as_deref().cloned())
+    Ok(root)
 }
 
 /// That a release is the fleet's word, of now, and may take the place of the last one.

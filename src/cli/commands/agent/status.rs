@@ -79,17 +79,21 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     if let Some((_, text)) = fleet(config, &history)? {
         printer.text(format!("fleet     {text}"));
     }
-    if !few.is_empty() {
-        let few: Vec<String> = few.iter().map(|(class, count)| format!("{class} ({count})")).collect();
-        printer.text(format!(
-            "unshared  {}: classes of fewer than {samples_min} samples are left out of what is sent",
-            few.join(", ")
-        ));
-    }
+    tell_few(&few, samples_min, printer);
     if let Some(event) = history.last() {
         printer.text(format!("last      {}", line(event)));
     }
     Ok(Done::Fully)
+}
+
+/// Tells which classes are left out of what is sent.
+fn tell_few(few: &[(&str, u64)], samples_min: u64, printer: &Printer) {
+    if !few.is_empty() {
+        let few: Vec<String> = few.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+        let few = few.join(", ");
+        printer
+            .text(format!("unshared  {few}: classes of fewer than {samples_min} samples are left out of what is sent"));
+    }
 }
 
 /// What the device is like, as far as one look can tell.
