@@ -13,6 +13,7 @@ use crate::learn::Observer;
 use crate::learn::samples::{self, inputs_of};
 use crate::moments::{self, About, BITS, Basis, Directions, Head, Moments, View};
 use crate::recipe::{self, HeadName, LossName, Samples};
+use crate::task;
 use crate::train::artifact::{self, preprocessing_from_wire, preprocessing_to_wire};
 use crate::train::evaluate::Metrics;
 use crate::train::features::{Features, Store};
@@ -430,7 +431,7 @@ impl Summing<'_> {
             reads.loss != Some(LossName::NextToken),
             "--loss next-token: a language model has no moments; use `edgetune train`"
         );
-        let target = about.map_or_else(|| recipe::target(reads.loss), |about| recipe::target_of(about.task));
+        let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
         let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
