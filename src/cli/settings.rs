@@ -81,6 +81,7 @@ pub fn solver(recipe: &Recipe, loss: &Loss, known: usize) -> Result<Option<solve
         Some(SolverName::Ridge) => Solver::Ridge,
         Some(SolverName::Lbfgs) => Solver::Lbfgs,
         Some(SolverName::Imprint) => Solver::Imprint,
+        Some(SolverName::Moments) => Solver::Moments,
         None | Some(SolverName::Steps) => return Ok(None),
     };
     let settings = solve::Settings { solver, l2: recipe.l2, loss: loss.clone(), known, refit: true, below: false };

@@ -172,9 +172,11 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         bail!("the data: parts are made by class, so each sample needs one class");
     };
     let classes: Vec<usize> = data.split.train.iter().map(|sample| index[*sample] as usize).collect();
-    let parts =
+    let mut parts =
         dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, recipe.seed.unwrap_or(0))
             .map_err(simulate::Error::from)?;
+    // What has no sample takes no part.
+    parts.retain(|part| !part.is_empty());
     let mut bundle = run::bundle(&base, &recipe, data.labels(), &args.global.bundles()?)?;
     let poisoned = (args.poisoned * args.devices as f64).round() as usize;
     let basis = basis(args, &bundle, &base, &recipe, printer)?;
