@@ -209,7 +209,10 @@ fn parts(args: &Args, opened: &Opened<'_>) -> Result<Vec<Vec<usize>>> {
     };
     let classes: Vec<usize> = data.split.train.iter().map(|sample| index[*sample] as usize).collect();
     let parts = dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, seed);
-    Ok(parts.map_err(simulate::Error::from)?)
+    let mut parts = parts.map_err(simulate::Error::from)?;
+    // What has no sample takes no part.
+    parts.retain(|part| !part.is_empty());
+    Ok(parts)
 }
 
 fn features(opened: &Opened<'_>, bundle: &Bundle, set: &Arc<Dataset>, samples: &[usize]) -> Result<Features> {
