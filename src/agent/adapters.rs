@@ -7,6 +7,7 @@
 use super::feedback::Promise;
 use super::gate::{Accepted, Verdict};
 use super::samples::with;
+use crate::sync::wire::{Number, is_zero};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -121,8 +122,18 @@ pub enum Event {
 pub struct Release {
     /// Of this channel.
     pub channel: String,
-    /// Its number.
+    /// Its epoch, which comes before its version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Its version.
     pub version: u64,
+}
+
+impl Release {
+    /// Where it stands among all of its channel.
+    pub fn number(&self) -> Number {
+        Number { epoch: self.epoch, version: self.version }
+    }
 }
 
 impl Event {

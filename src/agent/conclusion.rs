@@ -10,7 +10,7 @@ use super::gate::{Accepted, Comparison, Verdict, accept, judge};
 use super::inventory;
 use super::member;
 use super::samples::{self, with};
-use super::training::{BASE, FROM, Run, answers, candidate, copy, end, folder, verdict};
+use super::training::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -41,7 +41,8 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)
     copy(&candidate, &kept)?;
     adapters::keep(state, &kept, name)?;
     if run.release.is_none() {
-        inventory::keep_learned(state, &folder(state).join("data"))?;
+        // Those of classes that were left out are not new for that: else they would begin the same training for ever.
+        inventory::keep_learned(state, &[DATA, LEFT_OUT].map(|side| folder(state).join(side)))?;
         adapters::forget_unused(state, &judgement.history, name)?;
         // Before the end: what was asked for would be done twice if the power were lost between the two.
         asked::trained(state)?;
@@ -89,7 +90,7 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
         against,
         samples: run.samples,
         verdict,
-        confidence: Some(confidence),
+        confidence,
         promise: Some(promise(&found)),
         release: run.release.clone(),
         accepted,
@@ -143,11 +144,25 @@ fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Pat
     match &run.release {
         Some(release) => member::tell(fleet, release, *accepted, accuracy),
         // A round is of what was learned from its release.
-        None if fleet.share && counted.wins >= counted.losses && folder(&config.state).join(FROM).exists() => {
-            member::share(fleet, candidate)
+        None if fleet.share && !run.stays && folder(&config.state).join(FROM).exists() => {
+            let counted = of_learned(&config.state, name, against, counted)?;
+            if counted.wins >= counted.losses { member::share(fleet, candidate) } else { Ok(()) }
         }
         None => Ok(()),
     }
+}
+
+/// A comparison without the classes that were left out of the training: of those an adapter is not to know anything.
+fn of_learned(state: &Path, name: &str, against: &str, counted: Comparison) -> Result<Comparison> {
+    let left_out = samples::visible(&folder(state).join(LEFT_OUT))?;
+    let before = answers(state, against);
+    if left_out.is_empty() || !before.exists() {
+        return Ok(counted);
+    }
+    let is_left_out = |sample: &str| left_out.iter().any(|class| class.ends_with(class_of(sample)));
+    let mut new = right(&read_answers(&answers(state, name))?);
+    new.retain(|sample, _| !is_left_out(sample));
+    Ok(compare(&new, &right(&read_answers(&before)?)))
 }
 
 /// An answer as `edgetune predict --json` gives it.
@@ -192,7 +207,7 @@ fn promise(found: &[Found]) -> Promise {
 /// What always answering the commonest class of the training samples gets right: a model without a head for these classes
 /// knows no better.
 fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Result<HashMap<String, bool>> {
-    let snapshot = folder(state).join("data");
+    let snapshot = folder(state).join(DATA);
     let data = if snapshot.exists() { snapshot } else { state.join("samples/train") };
     let mut largest = (0, String::new());
     for class in samples::visible(&data)? {
@@ -229,7 +244,7 @@ mod tests {
         let file = root.path().join("edgetune.toml");
         fs::write(&file, text).unwrap();
         let config = Config::read(&file).unwrap();
-        let run = begin(&state, None, 7).unwrap();
+        let run = begin(&state, None, 0, 7).unwrap();
         fs::write(candidate(&state), "an adapter").unwrap();
         (root, config, run)
     }
@@ -302,6 +317,22 @@ mod tests {
 
     /// As where a person asks for the same training twice: what it gives is the same adapter, judged twice.
     #[test]
+    fn an_adapter_is_not_held_to_classes_that_it_was_not_to_know() {
+        let (_root, config, _) = place();
+        let state = &config.state;
+        answer(state, "new", 4);
+        answer(state, "old", 6);
+        let counted = Comparison { wins: 0, losses: 2, ties: 8 };
+        let of = || of_learned(state, "new", "old", counted).unwrap();
+        assert_eq!(of(), counted, "nothing was left out");
+        fs::create_dir_all(folder(state).join(LEFT_OUT).join("owl")).unwrap();
+        assert_eq!(of(), counted);
+        fs::create_dir_all(folder(state).join(LEFT_OUT).join("cat")).unwrap();
+        assert_eq!(of(), Comparison::default());
+        assert_eq!(of_learned(state, "new", "none", counted).unwrap(), counted);
+    }
+
+    #[test]
     fn the_same_adapter_learned_again_in_the_same_second_has_a_verdict_of_its_own() {
         let (_root, config, run) = place();
         let state = &config.state;
@@ -310,7 +341,7 @@ mod tests {
         answer(state, BASE, 2);
         conclude(&config, &run, 7).unwrap();
         adapters::deactivate(state, "rollback", 7).unwrap();
-        let again = begin(state, None, 7).unwrap();
+        let again = begin(state, None, 0, 7).unwrap();
         fs::write(candidate(state), "an adapter").unwrap();
         answer(state, &name, 10);
         answer(state, BASE, 2);

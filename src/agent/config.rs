@@ -2,6 +2,7 @@
 
 use super::policy::{Hours, Policy, off};
 use crate::data;
+use crate::delta::Counting;
 use crate::nearest;
 use crate::sync::wire::is_name;
 use serde::{Deserialize, Serialize};
@@ -85,13 +86,15 @@ pub struct Gate {
     pub held_out: f64,
     /// Held-out samples without which no training begins.
     pub held_out_min: u64,
-    /// How sure it must be that the new adapter is better, from 0.5 to 1, both excluded.
-    pub confidence: f64,
+    /// How sure it must be that the new adapter is better, from 0.5 to 1, both excluded; none takes each that gets at least as many
+    /// held-out samples right.
+    #[serde(with = "off")]
+    pub confidence: Option<f64>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { held_out: 0.2, held_out_min: 20, confidence: 0.95 }
+        Self { held_out: 0.2, held_out_min: 20, confidence: Some(0.95) }
     }
 }
 
@@ -154,9 +157,24 @@ pub struct Fleet {
     /// Devices that a round must have for anything to be sent to it, by the fleet's signed word; none is any number.
     #[serde(default)]
     pub devices_min: Option<u32>,
+    /// Samples that a class must have to be learned from where the outcome is sent: of fewer, what is sent can give single ones away.
+    #[serde(default = "Fleet::samples_min")]
+    pub samples_min: u64,
+    /// How exactly what is sent says how many samples it was learned from.
+    #[serde(default)]
+    pub counts: Counting,
 }
 
 impl Fleet {
+    fn samples_min() -> u64 {
+        5
+    }
+
+    /// Samples that a class must have for a training that begins with a release; 0 for any, where nothing is sent.
+    pub fn samples_min_shared(&self) -> u64 {
+        if self.share { self.samples_min } else { 0 }
+    }
+
     fn poll_s() -> u64 {
         3600
     }
@@ -302,8 +320,9 @@ impl Config {
             held_out > 0.0 && held_out < 1.0,
             "write a share between 0 and 1, such as 0.2",
         )?;
-        let sure = confidence > 0.5 && confidence < 1.0;
-        range("gate.confidence", confidence, sure, "write a share between 0.5 and 1, such as 0.95")?;
+        let sure = confidence.unwrap_or(0.95);
+        let told = "write a share between 0.5 and 1, such as 0.95, or \"off\"";
+        range("gate.confidence", sure, sure > 0.5 && sure < 1.0, told)?;
         let sure = config.feedback.confidence.unwrap_or(0.99);
         range("feedback.confidence", sure, sure > 0.5 && sure < 1.0, "write a share between 0.5 and 1, such as 0.99")?;
         let connections = config.api.connections_max;
@@ -331,6 +350,7 @@ impl Config {
             let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
             range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;
             range("fleet.devices-min", 0.0, fleet.devices_min != Some(0), "write a count from 1, such as 5")?;
+            range("fleet.samples-min", 0.0, fleet.samples_min > 0, "write a count from 1, such as 5")?;
             range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
             if !is_name(&fleet.channel) {
                 return Err(Error::Name { path: path.into(), key: "fleet.channel", text: fleet.channel.clone() });

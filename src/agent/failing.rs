@@ -95,7 +95,7 @@ mod tests {
             adapter: "a".into(),
             against: "b".into(),
             samples: 9,
-            verdict: judge(Comparison::default(), 0.95),
+            verdict: judge(Comparison::default(), Some(0.95)),
             confidence: None,
             promise: None,
             release: None,

@@ -41,10 +41,12 @@ impl Comparison {
     }
 }
 
-/// Better where the wins would come by chance with a probability below 1 − `confidence`.
-pub fn judge(counted: Comparison, confidence: f64) -> Verdict {
+/// Better where the wins would come by chance with a probability below 1 − `confidence`; without one, where it gets at least as
+/// many right.
+pub fn judge(counted: Comparison, confidence: Option<f64>) -> Verdict {
     let p = at_least(counted.wins, counted.wins + counted.losses);
-    Verdict { counted, p, better: p < 1.0 - confidence }
+    let better = confidence.map_or(counted.wins >= counted.losses, |confidence| p < 1.0 - confidence);
+    Verdict { counted, p, better }
 }
 
 /// What becomes of a fleet's release.
@@ -60,12 +62,13 @@ pub enum Accepted {
 }
 
 /// Whether a release follows what is in use. Where that is a release, too, or nothing (`follows`), the new one does unless it is
-/// worse beyond what chance explains with `confidence`: whether it is better, all devices together find out. What was learned
+/// worse beyond what chance explains with `confidence` (without one, worse at all): whether it is better, all devices together find out. What was learned
 /// here yields to a release that gets at least as many right.
-pub fn accept(counted: Comparison, confidence: f64, follows: bool) -> (Verdict, Accepted) {
+pub fn accept(counted: Comparison, confidence: Option<f64>, follows: bool) -> (Verdict, Accepted) {
     let p = at_least(counted.losses, counted.wins + counted.losses);
+    let worse = confidence.map_or(counted.wins < counted.losses, |confidence| p < 1.0 - confidence);
     let accepted = match follows {
-        true if p < 1.0 - confidence => Accepted::Rejected,
+        true if worse => Accepted::Rejected,
         false if counted.wins < counted.losses => Accepted::Kept,
         _ => Accepted::Activated,
     };
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn luck_is_not_enough() {
-        let judged = |wins, losses| judge(Comparison { wins, losses, ties: 100 }, 0.95).better;
+        let judged = |wins, losses| judge(Comparison { wins, losses, ties: 100 }, Some(0.95)).better;
         assert!(!judged(0, 0), "the same is not better");
         assert!(!judged(4, 0) && judged(5, 0), "one in 16 and one in 32");
         assert!(!judged(20, 15) && judged(30, 15));
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_release_follows_a_release_unless_it_is_clearly_worse() {
-        let accepted = |wins, losses, follows| accept(Comparison { wins, losses, ties: 10 }, 0.95, follows).1;
+        let accepted = |wins, losses, follows| accept(Comparison { wins, losses, ties: 10 }, Some(0.95), follows).1;
         assert_eq!(accepted(0, 0, true), Accepted::Activated, "as good is good enough");
         assert_eq!(accepted(0, 4, true), Accepted::Activated, "one in 16 is luck");
         assert_eq!(accepted(0, 5, true), Accepted::Rejected, "one in 32 is not");
@@ -124,13 +127,22 @@ mod tests {
         assert_eq!(accepted(0, 1, false), Accepted::Kept, "what was learned here yields to nothing that is worse");
         assert_eq!(accepted(0, 9, false), Accepted::Kept, "which is no evidence against the release");
         assert_eq!(accepted(3, 3, false), Accepted::Activated);
-        assert!(accept(Comparison { wins: 1, losses: 0, ties: 0 }, 0.95, true).0.better);
+        assert!(accept(Comparison { wins: 1, losses: 0, ties: 0 }, Some(0.95), true).0.better);
+    }
+
+    #[test]
+    fn without_a_confidence_what_is_as_good_follows() {
+        let counted = |wins, losses| Comparison { wins, losses, ties: 10 };
+        assert!(judge(counted(1, 1), None).better && judge(counted(0, 0), None).better);
+        assert!(!judge(counted(1, 2), None).better);
+        assert_eq!(accept(counted(1, 2), None, true).1, Accepted::Rejected);
+        assert_eq!(accept(counted(2, 2), None, true).1, Accepted::Activated);
     }
 
     proptest! {
         #[test]
         fn more_wins_never_count_against(wins in 0u64..300, losses in 0u64..300) {
-            let p = |wins| judge(Comparison { wins, losses, ties: 0 }, 0.95).p;
+            let p = |wins| judge(Comparison { wins, losses, ties: 0 }, Some(0.95)).p;
             prop_assert!(p(wins + 1) <= p(wins) + 1e-12);
             prop_assert!((0.0..=1.0).contains(&p(wins)));
         }

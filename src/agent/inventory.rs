@@ -108,6 +108,14 @@ impl Inventory {
         names
     }
 
+    /// Classes with some samples to train on, but fewer than that, and how many, in the order of their names.
+    pub fn few(&self, least: u64) -> Vec<(&str, u64)> {
+        let of = self.classes.iter().map(|(name, counts)| (name.as_str(), counts[0]));
+        let mut few: Vec<(&str, u64)> = of.filter(|(_, count)| (1..least).contains(count)).collect();
+        few.sort_unstable();
+        few
+    }
+
     /// Classes of all samples.
     pub fn classes_of_all(&self) -> usize {
         self.classes.iter().filter(|(_, counts)| *counts != [0, 0]).count()
@@ -201,15 +209,17 @@ fn learned(state: &Path) -> io::Result<HashSet<[u8; MARK_BYTES]>> {
     }
 }
 
-/// Keeps what was learned from: the samples of a folder of class folders.
+/// Keeps what was learned from: the samples of folders of class folders.
 ///
 /// # Errors
 /// The system's.
-pub fn keep_learned(state: &Path, data: &Path) -> io::Result<()> {
+pub fn keep_learned(state: &Path, folders: &[PathBuf]) -> io::Result<()> {
     let mut marks = Vec::new();
-    for class in visible(data)? {
-        for file in visible(&class)? {
-            marks.extend(mark(&name_of(&file), &file_name(&class)));
+    for folder in folders {
+        for class in visible(folder)? {
+            for file in visible(&class)? {
+                marks.extend(mark(&name_of(&file), &file_name(&class)));
+            }
         }
     }
     let path = state.join(LEARNED);
@@ -295,7 +305,7 @@ mod tests {
         let old: Vec<PathBuf> = (0..20).map(|number| put("cat", number)).collect();
         let mut inventory = Inventory::read(state).unwrap();
         assert_eq!((inventory.counts(), inventory.unlearned()), ([20, 0], 20));
-        keep_learned(state, &state.join("samples/train")).unwrap();
+        keep_learned(state, &[state.join("samples/train")]).unwrap();
         inventory.read_learned(state).unwrap();
         assert_eq!(inventory.unlearned(), 0);
         for file in &old[..15] {

@@ -9,8 +9,9 @@ use super::config::Fleet;
 use super::gate::Accepted;
 use super::service::Moment;
 use super::training::edgetune;
+use crate::delta::{Counting, Delta, counted};
 use crate::sync::client::{Folder, keep_report};
-use crate::sync::wire::{Report, Verdict};
+use crate::sync::wire::{Number, Report, Verdict};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,30 +39,35 @@ pub fn offer(fleet: &Fleet) -> Result<Option<Offer>> {
     let folder = Folder::open(&fleet.state)?;
     let taken = folder.seen()?.0.remove(&fleet.channel);
     Ok(taken.map(|taken| Offer {
-        release: Release { channel: fleet.channel.clone(), version: taken.release.version },
+        release: Release { channel: fleet.channel.clone(), epoch: taken.release.epoch, version: taken.release.version },
         round: taken.release.round,
         adapter: folder.adapter(&fleet.channel),
     }))
 }
 
-/// What became of the channel's last release here: its version, and how it was judged if it could be tried.
-pub fn last(history: &[Event], channel: &str) -> Option<(u64, Option<Accepted>)> {
+/// What became of the channel's last release here: its number, and how it was judged if it could be tried.
+pub fn last(history: &[Event], channel: &str) -> Option<(Number, Option<Accepted>)> {
     history.iter().rev().find_map(|event| {
         let (release, accepted) = match event {
             Event::Judged { release, accepted, .. } => (release.as_ref()?, *accepted),
             Event::Failed { release, .. } => (release.as_ref()?, None),
             _ => return None,
         };
-        (release.channel == channel).then_some((release.version, accepted))
+        (release.channel == channel).then_some((release.number(), accepted))
     })
 }
 
-/// Keeps an adapter that was learned here for the server.
+/// Keeps an adapter that was learned here for the server, with its samples counted as exactly as the device's owner wants.
 ///
 /// # Errors
 /// Files that cannot be read or written.
 pub fn share(fleet: &Fleet, delta: &Path) -> Result<()> {
-    let bytes = fs::read(delta).with_context(|| delta.display().to_string())?;
+    let in_file = || delta.display().to_string();
+    let bytes = fs::read(delta).with_context(in_file)?;
+    let bytes = match fleet.counts {
+        Counting::Exact => bytes,
+        counting => counted(&Delta::parse(&bytes).with_context(in_file)?, counting).with_context(in_file)?,
+    };
     Ok(Folder::open(&fleet.state)?.queue().put(&fleet.channel, &bytes)?)
 }
 
@@ -76,7 +82,8 @@ pub fn tell(fleet: &Fleet, release: &Release, accepted: Option<Accepted>, accura
         Some(Accepted::Rejected) => Verdict::Rejected,
         None => Verdict::Failed,
     };
-    let report = Report { channel: release.channel.clone(), version: release.version, verdict, accuracy };
+    let Release { channel, epoch, version } = release.clone();
+    let report = Report { channel, epoch, version, verdict, accuracy };
     Ok(keep_report(&Folder::open(&fleet.state)?.reports(), &report)?)
 }
 
@@ -173,6 +180,8 @@ mod tests {
             hours: Some(Hours { from: 60, to: 120 }),
             limit_rate_kb: None,
             devices_min: None,
+            samples_min: 5,
+            counts: Counting::Exact,
         }
     }
 
@@ -213,23 +222,24 @@ mod tests {
             adapter: "a".into(),
             against: "b".into(),
             samples: 0,
-            verdict: judge(Comparison::default(), 0.9),
+            verdict: judge(Comparison::default(), Some(0.9)),
             confidence: None,
             promise: None,
-            release: Some(Release { channel: channel.into(), version }),
+            release: Some(Release { channel: channel.into(), epoch: 0, version }),
             accepted: Some(accepted),
         };
         let failed = |release| Event::Failed { at: 0, samples: 3, reason: "r".into(), release, cause: None };
-        let photos = Release { channel: "photos".into(), version: 4 };
+        let photos = Release { channel: "photos".into(), epoch: 1, version: 1 };
+        let number = |epoch, version| Number { epoch, version };
         let history = [
             judged("photos", 2, Accepted::Kept),
             judged("texts", 9, Accepted::Activated),
             failed(None),
             failed(Some(photos)),
         ];
-        assert_eq!(last(&history[..1], "photos"), Some((2, Some(Accepted::Kept))));
-        assert_eq!(last(&history[..3], "photos"), Some((2, Some(Accepted::Kept))));
-        assert_eq!(last(&history, "photos"), Some((4, None)));
+        assert_eq!(last(&history[..1], "photos"), Some((number(0, 2), Some(Accepted::Kept))));
+        assert_eq!(last(&history[..3], "photos"), Some((number(0, 2), Some(Accepted::Kept))));
+        assert_eq!(last(&history, "photos"), Some((number(1, 1), None)));
         assert_eq!(last(&history, "none"), None);
     }
 }

@@ -29,6 +29,9 @@ pub struct Run {
     /// The fleet's round that is learned for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<u32>,
+    /// Whether what is learned stays on the device: no class had enough samples for it to be sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
 }
 
 /// What is to be done next for the run in `STATE/run`.
@@ -57,35 +60,48 @@ const CANDIDATE: &str = "candidate.edelta";
 pub(super) const BASE: &str = "base";
 /// What it goes on from.
 pub(super) const FROM: &str = "from.edelta";
+/// The samples that are learned from, a folder a class.
+pub(super) const DATA: &str = "data";
+/// Those of classes that have too few for what is learned from them to leave the device.
+pub(super) const LEFT_OUT: &str = "left-out";
 
 pub(super) fn folder(state: &Path) -> PathBuf {
     state.join("run")
 }
 
-/// Takes a snapshot of the samples to learn from, and of the release that is learned from, where there is one.
+/// Takes a snapshot of the samples to learn from, and of the release that is learned from, where there is one. Classes of fewer samples
+/// than `samples_min` are left out, for what is learned would tell of single ones; where no class has as many, all are learned from, and
+/// the outcome stays on the device.
 ///
 /// # Errors
 /// The system's.
-pub fn begin(state: &Path, offer: Option<&Offer>, at: i64) -> Result<Run> {
+pub fn begin(state: &Path, offer: Option<&Offer>, samples_min: u64, at: i64) -> Result<Run> {
     let draft = draft(state)?;
     let mut samples = 0;
     for class in samples::visible(&state.join("samples/train"))? {
-        let target = draft.join("data").join(class.file_name().unwrap_or_default());
+        let mut files = samples::visible(&class)?;
         // A class without samples is no class, and what is no plain file is no sample: neither may be the end of the training.
-        for file in samples::visible(&class)? {
-            if !file.symlink_metadata().is_ok_and(|file| file.is_file()) {
-                continue;
-            }
+        files.retain(|file| file.symlink_metadata().is_ok_and(|file| file.is_file()));
+        let is_left_out = (files.len() as u64) < samples_min;
+        let side = if is_left_out { LEFT_OUT } else { DATA };
+        let target = draft.join(side).join(class.file_name().unwrap_or_default());
+        for file in &files {
             fs::create_dir_all(&target)?;
-            fs::hard_link(&file, target.join(file.file_name().unwrap_or_default())).map_err(|e| with(&file, e))?;
-            samples += 1;
+            fs::hard_link(file, target.join(file.file_name().unwrap_or_default())).map_err(|e| with(file, e))?;
         }
+        samples += if is_left_out { 0 } else { files.len() as u64 };
+    }
+    let (left_out, data) = (draft.join(LEFT_OUT), draft.join(DATA));
+    let stays = !data.exists() && left_out.exists();
+    if stays {
+        fs::rename(&left_out, &data)?;
+        samples = files_in(&data)?;
     }
     if let Some(offer) = offer {
         copy(&offer.adapter, &draft.join(FROM))?;
     }
     let began = beginning(state, at)?;
-    let run = Run { samples, began, release: None, round: offer.and_then(|offer| offer.round) };
+    let run = Run { samples, began, release: None, round: offer.and_then(|offer| offer.round), stays };
     put_in_place(state, &draft, &run)?;
     Ok(run)
 }
@@ -99,9 +115,16 @@ pub fn try_release(state: &Path, offer: &Offer, at: i64) -> Result<Run> {
     fs::create_dir_all(&draft)?;
     copy(&offer.adapter, &draft.join(CANDIDATE))?;
     let began = beginning(state, at)?;
-    let run = Run { samples: 0, began, release: Some(offer.release.clone()), round: None };
+    let run = Run { samples: 0, began, release: Some(offer.release.clone()), round: None, stays: false };
     put_in_place(state, &draft, &run)?;
     Ok(run)
+}
+
+/// Files in the folders of a folder.
+fn files_in(folder: &Path) -> Result<u64> {
+    let classes = samples::visible(folder)?;
+    let counts = classes.iter().map(|class| Ok(samples::visible(class)?.len() as u64));
+    Ok(counts.sum::<std::io::Result<u64>>()?)
 }
 
 /// When a run begins: later than all of the history, for a run finds its own verdict there by its time. The same samples give the same
@@ -220,7 +243,7 @@ pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
     let run = folder(&config.state);
     let out = candidate(&config.state);
     let mut command = edgetune(program, &cache(config));
-    command.arg("train").arg(&config.recipe).arg("--data").arg(run.join("data")).arg("--out").arg(&out);
+    command.arg("train").arg(&config.recipe).arg("--data").arg(run.join(DATA)).arg("--out").arg(&out);
     // One that has changed since it was taken is set aside, and so told; left out in silence it would be of no use for ever.
     command.arg("--no-skip");
     let recipe = named(&config.recipe)?;
@@ -397,29 +420,53 @@ fn model(recipe: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    /// What is sent was learned from no class of so few samples that it could tell of one of them.
+    #[test]
+    fn classes_of_few_samples_are_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path();
+        for (class, count) in [("cat", 5), ("dog", 4), ("owl", 1)] {
+            fs::create_dir_all(state.join("samples/train").join(class)).unwrap();
+            for number in 0..count {
+                fs::write(state.join(format!("samples/train/{class}/{number}.png")), class).unwrap();
+            }
+        }
+        let learned = |samples_min| {
+            let run = begin(state, None, samples_min, 7).unwrap();
+            let classes = samples::visible(&folder(state).join(DATA)).unwrap();
+            let names: Vec<_> = classes.iter().map(|class| class.file_name().unwrap().to_owned()).collect();
+            end(state).unwrap();
+            (run.samples, run.stays, names)
+        };
+        assert_eq!(learned(5), (5, false, vec!["cat".into()]));
+        assert_eq!(learned(4), (9, false, vec!["cat".into(), "dog".into()]));
+        let all = vec!["cat".into(), "dog".into(), "owl".into()];
+        assert_eq!((learned(0), learned(6)), ((10, false, all.clone()), (10, true, all)));
+    }
+
     #[test]
     fn an_end_that_is_cut_off_anywhere_lets_the_next_run_begin() {
         let root = tempfile::tempdir().unwrap();
         let state = root.path();
         fs::create_dir_all(state.join("samples/train/cat")).unwrap();
         fs::write(state.join("samples/train/cat/a.png"), "a").unwrap();
-        let run = begin(state, None, 7).unwrap();
+        let run = begin(state, None, 0, 7).unwrap();
         assert_eq!((run.samples, current(state).unwrap()), (1, Some(run)));
         fs::remove_file(folder(state).join("run.json")).unwrap();
         assert_eq!(current(state).unwrap(), None, "without its description it is no run");
-        let run = begin(state, None, 8).unwrap();
+        let run = begin(state, None, 0, 8).unwrap();
         assert_eq!(current(state).unwrap(), Some(run));
         // A snapshot that was not finished is made again.
         end(state).unwrap();
         fs::create_dir_all(state.join(".run.tmp/data/dog")).unwrap();
-        assert_eq!(begin(state, None, 9).unwrap().samples, 1);
+        assert_eq!(begin(state, None, 0, 9).unwrap().samples, 1);
         assert!(!folder(state).join("data/dog").exists());
         // A class without samples, and what is no sample: every training failed for the one, and followed the other.
         end(state).unwrap();
         fs::create_dir_all(state.join("samples/train/empty")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", state.join("samples/train/cat/b.png")).unwrap();
-        assert_eq!(begin(state, None, 10).unwrap().samples, 1);
-        assert_eq!(samples::visible(&folder(state).join("data")).unwrap().len(), 1);
+        assert_eq!(begin(state, None, 0, 10).unwrap().samples, 1);
+        assert_eq!(samples::visible(&folder(state).join(DATA)).unwrap().len(), 1);
         assert!(state.join("samples/train/cat/a.png").exists());
     }
 }

@@ -1,6 +1,6 @@
 //! The command line of `edgetune-fleet`: the same habits, another program.
 
-use super::commands::{channel, serve, shell, simulate};
+use super::commands::{backup, channel, root, serve, shell, simulate};
 use super::print::Printer;
 use super::{Done, log_to_stderr, parsed, program, stop};
 use clap::{Parser, Subcommand};
@@ -26,6 +26,9 @@ enum Command {
     Serve(Box<serve::Args>),
     Channel(channel::Args),
     Token(channel::Token),
+    Root(root::Args),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Simulate(Box<simulate::Args>),
     /// The OpenAPI document of the server's interface
     #[command(after_help = "Example:\n  edgetune-fleet openapi > openapi.json")]
@@ -49,6 +52,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, &printer),
         Command::Channel(args) => channel::run(&args, &printer),
         Command::Token(args) => channel::token(&args, &printer),
+        Command::Root(args) => root::run(&args, &printer),
+        Command::Backup(args) => backup::run(&args, &printer),
+        Command::Restore(args) => backup::restore(&args, &printer),
         Command::Simulate(args) => simulate::run(&args, &printer),
         Command::Openapi => {
             printer.raw(crate::fleet::openapi().as_bytes());

@@ -74,7 +74,8 @@ impl State {
     }
 }
 
-fn clock_ms() -> u64 {
+/// The system's clock in milliseconds since 1970.
+pub fn clock_ms() -> u64 {
     // A clock that stands before 1970 knows no better than 1970.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64)
 }

@@ -19,9 +19,15 @@ mod generation;
 mod health;
 mod inputs;
 mod inspection;
+#[cfg(feature = "fleet")]
+mod limiting;
+#[cfg(feature = "fleet")]
+mod locked;
 mod membership;
 mod moments;
 mod outputs;
+#[cfg(feature = "fleet")]
+mod place;
 mod precedence;
 mod predictions;
 mod print;

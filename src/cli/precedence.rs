@@ -197,7 +197,8 @@ impl Left<'_> {
         if typed.from.is_some() && matches!(self.file.solver, Some(SolverName::Ridge | SolverName::Lbfgs)) {
             self.the_closed_form_out("--from");
         }
-        let knows_no_classes = matches!(self.file.solver, Some(SolverName::Ridge | SolverName::Imprint));
+        let knows_no_classes =
+            matches!(self.file.solver, Some(SolverName::Ridge | SolverName::Imprint | SolverName::Moments));
         if let Some(setting) = given(typed, OF_CLASSES).filter(|_| knows_no_classes) {
             self.the_closed_form_out(&setting.option());
         }
@@ -302,7 +303,7 @@ fn is_deep(text: &str) -> bool {
 
 /// Whether a solver fits a linear head at once.
 fn is_closed(solver: SolverName) -> bool {
-    matches!(solver, SolverName::Ridge | SolverName::Lbfgs | SolverName::Imprint)
+    matches!(solver, SolverName::Ridge | SolverName::Lbfgs | SolverName::Imprint | SolverName::Moments)
 }
 
 /// Whether a solver cannot minimise a loss.
@@ -312,7 +313,7 @@ fn is_unfit(solver: SolverName, loss: LossName) -> bool {
         LossName::NextToken => is_closed(solver),
         LossName::BinaryCrossEntropy => solver == SolverName::Imprint,
         LossName::MeanSquaredError => matches!(solver, SolverName::Lbfgs | SolverName::Imprint),
-        LossName::Huber => matches!(solver, SolverName::Ridge | SolverName::Imprint),
+        LossName::Huber => matches!(solver, SolverName::Ridge | SolverName::Imprint | SolverName::Moments),
     }
 }
 

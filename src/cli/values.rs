@@ -43,6 +43,7 @@ values! { SolverName:
         "Logistic regression, to convergence; also for sets of classes and huber";
     Imprint = "imprint",
         "Mean direction of each class's samples: one to five are enough; with --from it adds classes";
+    Moments = "moments", "Least squares as ridge, in one pass from exact sums; each sample tells the accuracy without itself";
     Steps = "steps", "Gradient steps from zero, as other programs train";
 }
 

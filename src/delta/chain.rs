@@ -101,7 +101,7 @@ impl Made {
         Self { name: tensor.entry.name.to_owned(), shape: tensor.entry.shape.to_vec(), payload }
     }
 
-    fn kept(tensor: &TensorView) -> Self {
+    pub fn kept(tensor: &TensorView) -> Self {
         Self::like(tensor, Payload::of(tensor))
     }
 }

@@ -9,6 +9,8 @@
 #[cfg(feature = "std")]
 mod chain;
 #[cfg(feature = "std")]
+mod counts;
+#[cfg(feature = "std")]
 mod encode;
 mod error;
 mod header;
@@ -25,6 +27,8 @@ mod write;
 
 #[cfg(feature = "std")]
 pub use chain::{Choice, change, convert, join, owned};
+#[cfg(feature = "std")]
+pub use counts::{Counting, counted};
 #[cfg(feature = "std")]
 pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};

@@ -123,13 +123,23 @@ pub async fn publish(fleet: &Fleet, channel: &Channel, bytes: &Bytes, who: &str)
     Ok(version)
 }
 
-/// An operator's delta: looked at, signed by the server whoever has signed it before (devices know its key only), and stored. With
-/// the base that it belongs to.
+/// An operator's delta: looked at, signed by the server whoever has signed it before (devices know its key only), but for what an author
+/// has to have signed, and stored. With the base that it belongs to.
 async fn kept(fleet: &Fleet, bytes: &Bytes) -> Result<(String, NewRelease), Refusal> {
     let refused = |error: delta::Error| Refusal::Delta(error.to_string());
     let base = Delta::parse(bytes).map_err(refused)?.header().base;
     Known::of(bytes).map_err(refused)?;
-    let signed = delta::sign(bytes, &fleet.key).map_err(refused)?;
+    let current = fleet.current();
+    let authors = current.root.as_ref().map_or(&[][..], |root| &root.authors);
+    let delta = Delta::parse(bytes).map_err(refused)?;
+    let signed = match authors {
+        [] => delta::sign(bytes, &current.key).map_err(refused)?,
+        authors if authors.iter().any(|author| delta.head().verify(&author.0).is_ok()) => bytes.to_vec(),
+        _ => {
+            let detail = "no author of the fleet has signed the delta, and no device would take it; sign it with edgetune delta sign";
+            return Err(Refusal::Delta(detail.into()));
+        }
+    };
     let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
     fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
     Ok((Hex(base).to_string(), NewRelease { adapter, length, devices: 0 }))

@@ -51,29 +51,39 @@ pub struct Bounds {
     pub proxies: Vec<IpAddr>,
 }
 
+/// Who is let in, and how.
+#[derive(Clone)]
+pub struct Door {
+    /// What ends TLS; none speaks HTTP.
+    pub acceptor: Option<TlsAcceptor>,
+    /// How many.
+    pub bounds: Bounds,
+}
+
 /// Answers on a socket until `stopped`, and then until the requests that are under way have been answered, but no longer than `grace`.
+/// The door may change: that is for connections that come afterwards.
 ///
 /// # Errors
 /// A socket that cannot be listened on.
 pub async fn serve(
     listener: std::net::TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    door: watch::Receiver<Door>,
     router: Router,
-    bounds: Bounds,
     stopped: watch::Receiver<bool>,
     grace: Duration,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let open = Arc::new(Open { bounds, list: Mutex::default(), left: Notify::new() });
+    let open = Arc::new(Open { list: Mutex::default(), left: Notify::new() });
     let mut ended = stopped.clone();
     let accepting = async {
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
+                    let Door { acceptor, bounds } = door.borrow().clone();
                     // Where there is no room at all, the connection is closed: whoever is there is being answered.
-                    let Some(place) = Open::admit(&open, address) else { continue };
-                    let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
+                    let Some(place) = Open::admit(&open, &bounds, address) else { continue };
+                    let (router, stopped) = (router.clone(), stopped.clone());
                     tokio::spawn(async move {
                         let talked = talk(stream, acceptor, router, &place, stopped);
                         tokio::select! {
@@ -191,7 +201,6 @@ impl Drop for Busy {
 
 /// All that are open, by a number that grows.
 struct Open {
-    bounds: Bounds,
     list: Mutex<List>,
     left: Notify,
 }
@@ -223,15 +232,15 @@ impl Open {
     }
 
     /// A place for a connection, if need be that of the one that has waited longest without asking anything; none where all are busy.
-    fn admit(open: &Arc<Self>, address: SocketAddr) -> Option<Place> {
+    fn admit(open: &Arc<Self>, bounds: &Bounds, address: SocketAddr) -> Option<Place> {
         let source = Source::of(address.ip());
-        let is_proxy = open.bounds.proxies.contains(&address.ip().to_canonical());
+        let is_proxy = bounds.proxies.contains(&address.ip().to_canonical());
         let mut list = open.list();
         let is_of = |connection: &Connection| Source::of(connection.address.ip()) == source;
         let of_network = list.connections.values().filter(|connection| is_of(connection)).count();
-        if !is_proxy && of_network >= open.bounds.network {
+        if !is_proxy && of_network >= bounds.network {
             list.make_room(is_of)?;
-        } else if list.connections.len() >= open.bounds.all {
+        } else if list.connections.len() >= bounds.all {
             list.make_room(|_| true)?;
         }
         let number = list.next;
@@ -331,9 +340,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 mod tests {
     use super::*;
 
-    fn open(all: usize, network: usize) -> Arc<Open> {
+    fn open(all: usize, network: usize) -> (Arc<Open>, Bounds) {
         let bounds = Bounds { all, network, proxies: vec!["10.0.0.9".parse().unwrap()] };
-        Arc::new(Open { bounds, list: Mutex::default(), left: Notify::new() })
+        (Arc::new(Open { list: Mutex::default(), left: Notify::new() }), bounds)
     }
 
     fn at(text: &str) -> SocketAddr {
@@ -342,18 +351,19 @@ mod tests {
 
     #[test]
     fn who_waits_makes_room_and_who_asks_stays() {
-        let open = open(5, 2);
+        let (open, bounds) = open(5, 2);
+        let admit = |address: &str| Open::admit(&open, &bounds, at(address));
         let is_in = |place: &Place| open.list().connections.contains_key(&place.number);
-        let [first, second] = [(); 2].map(|()| Open::admit(&open, at("10.0.0.1")).unwrap());
+        let [first, second] = [(); 2].map(|()| admit("10.0.0.1").unwrap());
         let busy = Busy::of(&first.connection);
-        let third = Open::admit(&open, at("10.0.0.1")).unwrap();
+        let third = admit("10.0.0.1").unwrap();
         assert!(is_in(&first) && !is_in(&second) && is_in(&third), "the second waited");
         let _busy = Busy::of(&third.connection);
-        assert!(Open::admit(&open, at("10.0.0.1")).is_none(), "both are being answered");
+        assert!(admit("10.0.0.1").is_none(), "both are being answered");
         drop(busy);
-        let fourth = Open::admit(&open, at("10.0.0.1")).unwrap();
+        let fourth = admit("10.0.0.1").unwrap();
         assert!(!is_in(&first) && is_in(&fourth));
-        let others: Vec<_> = (2..9).map(|last| Open::admit(&open, at(&format!("10.0.0.{last}"))).unwrap()).collect();
+        let others: Vec<_> = (2..9).map(|last| admit(&format!("10.0.0.{last}")).unwrap()).collect();
         assert_eq!(open.list().connections.len(), 5);
         assert!(is_in(&third) && others[4..].iter().all(is_in), "the newest, and the one that asks");
         drop((first, second, third, fourth, others));
@@ -362,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_brings_many() {
-        let open = open(9, 2);
-        let places: Vec<_> = (0..9).map(|_| Open::admit(&open, at("10.0.0.9")).unwrap()).collect();
+        let (open, bounds) = open(9, 2);
+        let places: Vec<_> = (0..9).map(|_| Open::admit(&open, &bounds, at("10.0.0.9")).unwrap()).collect();
         assert_eq!((places.len(), open.list().connections.len()), (9, 9));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Sources that are remembered; full buckets are forgotten first, for they are like new ones.
@@ -29,16 +29,30 @@ impl Source {
 
 /// A limit for each source.
 #[derive(Debug)]
-pub struct Limiter {
+pub struct Limiter(Mutex<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
     rate: f64,
     burst: f64,
-    buckets: Mutex<HashMap<Source, (f64, Instant)>>,
+    of: HashMap<Source, (f64, Instant)>,
 }
 
 impl Limiter {
     /// So many requests a second in the long run, and `burst` at once.
     pub fn new(rate: f64, burst: f64) -> Self {
-        Self { rate, burst, buckets: Mutex::default() }
+        Self(Mutex::new(Buckets { rate, burst, of: HashMap::new() }))
+    }
+
+    /// Other numbers from now on; what has been taken stays taken.
+    pub fn tune(&self, rate: f64, burst: f64) {
+        let mut buckets = self.buckets();
+        (buckets.rate, buckets.burst) = (rate, burst);
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        // A panic while the lock was held leaves numbers behind, and any number will do.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Takes a request of this source at this moment; gives how long to wait, where there were too many.
@@ -46,21 +60,20 @@ impl Limiter {
     /// # Errors
     /// Until then the source is refused.
     pub fn take(&self, source: Source, now: Instant) -> Result<(), Duration> {
-        // A panic while the lock was held leaves numbers behind, and any number will do.
-        let mut buckets = self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let filled = |left: f64, at: Instant| {
-            (left + self.rate * now.saturating_duration_since(at).as_secs_f64()).min(self.burst)
-        };
-        if buckets.len() >= SOURCES_MAX && !buckets.contains_key(&source) {
-            buckets.retain(|_, (left, at)| filled(*left, *at) < self.burst);
-            if buckets.len() >= SOURCES_MAX {
+        let mut buckets = self.buckets();
+        let Buckets { rate, burst, of } = &mut *buckets;
+        let filled =
+            |left: f64, at: Instant| (left + *rate * now.saturating_duration_since(at).as_secs_f64()).min(*burst);
+        if of.len() >= SOURCES_MAX && !of.contains_key(&source) {
+            of.retain(|_, (left, at)| filled(*left, *at) < *burst);
+            if of.len() >= SOURCES_MAX {
                 return Err(Duration::from_secs(1));
             }
         }
-        let (left, at) = buckets.entry(source).or_insert((self.burst, now));
+        let (left, at) = of.entry(source).or_insert((*burst, now));
         (*left, *at) = (filled(*left, *at), now);
         if *left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - *left) / self.rate));
+            return Err(Duration::from_secs_f64((1.0 - *left) / *rate));
         }
         *left -= 1.0;
         Ok(())
@@ -68,9 +81,10 @@ impl Limiter {
 
     /// Gives a request back that somebody else has been charged for.
     pub fn give_back(&self, source: Source) {
-        let mut buckets = self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((left, _)) = buckets.get_mut(&source) {
-            *left = (*left + 1.0).min(self.burst);
+        let mut buckets = self.buckets();
+        let burst = buckets.burst;
+        if let Some((left, _)) = buckets.of.get_mut(&source) {
+            *left = (*left + 1.0).min(burst);
         }
     }
 }
@@ -90,6 +104,17 @@ mod tests {
         assert!(limiter.take(one, now + Duration::from_millis(500)).is_err());
         assert!((0..3).all(|_| limiter.take(one, now + Duration::from_secs(60)).is_ok()));
     }
+
+    #[test]
+    fn a_limit_can_be_changed_while_it_counts() {
+        let (limiter, now, one) = (Limiter::new(1.0, 1.0), Instant::now(), Source::Device([1; 32]));
+        assert!(limiter.take(one, now).is_ok() && limiter.take(one, now).is_err());
+        limiter.tune(10.0, 5.0);
+        assert!(limiter.take(one, now).is_err(), "what was taken is taken");
+        assert!(limiter.take(one, now + Duration::from_millis(100)).is_ok());
+        assert!((0..5).all(|_| limiter.take(one, now + Duration::from_secs(9)).is_ok()));
+    }
+
     #[test]
     fn what_is_given_back_can_be_taken_again() {
         let (limiter, now, one) = (Limiter::new(1.0, 2.0), Instant::now(), Source::Device([1; 32]));

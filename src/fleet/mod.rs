@@ -7,12 +7,15 @@
 //! Never trains, never opens a model; what devices send is hostile until `verify` has seen all of it.
 
 mod api;
+mod backup;
 mod channels;
 mod connections;
 mod dashboard;
 pub mod db;
 mod folder;
+mod keys;
 mod limit;
+mod readiness;
 mod retention;
 pub mod rollout;
 mod rollouts;
@@ -23,23 +26,26 @@ mod tls;
 pub mod verify;
 
 pub use api::openapi;
+pub use backup::{Backup, Place, back_up, restore};
 pub use folder::Folder;
 pub use rounds::Combining;
-pub use serve::{Settings, serve};
+pub use serve::{Settings, Signals, Tuning, serve};
 pub use store::Store;
 pub use tls::Identity;
 
 use crate::aggregate::{Form, Staleness};
 use crate::delta::{self, Delta, KeyPair};
+use crate::sync::wire::Root;
 use db::{Audited, Channel, Db};
 use limit::{Limiter, Source};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use store::adapter_key;
+use tls::choose_cryptography;
 use tokio::sync::Semaphore;
 
 /// Why the server cannot start, or not do what it is asked.
@@ -57,6 +63,9 @@ pub enum Error {
     /// A round that comes to nothing.
     #[error("{0}")]
     Combine(String),
+    /// What devices send cannot be taken just now.
+    #[error("not ready: {0}")]
+    NotReady(String),
     /// A file of the server's own.
     #[error("{path}: {problem}")]
     File {
@@ -94,12 +103,12 @@ pub struct Fleet {
     store: Store,
     /// What the server calls itself in requests.
     name: String,
+    /// Counts the backups that this server's state has gone through.
+    epoch: u64,
     /// What decides who is offered a release first, and nobody else knows.
     secret: String,
-    /// Signs releases.
-    key: KeyPair,
-    /// BLAKE3 of the operator's token.
-    operator: blake3::Hash,
+    /// What SIGHUP has read again since.
+    current: RwLock<Arc<Current>>,
     clock: Clock,
     chance: Chance,
     limiter: Limiter,
@@ -111,15 +120,28 @@ pub struct Fleet {
     deltas: Limiter,
     /// Refusals that the audit log has room for.
     refusals: Limiter,
-    /// Proxies whose word on where a request comes from is taken.
-    proxies: Vec<IpAddr>,
     /// Whether it speaks TLS itself.
     is_tls: bool,
     /// Deltas that are held in memory at once.
     room: Arc<Semaphore>,
-    limits: Limits,
     counts: Counts,
     known: Mutex<HashMap<String, Arc<Known>>>,
+    /// Whether it can take what devices send, as it was found not long ago.
+    readiness: readiness::Readiness,
+}
+
+/// What can be read again while the server runs.
+struct Current {
+    /// Signs releases.
+    key: KeyPair,
+    /// BLAKE3 of the operator's token.
+    operator: blake3::Hash,
+    /// Whose word counts, where keys that are kept offline say it.
+    root: Option<Root>,
+    /// What devices may send.
+    limits: Limits,
+    /// Proxies whose word on where a request comes from is taken.
+    proxies: Vec<IpAddr>,
 }
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -195,6 +217,11 @@ const VALUES_FACTOR: usize = 4;
 const KNOWN_MAX: usize = 64;
 
 impl Fleet {
+    /// Limits and keys as they are now.
+    fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
     fn now_ms(&self) -> i64 {
         i64::try_from((self.clock)()).unwrap_or(i64::MAX)
     }

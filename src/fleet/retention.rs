@@ -22,7 +22,7 @@ const AT_ONCE: i64 = 200;
 /// Database or store; what is left is found again.
 pub async fn sweep(fleet: &Fleet) -> Result<bool, Error> {
     let now_ms = fleet.now_ms();
-    let spent = fleet.db.spent(fleet.limits.keep_rounds, AT_ONCE).await?;
+    let spent = fleet.db.spent(fleet.current().limits.keep_rounds, AT_ONCE).await?;
     for delta in &spent {
         // In the store first: what the database takes for stored is looked for again.
         delete(fleet, delta).await?;

@@ -90,7 +90,7 @@ impl Combining {
 /// A rule of a later version.
 pub fn devices_min(fleet: &Fleet, channel: &Channel) -> Result<u32, Error> {
     let by_rule = channel.rule.parse::<Combining>().map_err(Error::Combine)?.devices_least();
-    Ok(fleet.limits.round_devices_min.max(1).max(u32::try_from(by_rule).unwrap_or(u32::MAX)))
+    Ok(fleet.current().limits.round_devices_min.max(1).max(u32::try_from(by_rule).unwrap_or(u32::MAX)))
 }
 
 /// Why a channel's round cannot be closed yet; none where it can.
@@ -98,8 +98,15 @@ pub fn devices_min(fleet: &Fleet, channel: &Channel) -> Result<u32, Error> {
 /// # Errors
 /// The database's; a rule of a later version.
 pub async fn too_few(fleet: &Fleet, channel: &Channel) -> Result<Option<String>, Error> {
+    if fleet.current().root.as_ref().is_some_and(|root| !root.authors.is_empty()) {
+        return Ok(Some(format!(
+            "the devices of this fleet take what an author has signed alone, and nobody would sign what comes of `{}`'s round; publish \
+             a release that an author has signed",
+            channel.name
+        )));
+    }
     let deltas = fleet.db.count_in(&channel.name, channel.round).await?;
-    missing(channel, deltas, fleet.limits.round_devices_min)
+    missing(channel, deltas, fleet.current().limits.round_devices_min)
 }
 
 /// What is missing of a round of so many deltas.
@@ -183,7 +190,7 @@ async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error>
     let channel = &closing.channel;
     let counted = fleet.db.counted(&channel.name, channel.round).await?;
     // Some may have been revoked since it was closed.
-    if let Some(reason) = missing(channel, counted.len() as i64, fleet.limits.round_devices_min)? {
+    if let Some(reason) = missing(channel, counted.len() as i64, fleet.current().limits.round_devices_min)? {
         return Err(Error::Combine(reason));
     }
     let combining: Combining = channel.rule.parse().map_err(Error::Combine)?;
@@ -204,7 +211,8 @@ async fn combined(fleet: &Fleet, closing: &Closing) -> Result<NewRelease, Error>
     });
     let combined = bytes.await.map_err(|error| Error::Combine(error.to_string()))?;
     let combined = combined.map_err(|error| Error::Combine(error.to_string()))?;
-    let signed = delta::sign(&combined.bytes, &fleet.key).map_err(|error| Error::Combine(error.to_string()))?;
+    let signed =
+        delta::sign(&combined.bytes, &fleet.current().key).map_err(|error| Error::Combine(error.to_string()))?;
     let (adapter, length) = (blake3::hash(&signed).to_string(), signed.len() as i64);
     fleet.store.put(&adapter_key(&adapter), signed.into()).await?;
     Ok(NewRelease { adapter, length, devices: devices as i64 })

@@ -64,6 +64,8 @@ pub enum SolverName {
     Lbfgs,
     /// Mean direction of each class's samples: one to five are enough; with --from it adds classes
     Imprint,
+    /// Least squares as ridge, in one pass from exact sums; each sample tells the accuracy without itself.
+    Moments,
     /// Gradient steps from zero, as other programs train
     Steps,
 }
@@ -75,6 +77,7 @@ impl SolverName {
             Self::Ridge => "ridge",
             Self::Lbfgs => "lbfgs",
             Self::Imprint => "imprint",
+            Self::Moments => "moments",
             Self::Steps => "steps",
         }
     }

@@ -79,6 +79,7 @@ impl Recipe {
             Some(SolverName::Ridge) => Solver::Ridge,
             Some(SolverName::Lbfgs) => Solver::Lbfgs,
             Some(SolverName::Imprint) => Solver::Imprint,
+            Some(SolverName::Moments) => Solver::Moments,
             None | Some(SolverName::Steps) => return Ok(None),
         };
         let settings = solve::Settings { solver, l2: self.l2, loss: loss.clone(), known, refit: true, below: false };

@@ -66,6 +66,7 @@ fn a_device_shows_its_certificate_where_it_is_asked() {
             token: "t".into(),
             name: Name::Given("n".into()),
             replace: false,
+            root: None,
             ca,
             client_certificate,
         };

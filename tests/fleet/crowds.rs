@@ -7,6 +7,7 @@ use edgetune::sync::wire::Hex;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 fn connected(server: &Server) -> TcpStream {
@@ -71,6 +72,99 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     assert!((10..25).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
+/// Milliseconds that the server takes to answer that it is there.
+fn answer_ms(server: &Server) -> f64 {
+    let asked = Instant::now();
+    assert_eq!(raw(&server.address, &request("GET", "/healthz", &[], b"")).status, 200);
+    asked.elapsed().as_secs_f64() * 1000.0
+}
+
+/// Two thousand half-open connections, which are opened again when the server ends them, and two hundred that take an adapter a few bytes at a
+/// time, for as many seconds as `EDGETUNE_SOAK` says; and ten thousand enrolments that are none. All of it as if from as many addresses: one
+/// may have all the connections that there are.
+#[test]
+fn a_soak_of_strangers_slows_nobody_down() {
+    let Some(seconds) = std::env::var("EDGETUNE_SOAK").ok() else { return };
+    let seconds = Duration::from_secs(seconds.parse().expect("a number of seconds"));
+    let descriptors = rustix::process::Rlimit { current: Some(8192), maximum: Some(8192) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, descriptors).expect("8192 descriptors");
+    let many = ["--connections-per-address", "1024", "--round-devices-min", "1"];
+    let server = Server::with(&[&["--insecure-http"], many.as_slice()].concat());
+    let channel = server.channel_of("stages=100", &large_adapter());
+    let adapter = server.channel_row(&channel)["adapter"].as_str().unwrap().to_owned();
+    let mut device = server.device(2);
+    let before_all = memory_kb(&server);
+    let slow: Vec<TcpStream> = (0..200).map(|_| begun(&server, &mut device, &adapter)).collect();
+    let mut half_open: Vec<TcpStream> = (0..2000).map(|_| connected(&server)).collect();
+    let (began, mut opened, done) = (Instant::now(), half_open.len(), AtomicBool::new(false));
+    let (mut times, memory) = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| {
+            let (mut times, mut memory) = (Vec::new(), 0);
+            while !done.load(Ordering::Relaxed) {
+                times.push(answer_ms(&server));
+                memory = memory.max(memory_kb(&server));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            (times, memory)
+        });
+        while began.elapsed() < seconds {
+            for stream in &mut half_open {
+                let _ = stream.write_all(b"G");
+                if !is_open(stream) {
+                    (*stream, opened) = (connected(&server), opened + 1);
+                }
+            }
+            slow.iter().for_each(|mut stream| drop(stream.read(&mut [0; 64])));
+        }
+        done.store(true, Ordering::Relaxed);
+        watched.join().unwrap()
+    });
+    let before = refusals(&server);
+    for number in 0..10_000u32 {
+        let mut stranger = Device::new(&server.address, 0);
+        stranger.key = KeyPair::from_secret(blake3::hash(&number.to_le_bytes()).as_bytes());
+        assert_eq!(stranger.enrol("junk", "junk").status, 401);
+    }
+    let (written, allowed) = (refusals(&server) - before, refusals_allowed(began.elapsed()));
+    times.sort_by(f64::total_cmp);
+    let part = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!(
+        "soak of {} s: /healthz in {:.1} ms at the median, {:.1} at 95 %, {:.1} at most, of {} answers; {:.1} MB ({:.1} before); {opened} half-open \
+         connections opened; {written} lines of 10000 refusals",
+        began.elapsed().as_secs(),
+        part(0.5),
+        part(0.95),
+        part(1.0),
+        times.len(),
+        memory as f64 / 1000.0,
+        before_all as f64 / 1000.0
+    );
+    assert!(part(0.95) < 100.0 && memory < 80_000 && written <= allowed);
+}
+
+/// An adapter of ten megabytes, signed by nobody that matters.
+fn large_adapter() -> Vec<u8> {
+    let values = noise(5, 5_000_000);
+    let mut payload = encode(&values[..10], Encoding::Fp16).unwrap();
+    payload.packing = delta::Packing::Raw;
+    payload.bytes = values.iter().flat_map(|value| delta::f16::from_f32(*value).to_le_bytes()).collect();
+    let tensors = [TensorValues { name: "fc.weight", shape: &[5000, 1000], payload: &payload }];
+    let large = delta::write(&header(), &[], &tensors).unwrap();
+    sign(&large, &KeyPair::from_secret(&[1; 32])).unwrap()
+}
+
+/// A device that has begun to take an adapter.
+fn begun(server: &Server, device: &mut Device, adapter: &str) -> TcpStream {
+    let target = format!("/v1/adapters/{adapter}");
+    let signed = device.signed("GET", &target, b"").to_string();
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(&request("GET", &target, &[("authorization", &signed)], b"")).unwrap();
+    let mut first = [0; 15];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    stream
+}
+
 /// Those who take an adapter byte by byte cost a piece of it each, not all of it.
 #[test]
 fn slow_readers_hold_no_adapters() {
@@ -78,28 +172,11 @@ fn slow_readers_hold_no_adapters() {
         return;
     }
     let server = Server::start();
-    let values = noise(5, 5_000_000);
-    let mut payload = encode(&values[..10], Encoding::Fp16).unwrap();
-    payload.packing = delta::Packing::Raw;
-    payload.bytes = values.iter().flat_map(|value| delta::f16::from_f32(*value).to_le_bytes()).collect();
-    let tensors = [TensorValues { name: "fc.weight", shape: &[5000, 1000], payload: &payload }];
-    let large = delta::write(&header(), &[], &tensors).unwrap();
-    let channel = server.channel_of("stages=100", &sign(&large, &KeyPair::from_secret(&[1; 32])).unwrap());
+    let channel = server.channel_of("stages=100", &large_adapter());
     let adapter = server.channel_row(&channel)["adapter"].as_str().unwrap().to_owned();
     let mut device = server.device(2);
     let before = memory_kb(&server);
-    let readers: Vec<TcpStream> = (0..40)
-        .map(|_| {
-            let target = format!("/v1/adapters/{adapter}");
-            let signed = device.signed("GET", &target, b"").to_string();
-            let mut stream = TcpStream::connect(&server.address).unwrap();
-            stream.write_all(&request("GET", &target, &[("authorization", &signed)], b"")).unwrap();
-            let mut first = [0; 15];
-            stream.read_exact(&mut first).unwrap();
-            assert_eq!(&first, b"HTTP/1.1 200 OK");
-            stream
-        })
-        .collect();
+    let readers: Vec<TcpStream> = (0..40).map(|_| begun(&server, &mut device, &adapter)).collect();
     let held = memory_kb(&server).saturating_sub(before);
     assert!(held < 80_000, "{held} kB for {} slow readers", readers.len());
     is_quick(&server);

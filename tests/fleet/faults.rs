@@ -222,7 +222,8 @@ fn on_its_own_disk(folder: tempfile::TempDir, size: &str) -> Option<Server> {
     let script = "mount -t tmpfs -o size=\"$0\" none \"$1\" || exit 77; shift; exec \"$@\"";
     let mut command = std::process::Command::new("unshare");
     command.args(["-rm", "sh", "-c", script, size]).arg(folder.path()).arg(env!("CARGO_BIN_EXE_edgetune-fleet"));
-    let many = ["--insecure-http", "--requests-per-s", "100000", "--round-devices-min", "1"];
+    let many =
+        ["--insecure-http", "--requests-per-s", "100000", "--round-devices-min", "1", "--delta-bytes-max", "4194304"];
     command.args(super::server::serving(folder.path())).args(many);
     let (process, address) = super::server::started(command)?;
     let inside = inside(&process, folder.path());
@@ -253,6 +254,7 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
         while file.write_all(&[0; 1024]).is_ok() {}
     };
+    let ready = || raw(&server.address, &request("GET", "/readyz", &[], b"")).status;
     for round in 1..=2 {
         let mut told = 0u32;
         for (number, device) in devices.iter_mut().enumerate().take(DEVICES / 2) {
@@ -274,6 +276,7 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
         }
         assert!(refused > 300, "the disk was not full: {refused}");
         assert_eq!(raw(&server.address, &request("GET", "/healthz", &[], b"")).status, 200);
+        assert_eq!(ready(), 503, "nothing can be taken");
         let close = || server.operator("POST", &format!("/v1/admin/channels/{channel}/close"), b"").status;
         let closed = close();
         std::thread::sleep(Duration::from_secs(3));
@@ -282,6 +285,8 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
             assert_eq!(closed, 503);
             assert_eq!(close(), 202);
         }
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(ready(), 200);
         let row = server.until(&channel, |row| row["round"] == round + 1 && row["rollout"] == "done");
         assert!(row["problem"].is_null(), "{row}");
         let (counted, count) = devices_in(&server, &mut devices[0], &channel);

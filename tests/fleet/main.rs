@@ -2,19 +2,23 @@
 //! `EDGETUNE_FLEET_STORE` name (`tests/fleet/services` starts a PostgreSQL and an S3 server and sets both).
 
 mod attacks;
+mod backups;
 mod certificates;
 mod circle;
 mod client;
 mod crowds;
 mod dashboard;
 mod faults;
+mod freeze;
 mod help;
 mod member;
 mod operators;
 mod patience;
 mod proxy;
+mod reloads;
 mod retention;
 mod rollouts;
+mod roots;
 mod rounds;
 mod server;
 mod simulate;

@@ -7,9 +7,10 @@ use edgetune::delta::{Delta, Payload};
 use edgetune::sync::wire::Hex;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// A device of the tests, with a folder of its own.
@@ -129,6 +130,43 @@ fn a_device_comes_in_by_a_token_that_counts_once() {
     assert!(!member.run(&["status"]).out.contains("PRIVATE"));
     // Used by one key, the token is worth nothing to another.
     Member::new().enroll(&server, port, &token).fails(&["401", "was used"]);
+}
+
+/// A token that stands on no command line: in a file, or piped in as `edgetune-fleet token` prints it.
+#[test]
+fn a_token_comes_from_a_file_or_from_standard_input() {
+    let server = Server::with(&[]);
+    let ca = server.folder.path().join("tls.crt").display().to_string();
+    let url = format!("https://127.0.0.1:{}", server.port());
+    let enroll = |member: &Member, more: &[&str]| {
+        let name = super::server::unique("device");
+        member.run(&[&["enroll", &url, "--name", &name, "--ca", &ca], more].concat())
+    };
+    let member = Member::new();
+    enroll(&member, &[]).fails(&["--token-file FILE"]);
+    let empty = member.write("empty", b"\n");
+    enroll(&member, &["--token-file", &empty]).fails(&["that is no token"]);
+    enroll(&member, &["--token-file", "nowhere"]).fails(&["nowhere"]);
+    let file = member.write("token", format!("{}\n", server.token()).as_bytes());
+    enroll(&member, &["--token-file", &file]).done();
+    let piped = Member::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));
+    command.args([
+        "fleet",
+        "enroll",
+        &url,
+        "--token-file",
+        "-",
+        "--name",
+        &super::server::unique("device"),
+        "--ca",
+        &ca,
+    ]);
+    command.arg("--state").arg(piped.path("state")).stdin(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(server.token().as_bytes()).unwrap();
+    assert!(process.wait().unwrap().success());
+    assert_eq!(piped.status()["url"], url);
 }
 
 /// Devices that nobody has named do not meet; one that has another's name is told, and the other goes on.
@@ -366,6 +404,11 @@ fn releases_follow_each_other_and_never_go_back() {
         serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["release"]["expires_ms"].clone()
     };
     let until = believed().to_string();
+    let told =
+        || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["at_ms"].as_u64().unwrap();
+    let before_ms = told();
+    assert_eq!(pull().done()["new"], false);
+    assert!(believed().to_string() == until && told() > before_ms, "nothing new: only the signed time goes on");
     let aged = fs::read_to_string(&path).unwrap().replace(&until, "1000");
     fs::write(&path, aged).unwrap();
     assert_eq!(believed(), 1000);
@@ -379,7 +422,9 @@ fn releases_follow_each_other_and_never_go_back() {
     fs::write(&path, right).unwrap();
     // As if the device had had a third one.
     let seen = fs::read_to_string(&path).unwrap();
-    fs::write(&path, seen.replace("\"version\": 2", "\"version\": 3").replace("\\\"2-2\\\"", "")).unwrap();
+    let mut third: Value = serde_json::from_str(&seen).unwrap();
+    (third[&channel]["release"]["version"], third[&channel]["etag"]) = (3.into(), "".into());
+    fs::write(&path, third.to_string()).unwrap();
     pull().fails(&["version 2, and version 3 was seen", "enrol the device again"]);
     member.enroll(&server, server.port(), &server.token()).done();
     assert_eq!(pull().done()["version"], 2);

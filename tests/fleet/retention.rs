@@ -3,7 +3,7 @@
 use super::client::{Answer, Device, clock_ms, raw, request};
 use super::server::Server;
 use super::*;
-use edgetune::fleet::{Folder, Limits, Settings, Store, serve};
+use edgetune::fleet::{Folder, Limits, Settings, Signals, Store, Tuning, serve};
 use edgetune::sync::wire::{Hex, UploadState};
 use std::net::TcpListener;
 use std::path::Path;
@@ -77,9 +77,11 @@ fn uploads_that_nobody_goes_on_with_go() {
         folder: Folder::open(folder.path()).unwrap(),
         database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
         store: Store::folder(&deltas).unwrap(),
-        identity: None,
-        proxies: Vec::new(),
-        limits: Limits { requests_per_s: 1e6, ..Limits::default() },
+        tuning: Tuning {
+            identity: None,
+            proxies: Vec::new(),
+            limits: Limits { requests_per_s: 1e6, ..Limits::default() },
+        },
         clock: Arc::new(ahead_ms),
         chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
     };
@@ -87,7 +89,9 @@ fn uploads_that_nobody_goes_on_with_go() {
     let address = listener.local_addr().unwrap().to_string();
     let (told, ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        serve(settings, listener, || told.send(()).unwrap(), &AtomicBool::new(false)).unwrap();
+        let never = AtomicBool::new(false);
+        let signals = Signals { stop: &never, reload: &never };
+        serve(settings, listener, || told.send(()).unwrap(), signals, &|| Err("nothing to read".into())).unwrap();
     });
     ready.recv().unwrap();
     let token = std::fs::read_to_string(folder.path().join("operator.token")).unwrap();

@@ -4,7 +4,7 @@ use super::client::clock_ms;
 use super::server::{AT_ONCE, Server, unique};
 use super::*;
 use edgetune::delta::Delta;
-use edgetune::sync::wire::{Distrusted, Enrol, Enrolled, Release, Times, UploadState};
+use edgetune::sync::wire::{Clocks, Distrusted, Enrol, Enrolled, Release, Times, UploadState};
 
 /// Two rounds of three devices: what comes out is the mean, signed by the server, and the devices can fetch it.
 #[test]
@@ -69,8 +69,12 @@ fn releases_are_signed_by_the_server() {
         let adapter = device.ask("GET", &format!("/v1/adapters/{}", release.adapter), b"").body;
         assert_eq!(Delta::parse(&adapter).unwrap().head().verify(&enrolled.release_key.0), Ok(()));
         let (day_ms, key) = (24 * 3600 * 1000, enrolled.release_key.0);
-        assert_eq!(release.verify(&key, &name, release.version, clock_ms()), Ok(()));
-        let distrusted = release.verify(&key, &name, 0, clock_ms() + 8 * day_ms).unwrap_err();
+        let verify = |own_ms| {
+            let mut clocks = Clocks { own_ms, ..Clocks::default() };
+            release.verify(&[edgetune::sync::wire::Hex(key)], &name, Some(release.number()), &mut clocks)
+        };
+        assert_eq!(verify(clock_ms()), Ok(()));
+        let distrusted = verify(clock_ms() + 8 * day_ms).unwrap_err();
         assert!(matches!(distrusted, Distrusted::Expired { .. }), "a week later it is an old word");
     }
 }

@@ -46,6 +46,7 @@ impl Server {
         let pem = KeyPair::from_secret(&[42; 32]).to_pem().unwrap();
         if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_some() {
             std::fs::write(folder.path().join("release.pem"), pem).unwrap();
+            std::fs::write(folder.path().join("operator.token"), "0f".repeat(32)).unwrap();
         }
         let (process, address) = spawn(folder.path(), options);
         Self { address, folder, process }

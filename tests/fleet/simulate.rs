@@ -48,7 +48,12 @@ fn simulate(folder: &Path, options: &str) -> Output {
 fn simulated(folder: &Path, options: &str) -> Value {
     let output = simulate(folder, &format!("{options} --json"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let mut found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // The one thing that the seed does not decide.
+    for row in found["rows"].as_array_mut().unwrap() {
+        assert!(row.as_object_mut().unwrap().remove("processor_s").unwrap().as_f64().unwrap() >= 0.0);
+    }
+    found
 }
 
 /// The last accuracy of a row: without an attack, or with the first.
@@ -120,4 +125,21 @@ fn a_plot_replaces_no_other_file() {
         assert!(!output.status.success() && said.contains(part), "{plot}: {said}");
     }
     assert_eq!(fs::read(folder.path().join("notes.txt")).unwrap(), b"mine");
+}
+
+/// Sums of sums are the sums of all: one round of moments does not depend on how the samples are parted, and what is sent is counted.
+#[test]
+fn moments_reach_in_one_round_what_all_samples_give_however_they_are_parted() {
+    let folder = place();
+    let parted =
+        |options: &str| simulated(folder.path(), &format!("--rounds 1 --rule mean --coordinates 32 {options}"));
+    let (few, many) = (parted("--devices 2 --alpha 100"), parted("--devices 12 --alpha 0.2 --samples-min 1"));
+    let found = accuracy(&few, "moments", false);
+    assert_eq!(found, accuracy(&many, "moments", false));
+    assert!(found > 0.7, "{found}");
+    let sent = |found: &Value| {
+        let row = found["rows"].as_array().unwrap().iter().find(|row| row["name"] == "moments").unwrap();
+        row["clean"]["sent_bytes"].as_u64().unwrap()
+    };
+    assert!(sent(&many) > 3 * sent(&few) && sent(&many) < 12 * 3_000, "{} {}", sent(&few), sent(&many));
 }

@@ -73,22 +73,22 @@ impl Service<'_> {
     fn begin(&mut self, conditions: &Conditions, now: Moment) -> Result<(String, Vec<String>)> {
         let last = self.config.fleet.as_ref().and_then(|fleet| member::last(&self.history, &fleet.channel));
         let offer = self.syncing.offer();
-        let untried = offer.filter(|offer| last.is_none_or(|(version, _)| offer.release.version > version));
+        let untried = offer.filter(|offer| last.is_none_or(|(number, _)| offer.release.number() > number));
         if let Some(offer) = untried
             && conditions.held_out[0] >= self.config.gate.held_out_min.max(1)
         {
-            let version = offer.release.version;
+            let number = offer.release.number();
             training::try_release(&self.config.state, offer, now.unix_s)?;
-            tracing::info!(version, "trying the fleet's release");
-            return Ok((format!("trying release {version}"), Vec::new()));
+            tracing::info!(%number, "trying the fleet's release");
+            return Ok((format!("trying release {number}"), Vec::new()));
         }
         let mut waits = self.known()?.waits(conditions);
         if let Some(offer) = untried {
-            waits.push(format!("release {} waits for held-out samples", offer.release.version));
+            waits.push(format!("release {} waits for held-out samples", offer.release.number()));
         }
         // Learning goes on from what the fleet has, unless that is bad here.
         let from = offer.filter(|offer| {
-            let accepted = last.filter(|(version, _)| *version == offer.release.version).and_then(|(_, how)| how);
+            let accepted = last.filter(|(number, _)| *number == offer.release.number()).and_then(|(_, how)| how);
             accepted.is_some_and(|how| how != Accepted::Rejected)
         });
         let from = from.cloned();
@@ -111,7 +111,10 @@ impl Service<'_> {
     fn begin_training(&mut self, from: Option<&Offer>, now: Moment) -> Result<Run> {
         // No sample changes its class under the snapshot.
         let _inventory = lock(&self.board.store.inventory);
-        let run = training::begin(&self.config.state, from, now.unix_s)?;
+        // What begins with a release is learned for others, too.
+        let fleet = self.config.fleet.as_ref().filter(|_| from.is_some());
+        let samples_min = fleet.map_or(0, |fleet| fleet.samples_min_shared());
+        let run = training::begin(&self.config.state, from, samples_min, now.unix_s)?;
         tracing::info!(samples = run.samples, round = run.round, "a training begins");
         Ok(run)
     }

@@ -1,6 +1,8 @@
 //! One file per command: its arguments and what it does, by calling the library.
 
 pub mod agent;
+#[cfg(feature = "fleet")]
+pub mod backup;
 pub mod cache;
 #[cfg(feature = "fleet")]
 pub mod channel;
@@ -18,6 +20,8 @@ pub mod ops;
 pub mod predict;
 pub mod prepare;
 pub mod runtime;
+#[cfg(feature = "fleet")]
+pub mod root;
 #[cfg(feature = "fleet")]
 pub mod serve;
 pub mod shell;

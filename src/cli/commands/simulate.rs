@@ -121,6 +121,13 @@ struct Row {
     seconds: f64,
 }
 
+impl Row {
+    /// Whether attacks are tried on it: moments have no rule that would withstand them, and the two others have no fleet.
+    fn is_attacked(&self) -> bool {
+        !matches!(self.arm, Arm::Alone | Arm::Moments | Arm::Together)
+    }
+}
+
 pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let job = Job { recipe: recipe(args, printer)?, ..Job::default() };
     let stop = flag_on_signals()?;
@@ -132,8 +139,8 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     let bundle = learn::bundle(&opened.base, &opened.recipe, data.labels(), &context.folders.bundles()?)?;
     let poisoned = (args.poisoned * args.devices as f64).round() as usize;
     let basis = basis(args, &bundle, &opened, printer)?;
-    let rank = bundle.method.filter(|method| method.kind.low_rank()).map(|method| method.rank);
-    let rows = rows(args, rank, basis.is_some());
+    let low_rank = bundle.method.filter(|method| method.kind.low_rank());
+    let rows = rows(args, low_rank.map(|method| method.rank), basis.is_some());
     let attacks: Vec<AttackName> = match &args.attack[..] {
         _ if poisoned == 0 => Vec::new(),
         [] => AttackName::value_variants().to_vec(),
@@ -145,7 +152,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
     if !train.ready(&data.split.train, &stop)? || !tested.ready(test_samples, &stop)? {
         return Ok(Done::Interrupted);
     }
-    let attacked = rows.iter().filter(|row| is_attacked(row)).count();
+    let attacked = rows.iter().filter(|row| row.is_attacked()).count();
     let runs = (rows.len() + attacks.len() * attacked) as u64;
     let progress = printer.progress("simulating", runs * u64::from(args.rounds) * args.devices as u64, "trainings");
     let setting = Setting { parts, rounds: args.rounds, settings: opened.settings.clone(), poisoned: 0, attack: None };
@@ -202,7 +209,10 @@ fn parts(args: &Args, opened: &Opened<'_>) -> Result<Vec<Vec<usize>>> {
     };
     let classes: Vec<usize> = data.split.train.iter().map(|sample| index[*sample] as usize).collect();
     let parts = dirichlet(&data.split.train, &classes, args.devices, args.alpha, args.samples_min, seed);
-    Ok(parts.map_err(simulate::Error::from)?)
+    let mut parts = parts.map_err(simulate::Error::from)?;
+    // What has no sample takes no part.
+    parts.retain(|part| !part.is_empty());
+    Ok(parts)
 }
 
 fn features(opened: &Opened<'_>, bundle: &Bundle, set: &Arc<Dataset>, samples: &[usize]) -> Result<Features> {
@@ -217,7 +227,7 @@ struct Study<'a> {
     args: &'a Args,
     opened: &'a Opened<'a>,
     bundle: Bundle,
-    /// What moments are of, where there is a head that they can be summed up for.
+    /// What moments are of; none without a fresh linear head.
     basis: Option<Basis>,
     train: Features,
     tested: Features,
@@ -237,7 +247,7 @@ impl Study<'_> {
         let (data, devices) = (&self.opened.data, self.args.devices as u64);
         let (test, test_samples) = data.test.as_ref().context("no test data: name some with --test PATH")?;
         for attack in std::iter::once(None).chain(self.attacks.iter().map(Some)) {
-            if attack.is_some() && !is_attacked(&row) {
+            if attack.is_some() && !row.is_attacked() {
                 row.outcomes.push(None);
                 continue;
             }
@@ -271,11 +281,6 @@ impl Study<'_> {
         }
         Ok(Some(row))
     }
-}
-
-/// Whether a row is one of a fleet whose devices can be poisoned.
-fn is_attacked(row: &Row) -> bool {
-    !matches!(row.arm, Arm::Alone | Arm::Moments | Arm::Together)
 }
 
 /// What is compared; the first and the last are not of a fleet.

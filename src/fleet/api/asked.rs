@@ -21,7 +21,7 @@ impl Peer {
     pub(in crate::fleet) fn of(parts: &Parts, fleet: &Fleet) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip().to_canonical());
-        Self(origin(peer, &parts.headers, &fleet.proxies))
+        Self(origin(peer, &parts.headers, &fleet.current().proxies))
     }
 }
 
@@ -106,7 +106,7 @@ impl FromRequestParts<Arc<Fleet>> for Operator {
         let token =
             parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         // Comparing hashes takes as long whatever is equal.
-        let is_operator = token.is_some_and(|token| blake3::hash(token.as_bytes()) == fleet.operator);
+        let is_operator = token.is_some_and(|token| blake3::hash(token.as_bytes()) == fleet.current().operator);
         let detail = "this is for operators; send the text of `operator.token` as `authorization: Bearer …`";
         let asked = is_operator.then_some(Self).ok_or_else(|| Problem::identity(detail));
         asked.logged(fleet, address, parts).await

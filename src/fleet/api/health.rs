@@ -1,6 +1,7 @@
 //! For what watches the server.
 
 use super::{Answer, Problem, Shared};
+use crate::fleet::{Error, readiness};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -13,13 +14,13 @@ pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// Whether the database answers too
+/// Whether what devices send can be taken
 #[utoipa::path(get, path = "/readyz",
     responses(
-        (status = 200, description = "The database answers", body = String, content_type = "text/plain"),
-        (status = 503, description = "The database does not answer")))]
+        (status = 200, description = "The database takes writes, and the disk has room", body = String, content_type = "text/plain"),
+        (status = 503, description = "The database takes no writes, or the disk is full")))]
 pub(super) async fn ready(State(fleet): Shared) -> Answer<&'static str> {
-    fleet.db.ping().await.map_err(Problem::from)?;
+    readiness::look(&fleet).await.map_err(|problem| Problem::from(Error::NotReady(problem)))?;
     Ok("ready\n")
 }
 

@@ -35,7 +35,7 @@ type Answer<T> = Result<T, Problem>;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "edgetune-fleet", description = "Collects, combines and rolls out adapters of edgetune devices"),
-    components(schemas(wire::Problem, wire::TimeRefused)),
+    components(schemas(wire::Problem, wire::TimeRefused, wire::Root, wire::RootSignature)),
     paths(
         uploads::enrol,
         uploads::begin,

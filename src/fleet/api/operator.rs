@@ -207,7 +207,7 @@ pub(super) async fn add_channel(
 
 /// All of a delta that an operator sends. Memory has room for as many as are held at once.
 pub(super) async fn sent(fleet: &Fleet, headers: &HeaderMap, body: Body) -> Answer<Bytes> {
-    let bytes_max = fleet.limits.delta_bytes_max;
+    let bytes_max = fleet.current().limits.delta_bytes_max;
     whole(body, headers, bytes_max as usize).await?.ok_or_else(|| Problem::too_long(bytes_max))
 }
 

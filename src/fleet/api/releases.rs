@@ -5,17 +5,17 @@ use super::uploads::{JSON_BYTES_MAX, hash, json};
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::store::{Pieces, adapter_key};
 use crate::fleet::{rollouts, rounds};
-use crate::sync::wire::{Hex, Release, Report, Verdict, is_name};
+use crate::sync::wire::{Hex, Release, Report, Unchanged, Verdict, is_name};
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// The release of a channel that this device is to use
 #[utoipa::path(get, path = "/v1/releases/{channel}", params(("channel" = String, Path)),
     responses(
         (status = 200, description = "The release, signed", body = Release),
-        (status = 304, description = "It is the one of `if-none-match`"),
+        (status = 304, description = "It is the one of `if-none-match`; the header `edgetune-unchanged` is the signed word for it"),
         Refused))]
 pub(super) async fn current(
     State(fleet): Shared,
@@ -37,25 +37,31 @@ pub(super) async fn current(
             (previous.version, previous.adapter, previous.length)
         }
     };
-    let tag = format!("\"{version}-{}\"", channel.round);
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    if known {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
-    }
     let parsed = |text: &str| text.parse::<Hex<32>>().map_err(|error| Problem::form(format!("the database: {error}")));
-    let life_ms = u64::try_from(fleet.limits.release_life.as_millis()).unwrap_or(u64::MAX);
+    let current = fleet.current();
+    let life_ms = u64::try_from(current.limits.release_life.as_millis()).unwrap_or(u64::MAX);
+    let told_ms = fleet.now_ms() as u64;
     let release = Release {
         base: parsed(&channel.base)?,
         adapter: parsed(&adapter)?,
+        epoch: fleet.epoch,
         version: version as u64,
         length: length as u64,
         round: u32::try_from(channel.round).ok(),
         devices_min,
+        root: current.root.clone().map(Box::new),
         channel: channel.name,
-        expires_ms: (fleet.now_ms() as u64).saturating_add(life_ms),
+        told_ms,
+        expires_ms: told_ms.saturating_add(life_ms),
         signature: Hex([0; 64]),
     };
-    Ok(([(header::ETAG, tag)], Json(release.signed(&fleet.key))).into_response())
+    let tag = release.tag();
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes()) {
+        let word = Unchanged::of(&release.channel, &tag, told_ms, &current.key).to_string();
+        let word = [(HeaderName::from_static(Unchanged::HEADER), word)];
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)], word).into_response());
+    }
+    Ok(([(header::ETAG, tag)], Json(release.signed(&current.key))).into_response())
 }
 
 /// The bytes of an adapter that is or was released
@@ -114,7 +120,7 @@ fn range_of(range: &str, length: u64) -> Option<(u64, u64)> {
 #[utoipa::path(post, path = "/v1/reports", request_body = Report,
     responses((status = 204, description = "It is kept"), Refused))]
 pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JSON_BYTES_MAX>) -> Answer<StatusCode> {
-    let Report { channel, version, verdict, accuracy } = json(&body)?;
+    let Report { channel, epoch, version, verdict, accuracy } = json(&body)?;
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
     if !is_name(&channel) || !accuracy.iter().flatten().all(is_part) {
         return Err(Problem::form("`channel` is no name, or `accuracy` is not two parts from 0 to 1"));
@@ -127,7 +133,9 @@ pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JS
         Verdict::Failed => "failed",
     };
     let accuracy = accuracy.map(|[before, after]| [f64::from(before), f64::from(after)]);
-    if !fleet.db.report(&key.to_string(), &channel, version, verdict, accuracy, fleet.now_ms()).await? {
+    // Before the server was set back, another release may have had the number.
+    let is_known = epoch == fleet.epoch;
+    if !is_known || !fleet.db.report(&key.to_string(), &channel, version, verdict, accuracy, fleet.now_ms()).await? {
         return Err(Problem::not_found("this channel and version; report on a release"));
     }
     fleet.db.take_part(&channel, &key.to_string(), fleet.now_ms()).await?;

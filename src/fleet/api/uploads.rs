@@ -82,8 +82,9 @@ pub(super) async fn enrol(
         fleet.audit(&key, "replaced", &format!("{name}: {other}")).await;
     }
     fleet.audit(&key, "enrolled", &name).await;
-    let (key, release_key) = (signed.key, Hex(fleet.key.public()));
-    Ok(Json(Enrolled { fleet: fleet.name.clone(), key, release_key, time_ms: now_ms as u64 }))
+    let current = fleet.current();
+    let (key, release_key, root) = (signed.key, Hex(current.key.public()), current.root.clone());
+    Ok(Json(Enrolled { fleet: fleet.name.clone(), key, release_key, root, time_ms: now_ms as u64 }))
 }
 
 /// Begin to send a delta, or learn how far it is
@@ -95,9 +96,9 @@ pub(super) async fn begin(
 ) -> Answer<Json<UploadState>> {
     let wire::Upload { channel, hash, length } = json(&body)?;
     let device = key.to_string();
-    if length == 0 || length > fleet.limits.delta_bytes_max {
+    if length == 0 || length > fleet.current().limits.delta_bytes_max {
         fleet.refused(Source::Device(key.0), &device, "upload refused", &format!("{length} bytes")).await;
-        return Err(Problem::too_long(fleet.limits.delta_bytes_max));
+        return Err(Problem::too_long(fleet.current().limits.delta_bytes_max));
     }
     channel_of(&fleet, &channel).await?;
     fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
@@ -216,9 +217,9 @@ pub(super) async fn whole(
     let hash = hash(&text)?;
     let Query(Whole { channel }) = whole.map_err(Problem::form)?;
     let (device, text, length) = (key.to_string(), hash.to_string(), body.len() as u64);
-    if length == 0 || length > fleet.limits.delta_bytes_max {
+    if length == 0 || length > fleet.current().limits.delta_bytes_max {
         fleet.refused(Source::Device(key.0), &device, "upload refused", &format!("{length} bytes")).await;
-        return Err(Problem::too_long(fleet.limits.delta_bytes_max));
+        return Err(Problem::too_long(fleet.current().limits.delta_bytes_max));
     }
     let known = channel_of(&fleet, &channel).await?;
     fleet.db.take_part(&channel, &device, fleet.now_ms()).await?;
@@ -318,9 +319,9 @@ async fn verified(
             hash: hash.0,
             form: &known.form,
             current: Current { base: base.0, round },
-            staleness: fleet.limits.staleness,
+            staleness: fleet.current().limits.staleness,
             values_max: known.values.saturating_mul(VALUES_FACTOR),
-            norm_max: fleet.limits.norm_max,
+            norm_max: fleet.current().limits.norm_max,
         });
         for offset in (0..before).step_by(CHUNK_BYTES as usize) {
             let key = chunk_key(&device.to_string(), &hash.to_string(), offset);

@@ -60,7 +60,7 @@ pub(super) async fn show(
     let members = db.count_members(&name).await?;
     let reports = db.reports_on(&name, channel.version, LINES).await?;
     let offered = (rollouts::members(&fleet, &channel).await?, rollouts::tally(&fleet, &channel).await?.reports());
-    let bytes_max = fleet.limits.delta_bytes_max;
+    let bytes_max = fleet.current().limits.delta_bytes_max;
     let shown = Shown { channel, deltas, members, offered, current, sent, releases, outcomes, reports, bytes_max, at };
     Ok(page(&visitor, Part::Overview, &name, markup(&visitor, &shown, fleet.now_ms())))
 }

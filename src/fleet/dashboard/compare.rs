@@ -62,7 +62,7 @@ async fn pair(fleet: &Fleet, channel: &str, versions: [i64; 2]) -> Result<Pair, 
 
 /// What differs between two adapters; both are held in memory meanwhile, and of their values a tensor at a time.
 async fn compared(fleet: &Fleet, releases: &[Version; 2]) -> Result<Result<Vec<Compared>, String>, Failure> {
-    let bytes_max = fleet.limits.delta_bytes_max;
+    let bytes_max = fleet.current().limits.delta_bytes_max;
     if let Some(large) = releases.iter().find(|release| release.length as u64 > bytes_max) {
         let length = bytes(large.length);
         return Ok(Err(format!(

@@ -35,7 +35,12 @@ pub(super) async fn show(
         let refused = Failure::Forbidden("Viewers see the channels, operators make them.");
         return Err(refused.logged(&fleet, (visitor.address, &visitor.who), &method, &uri).await);
     }
-    Ok(page(&visitor, Part::Overview, "New channel", markup(&visitor, &Plan::default(), fleet.limits.delta_bytes_max)))
+    Ok(page(
+        &visitor,
+        Part::Overview,
+        "New channel",
+        markup(&visitor, &Plan::default(), fleet.current().limits.delta_bytes_max),
+    ))
 }
 
 fn markup(visitor: &Visitor, plan: &Plan, bytes_max: u64) -> Markup {

@@ -97,7 +97,7 @@ pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> 
         return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));
     }
     let hash = blake3::hash(fields.get("secret").trim().as_bytes());
-    let access = match hash == fleet.operator {
+    let access = match hash == fleet.current().operator {
         true => Some((String::new(), "operator".to_owned())),
         false => fleet.db.access(&hash.to_string()).await?.map(|a| (a.id, format!("access {}", a.name))),
     };

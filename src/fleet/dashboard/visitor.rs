@@ -230,7 +230,7 @@ impl FromRequest<Arc<Fleet>> for Uploaded {
             return refused(visitor.who, Failure::Forbidden(FOR_OPERATORS)).await;
         }
         let _room = fleet.room.clone().acquire_owned().await.map_err(|_| Failure::Unavailable)?;
-        let bytes_max = fleet.limits.delta_bytes_max as usize;
+        let bytes_max = fleet.current().limits.delta_bytes_max as usize;
         let told = || Failure::Form(format!("The file is too long; at most {bytes_max} bytes are taken."));
         let body = whole(body, &parts.headers, bytes_max + FORM_BYTES_MAX).await?.ok_or_else(told)?;
         let (fields, file) = parted(Request::from_parts(parts.clone(), Body::from(body)), fleet).await?;

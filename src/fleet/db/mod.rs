@@ -6,6 +6,7 @@
 
 mod access;
 mod channels;
+mod copy;
 mod devices;
 mod history;
 mod members;
@@ -16,6 +17,7 @@ mod uploads;
 
 pub use access::{Access, Role, Session};
 pub use channels::{Channel, Channels, Closing, NewRelease};
+pub use copy::Belonging;
 pub use devices::{Device, Enrolment, Newcomer};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
@@ -43,6 +45,12 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (7, "identities", include_str!("migrations/7.sql")),
 ];
 
+/// The version of this program's tables.
+pub const TABLES_VERSION: usize = MIGRATIONS.len();
+
+/// The setting that tells states of the fleet apart that were restored from backups.
+const EPOCH: &str = "epoch";
+
 /// What the audit log calls refusals: what anybody can make happen. They are bounded, and forgotten after a while.
 pub const REFUSALS: [&str; 5] = ["refused", "enrolment refused", "upload refused", "delta refused", "sign-in refused"];
 
@@ -69,6 +77,7 @@ pub struct Db {
     writer: AnyPool,
     /// Requests that are to be counted.
     requests: requests::Queue,
+    is_sqlite: bool,
 }
 
 /// A line of the audit log.
@@ -90,6 +99,13 @@ impl Db {
     /// # Errors
     /// A database that is not there, or one of a later version.
     pub async fn open(url: &str) -> Result<Self> {
+        let db = Self::connected(url).await?;
+        db.migrate(TABLES_VERSION).await?;
+        Ok(db)
+    }
+
+    /// Opens it with the tables that it has.
+    async fn connected(url: &str) -> Result<Self> {
         install_default_drivers();
         let options = |connections| {
             let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(WAIT);
@@ -99,28 +115,42 @@ impl Db {
         };
         let pool = options(CONNECTIONS).connect(url).await?;
         let mut writer = pool.clone();
-        if url.starts_with("sqlite:") {
+        let is_sqlite = url.starts_with("sqlite:");
+        if is_sqlite {
             // One writes at a time anyway: waiting for the connection is fair, where SQLite's own waiting sleeps and tries again.
             writer = options(1).connect(url).await?;
             // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         }
-        let migrations = MIGRATIONS.map(|(number, what, sql)| {
-            Migration::new(number, Cow::Borrowed(what), MigrationType::Simple, Cow::Borrowed(sql), false)
-        });
-        let migrator = Migrator { migrations: Cow::Owned(migrations.to_vec()), ..Migrator::DEFAULT };
-        migrator.run(&pool).await.map_err(|error| Error(error.to_string()))?;
         let requests = requests::Queue::of(writer.clone());
-        Ok(Self { pool, writer, requests })
+        Ok(Self { pool, writer, requests, is_sqlite })
     }
 
-    /// Whether it answers.
+    /// Brings the tables up to a version.
+    async fn migrate(&self, version: usize) -> Result<()> {
+        let migrations = MIGRATIONS[..version].iter().map(|(number, what, sql)| {
+            Migration::new(*number, Cow::Borrowed(*what), MigrationType::Simple, Cow::Borrowed(*sql), false)
+        });
+        let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
+        migrator.run(&self.pool).await.map_err(|error| Error(error.to_string()))
+    }
+
+    /// Whether it takes writes; nothing is changed by this one.
     ///
     /// # Errors
     /// It does not.
-    pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+    pub async fn try_write(&self) -> Result<()> {
+        sqlx::query("UPDATE settings SET value = value WHERE name = 'fleet'").execute(&self.writer).await?;
         Ok(())
+    }
+
+    /// Whether no server has ever worked with it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_new(&self) -> Result<bool> {
+        let settings: i64 = sqlx::query("SELECT COUNT(*) FROM settings").fetch_one(&self.pool).await?.try_get(0)?;
+        Ok(settings == 0)
     }
 
     /// The setting of that name: `value`, where there was none. All replicas get the same.
@@ -135,6 +165,15 @@ impl Db {
             .await?;
         let row = sqlx::query("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The number of the state that was restored last from a backup; 0 for one that never was.
+    ///
+    /// # Errors
+    /// The database's; a number that is none.
+    pub async fn epoch(&self) -> Result<u64> {
+        let text = self.setting(EPOCH, "0").await?;
+        text.parse().map_err(|_| Error(format!("its epoch `{text}` is no number")))
     }
 
     /// Adds a line to the audit log; `id` tells lines of one millisecond apart.

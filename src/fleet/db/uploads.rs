@@ -1,7 +1,7 @@
 //! Deltas on their way in, and those that count.
 
 use super::{Audited, Db, Result};
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 
 /// An upload as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Bytes {
 
 const BYTES: &str = "SELECT uploads.device, uploads.hash, uploads.length, uploads.changed_ms FROM uploads";
 
-fn bytes(row: &sqlx::any::AnyRow) -> Result<Bytes> {
+pub(super) fn bytes(row: &sqlx::any::AnyRow) -> Result<Bytes> {
     let (device, hash) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Bytes { device, hash, length: row.try_get(2)?, changed_ms: row.try_get(3)? })
 }
@@ -248,28 +248,18 @@ impl Db {
         worth: &Worth,
         (line, id): (&Audited, &str),
     ) -> Result<Accepted> {
-        let Worth { round, weight, identity } = worth;
         let mut transaction = self.writer.begin().await?;
         // Touching the channel's row makes this wait for whoever closes the round or sends the same, or the other way round.
         let open = sqlx::query("UPDATE channels SET state = 'open' WHERE name = $1 AND round = $2 AND state = 'open'")
             .bind(came.channel)
-            .bind(round)
+            .bind(worth.round)
             .execute(&mut *transaction)
             .await?;
         if open.rows_affected() == 0 {
             return Ok(Accepted::Late);
         }
-        let query = "SELECT devices.name FROM uploads JOIN devices ON devices.key = uploads.device WHERE identity = $1 \
-                     AND channel = $2 AND round = $3 AND state = 'accepted' AND device <> $4 LIMIT 1";
-        let twin = sqlx::query(query)
-            .bind(identity)
-            .bind(came.channel)
-            .bind(round)
-            .bind(came.device)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(twin) = twin {
-            return Ok(Accepted::Twice(twin.try_get(0)?));
+        if let Some(twin) = twin(&mut transaction, came, worth).await? {
+            return Ok(Accepted::Twice(twin));
         }
         sqlx::query(
             "UPDATE uploads SET state = 'superseded' \
@@ -277,28 +267,11 @@ impl Db {
         )
         .bind(came.device)
         .bind(came.channel)
-        .bind(round)
+        .bind(worth.round)
         .bind(came.hash)
         .execute(&mut *transaction)
         .await?;
-        let accepted = sqlx::query(
-            "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms, identity) \
-             SELECT key, $2, $3, $4, $4, 'accepted', $5, $6, $7, $8 FROM devices WHERE key = $1 AND revoked_ms = 0 \
-             ON CONFLICT (device, hash) DO UPDATE SET state = 'accepted', received = excluded.received, \
-             round = excluded.round, weight = excluded.weight, changed_ms = excluded.changed_ms, identity = excluded.identity \
-             WHERE uploads.state = 'receiving' AND uploads.channel = excluded.channel",
-        )
-        .bind(came.device)
-        .bind(came.hash)
-        .bind(came.channel)
-        .bind(came.length)
-        .bind(round)
-        .bind(weight)
-        .bind(came.at_ms)
-        .bind(identity)
-        .execute(&mut *transaction)
-        .await?;
-        if accepted.rows_affected() == 0 {
+        if !count(&mut transaction, came, worth).await? {
             return Ok(Accepted::Late);
         }
         super::insert_line(&mut transaction, line, id).await?;
@@ -329,4 +302,40 @@ impl Db {
         };
         rows.iter().map(counted).collect()
     }
+}
+
+/// The name of another device whose delta of the round is the same.
+async fn twin(connection: &mut AnyConnection, came: &Came<'_>, worth: &Worth) -> Result<Option<String>> {
+    let query = "SELECT devices.name FROM uploads JOIN devices ON devices.key = uploads.device WHERE identity = $1 \
+                 AND channel = $2 AND round = $3 AND state = 'accepted' AND device <> $4 LIMIT 1";
+    let twin = sqlx::query(query)
+        .bind(&worth.identity)
+        .bind(came.channel)
+        .bind(worth.round)
+        .bind(came.device)
+        .fetch_optional(connection)
+        .await?;
+    twin.map(|twin| Ok(twin.try_get(0)?)).transpose()
+}
+
+/// Writes that a delta counts. Whether it does: not if its device was revoked, or it counts, or was refused, already.
+async fn count(connection: &mut AnyConnection, came: &Came<'_>, worth: &Worth) -> Result<bool> {
+    let counted = sqlx::query(
+        "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms, identity) \
+         SELECT key, $2, $3, $4, $4, 'accepted', $5, $6, $7, $8 FROM devices WHERE key = $1 AND revoked_ms = 0 \
+         ON CONFLICT (device, hash) DO UPDATE SET state = 'accepted', received = excluded.received, \
+         round = excluded.round, weight = excluded.weight, changed_ms = excluded.changed_ms, identity = excluded.identity \
+         WHERE uploads.state = 'receiving' AND uploads.channel = excluded.channel",
+    )
+    .bind(came.device)
+    .bind(came.hash)
+    .bind(came.channel)
+    .bind(came.length)
+    .bind(worth.round)
+    .bind(worth.weight)
+    .bind(came.at_ms)
+    .bind(&worth.identity)
+    .execute(connection)
+    .await?;
+    Ok(counted.rows_affected() == 1)
 }

@@ -4,7 +4,7 @@ use super::line::{Answer, Line, Request};
 use super::pace::Pace;
 use super::{Error, Folder, Seen, delay};
 use crate::delta::KeyPair;
-use crate::sync::wire::{PROBLEM, Problem, Signed, TWICE, Times};
+use crate::sync::wire::{Clocks, PROBLEM, Problem, Signed, TWICE, Times};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::time::Duration;
@@ -87,9 +87,14 @@ impl<'a> Client<'a> {
         Pace { bytes_per_s: self.outside.bytes_per_s, sleep: self.outside.sleep }
     }
 
-    /// The server's clock, as far as it has told, in milliseconds since 1970.
-    pub(super) fn now_ms(&self) -> u64 {
-        (self.outside.clock_ms)().saturating_add_signed(self.times.offset_ms)
+    /// What is known of the time, where `signed_ms` is the latest that the fleet has signed.
+    pub(super) fn clocks(&self, signed_ms: u64) -> Clocks {
+        let own_ms = (self.outside.clock_ms)();
+        let told_ms = match self.times.offset_ms {
+            0 => 0,
+            offset_ms => own_ms.saturating_add_signed(offset_ms),
+        };
+        Clocks { own_ms, told_ms, signed_ms }
     }
 
     /// An answer that makes no sense.

@@ -2,7 +2,7 @@
 
 use super::line::{Line, Request};
 use super::{Client, Error, Folder, Member, Outside};
-use crate::sync::wire::{Consent, Enrol, Enrolled, Hex, NAME_BYTES_MAX, is_name};
+use crate::sync::wire::{Consent, Enrol, Enrolled, Hex, NAME_BYTES_MAX, Root, is_name};
 use std::path::PathBuf;
 
 /// What a device comes in with.
@@ -16,6 +16,8 @@ pub struct Invitation {
     pub name: Name,
     /// Whether it takes the place of a device of that name.
     pub replace: bool,
+    /// Whose word counts in the fleet, as it was brought here; none: what the server says.
+    pub root: Option<Root>,
     /// PEM of whom the server's certificate must be from; none: one of the public authorities.
     pub ca: Option<String>,
     /// Files of the device's own certificate and its key in PEM.
@@ -55,7 +57,7 @@ pub fn enrol(
     secret: &dyn Fn() -> Result<[u8; 32], String>,
     outside: Outside<'_>,
 ) -> Result<Member, Error> {
-    let Invitation { url, token, name, replace, ca, client_certificate } = invitation;
+    let Invitation { url, token, name, replace, root, ca, client_certificate } = invitation;
     let line = Line::new(&url, ca.as_deref(), client_certificate.as_ref())?;
     let url = line.url.clone();
     if let Name::Given(name) = &name
@@ -77,14 +79,31 @@ pub fn enrol(
     let body = serde_json::to_vec(&enrol).map_err(|error| client.odd(error))?;
     let headers = [("content-type", "application/json")];
     let request = Request { method: "POST", target: "/v1/enrol", headers: &headers, body: &body };
-    let Enrolled { fleet, key, release_key, .. } = client.ask_json(&request)?;
+    let Enrolled { fleet, key, release_key, root: told, .. } = client.ask_json(&request)?;
     // What is signed has one line for the fleet.
     if key != Hex(client.key.public()) || !is_name(&fleet) {
         return Err(client.odd("the answer is to another device, or names no fleet"));
     }
-    let member = Member { url, fleet, name, release_key, ca, client_certificate };
+    let root = rooted(root, told, release_key).map_err(|problem| client.odd(problem))?;
+    let member = Member { url, fleet, name, release_key, root, ca, client_certificate };
     folder.join(&member, &client.key, &pending)?;
     Ok(member)
+}
+
+/// The root that the device holds: the one that was brought to it, or what the server says where that follows it.
+fn rooted(brought: Option<Root>, told: Option<Root>, release_key: Hex<32>) -> Result<Option<Root>, String> {
+    let root = match (brought, told) {
+        (Some(brought), Some(told)) if told.epoch > brought.epoch => {
+            brought.check().and_then(|()| told.follows(&brought)).map(|()| told)
+        }
+        (Some(root), _) | (None, Some(root)) => root.check().map(|()| root),
+        (None, None) => return Ok(None),
+    };
+    let root = root.map_err(|error| error.to_string())?;
+    match root.releases.contains(&release_key) {
+        true => Ok(Some(root)),
+        false => Err("the server's release key is none that the root names; ask an operator which is right".into()),
+    }
 }
 
 #[cfg(test)]

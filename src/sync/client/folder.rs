@@ -3,7 +3,7 @@
 use super::{Error, Queue, escaped};
 use crate::atomic::{write_atomically, write_secret};
 use crate::delta::KeyPair;
-use crate::sync::wire::{Hex, Release};
+use crate::sync::wire::{Hex, Release, Root};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -22,12 +22,22 @@ pub struct Member {
     pub name: String,
     /// The key that releases are signed with.
     pub release_key: Hex<32>,
+    /// Whose word counts instead, as keys that are kept offline have said last; none: that of the release key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
     /// PEM of whom the server's certificate must be from; none: one of the public authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
     /// Files of the device's own certificate and its key in PEM, read anew each time so that they can be renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<[PathBuf; 2]>,
+}
+
+impl Member {
+    /// Keys that releases may be signed with.
+    pub fn release_keys(&self) -> &[Hex<32>] {
+        self.root.as_ref().map_or(std::slice::from_ref(&self.release_key), |root| &root.releases)
+    }
 }
 
 /// The newest releases that were taken, by channel.
@@ -41,8 +51,15 @@ pub struct Taken {
     pub etag: String,
     /// The release.
     pub release: Release,
-    /// When it was told, in milliseconds since 1970: a server's word on the time that is before this is not believed.
+    /// The latest time that the fleet has signed for the channel, in milliseconds since 1970: it is not earlier since.
     pub at_ms: u64,
+}
+
+impl Seen {
+    /// The latest time that the fleet has signed; 0 for none.
+    pub fn signed_ms(&self) -> u64 {
+        self.0.values().map(|taken| taken.at_ms).max().unwrap_or(0)
+    }
 }
 
 /// The folder.
@@ -92,8 +109,13 @@ impl Folder {
     /// # Errors
     /// [`Error::NotEnrolled`]; a file that cannot be read.
     pub fn member(&self) -> Result<Member, Error> {
-        let remedy = "enrol the device again: edgetune fleet enroll URL --token TOKEN";
+        let remedy = "enrol the device again: edgetune fleet enroll URL --token-file FILE";
         read(&self.0.join("member.json"), remedy)?.ok_or_else(|| Error::NotEnrolled { folder: self.0.clone() })
+    }
+
+    /// The device holds another root from now on.
+    pub(super) fn hold(&self, member: &Member) -> Result<(), Error> {
+        write(&self.0.join("member.json"), member)
     }
 
     /// The device's key.
@@ -227,6 +249,7 @@ mod tests {
             fleet: "f".into(),
             name: "n".into(),
             release_key: Hex([1; 32]),
+            root: None,
             ca: None,
             client_certificate: None,
         };

@@ -1,6 +1,6 @@
 //! The JSON of both directions. What a device sends has no room for more than is asked for: unknown fields are refused.
 
-use super::Hex;
+use super::{Hex, Root, is_zero};
 use crate::delta::{KeyPair, check_statement, sign_statement};
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,9 @@ pub struct Enrolled {
     /// The key that the server signs releases with.
     #[cfg_attr(feature = "fleet", schema(value_type = String))]
     pub release_key: Hex<32>,
+    /// Whose word counts in the fleet, where keys that are kept offline say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
     /// The server's clock, in milliseconds since 1970.
     pub time_ms: u64,
 }
@@ -119,6 +122,9 @@ pub struct UploadState {
 pub struct Report {
     /// The channel.
     pub channel: String,
+    /// The release's epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
     /// The release's version.
     pub version: u64,
     /// What the device's own gate said.

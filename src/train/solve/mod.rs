@@ -58,6 +58,8 @@ pub enum Solver {
     Lbfgs,
     /// Each class's mean direction ([`imprint`]).
     Imprint,
+    /// Least squares with a penalty from sums of integers ([`moments`]).
+    Moments,
 }
 
 /// What is asked for.
@@ -111,6 +113,9 @@ pub struct Solved {
     /// What each training sample showed when it was left out.
     #[serde(skip)]
     pub left_out: Option<Metrics>,
+    /// The same of all samples, those that validate included: moments tell it without solving anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leave_one_out: Option<Metrics>,
 }
 
 impl Settings {
@@ -130,9 +135,10 @@ impl Settings {
             (Solver::Lbfgs, Loss::MeanSquaredError) => {
                 setting("solver", "mean-squared-error has an exact solution: choose setting `solver = ridge`".into())
             }
-            (Solver::Ridge, Loss::Huber { .. }) => setting(
+            (Solver::Ridge | Solver::Moments, Loss::Huber { .. }) => setting(
                 "solver",
-                "ridge squares every error: choose setting `solver = lbfgs` for setting `loss = huber`".into(),
+                "ridge and moments square every error: choose setting `solver = lbfgs` for setting `loss = huber`"
+                    .into(),
             ),
             (Solver::Imprint, loss) if !loss.takes_classes() => {
                 setting("solver", "imprint needs one class a sample: choose ridge or lbfgs".into())
@@ -193,6 +199,7 @@ pub fn solve(
         parameters,
         validated,
         left_out,
+        leave_one_out: found.leave_one_out,
     }))
 }
 
@@ -309,13 +316,15 @@ struct Found {
     validated: Option<Layer>,
     /// The number of parts, and what each training sample showed when it was left out.
     left_out: Option<(usize, Metrics)>,
+    /// What every sample showed when it was left out, where that costs nothing.
+    leave_one_out: Option<Metrics>,
     l2: Option<f64>,
     iterations: Option<usize>,
 }
 
 impl Found {
     fn layer(layer: Layer) -> Self {
-        Self { layer, added: false, validated: None, left_out: None, l2: None, iterations: None }
+        Self { layer, added: false, validated: None, left_out: None, leave_one_out: None, l2: None, iterations: None }
     }
 }
 
@@ -335,6 +344,7 @@ impl Work<'_> {
             Solver::Ridge => self.ridge(),
             Solver::Lbfgs => self.lbfgs(),
             Solver::Imprint => self.imprint(),
+            Solver::Moments => self.moments(),
         }
     }
 

@@ -3,11 +3,12 @@
 use super::layer::refuse;
 use super::targets::Targets;
 use super::temperature;
-use super::{Around, Below, CHUNK, Linear, Rows};
+use super::{Around, Below, CHUNK, Found, Linear, Rows, Work};
 use crate::data::Labels;
 use crate::delta::Task;
 use crate::engine;
-use crate::moments::{self, About, Basis, Head, LeftOut, Moments, Source, Target, quantise, value_max};
+use crate::moments::{self, About, Basis, Directions, Head, LeftOut, Moments, Source, Target, quantise, value_max};
+use crate::ridge::Layer;
 use crate::train::error::Error;
 use crate::train::evaluate::{Metrics, Tally};
 use crate::train::features::Features;
@@ -64,20 +65,27 @@ fn fresh_head(bundle: &Bundle) -> Result<Linear, Error> {
 /// # Errors
 /// Features that cannot be read, labels that the moments do not have.
 pub fn add(set: &mut Set<'_>, basis: &Basis, moments: &mut Moments, around: &mut Around<'_>) -> Result<bool, Error> {
-    let places = places(set.labels, moments)?;
-    each(set, around, &mut |labels, samples, rows| {
-        let (coordinates, clipped) = coordinates(basis, rows)?;
-        let rows = targets(labels, samples, moments.about())?;
-        let width = moments.sums().shape().targets;
-        let of_each = samples.iter().zip(clipped).enumerate().map(|(place, (sample, clipped))| {
-            let target = match labels {
-                Labels::Classes { index, .. } => Target::Class(places[index[*sample] as usize]),
-                _ => Target::Row(&rows[place * width..][..width]),
-            };
-            (clipped, target)
-        });
-        Ok(moments.add_all(&coordinates, &of_each.collect::<Vec<_>>())?)
-    })
+    each(set, around, &mut |labels, samples, rows| add_rows(moments, basis, labels, (samples, rows)))
+}
+
+fn add_rows(
+    moments: &mut Moments,
+    basis: &Basis,
+    labels: &Labels,
+    (samples, rows): (&[usize], ArrayView2<'_, f32>),
+) -> Result<(), Error> {
+    let places = places(labels, moments)?;
+    let (coordinates, clipped) = coordinates(basis, rows)?;
+    let rows = targets(labels, samples, moments.about())?;
+    let width = moments.sums().shape().targets;
+    let of_each = samples.iter().zip(clipped).enumerate().map(|(place, (sample, clipped))| {
+        let target = match labels {
+            Labels::Classes { index, .. } => Target::Class(places[index[*sample] as usize]),
+            _ => Target::Row(&rows[place * width..][..width]),
+        };
+        (clipped, target)
+    });
+    Ok(moments.add_all(&coordinates, &of_each.collect::<Vec<_>>())?)
 }
 
 /// Tells for each sample what the head would give it had it not been learned from, with its number; `false` if it was stopped.
@@ -91,25 +99,35 @@ pub fn leave_one_out(
     told: &mut dyn FnMut(usize, &[f64]),
 ) -> Result<bool, Error> {
     let left_out = LeftOut::new(moments, basis, head)?;
-    let places = places(set.labels, moments)?;
-    let (about, width) = (moments.about(), moments.sums().shape().targets);
     each(set, around, &mut |labels, samples, rows| {
-        let (coordinates, _) = coordinates(basis, rows)?;
-        let rows = targets(labels, samples, about)?;
-        for ((place, sample), z) in samples.iter().enumerate().zip(coordinates.chunks_exact(basis.coordinates())) {
-            let mut target = vec![0.0; width];
-            match labels {
-                Labels::Classes { index, .. } => target[places[index[*sample] as usize]] = 1.0,
-                _ => {
-                    let row = &rows[place * width..][..width];
-                    let step = f64::from(about.target_step);
-                    target.iter_mut().zip(row).for_each(|(to, y)| *to = f64::from(*y) * step);
-                }
-            }
-            told(*sample, &left_out.output(z, &target));
-        }
-        Ok(())
+        outputs_of_rows(&left_out, (moments, basis), labels, (samples, rows), told)
     })
+}
+
+fn outputs_of_rows(
+    left_out: &LeftOut<'_>,
+    (moments, basis): (&Moments, &Basis),
+    labels: &Labels,
+    (samples, rows): (&[usize], ArrayView2<'_, f32>),
+    told: &mut dyn FnMut(usize, &[f64]),
+) -> Result<(), Error> {
+    let places = places(labels, moments)?;
+    let (about, width) = (moments.about(), moments.sums().shape().targets);
+    let (coordinates, _) = coordinates(basis, rows)?;
+    let rows = targets(labels, samples, about)?;
+    for ((place, sample), z) in samples.iter().enumerate().zip(coordinates.chunks_exact(basis.coordinates())) {
+        let mut target = vec![0.0; width];
+        match labels {
+            Labels::Classes { index, .. } => target[places[index[*sample] as usize]] = 1.0,
+            _ => {
+                let row = &rows[place * width..][..width];
+                let step = f64::from(about.target_step);
+                target.iter_mut().zip(row).for_each(|(to, y)| *to = f64::from(*y) * step);
+            }
+        }
+        told(*sample, &left_out.output(z, &target));
+    }
+    Ok(())
 }
 
 /// What each sample shows that is in the moments, had it not been learned from; and the factor by which logits become probabilities of
@@ -243,4 +261,107 @@ fn targets(labels: &Labels, samples: &[usize], about: &About) -> Result<Vec<i16>
         }
     }
     Ok(all)
+}
+
+/// Coordinates of a solution that nothing else is to be merged with: the features themselves up to so many, else as many directions.
+const COORDINATES: usize = 2048;
+
+impl Work<'_> {
+    /// One pass over the samples: their moments, in coordinates whose centre and steps the first of them teach; the head; and what each
+    /// sample shows when it is left out.
+    pub(super) fn moments(&mut self) -> Result<Option<Found>, Error> {
+        if !self.rows.linear.has_bias() {
+            return Err(refuse(
+                "the layer has no bias, which the head of moments needs; choose setting `solver = ridge`".into(),
+            ));
+        }
+        let (train, validation) = (self.split.train.clone(), self.split.validation.clone());
+        let Some(basis) = self.basis(&train)? else { return Ok(None) };
+        let mut moments = Moments::new(self.about(&basis), self.targets.width, self.labels.names())?;
+        let Some((layer, metrics, l2)) = self.sum_up(&mut moments, &basis, (&train, &train))? else { return Ok(None) };
+        let few = validation.len() < super::VALIDATION_MIN;
+        let left_out = few.then(|| (train.len(), metrics.clone()));
+        let mut found = Found { l2: Some(l2), left_out, leave_one_out: Some(metrics), ..Found::layer(layer) };
+        if let Some(everyone) = self.everyone() {
+            let added = self.sum_up(&mut moments, &basis, (&validation, &everyone))?;
+            let Some((layer, metrics, l2)) = added else { return Ok(None) };
+            found.validated = Some(std::mem::replace(&mut found.layer, layer));
+            (found.l2, found.leave_one_out) = (Some(l2), Some(metrics));
+        }
+        Ok(Some(found))
+    }
+
+    fn basis(&mut self, train: &[usize]) -> Result<Option<Basis>, Error> {
+        let features = self.rows.linear.inputs;
+        let source = Source { base: &self.initial.base_hash, features, classifier: None };
+        let (directions, count) = match features {
+            few if few <= COORDINATES => (Directions::Identity, few),
+            _ => (Directions::Orthogonal { seed: 0 }, COORDINATES),
+        };
+        let basis = Basis::of(source, directions, count, 16)?;
+        let Some(rows) = self.rows.of(&train[..train.len().min(CHUNK)])? else { return Ok(None) };
+        Ok(Some(if rows.nrows() > 1 { basis.learned(rows.view())? } else { basis }))
+    }
+
+    fn about(&self, basis: &Basis) -> About {
+        let task = match self.labels {
+            Labels::MultiLabel { .. } => Task::MultiLabel,
+            Labels::Values(_) => Task::Regression,
+            _ => Task::Classification,
+        };
+        let largest = match self.labels {
+            Labels::Values(rows) => rows.iter().fold(0.0f32, |largest, y| largest.max(y.abs())),
+            _ => 0.0,
+        };
+        // The finest step with which all of these numbers are in range.
+        let target_step = if largest > 0.0 { (largest / 16384.0).log2().ceil().exp2() } else { 1.0 };
+        About {
+            base: self.initial.base_hash,
+            basis: basis.hash(),
+            directions: basis.kind(),
+            output: self.initial.output.clone(),
+            appended: self.initial.head.is_some(),
+            features: basis.features() as u32,
+            coordinates: basis.coordinates() as u32,
+            bits: basis.bits(),
+            task,
+            target_step,
+            preprocessing: crate::delta::Preprocessing::Plain,
+        }
+    }
+
+    /// Adds samples to those that make up all of them now; gives the head, what all show when each is left out, and λ.
+    fn sum_up(
+        &mut self,
+        moments: &mut Moments,
+        basis: &Basis,
+        (new, samples): (&[usize], &[usize]),
+    ) -> Result<Option<(Layer, Metrics, f64)>, Error> {
+        for chunk in new.chunks(CHUNK) {
+            let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+            add_rows(moments, basis, self.labels, (chunk, rows.view()))?;
+        }
+        let head = moments::head(moments, basis, self.settings.l2)?;
+        let (left_out, mut outputs) = (LeftOut::new(moments, basis, &head)?, Vec::new());
+        for chunk in samples.chunks(CHUNK) {
+            let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+            let told = &mut |_: usize, output: &[f64]| outputs.extend(output);
+            outputs_of_rows(&left_out, (moments, basis), self.labels, (chunk, rows.view()), told)?;
+        }
+        let order = match self.labels {
+            Labels::Classes { .. } => places(self.labels, moments)?,
+            _ => (0..self.targets.width).collect(),
+        };
+        let outputs = Array2::from_shape_vec((samples.len(), self.targets.width), outputs).expect("a row a sample");
+        let mut outputs = outputs.select(ndarray::Axis(1), &order);
+        let mut head = head.in_order(&order);
+        if self.targets.is_classes() {
+            let factor = temperature::fit(&outputs, samples, &self.targets);
+            outputs *= factor;
+            head = head.scaled(factor);
+        }
+        let mut tally = Tally::new(self.labels, &self.settings.loss);
+        super::add_outputs(&mut tally, &outputs, samples);
+        Ok(Some((head.layer, tally.metrics(), head.l2)))
+    }
 }

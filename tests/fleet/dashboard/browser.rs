@@ -6,7 +6,7 @@ use crate::client::{Answer, Device, clock_ms, raw, request};
 use crate::server::AT_ONCE;
 use crate::{delta, header, noise};
 use edgetune::delta::{Encoding, Header, KeyPair, Label, Method, MethodKind, TensorValues, encode, sign};
-use edgetune::fleet::{Folder, Limits, Settings, Store, serve};
+use edgetune::fleet::{Folder, Limits, Settings, Signals, Store, Tuning, serve};
 use edgetune::sync::wire::{Hex, Release};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -44,9 +44,11 @@ impl Fleet {
             folder: Folder::open(folder.path()).unwrap(),
             database: format!("sqlite:{}?mode=rwc", folder.path().join("fleet.sqlite").display()),
             store: Store::folder(&folder.path().join("deltas")).unwrap(),
-            identity: None,
-            proxies: Vec::new(),
-            limits: Limits { requests_per_s: 1e6, ..Limits::default() },
+            tuning: Tuning {
+                identity: None,
+                proxies: Vec::new(),
+                limits: Limits { requests_per_s: 1e6, ..Limits::default() },
+            },
             clock: Arc::new(then_ms),
             chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
         };
@@ -54,7 +56,9 @@ impl Fleet {
         let address = listener.local_addr().unwrap().to_string();
         let (told, ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            serve(settings, listener, || told.send(()).unwrap(), &AtomicBool::new(false)).unwrap();
+            let never = AtomicBool::new(false);
+            let signals = Signals { stop: &never, reload: &never };
+            serve(settings, listener, || told.send(()).unwrap(), signals, &|| Err("nothing to read".into())).unwrap();
         });
         ready.recv().unwrap();
         let operator = std::fs::read_to_string(folder.path().join("operator.token")).unwrap().trim().to_owned();

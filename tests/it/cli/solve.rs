@@ -26,7 +26,7 @@ fn photographs() -> Place {
 fn every_solver_beats_chance_and_gives_the_same_bytes() {
     let table = Place::with_table(2, "label", |row| if row[0] > 0.0 { "a".into() } else { "b".into() });
     let place = photographs();
-    for (solver, l2) in [("ridge", true), ("lbfgs", true), ("imprint", false)] {
+    for (solver, l2) in [("ridge", true), ("moments", true), ("lbfgs", true), ("imprint", false)] {
         let report = solved(&table, &format!("train base.onnx --data table.csv --solver {solver} --out a.edelta"));
         let accuracy = report["validation"]["after"]["accuracy"].as_f64().unwrap();
         // A mean direction cannot tell the halves of a space apart; photographs below are another matter.
@@ -42,6 +42,12 @@ fn every_solver_beats_chance_and_gives_the_same_bytes() {
         let measured = place.run("eval base.onnx --adapter a.edelta --data train --json").json();
         assert!(measured["accuracy"].as_f64().unwrap() > 0.45, "{solver}: {measured}");
     }
+    // Each sample left out, the held-out ones too: a share of right answers that all samples tell.
+    let told =
+        solved(&place, "train base.onnx --data train --solver moments --out a.edelta")["solved"]["leave_one_out"]
+            .clone();
+    assert_eq!(told["samples"], 72);
+    assert!(told["accuracy"].as_f64().unwrap() > 0.4, "{told}");
     let said = place.run("train base.onnx --data train --solver ridge --out a.edelta").done().out;
     assert!(said.contains("to solve, --l2 ") && !said.contains("best epoch"), "{said}");
     let fixed = solved(&place, "train base.onnx --data train --solver ridge --l2 3 --out a.edelta");
@@ -52,7 +58,7 @@ fn every_solver_beats_chance_and_gives_the_same_bytes() {
 fn numbers_and_sets_of_classes_are_solved() {
     let place = Place::with_table(2, "u,v", |row| format!("{},{}", row[0] - row[1], row[2] + 0.5));
     let numbers = "train base.onnx --data table.csv --label u --label v --out a.edelta";
-    for (loss, solver) in [("mean-squared-error", "ridge"), ("huber", "lbfgs")] {
+    for (loss, solver) in [("mean-squared-error", "ridge"), ("mean-squared-error", "moments"), ("huber", "lbfgs")] {
         let (before, after) = losses(&solved(&place, &format!("{numbers} --loss {loss} --solver {solver}")));
         assert!(after < 0.3 * before, "{loss}: {before} → {after}");
     }

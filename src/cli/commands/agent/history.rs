@@ -32,7 +32,7 @@ pub(super) fn line(event: &Event) -> String {
                         Accepted::Kept => "does not take the place of",
                         Accepted::Rejected => "is worse than",
                     };
-                    format!("release {} of {}, adapter {adapter}, {outcome}", release.version, release.channel)
+                    format!("release {} of {}, adapter {adapter}, {outcome}", release.number(), release.channel)
                 }
                 _ => {
                     let outcome = if verdict.better { "better" } else { "not better" };
@@ -48,7 +48,7 @@ pub(super) fn line(event: &Event) -> String {
         }
         Event::Withdrawn { before, by, .. } => format!("no adapter in use, in place of {before}, by {by}"),
         Event::Failed { reason, release: Some(release), .. } => {
-            format!("release {} of {} could not be tried: {reason}", release.version, release.channel)
+            format!("release {} of {} could not be tried: {reason}", release.number(), release.channel)
         }
         Event::Failed { samples: 0, reason, .. } => format!("recipe and model cannot be used: {reason}"),
         Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_verdict_is_told_in_plain_words() {
         let promise = Promise { samples: 8, right: 7, confidence: 0.9, deviation: 0.1 };
-        let verdict = |wins, losses, ties| judge(Comparison { wins, losses, ties }, 0.95);
+        let verdict = |wins, losses, ties| judge(Comparison { wins, losses, ties }, Some(0.95));
         let told = counted(&verdict(5, 1, 2), Some(&promise), Some(0.95));
         assert_eq!(told, "7 of 8 right, before 3 of 8; p = 0.11, needs < 0.05");
         assert_eq!(counted(&verdict(12, 0, 0), None, None), "of 12, right alone on 12, wrong alone on 0; p < 0.001");

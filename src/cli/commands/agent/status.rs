@@ -40,8 +40,11 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     let aside = inventory.aside.latest();
     let served = is_served(config)?;
     let shown: Vec<_> = aside.iter().take(ASIDE_SHOWN).collect();
+    let samples_min = config.fleet.as_ref().map_or(0, |fleet| fleet.samples_min_shared());
+    let few = inventory.few(samples_min);
     printer.document(&json!({
         "fleet": fleet(config, &history)?.map(|fleet| fleet.0), "served": served,
+        "not_shared": few.iter().map(|(class, count)| json!({ "class": class, "samples": count })).collect::<Vec<_>>(),
         "samples": { "train": train, "held_out": held_out, "new": inventory.unlearned(), "classes": inventory.names() },
         "aside": {
             "count": aside.len(),
@@ -76,10 +79,21 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     if let Some((_, text)) = fleet(config, &history)? {
         printer.text(format!("fleet     {text}"));
     }
+    tell_few(&few, samples_min, printer);
     if let Some(event) = history.last() {
         printer.text(format!("last      {}", line(event)));
     }
     Ok(Done::Fully)
+}
+
+/// Tells which classes are left out of what is sent.
+fn tell_few(few: &[(&str, u64)], samples_min: u64, printer: &Printer) {
+    if !few.is_empty() {
+        let few: Vec<String> = few.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+        let few = few.join(", ");
+        printer
+            .text(format!("unshared  {few}: classes of fewer than {samples_min} samples are left out of what is sent"));
+    }
 }
 
 /// What the device is like, as far as one look can tell.
@@ -113,13 +127,13 @@ pub(super) fn is_served(config: &Config) -> Result<bool> {
 /// The fleet and what became of its release here, for a program and for a person.
 fn fleet(config: &Config, history: &[adapters::Event]) -> Result<Option<(serde_json::Value, String)>> {
     let Some(fleet) = &config.fleet else { return Ok(None) };
-    let release = member::offer(fleet)?.map(|offer| offer.release.version);
-    let last = member::last(history, &fleet.channel).filter(|(version, _)| release == Some(*version));
+    let release = member::offer(fleet)?.map(|offer| offer.release.number());
+    let last = member::last(history, &fleet.channel).filter(|(number, _)| release == Some(*number));
     let became = last.map(|(_, accepted)| accepted);
     let document = json!({
-        "channel": fleet.channel, "release": release, "tried": became.is_some(), "accepted": became.flatten(),
+        "channel": fleet.channel, "release": release.map(|number| number.version), "tried": became.is_some(), "accepted": became.flatten(),
     });
-    let release = release.map_or("no release heard of yet".into(), |version| format!("release {version}"));
+    let release = release.map_or("no release heard of yet".into(), |number| format!("release {number}"));
     let became = match became {
         None => "",
         Some(Some(Accepted::Activated)) => ", put to use",

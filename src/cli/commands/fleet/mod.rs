@@ -16,7 +16,7 @@ use clap::Subcommand;
 /// Take part in a fleet: send what was learned, take what is released
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token T --ca tls.crt\n  edgetune fleet push \
+    after_help = "Examples:\n  edgetune fleet enroll https://fleet.example:8443 --token-file token --ca tls.crt\n  edgetune fleet push \
                   A.edelta --channel photos\n  edgetune fleet pull --channel photos --out B.edelta\n  edgetune fleet \
                   status\n\nThe server is `edgetune-fleet serve`. Whatever fails for the line or the server's load is tried \
                   again a few times, at growing and random intervals."

@@ -49,12 +49,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     let release = &pulled.release;
     printer.document(&json!({
-        "channel": release.channel, "version": release.version, "round": release.round, "base": release.base,
+        "channel": release.channel, "epoch": release.epoch, "version": release.version, "round": release.round, "base": release.base,
         "adapter": release.adapter, "bytes": release.length, "fetched_bytes": pulled.fetched, "new": pulled.is_new,
         "path": path,
     }));
     let how = if pulled.is_new { format!("{} fetched", bytes(pulled.fetched)) } else { "nothing new".into() };
-    printer.text(format!("{}: release {} ({how})", release.channel, release.version));
+    printer.text(format!("{}: release {} ({how})", release.channel, release.number()));
     printer.text(format!("base     {}", release.base));
     if let Some(round) = release.round {
         printer.text(format!("round    {round} is open: edgetune train … --round {round}"));

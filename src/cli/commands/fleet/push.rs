@@ -4,6 +4,7 @@ use crate::cli::args::Global;
 use crate::cli::deltas::File;
 use crate::cli::membership::{Demand, Patience, State};
 use crate::cli::print::{Printer, bytes};
+use crate::delta::{Counting, counted};
 use crate::sync::client::{Client, Delivered, Error, deliver};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -24,6 +25,9 @@ pub struct Args {
     /// What it was learned for
     #[arg(long, value_name = "NAME", requires = "delta")]
     channel: Option<String>,
+    /// How many samples it says that it was learned from, by class: exact, rounded (up to multiples of ten), or none (their sum is rounded)
+    #[arg(long, value_name = "HOW", requires = "delta", default_value_t)]
+    counts: Counting,
     #[command(flatten)]
     demand: Demand,
     #[command(flatten)]
@@ -37,8 +41,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let queue = folder.queue();
     if let (Some(path), Some(channel)) = (&args.delta, &args.channel) {
         let file = File::read(path)?;
-        file.parsed()?;
-        queue.put(channel, &file.bytes)?;
+        let delta = file.parsed()?;
+        let bytes = match args.counts {
+            Counting::Exact => file.bytes.clone(),
+            counting => counted(&delta, counting).with_context(|| path.display().to_string())?,
+        };
+        queue.put(channel, &bytes)?;
     }
     let before = queue.list()?;
     let waiting = || format!("{} waiting to be sent", before.len());

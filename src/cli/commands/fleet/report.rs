@@ -51,7 +51,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let channel = args.channel.clone();
     let taken = folder.seen()?.0.remove(&channel);
     let none = || format!("channel `{channel}`: nothing was pulled; edgetune fleet pull --channel {channel}");
-    let version = taken.with_context(none)?.release.version;
+    let release = taken.with_context(none)?.release;
+    let number = release.number();
     let verdict = match args.verdict {
         Verdict::Activated => wire::Verdict::Activated,
         Verdict::Kept => wire::Verdict::Kept,
@@ -61,7 +62,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let accuracy = args.accuracy.as_deref().and_then(|both| <[f32; 2]>::try_from(both).ok());
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
     ensure!(accuracy.iter().flatten().all(is_part), "--accuracy: write two parts from 0 to 1, such as 0.81 0.86");
-    let told = wire::Report { channel, version, verdict, accuracy };
+    let told = wire::Report { channel, epoch: number.epoch, version: number.version, verdict, accuracy };
     keep_report(&folder.reports(), &told)?;
     let mut refused = Ok(());
     deliver_reports(&mut Client::of(&folder, args.patience.outside())?, &folder.reports(), &mut |reported, done| {
@@ -71,6 +72,6 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     })?;
     refused?;
     printer.document(&json!(told));
-    printer.text(format!("{}: reported on release {version}", told.channel));
+    printer.text(format!("{}: reported on release {number}", told.channel));
     Ok(())
 }

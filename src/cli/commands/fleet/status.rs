@@ -23,22 +23,26 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let reports = folder.reports().list()?;
     let taken = |(channel, Taken { release, .. }): (&String, &Taken)| {
         json!({
-            "channel": channel, "version": release.version, "base": release.base, "adapter": release.adapter,
+            "channel": channel, "epoch": release.epoch, "version": release.version, "base": release.base, "adapter": release.adapter,
             "path": folder.adapter(channel),
         })
     };
     let waiting = queue.iter().map(|waits| json!({ "channel": waits.channel, "bytes": waits.length }));
     printer.document(&json!({
         "state": folder.path(), "url": member.url, "fleet": member.fleet, "name": member.name, "key": key,
-        "release_key": member.release_key, "channels": seen.0.iter().map(taken).collect::<Vec<_>>(),
+        "release_key": member.release_key, "release_keys": member.release_keys(),
+        "root": member.root.as_ref().map(|root| json!({ "epoch": root.epoch, "expires_ms": root.expires_ms })), "channels": seen.0.iter().map(taken).collect::<Vec<_>>(),
         "waiting": waiting.collect::<Vec<_>>(),
         "reports": reports.iter().map(|waits| &waits.channel).collect::<Vec<_>>(),
     }));
     printer.text(format!("server       {}", member.url));
     printer.text(format!("device       {} ({key})", member.name));
-    printer.text(format!("releases by  {}", member.release_key));
+    member.release_keys().iter().for_each(|key| printer.text(format!("releases by  {key}")));
+    if let Some(root) = &member.root {
+        printer.text(format!("root         {} of {} keys, epoch {}", root.threshold, root.roots.len(), root.epoch));
+    }
     for (channel, Taken { release, .. }) in &seen.0 {
-        printer.text(format!("channel      {channel}: release {}, base {}", release.version, release.base));
+        printer.text(format!("channel      {channel}: release {}, base {}", release.number(), release.base));
     }
     for waits in &queue {
         printer.text(format!("waiting      {}: {}", waits.channel, bytes(waits.length)));

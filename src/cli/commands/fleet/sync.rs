@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     })?;
     let pulled = pull(&mut client, &folder, &args.channel);
     let release = pulled.as_ref().ok().map(|pulled| {
-        json!({ "version": pulled.release.version, "new": pulled.is_new, "fetched_bytes": pulled.fetched, "path": pulled.path })
+        json!({ "epoch": pulled.release.epoch, "version": pulled.release.version, "new": pulled.is_new, "fetched_bytes": pulled.fetched, "path": pulled.path })
     });
     printer.document(&json!({
         "channel": args.channel, "release": release, "reported": told, "failed": failed,
@@ -54,7 +54,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     match pulled {
         Ok(pulled) => {
             let how = if pulled.is_new { format!("{} fetched", bytes(pulled.fetched)) } else { "nothing new".into() };
-            printer.text(format!("{}: release {} ({how})", args.channel, pulled.release.version));
+            printer.text(format!("{}: release {} ({how})", args.channel, pulled.release.number()));
         }
         Err(error) => failed.push(error.to_string()),
     }
