@@ -55,7 +55,8 @@ fn fresh_head(bundle: &Bundle) -> Result<Linear, Error> {
         return Ok(linear);
     }
     Err(refuse(
-        "the layer has no bias, which the head of moments needs; --head append adds a layer that has one".into(),
+        "the layer has no bias, which the head of moments needs; setting `head = append` adds a layer that has one"
+            .into(),
     ))
 }
 
@@ -251,7 +252,7 @@ fn targets(labels: &Labels, samples: &[usize], about: &About) -> Result<Vec<i16>
             let (steps, clipped) = quantise(*y, about.target_step, value_max(16));
             if clipped || !y.is_finite() {
                 let problem = format!(
-                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger --target-step",
+                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger one by setting `target-step`",
                     about.target_step * f32::from(i16::MAX)
                 );
                 return Err(Error::Setting { setting: "target-step", problem });
@@ -270,7 +271,9 @@ impl Work<'_> {
     /// sample shows when it is left out.
     pub(super) fn moments(&mut self) -> Result<Option<Found>, Error> {
         if !self.rows.linear.has_bias() {
-            return Err(refuse("the layer has no bias, which the head of moments needs; choose --solver ridge".into()));
+            return Err(refuse(
+                "the layer has no bias, which the head of moments needs; choose setting `solver = ridge`".into(),
+            ));
         }
         let (train, validation) = (self.split.train.clone(), self.split.validation.clone());
         let Some(basis) = self.basis(&train)? else { return Ok(None) };
