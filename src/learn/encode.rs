@@ -1,10 +1,10 @@
 //! The fifth stage: the learned values as they ship, measured as they ship.
 
+use super::compared::BeforeAfter;
 use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
 use super::prepare::Prepared;
-use super::report::BeforeAfter;
 use crate::data::Labels;
 use crate::engine::Session;
 use crate::recipe::Error;

@@ -1,8 +1,9 @@
 //! The fourth stage: values are learned, by a solver at once or by gradient steps.
 
 use super::budget;
+use super::division;
 use super::observer::tell_of_step;
-use super::prepare::{self, Prepared};
+use super::prepare::Prepared;
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::{Features, Pass};
@@ -158,7 +159,7 @@ impl<'a> Learned<'a> {
         let opened = &mut prepared.opened;
         opened.recipe.train.clone_from(&plan.rows[0].train);
         let bundles = opened.context.folders.bundles()?;
-        prepared.bundle = prepare::bundle(&opened.base, &opened.recipe, opened.data.labels(), &bundles)?;
+        prepared.bundle = division::bundle(&opened.base, &opened.recipe, opened.data.labels(), &bundles)?;
         let values = prepared.bundle.parameters.iter().map(|parameter| plan.head[&parameter.name].clone());
         outcome.parameters = values.collect();
         let features = prepared.features(&prepared.opened.data.split.validation)?;

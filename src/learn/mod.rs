@@ -8,7 +8,9 @@
 
 mod budget;
 mod classes;
+mod compared;
 mod context;
+mod division;
 mod encode;
 mod encoding;
 mod fitting;
@@ -24,7 +26,9 @@ mod save;
 mod sets;
 pub mod settings;
 
+pub use compared::BeforeAfter;
 pub use context::{Clock, Computing, Context};
+pub use division::{bundle, divided};
 pub use encode::Encoded;
 pub use encoding::increase_max;
 pub use fitting::Learned;
@@ -32,8 +36,8 @@ pub use forward::{Answers, Forward};
 pub use observer::{Event, Observer, Progress, Told, epoch_line};
 pub use open::{Opened, checkpoint_path};
 pub use plan::Planned;
-pub use prepare::{Prepared, bundle, divided, output_line};
-pub use report::{BeforeAfter, Report};
+pub use prepare::{Prepared, output_line};
+pub use report::Report;
 pub use save::Trained;
 pub use sets::{Data, Sources};
 

@@ -1,9 +1,9 @@
 //! The second stage: what learns is known, by the recipe's word or by measurements within its budgets.
 
 use super::budget;
+use super::division::target;
 use super::observer::{Progress, tell_of_step};
 use super::open::Opened;
-use super::prepare::target;
 use crate::host::private_bytes;
 use crate::recipe::Error;
 use crate::train::plan::choice::Budgets;

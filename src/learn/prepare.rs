@@ -1,19 +1,17 @@
 //! The third stage: the model is divided into its frozen body and its trainable tail, and the machine has room for them.
 
 use super::budget;
+use super::division::divided;
+use super::observer::Observer;
 use super::open::Opened;
 use super::plan::Planned;
 use super::settings;
-use crate::adapter::{self, Request};
-use crate::data::{Labels, Split};
+use crate::data::Split;
 use crate::host::private_bytes;
-use crate::learn::Observer;
-use crate::recipe::{self, Error, Recipe};
-use crate::task;
-use crate::train::plan::candidates::Target;
+use crate::recipe::Error;
 use crate::train::plan::memory::{self, Demand, Memory};
 use crate::train::plan::{self, Plan};
-use crate::train::prepare::{self, Base, Bundle, Divided};
+use crate::train::prepare::{self, Bundle, Divided};
 use crate::train::solve;
 use std::path::Path;
 
@@ -116,41 +114,6 @@ impl Opened<'_> {
         budget::compare(memory.peak_bytes(), available, observer);
         Ok(Some(private_bytes() + memory.peak_bytes()))
     }
-}
-
-/// Output, width and head that a recipe and the data's labels ask for.
-pub(super) fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
-    let width = task::of_labels(labels).and_then(|task| (task.width)(labels));
-    let activation = Some(recipe::loss(recipe.loss, None).activation());
-    Target { output: recipe.output.as_deref(), width, head: recipe.head_choice(), activation }
-}
-
-/// The bundle for a recipe and the data's labels.
-///
-/// # Errors
-/// A selection that the model does not have, or that no gradient reaches; a folder that cannot be written.
-pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> Result<Bundle, Error> {
-    Ok(prepare::write(base, divided(base, recipe, labels)?, bundles)?)
-}
-
-/// The base divided for a recipe and the data's labels.
-///
-/// # Errors
-/// A selection that the model does not have, or that no gradient reaches.
-pub fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided, Error> {
-    let Target { output, width, head, activation } = target(recipe, labels);
-    let request = Request {
-        output,
-        selections: &recipe.selections()?,
-        method: recipe.change.method(),
-        places: recipe.change.places()?,
-        seed: recipe.seed.unwrap_or(0),
-        width,
-        head,
-        activation,
-    };
-    base.refuse_fixed_batch()?;
-    Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)
 }
 
 fn describe(bundle: &Bundle, split: &Split, observer: &dyn Observer) {

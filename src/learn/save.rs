@@ -1,7 +1,8 @@
 //! The last stage: the delta is written, and everything that was measured is told.
 
+use super::compared::BeforeAfter;
 use super::encode::Encoded;
-use super::report::{BeforeAfter, Report};
+use super::report::Report;
 use crate::recipe::Error;
 use crate::train::artifact::{self, About};
 use crate::train::checkpoint;

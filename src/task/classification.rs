@@ -4,7 +4,7 @@ use super::loss::{Loss, Target as Of};
 use super::{Answer, Counts, Task, largest, softmax};
 use crate::data::{Labels, Target};
 use crate::delta;
-use crate::graph::{Attr, Builder, DType, Tensor, Val};
+use crate::graph::Tensor;
 
 /// Its row.
 pub(super) const TASK: Task = Task {
@@ -44,36 +44,4 @@ fn commonest(labels: &Labels, samples: &[usize]) -> Option<Vec<f32>> {
     let mut counts = vec![1.0f32; names.len()];
     samples.iter().for_each(|sample| counts[index[*sample] as usize] += 1.0);
     Some(counts.iter().map(|of_class| of_class.ln()).collect())
-}
-
-/// −Σ target · log softmax(logits). Targets as rows: (1 − ε) on the class and ε/width everywhere, times the class weights. Divided
-/// by the weights of the labels in the batch, as PyTorch does.
-pub(super) fn cross_entropy<'b>(
-    builder: &'b Builder,
-    logits: Val<'b>,
-    labels: Val<'b>,
-    width: u64,
-    smoothing: f64,
-    weights: Option<&[f32]>,
-) -> Val<'b> {
-    let spread = smoothing / width as f64;
-    let (off, on) = (spread as f32, (1.0 - smoothing + spread) as f32);
-    let depth = builder.constant(Tensor::from_i64(&[], &[width as i64]));
-    let values = builder.constant(Tensor::from_f32(&[2], &[off, on]));
-    let mut targets = builder.op("OneHot", &[labels, depth, values], &[("axis", Attr::Int(-1))]);
-    let mut total = labels.unary("Size").cast(DType::Float);
-    if let Some(weights) = weights {
-        let weights = builder.constant(Tensor::from_f32(&[width], weights));
-        targets = targets * weights;
-        total = weights.gather(labels, 0).sum_all();
-    }
-    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
-    -((targets * log).sum_all() / total)
-}
-
-/// −log softmax(logits) of the class, in Rust.
-pub(super) fn of_row(logits: &[f32], class: usize) -> f64 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - top).exp()).sum();
-    sum.ln() - f64::from(logits[class] - top)
 }

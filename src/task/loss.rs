@@ -1,9 +1,9 @@
-//! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in the file of its task.
+//! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
-use super::classification::{self, cross_entropy};
-use super::multi_label::{binary_cross_entropy, of_logit};
-use super::next_token::next_token;
-use super::regression::{huber, huber_of, mean_squared_error};
+use super::formula::{
+    binary_cross_entropy, binary_cross_entropy_of, cross_entropy, cross_entropy_of, huber, huber_of,
+    mean_squared_error, next_token,
+};
 use crate::adapter::Activation;
 use crate::data::{IGNORED, Labels};
 use crate::graph::{Builder, DType, Dim, TensorType, Val};
@@ -127,10 +127,10 @@ impl Loss {
             sum / logits.len() as f64
         };
         match (self, target) {
-            (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => {
-                classification::of_row(logits, class)
+            (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => cross_entropy_of(logits, class),
+            (Loss::BinaryCrossEntropy, Target::Values(values)) => {
+                pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0)
             }
-            (Loss::BinaryCrossEntropy, Target::Values(values)) => pairs(values, |x, z, _| of_logit(x, z), 0.0),
             (Loss::MeanSquaredError, Target::Values(values)) => pairs(values, |x, z, _| (x - z) * (x - z), 0.0),
             (Loss::Huber { delta }, Target::Values(values)) => pairs(values, huber_of, f64::from(*delta)),
             _ => unreachable!("labels were checked against the loss when the data was opened"),
@@ -145,10 +145,4 @@ pub enum Target<'a> {
     Class(usize),
     /// One value an output.
     Values(&'a [f32]),
-}
-
-/// The mean of all values.
-pub(super) fn mean(value: Val<'_>) -> Val<'_> {
-    let count = value.unary("Size").cast(DType::Float);
-    value.sum_all() / count
 }

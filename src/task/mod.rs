@@ -2,11 +2,12 @@
 //!
 //! A task says what the labels are, how wide the output is for them, which losses fit, how an output is measured against a label,
 //! what the same answer for every sample would be, and how an output is told. Pure: it takes labels and outputs, and knows neither
-//! files nor models. The losses themselves, as nodes and in Rust, are in the files of their tasks, too.
+//! files nor models. The losses themselves, as nodes and in Rust, are in `formula`.
 
 mod answer;
 mod classification;
 mod counts;
+mod formula;
 pub mod loss;
 mod multi_label;
 mod next_token;

@@ -1,10 +1,10 @@
 //! Any number of classes a sample.
 
-use super::loss::{Loss, Target as Of, mean};
+use super::loss::{Loss, Target as Of};
 use super::{Answer, Counts, Task};
 use crate::data::{Labels, Target};
 use crate::delta;
-use crate::graph::{Tensor, Val};
+use crate::graph::Tensor;
 use ndarray::{Array2, Axis};
 
 /// Its row.
@@ -48,14 +48,4 @@ fn commonest(labels: &Labels, samples: &[usize]) -> Option<Vec<f32>> {
     let count = samples.len() as f32;
     let with = rows(labels).select(Axis(0), samples).sum_axis(Axis(0));
     Some(with.iter().map(|with| ((with + 1.0) / (count - with + 1.0)).ln()).collect())
-}
-
-/// softplus(x) − x·z = −z·log σ(x) − (1 − z)·log(1 − σ(x))
-pub(super) fn binary_cross_entropy<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
-    mean(logits.unary("Softplus") - logits * labels)
-}
-
-/// The same of one logit, in Rust.
-pub(super) fn of_logit(x: f64, z: f64) -> f64 {
-    x.max(0.0) - x * z + (-x.abs()).exp().ln_1p()
 }

@@ -4,7 +4,7 @@ use super::loss::{Loss, Target as Of};
 use super::{Answer, Counts, Task, softmax};
 use crate::data::{IGNORED, Labels, Target};
 use crate::delta;
-use crate::graph::{Attr, Builder, DType, Tensor, Val};
+use crate::graph::Tensor;
 use ndarray::Array2;
 
 /// Its row.
@@ -41,20 +41,4 @@ fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sa
         counts.sum += loss.of_row(logits, Of::Class(*token as usize));
         counts.tokens += 1;
     }
-}
-
-/// −Σ log softmax(logits)\[label\] / n over the n positions that count. The label's logarithm is picked, so nothing of the
-/// vocabulary's width is made but the logarithms themselves.
-pub(super) fn next_token<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
-    let ignored = builder.constant(Tensor::from_i64(&[], &[IGNORED]));
-    let first = builder.constant(Tensor::from_i64(&[], &[0]));
-    let one = builder.scalar(DType::Float, 1.0);
-    let ignores = labels.equal(ignored);
-    let counts = ignores.select(builder.scalar(DType::Float, 0.0), one);
-    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
-    // Any token will do where none counts: its weight is 0.
-    let tokens = ignores.select(first, labels).unsqueeze(&[-1]);
-    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(-1))]).squeeze(&[-1]);
-    let count = builder.op("Max", &[counts.sum_all(), one], &[]);
-    -((picked * counts).sum_all() / count)
 }

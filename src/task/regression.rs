@@ -1,11 +1,10 @@
 //! Numbers.
 
-use super::loss::{Loss, Target as Of, mean};
+use super::loss::{Loss, Target as Of};
 use super::multi_label::rows_tensor;
 use super::{Answer, Counts, Task};
 use crate::data::{Labels, Target};
 use crate::delta;
-use crate::graph::{Builder, DType, Val};
 use ndarray::{Array2, Axis};
 
 /// Its row.
@@ -31,25 +30,4 @@ fn rows(labels: &Labels) -> &Array2<f32> {
 fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sample: usize) {
     let row = rows(labels).row(sample);
     counts.sum += loss.of_row(output, Of::Values(row.as_slice().expect("rows are contiguous")));
-}
-
-/// The mean of squared differences.
-pub(super) fn mean_squared_error<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
-    let error = logits - labels;
-    mean(error * error)
-}
-
-/// With c = min(|e|, δ): c·(|e| − c/2) is e²/2 up to δ and δ·(|e| − δ/2) beyond.
-pub(super) fn huber<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>, delta: f64) -> Val<'b> {
-    let error = (logits - labels).unary("Abs");
-    let low = builder.scalar(DType::Float, 0.0);
-    let high = builder.scalar(DType::Float, delta);
-    let clipped = builder.op("Clip", &[error, low, high], &[]);
-    mean(clipped * (error - clipped * 0.5))
-}
-
-/// The same of one number, in Rust.
-pub(super) fn huber_of(x: f64, z: f64, delta: f64) -> f64 {
-    let clipped = (x - z).abs().min(delta);
-    clipped * ((x - z).abs() - 0.5 * clipped)
 }

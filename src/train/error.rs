@@ -83,7 +83,7 @@ pub enum Error {
     /// A model that gives another answer in every run.
     #[error(
         "node {node} draws random numbers, so the model's answer is another in every run and nothing can be learned from \
-         its features; export the model for inference (model.eval()), or choose an output without it by setting `output`"
+         its features; export the model for inference (model.eval()), or choose an output without it (setting `output`)"
     )]
     Random {
         /// The node.

@@ -182,6 +182,87 @@ fn options_are_seen_in_strings_and_commands_are_not() {
     }
 }
 
+/// The file of `src/` that a module path leads to: the deepest one that there is.
+fn file_of(path: &[String], known: &BTreeSet<String>) -> Option<String> {
+    (1..=path.len()).rev().find_map(|length| {
+        let name = path[..length].join("/");
+        [format!("src/{name}.rs"), format!("src/{name}/mod.rs")].into_iter().find(|file| known.contains(file))
+    })
+}
+
+/// Which files of the same module each file imports. A module's root names all of its files, so it is left out.
+fn imports(files: &[File]) -> BTreeMap<String, BTreeSet<String>> {
+    let known: BTreeSet<String> = files.iter().map(|file| file.path.clone()).collect();
+    let module = |path: &str| path.trim_start_matches("src/").split('/').next().map(str::to_owned);
+    let mut graph = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.path.ends_with("/mod.rs")) {
+        let targets = paths(&file.tokens).into_iter().filter_map(|path| file_of(&file.resolve(&path)?, &known));
+        let inside = targets.filter(|target| !target.ends_with("/mod.rs") && *target != file.path);
+        let inside = inside.filter(|target| module(target) == module(&file.path)).collect();
+        graph.insert(file.path.clone(), inside);
+    }
+    graph
+}
+
+/// The files from which one can get back to them by imports.
+fn in_circles(graph: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let reaches_itself = |start: &&String| {
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<&String> = graph[*start].iter().collect();
+        while let Some(file) = open.pop() {
+            if file == *start {
+                return true;
+            }
+            if seen.insert(file) {
+                open.extend(graph.get(file).into_iter().flatten());
+            }
+        }
+        false
+    };
+    graph.keys().filter(reaches_itself).cloned().collect()
+}
+
+#[test]
+fn files_of_one_module_import_each_other_in_one_direction() {
+    let found: BTreeMap<String, String> = in_circles(&imports(&files(&["src"])))
+        .into_iter()
+        .map(|file| (file.clone(), format!("{file}: imports a file of its module that imports it again")))
+        .collect();
+    demand(beside(&found, CIRCLES));
+}
+
+#[test]
+fn circles_are_found() {
+    let file = |path: &str, text: &str| File::new(path, text);
+    let files = [
+        file("src/a/one.rs", "use super::two::X;"),
+        file("src/a/two.rs", "use crate::a::three::Y;"),
+        file("src/a/three.rs", "use super::one::Z;\nuse crate::b::four::V;"),
+        file("src/b/four.rs", "use super::five;"),
+        file("src/b/five.rs", "use std::fs;"),
+    ];
+    let found: Vec<String> = in_circles(&imports(&files)).into_iter().collect();
+    assert_eq!(found, ["src/a/one.rs", "src/a/three.rs", "src/a/two.rs"]);
+}
+
+/// Files that are still in a circle.
+#[rustfmt::skip]
+const CIRCLES: &[&str] = &[
+    "src/adapter/head.rs", "src/adapter/pooling.rs", "src/agent/adapters.rs", "src/agent/api/routes.rs",
+    "src/agent/api/stored.rs", "src/agent/aside.rs", "src/agent/board.rs", "src/agent/drift.rs",
+    "src/agent/feedback.rs", "src/agent/inventory.rs", "src/agent/member.rs", "src/agent/predictor.rs",
+    "src/agent/samples.rs", "src/agent/training.rs", "src/cache/disk.rs", "src/cache/evict.rs", "src/cache/room.rs",
+    "src/data/classes.rs", "src/data/columns.rs", "src/data/folder.rs", "src/data/foreign.rs", "src/data/labels.rs",
+    "src/data/parts.rs", "src/data/records.rs", "src/data/table.rs", "src/data/text.rs",
+    "src/fleet/dashboard/channel.rs", "src/fleet/dashboard/failure.rs", "src/fleet/dashboard/frame.rs",
+    "src/fleet/dashboard/overview.rs", "src/fleet/dashboard/releasing.rs", "src/fleet/dashboard/rollout.rs",
+    "src/fleet/dashboard/sign_in.rs", "src/fleet/dashboard/visitor.rs", "src/grad/rules/conv.rs",
+    "src/grad/rules/depthwise.rs", "src/grad/rules/index.rs", "src/grad/rules/shape.rs", "src/onnx/external.rs",
+    "src/onnx/function.rs", "src/onnx/node.rs", "src/onnx/read.rs", "src/onnx/tensor.rs", "src/train/body.rs",
+    "src/train/checkpoint.rs", "src/train/evaluate.rs", "src/train/features.rs", "src/train/fit.rs",
+    "src/train/generate.rs", "src/train/prepare.rs",
+];
+
 /// Functions that are still longer than a screen.
 #[rustfmt::skip]
 const LONG: &[&str] = &[

@@ -1,0 +1,89 @@
+//! The losses as maths: as nodes of the step graph, and in Rust for evaluation.
+
+use crate::data::IGNORED;
+use crate::graph::{Attr, Builder, DType, Tensor, Val};
+
+/// −Σ target · log softmax(logits). Targets as rows: (1 − ε) on the class and ε/width everywhere, times the class weights. Divided
+/// by the weights of the labels in the batch, as PyTorch does.
+pub(super) fn cross_entropy<'b>(
+    builder: &'b Builder,
+    logits: Val<'b>,
+    labels: Val<'b>,
+    width: u64,
+    smoothing: f64,
+    weights: Option<&[f32]>,
+) -> Val<'b> {
+    let spread = smoothing / width as f64;
+    let (off, on) = (spread as f32, (1.0 - smoothing + spread) as f32);
+    let depth = builder.constant(Tensor::from_i64(&[], &[width as i64]));
+    let values = builder.constant(Tensor::from_f32(&[2], &[off, on]));
+    let mut targets = builder.op("OneHot", &[labels, depth, values], &[("axis", Attr::Int(-1))]);
+    let mut total = labels.unary("Size").cast(DType::Float);
+    if let Some(weights) = weights {
+        let weights = builder.constant(Tensor::from_f32(&[width], weights));
+        targets = targets * weights;
+        total = weights.gather(labels, 0).sum_all();
+    }
+    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
+    -((targets * log).sum_all() / total)
+}
+
+/// −log softmax(logits) of the class, in Rust.
+pub(super) fn cross_entropy_of(logits: &[f32], class: usize) -> f64 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - top).exp()).sum();
+    sum.ln() - f64::from(logits[class] - top)
+}
+
+/// softplus(x) − x·z = −z·log σ(x) − (1 − z)·log(1 − σ(x))
+pub(super) fn binary_cross_entropy<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
+    mean(logits.unary("Softplus") - logits * labels)
+}
+
+/// The same of one logit, in Rust.
+pub(super) fn binary_cross_entropy_of(x: f64, z: f64) -> f64 {
+    x.max(0.0) - x * z + (-x.abs()).exp().ln_1p()
+}
+
+/// The mean of squared differences.
+pub(super) fn mean_squared_error<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
+    let error = logits - labels;
+    mean(error * error)
+}
+
+/// With c = min(|e|, δ): c·(|e| − c/2) is e²/2 up to δ and δ·(|e| − δ/2) beyond.
+pub(super) fn huber<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>, delta: f64) -> Val<'b> {
+    let error = (logits - labels).unary("Abs");
+    let low = builder.scalar(DType::Float, 0.0);
+    let high = builder.scalar(DType::Float, delta);
+    let clipped = builder.op("Clip", &[error, low, high], &[]);
+    mean(clipped * (error - clipped * 0.5))
+}
+
+/// The same of one number, in Rust.
+pub(super) fn huber_of(x: f64, z: f64, delta: f64) -> f64 {
+    let clipped = (x - z).abs().min(delta);
+    clipped * ((x - z).abs() - 0.5 * clipped)
+}
+
+/// −Σ log softmax(logits)\[label\] / n over the n positions that count. The label's logarithm is picked, so nothing of the
+/// vocabulary's width is made but the logarithms themselves.
+pub(super) fn next_token<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
+    let ignored = builder.constant(Tensor::from_i64(&[], &[IGNORED]));
+    let first = builder.constant(Tensor::from_i64(&[], &[0]));
+    let one = builder.scalar(DType::Float, 1.0);
+    let ignores = labels.equal(ignored);
+    let counts = ignores.select(builder.scalar(DType::Float, 0.0), one);
+    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
+    // Any token will do where none counts: its weight is 0.
+    let tokens = ignores.select(first, labels).unsqueeze(&[-1]);
+    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(-1))]).squeeze(&[-1]);
+    let count = builder.op("Max", &[counts.sum_all(), one], &[]);
+    -((picked * counts).sum_all() / count)
+}
+
+/// The mean of all values.
+fn mean(value: Val<'_>) -> Val<'_> {
+    let count = value.unary("Size").cast(DType::Float);
+    value.sum_all() / count
+}
