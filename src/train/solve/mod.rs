@@ -25,7 +25,7 @@ use crate::data::{Labels, Split};
 use crate::engine::{self, Session};
 use crate::graph::Tensor;
 use folds::Folds;
-use layer::{refuse, refuse_too_large};
+use layer::{not_finite, refuse, refuse_too_large};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use ridge::{Layer, Moments, Ridge};
 use serde::Serialize;
@@ -295,14 +295,6 @@ impl Below {
         fed.extend(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         Ok(self.session.run(&fed)?.remove(0))
     }
-}
-
-fn not_finite(sample: usize) -> Error {
-    let problem = format!(
-        "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
-         preprocessing (--scale, --mean, --std)"
-    );
-    Error::Setting { setting: "--data", problem }
 }
 
 /// A solution.
