@@ -1,6 +1,6 @@
 //! The features of samples as the layer that is solved for reads them.
 
-use super::layer::Linear;
+use super::layer::{Linear, not_finite};
 use super::{CHUNK, evaluate};
 use crate::engine::{self, Session};
 use crate::graph::Tensor;
@@ -75,12 +75,4 @@ impl Below {
         fed.extend(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         Ok(self.session.run(&fed)?.remove(0))
     }
-}
-
-fn not_finite(sample: usize) -> Error {
-    let problem = format!(
-        "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
-         preprocessing (setting `samples.scale`, setting `samples.mean`, setting `samples.std`)"
-    );
-    Error::Setting { setting: "data", problem }
 }
