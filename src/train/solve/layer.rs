@@ -179,9 +179,9 @@ pub fn refuse(problem: String) -> Error {
 pub fn not_finite(sample: usize) -> Error {
     let problem = format!(
         "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
-         preprocessing (--scale, --mean, --std)"
+         preprocessing (setting `samples.scale`, setting `samples.mean`, setting `samples.std`)"
     );
-    Error::Setting { setting: "--data", problem }
+    Error::Setting { setting: "data", problem }
 }
 
 /// Follows the output back to the layer.
