@@ -20,7 +20,7 @@ use crate::train::features::{Features, Store};
 use crate::train::loss::Loss;
 use crate::train::prepare::{self, Base, Bundle, hex};
 use crate::train::solve::Around;
-use crate::train::solve::moments::{Set, add, classifier, features, measured, source};
+use crate::train::solve::moments::{Set, add, classifier, features, measured, source, tell_coordinates};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::Array2;
@@ -398,6 +398,20 @@ impl Summing<'_> {
             Ok(found.is_some())
         })?;
         Ok(found)
+    }
+
+    /// Tells name, label and coordinates of each sample of the data; `false` if it was stopped.
+    pub fn tell(&self, basis: &Basis, told: &mut dyn FnMut(String, &str, &[i16])) -> Result<bool> {
+        let opened = self.open()?;
+        let Labels::Classes { names, index } = opened.dataset.labels() else {
+            bail!("the data: what is known is told by classes, so each sample needs one class");
+        };
+        self.each(&opened, |set, around| {
+            let told = &mut |sample: usize, z: &[i16]| {
+                told(opened.dataset.name(sample).to_string(), &names[index[sample] as usize], z);
+            };
+            Ok(tell_coordinates(set, basis, around, told)?)
+        })
     }
 
     /// The basis that the data teach; `None` if it was stopped.

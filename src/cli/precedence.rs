@@ -194,7 +194,9 @@ impl Left<'_> {
             }
             None => {}
         }
-        if typed.from.is_some() && matches!(self.file.solver, Some(SolverName::Ridge | SolverName::Lbfgs)) {
+        if typed.from.is_some()
+            && matches!(self.file.solver, Some(SolverName::Ridge | SolverName::Lbfgs | SolverName::Moments))
+        {
             self.the_closed_form_out("--from");
         }
         let knows_no_classes =

@@ -110,43 +110,67 @@ pub enum Error {
     Penalty,
 }
 
+impl Error {
+    /// The message, where it has no number or name in it.
+    fn words(self) -> Option<&'static str> {
+        Some(match self {
+            Error::TooShort => "the moments are cut off; fetch them again",
+            Error::TooLong => {
+                "the moments are longer than their header says or than moments can be; do not trust their source"
+            }
+            Error::Magic => {
+                "not moments (the file does not begin with EMOM); give a file that `edgetune moments` wrote"
+            }
+            Error::Checksum => "the checksum of the moments differs: they were damaged; fetch them again",
+            Error::Signature => "the signature of the moments is wrong; do not trust them, fetch them again",
+            Error::Unsigned => "the moments are not signed; add them with setting `key`, or do not trust them",
+            Error::OtherKey => "the moments are signed by another key; do not trust them, or give its key",
+            Error::Header => "the header of the moments does not decode; update edgetune, or write them again",
+            Error::Payload => "the sums of the moments do not decode; do not trust their source",
+            Error::TooMany => "2^32 samples or more are over the limit of moments; begin new ones",
+            Error::Shape => "the numbers are for moments of another size; use one basis and one set of labels",
+            Error::Target => "a target is not one of these moments, or is out of range; add its label first",
+            Error::NotFinite => {
+                "the model gives infinity or no number (NaN) for a sample; remove the sample, or check the preprocessing"
+            }
+            Error::BasisFile => {
+                "not a basis, or a damaged or falsely signed one; write it again with `edgetune moments basis`"
+            }
+            Error::OtherBasis => {
+                "the basis is another one, or of another model; give the model and the basis of the moments"
+            }
+            Error::NoClassifier => {
+                "the model has no linear classifier of floats to take directions from; choose setting `directions = orthogonal` or identity"
+            }
+            Error::Penalty => "the penalty is too small for these moments: their sums are singular; give a larger one",
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Error::TooShort => f.write_str("the moments are cut off; fetch them again"),
-            Error::TooLong => {
-                f.write_str("the moments are longer than their header says or than moments can be; do not trust their source")
-            }
-            Error::Magic => {
-                f.write_str("not moments (the file does not begin with EMOM); give a file that `edgetune moments` wrote")
-            }
             Error::Version(version) => {
                 write!(f, "the moments have format version {version}, known is 1; update edgetune on this device")
             }
             Error::Flags(flags) => {
                 write!(f, "the moments have unknown flags {flags:#06x}; update edgetune on this device")
             }
-            Error::Checksum => f.write_str("the checksum of the moments differs: they were damaged; fetch them again"),
-            Error::Signature => f.write_str("the signature of the moments is wrong; do not trust them, fetch them again"),
-            Error::Unsigned => f.write_str("the moments are not signed; add them with setting `key`, or do not trust them"),
-            Error::OtherKey => f.write_str("the moments are signed by another key; do not trust them, or give its key"),
-            Error::Header => {
-                f.write_str("the header of the moments does not decode; update edgetune, or write them again")
-            }
-            Error::Wrong(field) => {
-                write!(f, "the `{}` of the moments is impossible (empty, zero, or over its limit); write them again", field.name())
-            }
+            Error::Wrong(field) => write!(
+                f,
+                "the `{}` of the moments is impossible (empty, zero, or over its limit); write them again",
+                field.name()
+            ),
             Error::Label(index) => write!(
                 f,
                 "label {index} of the moments is empty, over 256 bytes, has control characters or is out of order; rename the class"
             ),
-            Error::Payload => f.write_str("the sums of the moments do not decode; do not trust their source"),
             Error::Impossible(field) => write!(
                 f,
                 "the `{}` of the moments are such as no data can give; do not trust their source",
                 field.name()
             ),
-            Error::TooMany => f.write_str("2^32 samples or more are over the limit of moments; begin new ones"),
             Error::Unlike(field) => write!(
                 f,
                 "the moments differ in `{}`; put together those of one model, one basis and one task",
@@ -157,26 +181,11 @@ impl fmt::Display for Error {
                 "what is to be removed was never added: the `{}` would be negative or impossible; give what was added",
                 field.name()
             ),
-            Error::Shape => f.write_str("the numbers are for moments of another size; use one basis and one set of labels"),
-            Error::Target => f.write_str("a target is not one of these moments, or is out of range; add its label first"),
-            Error::NotFinite => f.write_str(
-                "the model gives infinity or no number (NaN) for a sample; remove the sample, or check the preprocessing",
+            Error::Coordinates(most) => write!(
+                f,
+                "there are not so many coordinates: these directions have at most {most}; give fewer by setting `coordinates`"
             ),
-            Error::BasisFile => f.write_str(
-                "not a basis, or a damaged or falsely signed one; write it again with `edgetune moments basis`",
-            ),
-            Error::OtherBasis => {
-                f.write_str("the basis is another one, or of another model; give the model and the basis of the moments")
-            }
-            Error::NoClassifier => f.write_str(
-                "the model has no linear classifier of floats to take directions from; choose setting `directions = orthogonal`, or identity",
-            ),
-            Error::Coordinates(most) => {
-                write!(f, "there are not so many coordinates: these directions have at most {most}; give fewer (setting `coordinates`)")
-            }
-            Error::Penalty => {
-                f.write_str("the penalty is too small for these moments: their sums are singular; give a larger one")
-            }
+            other => f.write_str(other.words().unwrap_or_default()),
         }
     }
 }

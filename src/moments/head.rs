@@ -43,6 +43,14 @@ impl Head {
         self
     }
 
+    /// Of classes, the one that a sample of these coordinates most likely is, and its share of softmax.
+    pub fn surest(&self, coordinates: &[i16], basis: &Basis) -> (usize, f64) {
+        let x = coordinates.iter().zip(basis.steps()).map(|(z, step)| f64::from(*z) * f64::from(*step));
+        let scores = (self.along.weights.dot(&x.collect::<Array1<f64>>()) + &self.along.bias) * self.factor;
+        let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
+        (best, 1.0 / scores.iter().map(|score| (score - scores[best]).exp()).sum::<f64>())
+    }
+
     /// The same head with outputs so many times as large: for logits that are to be probabilities.
     pub fn scaled(mut self, factor: f64) -> Self {
         self.layer.weights *= factor;
@@ -124,6 +132,13 @@ pub(super) fn within_classes(moments: &Moments, basis: &Basis) -> Array2<f64> {
     within
 }
 
+/// Σ of (z − the mean)·(z − the mean)ᵀ in coordinates times their steps, `[m, m]`.
+pub(super) fn total_scatter(moments: &Moments, basis: &Basis) -> Array2<f64> {
+    let (sums, m) = (moments.sums(), moments.sums().shape().coordinates);
+    let step = |i: usize| f64::from(basis.steps()[i]);
+    Array2::from_shape_fn((m, m), |(i, j)| step(i) * step(j) * sums.centered_product(i.min(j), i.max(j)))
+}
+
 /// Mean of each class in coordinates times their steps, `[classes, m]`; zeros for a class without samples.
 pub(super) fn class_means(moments: &Moments, basis: &Basis) -> Array2<f64> {
     let (sums, shape) = (moments.sums(), moments.sums().shape());
@@ -167,8 +182,7 @@ fn factor_of_sets(moments: &Moments, basis: &Basis, (layer, freedom): (&Layer, f
     let (sums, shape) = (moments.sums(), moments.sums().shape());
     let (m, n) = (shape.coordinates, sums.samples() as f64);
     let step = |i: usize| f64::from(basis.steps()[i]);
-    let product = |(i, j): (usize, usize)| step(i) * step(j) * sums.centered_product(i.min(j), i.max(j));
-    let products = Array2::from_shape_fn((m, m), product);
+    let products = total_scatter(moments, basis);
     let (mut slopes, mut counted) = (0.0, 0.0);
     for target in 0..shape.targets {
         let row = layer.weights.row(target);

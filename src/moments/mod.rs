@@ -14,6 +14,8 @@ mod error;
 #[cfg(feature = "library")]
 mod head;
 mod header;
+#[cfg(feature = "device")]
+mod known;
 #[cfg(feature = "std")]
 mod owned;
 mod project;
@@ -29,6 +31,8 @@ pub use error::{Error, Field};
 #[cfg(feature = "library")]
 pub use head::{Head, LeftOut, head};
 pub use header::{Directions, FEATURES_MAX, Header};
+#[cfg(feature = "device")]
+pub use known::{Calibration, Known};
 #[cfg(feature = "std")]
 pub use owned::{About, Moments, sign};
 pub use project::{BITS, Projection, quantise, value_max};

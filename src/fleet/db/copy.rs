@@ -177,8 +177,8 @@ impl Db {
         belonging(&mut transaction).await
     }
 
-    /// Takes what [`Db::dump`] has written, all or nothing, and brings the tables up to this version. `epoch` and the line of the audit log
-    /// are of this moment.
+    /// Takes what [`Db::dump`] has written, all or nothing, and brings the tables up to this version. The epoch is then `epoch`, or the next
+    /// after the copy's where that is later; the line of the audit log is of this moment.
     ///
     /// # Errors
     /// The database's; lines that are none.
@@ -200,11 +200,15 @@ impl Db {
                 _ => return Err(odd("it is neither a table nor a row".into())),
             }
         }
+        let query = "SELECT value FROM settings WHERE name = $1";
+        let row = sqlx::query(query).bind(EPOCH).fetch_optional(&mut *transaction).await?;
+        let before = row.map(|row| row.try_get::<String, _>(0)).transpose()?.and_then(|epoch| epoch.parse().ok());
+        let before: u64 = before.unwrap_or(0);
         sqlx::query(
             "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         )
         .bind(EPOCH)
-        .bind(epoch.to_string())
+        .bind(epoch.max(before + 1).to_string())
         .execute(&mut *transaction)
         .await?;
         insert_line(&mut transaction, line, id).await?;
@@ -305,11 +309,15 @@ mod tests {
             let damaged = copy.load(&text[..text.len() - 3], 4, (&line, "i")).await.unwrap_err().to_string();
             assert!(damaged.contains("of the copy"), "{damaged}");
             copy.load(text.as_slice(), 4, (&line, "i")).await.unwrap();
-            assert_eq!(copy.setting(EPOCH, "0").await.unwrap(), "4");
-            assert_eq!(copy.audited(9).await.unwrap(), [line]);
+            assert_eq!(copy.epoch().await.unwrap(), 4);
+            assert_eq!(copy.audited(9).await.unwrap(), std::slice::from_ref(&line));
             let mut again = Vec::new();
             copy.dump(&mut again).await.unwrap();
             Db::attach(&other).await.unwrap();
+            // Restored where the clock is wrong, it is later all the same.
+            let third = Db::fresh(&url.replace("fleet.sqlite", "third.sqlite"), TABLES_VERSION).await.unwrap();
+            third.load(again.as_slice(), 1, (&line, "j")).await.unwrap();
+            assert_eq!(third.epoch().await.unwrap(), 5);
             (String::from_utf8(text).unwrap(), String::from_utf8(again).unwrap())
         });
         let plain = |text: &str| {

@@ -175,6 +175,15 @@ pub fn refuse(problem: String) -> Error {
     Error::NoClosedForm { problem, remedy }
 }
 
+/// The refusal of a sample whose features are not finite.
+pub fn not_finite(sample: usize) -> Error {
+    let problem = format!(
+        "the model gives infinity or no number (NaN) for sample {sample} of the data, counted from 0; remove it, or check the \
+         preprocessing (setting `samples.scale`, setting `samples.mean`, setting `samples.std`)"
+    );
+    Error::Setting { setting: "data", problem }
+}
+
 /// Follows the output back to the layer.
 fn walk(graph: &Graph, names: &[Option<&str>]) -> Result<Linear, Error> {
     let producers = graph.producers();

@@ -170,6 +170,26 @@ fn named_alike(labels: &Labels, moments: &Moments) -> Result<Labels, Error> {
     })
 }
 
+/// What is told of a sample: its number and its coordinates.
+pub type Told<'t> = dyn FnMut(usize, &[i16]) + 't;
+
+/// Tells the coordinates of each sample; `false` if it was stopped.
+///
+/// # Errors
+/// As [`add`].
+pub fn tell_coordinates(
+    set: &mut Set<'_>,
+    basis: &Basis,
+    around: &mut Around<'_>,
+    told: &mut Told<'_>,
+) -> Result<bool, Error> {
+    each(set, around, &mut |_, samples, rows| {
+        let (coordinates, _) = coordinates(basis, rows)?;
+        samples.iter().zip(coordinates.chunks_exact(basis.coordinates())).for_each(|(sample, z)| told(*sample, z));
+        Ok(())
+    })
+}
+
 /// All features of a set as the head reads them; `None` if it was stopped.
 ///
 /// # Errors
@@ -252,7 +272,7 @@ fn targets(labels: &Labels, samples: &[usize], about: &About) -> Result<Vec<i16>
             let (steps, clipped) = quantise(*y, about.target_step, value_max(16));
             if clipped || !y.is_finite() {
                 let problem = format!(
-                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger setting `target-step`",
+                    "the number {y} of sample {sample} (counted from 0) is beyond the {} that a target can be; give a larger one by setting `target-step`",
                     about.target_step * f32::from(i16::MAX)
                 );
                 return Err(Error::Setting { setting: "target-step", problem });

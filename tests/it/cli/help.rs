@@ -27,6 +27,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("moments merge", "moments-merge"),
     ("moments remove", "moments-remove"),
     ("moments solve", "moments-solve"),
+    ("moments known", "moments-known"),
     ("moments show", "moments-show"),
     ("moments verify", "moments-verify"),
     ("moments basis", "moments-basis"),

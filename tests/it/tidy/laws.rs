@@ -269,8 +269,6 @@ const LONG: &[&str] = &[
     "src/adapter/head.rs: place",
     "src/agent/config.rs: read",
     "src/delta/error.rs: fmt",
-    "src/fleet/db/uploads.rs: accept_upload",
-    "src/moments/error.rs: fmt",
     "src/train/solve/layer.rs: walk",
 ];
 

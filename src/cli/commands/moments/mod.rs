@@ -2,6 +2,7 @@
 
 mod add;
 mod basis;
+mod known;
 mod merge;
 mod remove;
 mod show;
@@ -35,6 +36,7 @@ enum Action {
     Merge(merge::Args),
     Remove(Box<remove::Args>),
     Solve(Box<solve::Args>),
+    Known(Box<known::Args>),
     Show(show::Args),
     Verify(verify::Args),
     Basis(Box<basis::Args>),
@@ -46,6 +48,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Action::Merge(args) => merge::run(args, printer),
         Action::Remove(args) => remove::run(args, global, printer),
         Action::Solve(args) => solve::run(args, global, printer),
+        Action::Known(args) => known::run(args, global, printer),
         Action::Show(args) => show::run(args, printer),
         Action::Verify(args) => verify::run(args, printer),
         Action::Basis(args) => basis::run(args, global, printer),
