@@ -87,20 +87,25 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     if !done {
         return Ok(Done::Interrupted);
     }
+    tell(&answers, calibration.len(), moments.labels(), printer);
+    Ok(Done::Fully)
+}
+
+/// Each answer, and how well known classes and unknown ones are told apart. `learned`: the samples that tell how far is far.
+fn tell(answers: &[Answer], learned: usize, labels: &[String], printer: &Printer) {
     let scored = |score: &dyn Fn(&Answer) -> f64| {
-        let of =
-            |learned: bool| answers.iter().filter(move |answer| place(&answer.label).is_some() == learned).map(score);
+        let of = |known: bool| answers.iter().filter(move |answer| labels.contains(&answer.label) == known).map(score);
         area(&of(true).collect::<Vec<_>>(), &of(false).collect::<Vec<_>>())
     };
     let (by_distance, by_softmax) = (scored(&|answer| -answer.distance), scored(&|answer| answer.sure));
-    let label = |class: usize| &moments.labels()[class];
+    let label = |class: usize| &labels[class];
     printer.document(&json!({
         "answers": answers.iter().map(|answer| json!({
             "sample": answer.name, "known": answer.known, "answer": label(answer.class), "share": answer.sure,
         })).collect::<Vec<_>>(),
-        "learned": calibration.len(), "area_known": by_distance, "area_softmax": by_softmax,
+        "learned": learned, "area_known": by_distance, "area_softmax": by_softmax,
     }));
-    for answer in &answers {
+    for answer in answers {
         printer.text(format!(
             "{}: known {}, {} {}",
             answer.name,
@@ -113,7 +118,6 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         printer
             .text(format!("known and unknown classes are told apart by distance {known:.3}, by softmax {softmax:.3}"));
     }
-    Ok(Done::Fully)
 }
 
 /// The share of pairs of one of each kind in which the first has more, half of those that are equal: the area under the ROC curve.
