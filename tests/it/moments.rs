@@ -3,7 +3,8 @@
 use edgetune::delta::{KeyPair, Preprocessing, Task};
 use edgetune::factor::first_values;
 use edgetune::moments::{
-    About, Basis, Directions, Error, LeftOut, Moments, Source, Target, basis_signer, head, sign_basis,
+    About, Basis, Calibration, Directions, Error, Known, LeftOut, Moments, Source, Target, basis_signer, head,
+    sign_basis,
 };
 use edgetune::ridge::{self, Layer};
 use ndarray::{Array1, Array2, s};
@@ -238,4 +239,29 @@ fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
     }
     let other = Basis::of(source(16, None), Directions::Identity, 16, 8).unwrap();
     assert_eq!(head(&of_classes(&basis, &x, &class, 6), &other, None).unwrap_err(), Error::OtherBasis);
+}
+
+/// The formula's distance is the one to moments from which the sample was taken away.
+#[test]
+fn a_distance_without_itself_is_that_to_all_others() {
+    let (x, class) = samples(40, 8, 3);
+    let basis = Basis::of(source(8, None), Directions::Identity, 8, 16).unwrap();
+    let moments = of_classes(&basis, &x, &class, 3);
+    let known = Known::new(&moments, &basis, 2.0).unwrap();
+    let z = coordinates(&basis, &x);
+    for sample in 0..40 {
+        let mut rest = moments.clone();
+        let one = of_classes(&basis, &x.slice(s![sample..=sample, ..]).to_owned(), &class[sample..=sample], 3);
+        rest.subtract(&one).unwrap();
+        let wanted = Known::new(&rest, &basis, 2.0).unwrap().distance(&z[sample * 8..][..8]);
+        let found = known.distance_left_out(&z[sample * 8..][..8], class[sample]).unwrap();
+        assert!((found - wanted).abs() < 1e-8 * wanted.abs().max(1e-3), "sample {sample}: {found} {wanted}");
+    }
+    let distances = (0..40).filter_map(|sample| known.distance_left_out(&z[sample * 8..][..8], class[sample]));
+    let calibration = Calibration::new(distances.collect());
+    assert_eq!(calibration.len(), 40);
+    assert_eq!(calibration.known(f64::INFINITY), 1.0 / 41.0);
+    assert_eq!(calibration.known(f64::NEG_INFINITY), 1.0);
+    let shares: Vec<f64> = (0..40).map(|sample| calibration.known(known.distance(&z[sample * 8..][..8]))).collect();
+    assert!(shares.iter().sum::<f64>() / 40.0 > 0.5, "what was learned is nearer with itself than without");
 }
