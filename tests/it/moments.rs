@@ -241,6 +241,37 @@ fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
     assert_eq!(head(&of_classes(&basis, &x, &class, 6), &other, None).unwrap_err(), Error::OtherBasis);
 }
 
+/// Exact bytes: a change of the format, or of what is made of equal samples, shows here. `UPDATE=1 cargo test the_files_are` writes them
+/// anew.
+#[test]
+fn the_files_are_those_of_the_first_version() {
+    let basis = Basis::of(source(6, None), Directions::Orthogonal { seed: 7 }, 4, 12).unwrap();
+    let (x, class) = samples(20, 6, 3);
+    let z = coordinates(&basis, &x);
+    let rows: Vec<[i16; 2]> = (0..20).map(|sample| [(sample % 3) as i16 - 1, 100 * sample as i16]).collect();
+    let sets: Vec<[i16; 2]> = (0..20).map(|sample| [i16::from(sample % 3 == 0), i16::from(sample % 2 == 0)]).collect();
+    let of_rows = |task, step, names: &[String], rows: &[[i16; 2]]| {
+        let mut moments = Moments::new(about(&basis, task, step), 2, names).unwrap();
+        let targets: Vec<(u32, Target)> = rows.iter().map(|row| (1, Target::Row(row))).collect();
+        moments.add_all(&z, &targets).unwrap();
+        moments
+    };
+    let made = [
+        ("classification", of_classes(&basis, &x, &class, 3)),
+        ("multi-label", of_rows(Task::MultiLabel, 1.0, &names(2), &sets)),
+        ("regression", of_rows(Task::Regression, 0.5, &[], &rows)),
+    ];
+    for (name, moments) in made {
+        let found = edgetune::moments::sign(&moments.encode().unwrap(), &KeyPair::from_secret(&[7; 32])).unwrap();
+        let path = format!("{}/tests/goldens/moments/v1-{name}.emoments", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == found, "{name}: other bytes");
+        assert_eq!(Moments::parse(&found).unwrap(), moments);
+    }
+}
+
 /// The formula's distance is the one to moments from which the sample was taken away.
 #[test]
 fn a_distance_without_itself_is_that_to_all_others() {
