@@ -11,5 +11,7 @@ mod writes;
 
 pub use conditions::{Processors, memory_pressure, on_battery, temperature_c};
 pub use folders::{Error as FolderError, Folders};
-pub use memory::{MemoryWatch, available_bytes, installed_bytes, private_bytes, processor_seconds, written_bytes};
+#[cfg(feature = "fleet")]
+pub use memory::processor_seconds;
+pub use memory::{MemoryWatch, available_bytes, installed_bytes, private_bytes, written_bytes};
 pub use writes::WriteMeter;

@@ -41,9 +41,7 @@ pub(super) fn substitute(matrix: &[f64], x: &mut [f64]) {
         let known: f64 = row(i)[..i].iter().zip(&*x).map(|(l, x)| l * x).sum();
         x[i] -= known;
     }
-    for i in 0..x.len() {
-        x[i] /= row(i)[i];
-    }
+    x.iter_mut().enumerate().for_each(|(i, x)| *x /= row(i)[i]);
     for i in (0..x.len()).rev() {
         let last = x[i];
         row(i)[..i].iter().zip(x.iter_mut()).for_each(|(l, x)| *x -= l * last);

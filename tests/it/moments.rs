@@ -3,7 +3,8 @@
 use edgetune::delta::{KeyPair, Preprocessing, Task};
 use edgetune::factor::first_values;
 use edgetune::moments::{
-    About, Basis, Directions, Error, LeftOut, Moments, Source, Target, basis_signer, head, sign_basis,
+    About, Basis, Calibration, Directions, Error, Known, LeftOut, Moments, Source, Target, basis_signer, head,
+    sign_basis,
 };
 use edgetune::ridge::{self, Layer};
 use ndarray::{Array1, Array2, s};
@@ -238,4 +239,60 @@ fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
     }
     let other = Basis::of(source(16, None), Directions::Identity, 16, 8).unwrap();
     assert_eq!(head(&of_classes(&basis, &x, &class, 6), &other, None).unwrap_err(), Error::OtherBasis);
+}
+
+/// Exact bytes: a change of the format, or of what is made of equal samples, shows here. `UPDATE=1 cargo test the_files_are` writes them
+/// anew.
+#[test]
+fn the_files_are_those_of_the_first_version() {
+    let basis = Basis::of(source(6, None), Directions::Orthogonal { seed: 7 }, 4, 12).unwrap();
+    let (x, class) = samples(20, 6, 3);
+    let z = coordinates(&basis, &x);
+    let rows: Vec<[i16; 2]> = (0..20).map(|sample| [(sample % 3) as i16 - 1, 100 * sample as i16]).collect();
+    let sets: Vec<[i16; 2]> = (0..20).map(|sample| [i16::from(sample % 3 == 0), i16::from(sample % 2 == 0)]).collect();
+    let of_rows = |task, step, names: &[String], rows: &[[i16; 2]]| {
+        let mut moments = Moments::new(about(&basis, task, step), 2, names).unwrap();
+        let targets: Vec<(u32, Target)> = rows.iter().map(|row| (1, Target::Row(row))).collect();
+        moments.add_all(&z, &targets).unwrap();
+        moments
+    };
+    let made = [
+        ("classification", of_classes(&basis, &x, &class, 3)),
+        ("multi-label", of_rows(Task::MultiLabel, 1.0, &names(2), &sets)),
+        ("regression", of_rows(Task::Regression, 0.5, &[], &rows)),
+    ];
+    for (name, moments) in made {
+        let found = edgetune::moments::sign(&moments.encode().unwrap(), &KeyPair::from_secret(&[7; 32])).unwrap();
+        let path = format!("{}/tests/goldens/moments/v1-{name}.emoments", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == found, "{name}: other bytes");
+        assert_eq!(Moments::parse(&found).unwrap(), moments);
+    }
+}
+
+/// The formula's distance is the one to moments from which the sample was taken away.
+#[test]
+fn a_distance_without_itself_is_that_to_all_others() {
+    let (x, class) = samples(40, 8, 3);
+    let basis = Basis::of(source(8, None), Directions::Identity, 8, 16).unwrap();
+    let moments = of_classes(&basis, &x, &class, 3);
+    let known = Known::new(&moments, &basis, 2.0).unwrap();
+    let z = coordinates(&basis, &x);
+    for sample in 0..40 {
+        let mut rest = moments.clone();
+        let one = of_classes(&basis, &x.slice(s![sample..=sample, ..]).to_owned(), &class[sample..=sample], 3);
+        rest.subtract(&one).unwrap();
+        let wanted = Known::new(&rest, &basis, 2.0).unwrap().distance(&z[sample * 8..][..8]);
+        let found = known.distance_left_out(&z[sample * 8..][..8], class[sample]).unwrap();
+        assert!((found - wanted).abs() < 1e-8 * wanted.abs().max(1e-3), "sample {sample}: {found} {wanted}");
+    }
+    let distances = (0..40).filter_map(|sample| known.distance_left_out(&z[sample * 8..][..8], class[sample]));
+    let calibration = Calibration::new(distances.collect());
+    assert_eq!(calibration.len(), 40);
+    assert_eq!(calibration.known(f64::INFINITY), 1.0 / 41.0);
+    assert_eq!(calibration.known(f64::NEG_INFINITY), 1.0);
+    let shares: Vec<f64> = (0..40).map(|sample| calibration.known(known.distance(&z[sample * 8..][..8]))).collect();
+    assert!(shares.iter().sum::<f64>() / 40.0 > 0.5, "what was learned is nearer with itself than without");
 }

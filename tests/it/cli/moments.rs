@@ -185,3 +185,30 @@ fn numbers_and_sets_of_classes_have_moments_too() {
     let measured = place.run("eval base.onnx --adapter s.edelta --data table.csv --json").json();
     assert!(measured["loss"].as_f64().unwrap() < 0.6, "{measured}");
 }
+
+/// What was learned is near, what was not is far, and a sample that was learned is measured without itself.
+#[test]
+fn what_is_none_of_the_classes_is_told_by_distance() {
+    let place = Place::new();
+    place.link("models/efficientnet_lite0/model.onnx", "base.onnx");
+    place.link("models/efficientnet_lite0/preprocessor_config.json", "preprocessor_config.json");
+    place.photographs("learned", &["cat", "ship"], 16);
+    place.photographs("asked", &["ship", "frog"], 24);
+    place.run("moments add base.onnx --data learned --coordinates 64 --out a.emoments").done();
+    let asked = |data: &str| {
+        place.run(&format!("moments known a.emoments --model base.onnx --learned learned --data {data} --json")).json()
+    };
+    let found = asked("asked");
+    let (learned, answers) = (found["learned"].as_u64().unwrap(), found["answers"].as_array().unwrap());
+    assert_eq!((learned, answers.len()), (32, 48));
+    for answer in answers {
+        let (known, share) = (answer["known"].as_f64().unwrap(), answer["share"].as_f64().unwrap());
+        assert!((1.0 / 33.0..=1.0).contains(&known) && (0.5..=1.0).contains(&share), "{answer}");
+        assert!(["cat", "ship"].contains(&answer["answer"].as_str().unwrap()), "{answer}");
+    }
+    let area = found["area_known"].as_f64().unwrap();
+    assert!(area > 0.75, "known and unknown are told apart no better than {area}");
+    // Where all are learned nothing is unknown, and there is no area.
+    assert!(asked("learned")["area_known"].is_null());
+    place.run("moments known a.emoments --model base.onnx --learned nowhere --data asked").fails(&["nowhere"]);
+}

@@ -57,7 +57,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let basis = model.basis(&bundle, args.basis.as_deref(), Wanted::Of(about))?;
     let head = head(moments, &basis, None).with_context(|| args.moments.display().to_string())?;
     let known = Known::new(moments, &basis, head.l2).with_context(|| args.moments.display().to_string())?;
-    let summing = |data: &'_ Path, told: &mut dyn FnMut(String, &str, &[i16])| {
+    let summing = |data: &Path, told: &mut dyn FnMut(String, &str, &[i16])| {
         let (reads, basis_file, asked) = (&args.reads, args.basis.as_deref(), &BasisArgs::default());
         Summing { model: &model, data, reads, known: Some(moments), basis_file, asked, global, printer }
             .tell(&basis, told)
