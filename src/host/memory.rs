@@ -59,6 +59,7 @@ pub fn private_bytes() -> u64 {
 }
 
 /// Seconds of all processors that this process has used so far.
+#[cfg(feature = "fleet")]
 pub fn processor_seconds() -> f64 {
     // The name may hold spaces; what is counted comes behind its bracket, in hundredths (the kernel's USER_HZ).
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
