@@ -161,12 +161,15 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
     Ok(head::logits(graph, head::choose_output(graph, name)?, None))
 }
 
-/// The weight of the layer that makes the scores of an output, as rows `[outputs, features]` with both sizes; none where no linear
+/// Rows of a matrix, one after the other, with its two sizes.
+pub type Rows = (Vec<f32>, [usize; 2]);
+
+/// The weight of the layer that makes the scores of an output, as rows `[outputs, features]`; none where no linear
 /// layer of floats makes them.
 ///
 /// # Errors
 /// [`Error::Output`] if the model has no such output.
-pub fn classifier_weight(graph: &Graph, name: Option<&str>) -> Result<Option<(Vec<f32>, [usize; 2])>, Error> {
+pub fn classifier_weight(graph: &Graph, name: Option<&str>) -> Result<Option<Rows>, Error> {
     Ok(head::classifier_weight(graph, output(graph, name)?))
 }
 

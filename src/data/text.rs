@@ -286,13 +286,14 @@ pub(super) fn pad(tokenizer: &Tokenizer) -> Pad {
 
 fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
     let mut tokenizer = read_tokenizer(tokenizer_file(path, options)?)?;
-    let truncation = tokenizer.get_truncation().cloned();
-    let length = match (max_length, &truncation) {
+    let stated = tokenizer.get_truncation().cloned();
+    let length = match (max_length, &stated) {
         (0, None) => LENGTH_MAX,
         (0, Some(stated)) => stated.max_length,
         (asked, _) => asked as usize,
     };
-    let truncation = TruncationParams { max_length: length, stride: 0, ..truncation.unwrap_or_default() };
+    let mut truncation: TruncationParams = stated.unwrap_or_default();
+    (truncation.max_length, truncation.stride) = (length, 0);
     let pad = pad(&tokenizer);
     tokenizer.with_padding(None);
     tokenizer

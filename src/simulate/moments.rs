@@ -7,13 +7,11 @@ use crate::train::artifact::preprocessing_to_wire;
 use crate::train::solve::Around;
 use crate::train::solve::moments::{Set, add, parameters};
 
-/// What the devices' moments give: the values of the bundle's parameters, and the bytes that all devices have sent. `None` if it was
-/// stopped.
-pub(super) fn solved(
-    world: &mut World<'_>,
-    parts: &[Vec<usize>],
-    basis: &Basis,
-) -> Result<Option<(Vec<Vec<f32>>, u64)>, Error> {
+/// Values of a bundle's parameters, and the bytes that all devices have sent for them.
+type Solved = (Vec<Vec<f32>>, u64);
+
+/// What the devices' moments give. `None` if it was stopped.
+pub(super) fn solved(world: &mut World<'_>, parts: &[Vec<usize>], basis: &Basis) -> Result<Option<Solved>, Error> {
     let refused = |source: MomentsError| Error::Train(crate::train::Error::Moments(source));
     let names = world.labels.names();
     let about = About {

@@ -161,7 +161,9 @@ fn logs_are_told_when_they_are_asked_for() {
     let quiet = place.run(train).done().err;
     assert!(!quiet.contains("INFO"), "{quiet}");
     let told = place.run_with("EDGETUNE_LOG", "info", train).done().err;
-    for part in ["INFO edgetune::learn::open: read the base", "looked up features cached=8 missing=0", "wrote the delta"] {
+    for part in
+        ["INFO edgetune::learn::open: read the base", "looked up features cached=8 missing=0", "wrote the delta"]
+    {
         assert!(told.contains(part), "`{part}` is not in: {told}");
     }
     assert!(!told.contains("ort::") && !told.contains('\u{1b}'), "{told}");
