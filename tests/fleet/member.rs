@@ -403,17 +403,17 @@ fn releases_follow_each_other_and_never_go_back() {
     let believed = || {
         serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["release"]["expires_ms"].clone()
     };
-    let until = believed().to_string();
+    let until = believed();
     let told =
         || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()[&channel]["at_ms"].as_u64().unwrap();
     let before_ms = told();
     assert_eq!(pull().done()["new"], false);
     assert!(believed() == until && told() > before_ms, "nothing new: only the signed time goes on");
-    let aged = fs::read_to_string(&path).unwrap().replace(&until, "1000");
+    let aged = fs::read_to_string(&path).unwrap().replace(&until.to_string(), "1000");
     fs::write(&path, aged).unwrap();
     assert_eq!(believed(), 1000);
     assert_eq!(pull().done()["new"], false);
-    assert!(believed().as_u64() >= until.parse().ok(), "{} after {until}", believed());
+    assert!(believed().as_u64() >= until.to_string().parse().ok(), "{} after {until}", believed());
     // Nor does time go back: told after the release's word has ended, it has ended whatever a server says of the time.
     let right = fs::read_to_string(&path).unwrap();
     let at = &serde_json::from_str::<Value>(&right).unwrap()[&channel]["at_ms"];
