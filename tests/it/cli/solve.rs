@@ -41,13 +41,13 @@ fn every_solver_beats_chance_and_gives_the_same_bytes() {
         assert!(place.read("a.edelta") == first, "{solver}: other bytes");
         let measured = place.run("eval base.onnx --adapter a.edelta --data train --json").json();
         assert!(measured["accuracy"].as_f64().unwrap() > 0.45, "{solver}: {measured}");
+        if solver == "moments" {
+            // Each sample left out, the held-out ones too: a share of right answers that all samples tell.
+            let told = &report["solved"]["leave_one_out"];
+            assert_eq!(told["samples"], 72);
+            assert!(told["accuracy"].as_f64().unwrap() > 0.4, "{told}");
+        }
     }
-    // Each sample left out, the held-out ones too: a share of right answers that all samples tell.
-    let told =
-        solved(&place, "train base.onnx --data train --solver moments --out a.edelta")["solved"]["leave_one_out"]
-            .clone();
-    assert_eq!(told["samples"], 72);
-    assert!(told["accuracy"].as_f64().unwrap() > 0.4, "{told}");
     let said = place.run("train base.onnx --data train --solver ridge --out a.edelta").done().out;
     assert!(said.contains("to solve, --l2 ") && !said.contains("best epoch"), "{said}");
     let fixed = solved(&place, "train base.onnx --data train --solver ridge --l2 3 --out a.edelta");
