@@ -47,7 +47,7 @@ impl Fleet {
             tuning: Tuning {
                 identity: None,
                 proxies: Vec::new(),
-                limits: Limits { requests_per_s: 1e6, ..Limits::default() },
+                limits: Limits { requests_per_s: 1e6, round_devices_min: 1, ..Limits::default() },
             },
             clock: Arc::new(then_ms),
             chance: Arc::new(|bytes| getrandom::fill(bytes).map_err(|error| error.to_string())),
