@@ -181,16 +181,14 @@ fn lived(fleet: &Fleet, channel: &str, devices: &mut [Device], rounds: u32, made
     }
 }
 
-/// A channel whose releases go to a part of the devices first: one was taken back, the next is on its way.
+/// A channel whose releases go to a part of the devices first: one is on its way.
 fn staged(fleet: &Fleet, devices: &mut [Device]) {
     let channel = "tool-wear";
-    let query = "rule=median&stages=40,70,100&stage_s=86400&stage_reports=12&tolerated=0.1";
+    let query = "rule=median&stages=40,70,100&stage_s=86400&stage_reports=4&tolerated=0.1";
     let key = KeyPair::from_secret(&[1; 32]);
     let made = fleet.operator("POST", &format!("/v1/admin/channels/{channel}?{query}"), &head(0, 0.0, None, &key));
     assert_eq!(made.status, 200);
-    for (progress, version, verdict, accuracy) in
-        [(0.3, 2, "rejected", [0.91, 0.52]), (0.4, 4, "activated", [0.88, 0.93])]
-    {
+    for (progress, version, verdict, accuracy) in [(0.4, 2, "activated", [0.88, 0.93])] {
         later(5 * 60 * MINUTE_MS);
         let target = format!("/v1/admin/channels/{channel}/release");
         assert_eq!(fleet.operator("POST", &target, &head(0, progress, None, &key)).status, 202);
@@ -202,9 +200,6 @@ fn staged(fleet: &Fleet, devices: &mut [Device]) {
                 assert_eq!(device.ask("POST", "/v1/reports", report.to_string().as_bytes()).status, 204);
             }
             later(MINUTE_MS);
-        }
-        if verdict == "rejected" {
-            fleet.turned(channel, version + 1);
         }
     }
 }
