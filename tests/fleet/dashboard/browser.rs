@@ -181,14 +181,16 @@ fn lived(fleet: &Fleet, channel: &str, devices: &mut [Device], rounds: u32, made
     }
 }
 
-/// A channel whose releases go to a part of the devices first: one is on its way.
+/// A channel whose releases go to a part of the devices first: one was taken back, the next is on its way.
 fn staged(fleet: &Fleet, devices: &mut [Device]) {
     let channel = "tool-wear";
-    let query = "rule=median&stages=40,70,100&stage_s=86400&stage_reports=4&tolerated=0.1";
+    let query = "rule=median&stages=40,70,100&stage_s=86400&stage_reports=12&tolerated=0.1";
     let key = KeyPair::from_secret(&[1; 32]);
     let made = fleet.operator("POST", &format!("/v1/admin/channels/{channel}?{query}"), &head(0, 0.0, None, &key));
     assert_eq!(made.status, 200);
-    for (progress, version, verdict, accuracy) in [(0.4, 2, "activated", [0.88, 0.93])] {
+    for (progress, version, verdict, accuracy) in
+        [(0.3, 2, "rejected", [0.91, 0.52]), (0.4, 4, "activated", [0.88, 0.93])]
+    {
         later(5 * 60 * MINUTE_MS);
         let target = format!("/v1/admin/channels/{channel}/release");
         assert_eq!(fleet.operator("POST", &target, &head(0, progress, None, &key)).status, 202);
@@ -201,12 +203,17 @@ fn staged(fleet: &Fleet, devices: &mut [Device]) {
             }
             later(MINUTE_MS);
         }
+        if verdict == "rejected" {
+            // No release is judged before its stage has lasted its day.
+            later(DAY_MS);
+            fleet.turned(channel, version + 1);
+        }
     }
 }
 
 /// Three weeks of three channels.
 fn seeded(fleet: &Fleet) {
-    AGO_MS.store(22 * DAY_MS, Ordering::Relaxed);
+    AGO_MS.store(23 * DAY_MS, Ordering::Relaxed);
     let named = |site: &str, count: usize| -> Vec<Device> {
         (1..=count).map(|index| fleet.device(&format!("{site}-{index:02}"))).collect()
     };
@@ -229,7 +236,7 @@ fn seeded(fleet: &Fleet) {
     lived(fleet, "scratch-detector", &mut presses, 7, head);
     AGO_MS.store(9 * DAY_MS, Ordering::Relaxed);
     lived(fleet, "pump-sounds", &mut pumps, 2, lora);
-    AGO_MS.store(20 * 60 * MINUTE_MS, Ordering::Relaxed);
+    AGO_MS.store(DAY_MS + 20 * 60 * MINUTE_MS, Ordering::Relaxed);
     staged(fleet, &mut presses);
     AGO_MS.store(5 * 60 * MINUTE_MS, Ordering::Relaxed);
 
