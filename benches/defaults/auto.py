@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from run import ROWS, draw
+from run import draw, opened
 
 SEEDS = range(3)
 CHOICES = ["head", "last:5", "auto"]
@@ -37,13 +37,10 @@ def train(program, base, train, test, out, seed, cache, choice):
 
 
 def row(name, program, data, scratch):
-    make, per_class = ROWS[name]
-    try:
-        of = make(data, scratch)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"{name}: left out ({error})")
+    there = opened(name, data, scratch)
+    if there is None:
         return
-    test = of.write("test", range(len(of.labels("test"))), scratch / name / "test")
+    of, per_class, test = there
     found = {choice: [] for choice in CHOICES}
     for seed in SEEDS:
         chosen = draw(of.labels("train"), per_class, seed)

@@ -250,18 +250,26 @@ ROWS = {
 }
 
 
-def row(name, program, data, scratch):
+def opened(name, data, scratch):
+    """The data of a row, how many samples of each class are drawn, and where edgetune's test samples are; None where data are missing."""
     make, per_class = ROWS[name]
     try:
         of = make(data, scratch)
     except (FileNotFoundError, ValueError) as error:
         print(f"{name}: left out ({error})")
+        return None
+    return of, per_class, of.write("test", range(len(of.labels("test"))), scratch / name / "test")
+
+
+def row(name, program, data, scratch):
+    found = opened(name, data, scratch)
+    if found is None:
         return
+    of, per_class, test = found
     kept = scratch / f"{of.base.stem}-{'-'.join(name.split(',')[0].split())}.npz"
     if not kept.exists():
         np.savez(kept, **{part: features(of.base, of.output, of.feeds(part)) for part in ["train", "test"]})
     x = np.load(kept)
-    test = of.write("test", range(len(of.labels("test"))), scratch / name / "test")
     found = {"edgetune": [], "scikit-learn": [], "scikit-learn, scaled": [], "PyTorch": []}
     for seed in SEEDS:
         chosen = draw(of.labels("train"), per_class, seed)

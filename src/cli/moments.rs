@@ -17,10 +17,9 @@ use crate::task;
 use crate::train::artifact::{self, preprocessing_from_wire, preprocessing_to_wire};
 use crate::train::evaluate::Metrics;
 use crate::train::features::{Features, Store};
-use crate::train::loss::Loss;
 use crate::train::prepare::{self, Base, Bundle, hex};
 use crate::train::solve::Around;
-use crate::train::solve::moments::{Set, add, classifier, features, measured, source, tell_coordinates};
+use crate::train::solve::moments::{Set, about, add, classifier, features, measured, source, tell_coordinates};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::Array2;
@@ -182,7 +181,7 @@ pub fn report(moments: &Moments, identity: &[u8; 32]) -> serde_json::Value {
         "base": hex(&about.base),
         "basis": hex(&about.basis),
         "directions": directions_name(about.directions),
-        "task": task_name(about.task),
+        "task": task::of_wire(about.task).name,
         "output": about.output,
         "appended": about.appended,
         "features": about.features,
@@ -202,24 +201,6 @@ pub fn directions_name(directions: Directions) -> String {
         Directions::Classifier => "classifier".into(),
         Directions::Orthogonal { seed } => format!("orthogonal (seed {seed})"),
         Directions::Identity => "identity".into(),
-    }
-}
-
-/// A task in words.
-pub fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::MultiLabel => "multi-label",
-        Task::Regression => "regression",
-        _ => "classification",
-    }
-}
-
-/// The loss that belongs to a task.
-pub fn loss_of(task: Task) -> Loss {
-    match task {
-        Task::MultiLabel => Loss::BinaryCrossEntropy,
-        Task::Regression => Loss::MeanSquaredError,
-        _ => Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
     }
 }
 
@@ -270,7 +251,7 @@ impl Model {
                 seed: 0,
                 width: Some(width as u64),
                 head,
-                activation: Some(loss_of(task).activation()),
+                activation: Some(task::of_wire(task).loss().activation()),
             };
             Ok(prepare::prepare(&self.base, &request, &self.bundles)?)
         };
@@ -370,17 +351,10 @@ impl Summing<'_> {
         let about = match self.known {
             Some(known) => known.about().clone(),
             None => About {
-                base: self.model.base.hash,
-                basis: basis.hash(),
-                directions: basis.kind(),
                 output: self.model.output.clone(),
-                appended: opened.bundle.head.is_some(),
-                features: basis.features() as u32,
-                coordinates: basis.coordinates() as u32,
-                bits: basis.bits(),
-                task: opened.task,
                 target_step: self.target_step(labels)?,
                 preprocessing: preprocessing_to_wire(&opened.preprocessing),
+                ..about(&opened.bundle, &basis, labels)
             },
         };
         let mut moments = Moments::new(about, width(labels), labels.names())?;
@@ -394,7 +368,7 @@ impl Summing<'_> {
         let opened = self.open()?;
         let mut found = None;
         self.each(&opened, |set, around| {
-            found = measured(set, (basis, moments, head), &loss_of(opened.task), around)?;
+            found = measured(set, (basis, moments, head), &task::of_wire(opened.task).loss(), around)?;
             Ok(found.is_some())
         })?;
         Ok(found)
@@ -456,11 +430,7 @@ impl Summing<'_> {
             Some(count) => data::per_class(dataset.labels(), &all, count, reads.seed)?,
             None => all,
         };
-        let task = match dataset.labels() {
-            Labels::MultiLabel { .. } => Task::MultiLabel,
-            Labels::Values(_) => Task::Regression,
-            _ => Task::Classification,
-        };
+        let task = task::of_labels(dataset.labels()).map_or(Task::Classification, |task| task.wire);
         let appended = match (about, reads.head) {
             (Some(about), _) => Some(about.appended),
             (None, Some(HeadName::Append)) => Some(true),

@@ -34,37 +34,14 @@ pub struct SamplesArgs {
     /// Order of an image's axes [default: what the model declares]
     #[arg(long, help_heading = "Images", value_name = "nchw|nhwc")]
     pub layout: Option<String>,
-    /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
-    #[arg(long, help_heading = "Text", value_name = "FILE")]
-    pub tokenizer: Option<PathBuf>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_length: Option<u32>,
-    /// The token that a language model's sequences begin with [default: what the tokenizer says]
-    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
-    pub bos_token: Option<String>,
-    /// The token that a language model's texts end with [default: what the tokenizer says]
-    #[arg(long, help_heading = "Text", value_name = "TOKEN")]
-    pub eos_token: Option<String>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// Put rows of text one behind the other into full sequences, for a language model
     #[arg(long, help_heading = "Text")]
     pub packing: bool,
-    /// Label column of a table, repeatable [default: label and other usual names, or the last]
-    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "label-column")]
-    pub label: Vec<String>,
-    /// Text column of a table, or two with a comma between them [default: text and other usual names]
-    #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
-    pub text: Option<String>,
-    /// Column of a table that names the images [default: file and other usual names]
-    #[arg(id = "file_column", long = "file", help_heading = "Data", value_name = "COLUMN", alias = "image-column")]
-    pub file: Option<String>,
-    /// What tells the samples of one recording or person: all of one are on one side of the split
-    ///
-    /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
-    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
-    /// taken where there is one; `none` takes none.
-    #[arg(long, help_heading = "Data", value_name = "COLUMN|PATTERN|folder", alias = "groups")]
-    pub group: Option<String>,
 }
 
 impl From<SamplesArgs> for Samples {
@@ -78,16 +55,11 @@ impl From<SamplesArgs> for Samples {
             mean,
             std,
             layout,
-            tokenizer,
             max_length,
-            bos_token,
-            eos_token,
             packing,
-            label,
-            text,
-            file,
-            group,
+            reading,
         } = typed;
+        let ReadingArgs { tokenizer, bos_token, eos_token, label, text, file, group } = reading;
         Self {
             preprocessing,
             size,

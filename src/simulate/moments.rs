@@ -1,11 +1,10 @@
 //! One round of moments: every device sums up its own samples once, and the sum of all sums is solved for a head.
 
 use super::{Error, Progress, World};
-use crate::delta::Task;
 use crate::moments::{About, Basis, Error as MomentsError, Moments, head};
 use crate::train::artifact::preprocessing_to_wire;
 use crate::train::solve::Around;
-use crate::train::solve::moments::{Set, add, parameters};
+use crate::train::solve::moments::{Set, about, add, parameters};
 
 /// Values of a bundle's parameters, and the bytes that all devices have sent for them.
 type Solved = (Vec<Vec<f32>>, u64);
@@ -14,19 +13,8 @@ type Solved = (Vec<Vec<f32>>, u64);
 pub(super) fn solved(world: &mut World<'_>, parts: &[Vec<usize>], basis: &Basis) -> Result<Option<Solved>, Error> {
     let refused = |source: MomentsError| Error::Train(crate::train::Error::Moments(source));
     let names = world.labels.names();
-    let about = About {
-        base: world.bundle.base_hash,
-        basis: basis.hash(),
-        directions: basis.kind(),
-        output: world.bundle.output.clone(),
-        appended: world.bundle.head.is_some(),
-        features: basis.features() as u32,
-        coordinates: basis.coordinates() as u32,
-        bits: basis.bits(),
-        task: Task::Classification,
-        target_step: 1.0,
-        preprocessing: preprocessing_to_wire(world.preprocessing),
-    };
+    let preprocessing = preprocessing_to_wire(world.preprocessing);
+    let about = About { preprocessing, ..about(world.bundle, basis, world.labels) };
     let nothing = Moments::new(about, names.len(), names).map_err(refused)?;
     let (mut sum, mut bytes) = (nothing.clone(), 0);
     for (device, samples) in parts.iter().enumerate() {

@@ -47,6 +47,13 @@ pub struct Task {
     pub answer: fn(&[String], Vec<f32>, usize) -> Answer,
 }
 
+impl Task {
+    /// The loss that it is learned by where none is named.
+    pub fn loss(&self) -> Loss {
+        Loss::named(self.losses[0]).expect("every task's losses have names")
+    }
+}
+
 /// All tasks, by name.
 pub static TASKS: &[Task] = &[classification::TASK, multi_label::TASK, next_token::TASK, regression::TASK];
 

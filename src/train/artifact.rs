@@ -426,9 +426,9 @@ impl Adapter {
 
 /// The loss that the header names, if it is one of the task; else the task's own.
 fn loss_of(header: &delta::Header<'_>) -> Loss {
-    let losses = task::of_wire(header.task).losses;
-    let name = losses.iter().find(|name| **name == header.loss).unwrap_or(&losses[0]);
-    Loss::named(name).expect("every task's losses have names")
+    let task = task::of_wire(header.task);
+    let named = task.losses.iter().find(|name| **name == header.loss).and_then(|name| Loss::named(name));
+    named.unwrap_or_else(|| task.loss())
 }
 
 fn head_to_wire(head: &AppendedHead) -> delta::AppendedHead<'_> {

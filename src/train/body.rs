@@ -132,7 +132,8 @@ pub(super) fn row_of(tensor: &Tensor, row: usize) -> &[u8] {
     &tensor.data[row * stride..(row + 1) * stride]
 }
 
-/// Whether the first row of a chunk is what the sample gave alone; values that are no numbers are compared elsewhere.
+/// Whether the first row of a chunk is what the sample gave alone. Integers and truth values are not compared: what mixes samples mixes
+/// numbers.
 fn is_alike(alone: &Tensor, together: &Tensor) -> bool {
     let (Some(alone), Some(together)) = (alone.to_f32(), together.to_f32()) else { return true };
     let largest = alone.iter().fold(0f32, |most, value| most.max(value.abs()));

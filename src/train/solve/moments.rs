@@ -5,10 +5,11 @@ use super::targets::Targets;
 use super::temperature;
 use super::{Around, Below, CHUNK, Found, Linear, Rows, Work};
 use crate::data::Labels;
-use crate::delta::Task;
+use crate::delta::{Preprocessing, Task};
 use crate::engine;
 use crate::moments::{self, About, Basis, Directions, Head, LeftOut, Moments, Source, Target, quantise, value_max};
 use crate::ridge::Layer;
+use crate::task;
 use crate::train::error::Error;
 use crate::train::evaluate::{Metrics, Tally};
 use crate::train::features::Features;
@@ -28,6 +29,24 @@ pub struct Set<'a> {
     pub samples: &'a [usize],
     /// How ONNX Runtime computes.
     pub options: &'a engine::Options,
+}
+
+/// What moments of a bundle's features say of themselves: in the coordinates of a basis, of samples that nothing was done to, with
+/// targets in steps of 1.
+pub fn about(bundle: &Bundle, basis: &Basis, labels: &Labels) -> About {
+    About {
+        base: bundle.base_hash,
+        basis: basis.hash(),
+        directions: basis.kind(),
+        output: bundle.output.clone(),
+        appended: bundle.head.is_some(),
+        features: basis.features() as u32,
+        coordinates: basis.coordinates() as u32,
+        bits: basis.bits(),
+        task: task::of_labels(labels).map_or(Task::Classification, |task| task.wire),
+        target_step: 1.0,
+        preprocessing: Preprocessing::Plain,
+    }
 }
 
 /// The weight of the base's own classifier, from which a basis can follow.
@@ -324,30 +343,13 @@ impl Work<'_> {
     }
 
     fn about(&self, basis: &Basis) -> About {
-        let task = match self.labels {
-            Labels::MultiLabel { .. } => Task::MultiLabel,
-            Labels::Values(_) => Task::Regression,
-            _ => Task::Classification,
-        };
         let largest = match self.labels {
             Labels::Values(rows) => rows.iter().fold(0.0f32, |largest, y| largest.max(y.abs())),
             _ => 0.0,
         };
         // The finest step with which all of these numbers are in range.
         let target_step = if largest > 0.0 { (largest / 16384.0).log2().ceil().exp2() } else { 1.0 };
-        About {
-            base: self.initial.base_hash,
-            basis: basis.hash(),
-            directions: basis.kind(),
-            output: self.initial.output.clone(),
-            appended: self.initial.head.is_some(),
-            features: basis.features() as u32,
-            coordinates: basis.coordinates() as u32,
-            bits: basis.bits(),
-            task,
-            target_step,
-            preprocessing: crate::delta::Preprocessing::Plain,
-        }
+        About { target_step, ..about(self.initial, basis, self.labels) }
     }
 
     /// Adds samples to those that make up all of them now; gives the head, what all show when each is left out, and λ.

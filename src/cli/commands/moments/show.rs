@@ -1,8 +1,9 @@
 //! `edgetune moments show`.
 
 use crate::cli::Done;
-use crate::cli::moments::{File, directions_name, report, task_name};
+use crate::cli::moments::{File, directions_name, report};
 use crate::cli::print::{Printer, bytes};
+use crate::task;
 use crate::train::prepare::hex;
 use anyhow::Result;
 use serde_json::json;
@@ -31,7 +32,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         ("size", bytes(file.bytes.len() as u64)),
         ("base", hex(&about.base)),
         ("output", format!("{}{}", about.output, if about.appended { ", with a head appended to it" } else { "" })),
-        ("task", task_name(about.task).into()),
+        ("task", task::of_wire(about.task).name.into()),
         (
             "basis",
             format!("{} of {} features, {}", about.coordinates, about.features, directions_name(about.directions)),

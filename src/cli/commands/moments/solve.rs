@@ -3,11 +3,12 @@
 use crate::cli::Done;
 use crate::cli::args::Global;
 use crate::cli::delta_args::created_unix_s;
-use crate::cli::moments::{BasisArgs, File, Model, Reads, Summing, Wanted, key, loss_of};
+use crate::cli::moments::{BasisArgs, File, Model, Reads, Summing, Wanted, key};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::{Printer, bytes, number, percent};
 use crate::delta::{self, Choice, Label, Task};
 use crate::moments::{Head, Moments, head};
+use crate::task;
 use crate::train::artifact::{self, Counted, Provenance};
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::moments::parameters;
@@ -117,7 +118,7 @@ fn delta_of(moments: &Moments, bundle: &Bundle, head: &Head, provenance: Provena
     let samples = |target: usize| if classes { moments.sums().count(target) as u32 } else { 0 };
     let labels = moments.labels().iter().enumerate().map(|(target, name)| Label { name, samples: samples(target) });
     let counted = Counted {
-        loss: &loss_of(about.task),
+        loss: &task::of_wire(about.task).loss(),
         preprocessing: about.preprocessing.clone(),
         task: about.task,
         labels: labels.collect(),
