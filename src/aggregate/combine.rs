@@ -351,6 +351,7 @@ impl Finished {
             tool: env!("CARGO_PKG_VERSION"),
             round,
             recipe: form.recipe,
+            recipe_text: &form.recipe_text,
             task: form.task,
             loss: &form.loss,
             output: &form.output,

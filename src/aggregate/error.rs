@@ -39,7 +39,7 @@ pub enum Error {
         /// Position of the delta.
         index: usize,
         /// What differs.
-        what: &'static str,
+        what: String,
     },
     /// A delta that would count twice.
     #[error("delta {index} is delta {first} once more; leave one of them out")]
@@ -63,7 +63,7 @@ pub enum Error {
     Reference(delta::Error),
     /// The adapter that the round began with has another form.
     #[error("the round's first adapter has another {0} than the deltas; give the release that the devices had")]
-    OtherReference(&'static str),
+    OtherReference(String),
     /// What came out is no delta: a value too large for fp16, mostly.
     #[error("`{name}` of the outcome: {source}; clip the norms, or take the median")]
     Outcome {

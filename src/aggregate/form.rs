@@ -1,5 +1,6 @@
 //! What deltas have in common that can be combined: all of the header that says what their values mean, and the tensors.
 
+use super::recipe;
 use crate::delta::{self, Entry, Head, Method, MethodKind, Preprocessing, Task};
 
 /// What PEFT calls LoRA's factors: `[rank, in…]` and `[out, rank, 1…]`.
@@ -13,6 +14,8 @@ pub struct Form {
     pub base: [u8; 32],
     /// Hash of the recipe.
     pub recipe: Option<[u8; 32]>,
+    /// The recipe's text; empty where the delta does not hold it.
+    pub recipe_text: String,
     /// What the output means.
     pub task: Task,
     /// Name of the loss.
@@ -101,6 +104,7 @@ impl Form {
         Ok(Self {
             base: header.base,
             recipe: header.recipe,
+            recipe_text: header.recipe_text.into(),
             task: header.task,
             loss: header.loss.into(),
             output: header.output.into(),
@@ -117,11 +121,13 @@ impl Form {
         })
     }
 
-    /// What the first difference to another form is; none where there is none.
-    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+    /// What the first difference of another form is, in words that follow "the other has another"; none where there is none.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        if self.recipe != other.recipe {
+            return Some(recipe::difference(&other.recipe_text, &self.recipe_text));
+        }
         let same = [
             (self.base == other.base, "base"),
-            (self.recipe == other.recipe, "recipe"),
             (self.task == other.task, "task"),
             (self.loss == other.loss, "loss"),
             (self.output == other.output, "output"),
@@ -133,7 +139,7 @@ impl Form {
             (self.labels == other.labels, "list of labels"),
             (self.parts == other.parts, "list of tensors"),
         ];
-        same.into_iter().find_map(|(same, what)| (!same).then_some(what))
+        same.into_iter().find_map(|(same, what)| (!same).then(|| what.into()))
     }
 }
 

@@ -13,6 +13,7 @@ mod contribution;
 mod error;
 mod form;
 mod norm;
+mod recipe;
 mod rule;
 mod stale;
 

@@ -19,6 +19,7 @@ pub struct Report {
     device: String,
     round: Option<u32>,
     recipe: Option<String>,
+    recipe_text: String,
     task: String,
     loss: String,
     output: String,
@@ -101,6 +102,7 @@ pub fn of(delta: &Delta<'_>, size: usize) -> Report {
         device: header.device.into(),
         round: header.round,
         recipe: header.recipe.map(|recipe| hex(&recipe)),
+        recipe_text: header.recipe_text.into(),
         task: format!("{:?}", header.task),
         loss: header.loss.into(),
         output: header.output.into(),
@@ -140,6 +142,7 @@ pub fn print(report: &Report, printer: &Printer) {
     line("device", report.device.clone());
     line("round", report.round.map_or(String::new(), |round| round.to_string()));
     line("recipe", optional(&report.recipe));
+    report.recipe_text.lines().for_each(|text| line("", text.into()));
     line("task", format!("{}, loss {}, output `{}`", report.task, report.loss, report.output));
     let head = report.head.as_ref();
     line(

@@ -52,6 +52,8 @@ pub enum Kind {
     Picture,
     /// A manual page of this program.
     ManualPage,
+    /// A recipe. One that is there is never taken for this program's: people write their own lines into it.
+    Recipe,
 }
 
 impl fmt::Display for Kind {
@@ -70,6 +72,7 @@ impl fmt::Display for Kind {
             Kind::PeftConfig => "a configuration of PEFT",
             Kind::Picture => "an SVG picture",
             Kind::ManualPage => "a manual page",
+            Kind::Recipe => "a recipe",
         })
     }
 }

@@ -23,6 +23,7 @@ pub enum Field {
     ImageMean,
     ImageStd,
     Metrics,
+    Recipe,
 }
 
 impl Field {
@@ -45,6 +46,7 @@ impl Field {
             Field::ImageMean => "preprocessing.mean",
             Field::ImageStd => "preprocessing.std",
             Field::Metrics => "metrics",
+            Field::Recipe => "recipe_text",
         }
     }
 }
@@ -131,7 +133,7 @@ impl fmt::Display for Error {
             Error::TooLong => f.write_str("the delta is over 256 MiB; train fewer layers"),
             Error::Magic => f.write_str("not a delta (it does not begin with EDLT); give a file that edgetune wrote"),
             Error::Version(version) => {
-                write!(f, "the delta has format version {version}, known is 1; update edgetune on this device")
+                write!(f, "the delta has format version {version}, known are 1 and 2; update edgetune on this device")
             }
             Error::Flags(flags) => {
                 write!(f, "the delta has unknown flags {flags:#06x}; update edgetune on this device")

@@ -1,6 +1,6 @@
 //! The header as it lies on the wire. The order of the fields and variants *is* the format: see `format.md`.
 
-use super::{Error, Field, LABEL_BYTES_MAX, NAME_BYTES_MAX, RANK_MAX, WORD_BYTES_MAX};
+use super::{Error, Field, LABEL_BYTES_MAX, NAME_BYTES_MAX, RANK_MAX, RECIPE_BYTES_MAX, WORD_BYTES_MAX};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub struct Header<'a> {
     pub licence: &'a str,
     /// Where the data came from and what else a reader should know; may be empty.
     pub notes: &'a str,
+    /// The recipe as TOML, whose BLAKE3 is `recipe`; empty where a delta does not carry it, as none of format version 1 does.
+    #[serde(skip)]
+    pub recipe_text: &'a str,
 }
 
 /// What the trained output means.
@@ -314,6 +317,7 @@ impl Header<'_> {
         for (text, bytes_max, field) in texts {
             ensure(text.is_empty() || is_name(text, bytes_max), Error::Text(field))?;
         }
+        ensure(self.is_recipe_whole(), Error::Text(Field::Recipe))?;
         ensure(is_name(loss, WORD_BYTES_MAX), Error::Text(Field::Loss))?;
         ensure(is_name(output, NAME_BYTES_MAX), Error::Text(Field::Output))?;
         if let Some(head) = head {
@@ -332,6 +336,20 @@ impl Header<'_> {
         }
         Ok(())
     }
+}
+
+impl Header<'_> {
+    /// Whether the text of the recipe, where there is one, is the text that the hash is of.
+    fn is_recipe_whole(&self) -> bool {
+        let text = self.recipe_text;
+        text.is_empty() || is_recipe(text) && self.recipe == Some(blake3::hash(text.as_bytes()).into())
+    }
+}
+
+/// Whether a delta can hold this text of a recipe: there, short enough, and of lines that are harmless on a terminal.
+pub fn is_recipe(text: &str) -> bool {
+    let harmless = |letter: char| letter == '\n' || !letter.is_control();
+    (1..=RECIPE_BYTES_MAX).contains(&text.len()) && text.chars().all(harmless)
 }
 
 pub(crate) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {

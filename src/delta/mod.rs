@@ -35,7 +35,7 @@ pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
     AppendedHead, Channels, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, Measured, Method,
-    MethodKind, Metrics, Packing, Preprocessing, Task, Verdict,
+    MethodKind, Metrics, Packing, Preprocessing, Task, Verdict, is_recipe,
 };
 pub(crate) use header::{check_preprocessing, is_name};
 #[cfg(feature = "std")]
@@ -55,8 +55,8 @@ pub use write::{TensorValues, write};
 
 /// First bytes of every delta.
 pub const MAGIC: [u8; 4] = *b"EDLT";
-/// The format version that is written and read.
-pub const VERSION: u16 = 1;
+/// The newest format version that is written and read. A delta without the text of its recipe is of version 1.
+pub const VERSION: u16 = 2;
 /// Bytes of a delta, at most.
 pub const DELTA_BYTES_MAX: usize = 1 << 28;
 /// Bytes of the header, at most.
@@ -71,6 +71,8 @@ pub const RANK_MAX: usize = 8;
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Bytes of a label, at most.
 pub const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of a recipe's text, at most.
+pub const RECIPE_BYTES_MAX: usize = 4096;
 /// Bytes of the tool's version and of the name of the loss, at most.
 pub const WORD_BYTES_MAX: usize = 64;
 

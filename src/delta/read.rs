@@ -4,7 +4,7 @@
 use super::header::{Counts, Encoding, Entry, Header, Label, ensure, is_name};
 use super::values::{Fault, Values};
 use super::{
-    DELTA_BYTES_MAX, Error, HEADER_BYTES_MAX, IDENTITY_BYTES, KEY_BYTES, LABEL_BYTES_MAX, LABELS_MAX, MAGIC,
+    DELTA_BYTES_MAX, Error, Field, HEADER_BYTES_MAX, IDENTITY_BYTES, KEY_BYTES, LABEL_BYTES_MAX, LABELS_MAX, MAGIC,
     NAME_BYTES_MAX, PREAMBLE_BYTES, SIGNATURE_BYTES, SIGNED, TENSORS_MAX, VALUES_A_BYTE_MAX, VALUES_MAX, VERSION,
     signature,
 };
@@ -32,22 +32,29 @@ pub struct Head<'a> {
 /// # Errors
 /// A preamble that no delta of this version has.
 pub fn head_length(preamble: &[u8; PREAMBLE_BYTES]) -> Result<usize, Error> {
-    let (signed, header_length) = check_preamble(preamble)?;
+    let Preamble { signed, header_length, .. } = check_preamble(preamble)?;
     let length = header_length as usize;
     ensure(length <= HEADER_BYTES_MAX, Error::HeaderLength(header_length))?;
     let signature_bytes = if signed { KEY_BYTES + SIGNATURE_BYTES } else { 0 };
     Ok(PREAMBLE_BYTES + length + IDENTITY_BYTES + signature_bytes)
 }
 
-/// Gives whether there is a signature, and the header's length.
-fn check_preamble(preamble: &[u8; PREAMBLE_BYTES]) -> Result<(bool, u32), Error> {
+/// What the first bytes say.
+struct Preamble {
+    version: u16,
+    signed: bool,
+    header_length: u32,
+}
+
+fn check_preamble(preamble: &[u8; PREAMBLE_BYTES]) -> Result<Preamble, Error> {
     let [m0, m1, m2, m3, v0, v1, f0, f1, h0, h1, h2, h3] = *preamble;
     ensure([m0, m1, m2, m3] == MAGIC, Error::Magic)?;
     let version = u16::from_le_bytes([v0, v1]);
-    ensure(version == VERSION, Error::Version(version))?;
+    ensure((1..=VERSION).contains(&version), Error::Version(version))?;
     let flags = u16::from_le_bytes([f0, f1]);
     ensure(flags & !SIGNED == 0, Error::Flags(flags))?;
-    Ok((flags & SIGNED != 0, u32::from_le_bytes([h0, h1, h2, h3])))
+    let header_length = u32::from_le_bytes([h0, h1, h2, h3]);
+    Ok(Preamble { version, signed: flags & SIGNED != 0, header_length })
 }
 
 impl<'a> Head<'a> {
@@ -60,23 +67,28 @@ impl<'a> Head<'a> {
         let length = head_length(preamble)?;
         ensure(bytes.len() >= length, Error::TooShort)?;
         ensure(bytes.len() == length, Error::HeaderRest)?;
-        let (signed, header_length) = check_preamble(preamble)?;
+        let Preamble { version, signed, header_length } = check_preamble(preamble)?;
         let (covered, seal) = bytes.split_at(PREAMBLE_BYTES + header_length as usize);
         let (identity, seal) = seal.split_first_chunk::<IDENTITY_BYTES>().ok_or(Error::TooShort)?;
         ensure(identity_of(covered) == *identity, Error::Checksum)?;
         let signer = if signed { Some(check_signature(identity, seal)?) } else { None };
-        Self::decode(&covered[PREAMBLE_BYTES..], identity, signer, length)
+        Self::decode((version, &covered[PREAMBLE_BYTES..]), identity, signer, length)
     }
 
     // Apart from `parse`, so that the stack of the signature and that of the header are not taken at the same time.
     #[inline(never)]
     fn decode(
-        bytes: &'a [u8],
+        (version, bytes): (u16, &'a [u8]),
         identity: &'a [u8; IDENTITY_BYTES],
         signer: Option<&'a [u8; KEY_BYTES]>,
         length: usize,
     ) -> Result<Self, Error> {
-        let (header, rest) = take::<Header>(bytes).ok_or(Error::Header)?;
+        let (mut header, mut rest) = take::<Header>(bytes).ok_or(Error::Header)?;
+        if version > 1 {
+            (header.recipe_text, rest) = take::<&str>(rest).ok_or(Error::Header)?;
+            // A delta has one form: without a text its version is 1.
+            ensure(!header.recipe_text.is_empty(), Error::Text(Field::Recipe))?;
+        }
         let (counts, rest) = take::<Counts>(rest).ok_or(Error::Header)?;
         ensure(counts.labels as usize <= LABELS_MAX, Error::LabelCount(counts.labels))?;
         ensure((1..=TENSORS_MAX).contains(&(counts.tensors as usize)), Error::TensorCount(counts.tensors))?;

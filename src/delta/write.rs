@@ -37,7 +37,8 @@ pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Res
 
     let mut bytes = Vec::with_capacity(payload_length as usize + 1024);
     bytes.extend(MAGIC);
-    bytes.extend(VERSION.to_le_bytes());
+    let version = if header.recipe_text.is_empty() { 1 } else { VERSION };
+    bytes.extend(version.to_le_bytes());
     bytes.extend([0; 2]);
     let content = header_bytes(header, labels, &sorted)?;
     ensure(content.len() <= HEADER_BYTES_MAX, Error::HeaderLength(count(content.len())))?;
@@ -52,7 +53,11 @@ pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Res
 /// The header's bytes: header, labels, entries.
 fn header_bytes(header: &Header, labels: &[Label], sorted: &[TensorValues]) -> Result<Vec<u8>, Error> {
     let counts = Counts { labels: count(labels.len()), tensors: count(sorted.len()) };
-    let mut bytes = append(append(Vec::new(), header, Error::Header)?, &counts, Error::Header)?;
+    let mut bytes = append(Vec::new(), header, Error::Header)?;
+    if !header.recipe_text.is_empty() {
+        bytes = append(bytes, &header.recipe_text, Error::Header)?;
+    }
+    let mut bytes = append(bytes, &counts, Error::Header)?;
     let mut seen = HashSet::new();
     for (index, label) in labels.iter().enumerate() {
         ensure(seen.insert(label.name), Error::LabelTwice(count(index)))?;

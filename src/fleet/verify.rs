@@ -41,14 +41,16 @@ pub struct Verified {
 }
 
 /// Why a delta does not count.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// It is no delta, damaged, or not signed by the device.
     #[error("{0}")]
     Delta(delta::Error),
     /// It is of another form than the channel.
-    #[error("the delta has another {0} than the channel; train by the channel's recipe on its base")]
-    Form(&'static str),
+    #[error(
+        "the delta has another {0} than the channel; train on the channel's base by its recipe, which `edgetune fleet pull --recipe FILE` writes"
+    )]
+    Form(String),
     /// Another base or round.
     #[error("{0}")]
     Refused(Refusal),

@@ -26,7 +26,7 @@ pub struct Opened<'a> {
     pub(super) known: Option<Adapter>,
     /// The recipe as it is used from here on.
     pub recipe: Recipe,
-    /// The recipe as it was written, whether a training goes on from a delta or not.
+    /// The recipe as it was written, whether a training goes on from a delta or not, in the one form that all have who mean the same.
     pub(super) recipe_text: String,
     /// How gradient steps are made.
     pub settings: Settings,
@@ -65,7 +65,7 @@ impl<'a> Opened<'a> {
         // The loss that the model calls for decides several defaults.
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
-        let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.text();
+        let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.normal().text();
         let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref() };
         let data = Data::open(sources, &base, observer)?;
         if let Some(out) = &job.out {

@@ -46,7 +46,6 @@ impl Encoded<'_> {
     fn delta(&self) -> Result<Vec<u8>, Error> {
         let (Some(shipped), false) = (&self.shipped, self.interrupted) else { return Ok(Vec::new()) };
         let opened = &self.prepared.opened;
-        let recipe_hash = blake3::hash(opened.recipe_text.as_bytes());
         let about = About {
             loss: &opened.settings.loss,
             preprocessing: &opened.data.preprocessing,
@@ -54,7 +53,7 @@ impl Encoded<'_> {
             train: &opened.data.split.train,
             validation: self.validation.as_ref().map(|measured| (&measured.before, &measured.after)),
             test: self.test.as_ref().map(|measured| (&measured.before, &measured.after)),
-            provenance: opened.recipe.delta.provenance(opened.job.created_unix_s, recipe_hash.into()),
+            provenance: opened.recipe.delta.provenance(opened.job.created_unix_s, &opened.recipe_text),
         };
         Ok(artifact::encode(&self.prepared.bundle, &shipped.payloads, &about)?)
     }

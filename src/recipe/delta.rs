@@ -87,7 +87,7 @@ impl DeltaSettings {
     }
 
     /// What the delta's header says of its origin.
-    pub fn provenance(&self, created_unix_s: u64, recipe: [u8; 32]) -> Provenance<'_> {
+    pub fn provenance<'a>(&'a self, created_unix_s: u64, recipe: &'a str) -> Provenance<'a> {
         Provenance {
             created_unix_s: Some(created_unix_s),
             device: self.device_id.as_deref().unwrap_or_default(),

@@ -9,6 +9,7 @@ mod change;
 mod delta;
 mod error;
 mod names;
+mod normal;
 mod samples;
 mod settings;
 
@@ -53,6 +54,7 @@ pub struct Recipe {
     /// with * and ? selects nodes and initializers by name. Repeat the option to select more. auto measures several choices
     /// on this machine and takes the best within the budgets.
     /// Examples: --train last:2, --train '*classifier*', --train auto --budget-memory 256MiB
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub train: Vec<String>,
     /// Private memory that --train auto may use, such as 256MiB [default: no limit]
     pub budget_memory: Option<String>,
@@ -135,12 +137,19 @@ pub struct Recipe {
     /// Decides the split and the order of samples [default: 0]
     pub seed: Option<u64>,
     /// How the base is changed besides `train`
-    #[serde(rename = "adapter")]
+    #[serde(rename = "adapter", skip_serializing_if = "is_default")]
     pub change: Change,
     /// Preprocessing
+    #[serde(skip_serializing_if = "is_default")]
     pub samples: Samples,
     /// How the delta is stored, and what it says of itself
+    #[serde(skip_serializing_if = "is_default")]
     pub delta: DeltaSettings,
+}
+
+/// Whether a table says nothing.
+fn is_default<T: Default + PartialEq>(table: &T) -> bool {
+    *table == T::default()
 }
 
 impl Recipe {
@@ -212,8 +221,7 @@ impl Recipe {
         }
     }
 
-    /// The recipe as it is used, as TOML: what is learned and how, without the places of files and without what differs from
-    /// device to device. Equal on all devices that train by one recipe; its BLAKE3 is in the delta.
+    /// The recipe as TOML: what is learned and how, without the places of files and without what differs from device to device.
     pub fn text(&self) -> String {
         toml::to_string(self).expect("plain settings always encode")
     }

@@ -35,8 +35,10 @@ pub struct Samples {
     /// The token that a language model's texts end with [default: what the tokenizer says]
     pub eos_token: Option<String>,
     /// Put rows of text one behind the other into full sequences, for a language model
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub packing: bool,
     /// Label column of a table, repeatable [default: label and other usual names, or the last]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub label: Vec<String>,
     /// Text column of a table, or two with a comma between them [default: text and other usual names]
     pub text: Option<String>,

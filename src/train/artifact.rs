@@ -41,8 +41,9 @@ pub struct Provenance<'a> {
     pub device: &'a str,
     /// The fleet's turn.
     pub round: Option<u32>,
-    /// BLAKE3 of the recipe as it was used.
-    pub recipe: Option<[u8; 32]>,
+    /// The recipe as it was used, as TOML; `None` where there was none. The delta holds it, but for one that is too long for the
+    /// format: then the delta holds its BLAKE3 alone.
+    pub recipe: Option<&'a str>,
     /// Under what terms it may be used.
     pub licence: &'a str,
     /// What else a reader should know.
@@ -124,7 +125,7 @@ pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>)
         created_unix_s,
         device,
         round,
-        recipe,
+        recipe: recipe.map(|text| blake3::hash(text.as_bytes()).into()),
         task: about.task,
         loss: about.loss.name(),
         output: &bundle.output,
@@ -137,6 +138,7 @@ pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>)
         samples: about.samples,
         licence,
         notes,
+        recipe_text: recipe.filter(|text| delta::is_recipe(text)).unwrap_or_default(),
     };
     let tensors = bundle.parameters.iter().zip(payloads);
     let tensors = tensors.map(|(parameter, payload)| (parameter.name.as_str(), &parameter.shape[..], payload.clone()));

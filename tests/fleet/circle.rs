@@ -50,21 +50,21 @@ fn put_pictures(folder: &Path, class: &str, colour: [u8; 3], numbers: std::ops::
 }
 
 /// A folder with a base and a recipe, and the program in it.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training/mobilenet_folded.onnx");
         fs::write(folder.path().join("recipe.toml"), format!("model = \"{}\"\n{RECIPE}", base.display())).unwrap();
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut choice = Choice::new(None, |name| std::env::var_os(name));
         choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
         let library = engine::load_or_install(&choice, &mut |_| {}).unwrap();
@@ -74,14 +74,14 @@ impl Place {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// An adapter of pictures whose classes are called like this.
-    fn trained(&self, data: &str, names: [&str; 3]) -> Vec<u8> {
+    pub fn trained(&self, data: &str, names: [&str; 3]) -> Vec<u8> {
         for (name, (_, colour)) in names.iter().zip(CLASSES) {
             put_pictures(&self.path(data), name, colour, 0..12);
         }

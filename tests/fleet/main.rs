@@ -15,6 +15,7 @@ mod member;
 mod operators;
 mod patience;
 mod proxy;
+mod recipes;
 mod reloads;
 mod retention;
 mod rollouts;

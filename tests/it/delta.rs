@@ -5,8 +5,9 @@ mod refused;
 
 use edgetune::delta::{
     AppendedHead, Channels, Choice, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeyPair, Label,
-    Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing, Task, TensorValues,
-    Verdict, apply, change, convert, encode, encode_difference, f16, head_length, join, merge, public_key, sign, write,
+    Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing, RECIPE_BYTES_MAX,
+    Task, TensorValues, Verdict, apply, change, convert, encode, encode_difference, f16, head_length, join, merge,
+    public_key, sign, write,
 };
 use proptest::prelude::*;
 
@@ -45,6 +46,7 @@ fn golden_header() -> Header<'static> {
         samples: 300,
         licence: "CC-BY-4.0",
         notes: "photographs of the hall, spring",
+        recipe_text: "",
     }
 }
 
@@ -87,7 +89,21 @@ fn goldens() -> Vec<(&'static str, Vec<u8>)> {
     };
     let mut goldens: Vec<_> = payloads.iter().map(|(name, payload)| (*name, of(payload))).collect();
     goldens.push(("signed", sign(&golden(), &key()).unwrap()));
+    goldens.push(("recipe", with_recipe()));
     goldens
+}
+
+/// A recipe's text, as `train` writes it.
+const RECIPE: &str = "train = [\"last:2\"]\nlr = 0.01\n\n[samples]\npacking = false\n";
+
+/// The header with the recipe that it names.
+fn recipe_header() -> Header<'static> {
+    Header { recipe: Some(blake3::hash(RECIPE.as_bytes()).into()), recipe_text: RECIPE, ..golden_header() }
+}
+
+fn with_recipe() -> Vec<u8> {
+    let weight = fp16(&[0.5, -1.0, 2.0, 0.0, 65504.0, -0.25]);
+    write(&recipe_header(), &LABELS, &[TensorValues { name: "head.weight", shape: &[2, 3], payload: &weight }]).unwrap()
 }
 
 fn key() -> KeyPair {
@@ -152,17 +168,18 @@ fn write_missing_goldens() {
 }
 
 fn golden_path(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/delta/v1-{name}.edelta"))
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/goldens/delta/v{}-{name}.edelta", if name == "recipe" { 2 } else { 1 }))
 }
 
-/// Version 1 stays version 1: these files are never rewritten.
+/// A version stays what it is: these files are never rewritten.
 #[test]
 fn golden_bytes_are_written_and_read() {
     for (name, bytes) in goldens() {
         let committed = std::fs::read(golden_path(name)).unwrap();
         assert!(bytes == committed, "{name}");
         let delta = Delta::parse(&committed).unwrap();
-        assert_eq!(delta.header(), &golden_header());
+        assert_eq!(delta.header(), &if name == "recipe" { recipe_header() } else { golden_header() });
         assert_eq!(delta.labels().collect::<Vec<_>>(), LABELS);
     }
     let committed = std::fs::read(golden_path("signed")).unwrap();

@@ -12,7 +12,8 @@ fn foreign_bytes_are_refused() {
         bytes[at] = byte;
         refusal(&bytes)
     };
-    assert_eq!(changed(4, 2), Error::Version(2));
+    assert_eq!(changed(4, 3), Error::Version(3));
+    assert_eq!(changed(4, 0), Error::Version(0));
     assert_eq!(changed(6, 2), Error::Flags(2));
     assert_eq!(
         changed(11, 0xff),
@@ -176,4 +177,36 @@ fn impossible_headers_are_refused() {
     assert_eq!(image(|image| image.scale = f32::INFINITY), Error::Number(Field::ImageScale));
     assert_eq!(image(|image| image.mean.truncate(2)), Error::Number(Field::ImageMean));
     assert_eq!(image(|image| image.std[0] = 0.0), Error::Number(Field::ImageStd));
+}
+
+/// Version 2 is version 1 with the text of the recipe, which has to be the one that the hash is of.
+#[test]
+fn a_recipe_that_is_not_the_one_of_the_hash_is_refused() {
+    let payload = fp16(&[1.5]);
+    let written = |recipe_text: &'static str, hashed: &str| {
+        let header = Header { recipe: Some(blake3::hash(hashed.as_bytes()).into()), recipe_text, ..plain_header() };
+        write(&header, &[], &[TensorValues { name: "b", shape: &[], payload: &payload }])
+    };
+    let long: &'static str = "a".repeat(RECIPE_BYTES_MAX + 1).leak();
+    assert!(written("lr = 1", "lr = 1").is_ok());
+    for (text, hashed) in [("lr = 1", "lr = 2"), ("a\x1b[2J", "a\x1b[2J"), (long, long)] {
+        assert_eq!(written(text, hashed), Err(Error::Text(Field::Recipe)), "{}", &text[..6]);
+    }
+    assert!(written(&long[1..], &long[1..]).is_ok());
+    let none = Header { recipe_text: "lr = 1", ..plain_header() };
+    let refused = write(&none, &[], &[TensorValues { name: "b", shape: &[], payload: &payload }]);
+    assert_eq!(refused, Err(Error::Text(Field::Recipe)), "a text without its hash");
+
+    let bytes = with_recipe();
+    let at = position(&bytes, RECIPE.as_bytes());
+    let changed = resealed(&bytes, |bytes| bytes[at] ^= 1);
+    assert_eq!(refusal(&changed), Error::Text(Field::Recipe));
+    // A text may not be empty: such a delta is of version 1.
+    let empty = resealed(&bytes, |bytes| {
+        bytes.splice(at - 1..at + RECIPE.len(), [0]);
+    });
+    assert_eq!(refusal(&empty), Error::Text(Field::Recipe));
+    // Neither version reads the other's header.
+    assert!(Delta::parse(&resealed(&bytes, |bytes| bytes[4] = 1)).is_err());
+    assert!(Delta::parse(&resealed(&golden(), |bytes| bytes[4] = 2)).is_err());
 }
