@@ -33,6 +33,8 @@ pub struct Finding {
 const SAMPLES_MIN: usize = 2;
 /// A class with fewer samples is learnt and measured by chance.
 const SAMPLES_FEW: usize = 10;
+/// Classes that are named one by one, at most.
+const NAMED_MAX: usize = 3;
 /// The largest class over the smallest, above which plain accuracy misleads.
 const IMBALANCE_MAX: usize = 10;
 
@@ -55,6 +57,23 @@ fn finding(severity: Severity, problem: String, remedy: &str, samples: Vec<usize
     Finding { severity, problem, remedy: remedy.into(), samples }
 }
 
+/// Classes of few samples: a line each, or one line where there are many of them.
+fn few_samples(few: &[(&str, usize)]) -> Vec<String> {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    if few.len() <= NAMED_MAX {
+        let line = |(name, count): &(&str, usize)| format!("class `{name}` has {count} sample{}", plural(*count));
+        return few.iter().map(line).collect();
+    }
+    let most = few.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let named: Vec<String> = few[..NAMED_MAX].iter().map(|(name, count)| format!("`{name}` {count}")).collect();
+    let (classes, more) = (few.len(), few.len() - NAMED_MAX);
+    vec![format!(
+        "{classes} classes have {most} sample{} or fewer each ({}, and {more} more classes)",
+        plural(most),
+        named.join(", ")
+    )]
+}
+
 fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
     let mut counts = vec![0usize; names.len()];
     index.iter().for_each(|class| counts[*class as usize] += 1);
@@ -63,15 +82,14 @@ fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
         let problem = format!("{present} class with samples: there is nothing to tell apart");
         findings.push(finding(Severity::Error, problem, "add samples of another class", vec![]));
     }
-    for (name, count) in names.iter().zip(&counts) {
-        let (severity, remedy) = match *count {
-            0 => (Severity::Note, "nothing is learnt about it; add samples or leave the class out"),
-            count if count < SAMPLES_MIN => (Severity::Warning, "add samples: one can train but none can measure"),
-            count if count < SAMPLES_FEW => (Severity::Warning, "add samples: 10 or more a class are advised"),
-            _ => continue,
-        };
-        let plural = if *count == 1 { "" } else { "s" };
-        findings.push(finding(severity, format!("class `{name}` has {count} sample{plural}"), remedy, vec![]));
+    for (samples, severity, remedy) in [
+        (0..1, Severity::Note, "nothing is learnt about it; add samples or leave the class out"),
+        (1..SAMPLES_MIN, Severity::Warning, "add samples: one can train but none can measure"),
+        (SAMPLES_MIN..SAMPLES_FEW, Severity::Warning, "add samples: 10 or more a class are advised"),
+    ] {
+        let few: Vec<(&str, usize)> = names.iter().map(String::as_str).zip(counts.iter().copied()).collect();
+        let few: Vec<_> = few.into_iter().filter(|(_, count)| samples.contains(count)).collect();
+        findings.extend(few_samples(&few).into_iter().map(|problem| finding(severity, problem, remedy, vec![])));
     }
     let found = || names.iter().zip(&counts).filter(|(_, count)| **count > 0);
     let (most, least) = (found().max_by_key(|pair| pair.1), found().min_by_key(|pair| pair.1));
@@ -167,6 +185,14 @@ mod tests {
         let rows = ndarray::Array2::from_shape_fn((40, 2), |(row, column)| ((row + column) % 2) as f32);
         assert_eq!(found(&Labels::MultiLabel { names: vec!["a".into(), "b".into()], rows: rows.clone() }, &[]), []);
         assert_eq!(found(&Labels::Values(rows), &[]), []);
+    }
+
+    #[test]
+    fn many_small_classes_are_one_finding() {
+        let (labels, keys) = classes_of(&[5, 3, 20, 4, 4, 1]);
+        let found = found(&labels, &keys);
+        assert_eq!(found[0].1, "class `c5` has 1 sample");
+        assert_eq!(found[1].1, "4 classes have 5 samples or fewer each (`c0` 5, `c1` 3, `c3` 4, and 1 more classes)");
     }
 
     #[test]

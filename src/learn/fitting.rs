@@ -28,7 +28,7 @@ impl<'a> Prepared<'a> {
     ///
     /// # Errors
     /// A sample that cannot be loaded; a loss that stops being a number; what ONNX Runtime refuses.
-    pub fn learn(self) -> Result<Learned<'a>, Error> {
+    pub fn learn(mut self) -> Result<Learned<'a>, Error> {
         let split = &self.opened.data.split;
         let mut order = fit::order(&split.train, self.opened.settings.seed, 0);
         order.extend(&split.validation);
@@ -36,6 +36,7 @@ impl<'a> Prepared<'a> {
         let (cached, missing) = (features.pass().found, order.len() - features.pass().found);
         tracing::info!(cached, missing, "looked up features");
         drop(order);
+        self.choose_rate(&mut features)?;
         let (outcome, solved) = match (&self.solver, &self.plan) {
             (Some(solver), _) => self.solve(solver, &mut features)?,
             // The plan has trained the head already.
@@ -150,9 +151,10 @@ impl<'a> Prepared<'a> {
 }
 
 impl<'a> Learned<'a> {
-    /// A delta of the trained head alone: what did not learn has no place in it.
+    /// A delta of the head alone: what did not learn has no place in it. The head is what it would have been without a plan: where it is
+    /// fitted at once, it learns from the validation samples, too, now that they have chosen.
     fn with_head_alone(self) -> Result<Learned<'a>, Error> {
-        let Learned { mut prepared, mut features, mut outcome, solved, .. } = self;
+        let Learned { mut prepared, mut features, mut outcome, .. } = self;
         let (earlier, warnings) = (features.pass(), features.take_warnings());
         drop(features);
         let Some(plan) = &prepared.plan else { unreachable!("only a plan trains a head first") };
@@ -162,7 +164,16 @@ impl<'a> Learned<'a> {
         prepared.bundle = division::bundle(&opened.base, &opened.recipe, opened.data.labels(), &bundles)?;
         let values = prepared.bundle.parameters.iter().map(|parameter| plan.head[&parameter.name].clone());
         outcome.parameters = values.collect();
-        let features = prepared.features(&prepared.opened.data.split.validation)?;
+        prepared.solver = prepared.opened.solver_of(&prepared.bundle, false)?;
+        let split = &prepared.opened.data.split;
+        let Some(solver) = &prepared.solver else {
+            let features = prepared.features(&split.validation)?;
+            return Ok(Learned { prepared, features, outcome, solved: None, earlier, warnings });
+        };
+        let mut features = prepared.features(&[&split.train[..], &split.validation].concat())?;
+        let (at_once, solved) = prepared.solve(solver, &mut features)?;
+        outcome.parameters = at_once.parameters;
+        outcome.end = at_once.end;
         Ok(Learned { prepared, features, outcome, solved, earlier, warnings })
     }
 }

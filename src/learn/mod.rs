@@ -20,6 +20,7 @@ mod open;
 mod pixels;
 mod plan;
 mod prepare;
+mod rates;
 mod report;
 pub mod samples;
 mod save;

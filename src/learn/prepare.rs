@@ -52,16 +52,13 @@ impl<'a> Planned<'a> {
         if let Some(plan) = plan.as_ref().filter(|_| keep_start) {
             plan::start_from(&mut bundle, &plan.head);
         }
-        let begun = opened.known.is_some() || plan.is_some();
+        let begun = opened.known.is_some() || keep_start;
         let observer = opened.context.observer;
-        let solver = match opened.solver.clone() {
-            None => settings::by_default(&opened.recipe, &opened.settings.loss, begun, &bundle, &opened.data)?,
-            named => named,
-        };
+        let solver = opened.solver_of(&bundle, begun)?;
         if solver.is_some() {
             opened.data.learn_from_all_of_few(&opened.recipe, observer);
         }
-        if !begun {
+        if !begun && plan.is_none() {
             opened.settings = settings::slow_below_head(opened.settings, &opened.recipe, &bundle);
         }
         describe(&bundle, &opened.data.split, observer);
@@ -70,6 +67,15 @@ impl<'a> Planned<'a> {
 }
 
 impl Opened<'_> {
+    /// How a bundle's head is fitted at once: as the recipe says, or else as it is best; `None` where gradient steps are made. `begun`:
+    /// whether there are values to go on from.
+    pub(super) fn solver_of(&self, bundle: &Bundle, begun: bool) -> Result<Option<solve::Settings>, Error> {
+        match self.solver.clone() {
+            None => settings::by_default(&self.recipe, &self.settings.loss, begun, bundle, &self.data),
+            named => Ok(named),
+        }
+    }
+
     /// The bundle that the recipe asks for, and the private memory that a training of it will take, where gradient steps are
     /// made and that is `unknown` so far.
     fn divide(&mut self, unknown: bool, bundles: &Path) -> Result<(Bundle, Option<u64>), Error> {

@@ -111,3 +111,59 @@ fn features_that_are_no_numbers_are_named() {
     let ran = place.run("train base.onnx --data table.csv --val-fraction 0 --out a.edelta").done();
     assert!(ran.err.contains("table.csv:3: column `a`: `nan` is no number"), "the row is left out and told: {ran:?}");
 }
+
+/// What a setting of the loss changes, it changes in the closed form, too.
+#[test]
+fn weights_of_classes_and_smoothing_count_in_the_closed_form() {
+    let rare = |row: &[f32]| if row[0] + 0.5 * row[1] > 0.3 { "rare".into() } else { "usual".into() };
+    // The base has other classes, so that the head is fresh.
+    let place = Place::with_table(3, "label", rare);
+    let train = |more: &str| {
+        let command = format!("train base.onnx --data table.csv --out a.edelta {more} --json");
+        let report = place.run(&command).json();
+        assert_eq!(report["solved"]["solver"], "lbfgs", "{report}");
+        place.run("eval base.onnx --adapter a.edelta --data table.csv --json").json()
+    };
+    let (plain, weighted) = (train("--l2 3"), train("--l2 3 --class-weights balanced"));
+    let recall = |measured: &serde_json::Value| measured["per_class"]["rare"]["accuracy"].as_f64().unwrap();
+    assert!(recall(&weighted) > recall(&plain) + 0.1, "{weighted} {plain}");
+
+    let surest = || {
+        let answers = place.run("predict base.onnx table.csv --adapter a.edelta --json").json();
+        let share = |answer: &serde_json::Value| answer["classes"][0]["probability"].as_f64().unwrap();
+        answers.as_array().unwrap().iter().map(share).fold(0.0, f64::max)
+    };
+    train("--l2 0.001");
+    let sharp = surest();
+    train("--l2 0.001 --label-smoothing 0.4");
+    assert!(surest() < sharp - 0.05, "{sharp} {}", surest());
+}
+
+#[test]
+fn one_class_has_nothing_to_tell_apart_and_many_are_solved() {
+    let place = Place::with_table(2, "label", |_| "same".into());
+    place.run("train base.onnx --data table.csv --out a.edelta").fails(&["1 class", "add samples of another class"]);
+    let place = Place::with_table(2, "label", |row| format!("{}{}", (row[0] > 0.0) as u8, (row[1] * 8.0) as i32));
+    let ran = place.run("train base.onnx --data table.csv --out a.edelta --report r.json").done();
+    let report: serde_json::Value = serde_json::from_slice(&place.read("r.json")).unwrap();
+    assert_eq!(report["solved"]["solver"], "lbfgs", "{report}");
+    assert!(report["classes"].as_array().is_none_or(|classes| classes.len() > 8), "{report}");
+    assert!(
+        ran.err.matches("warning: the data: class").count() <= 6,
+        "a warning for each of many classes: {}",
+        ran.err
+    );
+}
+
+/// A column behind a sigmoid is a head of two classes.
+#[test]
+fn a_sigmoid_column_is_solved_as_the_two_classes_that_it_is() {
+    let place = Place::with_table(1, "label", |row| if row[0] > 0.0 { "no".into() } else { "yes".into() });
+    place.write("base.onnx", models::one_sigmoid());
+    let report = place.run("train base.onnx --data table.csv --out a.edelta --json").json();
+    assert_eq!(report["solved"]["solver"], "lbfgs", "{report}");
+    assert!(report["validation"]["after"]["accuracy"].as_f64().unwrap() > 0.8, "{report}");
+    let answers = place.run("predict base.onnx table.csv --adapter a.edelta --json").json();
+    let surer = |answer: &serde_json::Value| answer["classes"][0]["probability"].as_f64().unwrap() >= 0.5;
+    assert!(answers.as_array().unwrap().iter().all(surer), "{answers}");
+}

@@ -31,6 +31,14 @@ pub fn perceptron(width: u64) -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, 4] → dense 8 → ReLU → dense 1 → sigmoid → `y`.
+pub fn one_sigmoid() -> Vec<u8> {
+    let b = Builder::new(Graph::new("binary", 17), "");
+    let hidden = dense(&b, input(&b, "x", DType::Float, &[4]), 1, 4, 8).unary("Relu");
+    b.output("y", dense(&b, hidden, 3, 8, 1).unary("Sigmoid"));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
 /// `x` [batch, 4] → `embedding` [batch, 8] and `other` [batch, 3].
 pub fn two_outputs() -> Vec<u8> {
     let b = Builder::new(Graph::new("two", 17), "");
