@@ -17,8 +17,8 @@ pub const MAGNITUDE: &str = ".lora_magnitude_vector";
 /// IA³'s scale, here as the change from 1.
 pub const IA3: &str = ".ia3_l";
 
-/// Puts `method` on a layer; gives the values that learn. The layer's output keeps its name; nodes are appended, so the
-/// graph is to be sorted. `feedforward` scales the input instead of the output (IA³).
+/// Puts `method` on a layer, at all places where it is used; gives the values that learn. The layer's output keeps its name; nodes are
+/// appended, so the graph is to be sorted. `feedforward` scales the input instead of the output (IA³).
 pub fn attach(graph: &mut Graph, target: &Target, method: &Method, feedforward: bool, seed: u64) -> Vec<ValueId> {
     match method.kind {
         Kind::Ia3 => vec![scaled(graph, target, feedforward)],
@@ -49,6 +49,13 @@ fn low_rank(graph: &mut Graph, target: &Target, method: &Method, seed: u64) -> V
     let a = graph.add_initializer(&a_name, Tensor::from_vec(&shape, values));
     let b = graph.add_initializer(&named(LORA_B), zeros(&shape_b(target, rank)));
     let m = (method.kind == Kind::Dora).then(|| graph.add_initializer(&named(MAGNITUDE), zeros(&[target.outputs()])));
+    target.uses().for_each(|place| low_rank_beside(graph, place, (a, b, m), method.scale()));
+    let learns = if method.kind == Kind::LoraFa { vec![b] } else { vec![a, b] };
+    learns.into_iter().chain(m).collect()
+}
+
+/// The factors `a` and `b`, and the magnitude's change, beside one place where a layer is used.
+fn low_rank_beside(graph: &mut Graph, target: &Target, (a, b, m): (ValueId, ValueId, Option<ValueId>), scale: f64) {
     let (read, bias) = (target.input, target.bias);
     let attributes = graph.nodes[target.node].attributes.clone();
     rewired(graph, target.node, |builder, base| {
@@ -57,18 +64,18 @@ fn low_rank(graph: &mut Graph, target: &Target, method: &Method, seed: u64) -> V
         let change = match target.form {
             // A linear layer's factors lie as PEFT keeps them: A [rank, in], B [out, rank].
             Form::Linear | Form::LinearTransposed => {
-                (x.matmul(a.transpose(&[1, 0])) * method.scale()).matmul(b.transpose(&[1, 0]))
+                (x.matmul(a.transpose(&[1, 0])) * scale).matmul(b.transpose(&[1, 0]))
             }
             Form::Conv => {
                 let kept = ["auto_pad", "dilations", "pads", "strides"];
                 let kept: Vec<(&str, Attr)> =
                     kept.iter().filter_map(|name| Some((*name, attributes.get(*name)?.clone()))).collect();
-                builder.op("Conv", &[builder.op("Conv", &[x, a], &kept) * method.scale(), b], &[])
+                builder.op("Conv", &[builder.op("Conv", &[x, a], &kept) * scale, b], &[])
             }
         };
         let Some(m) = m else { return base + change.cast(target.dtype) };
         // y = base + (m/‖V‖ − 1)·(base − bias) + m/‖V‖·change, as PEFT's DoraLinearLayer has it, V = W + s·B A.
-        let (base_norm, norm) = norms(builder, target, a, b, method.scale());
+        let (base_norm, norm) = norms(builder, target, a, b, scale);
         let ratio = along_outputs(target, (base_norm + builder.val(m)) / norm);
         let whole = base.cast(DType::Float);
         let linear = match bias {
@@ -77,8 +84,6 @@ fn low_rank(graph: &mut Graph, target: &Target, method: &Method, seed: u64) -> V
         };
         (whole + (ratio - 1.0) * linear + ratio * change).cast(target.dtype)
     });
-    let learns = if method.kind == Kind::LoraFa { vec![b] } else { vec![a, b] };
-    learns.into_iter().chain(m).collect()
 }
 
 /// A vector of one value an output, in a shape that broadcasts over the layer's output: channels are the second dimension
@@ -114,15 +119,16 @@ fn norms<'b>(builder: &'b Builder, target: &Target, a: Val<'b>, b: Val<'b>, scal
 
 fn scaled(graph: &mut Graph, target: &Target, feedforward: bool) -> ValueId {
     let scale = graph.add_initializer(&format!("{}{IA3}", target.module), zeros(&shape_ia3(target, feedforward)));
-    if !feedforward {
-        rewired(graph, target.last, |builder, base| base * factor(builder, target, scale));
-        return scale;
+    for place in target.uses() {
+        if !feedforward {
+            rewired(graph, place.last, |builder, base| base * factor(builder, place, scale));
+            continue;
+        }
+        let builder = Builder::new(std::mem::take(graph), "edgetune.adapter/");
+        let x = (builder.val(place.input) * factor(&builder, place, scale)).id();
+        *graph = builder.finish();
+        graph.nodes[place.node].inputs[0] = Some(x);
     }
-    let read = target.input;
-    let builder = Builder::new(std::mem::take(graph), "edgetune.adapter/");
-    let x = (builder.val(read) * factor(&builder, target, scale)).id();
-    *graph = builder.finish();
-    graph.nodes[target.node].inputs[0] = Some(x);
     scale
 }
 

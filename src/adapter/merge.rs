@@ -129,7 +129,7 @@ fn fold(
         if inner {
             weight *= &factors.insert_axis(Axis(0));
         } else {
-            scale_bias(graph, target, &factors)?;
+            target.uses().try_for_each(|place| scale_bias(graph, place, &factors))?;
             weight *= &factors.insert_axis(Axis(1));
         }
     } else {
@@ -153,9 +153,10 @@ fn fold(
         }
     }
     let weight = as_read(target, weight);
+    let places: Vec<usize> = target.uses().map(|place| place.node).collect();
     replace(
         graph,
-        target.node,
+        &places,
         1,
         &format!("{}.weight", target.module),
         Tensor::from_floats(target.dtype, &target.shape, &weight),
@@ -208,7 +209,7 @@ fn scale_bias(graph: &mut Graph, target: &Target, factors: &Array1<f32>) -> Resu
     let shape = [values.len() as u64];
     replace(
         graph,
-        target.last,
+        &[target.last],
         place,
         &format!("{}.bias", target.module),
         Tensor::from_floats(target.dtype, &shape, &values),
@@ -239,16 +240,19 @@ pub(super) fn constant(graph: &Graph, producers: &HashMap<ValueId, usize>, id: V
     }
 }
 
-/// Gives one input of one node a constant of its own: other readers of the old one keep it. The old name is kept where
+/// Gives one input of some nodes a constant of their own: other readers of the old one keep it. The old name is kept where
 /// nobody else reads it.
-fn replace(graph: &mut Graph, node: usize, input: usize, name: &str, tensor: Tensor) {
-    let old = graph.nodes[node].inputs[input].expect("the input that was read");
+fn replace(graph: &mut Graph, nodes: &[usize], input: usize, name: &str, tensor: Tensor) {
+    let old = graph.nodes[nodes[0]].inputs[input].expect("the input that was read");
     let readers = graph.nodes.iter().flat_map(|node| node.reads()).filter(|id| *id == old).count();
-    if readers == 1 && graph.initializers.contains_key(&old) {
+    let own = nodes.iter().filter(|node| graph.nodes[**node].inputs[input] == Some(old)).count();
+    if readers == nodes.len() && own == nodes.len() && graph.initializers.contains_key(&old) {
         graph.values[old.index()].ty = Some(tensor.ty());
         graph.initializers.insert(old, tensor);
         return;
     }
     let id = graph.add_initializer(name, tensor);
-    graph.nodes[node].inputs[input] = Some(id);
+    for node in nodes {
+        graph.nodes[*node].inputs[input] = Some(id);
+    }
 }

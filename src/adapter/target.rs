@@ -43,9 +43,17 @@ pub struct Target {
     pub packed: bool,
     /// Element type of the layer's input and output.
     pub dtype: DType,
+    /// The other places where the model uses this module with this weight: what is learned holds for all of them. They have none of
+    /// their own.
+    pub also: Vec<Target>,
 }
 
 impl Target {
+    /// All places where the module is used, the first one first.
+    pub fn uses(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(self).chain(&self.also)
+    }
+
     /// Columns or channels that the layer reads.
     pub fn inputs(&self) -> u64 {
         if self.form == Form::Linear { self.shape[0] } else { self.shape[1] }
@@ -67,6 +75,12 @@ impl Target {
         transposed
     }
 
+    /// Whether another layer multiplies with the same weight in the same way.
+    fn has_the_weight_of(&self, other: &Target, graph: &Graph) -> bool {
+        let how = |target: &Target| (target.weight, target.form, target.packed, target.is_transposed(graph));
+        how(self) == how(other) && self.shape == other.shape
+    }
+
     /// Sizes of the kernel; none for a linear layer.
     pub fn kernel(&self) -> &[u64] {
         if self.form == Form::Conv { &self.shape[2..] } else { &[] }
@@ -74,13 +88,13 @@ impl Target {
 }
 
 /// All layers of a typed graph that `output` depends on and that a method can be put on, in topological order, each with
-/// the number of its layer among [`cut::layers`].
+/// the number of its layer among [`cut::layers`]. A module that is used at several places is one target, where it is used first.
 pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
     let layers = cut::layers(graph, output);
     let consumers = graph.consumers();
     let producers = graph.producers();
-    let modules = cut::modules(graph, &layers);
-    let mut found = Vec::new();
+    let (modules, paths) = (cut::modules(graph, &layers), cut::paths(graph, &layers));
+    let mut found: Vec<(usize, Target)> = Vec::new();
     for ((number, layer), module) in layers.iter().enumerate().zip(modules) {
         let Some(mut target) = plain(graph, &producers, layer).or_else(|| packed(layer)) else { continue };
         let dtype = graph.ty(target.input).map_or(DType::Float, |ty| ty.dtype);
@@ -89,7 +103,14 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
         }
         target.last = bias_node(graph, &producers, &consumers, layer, target.weight).unwrap_or(layer.node);
         (target.module, target.dtype) = (module, dtype);
-        found.push((number, target));
+        // Exporters unite tensors that are equal, so that a shared weight alone does not make one module of two.
+        let once_more = |(first, known): &&mut (usize, Target)| {
+            paths[*first] == paths[number] && known.has_the_weight_of(&target, graph)
+        };
+        match found.iter_mut().find(once_more) {
+            Some((_, known)) => known.also.push(target),
+            None => found.push((number, target)),
+        }
     }
     found
 }
@@ -113,6 +134,7 @@ fn plain(graph: &Graph, producers: &HashMap<ValueId, usize>, layer: &cut::Layer)
         shape,
         packed: false,
         dtype: DType::Float,
+        also: Vec::new(),
     })
 }
 
@@ -131,6 +153,7 @@ fn packed(layer: &cut::Layer) -> Option<Target> {
         shape: vec![packed.columns.0, packed.columns.1],
         packed: true,
         dtype: DType::Float,
+        also: Vec::new(),
     })
 }
 

@@ -18,7 +18,7 @@ pub use apart::take_apart;
 pub use batch_axis::{batch_as_given, batch_first};
 pub use free::{Baked, baked_batch, free_batch};
 pub use inference::{dropouts_off, random};
-pub use module::{modules, names_module};
+pub use module::{modules, names_module, paths};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};

@@ -5,6 +5,11 @@ use super::{Layer, glob, weight_name};
 use crate::graph::{Graph, Node};
 use std::collections::HashSet;
 
+/// The path of each layer's module, which several layers may have: one module is used at several places.
+pub fn paths(graph: &Graph, layers: &[Layer]) -> Vec<String> {
+    layers.iter().map(|layer| of_layer(graph, layer)).collect()
+}
+
 /// The module of each layer; each once, a second layer of a module with a number behind its path.
 pub fn modules(graph: &Graph, layers: &[Layer]) -> Vec<String> {
     let mut taken = HashSet::new();
