@@ -210,20 +210,16 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
 
 /// The weights that learn as a whole.
 fn whole(graph: &Graph, placed: &head::Placed, request: &Request<'_>) -> Result<Vec<ValueId>, Error> {
-    let fresh: &[ValueId] = if placed.must_learn { &placed.weights } else { &[] };
     let mut selections = request.selections.to_vec();
     if selections.is_empty() && request.method.is_some() {
-        return Ok(fresh.to_vec());
+        return Ok(if placed.must_learn { placed.weights.clone() } else { Vec::new() });
     }
     if selections.is_empty() {
         selections.push(Selection::Head);
     }
-    let mut chosen = cut::select(graph, placed.output, &selections, fresh)?;
-    if selections.contains(&Selection::Head) && !placed.weights.is_empty() {
-        let missing: Vec<ValueId> = placed.weights.iter().filter(|id| !chosen.contains(id)).copied().collect();
-        chosen.extend(missing);
-    }
-    Ok(chosen)
+    // The layer that makes the scores is the head, and not a scale behind it that turns scores into units.
+    let head = placed.must_learn || selections.contains(&Selection::Head);
+    Ok(cut::select(graph, placed.output, &selections, if head { &placed.weights } else { &[] })?)
 }
 
 /// Puts the method where the request asks for it; gives what learns besides `whole`.

@@ -23,6 +23,7 @@ pub struct Cut {
 pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cut, Error> {
     let batch = batch_names(graph);
     let other = other_names(graph, &batch);
+    let told = of_contents(graph);
     let learns = graph.descendants(trainable.iter().copied());
     let mut whole = graph.clone();
     whole.outputs = vec![output];
@@ -51,7 +52,7 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
         if !seen.insert(id) || whole.initializers.contains_key(&id) {
             continue;
         }
-        if per_sample(&whole, id, &batch, &other) {
+        if told.contains(&id) && per_sample(&whole, id, &batch, &other) {
             features.insert(id);
             continue;
         }
@@ -187,14 +188,34 @@ fn other_names(graph: &Graph, batch: &HashSet<String>) -> HashSet<String> {
     names.filter(|name| !batch.contains(name)).collect()
 }
 
+/// The values that depend on what samples hold, and not on their sizes alone: tables of positions, and what frozen layers make of
+/// them, are the same for all samples of a size.
+fn of_contents(graph: &Graph) -> HashSet<ValueId> {
+    let mut told: HashSet<ValueId> = graph.inputs.iter().copied().collect();
+    for node in &graph.nodes {
+        let sizes = node.domain.is_empty() && matches!(node.op.as_str(), "Shape" | "Size");
+        if !sizes && node.reads().any(|id| told.contains(&id)) {
+            told.extend(node.writes());
+        }
+    }
+    told
+}
+
+/// Whether a dimension is several times the batch, as exporters write it: `4*batch`.
+fn is_fold(name: &str, batch: &HashSet<String>) -> bool {
+    let mut factors = name.split('*').map(str::trim);
+    name.contains('*') && factors.any(|factor| batch.contains(factor))
+}
+
 /// Whether the value has one row a sample: its first dimension is the batch. Where inference has lost the batch's name,
 /// a float tensor of two or more dimensions whose first is not fixed is taken for it (and checked when it is computed),
-/// unless that is a dimension of another name: a row for each position (`[seq, 64]`) is no row a sample.
+/// unless that is a dimension of another name: a row for each position (`[seq, 64]`) is no row a sample, nor is one for each
+/// head of attention of each sample (`[4*batch, seq, seq]`).
 fn per_sample(graph: &Graph, id: ValueId, batch: &HashSet<String>, other: &HashSet<String>) -> bool {
     let Some(ty) = graph.ty(id) else { return false };
     match ty.shape.as_deref() {
         Some([Dim::Named(name), ..]) if batch.contains(name) => true,
-        Some([Dim::Named(name), ..]) if other.contains(name) => false,
+        Some([Dim::Named(name), ..]) if other.contains(name) || is_fold(name, batch) => false,
         Some([Dim::Named(_) | Dim::Unknown, _, ..]) => ty.dtype.is_float(),
         _ => false,
     }

@@ -54,6 +54,7 @@ impl Base {
             None => {
                 name_batch(&mut graph);
                 engine::infer_types(&mut graph)?;
+                free_inside(&mut graph);
                 None
             }
         };
@@ -130,6 +131,26 @@ fn name_batch(graph: &mut Graph) {
     let produced: Vec<_> = graph.nodes.iter().flat_map(|node| node.writes().collect::<Vec<_>>()).collect();
     for id in produced {
         graph.values[id.index()].ty = None;
+    }
+}
+
+/// Frees a typed graph whose inputs leave the batch open while a `Reshape` inside fixes it, so that an output has always the same number of
+/// rows. A graph that cannot be freed stays as it is.
+fn free_inside(graph: &mut Graph) {
+    let fixed = |id: &ValueId| graph.ty(*id)?.shape.as_ref()?.first()?.fixed();
+    let open = graph.inputs.iter().all(|id| fixed(id).is_none());
+    let Some(batch) = graph.outputs.iter().find_map(fixed).filter(|_| open) else { return };
+    let mut baked = graph.clone();
+    for id in baked.inputs.clone() {
+        if let Some([first, ..]) = baked.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_deref_mut()) {
+            *first = Dim::Fixed(batch);
+        }
+    }
+    for id in baked.nodes.iter().flat_map(Node::writes).collect::<Vec<_>>() {
+        baked.values[id.index()].ty = None;
+    }
+    if matches!(freed(&mut baked, batch), Ok(None)) {
+        *graph = baked;
     }
 }
 
