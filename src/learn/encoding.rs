@@ -135,7 +135,15 @@ mod tests {
     use super::*;
 
     fn metrics(loss: f64) -> Metrics {
-        Metrics { loss, accuracy: None, perplexity: None, samples: 9, tokens: None, per_class: Vec::new() }
+        Metrics {
+            loss,
+            accuracy: None,
+            perplexity: None,
+            samples: 9,
+            tokens: None,
+            figures: Default::default(),
+            per_class: Vec::new(),
+        }
     }
 
     /// The loss here is the mean square of what the encoding changed.

@@ -13,12 +13,14 @@ pub struct Scored {
     pub probability: f32,
 }
 
-/// The answer to a sample.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// The answer to a sample. What a task does not give is empty, and is left out of what a program reads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Answer {
     /// The classes, the likeliest first; for label sets, every class in its order with its own probability.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Scored>,
     /// Predicted numbers, for regression.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
 }
 
@@ -27,7 +29,7 @@ impl Answer {
     pub(super) fn of_classes(names: &[String], probabilities: Vec<f32>) -> Self {
         let name = |index: usize| names.get(index).cloned().unwrap_or_else(|| index.to_string());
         let scored = |(index, probability)| Scored { name: name(index), probability };
-        Self { classes: probabilities.into_iter().enumerate().map(scored).collect(), values: Vec::new() }
+        Self { classes: probabilities.into_iter().enumerate().map(scored).collect(), ..Self::default() }
     }
 
     /// The likeliest classes first, `count` of them at most.

@@ -43,6 +43,8 @@ pub struct Task {
     pub measure: fn(&mut Counts, &Labels, &Loss, &[f32], usize),
     /// The output that knows only the labels of some samples: their commonest class, their mean; `None` where there is none.
     pub commonest: fn(&Labels, &[usize]) -> Option<Vec<f32>>,
+    /// What is told besides loss and accuracy, by name, from what was counted.
+    pub figures: fn(&Counts) -> Vec<(&'static str, f64)>,
     /// What an output means, with the names of the classes and how many of them are told at most.
     pub answer: fn(&[String], Vec<f32>, usize) -> Answer,
 }

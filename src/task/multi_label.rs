@@ -19,6 +19,7 @@ pub(super) const TASK: Task = Task {
     tensor: |labels, samples| rows_tensor(rows(labels), samples),
     measure,
     commonest,
+    figures: |_| Vec::new(),
     answer: |names, output, _| {
         Answer::of_classes(names, output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect())
     },

@@ -20,6 +20,7 @@ pub(super) const TASK: Task = Task {
     tensor,
     measure,
     commonest: |_, _| None,
+    figures: |_| Vec::new(),
     answer: |names, output, top| Answer::of_classes(names, softmax(&output)).likeliest(top),
 };
 
@@ -39,6 +40,6 @@ fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sa
     let width = output.len() / row.len().max(1);
     for (logits, token) in output.chunks_exact(width.max(1)).zip(row).filter(|(_, token)| **token != IGNORED) {
         counts.sum += loss.of_row(logits, Of::Class(*token as usize));
-        counts.tokens += 1;
+        counts.positions += 1;
     }
 }

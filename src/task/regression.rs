@@ -19,7 +19,8 @@ pub(super) const TASK: Task = Task {
     tensor: |labels, samples| rows_tensor(rows(labels), samples),
     measure,
     commonest: |labels, samples| Some(rows(labels).select(Axis(0), samples).mean_axis(Axis(0))?.to_vec()),
-    answer: |_, output, _| Answer { classes: Vec::new(), values: output },
+    figures: |_| Vec::new(),
+    answer: |_, output, _| Answer { values: output, ..Answer::default() },
 };
 
 fn rows(labels: &Labels) -> &Array2<f32> {
