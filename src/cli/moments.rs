@@ -415,10 +415,10 @@ impl Summing<'_> {
             Some(about) => samples::of_adapter(preprocessing_from_wire(&about.preprocessing), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
-        ensure!(
-            reads.loss != Some(LossName::NextToken),
-            "--loss next-token: a language model has no moments; use `edgetune train`"
-        );
+        let unsummed = reads.loss.filter(|loss| matches!(loss, LossName::NextToken | LossName::Coral));
+        if let Some(loss) = unsummed {
+            bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());
+        }
         let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());

@@ -30,6 +30,7 @@ values! { LossName:
     NextToken = "next-token" ["next_token", "causal-lm", "lm"],
         "Cross-entropy of the next token: text, for a language model";
     Huber = "huber" ["smooth-l1", "smooth_l1"], "Huber loss, linear beyond an error of 1: numbers with outliers";
+    Coral = "coral" ["ordinal"], "CORAL: one class a sample, of classes in an order (--classes lists them, the lowest first)";
 }
 
 values! { OptimizerName:

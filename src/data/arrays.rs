@@ -205,7 +205,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
             let value = |(row, column)| number(row * columns + column) as f32;
             return Ok(Labels::Values(Array2::from_shape_fn((rows, columns), value)));
         }
-        Target::Classes => {
+        Target::Classes | Target::Ordinal => {
             if let Some(place) = (0..rows * columns).find(|place| number(*place).fract() != 0.0) {
                 let problem =
                     format!("{} is no class number; for numbers to predict choose a regression loss", number(place));

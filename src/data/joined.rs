@@ -38,6 +38,9 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
         (Labels::Classes { names, index }, Labels::Classes { index: others, .. }) => {
             Ok(Labels::Classes { names: names.clone(), index: [&index[..], others].concat() })
         }
+        (Labels::Ordinal { names, index }, Labels::Ordinal { index: others, .. }) => {
+            Ok(Labels::Ordinal { names: names.clone(), index: [&index[..], others].concat() })
+        }
         (Labels::MultiLabel { names, rows: one }, Labels::MultiLabel { rows: other, .. }) => {
             Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
         }

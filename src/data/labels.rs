@@ -18,6 +18,8 @@ pub enum Target {
     MultiLabel,
     /// Numbers to predict.
     Values,
+    /// One class a sample, of classes in an order: the caller's, or that of numbers.
+    Ordinal,
     /// The text itself: each token is to be foretold from those before it.
     NextTokens,
 }
@@ -31,6 +33,13 @@ pub enum Labels {
     /// One class a sample.
     Classes {
         /// Class names in the order of the model's outputs.
+        names: Vec<String>,
+        /// For each sample, the position in `names`.
+        index: Vec<u32>,
+    },
+    /// One class a sample, of classes in an order.
+    Ordinal {
+        /// Class names, the lowest first.
         names: Vec<String>,
         /// For each sample, the position in `names`.
         index: Vec<u32>,
@@ -54,7 +63,7 @@ impl Labels {
     /// The number of samples.
     pub fn len(&self) -> usize {
         match self {
-            Labels::Classes { index, .. } => index.len(),
+            Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index.len(),
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.nrows(),
             Labels::NextTokens(rows) => rows.nrows(),
             Labels::Unlabelled(count) => *count,
@@ -69,7 +78,7 @@ impl Labels {
     /// Class names in the order of the model's outputs; empty for numbers.
     pub fn names(&self) -> &[String] {
         match self {
-            Labels::Classes { names, .. } | Labels::MultiLabel { names, .. } => names,
+            Labels::Classes { names, .. } | Labels::Ordinal { names, .. } | Labels::MultiLabel { names, .. } => names,
             Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
     }
@@ -77,7 +86,7 @@ impl Labels {
     /// Whether two samples are labelled alike.
     pub fn same(&self, one: usize, other: usize) -> bool {
         match self {
-            Labels::Classes { index, .. } => index[one] == index[other],
+            Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index[one] == index[other],
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.row(one) == rows.row(other),
             Labels::NextTokens(rows) => rows.row(one) == rows.row(other),
             Labels::Unlabelled(_) => true,
@@ -136,7 +145,7 @@ pub(super) fn read(
             Err(at(0, "only text can be learned token by token; give the model's tokenizer.json".into()))
         }
         Target::Values => values(cells, at),
-        Target::Classes => {
+        Target::Classes | Target::Ordinal => {
             let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
             let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
             let names = class_names(found, known);

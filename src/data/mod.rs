@@ -23,6 +23,7 @@ mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
+mod ordered;
 mod parts;
 mod preprocessing;
 mod presets;
@@ -148,6 +149,17 @@ impl Dataset {
     /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
     /// listed in the report.
     pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+        let (dataset, mut report) = Self::opened(path, options)?;
+        if options.target != Target::Ordinal {
+            return Ok((dataset, report));
+        }
+        let (labels, told) = ordered::ordered(dataset.labels, options.classes.is_some())
+            .map_err(|problem| Error::content(path, problem))?;
+        report.notes.push(told);
+        Ok((Self { labels, ..dataset }, report))
+    }
+
+    fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
         match table::resolve(path, matches!(options.preprocessing, Preprocessing::Image(_)))? {
             Some(file) => Self::open_file(&file, options, true),
             None => {

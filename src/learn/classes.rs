@@ -5,6 +5,7 @@ use super::samples::class_names;
 use crate::adapter;
 use crate::data::{self, Labels, Matched, Stated};
 use crate::recipe::{Error, HeadName, Recipe, refuse};
+use crate::task;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::trial::{self, Trial};
@@ -31,6 +32,9 @@ pub enum Outputs {
 /// `--classes` or `--head keep` that do not fit the data and the model.
 pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Observer) -> Result<Outputs, Error> {
     let found = labels.names();
+    if matches!(labels, Labels::Ordinal { .. }) {
+        return ordinal(recipe, base, labels);
+    }
     if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. }) {
         return match &recipe.classes {
             Some(_) => {
@@ -80,6 +84,18 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
         ),
         _ => Ok(Outputs::Others),
     }
+}
+
+/// Classes in an order have one column less, whose meaning no name tells.
+fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Error> {
+    let width = adapter::width(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?);
+    let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
+    Ok(if !anew && width == columns(labels) { Outputs::AsMany } else { Outputs::Others })
+}
+
+/// Columns that labels ask for.
+fn columns(labels: &Labels) -> Option<u64> {
+    task::of_labels(labels).and_then(|task| (task.width)(labels))
 }
 
 /// What the model's exporter states, if it fits the model.
@@ -136,7 +152,7 @@ impl Outputs {
             }
             Self::AsMany => {
                 let tried = trial::spread(samples, trial::SAMPLES);
-                let width = Some(labels.names().len() as u64);
+                let width = columns(labels);
                 let answers = trial.answers(set, &tried, preprocessing, width).unwrap_or_else(|error| {
                     tracing::info!(%error, "the base could not be tried");
                     None
@@ -155,7 +171,7 @@ impl Outputs {
                     observer.warn(&format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
                          {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with setting `classes`",
-                        labels.names().len()
+                        width.unwrap_or_default()
                     ));
                 }
             }
@@ -189,7 +205,9 @@ fn warn_of_solver(recipe: &Recipe, labels: &Labels, observer: &dyn Observer) {
 fn absent(labels: &Labels) -> Vec<String> {
     let mut there = vec![false; labels.names().len()];
     match labels {
-        Labels::Classes { index, .. } => index.iter().for_each(|class| there[*class as usize] = true),
+        Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => {
+            index.iter().for_each(|class| there[*class as usize] = true)
+        }
         Labels::MultiLabel { rows, .. } => {
             let has = |column: ndarray::ArrayView1<f32>| column.iter().any(|value| *value > 0.0);
             there = rows.columns().into_iter().map(has).collect();

@@ -19,12 +19,21 @@ pub enum LossName {
     NextToken,
     /// Huber loss, linear beyond an error of 1: numbers with outliers
     Huber,
+    /// CORAL: one class a sample, of classes in an order
+    #[serde(alias = "ordinal")]
+    Coral,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::CrossEntropy, Self::BinaryCrossEntropy, Self::MeanSquaredError, Self::NextToken, Self::Huber];
+    pub const ALL: [Self; 6] = [
+        Self::CrossEntropy,
+        Self::BinaryCrossEntropy,
+        Self::MeanSquaredError,
+        Self::NextToken,
+        Self::Huber,
+        Self::Coral,
+    ];
 
     /// As a recipe has it.
     pub fn name(self) -> &'static str {
@@ -34,6 +43,7 @@ impl LossName {
             Self::MeanSquaredError => "mean-squared-error",
             Self::NextToken => "next-token",
             Self::Huber => "huber",
+            Self::Coral => "coral",
         }
     }
 

@@ -153,8 +153,16 @@ impl Recipe {
         if self.change.adapter.is_some() {
             refuse!("setting `adapter.method`: setting `solver` fits a whole linear head; remove one of them");
         }
-        if self.loss == Some(LossName::NextToken) {
-            refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps");
+        match self.loss {
+            Some(LossName::NextToken) => {
+                refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps")
+            }
+            Some(LossName::Coral) => {
+                refuse!(
+                    "setting `solver`: classes in an order have no closed form; remove it to train by gradient steps"
+                )
+            }
+            _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {
             refuse!("setting `train = auto`: setting `solver` fits the head and nothing else; remove one of them");

@@ -16,6 +16,9 @@ pub struct Scored {
 /// The answer to a sample. What a task does not give is empty, and is left out of what a program reads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Answer {
+    /// The class that is decided for, where that need not be the likeliest: of classes in an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The classes, the likeliest first; for label sets, every class in its order with its own probability.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Scored>,
@@ -39,10 +42,13 @@ impl Answer {
         self
     }
 
-    /// The likeliest classes with their shares, `count` of them at most.
+    /// The likeliest classes with their shares, `count` of them at most; one that is decided for comes first.
     pub fn top(&self, count: usize) -> impl Iterator<Item = (&str, f32)> {
         let mut classes: Vec<&Scored> = self.classes.iter().collect();
-        classes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        let decided = |class: &Scored| self.class.as_ref() == Some(&class.name);
+        classes.sort_by(|one, other| {
+            decided(other).cmp(&decided(one)).then(other.probability.total_cmp(&one.probability))
+        });
         classes.into_iter().take(count).map(|class| (class.name.as_str(), class.probability))
     }
 }

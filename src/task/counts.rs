@@ -13,6 +13,8 @@ pub struct Counts {
     pub right: usize,
     /// All decisions.
     pub decisions: usize,
+    /// Of classes in an order: how far answers are from the labels, in classes.
+    pub distance: f64,
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
 }
@@ -21,6 +23,6 @@ impl Counts {
     /// No sample yet.
     pub fn new(labels: &Labels) -> Self {
         let classes = vec![(0, 0); labels.names().len()];
-        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, classes }
+        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, classes }
     }
 }

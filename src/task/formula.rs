@@ -45,6 +45,11 @@ pub(super) fn binary_cross_entropy_of(x: f64, z: f64) -> f64 {
     x.max(0.0) - x * z + (-x.abs()).exp().ln_1p()
 }
 
+/// Σ over levels of softplus(x) − x·z, the mean over samples: CORAL's loss on labels of 0 and 1 for each level.
+pub(super) fn coral<'b>(logits: Val<'b>, labels: Val<'b>, width: u64) -> Val<'b> {
+    binary_cross_entropy(logits, labels) * width as f64
+}
+
 /// The mean of squared differences.
 pub(super) fn mean_squared_error<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
     let error = logits - labels;

@@ -1,7 +1,7 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
 use super::formula::{
-    binary_cross_entropy, binary_cross_entropy_of, cross_entropy, cross_entropy_of, huber, huber_of,
+    binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, huber, huber_of,
     mean_squared_error, next_token,
 };
 use crate::adapter::Activation;
@@ -33,6 +33,9 @@ pub enum Loss {
     /// `torch.nn.CrossEntropyLoss` with its `ignore_index`; labels `[batch, sequence]` i64, [`IGNORED`] where none counts.
     /// The mean is over the positions that count.
     NextToken,
+    /// Σ of the binary cross-entropies of "above this class", as `coral_loss` of coral-pytorch; labels `[batch, width]` f32
+    /// of 0 and 1, for one class more than there are columns.
+    Coral,
 }
 
 impl Loss {
@@ -44,6 +47,7 @@ impl Loss {
             Loss::MeanSquaredError,
             Loss::Huber { delta: 1.0 },
             Loss::NextToken,
+            Loss::Coral,
         ];
         all.into_iter().find(|loss| loss.name() == name)
     }
@@ -56,6 +60,7 @@ impl Loss {
             Loss::MeanSquaredError => "mean-squared-error",
             Loss::Huber { .. } => "huber",
             Loss::NextToken => "next-token",
+            Loss::Coral => "coral",
         }
     }
 
@@ -68,7 +73,7 @@ impl Loss {
     pub fn activation(&self) -> Activation {
         match self {
             Loss::CrossEntropy { .. } | Loss::NextToken => Activation::Softmax,
-            Loss::BinaryCrossEntropy => Activation::Sigmoid,
+            Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
             Loss::MeanSquaredError | Loss::Huber { .. } => Activation::Identity,
         }
     }
@@ -115,6 +120,7 @@ impl Loss {
             Loss::MeanSquaredError => mean_squared_error(logits, labels),
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
+            Loss::Coral => coral(logits, labels, width),
         }
     }
 
@@ -130,6 +136,9 @@ impl Loss {
             (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => cross_entropy_of(logits, class),
             (Loss::BinaryCrossEntropy, Target::Values(values)) => {
                 pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0)
+            }
+            (Loss::Coral, Target::Values(values)) => {
+                pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0) * logits.len() as f64
             }
             (Loss::MeanSquaredError, Target::Values(values)) => pairs(values, |x, z, _| (x - z) * (x - z), 0.0),
             (Loss::Huber { delta }, Target::Values(values)) => pairs(values, huber_of, f64::from(*delta)),

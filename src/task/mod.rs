@@ -11,6 +11,7 @@ mod formula;
 pub mod loss;
 mod multi_label;
 mod next_token;
+mod ordinal;
 mod regression;
 
 pub use answer::{Answer, Scored, largest, softmax};
@@ -57,7 +58,8 @@ impl Task {
 }
 
 /// All tasks, by name.
-pub static TASKS: &[Task] = &[classification::TASK, multi_label::TASK, next_token::TASK, regression::TASK];
+pub static TASKS: &[Task] =
+    &[classification::TASK, multi_label::TASK, next_token::TASK, ordinal::TASK, regression::TASK];
 
 /// The task of some labels; `None` where there are none.
 pub fn of_labels(labels: &Labels) -> Option<&'static Task> {
@@ -86,6 +88,7 @@ mod tests {
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
             Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
+            Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
             Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
         ]
     }

@@ -214,7 +214,9 @@ impl<'a> Tally<'a> {
             tokens,
             figures: figures.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
             per_class: match self.labels {
-                Labels::Classes { names, .. } => names.iter().zip(&counts.classes).map(class).collect(),
+                Labels::Classes { names, .. } | Labels::Ordinal { names, .. } => {
+                    names.iter().zip(&counts.classes).map(class).collect()
+                }
                 _ => Vec::new(),
             },
         }

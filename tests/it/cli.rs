@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod models;
 mod moments;
+mod ordinal;
 mod outputs;
 mod pixels;
 mod newcomer;

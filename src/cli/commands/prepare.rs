@@ -46,6 +46,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let labels = match (args.classes.as_deref(), args.loss) {
         (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
+        (Some(classes), Some(LossName::Coral)) => Labels::Ordinal { names: class_names(classes)?, index: vec![] },
         (Some(classes), _) => Labels::Classes { names: class_names(classes)?, index: vec![] },
         (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
     };
