@@ -32,6 +32,14 @@ pub struct Task {
     pub wire: delta::Task,
     /// The losses that it is learned by, as recipes name them; the first is the default.
     pub losses: &'static [&'static str],
+    /// The data that it is learned from, as people have them.
+    pub data: &'static str,
+    /// What is measured.
+    pub metric: &'static str,
+    /// What an answer is.
+    pub answers: &'static str,
+    /// Settings of an example, with their values.
+    pub example: &'static [(&'static str, &'static str)],
     /// What its labels are, in the words of a message.
     pub labels: &'static str,
     /// Whether labels are of this task.

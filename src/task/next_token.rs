@@ -13,6 +13,10 @@ pub(super) const TASK: Task = Task {
     target: Target::NextTokens,
     wire: delta::Task::LanguageModel,
     losses: &["next-token"],
+    data: "text, or prompts with completions, and the model's tokenizer",
+    metric: "perplexity",
+    answers: "the text goes on",
+    example: &[("data", "notes.txt"), ("loss", "next-token"), ("adapter.method", "lora")],
     labels: "text: choose next-token",
     has: |labels| matches!(labels, Labels::NextTokens(_)),
     // A language model keeps its vocabulary.
