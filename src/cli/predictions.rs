@@ -16,6 +16,9 @@ const DEMONSTRATED: usize = 5;
 
 /// Predictions as CSV: a row a sample; classes by rank with their probabilities, for label sets by name, numbers in order.
 pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
+    if predictions.iter().any(|prediction| prediction.answer.spans.is_some()) {
+        return spans(predictions);
+    }
     let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
     let first = predictions.first();
@@ -38,6 +41,19 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
         }
         row.extend(prediction.answer.values.iter().map(f32::to_string));
         writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Spans as CSV: a row a span, none for a text without any.
+fn spans(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "start", "end", "text", "class", "score"])?;
+    for prediction in predictions {
+        for span in prediction.answer.spans.iter().flatten() {
+            let (start, end, score) = (span.start.to_string(), span.end.to_string(), span.score.to_string());
+            writer.write_record([&prediction.input, &start, &end, &span.text, &span.class, &score])?;
+        }
     }
     Ok(writer.into_inner()?)
 }

@@ -63,6 +63,8 @@ pub enum Task {
     LanguageModel,
     /// One of the labels, which stand in an order, the lowest first: `[batch, labels − 1]` logits of "above this label".
     Ordinal,
+    /// One of the labels for each token: `[batch, sequence, labels]` logits.
+    TokenClassification,
 }
 
 /// A linear layer that is appended to a value of the base.

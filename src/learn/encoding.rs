@@ -13,7 +13,11 @@ use serde::Serialize;
 pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
     match loss {
         Loss::MeanSquaredError | Loss::Huber { .. } => 0.01 * reference,
-        Loss::CrossEntropy { .. } | Loss::BinaryCrossEntropy | Loss::NextToken | Loss::Coral => 0.01,
+        Loss::CrossEntropy { .. }
+        | Loss::BinaryCrossEntropy
+        | Loss::NextToken
+        | Loss::Coral
+        | Loss::TokenCrossEntropy { .. } => 0.01,
     }
 }
 

@@ -77,11 +77,12 @@ impl Sources<'_> {
         };
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
         let mut options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
+        // An order has no place for a new class, and numbers of tags are places among the names.
+        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens);
         options.classes = match known {
-            // An order has no place for a new class.
-            Some(adapter) if target == Target::Ordinal => Some(adapter.labels.clone()),
+            Some(adapter) if is_fixed => Some(adapter.labels.clone()),
             Some(adapter) => samples::classes_from(adapter, recipe.closed_form(), path, &options)?,
-            None if target == Target::Ordinal => recipe.classes.as_deref().map(samples::class_names).transpose()?,
+            None if is_fixed => recipe.classes.as_deref().map(samples::class_names).transpose()?,
             None => None,
         };
         options.splits = recipe.val.is_none();

@@ -22,17 +22,21 @@ pub enum LossName {
     /// CORAL: one class a sample, of classes in an order
     #[serde(alias = "ordinal")]
     Coral,
+    /// Cross-entropy of a class for each word: text with tags
+    #[serde(alias = "token-ce")]
+    TokenCrossEntropy,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
         Self::NextToken,
         Self::Huber,
         Self::Coral,
+        Self::TokenCrossEntropy,
     ];
 
     /// As a recipe has it.
@@ -44,6 +48,7 @@ impl LossName {
             Self::NextToken => "next-token",
             Self::Huber => "huber",
             Self::Coral => "coral",
+            Self::TokenCrossEntropy => "token-cross-entropy",
         }
     }
 

@@ -162,6 +162,9 @@ impl Recipe {
                     "setting `solver`: classes in an order have no closed form; remove it to train by gradient steps"
                 )
             }
+            Some(LossName::TokenCrossEntropy) => refuse!(
+                "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
+            ),
             _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {
@@ -193,7 +196,9 @@ impl Recipe {
             ("label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
             ("class-weights", self.class_weights.is_some()),
         ];
-        match only_classes.into_iter().find(|(_, given)| *given && !classes) {
+        let weighs = self.loss == Some(LossName::TokenCrossEntropy);
+        let knows = |setting: &str| classes || (weighs && setting == "class-weights");
+        match only_classes.into_iter().find(|(setting, given)| *given && !knows(setting)) {
             Some((setting, _)) => {
                 refuse!("setting `{setting}`: only setting `loss = cross-entropy` knows it; remove one of them")
             }

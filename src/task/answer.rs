@@ -1,8 +1,37 @@
 //! What an output means, as values and as a line for a person.
 
 use crate::amounts::{number, percent};
+use crate::data::Word;
 use serde::Serialize;
 use std::fmt;
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Span {
+    /// The first character, counted from 0.
+    pub start: u32,
+    /// The character behind the last.
+    pub end: u32,
+    /// The part itself.
+    pub text: String,
+    /// What it is.
+    pub class: String,
+    /// Between 0 and 1.
+    pub score: f32,
+}
+
+/// What an answer is made for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// The names of the classes, in the order of the output.
+    pub names: &'a [String],
+    /// Classes that are told, at most.
+    pub top: usize,
+    /// Where the words of a text are, for a class each.
+    pub words: &'a [Word],
+    /// The text that the words are of.
+    pub text: &'a str,
+}
 
 /// A class and how likely it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +54,9 @@ pub struct Answer {
     /// Predicted numbers, for regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
+    /// Parts of a text, in their order; none where the task gives no spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spans: Option<Vec<Span>>,
 }
 
 impl Answer {
@@ -56,6 +88,14 @@ impl Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let classes = self.classes.iter().map(|class| format!("{} {}", class.name, percent(class.probability.into())));
+        let span = |span: &Span| {
+            let Span { start, end, text, class, score } = span;
+            format!("{class} \"{text}\" {start}–{end} {}", percent((*score).into()))
+        };
+        if self.spans.as_ref().is_some_and(Vec::is_empty) {
+            return f.write_str("no span");
+        }
+        let classes = classes.chain(self.spans.iter().flatten().map(span));
         let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
         f.write_str(&all.collect::<Vec<_>>().join(", "))
     }

@@ -23,7 +23,7 @@ pub(super) const TASK: Task = Task {
     measure,
     commonest,
     figures: |_| Vec::new(),
-    answer: |names, output, top| Answer::of_classes(names, softmax(&output)).likeliest(top),
+    answer: |asked, output| Answer::of_classes(asked.names, softmax(&output)).likeliest(asked.top),
 };
 
 fn tensor(labels: &Labels, samples: &[usize]) -> Tensor {

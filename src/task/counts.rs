@@ -15,6 +15,8 @@ pub struct Counts {
     pub decisions: usize,
     /// Of classes in an order: how far answers are from the labels, in classes.
     pub distance: f64,
+    /// Entities in texts: right ones among the answered, all answered, all that there are.
+    pub entities: [usize; 3],
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
 }
@@ -23,6 +25,6 @@ impl Counts {
     /// No sample yet.
     pub fn new(labels: &Labels) -> Self {
         let classes = vec![(0, 0); labels.names().len()];
-        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, classes }
+        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, entities: [0; 3], classes }
     }
 }

@@ -7,15 +7,18 @@
 mod answer;
 mod classification;
 mod counts;
+mod entities;
 mod formula;
 pub mod loss;
 mod multi_label;
 mod next_token;
 mod ordinal;
 mod regression;
+mod token_classification;
 
-pub use answer::{Answer, Scored, largest, softmax};
+pub use answer::{Answer, Asked, Scored, Span, largest, softmax};
 pub use counts::Counts;
+pub use entities::{Entity, entities};
 pub use loss::Loss;
 
 use crate::data::{Labels, Target};
@@ -54,8 +57,8 @@ pub struct Task {
     pub commonest: fn(&Labels, &[usize]) -> Option<Vec<f32>>,
     /// What is told besides loss and accuracy, by name, from what was counted.
     pub figures: fn(&Counts) -> Vec<(&'static str, f64)>,
-    /// What an output means, with the names of the classes and how many of them are told at most.
-    pub answer: fn(&[String], Vec<f32>, usize) -> Answer,
+    /// What an output means.
+    pub answer: fn(&Asked<'_>, Vec<f32>) -> Answer,
 }
 
 impl Task {
@@ -66,8 +69,14 @@ impl Task {
 }
 
 /// All tasks, by name.
-pub static TASKS: &[Task] =
-    &[classification::TASK, multi_label::TASK, next_token::TASK, ordinal::TASK, regression::TASK];
+pub static TASKS: &[Task] = &[
+    classification::TASK,
+    multi_label::TASK,
+    next_token::TASK,
+    ordinal::TASK,
+    regression::TASK,
+    token_classification::TASK,
+];
 
 /// The task of some labels; `None` where there are none.
 pub fn of_labels(labels: &Labels) -> Option<&'static Task> {
@@ -98,6 +107,7 @@ mod tests {
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
             Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
             Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+            Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
         ]
     }
 

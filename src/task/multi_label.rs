@@ -24,8 +24,8 @@ pub(super) const TASK: Task = Task {
     measure,
     commonest,
     figures: |_| Vec::new(),
-    answer: |names, output, _| {
-        Answer::of_classes(names, output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect())
+    answer: |asked, output| {
+        Answer::of_classes(asked.names, output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect())
     },
 };
 

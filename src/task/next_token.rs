@@ -25,7 +25,7 @@ pub(super) const TASK: Task = Task {
     measure,
     commonest: |_, _| None,
     figures: |_| Vec::new(),
-    answer: |names, output, top| Answer::of_classes(names, softmax(&output)).likeliest(top),
+    answer: |asked, output| Answer::of_classes(asked.names, softmax(&output)).likeliest(asked.top),
 };
 
 fn rows(labels: &Labels) -> &Array2<i64> {

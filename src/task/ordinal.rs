@@ -8,7 +8,7 @@
 //! is the number of shares above one half.
 
 use super::loss::{Loss, Target as Of};
-use super::{Answer, Counts, Task};
+use super::{Answer, Asked, Counts, Task};
 use crate::data::{Labels, Target};
 use crate::delta;
 use crate::graph::Tensor;
@@ -74,7 +74,8 @@ fn commonest(labels: &Labels, samples: &[usize]) -> Option<Vec<f32>> {
 }
 
 /// The class, and the classes with their shares: those of "above" sorted, and of each class what lies between two of them.
-fn answer(names: &[String], output: Vec<f32>, top: usize) -> Answer {
+fn answer(asked: &Asked<'_>, output: Vec<f32>) -> Answer {
+    let Asked { names, top, .. } = *asked;
     let mut above: Vec<f32> = output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect();
     above.sort_by(|one, other| other.total_cmp(one));
     let bounds = [vec![1.0], above, vec![0.0]].concat();
@@ -94,16 +95,16 @@ mod tests {
     #[test]
     fn the_class_is_the_number_of_shares_above_one_half_and_shares_sum_to_one() {
         let names = ["low", "middle", "high"].map(String::from);
-        let told = answer(&names, vec![2.0, -1.0], 3);
+        let told = answer(&Asked { names: &names, top: 3, ..Asked::default() }, vec![2.0, -1.0]);
         assert_eq!((told.class.as_deref(), told.classes[0].name.as_str()), (Some("middle"), "middle"));
         assert!((told.classes.iter().map(|class| class.probability).sum::<f32>() - 1.0).abs() < 1e-6);
         assert!((told.classes[0].probability - (0.880797 - 0.268941)).abs() < 1e-5, "{told}");
         // Shares that rise from one level to the next are sorted: no class has less than nothing.
-        let crossed = answer(&names, vec![-1.0, 2.0], 3);
+        let crossed = answer(&Asked { names: &names, top: 3, ..Asked::default() }, vec![-1.0, 2.0]);
         assert_eq!(crossed.classes, told.classes);
         assert_eq!(crossed.top(1).next().map(|(name, _)| name), Some("middle"));
         // The class that is decided for need not be the likeliest one.
-        let split = answer(&names, vec![0.1, -0.1], 2);
+        let split = answer(&Asked { names: &names, top: 2, ..Asked::default() }, vec![0.1, -0.1]);
         assert_eq!((split.class.as_deref(), split.classes.len()), (Some("middle"), 2));
         assert!(split.classes[0].probability < split.classes[1].probability);
         assert_eq!(split.top(1).next().map(|(name, _)| name), Some("middle"));

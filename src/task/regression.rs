@@ -24,7 +24,7 @@ pub(super) const TASK: Task = Task {
     measure,
     commonest: |labels, samples| Some(rows(labels).select(Axis(0), samples).mean_axis(Axis(0))?.to_vec()),
     figures: |_| Vec::new(),
-    answer: |_, output, _| Answer { values: output, ..Answer::default() },
+    answer: |_, output| Answer { values: output, ..Answer::default() },
 };
 
 fn rows(labels: &Labels) -> &Array2<f32> {

@@ -163,6 +163,12 @@ fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
     for sample in train {
         match labels {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => counts[index[*sample] as usize] += 1,
+            Labels::Tokens { rows, .. } => {
+                rows.row(*sample)
+                    .iter()
+                    .filter_map(|class| usize::try_from(*class).ok())
+                    .for_each(|class| counts[class] += 1);
+            }
             Labels::MultiLabel { rows, .. } => {
                 counts.iter_mut().zip(rows.row(*sample)).for_each(|(count, on)| *count += u32::from(*on > 0.5));
             }
@@ -304,6 +310,7 @@ impl Adapter {
             seed: self.seed,
             learned: self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect(),
             activation: Some(self.loss.activation()),
+            positions: self.loss.positions(),
             width: self.columns().filter(|width| *width > 0),
         }
     }

@@ -166,7 +166,7 @@ impl<'a> Tally<'a> {
         samples: &[usize],
         parameters: &[(String, Tensor)],
     ) -> Result<(), Error> {
-        let mut batch = if let Labels::NextTokens(_) = self.labels { 1 } else { BATCH };
+        let mut batch = if self.labels.of_positions() { 1 } else { BATCH };
         let mut rest = samples;
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(batch.min(rest.len()));

@@ -1,6 +1,7 @@
 //! Each task's loss, gradient and metrics against PyTorch's and the named library's (tests/goldens/tasks).
 
 mod ordinal;
+mod token_classification;
 
 use crate::engine::runtime;
 use edgetune::data::Labels;
@@ -17,13 +18,18 @@ use std::path::Path;
 /// Largest difference of a loss or of a gradient, relative to the largest value there.
 const TOLERANCE: f64 = 1e-5;
 
-/// A golden's arrays.
-pub struct Golden(NpzReader<File>);
+/// A golden's arrays, and what stands before the names of its loss and gradient.
+pub struct Golden(NpzReader<File>, &'static str);
 
 impl Golden {
     pub fn read(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tasks").join(name);
-        Self(NpzReader::new(File::open(path.with_extension("npz")).unwrap()).unwrap())
+        Self(NpzReader::new(File::open(path.with_extension("npz")).unwrap()).unwrap(), "")
+    }
+
+    /// The golden of another loss on the same output.
+    pub fn named(self, before: &'static str) -> Self {
+        Self(self.0, before)
     }
 
     pub fn array<T: ReadableElement + Clone>(&mut self, name: &str) -> ArrayD<T> {
@@ -65,9 +71,9 @@ pub fn is_as_pytorch(golden: &mut Golden, labels: &Labels, loss: &Loss, width: u
     let output = golden.array::<f32>("output");
     let all: Vec<usize> = (0..labels.len()).collect();
     let (found, gradient) = by_nodes(&output, width, &(task.tensor)(labels, &all), loss);
-    let expected = golden.number("loss");
+    let expected = golden.number(&format!("{}loss", golden.1));
     assert!((found - expected).abs() <= TOLERANCE * expected.abs(), "loss {found}, PyTorch {expected}");
-    let expected = golden.array::<f64>("gradient");
+    let expected = golden.array::<f64>(&format!("{}gradient", golden.1));
     let largest = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
     for (found, expected) in gradient.iter().zip(&expected) {
         assert!((f64::from(*found) - expected).abs() <= TOLERANCE * largest, "gradient {found}, PyTorch {expected}");
