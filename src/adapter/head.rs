@@ -1,5 +1,6 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+use super::positions::{Positions, own_width};
 use super::{Error, pooling};
 use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
@@ -73,34 +74,6 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positi
     // The first of the best: `max_by_key` would take the last.
     let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
-}
-
-/// What a row of scores is of, and so where in an output the scores lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Positions {
-    /// A sample: `[batch, scores]`.
-    #[default]
-    Sample,
-    /// A token of a sample: `[batch, sequence, scores]`.
-    Token,
-    /// A pixel of a sample: `[batch, scores, height, width]`.
-    Pixel,
-}
-
-impl Positions {
-    /// Dimensions of an output.
-    pub fn rank(self) -> usize {
-        match self {
-            Positions::Sample => 2,
-            Positions::Token => 3,
-            Positions::Pixel => 4,
-        }
-    }
-
-    /// The dimension of the scores.
-    pub fn axis(self) -> usize {
-        if self == Positions::Token { 2 } else { 1 }
-    }
 }
 
 /// The activation that a loss applies to a model's output by itself.
@@ -455,12 +428,6 @@ fn gives_shares(graph: &Graph, value: ValueId) -> bool {
         }
         _ => false,
     }
-}
-
-/// Columns of the output, where it has a row for each of what is classified.
-pub(super) fn own_width(graph: &Graph, output: ValueId, positions: Positions) -> Option<u64> {
-    let shape = graph.ty(output)?.shape.as_deref()?;
-    if shape.len() == positions.rank() { shape[positions.axis()].fixed() } else { None }
 }
 
 /// Gives a classifier another width. A fresh one starts at zero: all classes equally likely, whatever the seed. Where its rows

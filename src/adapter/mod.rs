@@ -12,14 +12,16 @@ mod low_rank;
 mod merge;
 mod method;
 mod pooling;
+mod positions;
 mod select;
 mod target;
 
 pub use attach::LORA_B;
-pub use head::{Activation, AppendedHead, HeadChoice, Positions};
+pub use head::{Activation, AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
 pub use method::{Kind, Method, Places};
+pub use positions::Positions;
 pub use target::Target;
 
 use crate::cut::{self, Selection};
@@ -187,7 +189,7 @@ pub fn classifier_weight(graph: &Graph, name: Option<&str>) -> Result<Option<Row
 
 /// Columns of an output that has a row for each of `positions`, where their number is fixed.
 pub fn width(graph: &Graph, output: ValueId, positions: Positions) -> Option<u64> {
-    head::own_width(graph, output, positions)
+    positions::own_width(graph, output, positions)
 }
 
 /// The layers that `output` depends on and that a method of low rank can be put on, in topological order.

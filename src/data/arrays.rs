@@ -205,6 +205,13 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
             let value = |(row, column)| number(row * columns + column) as f32;
             return Ok(Labels::Values(Array2::from_shape_fn((rows, columns), value)));
         }
+        Target::Classes | Target::Ordinal if columns > 1 => {
+            let problem = format!(
+                "{columns} columns of labels for one class a sample; give one, or for a class of each token setting `loss = \
+                 token-cross-entropy`"
+            );
+            return Err(at(0, problem));
+        }
         Target::Classes | Target::Ordinal => {
             if let Some(place) = (0..rows * columns).find(|place| number(*place).fract() != 0.0) {
                 let problem =
