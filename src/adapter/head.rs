@@ -1,5 +1,6 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+use super::positions::{Positions, own_width};
 use super::{Error, pooling};
 use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
@@ -49,19 +50,26 @@ pub(super) struct Placed {
     pub note: String,
 }
 
-/// The output that was asked for, or the one that looks most like a result: a float of rank 2, one whose name says
-/// logits, the first.
-pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
+/// The output that was asked for, or the one that looks most like a result: a float of the rank that the scores need, one whose
+/// name says logits, the first.
+pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positions) -> Result<ValueId, Error> {
     let known = || graph.outputs.iter().map(|id| graph.value_name(*id)).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
         let wanted = graph.outputs.iter().copied().find(|id| graph.value_name(*id) == name);
-        return wanted.ok_or_else(|| Error::Output { name: name.into(), known: known() });
+        // A head may read any value, such as the features of a network's neck.
+        let inner = || {
+            let computed =
+                |id: &ValueId| producer(graph, *id).is_some() && graph.ty(*id).is_some_and(|ty| ty.dtype.is_float());
+            graph.find(name).filter(computed)
+        };
+        return wanted.or_else(inner).ok_or_else(|| Error::Output { name: name.into(), known: known() });
     }
     let score = |id: &ValueId| {
         let float = graph.ty(*id).is_some_and(|ty| ty.dtype.is_float());
-        let matrix = graph.ty(*id).and_then(|ty| ty.rank()) == Some(2);
+        let fits = graph.ty(*id).and_then(|ty| ty.rank()) == Some(positions.rank());
         let named = graph.value_name(*id).to_lowercase().contains("logits");
-        (float, named, matrix)
+        // Scores of a position each lie in an output of that rank, whatever it is called.
+        (float, fits && positions != Positions::Sample, named, fits)
     };
     // The first of the best: `max_by_key` would take the last.
     let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
@@ -175,6 +183,12 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
                 let weight = input(1).and_then(weight_of)?;
                 return Some(Classifier { weight, axis: 0, bias: input(2).or(bias) });
             }
+            "ConvTranspose" if node.int("group", 1) == 1 => {
+                let weight = input(1).and_then(weight_of)?;
+                return Some(Classifier { weight, axis: 1, bias: input(2).or(bias) });
+            }
+            // Scores of pixels that are made larger.
+            "Resize" | "Upsample" if graph.ty(value)?.rank() == Some(4) => value = input(0)?,
             "Add" => {
                 let (a, b) = (input(0)?, input(1)?);
                 let (constant, rest) = match weight_of(b) {
@@ -213,12 +227,15 @@ pub(super) fn place(
     graph: &mut Graph,
     given: ValueId,
     (width, choice, activation): (Option<u64>, HeadChoice, Option<Activation>),
+    positions: Positions,
 ) -> Result<Placed, Error> {
     let (kept, scores) = (logits(graph, given, activation), logits(graph, given, None));
-    // A classifier gives one row a sample; anything of higher rank is an embedding that is pooled.
-    let matrix = graph.ty(scores).and_then(TensorType::rank).is_none_or(|rank| rank == 2);
+    // A classifier gives a row for each of what is classified; anything of higher rank is an embedding that is pooled.
+    let matrix = graph.ty(scores).and_then(TensorType::rank).is_none_or(|rank| rank == positions.rank());
     let found = if choice == HeadChoice::Append || !matrix { None } else { classifier(graph, scores) };
-    let own = choice != HeadChoice::Append && matrix && own_width(graph, kept).is_some_and(|own| Some(own) == width);
+    let own = choice != HeadChoice::Append
+        && matrix
+        && own_width(graph, kept, positions).is_some_and(|own| Some(own) == width);
     let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, given, activation);
     let embedding = [given, scores].into_iter().any(|value| is_embedding(graph, value));
     let refuse = |graph: &Graph, reason: String| {
@@ -270,9 +287,10 @@ pub(super) fn place(
             "no linear layer makes this output, so there is nothing to replace; use setting `head = append`".into(),
         ),
         (found, Some(width)) => {
-            let scored = found.is_none() && choice != HeadChoice::Append && !embedding;
+            let scored =
+                found.is_none() && choice != HeadChoice::Append && !embedding && positions == Positions::Sample;
             let old = if scored { below(graph, scores) } else { None };
-            let (output, appended, weights) = append(graph, old.unwrap_or(scores), width)?;
+            let (output, appended, weights) = append(graph, old.unwrap_or(scores), width, positions)?;
             let note = format!("appended to `{}`: {} → {width}", appended.value, appended.features);
             Ok(Placed { output, weights, fresh: true, must_learn: true, appended: Some(appended), note })
         }
@@ -290,7 +308,7 @@ fn is_embedding(graph: &Graph, value: ValueId) -> bool {
 fn is_binary(graph: &Graph, given: ValueId, activation: Option<Activation>) -> bool {
     let scores = logits(graph, given, None);
     activation == Some(Activation::Softmax)
-        && own_width(graph, scores) == Some(1)
+        && own_width(graph, scores, Positions::Sample) == Some(1)
         && logits(graph, given, Some(Activation::Sigmoid)) == scores
         && logits(graph, given, Some(Activation::Identity)) != scores
 }
@@ -365,7 +383,7 @@ pub(super) fn read_scores(
     if activation != Some(Activation::Softmax) {
         return answer;
     }
-    if width == Some(2) && own_width(graph, answer) == Some(1) {
+    if width == Some(2) && own_width(graph, answer, Positions::Sample) == Some(1) {
         let ty = graph.ty(answer).and_then(|ty| ty.shape.clone()).map(|mut shape| {
             shape[1] = Dim::Fixed(2);
             TensorType::new(DType::Float, shape)
@@ -409,14 +427,6 @@ fn gives_shares(graph: &Graph, value: ValueId) -> bool {
             share && rest.is_some_and(|node| lone(node.inputs[0]) == Some(1.0) && node.inputs[1] == Some(second))
         }
         _ => false,
-    }
-}
-
-/// Columns of the output, where it is one row a sample.
-pub(super) fn own_width(graph: &Graph, output: ValueId) -> Option<u64> {
-    match graph.ty(output)?.shape.as_deref()? {
-        [_, width] => width.fixed(),
-        _ => None,
     }
 }
 
@@ -469,11 +479,13 @@ pub(super) fn resize(graph: &mut Graph, id: ValueId, shape: &[u64]) {
     graph.initializers.insert(id, tensor);
 }
 
-/// Appends `Gemm(features, weight, bias)`, after the mean of [`pooling::mean`] where the value has a rank above 2.
+/// Appends `Gemm(features, weight, bias)`, after the mean of [`pooling::mean`] where the value has a rank above 2; for tokens and
+/// pixels a layer that gives each of them a row.
 pub(super) fn append(
     graph: &mut Graph,
     value: ValueId,
     classes: u64,
+    positions: Positions,
 ) -> Result<(ValueId, AppendedHead, Vec<ValueId>), Error> {
     let name = graph.value_name(value).to_string();
     let ty = graph.ty(value).cloned();
@@ -486,6 +498,14 @@ pub(super) fn append(
         .as_ref()
         .and_then(|ty| ty.shape.clone())
         .ok_or_else(|| refuse("its shape is unknown; pick another with setting `output`"))?;
+    if positions != Positions::Sample {
+        return append_to_each(graph, value, (&shape, classes), positions).ok_or_else(|| {
+            refuse(match positions {
+                Positions::Token => "a label for each token needs [batch, sequence, features] with a fixed number of features; name such a value with setting `output`",
+                _ => "a label for each pixel needs [batch, features, height, width] with a fixed number of features; name such a value with setting `output`",
+            })
+        });
+    }
     // Channels last where the second dimension is a single pixel.
     let channels_first = shape.len() >= 4 && shape[1].fixed().is_some_and(|size| size > 1);
     let axis = if channels_first { 1 } else { shape.len() - 1 };
@@ -500,6 +520,34 @@ pub(super) fn append(
     let ty = TensorType::new(DType::Float, vec![batch, Dim::Fixed(classes)]);
     let output = push(graph, "Gemm", "Gemm", &[read, weight, bias], &[], Some(ty));
     Ok((output, AppendedHead { value: name, features, classes }, vec![weight, bias]))
+}
+
+/// Appends a linear layer for each token, or a 1×1 convolution for each pixel; `None` for a value of another form.
+fn append_to_each(
+    graph: &mut Graph,
+    value: ValueId,
+    (shape, classes): (&[Dim], u64),
+    positions: Positions,
+) -> Option<(ValueId, AppendedHead, Vec<ValueId>)> {
+    let axis = positions.axis();
+    let features = shape.get(axis).and_then(Dim::fixed).filter(|_| shape.len() == positions.rank())?;
+    let zeros = |shape: &[u64]| Tensor::from_vec(shape, vec![0.0f32; shape.iter().product::<u64>() as usize]);
+    let of_pixels = positions == Positions::Pixel;
+    let sizes = if of_pixels { vec![classes, features, 1, 1] } else { vec![features, classes] };
+    let weight = graph.add_initializer(APPENDED_WEIGHT, zeros(&sizes));
+    let bias = graph.add_initializer(APPENDED_BIAS, zeros(&[classes]));
+    let mut shape = shape.to_vec();
+    shape[axis] = Dim::Fixed(classes);
+    let ty = Some(TensorType::new(DType::Float, shape));
+    let output = match of_pixels {
+        true => push(graph, "Conv", "Conv", &[value, weight, bias], &[], ty),
+        false => {
+            let product = push(graph, "MatMul", "MatMul", &[value, weight], &[], ty.clone());
+            push(graph, "Add", "Add", &[product, bias], &[], ty)
+        }
+    };
+    let value = graph.value_name(value).to_string();
+    Some((output, AppendedHead { value, features, classes }, vec![weight, bias]))
 }
 
 pub(super) fn push(

@@ -2,7 +2,7 @@
 
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
-use super::{Change, Error, Learned, attach, fit_shape, found_output, head, rebuilt};
+use super::{Change, Error, Learned, Positions, attach, fit_shape, found_output, head, positions, rebuilt};
 use crate::cut;
 use crate::factor::first_values;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
@@ -21,7 +21,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
     let output = found_output(&graph, change.output)?;
     let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
     if let Some(appended) = change.head {
-        let logits = head::append(&mut graph, output, appended.classes)?.0;
+        let logits = head::append(&mut graph, output, appended.classes, change.positions)?.0;
         graph.outputs.push(logits);
     }
     let mut beside: Vec<&Learned> = Vec::new();
@@ -56,7 +56,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
 fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) {
     let Some(activation) = change.activation else { return };
     // One column behind a sigmoid is the second class's share.
-    if change.width == Some(2) && head::own_width(graph, scores) == Some(1) {
+    if change.width == Some(2) && positions::own_width(graph, scores, Positions::Sample) == Some(1) {
         return;
     }
     let producers = graph.producers();

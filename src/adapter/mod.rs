@@ -12,6 +12,7 @@ mod low_rank;
 mod merge;
 mod method;
 mod pooling;
+mod positions;
 mod select;
 mod target;
 
@@ -20,6 +21,7 @@ pub use head::{Activation, AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
 pub use method::{Kind, Method, Places};
+pub use positions::Positions;
 pub use target::Target;
 
 use crate::cut::{self, Selection};
@@ -52,6 +54,8 @@ pub struct Adapted {
     pub answer: ValueId,
     /// What learns, in the graph's order.
     pub parameters: Vec<Parameter>,
+    /// What has a row of scores each.
+    pub positions: Positions,
     /// The head that was appended, if the base had no classifier.
     pub head: Option<AppendedHead>,
     /// What was done to the head, for the report.
@@ -81,6 +85,8 @@ pub struct Request<'a> {
     pub head: HeadChoice,
     /// What the loss puts behind the output; `None` takes off whatever activation the model ends in.
     pub activation: Option<Activation>,
+    /// What has a row of scores each.
+    pub positions: Positions,
 }
 
 /// Why an adapter cannot be put into a model.
@@ -158,7 +164,15 @@ pub enum Error {
 /// # Errors
 /// [`Error::Output`] if the model has no such output.
 pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
-    Ok(head::logits(graph, head::choose_output(graph, name)?, None))
+    output_of(graph, name, Positions::Sample)
+}
+
+/// As [`output`], of scores for each token or pixel where `positions` says so.
+///
+/// # Errors
+/// [`Error::Output`] if the model has no such output.
+pub fn output_of(graph: &Graph, name: Option<&str>, positions: Positions) -> Result<ValueId, Error> {
+    Ok(head::logits(graph, head::choose_output(graph, name, positions)?, None))
 }
 
 /// Rows of a matrix, one after the other, with its two sizes.
@@ -173,9 +187,9 @@ pub fn classifier_weight(graph: &Graph, name: Option<&str>) -> Result<Option<Row
     Ok(head::classifier_weight(graph, output(graph, name)?))
 }
 
-/// Columns of an output, where it is one row a sample and their number is fixed.
-pub fn width(graph: &Graph, output: ValueId) -> Option<u64> {
-    head::own_width(graph, output)
+/// Columns of an output that has a row for each of `positions`, where their number is fixed.
+pub fn width(graph: &Graph, output: ValueId, positions: Positions) -> Option<u64> {
+    positions::own_width(graph, output, positions)
 }
 
 /// The layers that `output` depends on and that a method of low rank can be put on, in topological order.
@@ -188,11 +202,12 @@ pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
 /// # Errors
 /// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
-    let given = head::choose_output(&graph, request.output)?;
+    let given = head::choose_output(&graph, request.output, request.positions)?;
     let output = head::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
     let typed = request.method.is_some().then(|| graph.clone());
-    let mut placed = head::place(&mut graph, given, (request.width, request.head, request.activation))?;
+    let wanted = (request.width, request.head, request.activation);
+    let mut placed = head::place(&mut graph, given, wanted, request.positions)?;
     let answer = placed.output;
     if !placed.fresh {
         placed.output = head::read_scores(&mut graph, answer, (request.width, request.activation));
@@ -203,9 +218,9 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
         let more = changed(&mut graph, &typed, output, (&chosen, &placed.weights), method, request)?;
         chosen.extend(more);
     }
-    let (method, seed) = (request.method, request.seed);
+    let (method, seed, positions) = (request.method, request.seed, request.positions);
     let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
-    Ok(Adapted { answer, head_note: placed.note, method, seed, ..adapted })
+    Ok(Adapted { answer, head_note: placed.note, method, seed, positions, ..adapted })
 }
 
 /// The weights that learn as a whole.
@@ -295,6 +310,8 @@ pub struct Change<'a> {
     pub learned: Vec<Learned<'a>>,
     /// What its loss puts behind the output, where that is known.
     pub activation: Option<Activation>,
+    /// What has a row of scores each.
+    pub positions: Positions,
     /// Its classes or values, where they are known.
     pub width: Option<u64>,
 }
@@ -308,7 +325,7 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
     let targets = change.method.map(|_| target::all(&graph, base_output)).unwrap_or_default();
     let mut output = base_output;
     if let Some(appended) = change.head {
-        output = head::append(&mut graph, output, appended.classes)?.0;
+        output = head::append(&mut graph, output, appended.classes, change.positions)?.0;
     }
     let mut chosen = Vec::new();
     let mut beside: Vec<&Learned> = Vec::new();
@@ -335,7 +352,8 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         Some(tensor) => Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() }),
         None => {
             let adapted = adapted(graph, output, &chosen, &[], change.head.cloned());
-            Ok(Adapted { answer: base_output, method: change.method, seed: change.seed, ..adapted })
+            let (method, seed, positions) = (change.method, change.seed, change.positions);
+            Ok(Adapted { answer: base_output, method, seed, positions, ..adapted })
         }
     }
 }
@@ -415,7 +433,9 @@ fn adapted(
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
-    Adapted { graph, output, answer: output, parameters, head, head_note: String::new(), method: None, seed: 0 }
+    let positions = Positions::Sample;
+    let (answer, head_note) = (output, String::new());
+    Adapted { graph, output, answer, parameters, positions, head, head_note, method: None, seed: 0 }
 }
 
 fn parameter(graph: &Graph, id: ValueId, fresh: bool) -> Parameter {

@@ -45,8 +45,8 @@ fn load(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &Global
     Ok(Predictor::load(files, &compute.options(), &global.folders()?)?)
 }
 
-/// As the agent reads it.
-fn told(Answer { classes, values }: Answer) -> frames::Answer {
+/// As the agent reads it: a class that is decided for is the first of the classes.
+fn told(Answer { classes, values, .. }: Answer) -> frames::Answer {
     let classes = classes.into_iter().map(|class| Class { name: class.name, probability: class.probability });
     frames::Answer::Predicted { classes: classes.collect(), values }
 }

@@ -2,7 +2,7 @@
 
 use super::args::{Compute, Global};
 use super::print::Printer;
-use crate::adapter::HeadChoice;
+use crate::adapter::{HeadChoice, Positions};
 use crate::engine::{self, Options, Placed, Provider};
 use crate::graph::Tensor;
 use crate::recipe;
@@ -53,7 +53,13 @@ impl Subject {
     /// A model that cannot be read or whose last layer cannot learn, a cache that cannot be written.
     pub fn new(model: &Path, global: &Global) -> Result<Self> {
         let base = Base::read(model)?;
-        let target = Target { output: None, width: None, head: HeadChoice::Auto, activation: None };
+        let target = Target {
+            output: None,
+            width: None,
+            head: HeadChoice::Auto,
+            activation: None,
+            positions: Positions::Sample,
+        };
         let divided = candidates::install(&base, target, &["last:1".to_string()]).and_then(prepare::divide)?;
         let bundle = prepare::write(&base, divided, &global.bundles()?)?;
         let losses = [recipe::loss(None, None), Loss::NextToken, Loss::MeanSquaredError];

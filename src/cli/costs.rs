@@ -1,7 +1,7 @@
 //! What learning down to each layer would cost: for `inspect`, which has a model and neither data nor a recipe.
 
 use super::inspection::Inspection;
-use crate::adapter::HeadChoice;
+use crate::adapter::{HeadChoice, Positions};
 use crate::engine;
 use crate::graph::{Dim, Graph};
 use crate::recipe::Recipe;
@@ -71,7 +71,13 @@ pub fn fill(found: &mut Inspection, base: &Base, run: &Run<'_>) -> anyhow::Resul
 
 /// The base cut below its last layers.
 fn divided(base: &Base, run: &Run<'_>, last: usize) -> Result<Divided, Error> {
-    let target = Target { output: run.output, width: None, head: HeadChoice::Auto, activation: None };
+    let target = Target {
+        output: run.output,
+        width: None,
+        head: HeadChoice::Auto,
+        activation: None,
+        positions: Positions::Sample,
+    };
     candidates::install(base, target, &[format!("last:{last}")]).and_then(prepare::divide)
 }
 

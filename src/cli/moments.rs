@@ -4,7 +4,7 @@ use super::args::{Compute, Global};
 use super::print::{Printer, bytes, percent};
 use super::sample_args::SamplesArgs;
 use super::stop::flag_on_signals;
-use crate::adapter::{self, HeadChoice, Places, Request};
+use crate::adapter::{self, HeadChoice, Places, Positions, Request};
 use crate::cut::Selection;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::delta::{KeyPair, Task};
@@ -252,6 +252,7 @@ impl Model {
                 width: Some(width as u64),
                 head,
                 activation: Some(task::of_wire(task).loss().activation()),
+                positions: Positions::Sample,
             };
             Ok(prepare::prepare(&self.base, &request, &self.bundles)?)
         };
@@ -415,10 +416,12 @@ impl Summing<'_> {
             Some(about) => samples::of_adapter(preprocessing_from_wire(&about.preprocessing), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
-        ensure!(
-            reads.loss != Some(LossName::NextToken),
-            "--loss next-token: a language model has no moments; use `edgetune train`"
-        );
+        let unsummed = reads
+            .loss
+            .filter(|loss| matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy));
+        if let Some(loss) = unsummed {
+            bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());
+        }
         let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());

@@ -16,15 +16,18 @@ const DEMONSTRATED: usize = 5;
 
 /// Predictions as CSV: a row a sample; classes by rank with their probabilities, for label sets by name, numbers in order.
 pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
+    if predictions.iter().any(|prediction| prediction.answer.spans.is_some()) {
+        return spans(predictions);
+    }
     let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
     let first = predictions.first();
-    let (classes, values) = first.map_or((0, 0), |first| (first.classes.len(), first.values.len()));
+    let (classes, values) = first.map_or((0, 0), |first| (first.answer.classes.len(), first.answer.values.len()));
     let mut header = vec!["input".to_string()];
     header.extend(with_text.then(|| "text".to_string()));
     let numbered = |name: &str, place: usize| if place == 0 { name.into() } else { format!("{name}_{}", place + 1) };
     match first {
-        Some(first) if by_name => header.extend(first.classes.iter().map(|class| class.name.clone())),
+        Some(first) if by_name => header.extend(first.answer.classes.iter().map(|class| class.name.clone())),
         _ => header.extend((0..classes).flat_map(|place| [numbered("class", place), numbered("probability", place)])),
     }
     header.extend((0..values).map(|place| numbered("value", place)));
@@ -32,12 +35,25 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     for prediction in predictions {
         let mut row = vec![prediction.input.clone()];
         row.extend(with_text.then(|| prediction.text.clone().unwrap_or_default()));
-        for class in &prediction.classes {
+        for class in &prediction.answer.classes {
             row.extend((!by_name).then(|| class.name.clone()));
             row.push(class.probability.to_string());
         }
-        row.extend(prediction.values.iter().map(f32::to_string));
+        row.extend(prediction.answer.values.iter().map(f32::to_string));
         writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Spans as CSV: a row a span, none for a text without any.
+fn spans(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "start", "end", "text", "class", "score"])?;
+    for prediction in predictions {
+        for span in prediction.answer.spans.iter().flatten() {
+            let (start, end, score) = (span.start.to_string(), span.end.to_string(), span.score.to_string());
+            writer.write_record([&prediction.input, &start, &end, &span.text, &span.class, &score])?;
+        }
     }
     Ok(writer.into_inner()?)
 }
@@ -65,7 +81,7 @@ pub fn show(
     let samples = Samples { base: &base, adapter: &adapter, preprocessing, dataset, top: 1 };
     let Some(predictions) = samples.predict(&context)? else { return Ok(None) };
     let best = |mut prediction: Prediction| {
-        let best = prediction.classes.pop()?;
+        let best = prediction.answer.classes.pop()?;
         Some((prediction.input, best.name, best.probability))
     };
     Ok(Some(predictions.into_iter().filter_map(best).collect()))
@@ -74,15 +90,18 @@ pub fn show(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::Scored;
+    use crate::predict::{Answer, Scored};
 
     fn prediction(input: &str, text: Option<&str>, classes: &[(&str, f32)], values: &[f32]) -> Prediction {
         let class = |(name, probability): &(&str, f32)| Scored { name: name.to_string(), probability: *probability };
         Prediction {
             input: input.into(),
             text: text.map(String::from),
-            classes: classes.iter().map(class).collect(),
-            values: values.to_vec(),
+            answer: Answer {
+                classes: classes.iter().map(class).collect(),
+                values: values.to_vec(),
+                ..Answer::default()
+            },
         }
     }
 

@@ -17,7 +17,7 @@ use crate::predict::Takes;
 use crate::recipe::{LossName, Recipe};
 use crate::train::prepare::Base;
 use crate::train::single::Single;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -43,6 +43,12 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
         Texts::open(&model, read.samples.max_length.unwrap_or(1), &options)?;
     }
     let read = settings::with_loss(read, &base)?;
+    if read.loss == Some(LossName::TokenCrossEntropy) {
+        bail!(
+            "loss {}: the agent takes one class a sample; train this with `edgetune train`",
+            read.loss.map_or("", LossName::name)
+        );
+    }
     // How many classes there will be is not known yet, and of a language model's data nothing is.
     let names = ["one", "other"].map(String::from).to_vec();
     let plain = read.train.first().is_none_or(|train| train != "auto");

@@ -56,18 +56,25 @@ fn compared(measured: &BeforeAfter, went_on: bool) -> Vec<String> {
         (_, false) => "commonest class",
         (_, true) => "commonest answers",
     };
-    let line = |name: &str, of: fn(&Metrics) -> Option<f64>, shown: fn(f64) -> String| {
+    let line = |name: &str, of: &dyn Fn(&Metrics) -> Option<f64>, shown: fn(f64) -> String| {
         let now = of(after)?;
         let least = commonest.as_ref().and_then(of).map(|value| format!("{answer} {}, ", shown(value)));
         let base = base.as_ref().and_then(of).map_or("–".into(), shown);
         Some(format!("{name:<9} {}{known} {base}, now {}", least.unwrap_or_default(), shown(now)))
     };
-    let lines = [
-        line("accuracy", |metrics| metrics.accuracy, percent),
-        line("perplexity", |metrics| metrics.perplexity, number),
-        line("loss", |metrics| Some(metrics.loss), number),
+    let mut lines = vec![
+        line("accuracy", &|metrics| metrics.accuracy, percent),
+        line("perplexity", &|metrics| metrics.perplexity, number),
     ];
+    let figure = |name: &String| line(&spaced(name), &|metrics| metrics.figures.get(name).copied(), number);
+    lines.extend(after.figures.keys().map(figure));
+    lines.push(line("loss", &|metrics| Some(metrics.loss), number));
     lines.into_iter().flatten().collect()
+}
+
+/// A figure's name as a person reads it.
+fn spaced(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 /// Who is beaten by neither answer has learned nothing that is of use.
@@ -119,10 +126,12 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
         document["tokens"] = tokens.into();
         printer.text(format!("perplexity {} on {tokens} tokens", number(perplexity)));
     }
+    metrics.figures.iter().for_each(|(name, value)| document[name] = (*value).into());
     printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
         printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
     }
+    metrics.figures.iter().for_each(|(name, value)| printer.text(format!("{} {}", spaced(name), number(*value))));
     printer.text(format!("loss      {}", number(metrics.loss)));
     for class in &metrics.per_class {
         printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));

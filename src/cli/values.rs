@@ -30,6 +30,9 @@ values! { LossName:
     NextToken = "next-token" ["next_token", "causal-lm", "lm"],
         "Cross-entropy of the next token: text, for a language model";
     Huber = "huber" ["smooth-l1", "smooth_l1"], "Huber loss, linear beyond an error of 1: numbers with outliers";
+    Coral = "coral" ["ordinal"], "CORAL: one class a sample, of classes in an order (--classes lists them, the lowest first)";
+    TokenCrossEntropy = "token-cross-entropy" ["token_cross_entropy", "token-ce", "ner"],
+        "Cross-entropy of a class for each word: text with tags (chosen by itself where the data have them)";
 }
 
 values! { OptimizerName:

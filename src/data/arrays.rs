@@ -3,9 +3,9 @@
 //! Takes files, gives tensors with the samples along the first axis, over the mapped files where that can be (see `npy.rs`).
 
 use super::groups::Groups;
-use super::labels::{self, Cells, Labels, Target};
+use super::labels::{self, Cells, IGNORED, Labels, Target};
 use super::npy::Array;
-use super::{Error, Options, columns, folder};
+use super::{Error, Options, columns, folder, tagged};
 use crate::graph::{DType, Tensor};
 use crate::mapped;
 use bytes::Bytes;
@@ -205,13 +205,21 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
             let value = |(row, column)| number(row * columns + column) as f32;
             return Ok(Labels::Values(Array2::from_shape_fn((rows, columns), value)));
         }
-        Target::Classes => {
+        Target::Classes | Target::Ordinal if columns > 1 => {
+            let problem = format!(
+                "{columns} columns of labels for one class a sample; give one, or for a class of each token setting `loss = \
+                 token-cross-entropy`"
+            );
+            return Err(at(0, problem));
+        }
+        Target::Classes | Target::Ordinal => {
             if let Some(place) = (0..rows * columns).find(|place| number(*place).fract() != 0.0) {
                 let problem =
                     format!("{} is no class number; for numbers to predict choose a regression loss", number(place));
                 return Err(at(place / columns, problem));
             }
         }
+        Target::Tokens => return array_tokens(rows, columns, &number, options.classes.as_deref(), at),
         Target::NextTokens => {}
     }
     let mut cells = Cells::default();
@@ -220,6 +228,33 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         cells.push(row.iter().map(String::as_str));
     }
     labels::read(&cells, options.target, options.classes.as_deref(), at)
+}
+
+/// A class number for each token, −100 where none counts.
+fn array_tokens(
+    rows: usize,
+    columns: usize,
+    number: &dyn Fn(usize) -> f64,
+    known: Option<&[String]>,
+    at: &dyn Fn(usize, String) -> Error,
+) -> Result<Labels, Error> {
+    let most = known.map_or(tagged::CLASSES_MAX, <[String]>::len) as f64;
+    let is_class = |value: f64| value == IGNORED as f64 || (value.fract() == 0.0 && (0.0..most).contains(&value));
+    if let Some(place) = (0..rows * columns).find(|place| !is_class(number(*place))) {
+        let problem = format!(
+            "{} is no class number from 0 to {}, nor {IGNORED} for a token that does not count",
+            number(place),
+            most - 1.0
+        );
+        return Err(at(place / columns, problem));
+    }
+    let labels = Array2::from_shape_fn((rows, columns), |(row, column)| number(row * columns + column) as i64);
+    let largest = labels.iter().copied().max().unwrap_or(IGNORED);
+    if largest < 0 {
+        return Err(at(0, format!("no token counts: all labels are {IGNORED}")));
+    }
+    let names = known.map_or_else(|| (0..=largest).map(|class| class.to_string()).collect(), <[String]>::to_vec);
+    Ok(Labels::Tokens { names, rows: labels })
 }
 
 /// 0/1 columns, one a class.

@@ -43,10 +43,10 @@ const IMBALANCE_MAX: usize = 10;
 pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
     let mut findings = Vec::new();
     match labels {
-        Labels::Classes { names, index } => classes(names, index, &mut findings),
+        Labels::Classes { names, index } | Labels::Ordinal { names, index } => classes(names, index, &mut findings),
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
-        Labels::NextTokens(_) | Labels::Unlabelled(_) => {}
+        Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

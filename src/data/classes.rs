@@ -82,6 +82,14 @@ impl Labels {
                 let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
                 Labels::Classes { names, index }
             }
+            Labels::Tokens { rows, .. } => {
+                let place = |class: i64| usize::try_from(class).map_or(class, |class| places[class] as i64);
+                Labels::Tokens { names, rows: rows.mapv(place) }
+            }
+            Labels::Ordinal { index, .. } => {
+                let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
+                Labels::Ordinal { names, index }
+            }
             Labels::MultiLabel { rows, .. } => {
                 let mut placed = ndarray::Array2::<f32>::zeros((rows.nrows(), names.len()));
                 for (column, place) in places.into_iter().enumerate() {

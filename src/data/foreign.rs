@@ -16,8 +16,9 @@ const UNSORTED: [&str; 8] =
 const PERHAPS_UNSORTED: [&str; 8] = ["unknown", "misc", "other", "others", "undefined", "newfolder", "todo", "inbox"];
 
 /// What a file of tagged words is, and what can be learned instead.
-pub(super) const TAGGED: &str = "words with a tag each (CoNLL), which cannot be learned yet; for a class a text, give a table with the \
-                                 columns text and label, or lines of label<TAB>text";
+pub(super) const TAGGED: &str = "words with a tag each, which a model learns that gives a row of scores for each token (`[batch, sequence, \
+                                 scores]`, setting `loss = token-cross-entropy`); for a class a text, give a table with the columns text \
+                                 and label, or lines of label<TAB>text";
 
 /// A folder's name in small letters, without what stands between words.
 fn plain(folder: &Path) -> String {

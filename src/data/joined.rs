@@ -38,17 +38,26 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
         (Labels::Classes { names, index }, Labels::Classes { index: others, .. }) => {
             Ok(Labels::Classes { names: names.clone(), index: [&index[..], others].concat() })
         }
+        (Labels::Ordinal { names, index }, Labels::Ordinal { index: others, .. }) => {
+            Ok(Labels::Ordinal { names: names.clone(), index: [&index[..], others].concat() })
+        }
         (Labels::MultiLabel { names, rows: one }, Labels::MultiLabel { rows: other, .. }) => {
             Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
         }
         (Labels::Values(one), Labels::Values(other)) => Ok(Labels::Values(rows(one, other)?)),
-        (Labels::NextTokens(one), Labels::NextTokens(other)) => {
-            let width = one.ncols().max(other.ncols());
-            let mut all = Array2::from_elem((one.nrows() + other.nrows(), width), IGNORED);
-            all.slice_mut(s![..one.nrows(), ..one.ncols()]).assign(one);
-            all.slice_mut(s![one.nrows().., ..other.ncols()]).assign(other);
-            Ok(Labels::NextTokens(all))
+        (Labels::NextTokens(one), Labels::NextTokens(other)) => Ok(Labels::NextTokens(padded(one, other))),
+        (Labels::Tokens { names, rows: one }, Labels::Tokens { rows: other, .. }) => {
+            Ok(Labels::Tokens { names: names.clone(), rows: padded(one, other) })
         }
         _ => Err(OTHER.into()),
     }
+}
+
+/// Rows behind each other, the shorter ones filled up with what does not count.
+fn padded(one: &Array2<i64>, other: &Array2<i64>) -> Array2<i64> {
+    let width = one.ncols().max(other.ncols());
+    let mut all = Array2::from_elem((one.nrows() + other.nrows(), width), IGNORED);
+    all.slice_mut(s![..one.nrows(), ..one.ncols()]).assign(one);
+    all.slice_mut(s![one.nrows().., ..other.ncols()]).assign(other);
+    all
 }

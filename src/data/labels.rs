@@ -18,6 +18,10 @@ pub enum Target {
     MultiLabel,
     /// Numbers to predict.
     Values,
+    /// One class a sample, of classes in an order: the caller's, or that of numbers.
+    Ordinal,
+    /// A class for each word of a text.
+    Tokens,
     /// The text itself: each token is to be foretold from those before it.
     NextTokens,
 }
@@ -35,6 +39,13 @@ pub enum Labels {
         /// For each sample, the position in `names`.
         index: Vec<u32>,
     },
+    /// One class a sample, of classes in an order.
+    Ordinal {
+        /// Class names, the lowest first.
+        names: Vec<String>,
+        /// For each sample, the position in `names`.
+        index: Vec<u32>,
+    },
     /// Any number of classes a sample.
     MultiLabel {
         /// Class names in the order of the model's outputs.
@@ -44,6 +55,13 @@ pub enum Labels {
     },
     /// `[samples, targets]`, numbers to predict.
     Values(Array2<f32>),
+    /// A class for each word of a text.
+    Tokens {
+        /// Class names in the order of the model's outputs.
+        names: Vec<String>,
+        /// `[samples, sequence]`: the class at the first token of each word, elsewhere [`IGNORED`].
+        rows: Array2<i64>,
+    },
     /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
     NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
@@ -54,9 +72,9 @@ impl Labels {
     /// The number of samples.
     pub fn len(&self) -> usize {
         match self {
-            Labels::Classes { index, .. } => index.len(),
+            Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index.len(),
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.nrows(),
-            Labels::NextTokens(rows) => rows.nrows(),
+            Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -69,17 +87,25 @@ impl Labels {
     /// Class names in the order of the model's outputs; empty for numbers.
     pub fn names(&self) -> &[String] {
         match self {
-            Labels::Classes { names, .. } | Labels::MultiLabel { names, .. } => names,
+            Labels::Classes { names, .. }
+            | Labels::Ordinal { names, .. }
+            | Labels::Tokens { names, .. }
+            | Labels::MultiLabel { names, .. } => names,
             Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
+    }
+
+    /// Whether a sample has a label for each of its positions, so that its output is large.
+    pub fn of_positions(&self) -> bool {
+        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. })
     }
 
     /// Whether two samples are labelled alike.
     pub fn same(&self, one: usize, other: usize) -> bool {
         match self {
-            Labels::Classes { index, .. } => index[one] == index[other],
+            Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index[one] == index[other],
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.row(one) == rows.row(other),
-            Labels::NextTokens(rows) => rows.row(one) == rows.row(other),
+            Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
             Labels::Unlabelled(_) => true,
         }
     }
@@ -135,8 +161,12 @@ pub(super) fn read(
         Target::NextTokens => {
             Err(at(0, "only text can be learned token by token; give the model's tokenizer.json".into()))
         }
+        Target::Tokens => Err(at(
+            0,
+            "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
+        )),
         Target::Values => values(cells, at),
-        Target::Classes => {
+        Target::Classes | Target::Ordinal => {
             let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
             let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
             let names = class_names(found, known);
@@ -167,7 +197,7 @@ pub(super) fn read(
 }
 
 /// Sorted; by number where every name is a whole number, so that `10` follows `9`.
-fn class_names(found: BTreeSet<&str>, known: Option<&[String]>) -> Vec<String> {
+pub(super) fn class_names(found: BTreeSet<&str>, known: Option<&[String]>) -> Vec<String> {
     if let Some(known) = known {
         return known.to_vec();
     }

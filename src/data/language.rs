@@ -246,7 +246,7 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
     let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: Report::default() };
-    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new() }, told))
+    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new(), words: Vec::new() }, told))
 }
 
 fn running(

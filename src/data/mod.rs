@@ -23,6 +23,7 @@ mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
+mod ordered;
 mod parts;
 mod preprocessing;
 mod presets;
@@ -34,7 +35,9 @@ mod same;
 mod split;
 mod stated;
 mod table;
+mod tagged;
 mod text;
+mod words;
 #[cfg(feature = "image")]
 mod whole;
 
@@ -56,7 +59,7 @@ pub use presets::{PRESETS, Preset, StatedImage, stated_image};
 pub use same::count_of_same;
 pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
-pub use text::{Role as TextRole, Texts};
+pub use text::{Role as TextRole, Texts, Word};
 
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
@@ -148,6 +151,17 @@ impl Dataset {
     /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
     /// listed in the report.
     pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+        let (dataset, mut report) = Self::opened(path, options)?;
+        if options.target != Target::Ordinal {
+            return Ok((dataset, report));
+        }
+        let (labels, told) = ordered::ordered(dataset.labels, options.classes.is_some())
+            .map_err(|problem| Error::content(path, problem))?;
+        report.notes.push(told);
+        Ok((Self { labels, ..dataset }, report))
+    }
+
+    fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
         match table::resolve(path, matches!(options.preprocessing, Preprocessing::Image(_)))? {
             Some(file) => Self::open_file(&file, options, true),
             None => {
@@ -201,7 +215,10 @@ impl Dataset {
             _ => 0,
         };
         let origin = Path::new(origin);
-        let tokens = text::of_texts(origin, texts, max_length, options)?;
+        let tokens = match options.target {
+            Target::Tokens => tagged::of_texts(origin, texts, max_length, options)?,
+            _ => text::of_texts(origin, texts, max_length, options)?,
+        };
         let (labels, keys) = (Labels::Unlabelled(texts.len()), tokens.keys());
         let names = Names::Lines { file: origin.into(), lines: (1..=texts.len() as u32).collect() };
         Ok(Self { samples: Samples::Tokens(tokens), labels, keys, names, groups: None })
@@ -252,6 +269,7 @@ impl Dataset {
                 };
                 let (tokens, told) = match options.target {
                     Target::NextTokens => language::open(path, format, max_length, options)?,
+                    Target::Tokens => tagged::open(path, format, max_length, options, labelled)?,
                     _ => text::open(path, format, max_length, options, labelled)?,
                 };
                 let (keys, samples) = (tokens.keys(), Samples::Tokens(tokens));
@@ -353,6 +371,14 @@ impl Dataset {
         match &self.samples {
             Samples::Tokens(tokens) => tokens.texts.get(sample).map(String::as_str),
             _ => self.part(sample).and_then(|(part, sample)| part.text(sample)),
+        }
+    }
+
+    /// Where a sample's words are, where a class is asked for each.
+    pub fn words(&self, sample: usize) -> &[Word] {
+        match &self.samples {
+            Samples::Tokens(tokens) => tokens.words.get(sample).map_or(&[], |words| words),
+            _ => self.part(sample).map_or(&[], |(part, sample)| part.words(sample)),
         }
     }
 
@@ -503,6 +529,13 @@ pub fn is_unlabelled_text(path: &Path) -> bool {
         .is_some_and(|format| language::is_unlabelled(&file, format, Limits::default().table_bytes_max))
 }
 
+/// Whether the data are words with a tag each: its first row tells. `label`: the columns that are named for the tags.
+pub fn holds_tags(path: &Path, label: &[String]) -> bool {
+    let Ok(Some(file)) = table::resolve(path, false) else { return false };
+    let bytes_max = Limits::default().table_bytes_max;
+    records::format(&file).is_some_and(|format| tagged::is_tagged(&file, format, label, bytes_max))
+}
+
 /// Samples in the shape that the model takes them in; what was made of them is noted.
 fn in_shape(
     path: &Path,
@@ -540,7 +573,7 @@ fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
                 Err(Error::content(path, problem))
             }
         },
-        Preprocessing::Text { .. } if options.target != Target::NextTokens => Ok(Kind::Text),
+        Preprocessing::Text { .. } if !matches!(options.target, Target::NextTokens | Target::Tokens) => Ok(Kind::Text),
         _ => Err(Error::content(
             path,
             match folder::first_named(path).is_some_and(|file| folder::has_image_name(&file)) {

@@ -65,6 +65,10 @@ impl Tokenizer {
         match *self {}
     }
 
+    pub fn encode<T>(&self, _text: T, _special: bool) -> Result<Encoding, String> {
+        match *self {}
+    }
+
     pub fn decode(&self, _tokens: &[u32], _without_special: bool) -> Result<String, String> {
         match *self {}
     }
@@ -84,6 +88,10 @@ impl Encoding {
     }
 
     pub fn get_type_ids(&self) -> &[u32] {
+        match *self {}
+    }
+
+    pub fn get_offsets(&self) -> &[(usize, usize)] {
         match *self {}
     }
 

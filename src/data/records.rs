@@ -29,6 +29,8 @@ pub(super) enum Format {
     JsonLines,
     /// One text a line.
     Lines,
+    /// A word a line with its tag, sentences apart by an empty line.
+    Words,
 }
 
 /// What to do about files that people have and that are not read.
@@ -42,7 +44,9 @@ pub(super) fn remedy(path: &Path) -> Option<&'static str> {
             "JSON as a whole; write one object a line and name the file .jsonl (pandas: df.to_json(orient='records', lines=True))"
         }
         "pkl" | "pickle" | "pt" | "pth" => "Python objects, which are not read; save arrays with numpy.savez",
-        "conll" | "conllu" | "iob" | "iob2" | "bio" => foreign::TAGGED,
+        "conllu" => {
+            "CoNLL-U, which has several labels a word; write lines of word<TAB>tag with an empty line between sentences, and name the file .conll"
+        }
         "zip" | "tar" | "gz" | "tgz" | "7z" | "rar" => "an archive; unpack it and give the folder",
         _ => return None,
     })
@@ -55,6 +59,7 @@ pub(super) fn format(path: &Path) -> Option<Format> {
         "tsv" => Some(Format::Separated(b'\t')),
         "jsonl" | "ndjson" => Some(Format::JsonLines),
         "txt" => Some(Format::Lines),
+        "conll" | "iob" | "iob2" | "bio" => Some(Format::Words),
         _ => None,
     }
 }
@@ -83,6 +88,7 @@ pub(super) fn read(
     match format {
         Format::Separated(usual) => separated(path, &text, usual, &mut notes, &mut counting)?,
         Format::JsonLines => json_lines(path, &text, &mut counting)?,
+        Format::Words => return Err(Error::content(path, foreign::TAGGED)),
         Format::Lines if foreign::is_conll(&text) => return Err(Error::content(path, foreign::TAGGED)),
         Format::Lines => lines(&text, &mut counting)?,
     }

@@ -66,7 +66,7 @@ pub(super) fn refuse_fraction(fraction: f64) -> Result<(), Error> {
 /// # Errors
 /// Labels that are not one class a sample.
 pub fn per_class(labels: &Labels, samples: &[usize], count: usize, seed: u64) -> Result<Vec<usize>, Error> {
-    let Labels::Classes { names, index } = labels else {
+    let (Labels::Classes { names, index } | Labels::Ordinal { names, index }) = labels else {
         return Err(Error::setting("per-class", count, "needs data with one class a sample"));
     };
     let mut order = samples.to_vec();
@@ -86,11 +86,11 @@ pub fn per_class(labels: &Labels, samples: &[usize], count: usize, seed: u64) ->
 /// Hands the classes that a sample counts for to `each`, in ascending order.
 pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(usize)) {
     match labels {
-        Labels::Classes { index, .. } => each(index[sample] as usize),
+        Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => each(index[sample] as usize),
         Labels::MultiLabel { rows, .. } => {
             rows.row(sample).iter().enumerate().filter(|(_, value)| **value > 0.0).for_each(|(class, _)| each(class));
         }
-        Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => {}
+        Labels::Values(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
     }
 }
 

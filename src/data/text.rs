@@ -6,14 +6,14 @@
 use super::columns::Content;
 use super::names::Paths;
 #[cfg(not(feature = "text"))]
-use super::no_text::{PaddingDirection, Tokenizer, TruncationParams};
+use super::no_text::{Encoding, PaddingDirection, Tokenizer, TruncationParams};
 use super::records::{self, Format};
 use super::table::{Rows, Told};
 use super::{Error, Options, folder, foreign};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
 #[cfg(feature = "text")]
-use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
+use tokenizers::{Encoding, PaddingDirection, Tokenizer, TruncationParams};
 
 /// Most tokens where neither the recipe nor `tokenizer.json` says so.
 const LENGTH_MAX: usize = 512;
@@ -82,6 +82,19 @@ pub(super) struct Tokens {
     pub inputs: Vec<(String, DType, Role)>,
     /// The texts themselves, where answers are to show them; else empty.
     pub texts: Vec<String>,
+    /// For each sample where its words are, where a class is asked for each; else empty.
+    pub words: Vec<Vec<Word>>,
+}
+
+/// A word of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// Its first character, counted from 0.
+    pub start: u32,
+    /// The character behind its last.
+    pub end: u32,
+    /// The place of its first token in the sequence.
+    pub token: u32,
 }
 
 /// One sample.
@@ -201,8 +214,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Result<&str, String> {
 /// Makes a model's inputs from one text after another.
 #[derive(Debug)]
 pub struct Texts {
-    tokenizer: Tokenizer,
-    pad: Pad,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) pad: Pad,
     inputs: Vec<(String, DType, Role)>,
 }
 
@@ -223,13 +236,17 @@ impl Texts {
     /// # Errors
     /// Bytes that are no text, or of which no token remains.
     pub fn tensors(&self, bytes: &[u8]) -> Result<Vec<Tensor>, String> {
-        let tokens = self.tokens(vec![encode(&self.tokenizer, of_bytes(bytes)?)?]);
-        Ok(tokens.load(0).into_iter().map(|(_, tensor)| tensor).collect())
+        Ok(self.alone(encode(&self.tokenizer, of_bytes(bytes)?)?))
     }
 
-    fn tokens(&self, samples: Vec<Encoded>) -> Tokens {
+    /// The inputs of one sample, in the model's order.
+    pub(super) fn alone(&self, sample: Encoded) -> Vec<Tensor> {
+        self.tokens(vec![sample]).load(0).into_iter().map(|(_, tensor)| tensor).collect()
+    }
+
+    pub(super) fn tokens(&self, samples: Vec<Encoded>) -> Tokens {
         let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone(), texts: Vec::new() }
+        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone(), texts: Vec::new(), words: Vec::new() }
     }
 }
 
@@ -316,6 +333,14 @@ fn encode_both(tokenizer: &Tokenizer, text: &str, second: Option<&str>) -> Resul
         None => tokenizer.encode_fast(text, true),
     };
     let encoding = encoding.map_err(|problem| format!("cannot be tokenised ({problem})"))?;
+    encoded(&encoding)
+}
+
+/// A sample of what a tokenizer has made.
+///
+/// # Errors
+/// Text of which no token remains.
+pub(super) fn encoded(encoding: &Encoding) -> Result<Encoded, String> {
     if encoding.is_empty() {
         return Err("text of which no token remains; remove the row".into());
     }

@@ -64,6 +64,10 @@ pub enum Task {
     Regression,
     /// The next token: `[batch, sequence, vocabulary]` logits.
     LanguageModel,
+    /// One of the labels, which stand in an order, the lowest first: `[batch, labels − 1]` logits of "above this label".
+    Ordinal,
+    /// One of the labels for each token: `[batch, sequence, labels]` logits.
+    TokenClassification,
 }
 
 /// A linear layer that is appended to a value of the base.
@@ -306,7 +310,7 @@ pub struct Entry<'a> {
 impl Header<'_> {
     /// Refuses what decodes but cannot be meant.
     pub(super) fn check(&self, labels: u32) -> Result<(), Error> {
-        let Header { loss, output, head, method, preprocessing, metrics, gate, .. } = self;
+        let Header { task, loss, output, head, method, preprocessing, metrics, gate, .. } = self;
         let texts = [
             (self.tool, WORD_BYTES_MAX, Field::Tool),
             (self.device, WORD_BYTES_MAX, Field::Device),
@@ -324,7 +328,8 @@ impl Header<'_> {
             ensure(is_name(head.value, NAME_BYTES_MAX), Error::Text(Field::HeadValue))?;
             ensure(head.features > 0, Error::Number(Field::HeadFeatures))?;
             ensure(head.classes > 0, Error::Number(Field::HeadClasses))?;
-            ensure(labels == 0 || labels == head.classes, Error::Number(Field::HeadClasses))?;
+            let columns = if *task == Task::Ordinal { labels.saturating_sub(1) } else { labels };
+            ensure(labels == 0 || columns == head.classes, Error::Number(Field::HeadClasses))?;
         }
         ensure(method.is_none_or(|method| method.alpha.is_finite()), Error::Number(Field::Method))?;
         check_preprocessing(preprocessing)?;

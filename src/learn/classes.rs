@@ -4,7 +4,8 @@ use super::observer::Observer;
 use super::samples::class_names;
 use crate::adapter;
 use crate::data::{self, Labels, Matched, Stated};
-use crate::recipe::{Error, HeadName, Recipe, refuse};
+use crate::recipe::{self, Error, HeadName, Recipe, refuse};
+use crate::task;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::trial::{self, Trial};
@@ -31,7 +32,10 @@ pub enum Outputs {
 /// `--classes` or `--head keep` that do not fit the data and the model.
 pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Observer) -> Result<Outputs, Error> {
     let found = labels.names();
-    if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. }) {
+    if matches!(labels, Labels::Ordinal { .. }) {
+        return ordinal(recipe, base, labels);
+    }
+    if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Tokens { .. }) {
         return match &recipe.classes {
             Some(_) => {
                 refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
@@ -39,7 +43,7 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
             None => Ok(Outputs::Others),
         };
     }
-    let width = adapter::width(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?);
+    let width = own_width(recipe, base)?;
     let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
     if let Some(given) = &recipe.classes {
         let names = class_names(given)?;
@@ -70,6 +74,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     }
     match (recipe.head, width) {
         (Some(HeadName::Replace | HeadName::Append), _) => Ok(Outputs::Others),
+        // What the base says of single words is not asked: a head of as many classes is kept.
+        (_, Some(width)) if width == found.len() as u64 && labels.of_positions() => Ok(Outputs::Others),
         (_, Some(width)) if width == found.len() as u64 => Ok(Outputs::AsMany),
         // One column behind a sigmoid.
         (_, Some(1)) if found.len() == 2 => Ok(Outputs::AsMany),
@@ -80,6 +86,25 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
         ),
         _ => Ok(Outputs::Others),
     }
+}
+
+/// Classes in an order have one column less, whose meaning no name tells.
+fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Error> {
+    let width = own_width(recipe, base)?;
+    let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
+    Ok(if !anew && width == columns(labels) { Outputs::AsMany } else { Outputs::Others })
+}
+
+/// The model's own columns, where their number is fixed.
+fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
+    let positions = recipe::loss(recipe.loss, None).positions();
+    let output = adapter::output_of(&base.graph, recipe.output.as_deref(), positions)?;
+    Ok(adapter::width(&base.graph, output, positions))
+}
+
+/// Columns that labels ask for.
+fn columns(labels: &Labels) -> Option<u64> {
+    task::of_labels(labels).and_then(|task| (task.width)(labels))
 }
 
 /// What the model's exporter states, if it fits the model.
@@ -136,7 +161,7 @@ impl Outputs {
             }
             Self::AsMany => {
                 let tried = trial::spread(samples, trial::SAMPLES);
-                let width = Some(labels.names().len() as u64);
+                let width = columns(labels);
                 let answers = trial.answers(set, &tried, preprocessing, width).unwrap_or_else(|error| {
                     tracing::info!(%error, "the base could not be tried");
                     None
@@ -155,7 +180,7 @@ impl Outputs {
                     observer.warn(&format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
                          {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with setting `classes`",
-                        labels.names().len()
+                        width.unwrap_or_default()
                     ));
                 }
             }
@@ -189,7 +214,12 @@ fn warn_of_solver(recipe: &Recipe, labels: &Labels, observer: &dyn Observer) {
 fn absent(labels: &Labels) -> Vec<String> {
     let mut there = vec![false; labels.names().len()];
     match labels {
-        Labels::Classes { index, .. } => index.iter().for_each(|class| there[*class as usize] = true),
+        Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => {
+            index.iter().for_each(|class| there[*class as usize] = true)
+        }
+        Labels::Tokens { rows, .. } => {
+            rows.iter().filter_map(|class| usize::try_from(*class).ok()).for_each(|class| there[class] = true);
+        }
         Labels::MultiLabel { rows, .. } => {
             let has = |column: ndarray::ArrayView1<f32>| column.iter().any(|value| *value > 0.0);
             there = rows.columns().into_iter().map(has).collect();

@@ -11,8 +11,9 @@ use std::path::Path;
 /// Output, width and head that a recipe and the data's labels ask for.
 pub(super) fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
     let width = task::of_labels(labels).and_then(|task| (task.width)(labels));
-    let activation = Some(recipe::loss(recipe.loss, None).activation());
-    Target { output: recipe.output.as_deref(), width, head: recipe.head_choice(), activation }
+    let loss = recipe::loss(recipe.loss, None);
+    let (activation, positions) = (Some(loss.activation()), loss.positions());
+    Target { output: recipe.output.as_deref(), width, head: recipe.head_choice(), activation, positions }
 }
 
 /// The bundle for a recipe and the data's labels.
@@ -28,7 +29,7 @@ pub fn bundle(base: &Base, recipe: &Recipe, labels: &Labels, bundles: &Path) -> 
 /// # Errors
 /// A selection that the model does not have, or that no gradient reaches.
 pub fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided, Error> {
-    let Target { output, width, head, activation } = target(recipe, labels);
+    let Target { output, width, head, activation, positions } = target(recipe, labels);
     let request = Request {
         output,
         selections: &recipe.selections()?,
@@ -38,6 +39,7 @@ pub fn divided(base: &Base, recipe: &Recipe, labels: &Labels) -> Result<Divided,
         width,
         head,
         activation,
+        positions,
     };
     base.refuse_fixed_batch()?;
     Ok(prepare::divide(adapter::install(base.graph.clone(), &request)?)?)

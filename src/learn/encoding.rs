@@ -13,7 +13,11 @@ use serde::Serialize;
 pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
     match loss {
         Loss::MeanSquaredError | Loss::Huber { .. } => 0.01 * reference,
-        Loss::CrossEntropy { .. } | Loss::BinaryCrossEntropy | Loss::NextToken => 0.01,
+        Loss::CrossEntropy { .. }
+        | Loss::BinaryCrossEntropy
+        | Loss::NextToken
+        | Loss::Coral
+        | Loss::TokenCrossEntropy { .. } => 0.01,
     }
 }
 
@@ -135,7 +139,15 @@ mod tests {
     use super::*;
 
     fn metrics(loss: f64) -> Metrics {
-        Metrics { loss, accuracy: None, perplexity: None, samples: 9, tokens: None, per_class: Vec::new() }
+        Metrics {
+            loss,
+            accuracy: None,
+            perplexity: None,
+            samples: 9,
+            tokens: None,
+            figures: Default::default(),
+            per_class: Vec::new(),
+        }
     }
 
     /// The loss here is the mean square of what the encoding changed.

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::observer::Progress;
-use crate::data::{Dataset, Labels, Preprocessing};
+use crate::data::{Dataset, Preprocessing};
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;
 use crate::recipe::Error;
@@ -99,7 +99,7 @@ impl Forward<'_> {
         let progress: Rc<dyn Progress> =
             Rc::from(self.context.observer.progress(what, samples.len() as u64, "samples"));
         // Features of a token each are many times those of a sample.
-        let block = if matches!(dataset.labels(), Labels::NextTokens(_)) { CHUNK } else { BLOCK };
+        let block = if dataset.labels().of_positions() { CHUNK } else { BLOCK };
         for block in samples.chunks(block) {
             let (dataset, clock) = (dataset.clone(), self.context.clock.clone());
             let features =

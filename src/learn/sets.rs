@@ -5,7 +5,7 @@ use super::classes::{self, Outputs};
 use super::observer::Observer;
 use super::pixels;
 use super::samples::{self, inputs_of};
-use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split};
+use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
 use crate::recipe::{Error, Reading, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
@@ -77,9 +77,14 @@ impl Sources<'_> {
         };
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
         let mut options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
-        if let Some(adapter) = known {
-            options.classes = samples::classes_from(adapter, recipe.closed_form(), path, &options)?;
-        }
+        // An order has no place for a new class, and numbers of tags are places among the names.
+        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens);
+        options.classes = match known {
+            Some(adapter) if is_fixed => Some(adapter.labels.clone()),
+            Some(adapter) => samples::classes_from(adapter, recipe.closed_form(), path, &options)?,
+            None if is_fixed => recipe.classes.as_deref().map(samples::class_names).transpose()?,
+            None => None,
+        };
         options.splits = recipe.val.is_none();
         let (train, skipped) = samples::open(path, &options, observer)?;
         options.splits = false;

@@ -57,7 +57,9 @@ pub fn slow_below_head(settings: Settings, recipe: &Recipe, bundle: &Bundle) -> 
 /// # Errors
 /// An output that the base does not have.
 pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer) -> Result<(), Error> {
-    let layers = cut::layers(&base.graph, adapter::output(&base.graph, recipe.output.as_deref())?).len();
+    let positions = recipe::loss(recipe.loss, None).positions();
+    let output = adapter::output_of(&base.graph, recipe.output.as_deref(), positions)?;
+    let layers = cut::layers(&base.graph, output).len();
     for selection in recipe.selections()? {
         if let Selection::Last(count) = selection
             && count > layers
@@ -77,7 +79,7 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer)
 }
 
 /// The recipe with the loss that base and data call for where it leaves that open: the next token's, where the output is
-/// `[batch, sequence, vocabulary]` and the data are text without labels.
+/// `[batch, sequence, vocabulary]` and the data are text without labels; each word's, where they are words with tags.
 ///
 /// # Errors
 /// An output that the base does not have; an option that the loss leaves without effect.
@@ -87,6 +89,12 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     let unlabelled = recipe.samples.label.is_empty() && recipe.data.as_deref().is_some_and(data::is_unlabelled_text);
     if recipe.loss.is_none() && rank == Some(3) && data::takes_text(&input_types(base)) && unlabelled {
         recipe.loss = Some(LossName::NextToken);
+    }
+    let each_token = base.graph.outputs.iter().any(|id| base.graph.ty(*id).and_then(TensorType::rank) == Some(3));
+    let by_token = matches!(recipe.loss, None | Some(LossName::CrossEntropy)) && each_token;
+    let tagged = || recipe.data.as_deref().is_some_and(|data| data::holds_tags(data, &recipe.samples.label));
+    if by_token && data::takes_text(&input_types(base)) && tagged() {
+        recipe.loss = Some(LossName::TokenCrossEntropy);
     }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [
@@ -133,14 +141,26 @@ pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
 /// # Errors
 /// Anything but `balanced` or one number of 0 or more for each class.
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
-    let (Some(text), Labels::Classes { names, index }) = (recipe.class_weights.as_deref(), labels) else {
+    let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };
+    let (Loss::CrossEntropy { class_weights, .. } | Loss::TokenCrossEntropy { class_weights }) = &mut settings.loss
+    else {
         return Ok(());
     };
-    let Loss::CrossEntropy { class_weights, .. } = &mut settings.loss else { return Ok(()) };
+    let names = labels.names();
     *class_weights = Some(if text == "balanced" {
         let mut counts = vec![0usize; names.len()];
-        split.train.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
-        let weight = |count: &usize| split.train.len() as f32 / (names.len() * (*count).max(1)) as f32;
+        match labels {
+            Labels::Classes { index, .. } => {
+                split.train.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
+            }
+            Labels::Tokens { rows, .. } => {
+                let all = split.train.iter().flat_map(|sample| rows.row(*sample));
+                all.filter_map(|class| usize::try_from(*class).ok()).for_each(|class| counts[class] += 1);
+            }
+            _ => return Ok(()),
+        }
+        let all: usize = counts.iter().sum();
+        let weight = |count: &usize| all as f32 / (names.len() * (*count).max(1)) as f32;
         counts.iter().map(weight).collect()
     } else {
         numbers(text, names)?

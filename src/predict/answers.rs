@@ -1,6 +1,6 @@
 //! Answers with the names of their samples, as they are told.
 
-use crate::task::{Answer, Scored};
+use crate::task::Answer;
 use serde::Serialize;
 
 /// One sample's answer, with the sample's name.
@@ -11,20 +11,16 @@ pub struct Prediction {
     /// The sample itself, where it is a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The likeliest classes; for label sets, every class with its own probability.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<Scored>,
-    /// Predicted numbers, for regression.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<f32>,
+    /// What the model says of it.
+    #[serde(flatten)]
+    pub answer: Answer,
 }
 
 impl Prediction {
     /// The answer in a line.
     pub fn line(&self) -> String {
         let text = self.text.as_deref().map_or(String::new(), |text| format!("  \"{}\"", shortened(text)));
-        let answer = Answer { classes: self.classes.clone(), values: self.values.clone() };
-        format!("{}: {answer}{text}", self.input)
+        format!("{}: {}{text}", self.input, self.answer)
     }
 }
 
@@ -41,12 +37,14 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Scored;
 
     #[test]
     fn a_line_shows_the_text_that_was_judged() {
         let classes = vec![Scored { name: "pos".into(), probability: 0.75 }];
         let text = Some("word ".repeat(30));
-        let line = Prediction { input: "text:1".into(), text, classes, values: vec![] }.line();
+        let answer = Answer { classes, ..Answer::default() };
+        let line = Prediction { input: "text:1".into(), text, answer }.line();
         assert!(line.starts_with("text:1: pos 75.0 %  \"word word") && line.ends_with("…\""), "{line}");
     }
 }

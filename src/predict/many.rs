@@ -4,7 +4,7 @@ use super::answers::Prediction;
 use crate::data::{Dataset, Preprocessing};
 use crate::learn::{Context, Forward};
 use crate::recipe::Error;
-use crate::task::{self, Answer};
+use crate::task::{self, Asked};
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use std::sync::Arc;
@@ -40,9 +40,14 @@ impl Samples<'_> {
     }
 
     fn prediction(&self, sample: usize, output: Vec<f32>) -> Prediction {
-        let Answer { classes, values } =
-            (task::of_wire(self.adapter.task).answer)(&self.adapter.labels, output, self.top);
         let text = self.dataset.text(sample).map(String::from);
-        Prediction { input: self.dataset.name(sample), text, classes, values }
+        let asked = Asked {
+            names: &self.adapter.labels,
+            top: self.top,
+            words: self.dataset.words(sample),
+            text: text.as_deref().unwrap_or_default(),
+        };
+        let answer = (task::of_wire(self.adapter.task).answer)(&asked, output);
+        Prediction { input: self.dataset.name(sample), text, answer }
     }
 }

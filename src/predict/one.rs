@@ -1,12 +1,12 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
-use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Texts, decode_array, decode_photograph};
+use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Target, Texts, decode_array, decode_photograph};
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
 use crate::learn::samples::named_types;
 use crate::recipe::{Error, refuse};
-use crate::task::{self, Answer};
+use crate::task::{self, Answer, Asked};
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use crate::train::single::Single;
@@ -67,9 +67,15 @@ impl Predictor {
     /// # Errors
     /// Bytes that are no such sample; what ONNX Runtime refuses.
     pub fn predict_bytes(&mut self, sample: &[u8], top: usize) -> Result<Answer, Error> {
-        let input = self.takes.decode(sample).map_err(Error::Refused)?;
+        let task = task::of_wire(self.adapter.task);
+        let by_words = |texts: &Texts| texts.by_words(sample);
+        let (input, text, words) = match &self.takes {
+            Takes::Text(texts) if task.target == Target::Tokens => by_words(texts).map_err(Error::Refused)?,
+            takes => (takes.decode(sample).map_err(Error::Refused)?, "", Vec::new()),
+        };
         let output = self.single.output(input)?;
-        Ok((task::of_wire(self.adapter.task).answer)(&self.adapter.labels, output, top))
+        let asked = Asked { names: &self.adapter.labels, top, words: &words, text };
+        Ok((task.answer)(&asked, output))
     }
 
     /// What was learned.

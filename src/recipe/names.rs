@@ -19,12 +19,25 @@ pub enum LossName {
     NextToken,
     /// Huber loss, linear beyond an error of 1: numbers with outliers
     Huber,
+    /// CORAL: one class a sample, of classes in an order
+    #[serde(alias = "ordinal")]
+    Coral,
+    /// Cross-entropy of a class for each word: text with tags
+    #[serde(alias = "token-ce")]
+    TokenCrossEntropy,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::CrossEntropy, Self::BinaryCrossEntropy, Self::MeanSquaredError, Self::NextToken, Self::Huber];
+    pub const ALL: [Self; 7] = [
+        Self::CrossEntropy,
+        Self::BinaryCrossEntropy,
+        Self::MeanSquaredError,
+        Self::NextToken,
+        Self::Huber,
+        Self::Coral,
+        Self::TokenCrossEntropy,
+    ];
 
     /// As a recipe has it.
     pub fn name(self) -> &'static str {
@@ -34,6 +47,8 @@ impl LossName {
             Self::MeanSquaredError => "mean-squared-error",
             Self::NextToken => "next-token",
             Self::Huber => "huber",
+            Self::Coral => "coral",
+            Self::TokenCrossEntropy => "token-cross-entropy",
         }
     }
 

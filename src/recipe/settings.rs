@@ -153,8 +153,19 @@ impl Recipe {
         if self.change.adapter.is_some() {
             refuse!("setting `adapter.method`: setting `solver` fits a whole linear head; remove one of them");
         }
-        if self.loss == Some(LossName::NextToken) {
-            refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps");
+        match self.loss {
+            Some(LossName::NextToken) => {
+                refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps")
+            }
+            Some(LossName::Coral) => {
+                refuse!(
+                    "setting `solver`: classes in an order have no closed form; remove it to train by gradient steps"
+                )
+            }
+            Some(LossName::TokenCrossEntropy) => refuse!(
+                "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
+            ),
+            _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {
             refuse!("setting `train = auto`: setting `solver` fits the head and nothing else; remove one of them");
@@ -185,7 +196,9 @@ impl Recipe {
             ("label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
             ("class-weights", self.class_weights.is_some()),
         ];
-        match only_classes.into_iter().find(|(_, given)| *given && !classes) {
+        let weighs = self.loss == Some(LossName::TokenCrossEntropy);
+        let knows = |setting: &str| classes || (weighs && setting == "class-weights");
+        match only_classes.into_iter().find(|(setting, given)| *given && !knows(setting)) {
             Some((setting, _)) => {
                 refuse!("setting `{setting}`: only setting `loss = cross-entropy` knows it; remove one of them")
             }

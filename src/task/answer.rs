@@ -1,8 +1,37 @@
 //! What an output means, as values and as a line for a person.
 
 use crate::amounts::{number, percent};
+use crate::data::Word;
 use serde::Serialize;
 use std::fmt;
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Span {
+    /// The first character, counted from 0.
+    pub start: u32,
+    /// The character behind the last.
+    pub end: u32,
+    /// The part itself.
+    pub text: String,
+    /// What it is.
+    pub class: String,
+    /// Between 0 and 1.
+    pub score: f32,
+}
+
+/// What an answer is made for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// The names of the classes, in the order of the output.
+    pub names: &'a [String],
+    /// Classes that are told, at most.
+    pub top: usize,
+    /// Where the words of a text are, for a class each.
+    pub words: &'a [Word],
+    /// The text that the words are of.
+    pub text: &'a str,
+}
 
 /// A class and how likely it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -13,13 +42,21 @@ pub struct Scored {
     pub probability: f32,
 }
 
-/// The answer to a sample.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// The answer to a sample. What a task does not give is empty, and is left out of what a program reads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Answer {
+    /// The class that is decided for, where that need not be the likeliest: of classes in an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The classes, the likeliest first; for label sets, every class in its order with its own probability.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Scored>,
     /// Predicted numbers, for regression.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
+    /// Parts of a text, in their order; none where the task gives no spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spans: Option<Vec<Span>>,
 }
 
 impl Answer {
@@ -27,7 +64,7 @@ impl Answer {
     pub(super) fn of_classes(names: &[String], probabilities: Vec<f32>) -> Self {
         let name = |index: usize| names.get(index).cloned().unwrap_or_else(|| index.to_string());
         let scored = |(index, probability)| Scored { name: name(index), probability };
-        Self { classes: probabilities.into_iter().enumerate().map(scored).collect(), values: Vec::new() }
+        Self { classes: probabilities.into_iter().enumerate().map(scored).collect(), ..Self::default() }
     }
 
     /// The likeliest classes first, `count` of them at most.
@@ -37,10 +74,13 @@ impl Answer {
         self
     }
 
-    /// The likeliest classes with their shares, `count` of them at most.
+    /// The likeliest classes with their shares, `count` of them at most; one that is decided for comes first.
     pub fn top(&self, count: usize) -> impl Iterator<Item = (&str, f32)> {
         let mut classes: Vec<&Scored> = self.classes.iter().collect();
-        classes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        let decided = |class: &Scored| self.class.as_ref() == Some(&class.name);
+        classes.sort_by(|one, other| {
+            decided(other).cmp(&decided(one)).then(other.probability.total_cmp(&one.probability))
+        });
         classes.into_iter().take(count).map(|class| (class.name.as_str(), class.probability))
     }
 }
@@ -48,6 +88,14 @@ impl Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let classes = self.classes.iter().map(|class| format!("{} {}", class.name, percent(class.probability.into())));
+        let span = |span: &Span| {
+            let Span { start, end, text, class, score } = span;
+            format!("{class} \"{text}\" {start}–{end} {}", percent((*score).into()))
+        };
+        if self.spans.as_ref().is_some_and(Vec::is_empty) {
+            return f.write_str("no span");
+        }
+        let classes = classes.chain(self.spans.iter().flatten().map(span));
         let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
         f.write_str(&all.collect::<Vec<_>>().join(", "))
     }

@@ -12,13 +12,18 @@ pub(super) const TASK: Task = Task {
     target: Target::Classes,
     wire: delta::Task::Classification,
     losses: &["cross-entropy"],
+    data: "a folder for each class; a table, text or arrays with a label",
+    metric: "accuracy",
+    answers: "a class with its probability",
+    example: &[("data", "photos/"), ("train", "last:2")],
     labels: "one class a sample: choose cross-entropy",
     has: |labels| matches!(labels, Labels::Classes { .. }),
     width: |labels| Some(labels.names().len() as u64),
     tensor,
     measure,
     commonest,
-    answer: |names, output, top| Answer::of_classes(names, softmax(&output)).likeliest(top),
+    figures: |_| Vec::new(),
+    answer: |asked, output| Answer::of_classes(asked.names, softmax(&output)).likeliest(asked.top),
 };
 
 fn tensor(labels: &Labels, samples: &[usize]) -> Tensor {

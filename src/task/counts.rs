@@ -7,12 +7,16 @@ use crate::data::Labels;
 pub struct Counts {
     /// The losses of samples, or of tokens.
     pub sum: f64,
-    /// Tokens of a language model that count.
-    pub tokens: usize,
+    /// Positions that count, such as tokens of a text; 0 where a sample has one answer.
+    pub positions: usize,
     /// Right ones among all decisions.
     pub right: usize,
     /// All decisions.
     pub decisions: usize,
+    /// Of classes in an order: how far answers are from the labels, in classes.
+    pub distance: f64,
+    /// Entities in texts: right ones among the answered, all answered, all that there are.
+    pub entities: [usize; 3],
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
 }
@@ -21,6 +25,6 @@ impl Counts {
     /// No sample yet.
     pub fn new(labels: &Labels) -> Self {
         let classes = vec![(0, 0); labels.names().len()];
-        Self { sum: 0.0, tokens: 0, right: 0, decisions: 0, classes }
+        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, entities: [0; 3], classes }
     }
 }

@@ -45,6 +45,11 @@ pub(super) fn binary_cross_entropy_of(x: f64, z: f64) -> f64 {
     x.max(0.0) - x * z + (-x.abs()).exp().ln_1p()
 }
 
+/// Σ over levels of softplus(x) − x·z, the mean over samples: CORAL's loss on labels of 0 and 1 for each level.
+pub(super) fn coral<'b>(logits: Val<'b>, labels: Val<'b>, width: u64) -> Val<'b> {
+    binary_cross_entropy(logits, labels) * width as f64
+}
+
 /// The mean of squared differences.
 pub(super) fn mean_squared_error<'b>(logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
     let error = logits - labels;
@@ -69,16 +74,37 @@ pub(super) fn huber_of(x: f64, z: f64, delta: f64) -> f64 {
 /// −Σ log softmax(logits)\[label\] / n over the n positions that count. The label's logarithm is picked, so nothing of the
 /// vocabulary's width is made but the logarithms themselves.
 pub(super) fn next_token<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>) -> Val<'b> {
+    of_positions(builder, logits, labels, -1, None)
+}
+
+/// The same with the scores along `axis`; with weights of the classes, Σ −weight\[label\] · log softmax(logits)\[label\] / Σ
+/// weight\[label\], as PyTorch has it.
+pub(super) fn of_positions<'b>(
+    builder: &'b Builder,
+    logits: Val<'b>,
+    labels: Val<'b>,
+    axis: i64,
+    weights: Option<&[f32]>,
+) -> Val<'b> {
     let ignored = builder.constant(Tensor::from_i64(&[], &[IGNORED]));
     let first = builder.constant(Tensor::from_i64(&[], &[0]));
     let one = builder.scalar(DType::Float, 1.0);
     let ignores = labels.equal(ignored);
-    let counts = ignores.select(builder.scalar(DType::Float, 0.0), one);
-    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(-1))]);
+    let zero = builder.scalar(DType::Float, 0.0);
+    let counts = match weights {
+        None => ignores.select(zero, one),
+        Some(weights) => {
+            let weights = builder.constant(Tensor::from_f32(&[weights.len() as u64], weights));
+            ignores.select(zero, weights.gather(ignores.select(first, labels), 0))
+        }
+    };
+    let log = builder.op("LogSoftmax", &[logits], &[("axis", Attr::Int(axis))]);
     // Any token will do where none counts: its weight is 0.
-    let tokens = ignores.select(first, labels).unsqueeze(&[-1]);
-    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(-1))]).squeeze(&[-1]);
-    let count = builder.op("Max", &[counts.sum_all(), one], &[]);
+    let tokens = ignores.select(first, labels).unsqueeze(&[axis]);
+    let picked = builder.op("GatherElements", &[log, tokens], &[("axis", Attr::Int(axis))]).squeeze(&[axis]);
+    // Weights may sum to less than one; where nothing counts, nothing is divided by nothing.
+    let least = if weights.is_some() { builder.scalar(DType::Float, 1e-12) } else { one };
+    let count = builder.op("Max", &[counts.sum_all(), least], &[]);
     -((picked * counts).sum_all() / count)
 }
 

@@ -1,10 +1,10 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
 use super::formula::{
-    binary_cross_entropy, binary_cross_entropy_of, cross_entropy, cross_entropy_of, huber, huber_of,
-    mean_squared_error, next_token,
+    binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, huber, huber_of,
+    mean_squared_error, next_token, of_positions,
 };
-use crate::adapter::Activation;
+use crate::adapter::{Activation, Positions};
 use crate::data::{IGNORED, Labels};
 use crate::graph::{Builder, DType, Dim, TensorType, Val};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,15 @@ pub enum Loss {
     /// `torch.nn.CrossEntropyLoss` with its `ignore_index`; labels `[batch, sequence]` i64, [`IGNORED`] where none counts.
     /// The mean is over the positions that count.
     NextToken,
+    /// Σ of the binary cross-entropies of "above this class", as `coral_loss` of coral-pytorch; labels `[batch, width]` f32
+    /// of 0 and 1, for one class more than there are columns.
+    Coral,
+    /// Cross-entropy of each token's class, at each position of `[batch, sequence, width]`, as `torch.nn.CrossEntropyLoss` with its
+    /// `ignore_index`; labels `[batch, sequence]` i64, [`IGNORED`] where none counts.
+    TokenCrossEntropy {
+        /// One weight a class; the mean is then weighted too.
+        class_weights: Option<Vec<f32>>,
+    },
 }
 
 impl Loss {
@@ -44,6 +53,8 @@ impl Loss {
             Loss::MeanSquaredError,
             Loss::Huber { delta: 1.0 },
             Loss::NextToken,
+            Loss::Coral,
+            Loss::TokenCrossEntropy { class_weights: None },
         ];
         all.into_iter().find(|loss| loss.name() == name)
     }
@@ -56,19 +67,29 @@ impl Loss {
             Loss::MeanSquaredError => "mean-squared-error",
             Loss::Huber { .. } => "huber",
             Loss::NextToken => "next-token",
+            Loss::Coral => "coral",
+            Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
         }
     }
 
     /// The rank of the output that it is computed on.
     pub fn rank(&self) -> usize {
-        if *self == Loss::NextToken { 3 } else { 2 }
+        if *self == Loss::NextToken { 3 } else { self.positions().rank() }
+    }
+
+    /// What has a row of scores each. A language model's output stays as it is.
+    pub fn positions(&self) -> Positions {
+        match self {
+            Loss::TokenCrossEntropy { .. } => Positions::Token,
+            _ => Positions::Sample,
+        }
     }
 
     /// The activation that it applies to a model's output by itself.
     pub fn activation(&self) -> Activation {
         match self {
-            Loss::CrossEntropy { .. } | Loss::NextToken => Activation::Softmax,
-            Loss::BinaryCrossEntropy => Activation::Sigmoid,
+            Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => Activation::Softmax,
+            Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
             Loss::MeanSquaredError | Loss::Huber { .. } => Activation::Identity,
         }
     }
@@ -84,9 +105,9 @@ impl Loss {
             (Loss::CrossEntropy { class_weights: Some(weights), .. }, Labels::Classes { index, .. }) => {
                 samples.iter().map(|sample| f64::from(weights[index[*sample] as usize])).sum()
             }
-            (Loss::NextToken, Labels::NextTokens(rows)) => {
-                let counted = |sample: &usize| rows.row(*sample).iter().filter(|token| **token != IGNORED).count();
-                samples.iter().map(counted).sum::<usize>() as f64
+            (Loss::NextToken, Labels::NextTokens(rows)) => counted(samples.iter().flat_map(|s| rows.row(*s)), None),
+            (Loss::TokenCrossEntropy { class_weights }, Labels::Tokens { rows, .. }) => {
+                counted(samples.iter().flat_map(|sample| rows.row(*sample)), class_weights.as_deref())
             }
             _ => samples.len() as f64,
         }
@@ -95,7 +116,9 @@ impl Loss {
     /// The type of the step graph's `labels` input; `rows` are the output's dimensions but for the last.
     pub fn labels_type(&self, mut rows: Vec<Dim>, width: u64) -> TensorType {
         match self {
-            Loss::CrossEntropy { .. } | Loss::NextToken => TensorType::new(DType::Int64, rows),
+            Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => {
+                TensorType::new(DType::Int64, rows)
+            }
             _ => {
                 rows.push(Dim::Fixed(width));
                 TensorType::new(DType::Float, rows)
@@ -115,6 +138,10 @@ impl Loss {
             Loss::MeanSquaredError => mean_squared_error(logits, labels),
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
+            Loss::Coral => coral(logits, labels, width),
+            Loss::TokenCrossEntropy { class_weights } => {
+                of_positions(builder, logits, labels, -1, class_weights.as_deref())
+            }
         }
     }
 
@@ -127,15 +154,26 @@ impl Loss {
             sum / logits.len() as f64
         };
         match (self, target) {
-            (Loss::CrossEntropy { .. } | Loss::NextToken, Target::Class(class)) => cross_entropy_of(logits, class),
+            (Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. }, Target::Class(class)) => {
+                cross_entropy_of(logits, class)
+            }
             (Loss::BinaryCrossEntropy, Target::Values(values)) => {
                 pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0)
+            }
+            (Loss::Coral, Target::Values(values)) => {
+                pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0) * logits.len() as f64
             }
             (Loss::MeanSquaredError, Target::Values(values)) => pairs(values, |x, z, _| (x - z) * (x - z), 0.0),
             (Loss::Huber { delta }, Target::Values(values)) => pairs(values, huber_of, f64::from(*delta)),
             _ => unreachable!("labels were checked against the loss when the data was opened"),
         }
     }
+}
+
+/// The positions that count, or the sum of their classes' weights.
+fn counted<'a>(labels: impl Iterator<Item = &'a i64>, weights: Option<&[f32]>) -> f64 {
+    let counting = labels.filter(|label| **label != IGNORED);
+    counting.map(|label| weights.map_or(1.0, |weights| f64::from(weights[*label as usize]))).sum()
 }
 
 /// What one sample should give.

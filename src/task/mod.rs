@@ -7,14 +7,18 @@
 mod answer;
 mod classification;
 mod counts;
+mod entities;
 mod formula;
 pub mod loss;
 mod multi_label;
 mod next_token;
+mod ordinal;
 mod regression;
+mod token_classification;
 
-pub use answer::{Answer, Scored, largest, softmax};
+pub use answer::{Answer, Asked, Scored, Span, largest, softmax};
 pub use counts::Counts;
+pub use entities::{Entity, entities};
 pub use loss::Loss;
 
 use crate::data::{Labels, Target};
@@ -31,6 +35,14 @@ pub struct Task {
     pub wire: delta::Task,
     /// The losses that it is learned by, as recipes name them; the first is the default.
     pub losses: &'static [&'static str],
+    /// The data that it is learned from, as people have them.
+    pub data: &'static str,
+    /// What is measured.
+    pub metric: &'static str,
+    /// What an answer is.
+    pub answers: &'static str,
+    /// Settings of an example, with their values.
+    pub example: &'static [(&'static str, &'static str)],
     /// What its labels are, in the words of a message.
     pub labels: &'static str,
     /// Whether labels are of this task.
@@ -43,8 +55,10 @@ pub struct Task {
     pub measure: fn(&mut Counts, &Labels, &Loss, &[f32], usize),
     /// The output that knows only the labels of some samples: their commonest class, their mean; `None` where there is none.
     pub commonest: fn(&Labels, &[usize]) -> Option<Vec<f32>>,
-    /// What an output means, with the names of the classes and how many of them are told at most.
-    pub answer: fn(&[String], Vec<f32>, usize) -> Answer,
+    /// What is told besides loss and accuracy, by name, from what was counted.
+    pub figures: fn(&Counts) -> Vec<(&'static str, f64)>,
+    /// What an output means.
+    pub answer: fn(&Asked<'_>, Vec<f32>) -> Answer,
 }
 
 impl Task {
@@ -55,7 +69,14 @@ impl Task {
 }
 
 /// All tasks, by name.
-pub static TASKS: &[Task] = &[classification::TASK, multi_label::TASK, next_token::TASK, regression::TASK];
+pub static TASKS: &[Task] = &[
+    classification::TASK,
+    multi_label::TASK,
+    next_token::TASK,
+    ordinal::TASK,
+    regression::TASK,
+    token_classification::TASK,
+];
 
 /// The task of some labels; `None` where there are none.
 pub fn of_labels(labels: &Labels) -> Option<&'static Task> {
@@ -84,7 +105,9 @@ mod tests {
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
             Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
+            Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
             Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+            Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
         ]
     }
 

@@ -13,14 +13,19 @@ pub(super) const TASK: Task = Task {
     target: Target::MultiLabel,
     wire: delta::Task::MultiLabel,
     losses: &["binary-cross-entropy"],
+    data: "a table, text or arrays with sets of classes, such as `cat;indoor`",
+    metric: "share of right decisions",
+    answers: "each class with a probability of its own",
+    example: &[("data", "sets.csv"), ("loss", "binary-cross-entropy")],
     labels: "sets of classes: choose binary-cross-entropy",
     has: |labels| matches!(labels, Labels::MultiLabel { .. }),
     width: |labels| Some(labels.names().len() as u64),
     tensor: |labels, samples| rows_tensor(rows(labels), samples),
     measure,
     commonest,
-    answer: |names, output, _| {
-        Answer::of_classes(names, output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect())
+    figures: |_| Vec::new(),
+    answer: |asked, output| {
+        Answer::of_classes(asked.names, output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect())
     },
 };
 

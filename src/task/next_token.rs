@@ -13,6 +13,10 @@ pub(super) const TASK: Task = Task {
     target: Target::NextTokens,
     wire: delta::Task::LanguageModel,
     losses: &["next-token"],
+    data: "text, or prompts with completions, and the model's tokenizer",
+    metric: "perplexity",
+    answers: "the text goes on",
+    example: &[("data", "notes.txt"), ("loss", "next-token"), ("adapter.method", "lora")],
     labels: "text: choose next-token",
     has: |labels| matches!(labels, Labels::NextTokens(_)),
     // A language model keeps its vocabulary.
@@ -20,7 +24,8 @@ pub(super) const TASK: Task = Task {
     tensor,
     measure,
     commonest: |_, _| None,
-    answer: |names, output, top| Answer::of_classes(names, softmax(&output)).likeliest(top),
+    figures: |_| Vec::new(),
+    answer: |asked, output| Answer::of_classes(asked.names, softmax(&output)).likeliest(asked.top),
 };
 
 fn rows(labels: &Labels) -> &Array2<i64> {
@@ -39,6 +44,6 @@ fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sa
     let width = output.len() / row.len().max(1);
     for (logits, token) in output.chunks_exact(width.max(1)).zip(row).filter(|(_, token)| **token != IGNORED) {
         counts.sum += loss.of_row(logits, Of::Class(*token as usize));
-        counts.tokens += 1;
+        counts.positions += 1;
     }
 }

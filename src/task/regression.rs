@@ -13,13 +13,18 @@ pub(super) const TASK: Task = Task {
     target: Target::Values,
     wire: delta::Task::Regression,
     losses: &["mean-squared-error", "huber"],
+    data: "a table or arrays with one number or more a sample",
+    metric: "loss",
+    answers: "numbers",
+    example: &[("data", "prices.csv"), ("loss", "huber")],
     labels: "numbers: choose mean-squared-error or huber",
     has: |labels| matches!(labels, Labels::Values(_)),
     width: |labels| Some(rows(labels).ncols() as u64),
     tensor: |labels, samples| rows_tensor(rows(labels), samples),
     measure,
     commonest: |labels, samples| Some(rows(labels).select(Axis(0), samples).mean_axis(Axis(0))?.to_vec()),
-    answer: |_, output, _| Answer { classes: Vec::new(), values: output },
+    figures: |_| Vec::new(),
+    answer: |_, output| Answer { values: output, ..Answer::default() },
 };
 
 fn rows(labels: &Labels) -> &Array2<f32> {

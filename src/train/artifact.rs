@@ -164,7 +164,13 @@ fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
     let mut counts = vec![0; labels.names().len()];
     for sample in train {
         match labels {
-            Labels::Classes { index, .. } => counts[index[*sample] as usize] += 1,
+            Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => counts[index[*sample] as usize] += 1,
+            Labels::Tokens { rows, .. } => {
+                rows.row(*sample)
+                    .iter()
+                    .filter_map(|class| usize::try_from(*class).ok())
+                    .for_each(|class| counts[class] += 1);
+            }
             Labels::MultiLabel { rows, .. } => {
                 counts.iter_mut().zip(rows.row(*sample)).for_each(|(count, on)| *count += u32::from(*on > 0.5));
             }
@@ -291,6 +297,12 @@ impl Adapter {
         written(&header, &labels, tensors).map_err(refused)
     }
 
+    /// Columns of the output that its classes ask for.
+    fn columns(&self) -> Option<u64> {
+        let labels = self.labels.len() as u64;
+        Some(if self.task == delta::Task::Ordinal { labels.saturating_sub(1) } else { labels })
+    }
+
     /// What the adapter changes, without the values.
     pub fn change(&self) -> Change<'_> {
         Change {
@@ -300,7 +312,8 @@ impl Adapter {
             seed: self.seed,
             learned: self.tensors.iter().map(|(name, shape, _)| Learned { name, shape: shape.clone() }).collect(),
             activation: Some(self.loss.activation()),
-            width: Some(self.labels.len() as u64).filter(|width| *width > 0),
+            positions: self.loss.positions(),
+            width: self.columns().filter(|width| *width > 0),
         }
     }
 

@@ -10,6 +10,7 @@ use super::loss::Loss;
 use super::plan::usefulness::Batch;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
+use crate::adapter::Positions;
 use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
@@ -285,7 +286,7 @@ fn random_input(name: &str, ty: &TensorType, open: u64, random: &mut fastrand::R
 
 fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand::Rng) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
-    if *loss == Loss::NextToken {
+    if *loss == Loss::NextToken || loss.positions() == Positions::Token {
         let sequence = bundle.sequence().unwrap_or(open) as usize;
         return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));
     }

@@ -9,6 +9,7 @@ use crate::graph::Tensor;
 use crate::task::{self, Counts, Loss};
 pub use crate::task::{largest, softmax};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Samples in one run of the tail, at most. Every sample more holds its intermediate values in the tail's arena, next to
 /// the step's; larger batches were no faster.
@@ -29,6 +30,9 @@ pub struct Metrics {
     pub samples: usize,
     /// For a language model: the tokens that the loss is the mean of.
     pub tokens: Option<usize>,
+    /// What the task tells besides, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
     /// For classes: each with its samples and the share of them that was recognised.
     pub per_class: Vec<ClassMetrics>,
 }
@@ -162,7 +166,7 @@ impl<'a> Tally<'a> {
         samples: &[usize],
         parameters: &[(String, Tensor)],
     ) -> Result<(), Error> {
-        let mut batch = if let Labels::NextTokens(_) = self.labels { 1 } else { BATCH };
+        let mut batch = if self.labels.of_positions() { 1 } else { BATCH };
         let mut rest = samples;
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(batch.min(rest.len()));
@@ -198,16 +202,21 @@ impl<'a> Tally<'a> {
             recall: if *samples == 0 { 0.0 } else { *hits as f64 / *samples as f64 },
         };
         let counts = &self.counts;
-        let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.tokens);
-        let loss = counts.sum / tokens.unwrap_or(self.samples).max(1) as f64;
+        let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.positions);
+        let counted = tokens.or((counts.positions > 0).then_some(counts.positions));
+        let loss = counts.sum / counted.unwrap_or(self.samples).max(1) as f64;
+        let figures = task::of_labels(self.labels).map_or(Vec::new(), |task| (task.figures)(counts));
         Metrics {
             loss,
             accuracy: (counts.decisions > 0).then(|| counts.right as f64 / counts.decisions as f64),
             perplexity: tokens.map(|_| loss.exp()),
             samples: self.samples,
             tokens,
+            figures: figures.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
             per_class: match self.labels {
-                Labels::Classes { names, .. } => names.iter().zip(&counts.classes).map(class).collect(),
+                Labels::Classes { names, .. } | Labels::Ordinal { names, .. } => {
+                    names.iter().zip(&counts.classes).map(class).collect()
+                }
                 _ => Vec::new(),
             },
         }
@@ -217,9 +226,11 @@ impl<'a> Tally<'a> {
 #[cfg(test)]
 mod tests {
     use super::Metrics;
+    use std::collections::BTreeMap;
 
     fn metrics(loss: f64, accuracy: Option<f64>, samples: usize) -> Metrics {
-        Metrics { loss, accuracy, perplexity: None, samples, tokens: None, per_class: Vec::new() }
+        let figures = BTreeMap::new();
+        Metrics { loss, accuracy, perplexity: None, samples, tokens: None, figures, per_class: Vec::new() }
     }
 
     #[test]

@@ -199,7 +199,7 @@ pub fn fit(
 
 /// Whether there are enough validation samples to choose an epoch by. A text counts as many as its tokens.
 fn chooses(split: &Split, labels: &Labels) -> bool {
-    split.validation.len() >= VALIDATION_MIN || matches!(labels, Labels::NextTokens(_))
+    split.validation.len() >= VALIDATION_MIN || labels.of_positions()
 }
 
 /// The training losses of the last two epochs where the last is the best so far and its loss still falls: more of them would

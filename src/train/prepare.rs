@@ -7,7 +7,7 @@ use super::error::Error;
 use super::generate::is_present_of;
 use super::loss::Loss;
 use super::step;
-use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Request};
+use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Positions, Request};
 use crate::atomic::write_atomically;
 use crate::cache;
 use crate::cut::{self, Cut};
@@ -265,10 +265,19 @@ pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     tail.constants_first();
     engine::infer_types(&mut tail)?;
     let output_ty = tail.ty(tail.outputs[0]).cloned();
-    let width = output_ty.as_ref().and_then(|ty| ty.shape.as_ref()?.last()?.fixed()).ok_or_else(|| Error::Width {
-        output: tail.value_name(tail.outputs[0]).into(),
-        ty: output_ty.as_ref().map_or("type unknown".into(), ToString::to_string),
-    })?;
+    let width = output_ty
+        .as_ref()
+        .and_then(|ty| {
+            if adapted.positions == Positions::Pixel {
+                ty.shape.as_ref()?.get(1)?.fixed()
+            } else {
+                ty.shape.as_ref()?.last()?.fixed()
+            }
+        })
+        .ok_or_else(|| Error::Width {
+            output: tail.value_name(tail.outputs[0]).into(),
+            ty: output_ty.as_ref().map_or("type unknown".into(), ToString::to_string),
+        })?;
     let features = typed(&tail, &features);
     Ok(Divided { adapted, tail, body, features, width })
 }

@@ -9,6 +9,7 @@ use crate::adapter::{self, Activation, HeadChoice, Request};
 use crate::cut::Selection;
 use crate::data::{Dataset, Labels};
 use crate::engine::{Options, Session};
+use crate::task::{self, Counts};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -112,7 +113,14 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
         Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
             loss.of_row(answer, Target::Values(rows.row(*sample).as_slice().expect("rows are contiguous")))
         }
-        Labels::NextTokens(_) | Labels::Unlabelled(_) => 0.0,
+        Labels::Ordinal { .. } => {
+            let mut counts = Counts::new(labels);
+            task::of_labels(labels)
+                .into_iter()
+                .for_each(|task| (task.measure)(&mut counts, labels, loss, answer, *sample));
+            counts.sum
+        }
+        Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => 0.0,
     };
     samples.iter().zip(answers).map(one).sum::<f64>() / samples.len().max(1) as f64
 }
@@ -121,6 +129,7 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
 pub fn chance(labels: &Labels) -> f64 {
     match labels {
         Labels::MultiLabel { .. } => std::f64::consts::LN_2,
+        Labels::Ordinal { names, .. } => names.len().saturating_sub(1) as f64 * std::f64::consts::LN_2,
         labels => (labels.names().len() as f64).ln(),
     }
 }

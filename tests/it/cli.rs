@@ -20,11 +20,13 @@ mod machine;
 mod memory;
 mod models;
 mod moments;
+mod ordinal;
 mod outputs;
 mod pixels;
 mod newcomer;
 mod plan;
 mod solve;
+mod tokens;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;

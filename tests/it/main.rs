@@ -32,6 +32,7 @@ mod pooling;
 mod quantised;
 mod recompute;
 mod solve;
+mod tasks;
 mod tidy;
 mod training;
 mod transformers;

@@ -1,7 +1,7 @@
 //! What a cut costs before anything runs, and that nothing is computed which no chosen parameter needs.
 
 use crate::engine::runtime;
-use edgetune::adapter::HeadChoice;
+use edgetune::adapter::{HeadChoice, Positions};
 use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType, ValueId};
 use edgetune::train::loss::Loss;
 use edgetune::train::plan::candidates::{self, Target};
@@ -102,7 +102,8 @@ fn mobilenet() -> Base {
     Base::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training/mobilenet_folded.onnx")).unwrap()
 }
 
-const TARGET: Target<'static> = Target { output: None, width: Some(3), head: HeadChoice::Auto, activation: None };
+const TARGET: Target<'static> =
+    Target { output: None, width: Some(3), head: HeadChoice::Auto, activation: None, positions: Positions::Sample };
 
 /// The step graph of a candidate, with what learns.
 fn step(base: &Base, train: &[String]) -> (Graph, Vec<String>) {

@@ -57,6 +57,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         width: args.classes,
         head: HeadChoice::Auto,
         activation: Some(recipe::loss(args.loss, None).activation()),
+        positions: recipe::loss(args.loss, None).positions(),
     };
     let bundles = global.bundles()?;
     let bundle = printer.during("preparing the model", || prepare(&base, &request, &bundles))?;

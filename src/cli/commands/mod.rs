@@ -27,4 +27,5 @@ pub mod serve;
 pub mod shell;
 #[cfg(feature = "fleet")]
 pub mod simulate;
+pub mod tasks;
 pub mod train;

@@ -15,6 +15,7 @@ use crate::learn::Context;
 use crate::learn::samples::{self, inputs_of};
 use crate::predict::Samples;
 use crate::recipe::Reading;
+use crate::task;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use anyhow::{Result, ensure};
@@ -116,7 +117,12 @@ fn opened(
     };
     let preprocessing = samples::of_adapter(adapter.preprocessing, first, printer);
     let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
-    let options = samples::options(preprocessing, reading, &inputs_of(base), Target::Classes, None);
+    let target = match task::of_wire(adapter.task).target {
+        Target::Tokens => Target::Tokens,
+        // What the others' labels are is nothing to a sample without any.
+        _ => Target::Classes,
+    };
+    let options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,
         Asked::Texts { origin, texts } => {

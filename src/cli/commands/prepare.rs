@@ -46,13 +46,17 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let labels = match (args.classes.as_deref(), args.loss) {
         (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
+        (Some(classes), Some(LossName::TokenCrossEntropy)) => {
+            Labels::Tokens { names: class_names(classes)?, rows: ndarray::Array2::default((0, 0)) }
+        }
+        (Some(classes), Some(LossName::Coral)) => Labels::Ordinal { names: class_names(classes)?, index: vec![] },
         (Some(classes), _) => Labels::Classes { names: class_names(classes)?, index: vec![] },
         (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
     };
     let change = Change::from(args.change.clone());
     change.check()?;
     let (train, output) = (args.train.clone(), args.output.clone());
-    let recipe = Recipe { train, output, change, ..Recipe::default() };
+    let recipe = Recipe { train, output, change, loss: args.loss, ..Recipe::default() };
     let bundle = printer.during("preparing the model", || learn::bundle(&base, &recipe, &labels, &args.out))?;
     let step = bundle.step(&recipe::loss(args.loss, None))?;
     let weights = bundle.folder.join("weights.bin");

@@ -1,6 +1,6 @@
 //! What could learn: the head, the last layers down to some depth, and those with the biases of deeper layers.
 
-use crate::adapter::{self, Activation, Adapted, HeadChoice, Places, Request};
+use crate::adapter::{self, Activation, Adapted, HeadChoice, Places, Positions, Request};
 use crate::cut::{self, Selection};
 use crate::grad;
 use crate::graph::{Graph, ValueId};
@@ -29,6 +29,8 @@ pub struct Target<'a> {
     pub head: HeadChoice,
     /// What the loss puts behind the output.
     pub activation: Option<Activation>,
+    /// What has a row of scores each.
+    pub positions: Positions,
 }
 
 /// Depths that are looked at: every one at the top, then each a third deeper than the one before. The deepest is the last.
@@ -51,7 +53,7 @@ pub fn depths(deepest: usize) -> Vec<usize> {
 /// An output that the model does not have.
 pub fn full(base: &Base, target: Target<'_>) -> Result<Vec<Candidate>, Error> {
     let graph = &base.graph;
-    let output = adapter::output(graph, target.output)?;
+    let output = adapter::output_of(graph, target.output, target.positions)?;
     let layers = cut::layers(graph, output);
     let reached =
         layers.iter().rev().take_while(|layer| grad::obstacle(graph, output, &layer.weights).is_none()).count();
@@ -71,7 +73,7 @@ pub fn full(base: &Base, target: Target<'_>) -> Result<Vec<Candidate>, Error> {
 /// An output that the model does not have.
 pub fn with_biases(base: &Base, target: Target<'_>, depth: usize, below: usize) -> Result<Option<Candidate>, Error> {
     let graph = &base.graph;
-    let layers = cut::layers(graph, adapter::output(graph, target.output)?);
+    let layers = cut::layers(graph, adapter::output_of(graph, target.output, target.positions)?);
     let between = layers.iter().rev().take(below).skip(depth);
     let biases: Vec<String> = between
         .flat_map(|layer| layer.weights.iter())
@@ -108,6 +110,7 @@ pub fn install(base: &Base, target: Target<'_>, train: &[String]) -> Result<Adap
         width: target.width,
         head: target.head,
         activation: target.activation,
+        positions: target.positions,
     };
     Ok(adapter::install(base.graph.clone(), &request)?)
 }

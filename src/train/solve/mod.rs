@@ -130,8 +130,9 @@ impl Settings {
             return setting("l2", "must be a positive number, such as 1; leave it out to have it chosen".into());
         }
         match (self.solver, &self.loss) {
-            (_, Loss::NextToken) => {
-                setting("solver", "next-token has no closed form: remove it to train by gradient steps".into())
+            (_, loss @ (Loss::NextToken | Loss::Coral | Loss::TokenCrossEntropy { .. })) => {
+                let name = loss.name();
+                setting("solver", format!("{name} has no closed form: remove it to train by gradient steps"))
             }
             (Solver::Lbfgs, Loss::MeanSquaredError) => {
                 setting("solver", "mean-squared-error has an exact solution: choose setting `solver = ridge`".into())

@@ -46,7 +46,9 @@ impl<'a> Targets<'a> {
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
                 row.iter_mut().zip(rows.row(sample)).for_each(|(to, from)| *to = f64::from(*from));
             }
-            Labels::NextTokens(_) | Labels::Unlabelled(_) => unreachable!("refused before the run"),
+            Labels::Ordinal { .. } | Labels::Tokens { .. } | Labels::NextTokens(_) | Labels::Unlabelled(_) => {
+                unreachable!("refused before the run")
+            }
         }
     }
 

@@ -103,6 +103,38 @@ fn the_machine_and_its_library_are_described() {
     }
 }
 
+#[test]
+fn tasks_are_listed_with_an_example_that_the_program_understands() {
+    let place = Place::new();
+    let rows = place.run("tasks --json").json();
+    let listed: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, edgetune::task::TASKS.iter().map(|task| task.name).collect::<Vec<_>>());
+    for row in rows.as_array().unwrap() {
+        assert_eq!(names(row), ["answer", "data", "example", "losses", "metric", "name"]);
+        let example = row["example"].as_str().unwrap().strip_prefix("edgetune ").unwrap();
+        // The options are right, so what is missed is the model.
+        place.run(example).fails(&["model.onnx"]);
+    }
+    let text = place.run("tasks").done().out;
+    assert!(text.contains("\nordinal\n") && text.contains("  loss     coral\n"), "{text}");
+}
+
+/// `UPDATE=1 cargo test page_of_tasks` writes the table anew.
+#[test]
+fn the_page_of_tasks_has_the_table_that_the_program_knows() {
+    const HEAD: &str = "| task | data |";
+    let table = Place::new().run("tasks --markdown").done().out;
+    let path = super::project("docs/tasks.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let start = page.find(HEAD).expect("a table");
+    let end = start + page[start..].find("\n\n").expect("a line behind the table") + 1;
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
+        return;
+    }
+    assert!(page[start..end] == table, "the tasks changed: UPDATE=1 cargo test page_of_tasks");
+}
+
 /// `UPDATE=1 cargo test readme_lists` writes the table anew.
 #[test]
 fn the_readme_lists_the_operators_that_the_program_knows() {

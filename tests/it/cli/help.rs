@@ -37,6 +37,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("runtime which", "runtime-which"),
     ("runtime install", "runtime-install"),
     ("ops", "ops"),
+    ("tasks", "tasks"),
     ("doctor", "doctor"),
     ("cache", "cache"),
     ("cache show", "cache-show"),

@@ -170,3 +170,15 @@ impl Place {
         place
     }
 }
+
+/// `input_ids` [batch, sequence] → rows of a table → matrix product 16 → ReLU → `hidden` → dense `width` → `logits`, a row each token.
+pub fn tagger(vocabulary: u64, width: u64) -> Vec<u8> {
+    let b = Builder::new(Graph::new("tagger", 17), "");
+    let shape = ["batch", "sequence"].map(|name| Dim::Named(name.into())).to_vec();
+    let ids = b.input("input_ids", TensorType::new(DType::Int64, shape));
+    let rows = weight(&b, 1, &[vocabulary, 16]).gather(ids, 0);
+    let hidden = rows.matmul(weight(&b, 2, &[16, 16])).unary("Relu");
+    b.output("hidden", hidden);
+    b.output("logits", hidden.matmul(weight(&b, 3, &[16, width])) + weight(&b, 4, &[width]));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
