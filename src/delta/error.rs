@@ -22,6 +22,9 @@ pub enum Field {
     ImageScale,
     ImageMean,
     ImageStd,
+    SoundLength,
+    SoundScale,
+    LogMel,
     Metrics,
 }
 
@@ -44,6 +47,9 @@ impl Field {
             Field::ImageScale => "preprocessing.scale",
             Field::ImageMean => "preprocessing.mean",
             Field::ImageStd => "preprocessing.std",
+            Field::SoundLength => "preprocessing.samples",
+            Field::SoundScale => "preprocessing.scale",
+            Field::LogMel => "preprocessing.mel",
             Field::Metrics => "metrics",
         }
     }
