@@ -104,6 +104,12 @@ impl Files {
     /// # Errors
     /// Why it cannot be used.
     pub fn push(&mut self, path: &Path, kind: &mut Kind, limits: &Limits) -> Result<(), String> {
+        // Parts of one recording follow each other.
+        if let Some(key) = self.keys.last().copied().filter(|_| self.paths.path(self.len() - 1) == path) {
+            self.paths.push(path);
+            self.keys.push(key);
+            return Ok(());
+        }
         let bytes = Bytes::from(read_limited(path, limits).map_err(|error| error.to_string())?);
         kind.probe(&bytes, limits)?;
         self.paths.push(path);

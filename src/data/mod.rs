@@ -17,6 +17,7 @@ mod groups;
 #[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
 mod joined;
+mod kinds;
 mod labels;
 mod language;
 mod limits;
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use fitting::SampleShape;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
@@ -72,7 +74,8 @@ pub use text::{Role as TextRole, Texts};
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
 use clips::Clips;
-use folder::{Files, Kind};
+use folder::Files;
+use kinds::{NO_SOUNDS, kind_of_files, kind_of_rows};
 use names::Names;
 use rows::{bytes_of, row_key};
 use std::path::{Path, PathBuf};
@@ -239,10 +242,14 @@ impl Dataset {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
             return Err(Error::content(
                 path,
-                match (folder::has_image_name(path), records::remedy(path)) {
-                    (true, _) => "an image has no label of its own; give the folder that holds the class folders",
-                    (_, Some(remedy)) => remedy,
-                    _ => "unknown kind of data; give a folder of images, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
+                match (folder::has_image_name(path), folder::has_sound_name(path), records::remedy(path)) {
+                    (true, ..) => "an image has no label of its own; give the folder that holds the class folders",
+                    (_, true, _) if !labelled => NO_SOUNDS,
+                    (_, true, _) => "a sound has no label of its own; give the folder that holds the class folders",
+                    (.., Some(remedy)) => remedy,
+                    _ => {
+                        "unknown kind of data; give a folder of images or sounds, .csv, .tsv, .jsonl, .txt, .npz or x.npy"
+                    }
                 },
             ));
         };
@@ -465,31 +472,10 @@ impl Dataset {
     }
 }
 
-/// Whether the data are a table of numbers, and of no pictures' paths: its first row tells.
-pub fn holds_numbers(path: &Path, label: &[String], file: Option<&str>) -> bool {
-    let Ok(Some(table)) = table::resolve(path, true) else { return false };
-    let options = Options { label: label.to_vec(), file: file.map(String::from), ..Options::default() };
-    records::format(&table).is_some_and(|format| table::is_of_numbers(&table, format, &options))
-}
-
 /// The file that a table names, such as a photograph, and that `is` the one looked for.
 pub fn file_in_table(path: &Path, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let table = table::resolve(path, false).ok()??;
     table::file_in(&table, records::format(&table)?, Limits::default().table_bytes_max, is)
-}
-
-/// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, a folder that stands for one, or one in
-/// which the first sample that is found is a `.npy` file.
-pub fn holds_arrays(path: &Path) -> bool {
-    let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy" || extension == "npz");
-    let stands_for = || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)));
-    is_array(path) || stands_for() || folder::first_named(path).is_some_and(|file| folder::has_array_name(&file))
-}
-
-/// Whether all samples lie in one file of arrays: `.npz`, or `x.npy` with `y.npy` beside it.
-pub fn is_one_file_of_arrays(path: &Path) -> bool {
-    let is_one = |path: &Path| path.extension().is_some_and(|extension| extension == "npz") || path.ends_with("x.npy");
-    is_one(path) || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_one(&file)))
 }
 
 /// Whether bytes are a sample as a NumPy array of this shape: a `.npy` file, without a batch axis.
@@ -575,43 +561,4 @@ fn only_input(options: &Options) -> String {
 /// The element type of the model's only input, where it is known.
 fn only_dtype(options: &Options) -> Option<DType> {
     options.inputs.first().map(|(_, dtype)| *dtype)
-}
-
-/// What the files are that a table names.
-fn kind_of_rows(path: &Path, options: &Options) -> Result<Kind, Error> {
-    match options.preprocessing {
-        Preprocessing::Plain => Ok(Kind::Array { dtype: only_dtype(options), shape: None }),
-        _ => kind_of_files(path, options),
-    }
-}
-
-/// What the files of a folder are.
-fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
-    match options.preprocessing {
-        Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| Kind::Image),
-        Preprocessing::Sound(preprocessing) => preprocessing.validate().map(|()| Kind::Sound),
-        Preprocessing::Plain if holds_arrays(path) => match options.inputs.len() {
-            0 | 1 => Ok(Kind::Array { dtype: only_dtype(options), shape: None }),
-            count => {
-                let problem = format!("a file each for a model of {count} inputs; put the samples into one .npz file");
-                Err(Error::content(path, problem))
-            }
-        },
-        Preprocessing::Text { .. } if options.target != Target::NextTokens => Ok(Kind::Text),
-        _ => Err(Error::content(
-            path,
-            match folder::first_named(path).or_else(|| path.is_file().then(|| path.into())) {
-                Some(file) if folder::has_image_name(&file) => {
-                    "images, but nothing says how to size and scale them; give a model that takes images, or an image size"
-                }
-                Some(file) if folder::has_sound_name(&file) => {
-                    "sounds, but nothing says at which rate and length the model takes them: it has not been trained on sounds; \
-                     train on files of sound, with setting `samples.sample-rate` where they have several rates"
-                }
-                _ => {
-                    "no data that this model takes; give class folders of .npy files, a .csv, .tsv, .jsonl, .txt or .npz file"
-                }
-            },
-        )),
-    }
 }

@@ -10,6 +10,7 @@ use super::labels::{self, Cells, Labels, finite};
 use super::names::Names;
 use super::npy::Array;
 use super::records::{self, Format, Row};
+use super::sound;
 use super::{Error, Options, Report, Target};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -282,6 +283,10 @@ pub(super) fn files(
         }
         let file = named_file(folder, cell);
         let part = if is_sound { part_in(path, &row)? } else { None };
+        if let Some(reason) = part.and_then(|part| behind_the_end(&file, part, options)) {
+            rows.skip(&row, reason);
+            return Ok(());
+        }
         match files.push(&file, kind, &options.limits) {
             Ok(()) => rows.push(&row, &columns),
             Err(reason) => {
@@ -363,6 +368,17 @@ fn part_in(path: &Path, row: &Row) -> Result<Option<Part>, Error> {
             format!("the part ends at {end} s, which is not behind its start at {start} s"),
         )),
     }
+}
+
+/// Why a part is none of its recording, where the recording's header tells its length.
+fn behind_the_end(file: &Path, [start, _]: Part, options: &Options) -> Option<String> {
+    let bytes = folder::map_at_most(file, options.limits.file_bytes_max).ok()?;
+    let (samples, rate) = sound::length(&bytes)?;
+    let seconds = samples as f64 / f64::from(rate.filter(|rate| *rate > 0)?);
+    let file = file.display();
+    (start >= seconds).then(|| {
+        format!("the part starts at {start} s, behind the end of {file} at {seconds} s; correct or remove the row")
+    })
 }
 
 /// The files that a table names, each with the part that is meant; none of a table that cannot be read.

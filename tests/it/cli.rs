@@ -25,6 +25,7 @@ mod pixels;
 mod newcomer;
 mod plan;
 mod solve;
+mod sounds;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;
