@@ -76,6 +76,8 @@ pub enum Kind {
     Text,
     /// A NumPy array (`.npy`) of this shape, as the model takes one without its batch axis.
     Array(Vec<u64>),
+    /// WAV or FLAC; the recipe's `samples` say at which rate the model takes it.
+    Sound,
 }
 
 /// The condition that a new adapter must meet.

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 /// Bytes of a class's name.
 const CLASS_BYTES_MAX: usize = 100;
 /// Endings of samples' names, one a kind.
-const EXTENSIONS: [&str; 7] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif"];
+const EXTENSIONS: [&str; 9] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif", "wav", "flac"];
 /// What `samples.group` is where the folders inside a class tell groups.
 pub const GROUP_FOLDER: &str = "folder";
 /// A sample is read by the service's group, and by nobody else.
@@ -344,6 +344,16 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
                 _ => "jpg",
             })
         }
+        Kind::Sound => {
+            let remedy = "send the bytes of one whole WAV or FLAC file, without a form around them";
+            let extension = match content {
+                [b'R', b'I', b'F', b'F', ..] => "wav",
+                [b'f', b'L', b'a', b'C', ..] => "flac",
+                _ => return Err(refused(remedy)("neither WAV nor FLAC".into())),
+            };
+            data::decode_sound(&Bytes::copy_from_slice(content), &Limits::default()).map_err(refused(remedy))?;
+            Ok(extension)
+        }
         Kind::Text => {
             data::is_text(content).map_err(refused("send the text alone, as UTF-8"))?;
             Ok("txt")
@@ -523,6 +533,21 @@ mod tests {
         let error = add(&store, &limits, "up", &array([1.0, 3e38])).unwrap_err();
         assert!(matches!(&error, Refusal::Content(text) if text.contains("3e38")), "{error}");
         assert!(add(&store, &limits, "up", &array([1.0, -2e3])).unwrap().new);
+    }
+
+    #[test]
+    fn a_sound_is_taken_whole_and_nothing_else_instead() {
+        let (_folder, store) = place();
+        let limits = Samples { kind: Kind::Sound, ..Samples::default() };
+        let flac = include_bytes!("../../tests/goldens/sounds/pcm16.flac");
+        let wav = include_bytes!("../../tests/goldens/sounds/pcm24.wav");
+        for content in [&flac[..], wav] {
+            assert!(add(&store, &limits, "lark", content).unwrap().new);
+            let error = add(&store, &limits, "lark", &content[..content.len() / 2]).unwrap_err();
+            assert!(matches!(&error, Refusal::Content(text) if text.contains("cut off")), "{error}");
+        }
+        let error = add(&store, &limits, "lark", &photograph(1)).unwrap_err();
+        assert!(matches!(&error, Refusal::Content(text) if text.contains("neither WAV nor FLAC")), "{error}");
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub struct SamplesArgs {
     /// bilinear]
     #[arg(long, help_heading = "Images", value_name = "FILTER", aliases = ["resample", "filter"])]
     pub interpolation: Option<String>,
-    /// Factor for pixels, a number or a fraction [default: 1/255]
+    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction
+    /// [default: 1/255 for pixels, 1 for sounds]
     #[arg(long, help_heading = "Images")]
     pub scale: Option<String>,
     /// Subtracted from scaled pixels, one or three numbers [default: 0]
@@ -34,6 +35,21 @@ pub struct SamplesArgs {
     /// Order of an image's axes [default: what the model declares]
     #[arg(long, help_heading = "Images", value_name = "nchw|nhwc")]
     pub layout: Option<String>,
+    /// Samples in a second that the model takes of sounds [default: what stands in or beside the model, or the files' own
+    /// where all have one]
+    #[arg(long, help_heading = "Sounds", value_name = "HZ", aliases = ["sampling-rate", "rate"])]
+    pub sample_rate: Option<u32>,
+    /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
+    /// declares, or that of the longest]
+    #[arg(long, help_heading = "Sounds", value_name = "TIME")]
+    pub duration: Option<String>,
+    /// What a model is fed of a sound: waveform, or a log-mel spectrogram as torchaudio or librosa computes it [default: waveform,
+    /// or torchaudio where the model takes a spectrogram]
+    ///
+    /// Behind torchaudio or librosa stands what is different, such as
+    /// torchaudio:mels=64,window=25ms,hop=10ms,fft=512,low=0,high=8000,scale=slaney,norm=slaney,edge=zero,log=ln
+    #[arg(long, help_heading = "Sounds", value_name = "NAME[:KEY=VALUE,…]")]
+    pub front_end: Option<String>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_length: Option<u32>,
@@ -55,6 +71,9 @@ impl From<SamplesArgs> for Samples {
             mean,
             std,
             layout,
+            sample_rate,
+            duration,
+            front_end,
             max_length,
             packing,
             reading,
@@ -69,6 +88,9 @@ impl From<SamplesArgs> for Samples {
             mean,
             std,
             layout,
+            sample_rate,
+            duration,
+            front_end,
             tokenizer,
             max_length,
             bos_token,
@@ -100,7 +122,7 @@ pub struct ReadingArgs {
     /// Text column of a table, or two with a comma between them [default: text and other usual names]
     #[arg(long, help_heading = "Data", value_name = "COLUMN", alias = "text-column")]
     pub text: Option<String>,
-    /// Column of a table that names the images [default: file and other usual names]
+    /// Column of a table that names the images or sounds [default: file and other usual names]
     #[arg(id = "file_column", long = "file", help_heading = "Data", value_name = "COLUMN", alias = "image-column")]
     pub file: Option<String>,
     /// What tells the samples of one recording or person: all of one are on one side of the split

@@ -4,10 +4,12 @@
 
 use super::Limits;
 use super::classes::Names;
+use super::clips::Part;
 use super::image::probe;
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
 use super::parts::is_part;
+use super::sound;
 use super::{Error, Report, foreign, npy};
 use crate::graph::DType;
 use crate::mapped;
@@ -21,11 +23,17 @@ use std::sync::Arc;
 const IMAGE_EXTENSIONS: [&str; 12] =
     ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"];
 
+/// How the names of sounds end; of those that are not read, only such as people take for sounds.
+const SOUND_EXTENSIONS: [&str; 12] =
+    ["wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "aif", "aiff", "wma"];
+
 /// What the files are, each one sample.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
     /// A photograph, in any format that `image.rs` reads.
     Image,
+    /// A sound, in any format that `sound.rs` reads.
+    Sound,
     /// Text as UTF-8.
     Text,
     /// `.npy`, without a batch axis, for an input of this type where that is known. The first one tells the shape of all.
@@ -37,6 +45,7 @@ impl Kind {
     fn probe(&mut self, bytes: &Bytes, limits: &Limits) -> Result<(), String> {
         match self {
             Self::Image => probe(bytes, limits),
+            Self::Sound => sound::decode(bytes, limits).map(drop),
             Self::Text => super::text::of_bytes(bytes).map(|_| ()),
             Self::Array { dtype, shape } => {
                 *shape = Some(npy::sample(bytes, *dtype, shape.as_deref())?.shape);
@@ -48,19 +57,21 @@ impl Kind {
     fn one(&self) -> &'static str {
         match self {
             Self::Image => "an image",
+            Self::Sound => "a sound",
             Self::Text => "a text",
             Self::Array { .. } => "an array",
         }
     }
 
     /// Without its article.
-    fn what(&self) -> &'static str {
+    pub(super) fn what(&self) -> &'static str {
         self.one().split_once(' ').map_or("", |(_, what)| what)
     }
 
     fn files(&self) -> &'static str {
         match self {
             Self::Image => "photographs (JPEG, PNG, WebP, BMP or GIF)",
+            Self::Sound => "sounds (WAV or FLAC)",
             Self::Text => ".txt files",
             Self::Array { .. } => ".npy files",
         }
@@ -70,6 +81,7 @@ impl Kind {
     fn names(&self, path: &Path) -> bool {
         match self {
             Self::Image => has_image_name(path),
+            Self::Sound => has_sound_name(path) || has_array_name(path),
             Self::Text => has_text_name(path),
             Self::Array { .. } => has_array_name(path),
         }
@@ -82,6 +94,8 @@ pub(super) struct Files {
     pub paths: Paths,
     /// BLAKE3 of each.
     pub keys: Vec<[u8; 32]>,
+    /// Of sounds, the part that is meant of each. Empty: all of it.
+    pub parts: Vec<Part>,
 }
 
 impl Files {
@@ -90,6 +104,12 @@ impl Files {
     /// # Errors
     /// Why it cannot be used.
     pub fn push(&mut self, path: &Path, kind: &mut Kind, limits: &Limits) -> Result<(), String> {
+        // Parts of one recording follow each other.
+        if let Some(key) = self.keys.last().copied().filter(|_| self.paths.path(self.len() - 1) == path) {
+            self.paths.push(path);
+            self.keys.push(key);
+            return Ok(());
+        }
         let bytes = Bytes::from(read_limited(path, limits).map_err(|error| error.to_string())?);
         kind.probe(&bytes, limits)?;
         self.paths.push(path);
@@ -274,6 +294,12 @@ pub(super) fn has_image_name(path: &Path) -> bool {
     IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// Whether the name ends as a sound's does.
+pub(super) fn has_sound_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    SOUND_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
 /// Whether the name ends as that of a NumPy array.
 pub(super) fn has_array_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
@@ -286,7 +312,7 @@ fn has_text_name(path: &Path) -> bool {
 
 /// The first file in a folder of class folders whose name is that of a sample.
 pub(super) fn first_named(root: &Path) -> Option<PathBuf> {
-    let is_sample = |path: &PathBuf| has_image_name(path) || has_array_name(path);
+    let is_sample = |path: &PathBuf| has_image_name(path) || has_array_name(path) || has_sound_name(path);
     let in_folder = |folder: PathBuf| below(&folder).ok()?.into_iter().find(is_sample);
     let entries = visible(root).ok()?;
     entries

@@ -6,6 +6,7 @@
 mod arrays;
 mod check;
 mod classes;
+mod clips;
 mod columns;
 mod decoding;
 mod error;
@@ -16,9 +17,11 @@ mod groups;
 #[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
 mod joined;
+mod kinds;
 mod labels;
 mod language;
 mod limits;
+mod mel;
 mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
@@ -27,13 +30,17 @@ mod ordered;
 mod parts;
 mod preprocessing;
 mod presets;
+mod recording;
 mod records;
 #[cfg(feature = "image")]
 mod resample;
 mod rows;
 mod same;
+#[cfg_attr(not(feature = "audio"), path = "no_sound.rs")]
+mod sound;
 mod split;
 mod stated;
+mod survey;
 mod table;
 mod tagged;
 mod text;
@@ -43,27 +50,35 @@ mod whole;
 
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
+pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
 pub use fitting::SampleShape;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
+pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
     parse_size,
 };
 pub use presets::{PRESETS, Preset, StatedImage, stated_image};
+pub use recording::Recording;
 pub use same::count_of_same;
+pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
+pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
-use folder::{Files, Kind};
+use clips::Clips;
+use folder::Files;
+use kinds::{NO_SOUNDS, kind_of_files, kind_of_rows};
 use names::Names;
 use rows::{bytes_of, row_key};
 use std::path::{Path, PathBuf};
@@ -132,6 +147,8 @@ pub struct Dataset {
 enum Samples {
     /// A file each, decoded when asked for.
     Images { input: String, preprocessing: ImagePreprocessing, limits: Limits },
+    /// A file each or a part of one, decoded when asked for.
+    Clips { input: String, clips: Clips },
     /// A file each, read when asked for.
     Arrays { input: String, dtype: Option<DType>, shape: SampleShape, limits: Limits },
     /// Padded when asked for.
@@ -143,7 +160,7 @@ enum Samples {
 }
 
 impl Dataset {
-    /// Opens labelled data and decides by what it finds: a folder of class folders with images, `.txt` or `.npy` files; a CSV, TSV or JSONL file
+    /// Opens labelled data and decides by what it finds: a folder of class folders with images, sounds, `.txt` or `.npy` files; a CSV, TSV or JSONL file
     /// of numbers, of text (with a tokenizer) or of image paths (with an image size); `.npz`, or a folder with `x.npy`
     /// and `y.npy`. A folder with one such file, or one named `train.*`, stands for that file.
     ///
@@ -162,7 +179,7 @@ impl Dataset {
     }
 
     fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
-        match table::resolve(path, matches!(options.preprocessing, Preprocessing::Image(_)))? {
+        match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),
             None => {
                 let mut kind = kind_of_files(path, options)?;
@@ -189,7 +206,8 @@ impl Dataset {
     /// [`Error`], when a path does not exist or nothing in it can be used.
     pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
-        if !matches!(options.preprocessing, Preprocessing::Image(_)) {
+        let is_table = matches!(options.preprocessing, Preprocessing::Sound(_)) && records::format(first).is_some();
+        if is_table || !options.preprocessing.takes_files() {
             let file = table::resolve(first, false)?.or_else(|| (!first.is_dir()).then(|| first.clone()));
             match (file, paths.len()) {
                 (None, _) => {}
@@ -241,17 +259,24 @@ impl Dataset {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
             return Err(Error::content(
                 path,
-                match (folder::has_image_name(path), records::remedy(path)) {
-                    (true, _) => "an image has no label of its own; give the folder that holds the class folders",
-                    (_, Some(remedy)) => remedy,
-                    _ => "unknown kind of data; give a folder of images, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
+                match (folder::has_image_name(path), folder::has_sound_name(path), records::remedy(path)) {
+                    (true, ..) => "an image has no label of its own; give the folder that holds the class folders",
+                    (_, true, _) if !labelled => NO_SOUNDS,
+                    (_, true, _) => "a sound has no label of its own; give the folder that holds the class folders",
+                    (.., Some(remedy)) => remedy,
+                    _ => {
+                        "unknown kind of data; give a folder of images or sounds, .csv, .tsv, .jsonl, .txt, .npz or x.npy"
+                    }
                 },
             ));
         };
         match (options.preprocessing, &options.tokenizer) {
-            (Preprocessing::Image(preprocessing), _) => {
-                preprocessing.validate()?;
-                let (files, told) = table::images(path, format, options)?;
+            (preprocessing, tokenizer)
+                if preprocessing.takes_files()
+                    || (preprocessing, tokenizer) == (Preprocessing::Plain, &None)
+                        && table::names_arrays(path, format) =>
+            {
+                let (files, told) = table::files(path, format, &mut kind_of_rows(path, options)?, (options, labelled))?;
                 let dataset = Self::of_files(path, files, told.labels, options)?;
                 Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
@@ -283,6 +308,11 @@ impl Dataset {
         let (input, limits, mut keys) = (only_input(options), options.limits, files.keys);
         let samples = match options.preprocessing {
             Preprocessing::Image(preprocessing) => Samples::Images { input, preprocessing, limits },
+            Preprocessing::Sound(preprocessing) => {
+                let clips = Clips::new(preprocessing, limits, files.parts);
+                keys = keys.into_iter().enumerate().map(|(clip, file)| clips.key(file, clip)).collect();
+                Samples::Clips { input, clips }
+            }
             Preprocessing::Plain => {
                 let shape = options.shapes.first().cloned().flatten();
                 Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
@@ -363,7 +393,11 @@ impl Dataset {
 
     /// A sample's file, or file and line, for messages and predictions.
     pub fn name(&self, sample: usize) -> String {
-        self.part(sample).map_or_else(|| self.names.name(sample), |(part, sample)| part.name(sample))
+        match (&self.samples, self.part(sample)) {
+            (_, Some((part, sample))) => part.name(sample),
+            (Samples::Clips { clips, .. }, None) => clips.name(self.names.name(sample), sample),
+            _ => self.names.name(sample),
+        }
     }
 
     /// A sample's text, where it was opened without labels and is one line or cell.
@@ -423,6 +457,16 @@ impl Dataset {
                 })?;
                 Ok(vec![(input.clone(), tensor)])
             }
+            Samples::Clips { input, clips } => {
+                let path = self.names.file(sample);
+                let decode = || {
+                    let bytes = self.read(sample, &clips.limits)?.into();
+                    sound::decode(&bytes, &clips.limits).map_err(|reason| {
+                        Error::content(&path, format!("cannot be decoded ({reason}); replace or remove the file"))
+                    })
+                };
+                Ok(vec![(input.clone(), clips.load(&path, sample, decode)?)])
+            }
             Samples::Arrays { input, dtype, shape, limits } => {
                 let bytes = self.read(sample, limits)?.into();
                 let failed = |reason| Error::content(self.names.file(sample), reason);
@@ -440,7 +484,12 @@ impl Dataset {
     fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
         let path = &self.names.file(sample);
         let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
-        if blake3::hash(&bytes) == self.keys[sample] { Ok(bytes) } else { Err(self.changed(sample)) }
+        let hash = *blake3::hash(&bytes).as_bytes();
+        let key = match &self.samples {
+            Samples::Clips { clips, .. } => clips.key(hash, sample),
+            _ => hash,
+        };
+        if key == self.keys[sample] { Ok(bytes) } else { Err(self.changed(sample)) }
     }
 
     /// A changed file under the old key would poison the feature cache.
@@ -449,25 +498,10 @@ impl Dataset {
     }
 }
 
-/// Whether the data are a table of numbers, and of no pictures' paths: its first row tells.
-pub fn holds_numbers(path: &Path, label: &[String], file: Option<&str>) -> bool {
-    let Ok(Some(table)) = table::resolve(path, true) else { return false };
-    let options = Options { label: label.to_vec(), file: file.map(String::from), ..Options::default() };
-    records::format(&table).is_some_and(|format| table::is_of_numbers(&table, format, &options))
-}
-
 /// The file that a table names, such as a photograph, and that `is` the one looked for.
 pub fn file_in_table(path: &Path, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let table = table::resolve(path, false).ok()??;
     table::file_in(&table, records::format(&table)?, Limits::default().table_bytes_max, is)
-}
-
-/// Whether the data are NumPy arrays, which are fed as they are: a `.npy` or `.npz` file, a folder that stands for one, or one in
-/// which the first sample that is found is a `.npy` file.
-pub fn holds_arrays(path: &Path) -> bool {
-    let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy" || extension == "npz");
-    let stands_for = || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)));
-    is_array(path) || stands_for() || folder::first_named(path).is_some_and(|file| folder::has_array_name(&file))
 }
 
 /// Whether bytes are a sample as a NumPy array of this shape: a `.npy` file, without a batch axis.
@@ -560,30 +594,4 @@ fn only_input(options: &Options) -> String {
 /// The element type of the model's only input, where it is known.
 fn only_dtype(options: &Options) -> Option<DType> {
     options.inputs.first().map(|(_, dtype)| *dtype)
-}
-
-/// What the files of a folder are.
-fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
-    match options.preprocessing {
-        Preprocessing::Image(preprocessing) => preprocessing.validate().map(|()| Kind::Image),
-        Preprocessing::Plain if holds_arrays(path) => match options.inputs.len() {
-            0 | 1 => Ok(Kind::Array { dtype: only_dtype(options), shape: None }),
-            count => {
-                let problem = format!("a file each for a model of {count} inputs; put the samples into one .npz file");
-                Err(Error::content(path, problem))
-            }
-        },
-        Preprocessing::Text { .. } if !matches!(options.target, Target::NextTokens | Target::Tokens) => Ok(Kind::Text),
-        _ => Err(Error::content(
-            path,
-            match folder::first_named(path).is_some_and(|file| folder::has_image_name(&file)) {
-                true => {
-                    "images, but nothing says how to size and scale them; give a model that takes images, or an image size"
-                }
-                false => {
-                    "no data that this model takes; give class folders of .npy files, a .csv, .tsv, .jsonl, .txt or .npz file"
-                }
-            },
-        )),
-    }
 }

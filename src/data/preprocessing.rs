@@ -4,6 +4,7 @@
 //! types, so that a delta can carry them; nothing here touches a file or a pixel.
 
 use super::Error;
+use super::clips::SoundPreprocessing;
 use serde::{Deserialize, Serialize};
 
 /// The largest side of a model's image input that is accepted, in pixels.
@@ -22,9 +23,16 @@ pub enum Preprocessing {
         /// Most tokens a sample keeps, special tokens included; 0 takes the length that `tokenizer.json` states, or 512.
         max_length: u32,
     },
+    /// Sound: resample, cut, scale, perhaps a spectrogram.
+    Sound(SoundPreprocessing),
 }
 
 impl Preprocessing {
+    /// Whether each sample is a file of its own, or named as one by a table.
+    pub(super) fn takes_files(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Sound(_))
+    }
+
     /// The bytes that features are kept under and a delta carries.
     pub fn wire(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("plain values always encode")

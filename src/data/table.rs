@@ -2,6 +2,7 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
+use super::clips::Part;
 use super::columns::{self, Columns, Content};
 use super::folder::{self, Files, Kind};
 use super::groups::{self, Groups};
@@ -9,6 +10,7 @@ use super::labels::{self, Cells, Labels, finite};
 use super::names::Names;
 use super::npy::Array;
 use super::records::{self, Format, Row};
+use super::sound;
 use super::{Error, Options, Report, Target};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -257,15 +259,20 @@ pub(super) fn is_of_numbers(path: &Path, format: Format, options: &Options) -> b
     found
 }
 
-/// Photographs that a table names, relative to its folder; those that cannot be used are listed and their rows left out.
+/// Files that a table names, relative to its folder; those that cannot be used are listed and their rows left out.
 ///
 /// # Errors
-/// A table without a column of paths, or without one usable photograph.
-pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(Files, Told), Error> {
-    let mut rows = Rows::new(path, Content::Files, options, true);
+/// A table without a column of paths, or without one usable file.
+pub(super) fn files(
+    path: &Path,
+    format: Format,
+    kind: &mut Kind,
+    (options, labelled): (&Options, bool),
+) -> Result<(Files, Told), Error> {
+    let mut rows = Rows::new(path, Content::Files, options, labelled);
     let mut files = Files::default();
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut by_name = false;
+    let (mut by_name, is_sound) = (false, matches!(kind, Kind::Sound));
     let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let Some(columns) = rows.columns(&row)? else { return Ok(()) };
         by_name = columns.group.is_none();
@@ -274,11 +281,20 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
             rows.skip(&row, "no file; fill it in or remove the row".into());
             return Ok(());
         }
-        let image = named_file(folder, cell);
-        match files.push(&image, &mut Kind::Image, &options.limits) {
-            Ok(()) => rows.push(&row, &columns),
-            Err(reason) => rows.report.skipped.push((image, reason)),
+        let file = named_file(folder, cell);
+        let part = if is_sound { part_in(path, &row)? } else { None };
+        if let Some(reason) = part.and_then(|part| behind_the_end(&file, part, options)) {
+            rows.skip(&row, reason);
+            return Ok(());
         }
+        match files.push(&file, kind, &options.limits) {
+            Ok(()) => rows.push(&row, &columns),
+            Err(reason) => {
+                rows.report.skipped.push((file, reason));
+                return Ok(());
+            }
+        }
+        files.parts.extend(part);
         Ok(())
     })?;
     rows.report.notes.extend(notes);
@@ -289,8 +305,9 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
             .first()
             .map_or_else(String::new, |(file, reason)| format!("{} ({reason})", file.display()));
         let problem = format!(
-            "none of the {} images that it names can be used, such as {first}; paths in a table are relative to the table's folder",
-            rows.report.skipped.len()
+            "none of the {} {}s that it names can be used, such as {first}; paths in a table are relative to the table's folder",
+            rows.report.skipped.len(),
+            kind.what()
         );
         return Err(Error::content(path, problem));
     }
@@ -300,7 +317,96 @@ pub(super) fn images(path: &Path, format: Format, options: &Options) -> Result<(
     {
         told.groups = Some(groups::of_files(folder, 0, &files.paths, pattern)?);
     }
+    if options.splits && options.group.is_none() && told.groups.is_none() && !files.parts.is_empty() {
+        told.groups = by_recording(&files);
+    }
     Ok((files, told))
+}
+
+/// Parts of one recording belong together, where there are several of some.
+fn by_recording(files: &Files) -> Option<Groups> {
+    let mut groups = Groups::new("recording (setting `samples.group` none to change)".into());
+    (0..files.len()).for_each(|place| groups.push(&files.paths.path(place).to_string_lossy()));
+    (groups.count() > 1 && groups.count() < files.len()).then_some(groups)
+}
+
+/// What the columns of an interval are called, in seconds.
+const STARTS: [&str; 5] = ["start", "start_time", "start_s", "begin", "onset"];
+const ENDS: [&str; 5] = ["end", "end_time", "end_s", "stop", "offset"];
+
+/// The part of a recording that a row is about; `None` for a table without columns of intervals.
+///
+/// # Errors
+/// One of both columns alone, what is no time, or an end before its start.
+fn part_in(path: &Path, row: &Row) -> Result<Option<Part>, Error> {
+    let find = |names: &[&str]| row.columns.iter().position(|column| names.contains(&column.to_lowercase().as_str()));
+    let (start, end) = match (find(&STARTS), find(&ENDS)) {
+        (Some(start), Some(end)) => (start, end),
+        (None, None) => return Ok(None),
+        _ => {
+            return Err(Error::line(
+                path,
+                1,
+                "a part of a recording has a column `start` and a column `end`, in seconds",
+            ));
+        }
+    };
+    let seconds = |place: usize| {
+        let cell = row.cells[place].trim();
+        let time = with_point(cell).filter(|_| row.decimal_comma).unwrap_or_else(|| cell.into()).parse::<f64>();
+        time.ok().filter(|time| time.is_finite() && *time >= 0.0).ok_or_else(|| {
+            let name = &row.columns[place];
+            Error::line(path, row.line, format!("column `{name}`: `{cell}` is no time in seconds, such as 1.5"))
+        })
+    };
+    let (start, end) = (seconds(start)?, seconds(end)?);
+    match end > start {
+        true => Ok(Some([start, end])),
+        false => Err(Error::line(
+            path,
+            row.line,
+            format!("the part ends at {end} s, which is not behind its start at {start} s"),
+        )),
+    }
+}
+
+/// Why a part is none of its recording, where the recording's header tells its length.
+fn behind_the_end(file: &Path, [start, _]: Part, options: &Options) -> Option<String> {
+    let bytes = folder::map_at_most(file, options.limits.file_bytes_max).ok()?;
+    let (samples, rate) = sound::length(&bytes)?;
+    let seconds = samples as f64 / f64::from(rate.filter(|rate| *rate > 0)?);
+    let file = file.display();
+    (start >= seconds).then(|| {
+        format!("the part starts at {start} s, behind the end of {file} at {seconds} s; correct or remove the row")
+    })
+}
+
+/// The files that a table names, each with the part that is meant; none of a table that cannot be read.
+pub(super) fn named_files(path: &Path, format: Format, options: &Options) -> Vec<(PathBuf, Option<Part>)> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = Vec::new();
+    let _ = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
+        let columns = columns::choose(&row, path, Content::Files, options, false)?;
+        let cell = row.cells[columns.content.unwrap_or(0)].trim();
+        found.push((named_file(folder, cell), part_in(path, &row)?));
+        Ok(())
+    });
+    found
+}
+
+/// Whether the first row of a table names an array.
+pub(super) fn names_arrays(path: &Path, format: Format) -> bool {
+    names_in_first_row(path, format, &folder::has_array_name)
+}
+
+/// Whether a cell of a table's first row is a file's name that `is` one looked for.
+pub(super) fn names_in_first_row(path: &Path, format: Format, is: &dyn Fn(&Path) -> bool) -> bool {
+    let mut found = false;
+    let _ = records::read(path, format, Options::default().limits.table_bytes_max, &mut |row| {
+        found = row.cells.iter().any(|cell| is(Path::new(cell.trim())));
+        Err(Error::content(path, ""))
+    });
+    found
 }
 
 /// The file that some cell of a table names and that `is` the one looked for; `None` also where it is no table that can be read.

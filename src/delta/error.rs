@@ -22,6 +22,9 @@ pub enum Field {
     ImageScale,
     ImageMean,
     ImageStd,
+    SoundLength,
+    SoundScale,
+    LogMel,
     Metrics,
     Recipe,
 }
@@ -45,6 +48,9 @@ impl Field {
             Field::ImageScale => "preprocessing.scale",
             Field::ImageMean => "preprocessing.mean",
             Field::ImageStd => "preprocessing.std",
+            Field::SoundLength => "preprocessing.samples",
+            Field::SoundScale => "preprocessing.scale",
+            Field::LogMel => "preprocessing.mel",
             Field::Metrics => "metrics",
             Field::Recipe => "recipe_text",
         }

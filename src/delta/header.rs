@@ -126,6 +126,93 @@ pub enum Preprocessing {
     },
     /// Images, resized by another filter than the bilinear one of [`Preprocessing::Image`].
     ImageBy(ImagePreprocessing, Filter),
+    /// Sounds.
+    Sound(SoundPreprocessing),
+}
+
+/// From a sound file to an input: the mean of its channels, resampled, cut at the end or filled up with silence there, times `scale`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SoundPreprocessing {
+    /// Samples in a second; 0 where recordings are taken as they are.
+    pub rate: u32,
+    /// Samples that the model sees.
+    pub samples: u32,
+    /// Factor of samples in -1…1.
+    pub scale: f32,
+    /// Where an axis of size 1 stands in the input, besides the batch's.
+    pub unit_axis: UnitAxis,
+    /// The spectrogram; `None` for a waveform.
+    pub mel: Option<LogMel>,
+}
+
+/// Where an axis of size 1 stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UnitAxis {
+    /// Nowhere.
+    None,
+    /// Before the others.
+    First,
+    /// Behind the others.
+    Last,
+}
+
+/// A spectrogram in bands of the mel scale: the power of the Fourier transform under a periodic Hann window, summed by triangles, and
+/// its logarithm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogMel {
+    /// Samples of the transform.
+    pub fft: u32,
+    /// Samples of the window, which lies in the middle of the transform.
+    pub window: u32,
+    /// Samples from one frame to the next.
+    pub hop: u32,
+    /// Bands.
+    pub mels: u32,
+    /// Where the lowest band begins, in Hz.
+    pub low_hz: f32,
+    /// Where the highest band ends, in Hz.
+    pub high_hz: f32,
+    /// How bands are spread.
+    pub scale: MelScale,
+    /// Whether each band is divided by half its width.
+    pub same_area: bool,
+    /// What stands beside the clip.
+    pub edge: Edge,
+    /// Which logarithm.
+    pub log: Logarithm,
+    /// Under the logarithm: the least power for decibels, added for the natural one.
+    pub floor: f32,
+    /// Whether the input is `[frames, mels]` and not `[mels, frames]`.
+    pub frames_first: bool,
+}
+
+/// The mel scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MelScale {
+    /// `2595 · log10(1 + f / 700)`.
+    Htk,
+    /// Linear up to 1 kHz, logarithmic above.
+    Slaney,
+}
+
+/// What stands beside a clip for its first and last frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Edge {
+    /// The clip mirrored.
+    Reflect,
+    /// Silence.
+    Zero,
+    /// Nothing: all frames lie in the clip.
+    Open,
+}
+
+/// A spectrogram's logarithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Logarithm {
+    /// `10 · log10(max(power, floor))`.
+    Decibel,
+    /// `ln(power + floor)`.
+    Natural,
 }
 
 /// How an image is resized, as Pillow does it: with antialiasing, but for [`Filter::Nearest`].
@@ -370,6 +457,14 @@ pub(crate) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), E
             ensure(fits(&image.mean) && finite(&image.mean), Error::Number(Field::ImageMean))?;
             let divides = fits(&image.std) && finite(&image.std) && image.std.iter().all(|std| *std > 0.0);
             ensure(divides, Error::Number(Field::ImageStd))
+        }
+        Preprocessing::Sound(sound) => {
+            ensure(sound.samples > 0, Error::Number(Field::SoundLength))?;
+            ensure(sound.scale.is_finite() && sound.scale != 0.0, Error::Number(Field::SoundScale))?;
+            let Some(mel) = &sound.mel else { return Ok(()) };
+            let windows = (1..=mel.fft).contains(&mel.window) && mel.hop > 0 && mel.mels > 0 && sound.rate > 0;
+            let bands = mel.low_hz >= 0.0 && mel.low_hz < mel.high_hz && mel.high_hz.is_finite();
+            ensure(windows && bands && mel.floor.is_finite() && mel.floor > 0.0, Error::Number(Field::LogMel))
         }
     }
 }

@@ -34,8 +34,9 @@ pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
-    AppendedHead, Channels, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, Measured, Method,
-    MethodKind, Metrics, Packing, Preprocessing, Task, Verdict, is_recipe,
+    AppendedHead, Channels, Edge, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, LogMel,
+    Logarithm, Measured, MelScale, Method, MethodKind, Metrics, Packing, Preprocessing, SoundPreprocessing, Task,
+    UnitAxis, Verdict, is_recipe,
 };
 pub(crate) use header::{check_preprocessing, is_name};
 #[cfg(feature = "std")]

@@ -17,6 +17,9 @@ impl Samples {
     /// A setting that the model or the data have no use for, or that is out of its range.
     pub fn preprocessing(&self, base: &Base, path: &Path, observer: &dyn Observer) -> Result<Preprocessing, Error> {
         let inputs = &inputs_of(base)[..];
+        if let Some(sound) = self.sound(base, path, observer)? {
+            return Ok(Preprocessing::Sound(sound));
+        }
         let image_setting = self.image_setting();
         if data::holds_arrays(path) {
             if let Some(setting) = image_setting {
@@ -174,12 +177,16 @@ fn stated(base: &Base, observer: &dyn Observer) -> Option<Stated<StatedImage>> {
 
 /// What a delta says of samples, for data that may be of another kind than those it was trained on.
 pub fn of_adapter(preprocessing: Preprocessing, path: &Path, observer: &dyn Observer) -> Preprocessing {
-    if data::holds_arrays(path) && preprocessing != Preprocessing::Plain {
+    // An array of one axis is a sound's samples.
+    let is_clip = matches!(preprocessing, Preprocessing::Sound(_)) && !data::is_one_file_of_arrays(path);
+    if data::holds_arrays(path) && preprocessing != Preprocessing::Plain && !is_clip {
         observer.warn(&format!("{}: arrays are fed as they are, without the delta's preprocessing", path.display()));
         return Preprocessing::Plain;
     }
-    if let Preprocessing::Image(image) = &preprocessing {
-        observer.note(&format!("pixels    {} (from the adapter)", image.described()));
+    match &preprocessing {
+        Preprocessing::Image(image) => observer.note(&format!("pixels    {} (from the adapter)", image.described())),
+        Preprocessing::Sound(sound) => observer.note(&format!("sounds    {} (from the adapter)", sound.described())),
+        Preprocessing::Plain | Preprocessing::Text { .. } => {}
     }
     preprocessing
 }

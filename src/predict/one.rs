@@ -1,6 +1,9 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
-use crate::data::{self, ImagePreprocessing, Limits, Preprocessing, Target, Texts, decode_array, decode_photograph};
+use crate::data::{
+    self, ImagePreprocessing, Limits, Preprocessing, SoundPreprocessing, Target, Texts, decode_array,
+    decode_photograph, decode_sound,
+};
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
@@ -27,6 +30,8 @@ pub struct Predictor {
 pub enum Takes {
     /// A photograph in a file's bytes.
     Photograph(ImagePreprocessing),
+    /// A sound in a file's bytes.
+    Sound(SoundPreprocessing),
     /// A text.
     Text(Box<Texts>),
     /// A NumPy array of one sample.
@@ -61,7 +66,7 @@ impl Predictor {
         Ok(Self { adapter, takes, single })
     }
 
-    /// The answer to a sample in its file's bytes: a photograph, a text or a NumPy array, as the model takes it. Of classes
+    /// The answer to a sample in its file's bytes: a photograph, a sound, a text or a NumPy array, as the model takes it. Of classes
     /// that exclude each other, the `top` likeliest are told.
     ///
     /// # Errors
@@ -104,6 +109,7 @@ impl Takes {
                 Ok(Self::Text(Box::new(Texts::open(model, max_length, &options)?)))
             }
             (Preprocessing::Image(image), [_]) => Ok(Self::Photograph(image)),
+            (Preprocessing::Sound(sound), [_]) => sound.validate().map(|()| Self::Sound(sound)).map_err(Error::from),
             (Preprocessing::Plain, [(_, input)]) => Ok(Self::array(input)),
             (_, inputs) => refuse!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
         }
@@ -119,6 +125,7 @@ impl Takes {
     fn blank(&self) -> Option<Vec<Tensor>> {
         let (dtype, shape) = match self {
             Self::Photograph(image) => (DType::Float, image.shape().to_vec()),
+            Self::Sound(sound) => (DType::Float, sound.shape()),
             Self::Text(texts) => return texts.tensors(b"a").ok(),
             Self::Array { dtype, shape } => (*dtype, shape.clone()?),
         };
@@ -134,6 +141,9 @@ impl Takes {
     pub fn decode(&self, sample: &[u8]) -> Result<Vec<Tensor>, String> {
         match self {
             Self::Photograph(image) => Ok(vec![decode_photograph(sample, image, &Limits::default())?]),
+            Self::Sound(sound) => {
+                Ok(vec![sound.tensor(&decode_sound(&Bytes::copy_from_slice(sample), &Limits::default())?)])
+            }
             Self::Text(texts) => texts.tensors(sample),
             Self::Array { dtype, shape } => {
                 let tensor = decode_array(&Bytes::copy_from_slice(sample), *dtype)?;

@@ -37,8 +37,8 @@ pub struct Recipe {
     pub memory: Option<MemoryName>,
     /// Labelled data: a folder for each class, a table, arrays or a text file
     ///
-    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), .txt or .npy files; or folders `train`, `val` and
-    /// `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
+    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
+    /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
     /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
     #[serde(skip_serializing)]
     pub data: Option<PathBuf>,

@@ -17,7 +17,8 @@ pub struct Samples {
     /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
     /// bilinear]
     pub interpolation: Option<String>,
-    /// Factor for pixels, a number or a fraction [default: 1/255]
+    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction
+    /// [default: 1/255 for pixels, 1 for sounds]
     pub scale: Option<String>,
     /// Subtracted from scaled pixels, one or three numbers [default: 0]
     pub mean: Option<String>,
@@ -25,6 +26,19 @@ pub struct Samples {
     pub std: Option<String>,
     /// Order of an image's axes [default: what the model declares]
     pub layout: Option<String>,
+    /// Samples in a second that the model takes of sounds [default: what stands in or beside the model, or the files' own
+    /// where all have one]
+    #[serde(alias = "sampling-rate")]
+    pub sample_rate: Option<u32>,
+    /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
+    /// declares, or that of the longest]
+    pub duration: Option<String>,
+    /// What a model is fed of a sound: waveform, or a log-mel spectrogram as torchaudio or librosa computes it [default: waveform,
+    /// or torchaudio where the model takes a spectrogram]
+    ///
+    /// Behind torchaudio or librosa stands what is different, such as
+    /// torchaudio:mels=64,window=25ms,hop=10ms,fft=512,low=0,high=8000,scale=slaney,norm=slaney,edge=zero,log=ln
+    pub front_end: Option<String>,
     /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
     #[serde(skip_serializing)]
     pub tokenizer: Option<PathBuf>,
@@ -42,7 +56,7 @@ pub struct Samples {
     pub label: Vec<String>,
     /// Text column of a table, or two with a comma between them [default: text and other usual names]
     pub text: Option<String>,
-    /// Column of a table that names the images [default: file and other usual names]
+    /// Column of a table that names the images or sounds [default: file and other usual names]
     pub file: Option<String>,
     /// What tells the samples of one recording or person: all of one are on one side of the split
     ///
@@ -67,7 +81,7 @@ pub struct Reading {
     pub label: Vec<String>,
     /// Text column of a table, or two with a comma between them [default: text and other usual names]
     pub text: Option<String>,
-    /// Column of a table that names the images [default: file and other usual names]
+    /// Column of a table that names the images or sounds [default: file and other usual names]
     pub file: Option<String>,
     /// What tells the samples of one recording or person: all of one are on one side of the split
     ///
@@ -89,6 +103,9 @@ impl Samples {
             mean: self.mean.or(other.mean),
             std: self.std.or(other.std),
             layout: self.layout.or(other.layout),
+            sample_rate: self.sample_rate.or(other.sample_rate),
+            duration: self.duration.or(other.duration),
+            front_end: self.front_end.or(other.front_end),
             tokenizer: self.tokenizer.or(other.tokenizer),
             max_length: self.max_length.or(other.max_length),
             bos_token: self.bos_token.or(other.bos_token),

@@ -4,6 +4,7 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
+use super::sound_wire;
 use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
@@ -481,6 +482,7 @@ pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Prep
     let image = match preprocessing {
         data::Preprocessing::Plain => return delta::Preprocessing::Plain,
         data::Preprocessing::Text { max_length } => return delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Sound(sound) => return delta::Preprocessing::Sound(sound_wire::to_wire(sound)),
         data::Preprocessing::Image(image) => image,
     };
     let wire = delta::ImagePreprocessing {
@@ -514,6 +516,7 @@ pub fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Pr
     let (image, filter) = match preprocessing {
         delta::Preprocessing::Plain => return data::Preprocessing::Plain,
         delta::Preprocessing::Text { max_length } => return data::Preprocessing::Text { max_length: *max_length },
+        delta::Preprocessing::Sound(sound) => return data::Preprocessing::Sound(sound_wire::from_wire(sound)),
         delta::Preprocessing::Image(image) => (image, data::Filter::Bilinear),
         delta::Preprocessing::ImageBy(image, filter) => {
             let filter = match filter {

@@ -26,6 +26,7 @@ mod pixels;
 mod newcomer;
 mod plan;
 mod solve;
+mod sounds;
 mod tokens;
 
 use crate::engine::runtime;

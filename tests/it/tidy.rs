@@ -80,6 +80,7 @@ const MODULES: &[Module] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "agent"]),
     ("axum", &["fleet"]),
+    ("claxon", &["data"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -90,6 +91,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("form_urlencoded", &["agent/api", "fleet/dashboard"]),
     ("getrandom", &["cli"]),
     ("hashbrown", &["cache"]),
+    ("hound", &["data"]),
     ("http_body_util", &["agent/api", "fleet/connections"]),
     ("hyper", &["agent/api", "fleet/connections"]),
     ("hyper_util", &["agent/api", "fleet/connections"]),
