@@ -37,6 +37,17 @@ pub(super) fn kind_of_rows(path: &Path, options: &Options) -> Result<Kind, Error
     }
 }
 
+/// Why a single file is neither a table nor arrays, and what to give instead.
+pub(super) fn no_table(path: &Path, labelled: bool) -> &'static str {
+    match (folder::has_image_name(path), folder::has_sound_name(path), records::remedy(path)) {
+        (true, ..) => "an image has no label of its own; give the folder that holds the class folders",
+        (_, true, _) if !labelled => NO_SOUNDS,
+        (_, true, _) => "a sound has no label of its own; give the folder that holds the class folders",
+        (.., Some(remedy)) => remedy,
+        _ => "unknown kind of data; give a folder of images or sounds, .csv, .tsv, .jsonl, .txt, .npz or x.npy",
+    }
+}
+
 /// What the files of a folder are.
 pub(super) fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Error> {
     match options.preprocessing {

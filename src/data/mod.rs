@@ -78,7 +78,7 @@ use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
 use clips::Clips;
 use folder::Files;
-use kinds::{NO_SOUNDS, kind_of_files, kind_of_rows};
+use kinds::{kind_of_files, kind_of_rows};
 use names::Names;
 use rows::{bytes_of, row_key};
 use std::path::{Path, PathBuf};
@@ -257,18 +257,7 @@ impl Dataset {
         }
         let Some(format) = records::format(path) else {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-            return Err(Error::content(
-                path,
-                match (folder::has_image_name(path), folder::has_sound_name(path), records::remedy(path)) {
-                    (true, ..) => "an image has no label of its own; give the folder that holds the class folders",
-                    (_, true, _) if !labelled => NO_SOUNDS,
-                    (_, true, _) => "a sound has no label of its own; give the folder that holds the class folders",
-                    (.., Some(remedy)) => remedy,
-                    _ => {
-                        "unknown kind of data; give a folder of images or sounds, .csv, .tsv, .jsonl, .txt, .npz or x.npy"
-                    }
-                },
-            ));
+            return Err(Error::content(path, kinds::no_table(path, labelled)));
         };
         match (options.preprocessing, &options.tokenizer) {
             (preprocessing, tokenizer)
