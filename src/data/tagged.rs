@@ -238,7 +238,8 @@ fn conll(path: &Path, text: &str, labelled: bool) -> Result<Vec<Tagged>, Error> 
             let (text, ranges) = joined(words);
             rows.push(Tagged { text, words: ranges, tags: labelled.then(|| std::mem::take(tags)), line });
         }
-        (words.clear(), tags.clear());
+        words.clear();
+        tags.clear();
     };
     for (line, text) in (1u64..).zip(text.lines()) {
         let mut cells = text.split_whitespace();

@@ -23,8 +23,7 @@ impl Recipe {
         if recipe.train.is_empty() && recipe.change.adapter.is_none() {
             recipe.train.push("head".into());
         }
-        let default = |value: Option<f64>, usual: f64| value.filter(|value| *value != usual);
-        recipe.val_fraction = default(recipe.val_fraction, Self::default().val_fraction());
+        recipe.val_fraction = recipe.val_fraction.filter(|share| *share != Self::default().val_fraction());
         recipe.seed = recipe.seed.filter(|seed| *seed != 0);
         recipe.head = recipe.head.filter(|head| *head != HeadName::Auto);
         recipe.loss = recipe.loss.filter(|loss| *loss != LossName::CrossEntropy);
