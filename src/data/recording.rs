@@ -22,7 +22,7 @@ type Taps = (i64, Vec<f32>);
 impl Recording {
     /// The first `length` samples at `rate`, fewer where the recording is shorter; a rate of 0, on either side, leaves them as they are.
     ///
-    /// An output at the time t (in input samples) is Σ x[m] · b · sinc(b (m - t)) · cos²(π b (m - t) / 12) over |b (m - t)| < 6, where b is
+    /// An output at the time t (in input samples) is `Σ x[m] · b · sinc(b (m - t)) · cos²(π b (m - t) / 12)` over `|b (m - t)| < 6`, where b is
     /// 0.99 · min(1, rate / own rate): `torchaudio.functional.resample` with its defaults (sinc interpolation with a Hann window).
     pub fn at(&self, rate: u32, length: usize) -> Vec<f32> {
         if rate == self.rate || rate == 0 || self.rate == 0 {

@@ -3,7 +3,7 @@
 //! Devices of a fleet are compared by their recipes, and somebody who types a default trains no otherwise than somebody who leaves
 //! the setting out. Pure: a recipe goes in and a recipe comes out.
 
-use super::{Change, EncodingName, HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use super::{Change, DeltaSettings, EncodingName, HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
 use crate::cut::Selection;
 
 impl Recipe {
@@ -28,9 +28,12 @@ impl Recipe {
         recipe.head = recipe.head.filter(|head| *head != HeadName::Auto);
         recipe.loss = recipe.loss.filter(|loss| *loss != LossName::CrossEntropy);
         recipe.label_smoothing = recipe.label_smoothing.filter(|share| *share != 0.0);
-        if recipe.delta.max_loss_increase.is_none() {
-            recipe.delta.encoding = recipe.delta.encoding.filter(|encoding| *encoding != EncodingName::default());
-        }
+        // What differs from device to device leaves no empty table behind.
+        recipe.samples.tokenizer = None;
+        let DeltaSettings { encoding, max_loss_increase, .. } = recipe.delta;
+        let usual = |encoding: &EncodingName| max_loss_increase.is_none() && *encoding == EncodingName::default();
+        let encoding = encoding.filter(|encoding| !usual(encoding));
+        recipe.delta = DeltaSettings { encoding, max_loss_increase, ..DeltaSettings::default() };
         recipe.change = recipe.change.normal();
         recipe
     }
@@ -105,7 +108,8 @@ mod tests {
             ("train = ['last:2']\nepochs = 10\naccumulate = 1", "train = ['last:2']"),
             ("loss = 'next-token'\nepochs = 3\nbatch = 4\nsolver = 'steps'", "loss = 'next-token'\nsolver = 'steps'"),
             ("epochs = 10\n[adapter]\nmethod = 'lora'\nrank = 8\nalpha = 16.0", adapter),
-            ("[delta]\nencoding = 'fp16'", ""),
+            ("[delta]\nencoding = 'fp16'\nround = 3\ndevice-id = 'pi-7'\nnotes = 'hall'\nlicence = 'MIT'", ""),
+            ("[samples]\ntokenizer = 'here/tokenizer.json'", ""),
         ] {
             assert_eq!(normal(typed), normal(same), "{typed}");
         }
