@@ -328,4 +328,25 @@ mod tests {
         assert!(handed(frozen) && !handed(angles), "{:?}", cut.features);
         assert!(cut.tail.nodes.iter().any(|node| node.op == "Slice"), "the table is cut in the tail");
     }
+
+    #[test]
+    fn what_depends_on_sizes_alone_and_heads_folded_into_the_batch_are_no_rows() {
+        let named = |names: &[&str]| names.iter().map(|name| Dim::Named((*name).into())).collect::<Vec<_>>();
+        let b = Builder::new(Graph::new("positions", 17), "");
+        let x = b.input("x", TensorType::new(DType::Float, named(&["batch", "seq"])));
+        let sequence = b.op("Shape", &[x], &[("start", Attr::Int(1)), ("end", Attr::Int(2))]);
+        let table = b.constant(Tensor::from_f32(&[4], &[0.5; 4]));
+        let positions = b.op("Slice", &[table, b.ints(&[0]), sequence, b.ints(&[0])], &[]).unary("Exp");
+        let folded = x.unary("Relu");
+        let weight = b.constant(Tensor::from_f32(&[], &[2.0]));
+        let y = folded * weight + positions * weight;
+        let (positions, folded, weight, x, y) = (positions.id(), folded.id(), weight.id(), x.id(), y.id());
+        let mut graph = b.finish();
+        // What inference may say of them: a first size that is open, and several times the batch.
+        let open = vec![Dim::Unknown, Dim::Unknown];
+        graph.values[positions.index()].ty = Some(TensorType::new(DType::Float, open));
+        graph.values[folded.index()].ty = Some(TensorType::new(DType::Float, named(&["4*batch", "seq"])));
+        let cut = split(&graph, &[weight], y).unwrap();
+        assert_eq!(cut.features, [graph.value_name(x)], "both are computed again from the input");
+    }
 }

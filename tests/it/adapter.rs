@@ -5,7 +5,7 @@ use crate::engine::runtime;
 use edgetune::adapter::{self, Change, Error, Kind, Learned, Method, Places, Request};
 use edgetune::cut::Selection;
 use edgetune::engine::{Options, Session};
-use edgetune::graph::{DType, Dim, Graph, Tensor, TensorType};
+use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
 use edgetune::train::check::{Verdict, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare, prepare_for_delta};
@@ -188,6 +188,43 @@ fn merging_and_rebuilding_give_the_same_outputs() {
             assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{what}: {found} {expected}");
         }
     });
+}
+
+/// A module that the model uses twice has one set of factors, which work at both places, also where they are merged.
+#[test]
+fn a_module_that_is_used_twice_learns_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let b = Builder::new(Graph::new("twice", 17), "");
+    let values = |count: usize| (0..count).map(|at| ((at * 7 % 11) as f32 - 5.0) / 8.0).collect::<Vec<_>>();
+    let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Named("batch".into()), Dim::Fixed(4)]));
+    let (shared, head) =
+        (b.constant(Tensor::from_f32(&[4, 4], &values(16))), b.constant(Tensor::from_f32(&[4, 3], &values(12))));
+    b.output("y", x.matmul(shared).unary("Relu").matmul(shared).unary("Relu").matmul(head));
+    let path = scratch.path().join("twice.onnx");
+    std::fs::write(&path, edgetune::onnx::encode(&b.finish(), &edgetune::onnx::Weights::Embedded)).unwrap();
+    runtime();
+    let base = Base::read(&path).unwrap();
+    let samples = samples(&base.graph);
+    for method in METHODS.iter().filter(|method| !matches!(method.kind, Kind::BitFit | Kind::Norm)) {
+        let bundle = prepare(&base, &Request { method: Some(*method), ..Request::default() }, scratch.path()).unwrap();
+        let what = method.kind.to_string();
+        let expected_tensors = match method.kind {
+            Kind::Dora => 3,
+            Kind::LoraFa | Kind::Ia3 => 1,
+            _ => 2,
+        };
+        assert_eq!(bundle.parameters.len(), expected_tensors, "{what}");
+        let values = moved(&bundle);
+        let expected = answer(&bundle, &values, &samples);
+        assert_ne!(expected, answer(&bundle, &initial(&bundle), &samples), "{what}");
+        let by_name: HashMap<&str, &[f32]> =
+            bundle.parameters.iter().zip(&values).map(|(p, values)| (p.name.as_str(), values.as_slice())).collect();
+        let merged = adapter::merge(base.graph.clone(), &change(&bundle), &by_name).unwrap();
+        assert_eq!(merged.initializers.len(), base.graph.initializers.len(), "{what}: one weight for both places");
+        for (found, expected) in answer_of(&merged, "y", &samples).iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{what}: {found} {expected}");
+        }
+    }
 }
 
 /// What an exporter wrote of a value, such as the name of an open dimension, decides what crosses the cut; a delta's tail

@@ -7,8 +7,8 @@ use crate::data::{Labels, Split};
 use crate::train::loss::Loss;
 use crate::train::prepare::Bundle;
 
-/// Samples times inputs times outputs up to which L-BFGS is worth its time. It takes five to ten times as long as ten epochs of steps,
-/// about 20 s at this product on a laptop's two cores, and is right on up to nine points more of what is held out
+/// Samples times inputs times outputs up to which L-BFGS is worth its time. It takes four to twelve times as long as ten epochs of steps,
+/// about 20 s at this product on two busy cores, and is right on up to nine points more of what is held out
 /// (`benches/defaults/closed_form.py`).
 const WORK_MAX: u64 = 1_000_000_000;
 /// Bytes that a solver may hold, a quarter of a small device's memory: features of all samples, and what L-BFGS or the normal
