@@ -47,14 +47,15 @@ impl Recipe {
     fn drop_defaults_of_steps(&mut self) {
         // What the loss and the optimiser alone would give.
         let Ok(usual) = self.without_steps().settings() else { return };
-        let sgd = self.optimizer == Some(OptimizerName::Sgd);
         self.epochs = self.epochs.filter(|epochs| *epochs != usual.epochs);
         self.batch = self.batch.filter(|batch| *batch != usual.batch);
         self.accumulate = self.accumulate.filter(|runs| *runs != usual.accumulate);
         self.lr = self.lr.filter(|rate| *rate != usual.learning_rate);
         self.head_rate = self.head_rate.filter(|rate| *rate != usual.head_rate);
-        self.weight_decay = self.weight_decay.filter(|decay| *decay != if sgd { 0.0 } else { 0.01 });
-        self.momentum = self.momentum.filter(|momentum| *momentum != 0.9);
+        self.weight_decay =
+            self.weight_decay.filter(|_| Self { weight_decay: None, ..self.clone() }.optimizer() != self.optimizer());
+        self.momentum =
+            self.momentum.filter(|_| Self { momentum: None, ..self.clone() }.optimizer() != self.optimizer());
         self.schedule = self.schedule.filter(|schedule| *schedule != ScheduleName::Constant);
         self.warmup = self.warmup.filter(|share| *share != 0.0);
         self.optimizer = self.optimizer.filter(|optimizer| *optimizer != OptimizerName::Adamw);

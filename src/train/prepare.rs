@@ -139,7 +139,9 @@ fn name_batch(graph: &mut Graph) {
 fn free_inside(graph: &mut Graph) {
     let fixed = |id: &ValueId| graph.ty(*id)?.shape.as_ref()?.first()?.fixed();
     let open = graph.inputs.iter().all(|id| fixed(id).is_none());
-    let Some(batch) = graph.outputs.iter().find_map(fixed).filter(|_| open) else { return };
+    let reached = graph.descendants(graph.inputs.iter().copied());
+    let rows = |id: &ValueId| fixed(id).filter(|_| reached.contains(id));
+    let Some(batch) = graph.outputs.iter().find_map(rows).filter(|_| open) else { return };
     let mut baked = graph.clone();
     for id in baked.inputs.clone() {
         if let Some([first, ..]) = baked.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_deref_mut()) {

@@ -6,7 +6,7 @@ use crate::training::follow::follows_pytorch;
 use crate::training::golden::Goldens;
 use edgetune::cut;
 use edgetune::engine::{Options, Session};
-use edgetune::graph::Tensor;
+use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
 use edgetune::onnx;
 use edgetune::train::prepare::Base;
 use std::path::{Path, PathBuf};
@@ -192,4 +192,22 @@ fn layers_have_the_modules_of_pytorch_whatever_the_exporter() {
     let told = |graph: &edgetune::graph::Graph| graph.nodes.iter().map(|node| node.module.clone()).collect::<Vec<_>>();
     assert_eq!(told(&again), told(&read));
     assert!(told(&read).iter().any(|module| module.ends_with("self_attn.q_proj")));
+}
+
+/// The model's input leaves the batch open, and a `Reshape` inside fixes it: the file takes one sample and says that it takes any number.
+#[test]
+fn an_open_batch_that_a_reshape_inside_fixes_is_freed() {
+    runtime();
+    let b = Builder::new(Graph::new("digits", 13), "");
+    let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Named("N".into()), Dim::Fixed(2), Dim::Fixed(2)]));
+    let weight = b.constant(Tensor::from_f32(&[4, 3], &(0..12).map(|at| at as f32).collect::<Vec<_>>()));
+    b.output("y", x.unary("Relu").reshape_to(&[1, 4]).matmul(weight));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("digits.onnx");
+    std::fs::write(&path, onnx::encode(&b.finish(), &onnx::Weights::Embedded)).unwrap();
+    let base = Base::read(&path).unwrap();
+    let mut session = Session::from_graph(&base.graph, &Options::default()).unwrap();
+    let two = Tensor::from_f32(&[2, 2, 2], &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    let answers = session.run(&[("x", &two)]).unwrap().remove(0);
+    assert_eq!((&answers.shape[..], answers.to_f32().unwrap()), (&[2, 3][..], vec![0.0, 1.0, 2.0, 9.0, 10.0, 11.0]));
 }
