@@ -46,8 +46,8 @@ pub struct SamplesArgs {
     /// What a model is fed of a sound: waveform, or a log-mel spectrogram as torchaudio or librosa computes it [default: waveform,
     /// or torchaudio where the model takes a spectrogram]
     ///
-    /// Behind torchaudio or librosa stands what is different, such as
-    /// torchaudio:mels=64,window=25ms,hop=10ms,fft=512,low=0,high=8000,scale=slaney,norm=slaney,edge=zero,log=ln
+    /// Behind torchaudio or librosa stands what is different, such as torchaudio:mels=64,window=25ms,hop=10ms,low=0,high=8000. The
+    /// other keys are fft, scale, norm, edge and log
     #[arg(long, help_heading = "Sounds", value_name = "NAME[:KEY=VALUE,…]")]
     pub front_end: Option<String>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]

@@ -36,8 +36,8 @@ pub struct Samples {
     /// What a model is fed of a sound: waveform, or a log-mel spectrogram as torchaudio or librosa computes it [default: waveform,
     /// or torchaudio where the model takes a spectrogram]
     ///
-    /// Behind torchaudio or librosa stands what is different, such as
-    /// torchaudio:mels=64,window=25ms,hop=10ms,fft=512,low=0,high=8000,scale=slaney,norm=slaney,edge=zero,log=ln
+    /// Behind torchaudio or librosa stands what is different, such as torchaudio:mels=64,window=25ms,hop=10ms,low=0,high=8000. The
+    /// other keys are fft, scale, norm, edge and log
     pub front_end: Option<String>,
     /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
     #[serde(skip_serializing)]

@@ -82,6 +82,20 @@ fn help_is_what_the_files_say_and_has_an_example() {
     }
 }
 
+/// A manual page indents a description by 14 columns: a word of more than 64 leaves a line of 78 that can neither be filled nor
+/// broken, and `man --warnings` says so.
+#[test]
+fn no_word_of_help_is_too_long_for_a_manual_page() {
+    let place = Place::new();
+    for (command, _) in COMMANDS {
+        let help = place.run(&format!("{command} --help")).done().out;
+        let descriptions = help.lines().filter(|line| line.starts_with("          "));
+        for word in descriptions.flat_map(str::split_whitespace) {
+            assert!(word.chars().count() <= 64, "`{command} --help`: the word {word} is too long");
+        }
+    }
+}
+
 #[test]
 fn short_help_fits_a_screen_and_names_every_option() {
     let place = Place::new();
