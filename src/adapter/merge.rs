@@ -1,4 +1,5 @@
-//! An adapter folded into its base: a model of the same nodes, for runtimes that know nothing of adapters.
+//! An adapter folded into its base: a model of the same nodes, for runtimes that know nothing of adapters. Beside a weight that is multiplied
+//! as it is quantised, what was learned stays two small products.
 
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
@@ -47,6 +48,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
     if change.head.is_none() {
         with_own_activation(&mut graph, output, change);
     }
+    graph.sort().expect("what is put beside a layer makes no cycle");
     graph.prune();
     Ok(graph)
 }
@@ -112,9 +114,7 @@ fn fold(
     (seed, values): (u64, &HashMap<&str, &[f32]>),
 ) -> Result<(), Error> {
     if target.packed {
-        let reason =
-            "belongs to a weight that is multiplied as it is quantised, so it cannot be merged; use it as a delta";
-        return Err(Error::Delta { name: target.module.clone(), reason: reason.into() });
+        return put_beside(graph, target, method, inner, (seed, values));
     }
     let unreadable = || Error::Delta {
         name: target.module.clone(),
@@ -161,6 +161,22 @@ fn fold(
         &format!("{}.weight", target.module),
         Tensor::from_floats(target.dtype, &target.shape, &weight),
     );
+    Ok(())
+}
+
+/// What was learned of a weight that is multiplied as it is quantised stays beside it: two small products, or a scale.
+fn put_beside(
+    graph: &mut Graph,
+    target: &Target,
+    method: &Method,
+    inner: bool,
+    (seed, values): (u64, &HashMap<&str, &[f32]>),
+) -> Result<(), Error> {
+    for id in attach::attach(graph, target, method, inner, seed) {
+        let learned = values_of(values, graph.value_name(id))?;
+        let shape = graph.initializers[&id].shape.clone();
+        graph.initializers.insert(id, Tensor::from_vec(&shape, learned.to_vec()));
+    }
     Ok(())
 }
 

@@ -180,10 +180,29 @@ pub fn chosen(
     }
     let hit = |pattern: &String| within.iter().any(|target| named(graph, target, pattern));
     if let Some(missed) = places.targets.iter().find(|pattern| !hit(pattern)) {
-        let parts = within.iter().flat_map(|target| [target.module.as_str(), last_part(&target.module)]);
-        return Err((missed.clone(), suggestion(missed, parts)));
+        let parts = || within.iter().flat_map(|target| [target.module.as_str(), last_part(&target.module)]);
+        let hint = joined(missed, parts()).unwrap_or_else(|| suggestion(missed, parts()));
+        return Err((missed.clone(), hint));
     }
     Ok(within.into_iter().filter(|target| any_names(graph, target, places.targets)).collect())
+}
+
+/// Layers that exporters and some models make one of, each with the names of the layer that it is part of.
+const JOINED: [(&[&str], &[&str], &str); 2] = [
+    (
+        &["q_proj", "k_proj", "v_proj", "query", "key", "value", "to_q", "to_k", "to_v"],
+        &["qkv_proj", "qkv", "query_key_value", "Wqkv", "c_attn", "in_proj"],
+        "queries, keys and values",
+    ),
+    (&["gate_proj", "up_proj"], &["gate_up_proj"], "gate_proj and up_proj"),
+];
+
+/// A sentence for a layer that is there as a part of another.
+fn joined<'a>(missed: &str, parts: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    JOINED.iter().filter(|(apart, _, _)| apart.contains(&last_part(missed))).find_map(|(_, as_one, what)| {
+        let name = parts.clone().find(|part| as_one.contains(part))?;
+        Some(format!("; in this file {what} are one layer: name `{name}`"))
+    })
 }
 
 /// What a module is called within its parent, as `--targets` takes it.

@@ -18,15 +18,15 @@ pub struct ChangeArgs {
     /// Numerator of the factors' scale [default: 2 × rank]
     #[arg(long, help_heading = "Adapter", value_name = "X", allow_negative_numbers = true, alias = "lora-alpha")]
     pub alpha: Option<f32>,
-    /// Layers to change, by module name (`q_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
+    /// Layers to change, by module name (`q_proj,v_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
     /// convolutions but the last]
-    #[arg(long, help_heading = "Adapter", value_name = "PATTERN", alias = "target-modules")]
+    #[arg(long, help_heading = "Adapter", value_name = "PATTERN", value_delimiter = ',', alias = "target-modules")]
     pub targets: Vec<String>,
     /// Change only what is among the N last layers with weights [default: all]
     #[arg(long, help_heading = "Adapter", value_name = "last:N")]
     pub layers: Option<String>,
     /// Layers whose input ia3 scales instead of the output; repeatable
-    #[arg(long, help_heading = "Adapter", value_name = "PATTERN")]
+    #[arg(long, help_heading = "Adapter", value_name = "PATTERN", value_delimiter = ',')]
     pub feedforward: Vec<String>,
 }
 

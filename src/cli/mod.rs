@@ -135,13 +135,12 @@ fn parsed<C: CommandFactory + FromArgMatches>() -> C {
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut program::<C>()).exit())
 }
 
-/// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`), else at `level`. ONNX Runtime's own messages
-/// below a warning come only where `ort` is named: there are several for each session.
+/// Logs as `EDGETUNE_LOG` asks (`info`, `debug`, `edgetune::cli=trace`), else at `level`. ONNX Runtime's own messages come only where
+/// `ort` is named: what stops a run is in the error of the command, with what helps.
 fn log_to_stderr(level: &str) {
     let asked = std::env::var("EDGETUNE_LOG").unwrap_or_default();
     let asked = if asked.is_empty() { level.into() } else { asked };
-    let filter =
-        if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=warn,{asked}")) };
+    let filter = if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=off,{asked}")) };
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter::default);
     log.with_ansi(colours).without_time().init();

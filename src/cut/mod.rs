@@ -17,7 +17,7 @@ mod widen;
 pub use apart::take_apart;
 pub use batch_axis::{batch_as_given, batch_first};
 pub use free::{Baked, baked_batch, free_batch};
-pub use inference::{dropouts_off, random};
+pub use inference::{dropouts_off, random, size_pasts, without_past};
 pub use module::{modules, names_module, paths};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};

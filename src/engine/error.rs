@@ -68,7 +68,7 @@ pub enum Error {
          beside them, or run `edgetune runtime install`"
     )]
     WeightsFolder { version: String, first: Version },
-    #[error("ONNX Runtime: {0}")]
+    #[error("{}", while_running(.0))]
     Ort(String),
 
     #[error("unknown execution provider `{name}`; known: cpu, cuda, tensorrt, xnnpack")]
@@ -140,6 +140,23 @@ fn in_parentheses(libraries: &[(PathBuf, String)]) -> String {
 }
 
 /// What helps against the refusals that users meet.
+/// What stopped a run: the node first, which ONNX Runtime names in the middle of its message, then what helps, then its own words.
+fn while_running(message: &str) -> String {
+    let node = || {
+        let (_, rest) = message.split_once("while running ")?;
+        let (op, rest) = rest.split_once(" node. Name:'")?;
+        let (name, reason) = rest.split_once("' Status Message: ")?;
+        Some((op, name, reason))
+    };
+    match node() {
+        Some((op, name, reason)) => format!(
+            "node `{name}` ({op}) does not take what it is fed; give sizes that the model takes, which `edgetune inspect MODEL` lists. ONNX \
+             Runtime says: {reason}"
+        ),
+        None => format!("the model stopped while it ran. ONNX Runtime says: {message}"),
+    }
+}
+
 fn load_remedy(message: &str) -> &'static str {
     let has = |part: &str| message.contains(part);
     if has("Unsupported model IR version")
@@ -155,5 +172,19 @@ fn load_remedy(message: &str) -> &'static str {
         "; this provider has no kernel for that element type: use a float32 model or another provider"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_stops_names_its_node_before_the_runtimes_words() {
+        let words = "Non-zero status code returned while running GroupQueryAttention node. Name:'/layers.0/attn' Status Message: head_size";
+        let told = Error::Ort(words.into()).to_string();
+        assert!(told.starts_with("node `/layers.0/attn` (GroupQueryAttention) "), "{told}");
+        assert!(told.ends_with("ONNX Runtime says: head_size"), "{told}");
+        assert!(Error::Ort("no memory".into()).to_string().ends_with("ONNX Runtime says: no memory"));
     }
 }

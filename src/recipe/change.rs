@@ -42,7 +42,7 @@ pub struct Change {
     pub rank: Option<u32>,
     /// Numerator of the factors' scale [default: 2 × rank]
     pub alpha: Option<f32>,
-    /// Layers to change, by module name (`q_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
+    /// Layers to change, by module name (`q_proj,v_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
     /// convolutions but the last]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,

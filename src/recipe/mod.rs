@@ -87,6 +87,8 @@ pub struct Recipe {
     pub solver: Option<SolverName>,
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
     /// lbfgs by the validation samples]
+    ///
+    /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
     pub l2: Option<f64>,
     /// Adapter to go on from: what it has learned goes on learning
     ///

@@ -58,6 +58,7 @@ impl Base {
                 None
             }
         };
+        cut::size_pasts(&mut graph);
         Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck })
     }
 
@@ -259,7 +260,9 @@ pub struct Divided {
 pub fn divide(mut adapted: Adapted) -> Result<Divided, Error> {
     engine::infer_types(&mut adapted.graph)?;
     let learns: Vec<_> = adapted.parameters.iter().map(|parameter| parameter.id).collect();
-    let Cut { mut body, mut tail, features } = cut::split(&adapted.graph, &learns, adapted.output)?;
+    let mut graph = adapted.graph.clone();
+    cut::without_past(&mut graph);
+    let Cut { mut body, mut tail, features } = cut::split(&graph, &learns, adapted.output)?;
     if let Some(node) = cut::random(&body).or_else(|| cut::random(&tail)) {
         return Err(Error::Random { node: format!("`{}` ({})", node.name, node.op) });
     }
@@ -317,7 +320,7 @@ pub fn write(base: &Base, divided: Divided, bundles: &Path) -> Result<Bundle, Er
     let weights = weights_of(base, &folder)?;
     let body_path = if body.nodes.is_empty() { None } else { Some(write_graph(&folder, "body", &body, &weights)?) };
     let tail_path = write_graph(&folder, "tail", &tail, &weights)?;
-    let inputs: Vec<String> = base.graph.inputs.iter().map(|id| base.graph.value_name(*id).to_string()).collect();
+    let inputs: Vec<String> = body.inputs.iter().map(|id| body.value_name(*id).to_string()).collect();
     let output = match &adapted.head {
         Some(head) => head.value.clone(),
         None => adapted.graph.value_name(adapted.answer).to_string(),

@@ -16,6 +16,7 @@ mod examples;
 mod exporters;
 mod families;
 mod fit;
+mod genai;
 mod grad_cases;
 mod grad_walk;
 mod half;

@@ -43,10 +43,14 @@ def make(name, samples, features, seed):
         errors.append((residual**2).sum() / samples / (1 - np.trace(hat) / samples) ** 2)
     arrays |= {"gcv": np.array(errors)}
 
-    logistic = LogisticRegression(C=1 / 1.5, tol=1e-10, max_iter=10000).fit(wide, labels)
-    arrays |= {"logistic/weights": logistic.coef_, "logistic/bias": logistic.intercept_}
-    each = [LogisticRegression(C=1 / 1.5, tol=1e-10, max_iter=10000).fit(wide, column) for column in sets.T]
-    arrays |= {"binary/weights": np.concatenate([one.coef_ for one in each]),
+    # Pareto scaling: divided by the root of each feature's standard deviation, which is 1 in the mean of squares.
+    deviations = wide.std(0)
+    roots = np.sqrt(deviations / np.sqrt((deviations**2).mean()))
+    scaled = wide / roots
+    logistic = LogisticRegression(C=1 / 1.5, tol=1e-10, max_iter=10000).fit(scaled, labels)
+    arrays |= {"logistic/weights": logistic.coef_ / roots, "logistic/bias": logistic.intercept_}
+    each = [LogisticRegression(C=1 / 1.5, tol=1e-10, max_iter=10000).fit(scaled, column) for column in sets.T]
+    arrays |= {"binary/weights": np.concatenate([one.coef_ for one in each]) / roots,
                "binary/bias": np.concatenate([one.intercept_ for one in each])}
     chosen = RidgeCV(alphas=GRID).fit(wide, values).alpha_
     return {f"{name}/{key}": value for key, value in arrays.items()}, {
