@@ -11,6 +11,7 @@ mod inference;
 mod module;
 mod packed;
 mod split;
+mod spread;
 mod stored;
 mod widen;
 
@@ -21,6 +22,7 @@ pub use inference::{dropouts_off, random, size_pasts, without_past};
 pub use module::{modules, names_module, paths};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
+pub use spread::spread;
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
 pub use widen::widen;
 
@@ -176,7 +178,7 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
             weights.retain(|id| is_vector(graph, *id) || !whole_numbers(graph, *id));
         }
         if of_positions(graph, &producers, node)
-            || (node.op == "Expand" && weights.iter().all(|id| is_number(graph, *id)))
+            || (node.op == "Expand" && (weights.iter().all(|id| is_number(graph, *id)) || turns(graph, node)))
         {
             weights.clear();
         }
@@ -193,6 +195,13 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
         }
     }
     layers
+}
+
+/// Whether a node gives angles to `RotaryEmbedding` alone: they are a setting of the model.
+fn turns(graph: &Graph, node: &Node) -> bool {
+    let given: Vec<ValueId> = node.writes().collect();
+    let mut readers = graph.nodes.iter().filter(|reader| reader.reads().any(|id| given.contains(&id))).peekable();
+    readers.peek().is_some() && readers.all(|reader| reader.op == "RotaryEmbedding")
 }
 
 /// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.

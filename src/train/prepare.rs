@@ -59,6 +59,9 @@ impl Base {
             }
         };
         cut::size_pasts(&mut graph);
+        if cut::spread(&mut graph) {
+            engine::infer_types(&mut graph)?;
+        }
         Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck })
     }
 

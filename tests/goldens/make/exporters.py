@@ -152,6 +152,11 @@ def perturbed(model):
 def export(model, example, names, path, exporter, dynamic=None):
     options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
     torch.onnx.export(model, example, path, input_names=names, output_names=["logits"], **options)
+    cleaned(path)
+
+
+def cleaned(path):
+    """Of what the exporter tells of itself, the modules around each node."""
     proto = onnx.load(path)
     for node in proto.graph.node:
         node.doc_string = ""
