@@ -274,7 +274,8 @@ pub(super) fn place(
         }
         (None, Some(width)) if own && choice != HeadChoice::Replace => {
             let weights = weights_below(graph, scores);
-            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs")))
+            let packed = if is_packed_below(graph, scores) { PACKED } else { "" };
+            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs{packed}")))
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,
@@ -371,6 +372,18 @@ fn weights_below(graph: &Graph, output: ValueId) -> Vec<ValueId> {
     let Some(node) = last_layer(graph, output) else { return Vec::new() };
     let layers = cut::layers(graph, output).into_iter();
     layers.filter(|layer| layer.node == node).flat_map(|layer| layer.weights).collect()
+}
+
+/// Said where the layer that makes the scores multiplies with its weight as it is quantised.
+const PACKED: &str = "; its weight stays as it is quantised, LoRA beside it can learn";
+
+/// Whether the last layer that multiplies does so with its weight as it is quantised.
+fn is_packed_below(graph: &Graph, output: ValueId) -> bool {
+    let multiplies = |layer: &&cut::Layer| {
+        let is_matrix = |id: &ValueId| cut::weight_type(graph, *id).is_some_and(|(_, shape)| shape.len() > 1);
+        layer.packed.is_some() || layer.weights.iter().any(is_matrix)
+    };
+    cut::layers(graph, output).iter().rev().find(multiplies).is_some_and(|layer| layer.packed.is_some())
 }
 
 /// What cross-entropy is computed on, made from the base's value `answer`: two scores of one column's, whose softmax is its sigmoid;

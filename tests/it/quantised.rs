@@ -54,6 +54,18 @@ fn every_run_of_the_goldens_is_tested_and_learns() {
     }
 }
 
+/// The answer is kept where its columns are the data's; that its weight cannot learn is said.
+#[test]
+fn a_head_that_is_multiplied_as_it_is_quantised_says_that_it_stays() {
+    runtime();
+    let scratch = tempfile::tempdir().unwrap();
+    let base = Base::read(&path("encoder_dynamic")).unwrap();
+    let shape = base.graph.ty(base.graph.outputs[0]).unwrap().shape.clone().unwrap();
+    let request = Request { width: shape.last().and_then(Dim::fixed), ..Request::default() };
+    let note = prepare(&base, &request, scratch.path()).unwrap().head_note;
+    assert!(note.starts_with("kept: ") && note.contains("stays as it is quantised"), "{note}");
+}
+
 const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.1, class_weights: None };
 
 fn path(model: &str) -> PathBuf {

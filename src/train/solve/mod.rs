@@ -531,7 +531,7 @@ fn add_outputs(tally: &mut Tally<'_>, outputs: &Array2<f64>, samples: &[usize]) 
 
 /// With one sample a class nothing can be held out that could tell a good penalty from a bad one.
 fn no_penalty() -> Error {
-    let problem = "no class has two samples, so nothing tells a good penalty from a bad one; give setting `l2`, such as 1, or choose \
+    let problem = "no class has two samples that differ, so nothing tells a good penalty from a bad one; give setting `l2`, such as 1, or choose \
                    setting `solver = imprint`";
     Error::Setting { setting: "solver", problem: problem.into() }
 }
