@@ -4,10 +4,12 @@ use crate::cut;
 use crate::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The biases of layers: third inputs of linear layers, convolutions and normalisations, and vectors that are added.
+/// The biases of layers: third inputs of linear layers, convolutions and normalisations, fourth ones of recurrent layers, and
+/// vectors that are added.
 pub fn biases(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueId> {
     within(graph, output, last, |node, place| match node.op.as_str() {
         "Add" => true,
+        _ if recurrent(node) => place == 3,
         _ => place == 2,
     })
 }
@@ -71,7 +73,12 @@ fn vector(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> bo
     cut::constant_source(graph, producers, id).is_some_and(|weight| cut::is_vector(graph, weight))
 }
 
-/// The vectors among the weights of the `last` layers (all without it) that are at a place of a node that `wanted` takes,
+/// Whether the node is a recurrent layer, whose bias has a row for each direction.
+pub fn recurrent(node: &Node) -> bool {
+    ["LSTM", "GRU", "RNN"].contains(&node.op.as_str())
+}
+
+/// The vectors (and biases of recurrent layers) among the weights of the `last` layers (all without it) that are at a place of a node that `wanted` takes,
 /// each once, in the graph's order.
 fn within(graph: &Graph, output: ValueId, last: Option<usize>, wanted: impl Fn(&Node, usize) -> bool) -> Vec<ValueId> {
     let layers = cut::layers(graph, output);
@@ -83,7 +90,8 @@ fn within(graph: &Graph, output: ValueId, last: Option<usize>, wanted: impl Fn(&
     for node in &graph.nodes {
         for (place, id) in node.inputs.iter().enumerate() {
             let source = id.and_then(|id| cut::constant_source(graph, &producers, id));
-            let Some(source) = source.filter(|id| weights.contains(id) && cut::is_vector(graph, *id)) else { continue };
+            let shaped = |id: ValueId| cut::is_vector(graph, id) || recurrent(node);
+            let Some(source) = source.filter(|id| weights.contains(id) && shaped(*id)) else { continue };
             if wanted(node, place) && seen.insert(source) {
                 found.push(source);
             }

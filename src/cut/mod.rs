@@ -261,7 +261,6 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "EmbedLayerNormalization" => &[2, 3, 4, 5, 6],
         // A class token is expanded to the batch.
         "Gather" | "Expand" => &[0],
-        // Named by selections, so that the refusal of their gradient is met and not a silent gap.
         "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
