@@ -397,8 +397,12 @@ fn through_time<'b>(n: &At<'_, 'b>, back: BackFn) -> Grads<'b> {
         found[2] = Some(stack(both().map(|(layer, back)| layer.recurrence_gradient(back)).collect()));
     }
     if n.needs(3) {
-        let sum = |value: Val<'b>| value.reduce_sum(&[0, 1], false);
-        found[3] = Some(stack(backs.iter().map(|back| joined(&[sum(back.gates), sum(back.inner)])).collect()));
+        let bias = |back: &Back<'b>| {
+            let sum = |value: Val<'b>| value.reduce_sum(&[0, 1], false);
+            let gates = sum(back.gates);
+            joined(&[gates, if back.inner.id() == back.gates.id() { gates } else { sum(back.inner) }])
+        };
+        found[3] = Some(stack(backs.iter().map(bias).collect()));
     }
     for (input, state) in [(5, 0), (6, 1)] {
         if n.needs(input) {
