@@ -15,11 +15,13 @@ pub fn biases(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueI
 }
 
 /// Scales and shifts of normalisations, also of those that an exporter wrote in single steps: a vector that multiplies
-/// what was divided by (or multiplied with the reciprocal of) a square root, and the vector added to that.
+/// what was divided by (or multiplied with the reciprocal of) a square root, or what a normalisation without weights of its
+/// own made (a GroupNorm of before opset 21), and the vector added to that.
 pub fn normalisations(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueId> {
     let producers = graph.producers();
+    let with_weights: HashSet<usize> = cut::layers(graph, output).iter().map(|layer| layer.node).collect();
     let mut normalised: HashSet<ValueId> = HashSet::new();
-    for node in &graph.nodes {
+    for (index, node) in graph.nodes.iter().enumerate() {
         let made = |id: &ValueId, ops: &[&str]| {
             producers
                 .get(&through_casts(graph, &producers, *id))
@@ -29,11 +31,12 @@ pub fn normalisations(graph: &Graph, output: ValueId, last: Option<usize>) -> Ve
         let by_root = match node.op.as_str() {
             "Div" => inputs.get(1).is_some_and(|id| made(id, &["Sqrt"])),
             "Mul" => inputs.iter().any(|id| reciprocal_root(graph, &producers, *id)),
-            _ => false,
+            op => op.ends_with("Normalization") && !with_weights.contains(&index),
         };
-        let scaled = matches!(node.op.as_str(), "Mul" | "Add" | "Cast")
+        let views = matches!(node.op.as_str(), "Cast" | "Reshape");
+        let scaled = (views || matches!(node.op.as_str(), "Mul" | "Add"))
             && inputs.iter().any(|id| normalised.contains(id))
-            && (node.op == "Cast" || inputs.iter().any(|id| vector(graph, &producers, *id)));
+            && (views || inputs.iter().any(|id| vector(graph, &producers, *id)));
         if by_root || scaled {
             normalised.extend(node.writes());
         }

@@ -116,6 +116,17 @@ class Mixes(nn.Module):
         return self.head(x.mean(1) - x.mean((0, 1)))
 
 
+class Einsums(nn.Module):
+    """Weights that are no module's: a product with a bias, and one that sums over heads, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.shift, self.down = nn.Parameter(torch.randn(2, 4, 8)), nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(2, 4, 8))
+
+    def forward(self, x):
+        return torch.einsum("bthd,hdo->bto", torch.relu(torch.einsum("bti,hdi->bthd", x, self.up) + self.shift), self.down)
+
+
 mean = lambda y: y.mean(1)
 last = lambda y: y[:, -1]
 sequence = lambda batch: (torch.randn(batch, 6, 8),)
@@ -123,6 +134,7 @@ picture = lambda batch: (torch.randn(batch, 3, 8, 8),)
 text = lambda batch: (torch.randint(1, 20, (batch, 6)), torch.ones(batch, 6, dtype=torch.long))
 encoder = lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True), 2, enable_nested_tensor=False)
 convolution = lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(2))
+grouped = lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 2), nn.InstanceNorm2d(8), nn.Flatten(2))
 of_rows = lambda y: (y[0] if isinstance(y, tuple) else y)[:, -1]
 
 # Name: how it is built, its example.
@@ -136,6 +148,8 @@ MODELS = {
     "lstm": (lambda: Net(nn.LSTM(8, 8, batch_first=True, bidirectional=True), 16, of_rows), sequence),
     "gru": (lambda: Net(nn.GRU(8, 8, batch_first=True), 8, of_rows), sequence),
     "bert": (Bert, text),
+    "grouped": (lambda: Net(grouped(), 8, lambda y: y.square().mean(2)), picture),
+    "einsum": (lambda: Net(Einsums(), 8, mean), sequence),
 }
 EXPORTS = [(name, exporter, batch) for name in MODELS for exporter, batch in (("default", 1), ("default", 2), ("torchscript", 1))]
 
@@ -168,7 +182,7 @@ def export(model, example, names, path, exporter, dynamic=None):
 
 
 def places(path, model):
-    """Which initializer holds which parameter, as it is or transposed; a parameter that is none of them is left out. A recurrent node has
+    """Which initializer holds which parameter, as it is, transposed or for each channel of an image; a parameter that is none of them is left out. A recurrent node has
     those of both directions and both biases in one, with the gates in another order."""
     graph = onnx.load(path).graph
     arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -177,7 +191,7 @@ def places(path, model):
     for name, parameter in model.named_parameters():
         value = parameter.detach().numpy()
         for initializer, array in arrays.items():
-            held = any(array.shape == v.shape and np.array_equal(array, v) for v in {id(v): v for v in (value, value.T)}.values())
+            held = any(array.shape == v.shape and np.array_equal(array, v) for v in {id(v): v for v in (value, value.T, value[..., None, None])}.values())
             if held and array.size > 1:
                 found.append({"parameter": name, "initializer": initializer})
                 break
