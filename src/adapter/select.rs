@@ -81,8 +81,8 @@ pub fn recurrent(node: &Node) -> bool {
     ["LSTM", "GRU", "RNN"].contains(&node.op.as_str())
 }
 
-/// The vectors (and biases of recurrent layers) among the weights of the `last` layers (all without it) that are at a place of a node that `wanted` takes,
-/// each once, in the graph's order.
+/// The vectors (and biases of recurrent layers) among the weights of the `last` layers (all without it) that are at a place of
+/// a node that `wanted` takes, each once, in the graph's order.
 fn within(graph: &Graph, output: ValueId, last: Option<usize>, wanted: impl Fn(&Node, usize) -> bool) -> Vec<ValueId> {
     let layers = cut::layers(graph, output);
     let first = last.map_or(0, |last| layers.len().saturating_sub(last));
