@@ -127,6 +127,18 @@ class Einsums(nn.Module):
         return torch.einsum("bthd,hdo->bto", torch.relu(torch.einsum("bti,hdi->bthd", x, self.up) + self.shift), self.down)
 
 
+class Packed(nn.Module):
+    """Sequences of several lengths, the longest first; what lies behind an end has no part in the answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.LSTM(4, 5, batch_first=True, bidirectional=True), nn.Linear(10, CLASSES)
+
+    def forward(self, x, lengths):
+        states = self.body(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))[0]
+        return self.head(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].mean(1))
+
+
 mean = lambda y: y.mean(1)
 last = lambda y: y[:, -1]
 sequence = lambda batch: (torch.randn(batch, 6, 8),)
@@ -164,7 +176,7 @@ def perturbed(model):
 
 
 def export(model, example, names, path, exporter, dynamic=None):
-    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
+    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic, **{name: {0: "batch"} for name in names[1:]}}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
     torch.onnx.export(model, example, path, input_names=names, output_names=["logits"], **options)
     proto = onnx.load(path)
     for node in proto.graph.node:
@@ -269,6 +281,8 @@ def main():
         torch.manual_seed(0)
         model = perturbed(Net(body, 8, lambda y: (y[0] if isinstance(y, tuple) else y)[-1]))
         export(model, (torch.randn(6, 2, 8),), ["x"], OUT / f"{name}.onnx", "torchscript", dims[name])
+    torch.manual_seed(0)
+    export(perturbed(Packed()), (torch.randn(3, 6, 4), torch.tensor([6, 4, 1])), ["x", "lengths"], OUT / "packed_lstm.onnx", "torchscript", {0: "batch", 1: "time"})
     torch.manual_seed(0)
     export(perturbed(Mixes()), sequence(2), ["x"], OUT / "mixes_default_2.onnx", "default")
     np.savez_compressed(OUT / "arrays.npz", **arrays)
