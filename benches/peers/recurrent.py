@@ -1,6 +1,6 @@
 """One step of a recurrent layer and a head, edgetune's and PyTorch's: milliseconds, with the same sizes, batches, threads and AdamW.
 
-Usage: python recurrent.py EDGETUNE [THREADS]   (needs torch, onnx, numpy, and what edgetune needs)
+Usage: python recurrent.py EDGETUNE [THREADS]   (needs torch, onnx and numpy; ORT_DYLIB_PATH where edgetune has no ONNX Runtime)
 """
 
 import json
@@ -46,7 +46,9 @@ def pytorch(model, x, y):
 def edgetune(program, folder, threads):
     command = [program, "train", "m.onnx", "--data", "d.npz", "--train", "last:2", "--solver", "steps", "--epochs", str(EPOCHS),
                "--batch", str(BATCH), "--threads", str(threads), "--val-fraction", "0", "--cache", "cache", "--out", "a.edelta", "--json"]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return 1e3 / json.loads(done.stdout)["steps_per_s"]
 
 
