@@ -140,13 +140,16 @@ pub enum Error {
     },
     /// Nothing for a method to be put on.
     #[error(
-        "setting `adapter.method = {method}`: the model has no {wanted} there; raise setting `adapter.layers`, or choose another setting `adapter.method`"
+        "setting `adapter.method = {method}`: the model has no {wanted} there; {}raise setting `adapter.layers`, or choose another setting `adapter.method`",
+        if *recurrent { "its recurrent layers learn as a whole, with setting `train = last:N` and no method; else " } else { "" }
     )]
     NoPlace {
         /// The method's name.
         method: String,
         /// What it needs.
         wanted: &'static str,
+        /// Whether the model has recurrent layers, on which no method can be put.
+        recurrent: bool,
     },
     /// A delta does not fit the model.
     #[error("the delta's tensor `{name}` {reason}; is this the base that it was trained on?")]
@@ -247,7 +250,8 @@ fn changed(
     request: &Request<'_>,
 ) -> Result<Vec<ValueId>, Error> {
     let places = &request.places;
-    let nowhere = |wanted| Error::NoPlace { method: method.kind.to_string(), wanted };
+    let recurrent = typed.nodes.iter().any(select::recurrent);
+    let nowhere = |wanted| Error::NoPlace { method: method.kind.to_string(), wanted, recurrent };
     let found = match method.kind {
         Kind::BitFit => select::biases(typed, output, places.last),
         Kind::Norm => select::normalisations(typed, output, places.last),

@@ -4,20 +4,24 @@ use crate::cut;
 use crate::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The biases of layers: third inputs of linear layers, convolutions and normalisations, and vectors that are added.
+/// The biases of layers: third inputs of linear layers, convolutions and normalisations, fourth ones of recurrent layers, and
+/// vectors that are added.
 pub fn biases(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueId> {
     within(graph, output, last, |node, place| match node.op.as_str() {
         "Add" => true,
+        _ if recurrent(node) => place == 3,
         _ => place == 2,
     })
 }
 
 /// Scales and shifts of normalisations, also of those that an exporter wrote in single steps: a vector that multiplies
-/// what was divided by (or multiplied with the reciprocal of) a square root, and the vector added to that.
+/// what was divided by (or multiplied with the reciprocal of) a square root, or what a normalisation without weights of its
+/// own made (a GroupNorm of before opset 21), and the vector added to that.
 pub fn normalisations(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueId> {
     let producers = graph.producers();
+    let with_weights: HashSet<usize> = cut::layers(graph, output).iter().map(|layer| layer.node).collect();
     let mut normalised: HashSet<ValueId> = HashSet::new();
-    for node in &graph.nodes {
+    for (index, node) in graph.nodes.iter().enumerate() {
         let made = |id: &ValueId, ops: &[&str]| {
             producers
                 .get(&through_casts(graph, &producers, *id))
@@ -27,11 +31,12 @@ pub fn normalisations(graph: &Graph, output: ValueId, last: Option<usize>) -> Ve
         let by_root = match node.op.as_str() {
             "Div" => inputs.get(1).is_some_and(|id| made(id, &["Sqrt"])),
             "Mul" => inputs.iter().any(|id| reciprocal_root(graph, &producers, *id)),
-            _ => false,
+            op => op.ends_with("Normalization") && !with_weights.contains(&index),
         };
-        let scaled = matches!(node.op.as_str(), "Mul" | "Add" | "Cast")
+        let views = matches!(node.op.as_str(), "Cast" | "Reshape");
+        let scaled = (views || matches!(node.op.as_str(), "Mul" | "Add"))
             && inputs.iter().any(|id| normalised.contains(id))
-            && (node.op == "Cast" || inputs.iter().any(|id| vector(graph, &producers, *id)));
+            && (views || inputs.iter().any(|id| vector(graph, &producers, *id)));
         if by_root || scaled {
             normalised.extend(node.writes());
         }
@@ -71,8 +76,13 @@ fn vector(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> bo
     cut::constant_source(graph, producers, id).is_some_and(|weight| cut::is_vector(graph, weight))
 }
 
-/// The vectors among the weights of the `last` layers (all without it) that are at a place of a node that `wanted` takes,
-/// each once, in the graph's order.
+/// Whether the node is a recurrent layer, whose bias has a row for each direction.
+pub fn recurrent(node: &Node) -> bool {
+    ["LSTM", "GRU", "RNN"].contains(&node.op.as_str())
+}
+
+/// The vectors (and biases of recurrent layers) among the weights of the `last` layers (all without it) that are at a place of
+/// a node that `wanted` takes, each once, in the graph's order.
 fn within(graph: &Graph, output: ValueId, last: Option<usize>, wanted: impl Fn(&Node, usize) -> bool) -> Vec<ValueId> {
     let layers = cut::layers(graph, output);
     let first = last.map_or(0, |last| layers.len().saturating_sub(last));
@@ -83,7 +93,8 @@ fn within(graph: &Graph, output: ValueId, last: Option<usize>, wanted: impl Fn(&
     for node in &graph.nodes {
         for (place, id) in node.inputs.iter().enumerate() {
             let source = id.and_then(|id| cut::constant_source(graph, &producers, id));
-            let Some(source) = source.filter(|id| weights.contains(id) && cut::is_vector(graph, *id)) else { continue };
+            let shaped = |id: ValueId| cut::is_vector(graph, id) || recurrent(node);
+            let Some(source) = source.filter(|id| weights.contains(id) && shaped(*id)) else { continue };
             if wanted(node, place) && seen.insert(source) {
                 found.push(source);
             }

@@ -53,11 +53,7 @@ pub fn batch_as_given(graph: &mut Graph) {
 /// Lets nodes read another value.
 fn exchange(graph: &mut Graph, from: ValueId, to: ValueId) {
     for node in &mut graph.nodes {
-        let captures = node.attributes.values_mut().filter_map(|attribute| match attribute {
-            Attr::Graph { captures, .. } => Some(captures),
-            _ => None,
-        });
-        let captured = captures.flatten();
+        let captured = node.attributes.values_mut().flat_map(Attr::captures_mut);
         node.inputs.iter_mut().flatten().chain(captured).filter(|id| **id == from).for_each(|id| *id = to);
     }
     graph.outputs.iter_mut().filter(|id| **id == from).for_each(|id| *id = to);

@@ -26,7 +26,7 @@ pub use spread::spread;
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
 pub use widen::widen;
 
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Node, Tensor, ValueId};
 use crate::nearest::nearest;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -166,8 +166,12 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
         if !node.writes().any(|id| needed.contains(&id)) {
             continue;
         }
-        // `MatMul` + `Add` of a vector is one linear layer.
+        // `MatMul` + `Add` of a vector is one linear layer, also where a `Cast` lies between them.
         let below = node.inputs.iter().flatten().find_map(|id| layer_of_node.get(producers.get(id)?).copied());
+        if let (Some(layer), "Cast") = (below, node.op.as_str()) {
+            layer_of_node.insert(index, layer);
+            continue;
+        }
         let single = below.is_some_and(|layer: usize| gives_one(graph, &graph.nodes[layers[layer].node]));
         let mut weights = learnable(graph, &producers, node);
         if node.domain.is_empty() && ELEMENTWISE.contains(&node.op.as_str()) {
@@ -187,7 +191,9 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
             continue;
         }
         match below {
-            Some(layer) if node.op == "Add" && is_vector(graph, weights[0]) => layers[layer].weights.extend(weights),
+            Some(layer) if node.op == "Add" && is_bias(graph, &graph.nodes[layers[layer].node], weights[0]) => {
+                layers[layer].weights.extend(weights);
+            }
             _ => {
                 layer_of_node.insert(index, layers.len());
                 layers.push(Layer { node: index, weights, packed });
@@ -251,6 +257,25 @@ pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
     weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().filter(|size| **size > 1).count() <= 1)
 }
 
+/// What is added to a layer as its bias: a vector, or for an `Einsum`, whose output may have several axes of features, a tensor.
+fn is_bias(graph: &Graph, layer: &Node, id: ValueId) -> bool {
+    is_vector(graph, id) || layer.op == "Einsum"
+}
+
+/// Whether a normalisation's scale is ones and its shift zeros, under names that no module has: an exporter that takes a
+/// normalisation apart puts them there, and the scale that was learned is multiplied behind it. Nobody learned these.
+fn is_bare(graph: &Graph, node: &Node) -> bool {
+    let all = |place: usize, wanted: f32| {
+        node.inputs.get(place).copied().flatten().is_none_or(|id| {
+            let named = ["weight", "bias", "gamma", "beta"].iter().any(|end| graph.value_name(id).ends_with(end));
+            let values = graph.initializers.get(&id).filter(|_| !named).and_then(Tensor::to_f32);
+            values.is_some_and(|values| values.iter().all(|value| *value == wanted))
+        })
+    };
+    let takes_scale = ["GroupNormalization", "InstanceNormalization", "LayerNormalization"].contains(&node.op.as_str());
+    takes_scale && all(1, 1.0) && all(2, 0.0)
+}
+
 /// The initializers that a node learns with: floats in a weight's place.
 fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Vec<ValueId> {
     let places: &[usize] = match node.op.as_str() {
@@ -266,11 +291,11 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         "MatMul" | "FusedMatMul" | "Add" | "Mul" | "Sub" | "Div" => &[0, 1],
         "PRelu" | "SimplifiedLayerNormalization" | "BiasGelu" | "FastGelu" => &[1],
         "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => &[2, 3, 4],
+        "Einsum" => &[0, 1, 2, 3],
         "MultiHeadAttention" => &[3],
         "EmbedLayerNormalization" => &[2, 3, 4, 5, 6],
         // A class token is expanded to the batch.
         "Gather" | "Expand" => &[0],
-        // Named by selections, so that the refusal of their gradient is met and not a silent gap.
         "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
         _ => &[],
     };
@@ -278,7 +303,7 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
     let scale = |id: &ValueId| {
         producers.get(id).map(|index| &graph.nodes[*index]).is_some_and(|node| node.op == "DynamicQuantizeLinear")
     };
-    if node.op == "Mul" && node.inputs.iter().flatten().any(scale) {
+    if (node.op == "Mul" && node.inputs.iter().flatten().any(scale)) || is_bare(graph, node) {
         return Vec::new();
     }
     places
@@ -474,5 +499,25 @@ mod tests {
         for (pattern, name) in [("", "a"), ("a", ""), ("a*c", "abcd"), ("?", "ab"), ("*.5.*", "x.55.y")] {
             assert!(!glob(pattern, name), "{pattern} {name}");
         }
+    }
+
+    /// Keras on torch casts what its dense layer gives to the type of the bias.
+    #[test]
+    fn a_bias_behind_a_cast_belongs_to_its_product() {
+        use crate::graph::{Builder, DType, Dim, TensorType};
+        let b = Builder::new(Graph::new("cast", 17), "");
+        let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Named("batch".into()), Dim::Fixed(4)]));
+        let weight = |shape: &[u64], value: f32| {
+            b.constant(Tensor::from_f32(shape, &vec![value; shape.iter().product::<u64>() as usize]))
+        };
+        let cast =
+            |value: crate::graph::Val<'_>| b.op("Cast", &[b.val(value.id())], &[("to", crate::graph::Attr::Int(1))]);
+        let hidden = (cast(x.matmul(weight(&[4, 3], 0.5))) + weight(&[3], 0.25)).unary("Relu");
+        b.output("y", cast(hidden.matmul(weight(&[3, 2], 0.75))) + weight(&[2], 0.125));
+        let graph = b.finish();
+        let layers = layers(&graph, graph.outputs[0]);
+        let found: Vec<(&str, usize)> =
+            layers.iter().map(|layer| (graph.nodes[layer.node].op.as_str(), layer.weights.len())).collect();
+        assert_eq!(found, [("MatMul", 2), ("MatMul", 2)]);
     }
 }

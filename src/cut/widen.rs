@@ -59,13 +59,7 @@ fn halves(graph: &Graph) -> HashSet<ValueId> {
 
 fn refuse_inside(graph: &Graph, halves: &HashSet<ValueId>) -> Result<(), Error> {
     let half = |id: ValueId| halves.contains(&id) || graph.ty(id).is_some_and(|ty| is_half(ty.dtype));
-    let inside = |node: &&Node| {
-        let captures = node.attributes.values().filter_map(|attribute| match attribute {
-            Attr::Graph { captures, .. } => Some(captures),
-            _ => None,
-        });
-        captures.flatten().any(|id| half(*id))
-    };
+    let inside = |node: &&Node| node.attributes.values().flat_map(Attr::captures).any(|id| half(*id));
     match graph.nodes.iter().find(inside) {
         Some(node) => Err(Error::HalfInside { node: node.name.clone(), op: node.op.clone() }),
         None => Ok(()),

@@ -53,6 +53,8 @@ pub struct Rule {
     /// Whether the first output, though of an integer type, stands for a real number that a gradient passes: a step of
     /// quantised arithmetic. Further outputs (a scale, a zero point) count as constants.
     pub quantises: bool,
+    /// Tells what a node has that the rule knows no gradient for, and the remedy; most rules know one for every node.
+    pub refusal: Option<fn(&Node) -> Option<String>>,
     /// What a user should know about it; shown by `edgetune ops`.
     pub note: &'static str,
 }
@@ -110,14 +112,15 @@ fn opset_of(graph: &Graph, node: &Node) -> i64 {
 /// What stands between a node and its gradient, for `inspect`: `None` where a gradient flows.
 pub fn blocked(graph: &Graph, node: &Node) -> Option<Error> {
     let opset = opset_of(graph, node);
-    let remedy = match find(&node.op, &node.domain, opset).map(|rule| rule.action) {
-        Some(Action::Flows(_) | Action::Stops) => return None,
-        Some(Action::Refuses(remedy)) => remedy,
+    let rule = find(&node.op, &node.domain, opset);
+    let remedy = match rule.map(|rule| rule.action) {
+        Some(Action::Flows(_) | Action::Stops) => rule?.refusal?(node)?,
+        Some(Action::Refuses(remedy)) => remedy.into(),
         None => {
-            "no rule is known for it; cut above it with a smaller setting `train = last:N` (`edgetune ops` lists the rules)"
+            "no rule is known for it; cut above it with a smaller setting `train = last:N` (`edgetune ops` lists the rules)".into()
         }
     };
-    Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy: remedy.into() })
+    Some(Error::Refused { node: node.name.clone(), op: qualified(node), opset, remedy })
 }
 
 /// The first of the [`obstacles`]: `None` where a gradient arrives. A rule may still find that the graph says too little for

@@ -34,6 +34,33 @@ impl Builder {
         self.graph.borrow()
     }
 
+    /// What the names of new nodes and values begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Changes the graph as one likes.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Graph) -> T) -> T {
+        change(&mut self.graph.borrow_mut())
+    }
+
+    /// Output `index` of the node that writes `of`; where the node omits it, it is asked for now.
+    pub fn output_beside<'b>(&'b self, of: ValueId, index: usize) -> Val<'b> {
+        let mut graph = self.graph.borrow_mut();
+        let at = graph.nodes.iter().position(|node| node.writes().any(|id| id == of)).expect("a written value");
+        if graph.nodes[at].outputs.get(index).copied().flatten().is_none() {
+            let ty = graph.ty(of).map(|ty| TensorType { dtype: ty.dtype, shape: None });
+            let name = format!("{}{}_{index}", self.prefix, graph.nodes[at].name);
+            let id = graph.add_value(&name, ty);
+            let outputs = &mut graph.nodes[at].outputs;
+            outputs.resize(outputs.len().max(index + 1), None);
+            outputs[index] = Some(id);
+        }
+        let id = graph.nodes[at].outputs[index].expect("asked for above");
+        drop(graph);
+        self.val(id)
+    }
+
     /// Ends the construction.
     pub fn finish(self) -> Graph {
         self.graph.into_inner()

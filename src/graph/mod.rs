@@ -5,14 +5,17 @@
 //! no I/O and never looks at a tensor's numbers except for small integer constants (axes, shapes).
 
 mod build;
+mod scan;
 mod tensor;
 mod walk;
 
 pub use build::{Builder, Val};
+pub use scan::Steps;
 pub use tensor::{DType, Element, Tensor};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// A value (edge) of a graph: an index into [`Graph::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +142,31 @@ pub enum Attr {
         /// Values of the surrounding graph that the sub-graph refers to by name.
         captures: Vec<ValueId>,
     },
+    /// A sub-graph that was written here and in no file, such as the steps of a gradient ([`Builder::scan`]).
+    Body {
+        /// Its first values stand for the captures, in their order.
+        graph: Arc<Graph>,
+        /// The values of the surrounding graph that it reads.
+        captures: Vec<ValueId>,
+    },
+}
+
+impl Attr {
+    /// The values of the surrounding graph that a sub-graph reads; none for other attributes.
+    pub fn captures(&self) -> &[ValueId] {
+        match self {
+            Attr::Graph { captures, .. } | Attr::Body { captures, .. } => captures,
+            _ => &[],
+        }
+    }
+
+    /// [`Attr::captures`], to be changed.
+    pub fn captures_mut(&mut self) -> &mut [ValueId] {
+        match self {
+            Attr::Graph { captures, .. } | Attr::Body { captures, .. } => captures,
+            _ => &mut [],
+        }
+    }
 }
 
 /// An operator application.
@@ -164,10 +192,7 @@ pub struct Node {
 impl Node {
     /// The values that the node reads, sub-graph captures included.
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
-        let captures = self.attributes.values().flat_map(|attribute| match attribute {
-            Attr::Graph { captures, .. } => captures.as_slice(),
-            _ => &[],
-        });
+        let captures = self.attributes.values().flat_map(Attr::captures);
         self.inputs.iter().flatten().chain(captures).copied()
     }
 
@@ -221,7 +246,7 @@ impl Node {
 }
 
 /// A graph with its weights. Nodes are in topological order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Graph {
     /// The graph's name.
     pub name: String,

@@ -133,10 +133,8 @@ impl Graph {
                 *id = import(&mut part, *id);
             }
             for attribute in copy.attributes.values_mut() {
-                if let super::Attr::Graph { captures, .. } = attribute {
-                    for id in captures {
-                        *id = import(&mut part, *id);
-                    }
+                for id in attribute.captures_mut() {
+                    *id = import(&mut part, *id);
                 }
             }
             part.nodes.push(copy);

@@ -98,16 +98,19 @@ fn attribute(hasher: &mut Hasher, graph: &Graph, attr: &Attr) {
             numbers(hasher, 7, [values.len() as u64]);
             values.iter().for_each(|value| text(hasher, value));
         }
-        Attr::Graph { encoded, captures } => {
-            number(hasher, 8);
-            let mut inner = node::subgraph(graph, encoded, captures);
-            unname(&mut inner);
-            inner.node.iter().for_each(|node| node::each_domain(node, &mut |used| domain(hasher, graph, used)));
-            let encoded = inner.encode_to_vec();
-            number(hasher, encoded.len() as u64);
-            hasher.update(&encoded);
-        }
+        Attr::Graph { encoded, captures } => inside(hasher, graph, node::subgraph(graph, encoded, captures)),
+        Attr::Body { graph: inner, captures } => inside(hasher, graph, node::body(graph, inner, captures)),
     }
+}
+
+/// A sub-graph of `graph`.
+fn inside(hasher: &mut Hasher, graph: &Graph, mut inner: GraphProto) {
+    number(hasher, 8);
+    unname(&mut inner);
+    inner.node.iter().for_each(|node| node::each_domain(node, &mut |used| domain(hasher, graph, used)));
+    let encoded = inner.encode_to_vec();
+    number(hasher, encoded.len() as u64);
+    hasher.update(&encoded);
 }
 
 fn tensor(hasher: &mut Hasher, tensor: &Tensor) {

@@ -9,6 +9,7 @@
 //! The wire format is `prost` messages written by hand (`proto.rs`) and not the `onnx-rs` crate, because prost bounds
 //! the nesting of a hostile file, slices the memory map without copying, and lets external data be reached.
 
+mod declared;
 mod error;
 mod external;
 mod forms;

@@ -1,6 +1,7 @@
 //! `NodeProto` ⇄ [`Node`]: attributes and sub-graphs.
 
 use super::Error;
+use super::declared::declared;
 use super::external::ExternalFiles;
 use super::names;
 use super::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};
@@ -205,6 +206,10 @@ fn write_attribute(graph: &Graph, name: &str, value: &Attr) -> AttributeProto {
             proto.g = Some(Box::new(subgraph(graph, encoded, captures)));
             kind::GRAPH
         }
+        Attr::Body { graph: inner, captures } => {
+            proto.g = Some(Box::new(body(graph, inner, captures)));
+            kind::GRAPH
+        }
     };
     proto.r#type = Some(kind);
     proto
@@ -215,9 +220,33 @@ fn write_attribute(graph: &Graph, name: &str, value: &Attr) -> AttributeProto {
 /// because ONNX forbids a sub-graph to shadow a value around it.
 pub fn subgraph(graph: &Graph, encoded: &Bytes, captures: &[ValueId]) -> GraphProto {
     // `read_attribute` wrote these bytes, no deeper than prost reads.
-    let mut inner = GraphProto::decode(encoded.clone()).expect("a sub-graph is kept as it was encoded");
-    let free = names::free(&inner).into_iter().map(String::from).zip(captures);
-    let mut new: HashMap<String, String> = free.map(|(name, id)| (name, graph.value_name(*id).to_string())).collect();
+    let inner = GraphProto::decode(encoded.clone()).expect("a sub-graph is kept as it was encoded");
+    let free = names::free(&inner).into_iter().map(String::from);
+    let outer = free.zip(captures).map(|(name, id)| (name, graph.value_name(*id).to_string())).collect();
+    fitted(graph, inner, outer)
+}
+
+/// A sub-graph that was written here, as it fits into `graph`.
+pub fn body(graph: &Graph, inner: &Graph, captures: &[ValueId]) -> GraphProto {
+    let outer = inner.values.iter().zip(captures);
+    let outer = outer.map(|(value, id)| (value.name.clone(), graph.value_name(*id).to_string())).collect();
+    let proto = GraphProto {
+        name: Some(inner.name.clone()),
+        node: inner.nodes.iter().map(|node| write(inner, node)).collect(),
+        initializer: inner
+            .initializers
+            .iter()
+            .map(|(id, value)| tensor::embedded(inner.value_name(*id), value))
+            .collect(),
+        input: inner.inputs.iter().map(|id| declared(inner, *id)).collect(),
+        output: inner.outputs.iter().map(|id| declared(inner, *id)).collect(),
+        ..GraphProto::default()
+    };
+    fitted(graph, proto, outer)
+}
+
+/// A sub-graph whose free names become those of `new`, and of whose own names those are replaced that `graph` has, too.
+fn fitted(graph: &Graph, mut inner: GraphProto, mut new: HashMap<String, String>) -> GraphProto {
     let mut own = Vec::new();
     names::each_bound(&inner, &mut |name| own.push(name.to_string()));
     let mut taken: HashSet<String> = own.iter().cloned().collect();
@@ -270,6 +299,6 @@ pub fn constant(proto: &NodeProto, node: &str, files: &mut ExternalFiles) -> Res
         Attr::Ints(values) => Some(Tensor::from_i64(&length(values.len()), &values)),
         Attr::Float(value) => Some(Tensor::from_f32(&[], &[value])),
         Attr::Floats(values) => Some(Tensor::from_f32(&length(values.len()), &values)),
-        Attr::Str(_) | Attr::Strs(_) | Attr::Graph { .. } => None,
+        Attr::Str(_) | Attr::Strs(_) | Attr::Graph { .. } | Attr::Body { .. } => None,
     })
 }

@@ -1,12 +1,12 @@
 //! Graph → model bytes.
 
+use super::declared::declared;
 use super::proto::{
-    DATA_LOCATION_EXTERNAL, Dimension, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    DATA_LOCATION_EXTERNAL, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
 };
 use super::weights::EMBEDDED_BYTES_MAX;
 use super::{Weights, node, tensor};
-use crate::graph::{Dim, Graph, Tensor, TensorType, ValueId};
+use crate::graph::{Graph, Tensor};
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -98,19 +98,4 @@ fn external(name: &str, tensor: &Tensor, file: &str, start: u64) -> TensorProto 
 
 fn entry(key: &str, value: String) -> StringStringEntryProto {
     StringStringEntryProto { key: Some(key.into()), value: Some(value) }
-}
-
-fn declared(graph: &Graph, id: ValueId) -> ValueInfoProto {
-    let ty = graph.ty(id).map(|ty| TypeProto { tensor_type: Some(type_proto(ty)) });
-    ValueInfoProto { name: Some(graph.value_name(id).into()), r#type: ty }
-}
-
-fn type_proto(ty: &TensorType) -> TensorTypeProto {
-    let dimension = |dim: &Dim| match dim {
-        Dim::Fixed(size) => Dimension { dim_value: Some(*size as i64), dim_param: None },
-        Dim::Named(name) => Dimension { dim_value: None, dim_param: Some(name.clone()) },
-        Dim::Unknown => Dimension::default(),
-    };
-    let shape = ty.shape.as_ref().map(|shape| TensorShapeProto { dim: shape.iter().map(dimension).collect() });
-    TensorTypeProto { elem_type: Some(ty.dtype.onnx()), shape }
 }

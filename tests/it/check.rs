@@ -42,6 +42,12 @@ fn an_encoder_with_every_kind_of_head_and_loss() {
 }
 
 #[test]
+fn recurrent_layers_also_where_sequences_end_early() {
+    checked("families/lstm_stacked.onnx", "*", None, HeadChoice::Auto, &CROSS_ENTROPY);
+    checked("exporters/packed_lstm.onnx", "last:2", None, HeadChoice::Auto, &CROSS_ENTROPY);
+}
+
+#[test]
 fn a_language_model_with_and_without_past_keys() {
     for model in ["decoder", "decoder_cache", "decoder_dynamo"] {
         checked(&format!("language/{model}.onnx"), "last:8", None, HeadChoice::Auto, &Loss::NextToken);

@@ -4,11 +4,12 @@
 use crate::engine::runtime;
 use crate::training::follow::follows_pytorch;
 use crate::training::golden::Goldens;
+use edgetune::adapter::{Kind, Method, Request};
 use edgetune::cut;
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
 use edgetune::onnx;
-use edgetune::train::prepare::Base;
+use edgetune::train::prepare::{Base, prepare};
 use std::path::{Path, PathBuf};
 
 /// Largest relative difference from PyTorch's loss in any of the ten steps.
@@ -36,6 +37,7 @@ models! {
     attention_second_default_1 attention_second_default_2 attention_second_torchscript_1 encoder_default_1 encoder_default_2
     encoder_torchscript_1 vit_default_1 vit_default_2 vit_torchscript_1 windows_default_1 windows_default_2 windows_torchscript_1
     lstm_default_1 lstm_default_2 lstm_torchscript_1 gru_default_1 gru_default_2 gru_torchscript_1 bert_default_1 bert_default_2 bert_torchscript_1
+    grouped_default_1 grouped_default_2 grouped_torchscript_1 einsum_default_1 einsum_default_2 einsum_torchscript_1
 }
 
 #[test]
@@ -137,6 +139,42 @@ fn what_nobody_learned_is_no_layer() {
         let names = cut::modules(&base.graph, &layers);
         assert_eq!(names.len(), count, "{file}: {names:?}");
         assert!(!names.iter().any(|name| name.contains("rotary")), "{file}: {names:?}");
+    }
+}
+
+/// Before opset 21 a GroupNorm is an InstanceNormalization by ones and zeros, and what was learned is multiplied and added behind it; a
+/// torch.nn.InstanceNorm2d has no weights. An Einsum's weights and the bias behind it are one layer.
+#[test]
+fn what_a_decomposition_wrote_is_no_layer_and_weights_without_a_module_are() {
+    runtime();
+    for exporter in ["default_1", "default_2", "torchscript_1"] {
+        let layers = |name: &str| {
+            let base = Base::read(&folder().join(format!("{name}_{exporter}.onnx"))).unwrap();
+            let layers = cut::layers(&base.graph, base.graph.outputs[0]);
+            let ops = layers.iter().map(|layer| (base.graph.nodes[layer.node].op.clone(), layer.weights.len()));
+            (cut::modules(&base.graph, &layers), ops.collect::<Vec<_>>())
+        };
+        let of = |ops: &[(&str, usize)]| ops.iter().map(|(op, weights)| (op.to_string(), *weights)).collect::<Vec<_>>();
+        let (names, ops) = layers("grouped");
+        assert_eq!(ops, of(&[("Conv", 2), ("Mul", 2), ("Conv", 2), ("Gemm", 2)]), "{exporter}");
+        assert_eq!(names, ["body.0", "body.1", "body.3", "head"], "{exporter}");
+        let (_, ops) = layers("einsum");
+        assert_eq!(ops, of(&[("Einsum", 2), ("Einsum", 1), ("Gemm", 2)]), "{exporter}");
+    }
+}
+
+/// The method `norm` learns the scale and the shift that were learned before, and not the ones and zeros.
+#[test]
+fn the_method_norm_learns_a_group_norm_that_was_taken_apart() {
+    runtime();
+    let scratch = tempfile::tempdir().unwrap();
+    for exporter in ["default_1", "torchscript_1"] {
+        let base = Base::read(&folder().join(format!("grouped_{exporter}.onnx"))).unwrap();
+        let method = Method { kind: Kind::Norm, rank: 0, alpha: 0.0 };
+        let request = Request { method: Some(method), ..Request::default() };
+        let bundle = prepare(&base, &request, scratch.path()).unwrap_or_else(|error| panic!("{error}"));
+        let shapes: Vec<&[u64]> = bundle.parameters.iter().map(|parameter| parameter.shape.as_slice()).collect();
+        assert_eq!(shapes, [[8, 1, 1], [8, 1, 1]], "{exporter}");
     }
 }
 

@@ -99,7 +99,7 @@ macro_rules! families {
 
 families! {
     resnet_basic resnet_bottleneck mobilenet_v3 efficientnet shufflenet convnext regnet densenet unet yolo tcn audio_cnn
-    lstm gru keras paddle sklearn_mlp
+    lstm gru keras paddle sklearn_mlp lstm_stacked gru_stacked rnn_stacked
 }
 
 /// Wherever the model is cut, body and tail together give the model's own loss. A cut may be refused where more than
@@ -119,36 +119,11 @@ fn every_cut_gives_the_same_loss() {
                 Ok(bundle) => bundle,
                 Err(error) => panic!("{name} last:{count}: {error}"),
             };
-            if ["lstm", "gru"].contains(&name) && count > 3 {
-                break;
-            }
             let mut trainer = Trainer::new(&cut, &loss, optimizer(&golden["optimizer"]));
             let (input, ty) = &cut.inputs[0];
             let given = [(input.clone(), arrays.tensor(&format!("{data}/input"), 0, ty.dtype))];
             let found = trainer.step(&given, &arrays.tensor(&format!("{data}/labels"), 0, labels_type), 0.0);
             assert!((found - expected).abs() <= 1e-5 * expected, "{name} last:{count}: {found}, PyTorch {expected}");
-        }
-    }
-}
-
-/// The message with which a selection is refused.
-fn refusal(model: &str, selection: &str) -> String {
-    let scratch = tempfile::tempdir().unwrap();
-    let loss = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
-    match bundle(model, selection, scratch.path()).and_then(|bundle| bundle.step(&loss)) {
-        Ok(_) => panic!("{model} {selection} was not refused"),
-        Err(error) => error.to_string(),
-    }
-}
-
-#[test]
-fn recurrent_layers_are_refused_with_the_remedy() {
-    for (model, op, inside) in [("lstm", "LSTM", "*LSTM*"), ("gru", "GRU", "*gru*")] {
-        for selection in ["last:4", inside, "words*", "*"] {
-            let message = refusal(model, selection);
-            let (node, remedy) = (format!("({op}, opset "), "train only what comes after the recurrent layers");
-            assert!(message.contains(&node) && message.contains(remedy), "{model} {selection}: {message}");
-            assert!(message.contains("with a smaller setting `train = last:N`"), "{message}");
         }
     }
 }

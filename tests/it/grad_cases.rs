@@ -52,6 +52,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
     ]),
     ("blockwise", &["MatMulNBits"]),
+    ("recurrent", &["LSTM", "GRU", "RNN"]),
 ];
 
 /// Runs the cases of one family; one message tells all that failed.
@@ -99,7 +100,8 @@ families!(
     instance,
     resize,
     quant,
-    blockwise
+    blockwise,
+    recurrent
 );
 
 /// What a rule writes must mean the same in every opset that ONNX Runtime knows: reductions other than `ReduceSum`, for

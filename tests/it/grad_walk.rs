@@ -247,12 +247,43 @@ fn a_refusal_names_the_node_its_operator_and_the_remedy() {
         let node = Node { name: "/enc/3".into(), op: op.into(), domain: domain.into(), ..Node::default() };
         through(node).unwrap_err().to_string()
     };
-    let lstm = text("LSTM", "");
-    assert!(lstm.starts_with("node `/enc/3` (LSTM, opset 17): no gradient; "), "{lstm}");
-    assert!(lstm.contains("setting `train = last:N`"), "{lstm}");
+    let looped = text("Loop", "");
+    assert!(looped.starts_with("node `/enc/3` (Loop, opset 17): no gradient; "), "{looped}");
+    assert!(looped.contains("setting `train = last:N`"), "{looped}");
     let foreign = text("Twist", "com.example");
     assert!(foreign.starts_with("node `/enc/3` (com.example.Twist, opset 3): no gradient; "), "{foreign}");
     assert!(foreign.contains("edgetune ops"), "{foreign}");
+}
+
+/// What a recurrent layer may have that has no gradient, so that `inspect` can say so before anything is trained.
+#[test]
+fn a_recurrent_layer_without_a_gradient_says_what_is_in_the_way() {
+    let names = |names: &[&str]| Attr::Strs(names.iter().map(|name| name.to_string()).collect());
+    let cases = [
+        ("LSTM", "clip", Attr::Float(3.0)),
+        ("GRU", "layout", Attr::Int(1)),
+        ("LSTM", "input_forget", Attr::Int(1)),
+        ("LSTM", "activations", names(&["Sigmoid", "Relu", "Tanh"])),
+        ("GRU", "activations", names(&["HardSigmoid", "Tanh"])),
+        ("GRU", "activations", names(&["Sigmoid", "Tanh", "Sigmoid", "Relu"])),
+        ("RNN", "activations", names(&["Affine"])),
+    ];
+    for (op, name, value) in cases {
+        let attributes = [(name.to_string(), value)].into();
+        let error = through(Node { name: "/enc/3".into(), op: op.into(), attributes, ..Node::default() }).unwrap_err();
+        let begins = format!("node `/enc/3` ({op}, opset 17): no gradient; attribute {name} ");
+        assert!(error.to_string().starts_with(&begins), "{error}");
+        assert!(error.to_string().ends_with("with a smaller setting `train = last:N`"), "{error}");
+    }
+    let mut graph = Graph::new("peepholes", 17);
+    let x = graph.add_input("x", vector());
+    let inputs = vec![Some(x), Some(x), Some(x), None, None, None, None, Some(x)];
+    let node = Node { op: "LSTM".into(), inputs, ..Node::default() };
+    let refusal = grad::blocked(&graph, &node).expect("peepholes have no gradient").to_string();
+    assert!(refusal.contains("input P") && refusal.contains("peepholes"), "{refusal}");
+    let shouted = [("activations".to_string(), names(&["SIGMOID", "tanh", "Tanh"]))].into();
+    let node = Node { attributes: shouted, inputs: vec![Some(x); 3], ..node };
+    assert!(grad::blocked(&graph, &node).is_none(), "ONNX Runtime takes the names in any case");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use crate::grad::{At, Grads};
-use crate::graph::{Attr, Val};
+use crate::graph::{Attr, Node, Val};
 
 /// The last two dimensions swapped.
 pub(super) fn swapped<'b>(value: Val<'b>, rank: usize) -> Val<'b> {
@@ -120,20 +120,36 @@ pub fn fused_matmul<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![da, db])
 }
 
+/// The operands' labels and the output's.
+fn labels(node: &Node) -> (Vec<String>, String) {
+    let equation: String = node.str("equation", "").chars().filter(|c| !c.is_whitespace()).collect();
+    let (inputs, output) = equation.split_once("->").unwrap_or_default();
+    (inputs.split(',').map(String::from).collect(), output.into())
+}
+
+fn no_gradient_of(node: &Node) -> String {
+    format!("its equation is `{}`; write it as MatMul, Mul and ReduceSum", node.str("equation", ""))
+}
+
+/// The equations without a gradient: each label has to stand for one dimension of one size.
+pub fn einsum_refusal(node: &Node) -> Option<String> {
+    let (terms, output) = labels(node);
+    let once = |term: &String| term.char_indices().all(|(at, c)| c.is_alphabetic() && term.find(c) == Some(at));
+    (output.is_empty() || !terms.iter().all(once)).then(|| no_gradient_of(node))
+}
+
 /// y = Σ Πᵢ xᵢ over the labels that `equation` (`ij,jk->ik`) leaves out of y
 /// ⇒  dxᵢ = the same sum of dy and the other xⱼ, over the labels that xᵢ has not
 pub fn einsum<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    let equation: String = n.node().str("equation", "").chars().filter(|c| !c.is_whitespace()).collect();
-    let (inputs, output) = equation.split_once("->").unwrap_or_default();
-    let terms: Vec<&str> = inputs.split(',').collect();
+    let (terms, output) = labels(n.node());
     let gradient = |i: usize| -> Result<Val<'b>, String> {
         let others = (0..terms.len()).filter(|j| *j != i);
-        let known: Vec<&str> = std::iter::once(output).chain(others.clone().map(|j| terms[j])).collect();
-        // Each label stands for one dimension of one size, and what was summed is repeated by another operand.
-        let once = |term: &str| term.char_indices().all(|(at, c)| c.is_alphabetic() && term.find(c) == Some(at));
+        let known: Vec<&str> =
+            std::iter::once(output.as_str()).chain(others.clone().map(|j| terms[j].as_str())).collect();
+        // What was summed has to be repeated by another operand.
         let found = |label: char| known.iter().any(|term| term.contains(label));
-        if output.is_empty() || !terms.iter().all(|term| once(term)) || !terms[i].chars().all(found) {
-            return Err(format!("no gradient for its equation `{equation}`; write it as MatMul, Mul and ReduceSum"));
+        if !terms[i].chars().all(found) {
+            return Err(format!("no gradient; {}", no_gradient_of(n.node())));
         }
         let values: Vec<Val<'b>> = std::iter::once(n.dy(0)).chain(others.map(|j| n.x(j))).collect();
         let equation = format!("{}->{}", known.join(","), terms[i]);

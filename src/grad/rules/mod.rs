@@ -17,6 +17,7 @@ mod linear;
 mod norm;
 mod pool;
 mod quant;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rotary;
@@ -28,29 +29,35 @@ mod trigonometric;
 mod window;
 
 use super::{Action, At, Rule, RuleFn};
-use crate::graph::Val;
+use crate::graph::{Node, Val};
 use Action::{Flows, Refuses, Stops};
 use std::ops::RangeInclusive;
 
 /// A row whose gradients have the inputs' shapes already.
 const fn rule(op: &'static str, opsets: RangeInclusive<i64>, action: Action) -> Rule {
-    Rule { op, domain: "", opsets, action, broadcasts: false, quantises: false, note: "" }
+    Rule { op, domain: "", opsets, action, broadcasts: false, quantises: false, refusal: None, note: "" }
 }
 
 /// A row whose gradients have the broadcast shape.
 const fn broadcast(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, quantises: false, note: "" }
+    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, quantises: false, refusal: None, note: "" }
 }
 
 /// A row of a step of quantised arithmetic.
 const fn quantised(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: false, quantises: true, note: "" }
+    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: false, quantises: true, refusal: None, note: "" }
 }
 
 impl Rule {
     /// Adds what a user should know.
     const fn note(mut self, note: &'static str) -> Self {
         self.note = note;
+        self
+    }
+
+    /// Adds what tells the nodes without a gradient.
+    const fn unless(mut self, refusal: fn(&Node) -> Option<String>) -> Self {
+        self.refusal = Some(refusal);
         self
     }
 
@@ -74,7 +81,7 @@ pub fn all() -> &'static [Rule] {
     RULES
 }
 
-const RECURRENT: &str = "train only what comes after the recurrent layers, with a smaller setting `train = last:N`";
+const RECURRENT: &str = "with the operator's own activations, without clip and layout";
 const STATE: &str =
     "train only what comes after the layers that carry a state, with a smaller setting `train = last:N`";
 const CONTROL: &str =
@@ -127,7 +134,7 @@ static RULES: &[Rule] = &[
     rule("Dropout", 7..=NEWEST, Flows(elementwise::dropout)).note("the identity, as in inference; with training_mode it is refused"),
     quantised("DynamicQuantizeLinear", 11..=NEWEST, quant::dynamic).note("straight-through estimator (arXiv 1308.3432); scale and zero point count as constants"),
     rule("DynamicQuantizeMatMul", 1..=NEWEST, Flows(quant::dynamic_matmul)).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432); the weight is frozen"),
-    rule("Einsum", 12..=NEWEST, Flows(linear::einsum)).note("without repeated labels, `...` or a scalar output"),
+    rule("Einsum", 12..=NEWEST, Flows(linear::einsum)).unless(linear::einsum_refusal).note("without repeated labels, `...` or a scalar output"),
     rule("Elu", 6..=NEWEST, Flows(activation::elu)),
     rule("EmbedLayerNormalization", 1..=NEWEST, Flows(embed::layer)).of("com.microsoft"),
     rule("Equal", 1..=NEWEST, Stops),
@@ -139,7 +146,7 @@ static RULES: &[Rule] = &[
     rule("Flatten", 1..=NEWEST, Flows(shape::reshape)),
     rule("Floor", 1..=NEWEST, Stops),
     rule("FusedMatMul", 1..=NEWEST, Flows(linear::fused_matmul)).of("com.microsoft").note("without transBatchA and transBatchB"),
-    rule("GRU", 1..=NEWEST, Refuses(RECURRENT)),
+    rule("GRU", 7..=NEWEST, Flows(recurrent::gru)).unless(recurrent::refusal).note(RECURRENT),
     rule("Gather", 1..=NEWEST, Flows(index::gather)),
     rule("GatherElements", 11..=NEWEST, Flows(index::gather_elements)),
     rule("GatherND", 11..=NEWEST, Flows(scatter::gather_nd)),
@@ -161,7 +168,7 @@ static RULES: &[Rule] = &[
     rule("InstanceNormalization", 6..=NEWEST, Flows(instance::instance)),
     rule("IsInf", 10..=NEWEST, Stops),
     rule("IsNaN", 9..=NEWEST, Stops),
-    rule("LSTM", 1..=NEWEST, Refuses(RECURRENT)),
+    rule("LSTM", 7..=NEWEST, Flows(recurrent::lstm)).unless(recurrent::refusal).note("with the operator's own activations, without clip, layout, input_forget and peepholes"),
     broadcast("LayerNormalization", 17..=NEWEST, norm::layer),
     rule("LeakyRelu", 6..=NEWEST, Flows(activation::leaky_relu)),
     rule("Less", 1..=NEWEST, Stops),
@@ -208,7 +215,7 @@ static RULES: &[Rule] = &[
     quantised("QuantizeLinear", 1..=NEWEST, quant::quantize).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432), zero where clipped"),
     rule("QuickGelu", 1..=NEWEST, Flows(activation::quick_gelu)).of("com.microsoft"),
     broadcast("RMSNormalization", 23..=NEWEST, norm::root_mean_square),
-    rule("RNN", 1..=NEWEST, Refuses(RECURRENT)),
+    rule("RNN", 7..=NEWEST, Flows(recurrent::rnn)).unless(recurrent::refusal).note("of Tanh or Relu, without clip and layout"),
     rule("RandomNormal", 1..=NEWEST, Stops),
     rule("RandomNormalLike", 1..=NEWEST, Stops),
     rule("RandomUniform", 1..=NEWEST, Stops),

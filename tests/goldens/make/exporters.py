@@ -116,6 +116,29 @@ class Mixes(nn.Module):
         return self.head(x.mean(1) - x.mean((0, 1)))
 
 
+class Einsums(nn.Module):
+    """Weights that are no module's: a product with a bias, and one that sums over heads, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.shift, self.down = nn.Parameter(torch.randn(2, 4, 8)), nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(2, 4, 8))
+
+    def forward(self, x):
+        return torch.einsum("bthd,hdo->bto", torch.relu(torch.einsum("bti,hdi->bthd", x, self.up) + self.shift), self.down)
+
+
+class Packed(nn.Module):
+    """Sequences of several lengths, the longest first; what lies behind an end has no part in the answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.LSTM(4, 5, batch_first=True, bidirectional=True), nn.Linear(10, CLASSES)
+
+    def forward(self, x, lengths):
+        states = self.body(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))[0]
+        return self.head(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].mean(1))
+
+
 mean = lambda y: y.mean(1)
 last = lambda y: y[:, -1]
 sequence = lambda batch: (torch.randn(batch, 6, 8),)
@@ -123,19 +146,22 @@ picture = lambda batch: (torch.randn(batch, 3, 8, 8),)
 text = lambda batch: (torch.randint(1, 20, (batch, 6)), torch.ones(batch, 6, dtype=torch.long))
 encoder = lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True), 2, enable_nested_tensor=False)
 convolution = lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(2))
+grouped = lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 2), nn.InstanceNorm2d(8), nn.Flatten(2))
 of_rows = lambda y: (y[0] if isinstance(y, tuple) else y)[:, -1]
 
-# Name: how it is built, its example, whether its recurrent layers leave only the head to learn.
+# Name: how it is built, its example.
 MODELS = {
-    "cnn": (lambda: Net(convolution(), 8, lambda y: y.mean(2)), picture, False),
-    "attention": (lambda: Net(SelfAttention(True), 8, mean), sequence, False),
-    "attention_second": (lambda: Net(SelfAttention(False), 8, mean), sequence, False),
-    "encoder": (lambda: Net(encoder(), 8, mean), sequence, False),
-    "vit": (lambda: Net(Patches(), 8, lambda y: y[:, 0]), picture, False),
-    "windows": (lambda: Net(Windows(), 64, lambda y: y[:, 0]), picture, False),
-    "lstm": (lambda: Net(nn.LSTM(8, 8, batch_first=True, bidirectional=True), 16, of_rows), sequence, True),
-    "gru": (lambda: Net(nn.GRU(8, 8, batch_first=True), 8, of_rows), sequence, True),
-    "bert": (Bert, text, False),
+    "cnn": (lambda: Net(convolution(), 8, lambda y: y.mean(2)), picture),
+    "attention": (lambda: Net(SelfAttention(True), 8, mean), sequence),
+    "attention_second": (lambda: Net(SelfAttention(False), 8, mean), sequence),
+    "encoder": (lambda: Net(encoder(), 8, mean), sequence),
+    "vit": (lambda: Net(Patches(), 8, lambda y: y[:, 0]), picture),
+    "windows": (lambda: Net(Windows(), 64, lambda y: y[:, 0]), picture),
+    "lstm": (lambda: Net(nn.LSTM(8, 8, batch_first=True, bidirectional=True), 16, of_rows), sequence),
+    "gru": (lambda: Net(nn.GRU(8, 8, batch_first=True), 8, of_rows), sequence),
+    "bert": (Bert, text),
+    "grouped": (lambda: Net(grouped(), 8, lambda y: y.square().mean(2)), picture),
+    "einsum": (lambda: Net(Einsums(), 8, mean), sequence),
 }
 EXPORTS = [(name, exporter, batch) for name in MODELS for exporter, batch in (("default", 1), ("default", 2), ("torchscript", 1))]
 
@@ -150,7 +176,7 @@ def perturbed(model):
 
 
 def export(model, example, names, path, exporter, dynamic=None):
-    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
+    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic, **{name: {0: "batch"} for name in names[1:]}}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
     torch.onnx.export(model, example, path, input_names=names, output_names=["logits"], **options)
     cleaned(path)
 
@@ -173,13 +199,16 @@ def cleaned(path):
 
 
 def places(path, model):
-    """Which initializer holds which parameter, as it is or transposed; a parameter that is none of them is left out."""
-    arrays = {i.name: numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
-    found = []
+    """Which initializer holds which parameter, as it is, transposed or for each channel of an image; a parameter that is none of them is left out. A recurrent node has
+    those of both directions and both biases in one, with the gates in another order."""
+    graph = onnx.load(path).graph
+    arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    inside = {kind: name for node in graph.node if node.op_type in ("LSTM", "GRU") for kind, name in zip(("weight_ih", "weight_hh", "bias"), node.input[1:4])}
+    found = [{"parameter": name, "initializer": inside[kind]} for name, _ in model.named_parameters() for kind in inside if f".{kind}_" in name]
     for name, parameter in model.named_parameters():
         value = parameter.detach().numpy()
         for initializer, array in arrays.items():
-            held = any(array.shape == v.shape and np.array_equal(array, v) for v in {id(v): v for v in (value, value.T)}.values())
+            held = any(array.shape == v.shape and np.array_equal(array, v) for v in {id(v): v for v in (value, value.T, value[..., None, None])}.values())
             if held and array.size > 1:
                 found.append({"parameter": name, "initializer": initializer})
                 break
@@ -221,7 +250,7 @@ def main():
     OUT.mkdir(exist_ok=True)
     entries, arrays = [], {}
     for name, exporter, fixed in EXPORTS:
-        build, example, recurrent = MODELS[name]
+        build, example = MODELS[name]
         torch.manual_seed(0)
         model = perturbed(build())
         names = ["input_ids", "attention_mask"] if example is text else ["x"]
@@ -236,7 +265,7 @@ def main():
                 batch["attention_mask"][::2, 4:] = 0
             batches.append({**batch, "labels": np.arange(BATCH) % CLASSES})
         answers_agree(path, model, names, batches[0], fixed)
-        kept = [p for p in places(path, model) if not recurrent or p["parameter"].startswith("head")]
+        kept = places(path, model)
         trains = [p["parameter"] for p in kept]
         losses = train(model, batches, names, trains)
         assert sum(losses[-BATCHES:]) < 0.98 * sum(losses[:BATCHES]), (file, losses)
@@ -257,6 +286,8 @@ def main():
         torch.manual_seed(0)
         model = perturbed(Net(body, 8, lambda y: (y[0] if isinstance(y, tuple) else y)[-1]))
         export(model, (torch.randn(6, 2, 8),), ["x"], OUT / f"{name}.onnx", "torchscript", dims[name])
+    torch.manual_seed(0)
+    export(perturbed(Packed()), (torch.randn(3, 6, 4), torch.tensor([6, 4, 1])), ["x", "lengths"], OUT / "packed_lstm.onnx", "torchscript", {0: "batch", 1: "time"})
     torch.manual_seed(0)
     export(perturbed(Mixes()), sequence(2), ["x"], OUT / "mixes_default_2.onnx", "default")
     np.savez_compressed(OUT / "arrays.npz", **arrays)

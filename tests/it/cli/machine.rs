@@ -51,7 +51,7 @@ fn costs_grow_with_depth_and_batch_and_time_is_measured_where_asked_for() {
 }
 
 #[test]
-fn nothing_below_an_lstm_can_learn() {
+fn nothing_below_an_lstm_that_clips_can_learn() {
     let place = Place::with_sequences();
     let found = place.run("inspect recurrent.onnx --json").json();
     assert_eq!((&found["deepest"], found["layers"].as_array().unwrap().len()), (&2.into(), 4));

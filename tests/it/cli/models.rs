@@ -49,23 +49,23 @@ pub fn two_outputs() -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
-/// `x` [batch, 6, 4] → matrix product → LSTM → dense 5 → ReLU → dense 2: a gradient reaches the two dense layers only.
+/// `x` [batch, 6, 4] → matrix product → LSTM that clips → dense 5 → ReLU → dense 2: a gradient reaches the two dense layers only.
 pub fn recurrent() -> Vec<u8> {
     let b = Builder::new(Graph::new("recurrent", 17), "");
     let x = input(&b, "x", DType::Float, &[6, 4]).matmul(weight(&b, 1, &[4, 4]));
     let steps_first = x.transpose(&[1, 0, 2]);
     let (w, r) = (weight(&b, 2, &[1, 12, 4]), weight(&b, 3, &[1, 12, 3]));
-    let hidden = [("hidden_size", Attr::Int(3))];
+    let hidden = [("hidden_size", Attr::Int(3)), ("clip", Attr::Float(3.0))];
     let last = b.node("LSTM", &[Some(steps_first), Some(w), Some(r)], 2, &hidden)[1].squeeze(&[0]);
     b.output("logits", dense(&b, dense(&b, last, 4, 3, 5).unary("Relu"), 6, 5, 2));
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
-/// `x` [batch, 5, 4] → matrix product → GRU → matrix product → LSTM → dense 2, the recurrent ones named `lower` and `upper`.
+/// `x` [batch, 5, 4] → matrix product → GRU → matrix product → LSTM → dense 2, the recurrent ones clip and are named `lower` and `upper`.
 pub fn twice_recurrent() -> Vec<u8> {
     let b = Builder::new(Graph::new("twice", 17), "");
     let steps = input(&b, "x", DType::Float, &[5, 4]).matmul(weight(&b, 1, &[4, 4])).transpose(&[1, 0, 2]);
-    let hidden = [("hidden_size", Attr::Int(3))];
+    let hidden = [("hidden_size", Attr::Int(3)), ("clip", Attr::Float(3.0))];
     let (w, r) = (weight(&b, 2, &[1, 9, 4]), weight(&b, 3, &[1, 9, 3]));
     let lower = b.node("GRU", &[Some(steps), Some(w), Some(r)], 1, &hidden)[0].squeeze(&[1]);
     let (w, r) = (weight(&b, 4, &[1, 12, 3]), weight(&b, 5, &[1, 12, 3]));
@@ -81,6 +81,25 @@ pub fn twice_recurrent() -> Vec<u8> {
         }
     }
     onnx::encode(&graph, &Weights::Embedded)
+}
+
+/// `x` [batch, 6, 4] → GRU in both directions → LSTM, both with biases → the last state → dense 2, all of which learns.
+pub fn sequences() -> Vec<u8> {
+    let b = Builder::new(Graph::new("sequences", 17), "");
+    let steps = input(&b, "x", DType::Float, &[6, 4]).transpose(&[1, 0, 2]);
+    let weights = |seed: u64, shapes: [&[u64]; 3]| {
+        let [w, r, bias] = shapes;
+        [Some(weight(&b, seed, w)), Some(weight(&b, seed + 1, r)), Some(weight(&b, seed + 2, bias))]
+    };
+    let hidden = ("hidden_size", Attr::Int(3));
+    let both =
+        [hidden.clone(), ("direction", Attr::Str("bidirectional".into())), ("linear_before_reset", Attr::Int(1))];
+    let inputs = [&[Some(steps)][..], &weights(1, [&[2, 9, 4], &[2, 9, 3], &[2, 18]])].concat();
+    let lower = b.node("GRU", &inputs, 1, &both)[0].transpose(&[0, 2, 1, 3]).reshape_to(&[0, 0, 6]);
+    let inputs = [&[Some(lower)][..], &weights(4, [&[1, 12, 6], &[1, 12, 3], &[1, 24]])].concat();
+    let last = b.node("LSTM", &inputs, 2, &[hidden])[1].squeeze(&[0]);
+    b.output("logits", dense(&b, last, 7, 3, 2));
+    onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
 /// `x` [batch, 4] → dense 8 → ReLU → matrix product 3 without a bias → `y`.

@@ -42,6 +42,9 @@ impl Case {
 
 fn attribute(value: &serde_json::Value) -> Attr {
     match value {
+        serde_json::Value::Array(items) if items.first().is_some_and(|item| item.is_string()) => {
+            Attr::Strs(items.iter().map(|item| item.as_str().unwrap().into()).collect())
+        }
         serde_json::Value::Array(items) => Attr::Ints(items.iter().map(|item| item.as_i64().unwrap()).collect()),
         serde_json::Value::String(text) => Attr::Str(text.clone()),
         number => number.as_i64().map_or_else(|| Attr::Float(number.as_f64().unwrap() as f32), Attr::Int),
