@@ -36,6 +36,11 @@ pub fn shape_b(target: &Target, rank: u64) -> Vec<u64> {
     [target.outputs(), rank].into_iter().chain(target.kernel().iter().map(|_| 1)).collect()
 }
 
+/// Which dimension of a tensor of this name is the rank: LoRA's factors `[rank, in]` and `[out, rank]`.
+pub fn axis_of_rank(name: &str) -> Option<usize> {
+    [(LORA_A, 0), (LORA_B, 1)].into_iter().find_map(|(ending, axis)| name.ends_with(ending).then_some(axis))
+}
+
 /// Sizes of IA³'s scale: `[out, 1]`, or `[1, in]` where the input is scaled.
 pub fn shape_ia3(target: &Target, feedforward: bool) -> Vec<u64> {
     if feedforward { vec![1, target.inputs()] } else { vec![target.outputs(), 1] }

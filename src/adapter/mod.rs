@@ -16,7 +16,7 @@ mod positions;
 mod select;
 mod target;
 
-pub use attach::LORA_B;
+pub use attach::{LORA_B, axis_of_rank};
 pub use head::{Activation, AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;

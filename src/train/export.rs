@@ -7,7 +7,7 @@ use super::artifact::Adapter;
 use super::error::Error;
 use super::onnx_adapter;
 use super::prepare::Base;
-use crate::adapter::{self, Adapted};
+use crate::adapter::{self, Adapted, Kind};
 use crate::atomic::write_atomically;
 use crate::cut;
 use crate::data;
@@ -37,6 +37,7 @@ pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
 /// adapter's where its tensors are, be it by hand or as ONNX Runtime's active adapter. It is the same model for all adapters of
 /// one base, method, rank, scale, head and places (LoRA-FA: also seed).
 ///
+/// LoRA's factors leave their rank open: adapters of every rank and the same scale (alpha over rank) fit one model.
 /// A head of another width than the base's leaves its width open. The output of an appended head is added to the base's
 /// outputs, and is zero where nothing is fed.
 ///
@@ -44,8 +45,9 @@ pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
 /// As [`merged`].
 pub fn with_optional_inputs(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
     learned.refuse_other(base)?;
-    let Adapted { mut graph, output, parameters, head, .. } =
+    let Adapted { mut graph, output, parameters, head, method, .. } =
         adapter::from_delta(base.graph.clone(), &learned.change())?;
+    let open = method.filter(|method| matches!(method.kind, Kind::Lora | Kind::RsLora)).map(|_| adapter::axis_of_rank);
     // What is appended to a graph leaves the ids of the base's values as they are.
     graph.outputs = base.graph.outputs.clone();
     graph.outputs.extend(head.map(|_| output));
@@ -57,7 +59,10 @@ pub fn with_optional_inputs(base: &Base, learned: &Adapter) -> Result<Graph, Err
             None => zeros(&parameter.shape),
         };
         let same = |(wanted, held): (&u64, &u64)| if wanted == held { Dim::Fixed(*held) } else { Dim::Unknown };
-        let shape = parameter.shape.iter().zip(&default.shape).map(same).collect();
+        let mut shape: Vec<Dim> = parameter.shape.iter().zip(&default.shape).map(same).collect();
+        if let Some(axis) = open.and_then(|axis_of| axis_of(&parameter.name)) {
+            shape[axis] = Dim::Unknown;
+        }
         graph.values[parameter.id.index()].ty = Some(TensorType::new(default.dtype, shape));
         graph.initializers.remove(&parameter.id);
         graph.inputs.push(parameter.id);

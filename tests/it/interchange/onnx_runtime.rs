@@ -5,11 +5,11 @@ use super::arrays::{close, load, save};
 use super::python::{self, python};
 use crate::adapter::{LORA, MODELS, answer, answer_of, base, everywhere, moved, samples};
 use crate::cli::Place;
-use edgetune::adapter::{HeadChoice, Request};
+use edgetune::adapter::{HeadChoice, Method, Request};
 use edgetune::cut::Selection;
 use edgetune::data::{Labels, Preprocessing};
 use edgetune::delta::Choice;
-use edgetune::graph::Dim;
+use edgetune::graph::{Dim, Tensor};
 use edgetune::train::artifact::{About, Adapter, Provenance, encode, payloads};
 use edgetune::train::export;
 use edgetune::train::loss::Loss;
@@ -107,6 +107,37 @@ fn the_model_is_the_base_where_nothing_is_fed() {
     let samples = samples(&base.graph);
     let of_base = answer_of(&base.graph, &bundle.output, &samples);
     close(&answer_of(&graph, &bundle.output, &samples), &of_base, "without the adapter");
+}
+
+/// One file for adapters of all ranks: with the factors of rank 8 the model that was written for rank 2 gives rank 8's answer.
+#[test]
+fn a_model_takes_adapters_of_other_ranks() {
+    let scratch = tempfile::tempdir().unwrap();
+    for name in ["mobilenet_bn.onnx", "encoder_dynamo.onnx"] {
+        let base = base(name);
+        let of_rank = |rank: u32| {
+            let method = Method { rank, alpha: 2.0 * rank as f32, ..LORA };
+            let request = Request { method: Some(method), ..Request::default() };
+            prepare(&base, &request, scratch.path()).unwrap()
+        };
+        let [small, large] = [of_rank(2), of_rank(8)].map(|bundle| adapter_of(&bundle, &moved(&bundle)));
+        let with_large = |written_for: &Adapter| {
+            let mut graph = export::with_optional_inputs(&base, written_for).unwrap();
+            for (name, shape, values) in &large.tensors {
+                let id = graph.find(name).unwrap();
+                graph.inputs.retain(|input| *input != id);
+                graph.initializers.insert(id, Tensor::from_f32(shape, values));
+            }
+            answer_of(&graph, graph.value_name(graph.outputs[0]), &samples(&base.graph))
+        };
+        let (found, expected) = (with_large(&small), with_large(&large));
+        let of_base = answer_of(&base.graph, base.graph.value_name(base.graph.outputs[0]), &samples(&base.graph));
+        close(&found, &expected, name);
+        assert!(
+            found.iter().zip(&of_base).any(|(one, other)| (one - other).abs() > 1e-3),
+            "{name}: nothing is changed"
+        );
+    }
 }
 
 /// From the command line: two adapters of one recipe use one model.
