@@ -413,7 +413,7 @@ impl Summing<'_> {
         let how: Samples = reads.samples.clone().into();
         let about = known.map(Moments::about);
         let preprocessing = match about {
-            Some(about) => samples::of_adapter(preprocessing_from_wire(&about.preprocessing), &data, *printer),
+            Some(about) => samples::of_adapter(&preprocessing_from_wire(&about.preprocessing.get()), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
         let unsummed = reads
@@ -426,7 +426,7 @@ impl Summing<'_> {
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
         let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
-        let options = samples::options(preprocessing, reading, &inputs_of(&model.base), target, named);
+        let options = samples::options(preprocessing.clone(), reading, &inputs_of(&model.base), target, named);
         let (dataset, _) = samples::open(&data, &options, *printer)?;
         let all: Vec<usize> = (0..dataset.len()).collect();
         let samples = match reads.per_class {

@@ -5,6 +5,7 @@
 
 use super::{Error, decoding, folder, foreign};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -76,7 +77,20 @@ pub(super) fn read(
     each: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<Vec<String>, Error> {
     let bytes = folder::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
-    let (text, encoding) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
+    read_bytes(path, format, &bytes, each)
+}
+
+/// As [`read`], of bytes that are at hand; `path` is what errors call them.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_bytes(
+    path: &Path,
+    format: Format,
+    bytes: &[u8],
+    each: &mut dyn FnMut(Row) -> Result<(), Error>,
+) -> Result<Vec<String>, Error> {
+    let (text, encoding) = decoding::decode(bytes).map_err(|problem| Error::content(path, problem))?;
     let remedy = "if letters are wrong, save the file as UTF-8";
     let mut notes: Vec<String> =
         encoding.map(|encoding| format!("{}: read as {encoding}; {remedy}", path.display())).into_iter().collect();
@@ -236,8 +250,10 @@ fn lines(text: &str, each: &mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(
 }
 
 fn refuse_doubles(path: &Path, columns: &[String]) -> Result<(), Error> {
-    match columns.iter().enumerate().find(|(place, name)| columns[..*place].contains(name)) {
-        Some((_, name)) => Err(Error::line(path, 1, format!("two columns are named `{name}`; rename one"))),
+    // A table may have a million columns.
+    let mut seen = HashSet::new();
+    match columns.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::line(path, 1, format!("two columns are named `{name}`; rename one"))),
         None => Ok(()),
     }
 }

@@ -234,6 +234,21 @@ fn push_numbers(cell: &str, values: &mut Vec<f32>, depth: usize) -> Result<Vec<u
     Ok([vec![count], shape.unwrap_or_default()].concat())
 }
 
+/// The names of a table's columns.
+///
+/// # Errors
+/// A table that cannot be read.
+pub(super) fn header(path: &Path) -> Result<Vec<String>, Error> {
+    let mut columns = Vec::new();
+    let Some(format) = records::format(path) else { return Ok(columns) };
+    let read = records::read(path, format, Options::default().limits.table_bytes_max, &mut |row| {
+        columns = row.columns.to_vec();
+        // One row is enough.
+        Err(Error::content(path, ""))
+    });
+    if columns.is_empty() { read.map(|_| columns) } else { Ok(columns) }
+}
+
 /// Whether the first row of a table is numbers, and names no file.
 pub(super) fn is_of_numbers(path: &Path, format: Format, options: &Options) -> bool {
     let mut found = false;

@@ -25,6 +25,7 @@ mod outputs;
 mod pixels;
 mod newcomer;
 mod plan;
+mod sensors;
 mod solve;
 mod sounds;
 mod tokens;

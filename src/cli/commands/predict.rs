@@ -115,14 +115,14 @@ fn opened(
         Asked::Paths(paths) => paths[0].as_path(),
         Asked::Texts { origin, .. } => Path::new(origin),
     };
-    let preprocessing = samples::of_adapter(adapter.preprocessing, first, printer);
+    let preprocessing = samples::of_adapter(&adapter.preprocessing, first, printer);
     let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
     let target = match task::of_wire(adapter.task).target {
         Target::Tokens => Target::Tokens,
         // What the others' labels are is nothing to a sample without any.
         _ => Target::Classes,
     };
-    let options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
+    let options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,
         Asked::Texts { origin, texts } => {
