@@ -28,7 +28,7 @@ const TEXTS: &[&str] = &[
     "beschreibung",
     "texte",
 ];
-const FILES: &[&str] = &[
+pub(super) const FILES: &[&str] = &[
     "file",
     "image",
     "path",

@@ -16,6 +16,7 @@ mod foreign;
 mod groups;
 #[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
+mod intervals;
 mod joined;
 mod kinds;
 mod labels;

@@ -28,7 +28,7 @@ const TIMES: &[&str] = &[
     "zeitstempel",
 ];
 /// Names of labels that only sensors' tables have.
-const OF_SENSORS: &[&str] = &["activity", "gesture", "state", "event", "aktivitaet", "aktivität"];
+pub(super) const OF_SENSORS: &[&str] = &["activity", "gesture", "state", "event", "aktivitaet", "aktivität"];
 /// What is given as the column of time where there is none.
 pub(super) const NO_TIME: &str = "none";
 /// A step that is off the usual one by more than this share of it is another.
@@ -235,75 +235,102 @@ fn pointed<'r>(row: &'r Row, place: usize) -> std::borrow::Cow<'r, str> {
     }
 }
 
+/// A table's first row, where its columns are looked for.
+struct Header<'r> {
+    path: &'r Path,
+    row: &'r Row<'r>,
+    /// The columns' names in lower case.
+    low: Vec<String>,
+}
+
+impl Header<'_> {
+    fn lacks(&self, problem: impl AsRef<str>) -> Error {
+        const SHOWN: usize = 20;
+        let columns = self.row.columns;
+        let more = if columns.len() > SHOWN { ", …" } else { "" };
+        let shown = columns.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        Error::line(self.path, 1, format!("{}; the columns are {shown}{more}", problem.as_ref()))
+    }
+
+    /// A column by its name; where no name is the same, one that differs in case alone.
+    fn find(&self, name: &str) -> Option<usize> {
+        let low = name.to_lowercase();
+        let same = self.row.columns.iter().position(|column| column == name);
+        same.or_else(|| self.low.iter().position(|column| *column == low))
+    }
+
+    fn usual<'n>(&self, names: impl IntoIterator<Item = &'n &'n str>) -> Option<usize> {
+        names.into_iter().find_map(|name| self.find(name))
+    }
+
+    fn named(&self, what: &str, name: &str) -> Result<usize, Error> {
+        self.find(name).ok_or_else(|| self.lacks(format!("no {what} column `{name}`")))
+    }
+
+    fn labels(&self, options: &Options, labelled: bool) -> Result<Vec<usize>, Error> {
+        match &options.label[..] {
+            // An axis is called y more often than a label is.
+            [] => Ok(self.usual(LABELS.iter().filter(|name| **name != "y").chain(OF_SENSORS)).into_iter().collect()),
+            named if labelled => named.iter().map(|name| self.named("label", name)).collect(),
+            named => Ok(named.iter().filter_map(|name| self.find(name)).collect()),
+        }
+    }
+
+    /// The channels, and what is none because it holds no numbers. `is_other`: whether a column is nothing else.
+    fn channels(&self, named: &[String], is_other: &dyn Fn(&usize) -> bool) -> Result<(Vec<usize>, Vec<usize>), Error> {
+        let columns = self.row.columns;
+        if !named.is_empty() {
+            let found: Vec<usize> = named.iter().map(|name| self.named("channel", name)).collect::<Result<_, _>>()?;
+            return match found.iter().find(|place| !is_other(place)) {
+                Some(place) => {
+                    let name = &columns[*place];
+                    Err(self.lacks(format!("column `{name}` is the time, the label or the group, so it is no channel")))
+                }
+                None => Ok((found, Vec::new())),
+            };
+        }
+        let is_number = |place: &usize| {
+            let cell = pointed(self.row, *place);
+            cell.trim().is_empty() || cell.trim().parse::<f64>().is_ok()
+        };
+        let (channels, rest): (Vec<usize>, Vec<usize>) = (0..columns.len()).filter(is_other).partition(is_number);
+        match channels.is_empty() {
+            true => Err(self.lacks("no column of numbers that could be a channel")),
+            false => Ok((channels, rest)),
+        }
+    }
+}
+
 impl Roles {
     /// What the columns are, by what was asked for, by usual names and by what the first row holds.
     fn of(path: &Path, row: &Row, asked: &SeriesColumns, (options, labelled): (&Options, bool)) -> Result<Self, Error> {
-        let columns = row.columns;
-        let lacks = |problem: String| {
-            const SHOWN: usize = 20;
-            let more = if columns.len() > SHOWN { ", …" } else { "" };
-            let shown = columns.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-            Error::line(path, 1, format!("{problem}; the columns are {shown}{more}"))
-        };
-        let find = |name: &str| {
-            let same = |column: &String| column.to_lowercase() == name.to_lowercase();
-            columns.iter().position(|column| column == name).or_else(|| columns.iter().position(same))
-        };
-        let usual = |names: &[&str]| names.iter().find_map(|name| find(name));
-        let named = |what: &str, name: &String| find(name).ok_or_else(|| lacks(format!("no {what} column `{name}`")));
+        let header = Header { path, row, low: row.columns.iter().map(|name| name.to_lowercase()).collect() };
+        if asked.channels.is_empty() && row.columns.len() > CHANNELS_MAX {
+            let problem = format!("{} columns are more than {CHANNELS_MAX} channels", row.columns.len());
+            return Err(header.lacks(format!("{problem}; name them with setting `samples.channels = A,B,C`")));
+        }
         let time = match asked.time.as_deref() {
             Some(NO_TIME) => None,
-            Some(name) => Some(named("time", &name.to_string())?),
-            None => usual(TIMES).or_else(|| columns.iter().position(|name| is_time(name))),
+            Some(name) => Some(header.named("time", name)?),
+            None => header.usual(TIMES).or_else(|| row.columns.iter().position(|name| is_time(name))),
         };
         let group = match options.group.as_deref() {
-            None => usual(GROUPS),
+            None => header.usual(GROUPS),
             Some(columns::NO_GROUPS) => None,
-            Some(name) if asked.has_group => Some(named("group", &name.to_string())?),
-            Some(name) => find(name),
+            Some(name) if asked.has_group => Some(header.named("group", name)?),
+            Some(name) => header.find(name),
         };
-        let label: Vec<usize> = match &options.label[..] {
-            // An axis is called y more often than a label is.
-            [] => {
-                let labels = LABELS.iter().filter(|name| **name != "y").chain(OF_SENSORS);
-                labels.into_iter().find_map(|name| find(name)).into_iter().collect()
-            }
-            named_ones if labelled => named_ones.iter().map(|name| named("label", name)).collect::<Result<_, _>>()?,
-            named_ones => named_ones.iter().filter_map(|name| find(name)).collect(),
-        };
+        let label = header.labels(options, labelled)?;
         let is_other = |place: &usize| Some(*place) != time && Some(*place) != group && !label.contains(place);
-        let is_number = |place: &usize| {
-            let cell = pointed(row, *place);
-            cell.trim().is_empty() || cell.trim().parse::<f64>().is_ok()
-        };
-        if asked.channels.is_empty() && columns.len() > CHANNELS_MAX {
-            let problem = format!("{} columns are more than {CHANNELS_MAX}", columns.len());
-            return Err(lacks(format!("{problem}; name the channels with setting `samples.channels = A,B,C`")));
-        }
-        let (channels, rest): (Vec<usize>, Vec<usize>) = match &asked.channels[..] {
-            [] => (0..columns.len()).filter(is_other).partition(is_number),
-            named_ones => {
-                let found: Vec<usize> =
-                    named_ones.iter().map(|name| named("channel", name)).collect::<Result<_, _>>()?;
-                (found, Vec::new())
-            }
-        };
-        if let Some(place) = channels.iter().find(|place| !is_other(place)) {
-            let name = &columns[*place];
-            return Err(lacks(format!("column `{name}` is the time, the label or the group, so it is no channel")));
-        }
-        if channels.is_empty() {
-            return Err(lacks("no column of numbers that could be a channel".into()));
-        }
+        let (channels, rest) = header.channels(&asked.channels, &is_other)?;
         if labelled && label.is_empty() {
-            return Err(lacks(
+            return Err(header.lacks(
                 "no label column; add a column `label`, name it with setting `samples.label = COLUMN`, or put the files of each \
-                 class into a folder named after it"
-                    .into(),
+                 class into a folder named after it",
             ));
         }
-        let unit = asked.unit.or_else(|| TimeUnit::of_column(&columns[time?])).unwrap_or_default();
-        let aside = rest.iter().map(|place| columns[*place].clone()).collect();
+        let unit = asked.unit.or_else(|| TimeUnit::of_column(&row.columns[time?])).unwrap_or_default();
+        let aside = rest.iter().map(|place| row.columns[*place].clone()).collect();
         Ok(Self { time, unit, label, group, channels, aside })
     }
 }

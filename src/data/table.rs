@@ -346,8 +346,8 @@ fn by_recording(files: &Files) -> Option<Groups> {
 }
 
 /// What the columns of an interval are called, in seconds.
-const STARTS: [&str; 5] = ["start", "start_time", "start_s", "begin", "onset"];
-const ENDS: [&str; 5] = ["end", "end_time", "end_s", "stop", "offset"];
+pub(super) const STARTS: [&str; 5] = ["start", "start_time", "start_s", "begin", "onset"];
+pub(super) const ENDS: [&str; 5] = ["end", "end_time", "end_s", "stop", "offset"];
 
 /// The part of a recording that a row is about; `None` for a table without columns of intervals.
 ///
@@ -440,7 +440,7 @@ pub(super) fn file_in(path: &Path, format: Format, bytes_max: u64, is: &dyn Fn(&
 }
 
 /// The file that a cell names: relative to the table, with the separators of Windows where it was written there.
-fn named_file(folder: &Path, cell: &str) -> PathBuf {
+pub(super) fn named_file(folder: &Path, cell: &str) -> PathBuf {
     let file = folder.join(cell);
     match cell.contains('\\') && !file.exists() {
         true => folder.join(cell.replace('\\', "/")),

@@ -4,11 +4,12 @@
 
 use super::columns::NO_GROUPS;
 use super::groups::{self, Groups};
+use super::intervals::{self, Interval};
 use super::labels::{self, Cells, Labels, Target};
 use super::names::{Names, Paths};
 use super::readings::{self, APART, Readings, Roles, SeriesColumns};
 use super::series::{SeriesPreprocessing, Window, Windows};
-use super::times::TimeUnit;
+use super::times::{self, TimeUnit};
 use super::{Dataset, Error, Options, Report, Samples, folder, only_input, records, table};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -31,8 +32,21 @@ pub struct SeriesSurvey {
 /// A file of readings, and what is said of it outside of it.
 struct Source {
     file: PathBuf,
-    /// The class whose folder it lies in.
-    class: Option<String>,
+    /// What is said of its parts, or of all of it. Empty: its own columns say it.
+    parts: Vec<Interval>,
+    /// The table that says it.
+    table: Option<PathBuf>,
+}
+
+impl Source {
+    fn plain(file: PathBuf) -> Self {
+        Self { file, parts: Vec::new(), table: None }
+    }
+
+    /// A file that is of one class.
+    fn of_class(file: PathBuf, class: String) -> Self {
+        Self { parts: vec![Interval { span: None, label: class, group: None, line: 0 }], ..Self::plain(file) }
+    }
 }
 
 /// Whether the data are series by what they are called: a table with a column of time, several tables, or class folders of tables.
@@ -47,7 +61,8 @@ pub fn holds_series(path: &Path) -> bool {
         }
         found
     };
-    let first = sources(path, false).ok().and_then(|(sources, _)| sources.into_iter().next());
+    let options = Options::default();
+    let first = sources(path, &options, (false, false)).ok().and_then(|(sources, _)| sources.into_iter().next());
     first.is_some_and(|first| has_time(&first.file))
 }
 
@@ -56,11 +71,11 @@ pub fn holds_series(path: &Path) -> bool {
 /// # Errors
 /// A folder or the first file that cannot be read.
 pub fn survey_series(path: &Path, asked: &SeriesColumns, options: &Options) -> Result<Option<SeriesSurvey>, Error> {
-    let (sources, _) = sources(path, false)?;
+    let (sources, _) = sources(path, options, (false, false))?;
     // Arrays have neither names nor times: a table tells both, where there is one.
     let place = sources.iter().position(|source| !folder::has_array_name(&source.file)).unwrap_or(0);
     let Some(Source { file, .. }) = sources.into_iter().nth(place) else { return Ok(None) };
-    let asked = SeriesColumns { has_group: !path.is_dir(), ..asked.clone() };
+    let asked = SeriesColumns { has_group: file == path, ..asked.clone() };
     let (readings, roles, _) = readings::read(&file, &asked, (options, false))?;
     let time = roles.time.map(|place| {
         let own = || table::header(&file).ok().and_then(|columns| columns.get(place).cloned());
@@ -134,9 +149,10 @@ pub(super) fn open_many(
     let mut opening = Opening::new(series, options, labelled);
     for path in paths {
         let by_folder = labelled && options.label.is_empty();
-        opening.columns.has_group = options.splits && !path.is_dir();
-        let (sources, rest) = sources(path, by_folder)?;
+        let (sources, rest) = sources(path, options, (labelled, by_folder))?;
         opening.report.skipped.extend(rest.into_iter().map(|file| (file, "no table or array of readings".into())));
+        opening.single = !path.is_dir();
+        opening.in_folders |= sources.iter().any(|source| source.table.is_none() && !source.parts.is_empty());
         for source in sources {
             opening.add(&source)?;
         }
@@ -145,16 +161,28 @@ pub(super) fn open_many(
 }
 
 /// The files of readings at a path, with those that are none. `by_folder`: whether folders are classes, where there are some.
-fn sources(path: &Path, by_folder: bool) -> Result<(Vec<Source>, Vec<PathBuf>), Error> {
+fn sources(
+    path: &Path,
+    options: &Options,
+    (labelled, by_folder): (bool, bool),
+) -> Result<(Vec<Source>, Vec<PathBuf>), Error> {
+    let of_file = |file: PathBuf| match intervals::is_listing(&file, options.file.as_deref()) {
+        true => {
+            let listed = intervals::read(&file, options, labelled)?.into_iter();
+            let sources = listed.map(|(named, parts)| Source { file: named, parts, table: Some(file.clone()) });
+            Ok((sources.collect(), Vec::new()))
+        }
+        false => Ok((vec![Source::plain(file)], Vec::new())),
+    };
     if !path.is_dir() {
         std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-        return Ok((vec![Source { file: path.into(), class: None }], Vec::new()));
+        return of_file(path.into());
     }
     // A folder with `train.csv` stands for it.
     if let Ok(Some(file)) = table::resolve(path, true)
         && records::format(&file).is_some()
     {
-        return Ok((vec![Source { file, class: None }], Vec::new()));
+        return of_file(file);
     }
     let (files, rest): (Vec<PathBuf>, Vec<PathBuf>) =
         folder::below(path)?.into_iter().partition(|file| readings::has_name(file));
@@ -163,7 +191,11 @@ fn sources(path: &Path, by_folder: bool) -> Result<(Vec<Source>, Vec<PathBuf>), 
         inside.parent().filter(|folder| by_folder && !folder.as_os_str().is_empty())?;
         Some(inside.iter().next()?.to_string_lossy().into_owned())
     };
-    Ok((files.into_iter().map(|file| Source { class: class(&file), file }).collect(), rest))
+    let source = |file: PathBuf| match class(&file) {
+        Some(class) => Source::of_class(file, class),
+        None => Source::plain(file),
+    };
+    Ok((files.into_iter().map(source).collect(), rest))
 }
 
 /// A data set that is being read.
@@ -175,12 +207,24 @@ struct Opening<'a> {
     windows: Windows,
     paths: Paths,
     cells: Cells,
-    /// For each window its file's line, or `None` where that has none.
-    lines: Vec<Option<u32>>,
+    /// For each window, where its label stands.
+    said: Vec<Said>,
     groups: Option<Groups>,
     files: usize,
+    /// Whether one file was named, whose groups no other file's name can tell.
+    single: bool,
     in_folders: bool,
     report: Report,
+}
+
+/// Where a window's label stands.
+enum Said {
+    /// In this line of its file.
+    Row(u32),
+    /// In this line of the table that names its file.
+    Listed(u32),
+    /// In the name of its file's folder.
+    Folder,
 }
 
 impl<'a> Opening<'a> {
@@ -195,9 +239,10 @@ impl<'a> Opening<'a> {
             windows,
             paths: Paths::default(),
             cells: Cells::default(),
-            lines: Vec::new(),
+            said: Vec::new(),
             groups: None,
             files: 0,
+            single: false,
             in_folders: false,
             report: Report::default(),
         }
@@ -206,65 +251,150 @@ impl<'a> Opening<'a> {
     /// The windows of a file.
     fn add(&mut self, source: &Source) -> Result<(), Error> {
         let file = &source.file;
-        let by_column = self.labelled && source.class.is_none();
+        let by_column = self.labelled && source.parts.is_empty();
+        self.columns.has_group = self.options.splits && source.table.is_none() && self.single;
         let (readings, roles, notes) = readings::read(file, &self.columns, (self.options, by_column))?;
         if by_column && readings.labels.is_empty() {
             let problem = "an array holds no labels; put the files of each class into a folder named after it";
             return Err(Error::content(file, problem));
         }
         self.report.notes.extend(notes);
-        self.tell(source, &roles, &readings);
+        self.tell(source, &roles);
+        self.group_by(source, &roles, &readings)?;
         let SeriesPreprocessing { rate, rows, resampled, .. } = *self.series;
         readings::refuse_unsteady(file, &readings, (rate, rows, resampled))?;
         self.files += 1;
-        self.in_folders |= source.class.is_some();
+        let spans = self.spans(source, &readings)?;
         let before = self.windows.windows.len();
+        let mut found = vec![false; spans.len()];
         for [start, end] in readings.series() {
-            let resampled = self.series.resampled && !readings.times.is_empty();
-            let part = resampled.then(|| readings::at_rate(&readings, [start, end], self.series.rate));
-            match &part {
-                Some(part) => self.add_series(source, part, [0, part.rows()])?,
-                None => self.add_series(source, &readings, [start, end])?,
+            let resampled = resampled && !readings.times.is_empty();
+            let part = resampled.then(|| readings::at_rate(&readings, [start, end], rate));
+            let (readings, rows) = match &part {
+                Some(part) => (part, [0, part.rows()]),
+                None => (&readings, [start, end]),
+            };
+            for (place, span) in spans.iter().enumerate() {
+                let count = self.windows.windows.len();
+                let rows = self.within(readings, rows, *span);
+                self.add_series(source, readings, rows, source.parts.get(place))?;
+                found[place] |= self.windows.windows.len() > count;
             }
         }
-        if self.windows.windows.len() == before {
-            let reason = format!(
-                "no part of its {} rows is a window of {} rows with a label",
-                readings.rows(),
-                self.series.rows
-            );
-            self.report.skipped.push((file.clone(), reason));
-        }
+        self.skip(source, &readings, (&found, before));
         Ok(())
     }
 
+    /// Lists a file or parts of it in which there is no window.
+    fn skip(&mut self, source: &Source, readings: &Readings, (found, before): (&[bool], usize)) {
+        let rows = self.series.rows;
+        match &source.table {
+            Some(table) => {
+                let empty = source.parts.iter().zip(found).filter(|(_, found)| !**found);
+                let named = empty.map(|(part, _)| {
+                    let reason = format!("no window of {rows} rows of {} lies in this part", source.file.display());
+                    (format!("{}:{}", table.display(), part.line).into(), reason)
+                });
+                self.report.skipped.extend(named);
+            }
+            None if self.windows.windows.len() == before => {
+                let reason = format!("no part of its {} rows is a window of {rows} rows with a label", readings.rows());
+                self.report.skipped.push((source.file.clone(), reason));
+            }
+            None => {}
+        }
+    }
+
+    /// From when to when the parts of a file are; all of it where nothing says parts.
+    fn spans(&self, source: &Source, readings: &Readings) -> Result<Vec<Option<[f64; 2]>>, Error> {
+        let Some(table) = &source.table else { return Ok(vec![None]) };
+        let mut spans = Vec::new();
+        for part in &source.parts {
+            let Some([start, end]) = &part.span else {
+                spans.push(None);
+                continue;
+            };
+            let bad = |problem: String| Error::line(table, part.line.into(), problem);
+            let read = |cell: &String| {
+                let time = times::parse(cell, self.series.unit);
+                let time = time.filter(|time| readings.times.is_empty() || time.is_date == readings.is_date);
+                time.map(|time| time.seconds).ok_or_else(|| {
+                    bad(format!(
+                        "`{cell}` is no time as those in {}; write start and end as there",
+                        source.file.display()
+                    ))
+                })
+            };
+            let span = [read(start)?, read(end)?];
+            if span[1] <= span[0] {
+                return Err(bad(format!("the part ends at {end}, which is not behind its start at {start}")));
+            }
+            spans.push(Some(span));
+        }
+        refuse_overlap(table, &source.parts, &spans)?;
+        Ok(spans)
+    }
+
+    /// The rows of `start` to `end` that lie in a part.
+    fn within(&self, readings: &Readings, [start, end]: [usize; 2], span: Option<[f64; 2]>) -> [usize; 2] {
+        let Some(span) = span else { return [start, end] };
+        let place = |time: f64| match readings.times.get(start..end) {
+            // What a start is short of its row by rounding is that row.
+            Some(times) => start + times.partition_point(|row| *row < time - 1e-9 * time.abs().max(1.0)),
+            None => {
+                let row = if self.series.rate > 0.0 { time * self.series.rate } else { time };
+                (start + row.round().max(0.0) as usize).min(end)
+            }
+        };
+        let [from, to] = span.map(place);
+        [from, to.max(from)]
+    }
+
     /// Says once which columns were taken without being named.
-    fn tell(&mut self, source: &Source, roles: &Roles, readings: &Readings) {
+    fn tell(&mut self, source: &Source, roles: &Roles) {
         if self.files > 0 || folder::has_array_name(&source.file) {
             return;
         }
         let Ok(columns) = table::header(&source.file) else { return };
         let name = |place: &usize| columns.get(*place).cloned().unwrap_or_default();
-        let label = roles.label.first().filter(|_| self.options.label.is_empty() && self.labelled);
-        let group = roles.group.as_ref().filter(|_| self.options.group.is_none() && self.options.splits);
-        let by_folder = source.class.is_some();
-        let mut said = Vec::new();
-        said.extend(
-            label
-                .filter(|_| !by_folder)
-                .map(|place| format!("label: column {}; setting `samples.label` COLUMN to change", name(place))),
-        );
-        said.extend(
-            group.map(|place| format!("group: column {}; setting `samples.group` COLUMN to change", name(place))),
-        );
-        self.report.notes.extend(said.into_iter().map(|said| format!("columns   {said}")));
-        if let Some(place) = roles.group.filter(|_| self.options.splits && !readings.groups.is_empty()) {
-            self.groups = Some(Groups::new(format!("column `{}`", name(&place))));
+        let is_labelled = self.labelled && source.parts.is_empty() && self.options.label.is_empty();
+        let label = roles.label.first().filter(|_| is_labelled).map(name);
+        let group = roles.group.as_ref().filter(|_| self.options.group.is_none() && self.options.splits).map(name);
+        let said = [("label", label), ("group", group)].into_iter().filter_map(|(what, name)| Some((what, name?)));
+        let said = said
+            .map(|(what, name)| format!("columns   {what}: column {name}; setting `samples.{what}` COLUMN to change"));
+        self.report.notes.extend(said);
+    }
+
+    /// Sees whether a file tells groups, as all do or none.
+    fn group_by(&mut self, source: &Source, roles: &Roles, readings: &Readings) -> Result<(), Error> {
+        let listed = source.parts.first().is_some_and(|part| part.group.is_some());
+        let tells = self.options.splits && (listed || !readings.groups.is_empty());
+        if self.files == 0 && tells {
+            let own = || table::header(&source.file).ok().and_then(|columns| columns.get(roles.group?).cloned());
+            let source = match (listed, own()) {
+                (false, Some(name)) => format!("column `{name}`"),
+                _ => "the table's column of groups".into(),
+            };
+            self.groups = Some(Groups::new(source));
+        }
+        match self.files > 0 && tells != self.groups.is_some() {
+            true => Err(Error::content(
+                &source.file,
+                "some files tell groups by a column and some do not; add the column to all, or give setting `samples.group`",
+            )),
+            false => Ok(()),
         }
     }
 
-    /// The windows of one series, the rows from `start` to `end` of some readings.
-    fn add_series(&mut self, source: &Source, readings: &Readings, [start, end]: [usize; 2]) -> Result<(), Error> {
+    /// The windows of one series, the rows from `start` to `end` of some readings; `part`: what is said of them elsewhere.
+    fn add_series(
+        &mut self,
+        source: &Source,
+        readings: &Readings,
+        [start, end]: [usize; 2],
+        part: Option<&Interval>,
+    ) -> Result<(), Error> {
         let (rows, hop, channels) = (self.series.rows as usize, self.series.hop as usize, self.series.channels.len());
         if end - start < rows {
             return Ok(());
@@ -272,9 +402,9 @@ impl<'a> Opening<'a> {
         let place = self.windows.series.len();
         self.windows.series.push(readings.values[start * channels..end * channels].to_vec());
         for row in (start..=end - rows).step_by(hop) {
-            let label = match (&source.class, self.labelled) {
+            let label = match (part, self.labelled) {
                 (_, false) => String::new(),
-                (Some(class), true) => class.clone(),
+                (Some(part), true) => part.label.clone(),
                 (None, true) => self.label(&source.file, readings, [row, row + rows])?,
             };
             if self.labelled && label.is_empty() {
@@ -282,18 +412,22 @@ impl<'a> Opening<'a> {
             }
             self.cells.push(label.split(APART));
             self.paths.push(&source.file);
-            self.lines.push(readings.lines.get(row).copied());
+            self.said.push(match (&source.table, part) {
+                (Some(_), Some(part)) => Said::Listed(part.line),
+                (_, Some(_)) => Said::Folder,
+                (_, None) => readings.lines.get(row).map_or(Said::Folder, |line| Said::Row(*line)),
+            });
             if let Some(groups) = &mut self.groups {
-                let Some(group) = readings.group(row).filter(|group| !group.is_empty()) else {
+                let group = part.and_then(|part| part.group.as_deref()).or_else(|| readings.group(row));
+                let Some(group) = group.filter(|group| !group.is_empty()) else {
                     return Err(readings.at(&source.file, row, "no group; fill it in or remove the rows"));
                 };
                 groups.push(group);
             }
-            let seconds = |row: usize| readings.times.get(row).copied();
             let step = if self.series.rate > 0.0 { 1.0 / self.series.rate } else { 1.0 };
-            let from = seconds(row).unwrap_or((row - start) as f64 * step);
+            let time = |row: usize| readings.times.get(row).copied().unwrap_or(row as f64 * step);
             // It ends where the row behind it would begin.
-            let to = seconds(row + rows - 1).map_or(from + rows as f64 * step, |last| last + step);
+            let (from, to) = (time(row), time(row + rows - 1) + step);
             let is_date = readings.is_date;
             self.windows.windows.push(Window { series: place, row: row - start, from, to, is_date });
         }
@@ -334,12 +468,10 @@ impl<'a> Opening<'a> {
         let labels = match self.labelled {
             false => Labels::Unlabelled(self.windows.windows.len()),
             true => {
-                let at = |window: usize, problem: String| {
-                    let file = self.paths.path(window);
-                    match self.lines[window].filter(|_| !self.in_folders) {
-                        Some(line) => Error::line(file, line.into(), problem),
-                        None => Error::content(file, problem),
-                    }
+                let at = |window: usize, problem: String| match &self.said[window] {
+                    Said::Row(line) => Error::line(self.paths.path(window), (*line).into(), problem),
+                    Said::Listed(line) => Error::line(path, (*line).into(), problem),
+                    Said::Folder => Error::content(self.paths.path(window), problem),
                 };
                 labels::read(&self.cells, self.options.target, self.options.classes.as_deref(), &at)?
             }
@@ -363,6 +495,22 @@ impl<'a> Opening<'a> {
                 Ok(Some(groups))
             }
         }
+    }
+}
+
+/// Refuses parts of one file that share a time.
+fn refuse_overlap(table: &Path, parts: &[Interval], spans: &[Option<[f64; 2]>]) -> Result<(), Error> {
+    let mut order: Vec<(usize, [f64; 2])> =
+        spans.iter().enumerate().filter_map(|(place, span)| Some((place, (*span)?))).collect();
+    order.sort_by(|(_, one), (_, other)| one[0].total_cmp(&other[0]));
+    let overlap = order.windows(2).find(|pair| pair[1].1[0] < pair[0].1[1]);
+    match overlap {
+        Some([(one, _), (other, _)]) => {
+            let (one, other) = (parts[*one].line.min(parts[*other].line), parts[*one].line.max(parts[*other].line));
+            let problem = format!("overlaps the part of line {one} in the same file; a time has one label");
+            Err(Error::line(table, other.into(), problem))
+        }
+        _ => Ok(()),
     }
 }
 
