@@ -166,8 +166,7 @@ fn separated(
         notes.push(format!("{}: the first column has no name and is left out, as an index of rows", path.display()));
     }
     // By place: a table may have a million columns.
-    let mut is_kept = vec![false; header.len()];
-    kept.iter().for_each(|place| is_kept[*place] = true);
+    let is_kept: HashSet<usize> = kept.iter().copied().collect();
     let columns: Vec<String> = kept.iter().map(|place| header[*place].clone()).collect();
     refuse_doubles(path, &columns)?;
     let mut record = csv::StringRecord::new();
@@ -192,7 +191,7 @@ fn separated(
             // What a spreadsheet writes for rows that were emptied.
             continue;
         }
-        let nameless = |place: &usize| *place > 0 && !is_kept[*place] && !record[*place].trim().is_empty();
+        let nameless = |place: &usize| *place > 0 && !is_kept.contains(place) && !record[*place].trim().is_empty();
         if let Some(place) = (0..header.len()).find(nameless) {
             let problem = format!("column {} has no name; write one into the first line", place + 1);
             return Err(Error::line(path, line, problem));

@@ -142,6 +142,41 @@ fn class_folders_of_tables_and_arrays_are_learned_with_each_file_on_one_side() {
 }
 
 #[test]
+fn a_table_beside_the_files_says_what_is_what_and_numbers_are_learned() {
+    let place = place();
+    let mut parts = String::from("file,start,end,label,subject\n");
+    for number in 0..6 {
+        let rows: Vec<String> =
+            person(number).iter().map(|row| row.split(',').take(4).collect::<Vec<_>>().join(",")).collect();
+        place.write(&format!("people/{number}.csv"), format!("t,x,y,z\n{}\n", rows.join("\n")));
+        for (thing, name) in ["rest", "walk", "run"].iter().enumerate() {
+            parts += &format!("{number}.csv,{},{},{name},p{number}\n", 8 * thing, 8 * thing + 8);
+        }
+    }
+    place.write("people/parts.csv", parts);
+    let run = place.run(&format!("train base.onnx --data people/parts.csv --hop 1s {LONG}")).done();
+    assert!(run.err.contains("groups    6 by the table's column of groups"), "{}", run.err);
+    let answers = place.run("predict base.onnx --adapter a.edelta people/5.csv --json").json();
+    assert_eq!(answers.as_array().unwrap().len(), 23);
+    // The numbers that rows have are learned by their mean over the window.
+    let rows: Vec<String> = (0..8).flat_map(person).collect();
+    let speed = |row: &String| {
+        let speed = ["rest", "walk", "run"].iter().position(|name| row.contains(name)).unwrap();
+        format!("{},{speed}", row.rsplit_once(",free").unwrap().0)
+    };
+    let rows: Vec<String> = rows.iter().map(speed).collect();
+    place.write("speed.csv", format!("t,x,y,z,activity,subject,speed\n{}\n", rows.join("\n")));
+    let run =
+        "train base.onnx --data speed.csv --label speed --loss mean-squared-error --train head --out speed.edelta";
+    let run = place.run(run).done();
+    assert!(run.err.contains("3 channels (x, y, z)") && run.err.contains("not read: activity"), "{}", run.err);
+    let answers = place.run("predict base.onnx --adapter speed.edelta speed.csv --json").json();
+    let answers = answers.as_array().unwrap();
+    let value = |answer: &Value| answer["values"][0].as_f64().unwrap();
+    assert!(value(&answers[2]) < 0.6 && value(&answers[20]) > 1.4, "{} {}", answers[2], answers[20]);
+}
+
+#[test]
 fn what_is_no_series_for_the_model_is_refused_by_name() {
     let place = place();
     let run = "train base.onnx --data all.csv --out b.edelta";
