@@ -82,7 +82,7 @@ pub use stated::{Stated, class_names, class_names_of};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;
-pub use windows::{SeriesSurvey, decode_window, holds_series, survey_series};
+pub use windows::{SeriesSurvey, decode_window, holds_series, is_series, survey_series};
 
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;

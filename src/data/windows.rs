@@ -112,6 +112,19 @@ pub fn decode_window(bytes: &[u8], series: &SeriesPreprocessing) -> Result<Tenso
     }
 }
 
+/// Whether bytes are readings of a series, with the ending of such a file's name: a table as CSV with a header, or a `.npy` array
+/// `[rows, channels]`.
+///
+/// # Errors
+/// Why not.
+pub fn is_series(bytes: &[u8]) -> Result<&'static str, String> {
+    let extension = if bytes.starts_with(b"\x93NUMPY") { "npy" } else { "csv" };
+    let file = PathBuf::from(format!("sample.{extension}"));
+    let (columns, options) = (SeriesColumns::default(), Options::default());
+    let read = readings::read_bytes(&file, bytes.to_vec(), &columns, (&options, false));
+    read.map(|_| extension).map_err(|error| error.to_string())
+}
+
 /// The columns that a delta or a training has settled.
 fn columns(series: &SeriesPreprocessing) -> SeriesColumns {
     SeriesColumns {
