@@ -38,7 +38,7 @@ pub struct SamplesArgs {
     /// Samples in a second that the model takes of sounds, or rows in a second that series are interpolated to [default: what
     /// stands in or beside the model, or the files' own where all have one]
     #[arg(long, help_heading = "Sounds", value_name = "HZ", aliases = ["sampling-rate", "rate"])]
-    pub sample_rate: Option<u32>,
+    pub sample_rate: Option<f64>,
     /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
     /// declares, or that of the longest]
     #[arg(long, help_heading = "Sounds", value_name = "TIME")]

@@ -136,8 +136,10 @@ impl Samples {
         let channels_first = self.channels_first(sizes, count, survey, input)?;
         let fixed = sizes[usize::from(channels_first)];
         let (rate, resampled) = match (self.sample_rate, survey.rate) {
-            (Some(0), _) => refuse!("setting `samples.sample-rate = 0`: write the rows in a second, such as 50"),
-            (Some(rate), own) => (f64::from(rate), own.is_some()),
+            (Some(rate), _) if !rate.is_finite() || rate <= 0.0 => {
+                refuse!("setting `samples.sample-rate = {rate}`: write the rows in a second, such as 50 or 0.2")
+            }
+            (Some(rate), own) => (rate, own.is_some()),
             (None, own) => (own.unwrap_or(0.0), false),
         };
         if rate == 0.0 && survey.time.is_some() {
@@ -328,7 +330,10 @@ mod tests {
             let refused = of(window, hop, rate).unwrap_err();
             assert!(refused.contains(told), "{window} {hop}: {refused}");
         }
-        let zero = Samples { sample_rate: Some(0), ..with("2s", "") };
+        let slow = Samples { sample_rate: Some(0.2), ..with("1min", "") };
+        let slow = windows(&slow, [None, Some(3)], Some(1.0)).unwrap();
+        assert_eq!((slow.rows, slow.resampled), (12, true));
+        let zero = Samples { sample_rate: Some(0.0), ..with("2s", "") };
         assert!(windows(&zero, [None, Some(3)], Some(50.0)).unwrap_err().contains("sample-rate = 0"));
     }
 }

@@ -275,6 +275,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rate_is_written_as_it_was_typed() {
+        for rate in ["sample-rate = 16000", "sample-rate = 12.5"] {
+            let recipe: Recipe = toml::from_str(&format!("[samples]\n{rate}")).unwrap();
+            assert!(recipe.text().lines().any(|line| line == rate), "{}", recipe.text());
+        }
+        assert!(!Recipe::default().text().contains("sample-rate"));
+    }
+
+    #[test]
     fn a_wrong_key_is_told_with_what_was_meant() {
         for (text, parts) in [
             ("epochs = 3\nepoch = 4", &["line 2", "unknown key `epoch`", "did you mean `epochs`?"][..]),

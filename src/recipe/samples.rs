@@ -1,6 +1,6 @@
 //! How samples are read and become the model's inputs, as a recipe says it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
@@ -28,8 +28,8 @@ pub struct Samples {
     pub layout: Option<String>,
     /// Samples in a second that the model takes of sounds, or rows in a second that series are interpolated to [default: what
     /// stands in or beside the model, or the files' own where all have one]
-    #[serde(alias = "sampling-rate")]
-    pub sample_rate: Option<u32>,
+    #[serde(alias = "sampling-rate", serialize_with = "as_written", skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<f64>,
     /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
     /// declares, or that of the longest]
     pub duration: Option<String>,
@@ -99,6 +99,14 @@ pub struct Reading {
     /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
     /// taken where there is one; `none` takes none.
     pub group: Option<String>,
+}
+
+/// A whole number without a point, so that its text is as it was typed.
+fn as_written<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match rate {
+        Some(rate) if rate.fract() == 0.0 && rate.abs() < 2f64.powi(53) => serializer.serialize_some(&(*rate as i64)),
+        other => other.serialize(serializer),
+    }
 }
 
 impl Samples {

@@ -12,7 +12,7 @@ pub(super) const TASK: Task = Task {
     target: Target::Classes,
     wire: delta::Task::Classification,
     losses: &["cross-entropy"],
-    data: "a folder for each class; a table, text or arrays with a label",
+    data: "a folder for each class; a table, text, arrays or sensor series with a label",
     metric: "accuracy",
     answers: "a class with its probability",
     example: &[("data", "photos/"), ("train", "last:2")],

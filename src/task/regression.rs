@@ -13,7 +13,7 @@ pub(super) const TASK: Task = Task {
     target: Target::Values,
     wire: delta::Task::Regression,
     losses: &["mean-squared-error", "huber"],
-    data: "a table or arrays with one number or more a sample",
+    data: "a table, arrays or sensor series with one number or more a sample",
     metric: "loss",
     answers: "numbers",
     example: &[("data", "prices.csv"), ("loss", "huber")],
