@@ -79,7 +79,10 @@ fn a_table_is_learned_person_by_person_and_each_window_answered() {
     let told = place.run("predict base.onnx --adapter a.edelta new.csv").done().out;
     assert!(told.starts_with("new.csv[0-2 s]: rest "), "{told}");
     let measured = place.run("eval base.onnx --adapter a.edelta --data all.csv --json").json();
-    assert!(measured["accuracy"].as_f64().unwrap() > 0.85, "{measured}");
+    assert!(
+        measured["accuracy"].as_f64().unwrap() > 0.85 && measured["macro_f1"].as_f64().unwrap() > 0.85,
+        "{measured}"
+    );
     // All of it travels in the delta.
     let shown = place.run("delta show a.edelta --json").json();
     let series = &shown["preprocessing"]["Series"];
