@@ -17,7 +17,8 @@ pub struct RecipeArgs {
     ///
     /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
     /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
-    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
+    /// A sensor series is a table with a column of time, a folder or class folders of such, or a table of parts beside them.
+    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz, --data people.csv --window 2s
     #[arg(long, display_order = 1, aliases = ["dataset", "train-data"], value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// More labelled data, only to measure on at the end

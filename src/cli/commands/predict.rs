@@ -29,7 +29,7 @@ use std::time::Instant;
     after_help = "Examples:\n  edgetune predict model.onnx --adapter A.edelta photo.jpg other.png --top 3\n  edgetune \
                   predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8\n  \
                   edgetune predict text.onnx --adapter A.edelta \"what a film\"\n  edgetune predict text.onnx --adapter A.edelta \
-                  --csv - < texts.txt"
+                  --csv - < texts.txt\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv"
 )]
 pub struct Args {
     /// The model that the adapter was trained on
