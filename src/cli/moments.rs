@@ -416,6 +416,13 @@ impl Summing<'_> {
             Some(about) => samples::of_adapter(&preprocessing_from_wire(&about.preprocessing.get()), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
+        if about.is_none() && matches!(preprocessing, Preprocessing::Series(_)) && how.standardises()? {
+            bail!(
+                "{}: the scale of a series is learned from the data, so moments of other data would be of other numbers; give \
+                 --scale none, and columns that are scaled alike everywhere",
+                data.display()
+            );
+        }
         let unsummed = reads
             .loss
             .filter(|loss| matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy));

@@ -8,6 +8,8 @@ use crate::recipe::{Error, Samples, refuse};
 use crate::train::prepare::Base;
 use std::path::Path;
 
+/// Where `edgetune export` says what is done to samples.
+const METADATA: &str = "edgetune.preprocessing";
 /// What scales nothing, and what brings each channel to mean 0 and deviation 1.
 const UNSCALED: &str = "none";
 const STANDARD: &str = "standard";
@@ -45,6 +47,11 @@ impl Samples {
             )
         };
         self.refuse_others()?;
+        if let Some(stated) = self.stated(base, sizes) {
+            stated.validate()?;
+            observer.note(&format!("series    {} (from the model's metadata `{METADATA}`)", stated.described()));
+            return Ok(Some(stated));
+        }
         let asked = self.series_columns()?;
         let options =
             data::Options { label: self.label.clone(), group: self.group.clone(), ..data::Options::default() };
@@ -60,6 +67,15 @@ impl Samples {
         series.validate()?;
         tell(&series, &survey, &asked, observer);
         Ok(Some(series))
+    }
+
+    /// What `edgetune export` has written into the model, where no setting says it otherwise: the model's own answers are by these scales.
+    fn stated(&self, base: &Base, sizes: Sizes) -> Option<SeriesPreprocessing> {
+        let says = self.series_setting().is_some() || self.scale.is_some() || self.sample_rate.is_some();
+        let told: serde_json::Value = serde_json::from_str(base.metadata.get(METADATA).filter(|_| !says)?).ok()?;
+        let stated: SeriesPreprocessing = serde_json::from_value(told.get("series")?.clone()).ok()?;
+        let fits = sizes.iter().zip(stated.shape()).all(|(size, own)| size.is_none_or(|size| size == own));
+        Some(stated).filter(|_| fits && self.layout.is_none())
     }
 
     /// Whether windows are scaled by the training data.

@@ -196,6 +196,9 @@ fn scale(
     observer: &dyn Observer,
 ) -> Result<bool, Error> {
     let Preprocessing::Series(series) = preprocessing else { return Ok(false) };
+    if series.scaler.is_some() {
+        return Ok(false);
+    }
     let Some(scaler) = train.scaler(samples).filter(|_| settings.standardises().is_ok_and(|yes| yes)) else {
         observer.note("scaled    by nothing: the values are fed as they are");
         return Ok(false);

@@ -91,6 +91,12 @@ fn a_table_is_learned_person_by_person_and_each_window_answered() {
         (&40.into(), &20.into(), &serde_json::json!(["x", "y", "z"]))
     );
     assert!((series["scaler"]["mean"][2].as_f64().unwrap() - 200.0).abs() < 20.0, "{series}");
+    // And in the model that is made of both.
+    place.run("export --adapter a.edelta --model base.onnx --to onnx --out whole.onnx").done();
+    let run = place.run("train whole.onnx --data all.csv --out again.edelta").done();
+    assert!(run.err.contains("from the model's metadata") && !run.err.contains("training windows"), "{}", run.err);
+    let again = place.run("delta show again.edelta --json").json();
+    assert_eq!(again["preprocessing"]["Series"]["scaler"], series["scaler"]);
     // Without the channels' scale nothing is like what was learned.
     place.write("other.csv", "t,x,y\n0,1,1\n0.05,1,1\n");
     place.run("predict base.onnx --adapter a.edelta other.csv").fails(&[
@@ -195,4 +201,7 @@ fn what_is_no_series_for_the_model_is_refused_by_name() {
     place.write("all.parquet", "PAR1");
     place.run("train base.onnx --data all.parquet --window 2s --out b.edelta").fails(&["all.parquet", "CSV"]);
     assert!(!place.path("b.edelta").exists());
+    let moments = "moments add base.onnx --data all.csv --out m.emoments";
+    place.run(moments).fails(&["all.csv", "--scale none"]);
+    place.run(&format!("{moments} --scale none")).done();
 }
