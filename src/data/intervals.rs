@@ -3,8 +3,9 @@
 //! Takes the table, gives for each file its parts in the order of the rows. Times are as the file's own column of time has them.
 
 use super::columns::{FILES, GROUPS, LABELS, NO_GROUPS};
-use super::readings::{self, APART, OF_SENSORS};
+use super::readings::{self, APART};
 use super::records::{self, Row};
+use super::roles::OF_SENSORS;
 use super::table::{ENDS, STARTS, named_file};
 use super::{Error, Options};
 use std::path::{Path, PathBuf};

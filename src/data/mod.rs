@@ -29,14 +29,17 @@ mod names;
 mod no_text;
 mod npy;
 mod ordered;
+mod pace;
 mod parts;
 mod preprocessing;
 mod presets;
 mod recording;
 mod readings;
+mod recordings;
 mod records;
 #[cfg(feature = "image")]
 mod resample;
+mod roles;
 mod rows;
 mod same;
 mod series;
@@ -72,8 +75,9 @@ pub use preprocessing::{
     parse_size,
 };
 pub use presets::{PRESETS, Preset, StatedImage, stated_image};
-pub use readings::SeriesColumns;
 pub use recording::Recording;
+pub use recordings::{SeriesSurvey, holds_series, survey_series};
+pub use roles::SeriesColumns;
 pub use same::count_of_same;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
@@ -82,7 +86,7 @@ pub use stated::{Stated, class_names, class_names_of};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;
-pub use windows::{SeriesSurvey, decode_window, holds_series, is_series, survey_series};
+pub use windows::{decode_window, is_series};
 
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;

@@ -151,6 +151,7 @@ pub(super) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn dates_are_seconds_since_1970() {
@@ -166,6 +167,18 @@ mod tests {
         }
         for text in ["2023-02-29", "2024-13-01", "2024-06-31", "noon", "12:30", "2024-05-01T12", "NaN", "", "2024-5"] {
             assert_eq!(parse(text, TimeUnit::Seconds), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_time_or_none(
+            any in ".{0,24}", like in "[0-9]{1,4}-[0-9]{1,2}-[0-9]{1,2}[T ]?[0-9:.,Z+-]{0,16}", unit in 0usize..4,
+        ) {
+            for text in [any, like] {
+                let time = parse(&text, TimeUnit::ALL[unit].1);
+                prop_assert!(time.is_none_or(|time| time.seconds.is_finite() && !told(time).is_empty()));
+            }
         }
     }
 

@@ -4,87 +4,17 @@
 
 use super::columns::NO_GROUPS;
 use super::groups::{self, Groups};
-use super::intervals::{self, Interval};
+use super::intervals::Interval;
 use super::labels::{self, Cells, Labels, Target};
 use super::names::{Names, Paths};
-use super::readings::{self, APART, Readings, Roles, SeriesColumns};
+use super::readings::{self, APART, Readings};
+use super::recordings::{Source, sources};
+use super::roles::{NO_TIME, Roles, SeriesColumns};
 use super::series::{SeriesPreprocessing, Window, Windows};
-use super::times::{self, TimeUnit};
-use super::{Dataset, Error, Options, Report, Samples, folder, only_input, records, table};
+use super::times;
+use super::{Dataset, Error, Options, Report, Samples, folder, only_input, pace, table};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
-
-/// What is there of series, before it is known how they are read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesSurvey {
-    /// The channels that the first file has.
-    pub channels: Vec<String>,
-    /// Columns of it that are no channels, because they hold no numbers.
-    pub aside: Vec<String>,
-    /// The column of time, and what a number in it counts.
-    pub time: Option<(String, TimeUnit)>,
-    /// Rows in a second of the first file; `None` where nothing tells.
-    pub rate: Option<f64>,
-    /// The file that was looked at.
-    pub file: PathBuf,
-}
-
-/// A file of readings, and what is said of it outside of it.
-struct Source {
-    file: PathBuf,
-    /// What is said of its parts, or of all of it. Empty: its own columns say it.
-    parts: Vec<Interval>,
-    /// The table that says it.
-    table: Option<PathBuf>,
-}
-
-impl Source {
-    fn plain(file: PathBuf) -> Self {
-        Self { file, parts: Vec::new(), table: None }
-    }
-
-    /// A file that is of one class.
-    fn of_class(file: PathBuf, class: String) -> Self {
-        Self { parts: vec![Interval { span: None, label: class, group: None, line: 0 }], ..Self::plain(file) }
-    }
-}
-
-/// Whether the data are series by what they are called: a table with a column of time, several tables, or class folders of tables.
-pub fn holds_series(path: &Path) -> bool {
-    let has_time = |file: &Path| {
-        let mut found = false;
-        if let Some(format) = records::format(file).filter(|_| readings::has_name(file)) {
-            let _ = records::read(file, format, Options::default().limits.table_bytes_max, &mut |row| {
-                found = readings::has_time(&row);
-                Err(Error::content(file, ""))
-            });
-        }
-        found
-    };
-    let options = Options::default();
-    let first = sources(path, &options, (false, false)).ok().and_then(|(sources, _)| sources.into_iter().next());
-    first.is_some_and(|first| has_time(&first.file))
-}
-
-/// Looks at the first file of the series at `path`; `None` where no file is called as one of readings is.
-///
-/// # Errors
-/// A folder or the first file that cannot be read.
-pub fn survey_series(path: &Path, asked: &SeriesColumns, options: &Options) -> Result<Option<SeriesSurvey>, Error> {
-    let (sources, _) = sources(path, options, (false, false))?;
-    // Arrays have neither names nor times: a table tells both, where there is one.
-    let place = sources.iter().position(|source| !folder::has_array_name(&source.file)).unwrap_or(0);
-    let Some(Source { file, .. }) = sources.into_iter().nth(place) else { return Ok(None) };
-    let asked = SeriesColumns { has_group: file == path, ..asked.clone() };
-    let (readings, roles, _) = readings::read(&file, &asked, (options, false))?;
-    let time = roles.time.map(|place| {
-        let own = || table::header(&file).ok().and_then(|columns| columns.get(place).cloned());
-        let name = if folder::has_array_name(&file) { None } else { own() };
-        (name.unwrap_or_else(|| place.to_string()), roles.unit)
-    });
-    let rate = readings::rate(&readings);
-    Ok(Some(SeriesSurvey { channels: readings.names, aside: roles.aside, time, rate, file }))
-}
 
 /// What the model is fed of one window that lies in a file's bytes: a `.npy` array `[rows, channels]`, or a table as CSV with a header.
 ///
@@ -97,9 +27,9 @@ pub fn decode_window(bytes: &[u8], series: &SeriesPreprocessing) -> Result<Tenso
     let told = |error: Error| error.to_string();
     let (readings, ..) =
         readings::read_bytes(file, bytes.to_vec(), &columns(series), (&options, false)).map_err(told)?;
-    readings::refuse_unsteady(file, &readings, (series.rate, series.rows, series.resampled)).map_err(told)?;
+    pace::refuse_unsteady(file, &readings, (series.rate, series.rows, series.resampled)).map_err(told)?;
     let is_resampled = series.resampled && !readings.times.is_empty();
-    let part = is_resampled.then(|| readings::at_rate(&readings, [0, readings.rows()], series.rate));
+    let part = is_resampled.then(|| pace::at_rate(&readings, [0, readings.rows()], series.rate));
     let readings = part.as_ref().unwrap_or(&readings);
     match readings.rows() == series.rows as usize && readings.names.len() == series.channels.len() {
         true => Ok(series.tensor(&readings.values)),
@@ -128,10 +58,11 @@ pub fn is_series(bytes: &[u8]) -> Result<&'static str, String> {
 /// The columns that a delta or a training has settled.
 fn columns(series: &SeriesPreprocessing) -> SeriesColumns {
     SeriesColumns {
-        time: Some(series.time.clone().unwrap_or_else(|| readings::NO_TIME.into())),
+        time: Some(series.time.clone().unwrap_or_else(|| NO_TIME.into())),
         unit: Some(series.unit),
         channels: series.channels.clone(),
         has_group: false,
+        rows_max: 0,
     }
 }
 
@@ -171,44 +102,6 @@ pub(super) fn open_many(
         }
     }
     opening.done(&paths[0])
-}
-
-/// The files of readings at a path, with those that are none. `by_folder`: whether folders are classes, where there are some.
-fn sources(
-    path: &Path,
-    options: &Options,
-    (labelled, by_folder): (bool, bool),
-) -> Result<(Vec<Source>, Vec<PathBuf>), Error> {
-    let of_file = |file: PathBuf| match intervals::is_listing(&file, options.file.as_deref()) {
-        true => {
-            let listed = intervals::read(&file, options, labelled)?.into_iter();
-            let sources = listed.map(|(named, parts)| Source { file: named, parts, table: Some(file.clone()) });
-            Ok((sources.collect(), Vec::new()))
-        }
-        false => Ok((vec![Source::plain(file)], Vec::new())),
-    };
-    if !path.is_dir() {
-        std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-        return of_file(path.into());
-    }
-    // A folder with `train.csv` stands for it.
-    if let Ok(Some(file)) = table::resolve(path, true)
-        && records::format(&file).is_some()
-    {
-        return of_file(file);
-    }
-    let (files, rest): (Vec<PathBuf>, Vec<PathBuf>) =
-        folder::below(path)?.into_iter().partition(|file| readings::has_name(file));
-    let class = |file: &PathBuf| {
-        let inside = file.strip_prefix(path).ok()?;
-        inside.parent().filter(|folder| by_folder && !folder.as_os_str().is_empty())?;
-        Some(inside.iter().next()?.to_string_lossy().into_owned())
-    };
-    let source = |file: PathBuf| match class(&file) {
-        Some(class) => Source::of_class(file, class),
-        None => Source::plain(file),
-    };
-    Ok((files.into_iter().map(source).collect(), rest))
 }
 
 /// A data set that is being read.
@@ -275,14 +168,14 @@ impl<'a> Opening<'a> {
         self.tell(source, &roles);
         self.group_by(source, &roles, &readings)?;
         let SeriesPreprocessing { rate, rows, resampled, .. } = *self.series;
-        readings::refuse_unsteady(file, &readings, (rate, rows, resampled))?;
+        pace::refuse_unsteady(file, &readings, (rate, rows, resampled))?;
         self.files += 1;
         let spans = self.spans(source, &readings)?;
         let before = self.windows.windows.len();
         let mut found = vec![false; spans.len()];
         for [start, end] in readings.series() {
             let resampled = resampled && !readings.times.is_empty();
-            let part = resampled.then(|| readings::at_rate(&readings, [start, end], rate));
+            let part = resampled.then(|| pace::at_rate(&readings, [start, end], rate));
             let (readings, rows) = match &part {
                 Some(part) => (part, [0, part.rows()]),
                 None => (&readings, [start, end]),

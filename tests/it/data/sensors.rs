@@ -3,7 +3,7 @@
 use super::{folder, refusal};
 use edgetune::data::{
     Dataset, Labels, Options, Preprocessing, Scaler, SeriesColumns, SeriesPreprocessing, Target, TimeUnit,
-    decode_window, holds_series, split_groups, survey_series,
+    decode_window, holds_series, is_series, split_groups, survey_series,
 };
 use ndarray::{IxDyn, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadableElement};
@@ -278,6 +278,28 @@ fn parts_that_cannot_be_meant_are_refused_by_their_line() {
         let root = folder(&[("parts.csv", listed.as_bytes()), ("a.csv", &table(20, |_, line| line))]);
         let told = refusal(&root.path().join("parts.csv"), &series(plain(8, 4)));
         parts.iter().for_each(|part| assert!(told.contains(part), "{rows}: {told}"));
+    }
+}
+
+#[test]
+fn damaged_files_are_refused_and_nothing_else_happens() {
+    let mut random = fastrand::Rng::with_seed(5);
+    let array = edgetune::data::npy_of_floats(&[20, 2], &[0.5; 40]);
+    for good in [table(20, |_, line| line), array] {
+        assert!(decode_window(&good, &plain(20, 1)).is_ok());
+        for _ in 0..2000 {
+            let mut bytes = good.clone();
+            for _ in 0..random.usize(1..6) {
+                let end = if random.bool() { 80 } else { bytes.len() };
+                let place = random.usize(..end);
+                bytes[place] = if random.bool() { random.u8(..) } else { *random.choice(b"\n,;\"-.09e\t").unwrap() };
+            }
+            bytes.truncate(random.usize(1..=bytes.len()));
+            if let Ok(window) = decode_window(&bytes, &plain(20, 1)) {
+                assert!(window.shape == [20, 2] && window.to_f32().unwrap().iter().all(|value| value.is_finite()));
+            }
+            let _ = is_series(&bytes);
+        }
     }
 }
 
