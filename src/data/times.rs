@@ -122,7 +122,8 @@ fn days_since_1970(year: i64, month: i64, of_month: i64) -> i64 {
 
 /// The year, month and day of a number of days from 1970.
 fn civil(days: i64) -> (i64, i64, i64) {
-    let guess = 1970 + days.div_euclid(366);
+    // A year at or before the right one: all years are between 365 and 366 days long.
+    let guess = 1970 + days.div_euclid(if days < 0 { 365 } else { 366 });
     let year = (guess..).take_while(|year| days_since_1970(*year, 1, 1) <= days).last().unwrap_or(guess);
     let month = (1..=12).take_while(|month| days_since_1970(year, *month, 1) <= days).last().unwrap_or(1);
     (year, month, days - days_since_1970(year, month, 1) + 1)
