@@ -76,7 +76,7 @@ pub use preprocessing::{
 };
 pub use presets::{PRESETS, Preset, StatedImage, stated_image};
 pub use recording::Recording;
-pub use recordings::{SeriesSurvey, holds_series, survey_series};
+pub use recordings::{SeriesSurvey, series_width, survey_series};
 pub use roles::SeriesColumns;
 pub use same::count_of_same;
 pub use series::{Scaler, SeriesPreprocessing, When};

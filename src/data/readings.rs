@@ -11,6 +11,7 @@ use super::series::CHANNELS_MAX;
 use super::{Error, Options, folder, times};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a file holds, row by row.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ pub(super) struct Readings {
     /// For each row the place of its group in `texts`. Empty: no groups.
     pub groups: Vec<u32>,
     /// Labels and groups; the columns of one label are apart by a [`APART`].
-    pub texts: Vec<String>,
+    pub texts: Arc<Vec<String>>,
 }
 
 /// What stands between the cells of a label of several columns.
@@ -167,7 +168,7 @@ impl Readings {
         let mut place_of = |text: String| {
             let next = known.len() as u32;
             *known.entry(text).or_insert_with_key(|text| {
-                self.texts.push(text.clone());
+                Arc::make_mut(&mut self.texts).push(text.clone());
                 next
             })
         };

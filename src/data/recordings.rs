@@ -46,13 +46,14 @@ impl Source {
     }
 }
 
-/// Whether the data are series by what they are called: a table with a column of time, several tables, or class folders of tables.
-pub fn holds_series(path: &Path) -> bool {
-    let has_time = |file: &Path| {
-        let mut found = false;
+/// The columns of the first table, where the data are series by what they are called: a table with a column of time, or a folder, class
+/// folders or a table of parts with such.
+pub fn series_width(path: &Path) -> Option<usize> {
+    let width = |file: &Path| {
+        let mut found = None;
         if let Some(format) = records::format(file).filter(|_| readings::has_name(file)) {
             let _ = records::read(file, format, Options::default().limits.table_bytes_max, &mut |row| {
-                found = roles::has_time(&row);
+                found = roles::has_time(&row).then_some(row.columns.len());
                 Err(Error::content(file, ""))
             });
         }
@@ -60,7 +61,7 @@ pub fn holds_series(path: &Path) -> bool {
     };
     let options = Options::default();
     let first = sources(path, &options, (false, false)).ok().and_then(|(sources, _)| sources.into_iter().next());
-    first.is_some_and(|first| has_time(&first.file))
+    first.and_then(|first| width(&first.file))
 }
 
 /// Looks at the first file of the series at `path`; `None` where no file is called as one of readings is.

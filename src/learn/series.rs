@@ -35,7 +35,9 @@ impl Samples {
             _ => None,
         };
         let setting = self.series_setting();
-        if setting.is_none() && (takes.is_none() || !data::holds_series(path)) {
+        if setting.is_none()
+            && !takes.is_some_and(|sizes| data::series_width(path).is_some_and(|width| !is_flat(sizes, width)))
+        {
             return Ok(None);
         }
         let Some(sizes) = takes else {
@@ -276,6 +278,12 @@ fn rows_of(setting: &str, text: &str, rate: f64) -> Result<u64, Error> {
         (None, Ok(rows)) => Ok(rows),
         _ => refuse!("setting `{setting} = {text}`: write a time such as 2s or 500ms, or a number of rows"),
     }
+}
+
+/// Whether a table of so many columns holds a sample a row, all numbers of a window beside each other.
+fn is_flat(sizes: Sizes, columns: usize) -> bool {
+    let numbers = sizes.iter().try_fold(1u64, |numbers, size| numbers.checked_mul((*size)?));
+    numbers.is_some_and(|numbers| columns as u64 >= numbers)
 }
 
 /// The sizes of an input that takes series.

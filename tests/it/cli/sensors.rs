@@ -201,6 +201,16 @@ fn what_is_no_series_for_the_model_is_refused_by_name() {
     place.write("all.parquet", "PAR1");
     place.run("train base.onnx --data all.parquet --window 2s --out b.edelta").fails(&["all.parquet", "CSV"]);
     assert!(!place.path("b.edelta").exists());
+    // A row that holds all numbers of a window is a sample, though a column is called t.
+    let names: Vec<String> = (0..119).map(|place| format!("c{place}")).collect();
+    let line = |row: usize| {
+        let numbers: Vec<String> = noise(row as u64, 120).iter().map(f32::to_string).collect();
+        format!("{},{}\n", numbers.join(","), if row % 2 == 0 { "a" } else { "b" })
+    };
+    let rows: String = (0..20).map(line).collect();
+    place.write("flat.csv", format!("t,{},label\n{rows}", names.join(",")));
+    let run = place.run("train base.onnx --data flat.csv --epochs 1 --out flat.edelta").done();
+    assert!(!run.err.contains("windows of"), "{}", run.err);
     let moments = "moments add base.onnx --data all.csv --out m.emoments";
     place.run(moments).fails(&["all.csv", "--scale none"]);
     place.run(&format!("{moments} --scale none")).done();

@@ -3,7 +3,7 @@
 use super::{folder, refusal};
 use edgetune::data::{
     Dataset, Labels, Options, Preprocessing, Scaler, SeriesColumns, SeriesPreprocessing, Target, TimeUnit,
-    decode_window, holds_series, is_series, split_groups, survey_series,
+    decode_window, is_series, series_width, split_groups, survey_series,
 };
 use ndarray::{IxDyn, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadableElement};
@@ -146,7 +146,7 @@ fn files_are_groups_unless_their_names_or_somebody_says_otherwise() {
         (0..6).map(|number| (format!("p{}_{number}.csv", number / 2), table(20, |_, line| line))).collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
     let root = folder(&files);
-    assert!(holds_series(root.path()));
+    assert!(series_width(root.path()) == Some(4));
     let count = |group: Option<&str>| {
         let options = Options { group: group.map(String::from), ..series(plain(5, 5)) };
         Dataset::open(root.path(), &options).unwrap().0.groups().map(|groups| groups.count())
@@ -163,7 +163,7 @@ fn a_table_says_which_parts_of_files_are_what() {
     let own = table(20, |_, line| line);
     let root = folder(&[("parts.csv", parts.as_bytes()), ("a.csv", &own), ("b.csv", &own)]);
     let path = root.path().join("parts.csv");
-    assert!(holds_series(&path));
+    assert!(series_width(&path) == Some(4));
     let options = Options { group: Some("person".into()), ..series(plain(4, 4)) };
     let (data, report) = Dataset::open(&path, &options).unwrap();
     let told: Vec<String> = (0..data.len())
