@@ -78,6 +78,9 @@ pub enum Kind {
     Array(Vec<u64>),
     /// WAV or FLAC; the recipe's `samples` say at which rate the model takes it.
     Sound,
+    /// One window of a sensor series: a CSV table with a header, or a NumPy array `[rows, channels]`; the recipe's `samples` say which
+    /// columns are its channels.
+    Series,
 }
 
 /// The condition that a new adapter must meet.

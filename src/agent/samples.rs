@@ -20,7 +20,7 @@ use std::sync::Mutex;
 /// Bytes of a class's name.
 const CLASS_BYTES_MAX: usize = 100;
 /// Endings of samples' names, one a kind.
-const EXTENSIONS: [&str; 9] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif", "wav", "flac"];
+const EXTENSIONS: [&str; 10] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif", "wav", "flac", "csv"];
 /// What `samples.group` is where the folders inside a class tell groups.
 pub const GROUP_FOLDER: &str = "folder";
 /// A sample is read by the service's group, and by nobody else.
@@ -354,6 +354,10 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
             data::decode_sound(&Bytes::copy_from_slice(content), &Limits::default()).map_err(refused(remedy))?;
             Ok(extension)
         }
+        Kind::Series => {
+            let remedy = "send one window: a CSV table with a header, or a .npy file of shape [rows, channels]";
+            data::is_series(content).map_err(refused(remedy))
+        }
         Kind::Text => {
             data::is_text(content).map_err(refused("send the text alone, as UTF-8"))?;
             Ok("txt")
@@ -548,6 +552,27 @@ mod tests {
         }
         let error = add(&store, &limits, "lark", &photograph(1)).unwrap_err();
         assert!(matches!(&error, Refusal::Content(text) if text.contains("neither WAV nor FLAC")), "{error}");
+    }
+
+    #[test]
+    fn a_window_of_readings_is_taken_as_a_table_or_an_array() {
+        let (_folder, store) = place();
+        let limits = Samples { kind: Kind::Series, ..Samples::default() };
+        let array = data::npy_of_floats(&[2, 3], &[1.0; 6]);
+        for content in [&b"t,x,y\n0,1,2\n0.1,2,3\n"[..], &array] {
+            assert!(add(&store, &limits, "walk", content).unwrap().new);
+        }
+        for (content, told) in [
+            (&b"t,x\n0,1\n0,2\n"[..], "sample.csv:3: has the time of the row before"),
+            (b"t,x\n0,nan\n", "`nan` is no finite number"),
+            (b"0,1\n0,2\n", "column names"),
+            (b"", "no rows"),
+            (&array[..array.len() - 1], "sample.npy"),
+        ] {
+            let error = add(&store, &limits, "walk", content).unwrap_err();
+            let is = matches!(&error, Refusal::Content(text) if text.contains(told) && text.contains("one window"));
+            assert!(is, "{told}: {error}");
+        }
     }
 
     #[test]

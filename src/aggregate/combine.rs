@@ -361,7 +361,7 @@ impl Finished {
                 classes: *classes,
             }),
             method,
-            preprocessing: form.preprocessing.clone(),
+            preprocessing: form.preprocessing.get(),
             seed: form.seed.unwrap_or(0),
             samples: survey.samples,
             licence: &form.licence,

@@ -1,7 +1,7 @@
 //! What deltas have in common that can be combined: all of the header that says what their values mean, and the tensors.
 
 use super::recipe;
-use crate::delta::{self, Entry, Head, Method, MethodKind, Preprocessing, Task};
+use crate::delta::{self, Entry, Head, KeptPreprocessing, Method, MethodKind, Task};
 
 /// What PEFT calls LoRA's factors: `[rank, in…]` and `[out, rank, 1…]`.
 const A: &str = ".lora_A.weight";
@@ -29,7 +29,7 @@ pub struct Form {
     /// What frozen factors are made from, where there are any (LoRA-FA).
     pub seed: Option<u64>,
     /// What is done to samples.
-    pub preprocessing: Preprocessing,
+    pub preprocessing: KeptPreprocessing,
     /// Under what terms the adapters may be used.
     pub licence: String,
     /// Names of the labels in the order of the classes.
@@ -114,7 +114,7 @@ impl Form {
                 false => method,
             }),
             seed: (kind == Some(MethodKind::LoraFa)).then_some(header.seed),
-            preprocessing: header.preprocessing.clone(),
+            preprocessing: (&header.preprocessing).into(),
             licence: header.licence.into(),
             labels: head.labels().map(|label| label.name.into()).collect(),
             parts: parts(head, header.method.filter(|method| is_product(method.kind)))?,

@@ -1,7 +1,9 @@
 //! What a delta says of itself, for a program and for a person.
 
 use super::print::{Printer, bytes};
+use crate::data;
 use crate::delta::{Delta, Measured, owned};
+use crate::train::artifact::preprocessing_from_wire;
 use crate::train::prepare::hex;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -112,7 +114,11 @@ pub fn of(delta: &Delta<'_>, size: usize) -> Report {
             rank: method.rank,
             alpha: method.alpha,
         }),
-        preprocessing: serde_json::to_value(&header.preprocessing).unwrap_or_default(),
+        preprocessing: match preprocessing_from_wire(&header.preprocessing) {
+            // Its scaler lies as bytes in the header.
+            series @ data::Preprocessing::Series(_) => serde_json::to_value(series).unwrap_or_default(),
+            _ => serde_json::to_value(&header.preprocessing).unwrap_or_default(),
+        },
         validation: header.metrics.validation.map(measured),
         test: header.metrics.test.map(measured),
         gate: header.gate.map(|gate| Gate { passed: gate.passed, reason: gate.reason.into() }),

@@ -95,10 +95,10 @@ impl Bound<'_> {
             sets.push(Adapter::from_bytes(&file.path, bytes)?.values_for(&bundle));
         }
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
-        let preprocessing = samples::of_adapter(adapter.preprocessing, self.data, printer);
+        let preprocessing = samples::of_adapter(&adapter.preprocessing, self.data, printer);
         let target = task::of_wire(adapter.task).target;
         let reading = samples::with_tokenizer(self.reading.clone(), &base, None, printer);
-        let options = samples::options(preprocessing, reading, &inputs_of(&base), target, classes);
+        let options = samples::options(preprocessing.clone(), reading, &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
         let dataset = Arc::new(dataset);
         samples::refuse_other_width(&dataset, bundle.width)?;

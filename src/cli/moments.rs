@@ -413,9 +413,16 @@ impl Summing<'_> {
         let how: Samples = reads.samples.clone().into();
         let about = known.map(Moments::about);
         let preprocessing = match about {
-            Some(about) => samples::of_adapter(preprocessing_from_wire(&about.preprocessing), &data, *printer),
+            Some(about) => samples::of_adapter(&preprocessing_from_wire(&about.preprocessing.get()), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
+        if about.is_none() && matches!(preprocessing, Preprocessing::Series(_)) && how.standardises()? {
+            bail!(
+                "{}: the scale of a series is learned from the data, so moments of other data would be of other numbers; give \
+                 --scale none, and columns that are scaled alike everywhere",
+                data.display()
+            );
+        }
         let unsummed = reads
             .loss
             .filter(|loss| matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy));
@@ -426,7 +433,7 @@ impl Summing<'_> {
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
         let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
-        let options = samples::options(preprocessing, reading, &inputs_of(&model.base), target, named);
+        let options = samples::options(preprocessing.clone(), reading, &inputs_of(&model.base), target, named);
         let (dataset, _) = samples::open(&data, &options, *printer)?;
         let all: Vec<usize> = (0..dataset.len()).collect();
         let samples = match reads.per_class {

@@ -23,7 +23,9 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
     let first = predictions.first();
     let (classes, values) = first.map_or((0, 0), |first| (first.answer.classes.len(), first.answer.values.len()));
+    let is_series = predictions.iter().any(|prediction| prediction.from.is_some());
     let mut header = vec!["input".to_string()];
+    header.extend(is_series.then_some(["from".to_string(), "to".into()]).into_iter().flatten());
     header.extend(with_text.then(|| "text".to_string()));
     let numbered = |name: &str, place: usize| if place == 0 { name.into() } else { format!("{name}_{}", place + 1) };
     match first {
@@ -34,6 +36,8 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     writer.write_record(&header)?;
     for prediction in predictions {
         let mut row = vec![prediction.input.clone()];
+        let when = [&prediction.from, &prediction.to].into_iter().filter(|_| is_series);
+        row.extend(when.map(|when| when.as_ref().map_or_else(String::new, ToString::to_string)));
         row.extend(with_text.then(|| prediction.text.clone().unwrap_or_default()));
         for class in &prediction.answer.classes {
             row.extend((!by_name).then(|| class.name.clone()));
@@ -73,8 +77,8 @@ pub fn show(
         images.sort();
         files.extend(images.into_iter().next());
     }
-    let preprocessing = adapter.preprocessing;
-    let options = samples::options(preprocessing, Reading::default(), &inputs_of(&base), Target::Classes, None);
+    let preprocessing = adapter.preprocessing.clone();
+    let options = samples::options(preprocessing.clone(), Reading::default(), &inputs_of(&base), Target::Classes, None);
     let (dataset, _) = Dataset::open_unlabelled(&files, &options)?;
     let dataset = Arc::new(dataset);
     let context = Context { keeps_features: false, ..context.clone() };
@@ -96,6 +100,8 @@ mod tests {
         let class = |(name, probability): &(&str, f32)| Scored { name: name.to_string(), probability: *probability };
         Prediction {
             input: input.into(),
+            from: None,
+            to: None,
             text: text.map(String::from),
             answer: Answer {
                 classes: classes.iter().map(class).collect(),

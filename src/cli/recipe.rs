@@ -17,7 +17,8 @@ pub struct RecipeArgs {
     ///
     /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
     /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
-    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
+    /// A sensor series is a table with a column of time, a folder or class folders of such, or a table of parts beside them.
+    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz, --data people.csv --window 2s
     #[arg(long, display_order = 1, aliases = ["dataset", "train-data"], value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// More labelled data, only to measure on at the end
@@ -59,23 +60,23 @@ pub struct RecipeArgs {
     #[arg(long, help_heading = "What learns", aliases = ["class-names", "labels"], value_name = "FILE|NAMES")]
     pub classes: Option<String>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
-    #[arg(long, help_heading = "Loss and solver", aliases = ["criterion"], value_enum)]
+    #[arg(long, help_heading = "Loss, solver", aliases = ["criterion"], value_enum)]
     pub loss: Option<LossName>,
     /// Share of the target spread over all classes [default: 0]
-    #[arg(long, help_heading = "Loss and solver", value_name = "SHARE")]
+    #[arg(long, help_heading = "Loss, solver", value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
     /// `balanced` (by frequency), or one weight a class
-    #[arg(long, help_heading = "Loss and solver", aliases = ["class-weight"], value_name = "balanced|W,W,…")]
+    #[arg(long, help_heading = "Loss, solver", aliases = ["class-weight"], value_name = "balanced|W,W,…")]
     pub class_weights: Option<String>,
     /// How to fit a linear head on frozen features [default: a fresh head at once, by ridge for numbers, else by lbfgs; all else,
     /// and what is given options of gradient steps such as --epochs, by steps]
-    #[arg(long, help_heading = "Loss and solver", value_enum)]
+    #[arg(long, help_heading = "Loss, solver", value_enum)]
     pub solver: Option<SolverName>,
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
     /// lbfgs by the validation samples]
     ///
     /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
-    #[arg(long, help_heading = "Loss and solver", value_name = "X")]
+    #[arg(long, help_heading = "Loss, solver", value_name = "X")]
     pub l2: Option<f64>,
     /// Adapter to go on from: what it has learned goes on learning
     ///

@@ -22,8 +22,8 @@ pub struct SamplesArgs {
     /// bilinear]
     #[arg(long, help_heading = "Images", value_name = "FILTER", aliases = ["resample", "filter"])]
     pub interpolation: Option<String>,
-    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction
-    /// [default: 1/255 for pixels, 1 for sounds]
+    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction; of sensor
+    /// series standard, each channel to mean 0 and deviation 1, or none [default: 1/255 for pixels, 1 for sounds, standard]
     #[arg(long, help_heading = "Images")]
     pub scale: Option<String>,
     /// Subtracted from scaled pixels, one or three numbers [default: 0]
@@ -32,13 +32,13 @@ pub struct SamplesArgs {
     /// Divides at last, one or three numbers [default: 1]
     #[arg(long, help_heading = "Images", value_name = "S[,S,S]")]
     pub std: Option<String>,
-    /// Order of an image's axes [default: what the model declares]
-    #[arg(long, help_heading = "Images", value_name = "nchw|nhwc")]
+    /// Order of an image's axes, nchw or nhwc, or of a series', nct or ntc [default: what the model declares]
+    #[arg(long, help_heading = "Images", value_name = "ORDER")]
     pub layout: Option<String>,
-    /// Samples in a second that the model takes of sounds [default: what stands in or beside the model, or the files' own
-    /// where all have one]
+    /// Samples in a second that the model takes of sounds, or rows in a second that series are interpolated to [default: what
+    /// stands in or beside the model, or the files' own where all have one]
     #[arg(long, help_heading = "Sounds", value_name = "HZ", aliases = ["sampling-rate", "rate"])]
-    pub sample_rate: Option<u32>,
+    pub sample_rate: Option<f64>,
     /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
     /// declares, or that of the longest]
     #[arg(long, help_heading = "Sounds", value_name = "TIME")]
@@ -50,6 +50,20 @@ pub struct SamplesArgs {
     /// other keys are fft, scale, norm, edge and log
     #[arg(long, help_heading = "Sounds", value_name = "NAME[:KEY=VALUE,…]")]
     pub front_end: Option<String>,
+    /// Length of a window of a sensor series, such as 2s, 500ms or 128 rows [default: the rows that the model declares]
+    #[arg(long, help_heading = "Sensor series", value_name = "TIME|N")]
+    pub window: Option<String>,
+    /// From the start of one window to that of the next, such as 1s or 64 rows [default: half a window]
+    #[arg(long, help_heading = "Sensor series", value_name = "TIME|N")]
+    pub hop: Option<String>,
+    /// Channels of a series in the model's order, with commas between them [default: all columns of numbers that are neither time
+    /// nor label nor group]
+    #[arg(long, help_heading = "Sensor series", value_name = "COLUMN,…")]
+    pub channels: Option<String>,
+    /// Column of the time of a series' rows, with a unit behind it where its numbers are no seconds: t:ms, t:us or t:ns; none
+    /// where there is none [default: time and other usual names]
+    #[arg(long, help_heading = "Sensor series", value_name = "COLUMN[:UNIT]")]
+    pub time: Option<String>,
     /// Tokens of a text, at most [default: what tokenizer.json says, or 512; 128 for a language model]
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_length: Option<u32>,
@@ -74,6 +88,10 @@ impl From<SamplesArgs> for Samples {
             sample_rate,
             duration,
             front_end,
+            window,
+            hop,
+            channels,
+            time,
             max_length,
             packing,
             reading,
@@ -91,6 +109,10 @@ impl From<SamplesArgs> for Samples {
             sample_rate,
             duration,
             front_end,
+            window,
+            hop,
+            channels,
+            time,
             tokenizer,
             max_length,
             bos_token,

@@ -7,7 +7,7 @@ use super::{Error, Options};
 use std::path::Path;
 
 /// Usual names, in the order in which they are tried, whatever their case.
-const LABELS: &[&str] =
+pub(super) const LABELS: &[&str] =
     &["label", "labels", "class", "target", "category", "kategorie", "klasse", "classe", "sentiment", "intent", "y"];
 const TEXTS: &[&str] = &[
     "text",
@@ -28,7 +28,7 @@ const TEXTS: &[&str] = &[
     "beschreibung",
     "texte",
 ];
-const FILES: &[&str] = &[
+pub(super) const FILES: &[&str] = &[
     "file",
     "image",
     "path",
@@ -46,7 +46,7 @@ const FILES: &[&str] = &[
     "bild",
     "foto",
 ];
-const GROUPS: &[&str] = &[
+pub(super) const GROUPS: &[&str] = &[
     "group",
     "groups",
     "group_id",

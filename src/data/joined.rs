@@ -2,10 +2,31 @@
 
 use super::labels::{IGNORED, Labels};
 use super::names::{Names, Paths};
-use super::{Dataset, Error, Samples};
+use super::{Dataset, Error, Samples, Scaler};
 use ndarray::{Array2, Axis, concatenate, s};
 
 impl Dataset {
+    /// What brings some windows of series, each channel by itself, to mean 0 and deviation 1; `None` where samples are no windows.
+    pub fn scaler(&self, samples: &[usize]) -> Option<Scaler> {
+        match &self.samples {
+            Samples::Windows { windows, .. } => Some(windows.scaler(samples)),
+            Samples::Joined { first, both } => {
+                let samples: Vec<usize> = samples.iter().copied().filter(|sample| sample < first).collect();
+                both[0].scaler(&samples)
+            }
+            _ => None,
+        }
+    }
+
+    /// Scales windows from now on.
+    pub fn scale(&mut self, scaler: &Scaler) {
+        match &mut self.samples {
+            Samples::Windows { windows, .. } => windows.preprocessing.scaler = Some(scaler.clone()),
+            Samples::Joined { both, .. } => both.iter_mut().for_each(|set| set.scale(scaler)),
+            _ => {}
+        }
+    }
+
     /// These samples with those of another data set behind them, which has the same classes. Groups are forgotten.
     ///
     /// # Errors

@@ -16,26 +16,33 @@ mod foreign;
 mod groups;
 #[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
+mod intervals;
 mod joined;
 mod kinds;
 mod labels;
 mod language;
 mod limits;
+mod loading;
 mod mel;
 mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
 mod ordered;
+mod pace;
 mod parts;
 mod preprocessing;
 mod presets;
 mod recording;
+mod readings;
+mod recordings;
 mod records;
 #[cfg(feature = "image")]
 mod resample;
+mod roles;
 mod rows;
 mod same;
+mod series;
 #[cfg_attr(not(feature = "audio"), path = "no_sound.rs")]
 mod sound;
 mod split;
@@ -44,9 +51,11 @@ mod survey;
 mod table;
 mod tagged;
 mod text;
+mod times;
 mod words;
 #[cfg(feature = "image")]
 mod whole;
+mod windows;
 
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
@@ -67,12 +76,17 @@ pub use preprocessing::{
 };
 pub use presets::{PRESETS, Preset, StatedImage, stated_image};
 pub use recording::Recording;
+pub use recordings::{SeriesSurvey, series_width, survey_series};
+pub use roles::SeriesColumns;
 pub use same::count_of_same;
+pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
 pub use stated::{Stated, class_names, class_names_of};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
+pub use times::TimeUnit;
+pub use windows::{decode_window, is_series};
 
 use crate::graph::{DType, Tensor, TensorType};
 use bytes::Bytes;
@@ -80,7 +94,7 @@ use clips::Clips;
 use folder::Files;
 use kinds::{kind_of_files, kind_of_rows};
 use names::Names;
-use rows::{bytes_of, row_key};
+use series::Windows;
 use std::path::{Path, PathBuf};
 use table::Told;
 use text::Tokens;
@@ -149,6 +163,8 @@ enum Samples {
     Images { input: String, preprocessing: ImagePreprocessing, limits: Limits },
     /// A file each or a part of one, decoded when asked for.
     Clips { input: String, clips: Clips },
+    /// Parts of series in memory, cut out when asked for.
+    Windows { input: String, windows: Windows },
     /// A file each, read when asked for.
     Arrays { input: String, dtype: Option<DType>, shape: SampleShape, limits: Limits },
     /// Padded when asked for.
@@ -179,6 +195,9 @@ impl Dataset {
     }
 
     fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+        if let Preprocessing::Series(series) = &options.preprocessing {
+            return windows::open(path, series, options, true);
+        }
         match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),
             None => {
@@ -206,6 +225,9 @@ impl Dataset {
     /// [`Error`], when a path does not exist or nothing in it can be used.
     pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
+        if let Preprocessing::Series(series) = &options.preprocessing {
+            return windows::open_many(paths, series, options, false);
+        }
         let is_table = matches!(options.preprocessing, Preprocessing::Sound(_)) && records::format(first).is_some();
         if is_table || !options.preprocessing.takes_files() {
             let file = table::resolve(first, false)?.or_else(|| (!first.is_dir()).then(|| first.clone()));
@@ -259,10 +281,10 @@ impl Dataset {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
             return Err(Error::content(path, kinds::no_table(path, labelled)));
         };
-        match (options.preprocessing, &options.tokenizer) {
+        match (&options.preprocessing, &options.tokenizer) {
             (preprocessing, tokenizer)
                 if preprocessing.takes_files()
-                    || (preprocessing, tokenizer) == (Preprocessing::Plain, &None)
+                    || (preprocessing, tokenizer) == (&Preprocessing::Plain, &None)
                         && table::names_arrays(path, format) =>
             {
                 let (files, told) = table::files(path, format, &mut kind_of_rows(path, options)?, (options, labelled))?;
@@ -278,7 +300,7 @@ impl Dataset {
             }
             (preprocessing, _) => {
                 let max_length = match preprocessing {
-                    Preprocessing::Text { max_length } => max_length,
+                    Preprocessing::Text { max_length } => *max_length,
                     _ => 0,
                 };
                 let (tokens, told) = match options.target {
@@ -306,6 +328,7 @@ impl Dataset {
                 let shape = options.shapes.first().cloned().flatten();
                 Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
             }
+            Preprocessing::Series(_) => unreachable!("series are opened as windows"),
             Preprocessing::Text { max_length } => {
                 let tokens = text::of_files(root, &files.paths, max_length, options)?;
                 keys = tokens.keys();
@@ -385,6 +408,7 @@ impl Dataset {
         match (&self.samples, self.part(sample)) {
             (_, Some((part, sample))) => part.name(sample),
             (Samples::Clips { clips, .. }, None) => clips.name(self.names.name(sample), sample),
+            (Samples::Windows { windows, .. }, None) => windows.name(self.names.name(sample), sample),
             _ => self.names.name(sample),
         }
     }
@@ -394,6 +418,14 @@ impl Dataset {
         match &self.samples {
             Samples::Tokens(tokens) => tokens.texts.get(sample).map(String::as_str),
             _ => self.part(sample).and_then(|(part, sample)| part.text(sample)),
+        }
+    }
+
+    /// From when to when a sample is, where it is a window of a series.
+    pub fn when(&self, sample: usize) -> Option<[When; 2]> {
+        match &self.samples {
+            Samples::Windows { windows, .. } => Some(windows.when(sample)),
+            _ => self.part(sample).and_then(|(part, sample)| part.when(sample)),
         }
     }
 
@@ -411,79 +443,6 @@ impl Dataset {
             Samples::Tokens(tokens) => tokens.cut_off(),
             _ => None,
         }
-    }
-
-    /// A sample's tensors, one a model input by name, without a batch axis. May be called from several threads.
-    ///
-    /// # Errors
-    /// A file that has gone or changed since it was opened, or whose pixels cannot be decoded.
-    pub fn load(&self, sample: usize) -> Result<Vec<(String, Tensor)>, Error> {
-        match &self.samples {
-            Samples::Joined { first, both } => match sample.checked_sub(*first) {
-                Some(sample) => both[1].load(sample),
-                None => both[0].load(sample),
-            },
-            Samples::Tokens(tokens) => Ok(tokens.load(sample)),
-            Samples::Tensors(inputs) => {
-                // Out of the file, which may change, and aligned.
-                let rows = inputs.iter().map(|(name, tensor)| {
-                    let data = Bytes::copy_from_slice(bytes_of(tensor, sample));
-                    (name.clone(), Tensor { dtype: tensor.dtype, shape: tensor.shape[1..].to_vec(), data })
-                });
-                let rows: Vec<(String, Tensor)> = rows.collect();
-                let key =
-                    row_key(rows.iter().zip(inputs).map(|((name, row), (_, all))| (&name[..], all, &row.data[..])));
-                if key != self.keys[sample] {
-                    return Err(self.changed(sample));
-                }
-                Ok(rows)
-            }
-            Samples::Images { input, preprocessing, limits } => {
-                let bytes = self.read(sample, limits)?;
-                let tensor = image::load(&bytes, preprocessing, limits).map_err(|reason| {
-                    let problem = format!("cannot be decoded ({reason}); replace or remove the file");
-                    Error::content(self.names.file(sample), problem)
-                })?;
-                Ok(vec![(input.clone(), tensor)])
-            }
-            Samples::Clips { input, clips } => {
-                let path = self.names.file(sample);
-                let decode = || {
-                    let bytes = self.read(sample, &clips.limits)?.into();
-                    sound::decode(&bytes, &clips.limits).map_err(|reason| {
-                        Error::content(&path, format!("cannot be decoded ({reason}); replace or remove the file"))
-                    })
-                };
-                Ok(vec![(input.clone(), clips.load(&path, sample, decode)?)])
-            }
-            Samples::Arrays { input, dtype, shape, limits } => {
-                let bytes = self.read(sample, limits)?.into();
-                let failed = |reason| Error::content(self.names.file(sample), reason);
-                let mut tensor = npy::sample(&bytes, *dtype, None).map_err(failed)?;
-                let wanted = shape.as_deref().map(|wanted| fitting::fitted(&tensor.shape, wanted));
-                if let Some(shape) = wanted.transpose().map_err(failed)?.flatten() {
-                    tensor.shape = shape;
-                }
-                Ok(vec![(input.clone(), tensor)])
-            }
-        }
-    }
-
-    /// The file that a sample is.
-    fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
-        let path = &self.names.file(sample);
-        let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
-        let hash = *blake3::hash(&bytes).as_bytes();
-        let key = match &self.samples {
-            Samples::Clips { clips, .. } => clips.key(hash, sample),
-            _ => hash,
-        };
-        if key == self.keys[sample] { Ok(bytes) } else { Err(self.changed(sample)) }
-    }
-
-    /// A changed file under the old key would poison the feature cache.
-    fn changed(&self, sample: usize) -> Error {
-        Error::content(self.names.file(sample), "changed while it was in use; start again")
     }
 }
 

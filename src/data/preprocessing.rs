@@ -5,13 +5,14 @@
 
 use super::Error;
 use super::clips::SoundPreprocessing;
+use super::series::SeriesPreprocessing;
 use serde::{Deserialize, Serialize};
 
 /// The largest side of a model's image input that is accepted, in pixels.
 const SIDE_MAX: u32 = 8192;
 
 /// What is done to a sample before the model sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum Preprocessing {
     /// Nothing: tables and arrays are fed as they are.
     #[default]
@@ -25,6 +26,8 @@ pub enum Preprocessing {
     },
     /// Sound: resample, cut, scale, perhaps a spectrogram.
     Sound(SoundPreprocessing),
+    /// Sensor series: cut into windows, scaled.
+    Series(SeriesPreprocessing),
 }
 
 impl Preprocessing {

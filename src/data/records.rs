@@ -5,6 +5,7 @@
 
 use super::{Error, decoding, folder, foreign};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -76,7 +77,20 @@ pub(super) fn read(
     each: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<Vec<String>, Error> {
     let bytes = folder::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
-    let (text, encoding) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
+    read_bytes(path, format, &bytes, each)
+}
+
+/// As [`read`], of bytes that are at hand; `path` is what errors call them.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_bytes(
+    path: &Path,
+    format: Format,
+    bytes: &[u8],
+    each: &mut dyn FnMut(Row) -> Result<(), Error>,
+) -> Result<Vec<String>, Error> {
+    let (text, encoding) = decoding::decode(bytes).map_err(|problem| Error::content(path, problem))?;
     let remedy = "if letters are wrong, save the file as UTF-8";
     let mut notes: Vec<String> =
         encoding.map(|encoding| format!("{}: read as {encoding}; {remedy}", path.display())).into_iter().collect();
@@ -151,6 +165,8 @@ fn separated(
     if !header.is_empty() && !kept.contains(&0) {
         notes.push(format!("{}: the first column has no name and is left out, as an index of rows", path.display()));
     }
+    // By place: a table may have a million columns.
+    let is_kept: HashSet<usize> = kept.iter().copied().collect();
     let columns: Vec<String> = kept.iter().map(|place| header[*place].clone()).collect();
     refuse_doubles(path, &columns)?;
     let mut record = csv::StringRecord::new();
@@ -175,7 +191,7 @@ fn separated(
             // What a spreadsheet writes for rows that were emptied.
             continue;
         }
-        let nameless = |place: &usize| *place > 0 && !kept.contains(place) && !record[*place].trim().is_empty();
+        let nameless = |place: &usize| *place > 0 && !is_kept.contains(place) && !record[*place].trim().is_empty();
         if let Some(place) = (0..header.len()).find(nameless) {
             let problem = format!("column {} has no name; write one into the first line", place + 1);
             return Err(Error::line(path, line, problem));
@@ -236,8 +252,10 @@ fn lines(text: &str, each: &mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(
 }
 
 fn refuse_doubles(path: &Path, columns: &[String]) -> Result<(), Error> {
-    match columns.iter().enumerate().find(|(place, name)| columns[..*place].contains(name)) {
-        Some((_, name)) => Err(Error::line(path, 1, format!("two columns are named `{name}`; rename one"))),
+    // A table may have a million columns.
+    let mut seen = HashSet::new();
+    match columns.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::line(path, 1, format!("two columns are named `{name}`; rename one"))),
         None => Ok(()),
     }
 }

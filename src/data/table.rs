@@ -234,6 +234,21 @@ fn push_numbers(cell: &str, values: &mut Vec<f32>, depth: usize) -> Result<Vec<u
     Ok([vec![count], shape.unwrap_or_default()].concat())
 }
 
+/// The names of a table's columns.
+///
+/// # Errors
+/// A table that cannot be read.
+pub(super) fn header(path: &Path) -> Result<Vec<String>, Error> {
+    let mut columns = Vec::new();
+    let Some(format) = records::format(path) else { return Ok(columns) };
+    let read = records::read(path, format, Options::default().limits.table_bytes_max, &mut |row| {
+        columns = row.columns.to_vec();
+        // One row is enough.
+        Err(Error::content(path, ""))
+    });
+    if columns.is_empty() { read.map(|_| columns) } else { Ok(columns) }
+}
+
 /// Whether the first row of a table is numbers, and names no file.
 pub(super) fn is_of_numbers(path: &Path, format: Format, options: &Options) -> bool {
     let mut found = false;
@@ -331,8 +346,8 @@ fn by_recording(files: &Files) -> Option<Groups> {
 }
 
 /// What the columns of an interval are called, in seconds.
-const STARTS: [&str; 5] = ["start", "start_time", "start_s", "begin", "onset"];
-const ENDS: [&str; 5] = ["end", "end_time", "end_s", "stop", "offset"];
+pub(super) const STARTS: [&str; 5] = ["start", "start_time", "start_s", "begin", "onset"];
+pub(super) const ENDS: [&str; 5] = ["end", "end_time", "end_s", "stop", "offset"];
 
 /// The part of a recording that a row is about; `None` for a table without columns of intervals.
 ///
@@ -425,7 +440,7 @@ pub(super) fn file_in(path: &Path, format: Format, bytes_max: u64, is: &dyn Fn(&
 }
 
 /// The file that a cell names: relative to the table, with the separators of Windows where it was written there.
-fn named_file(folder: &Path, cell: &str) -> PathBuf {
+pub(super) fn named_file(folder: &Path, cell: &str) -> PathBuf {
     let file = folder.join(cell);
     match cell.contains('\\') && !file.exists() {
         true => folder.join(cell.replace('\\', "/")),

@@ -33,7 +33,8 @@ pub struct Header<'a> {
     /// How the base was changed, where the tensors do not replace those of the base as they are.
     pub method: Option<Method>,
     /// What was done to samples before the model saw them.
-    pub preprocessing: Preprocessing,
+    #[serde(borrow)]
+    pub preprocessing: Preprocessing<'a>,
     /// What was measured before and after training.
     pub metrics: Metrics,
     /// What the gates have said, if there were any.
@@ -113,7 +114,7 @@ pub enum MethodKind {
 
 /// What was done to samples before the model saw them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub enum Preprocessing {
+pub enum Preprocessing<'a> {
     #[default]
     /// The model was fed with the data as it was.
     Plain,
@@ -128,6 +129,65 @@ pub enum Preprocessing {
     ImageBy(ImagePreprocessing, Filter),
     /// Sounds.
     Sound(SoundPreprocessing),
+    /// Windows of sensor series.
+    #[serde(borrow)]
+    Series(SeriesPreprocessing<'a>),
+}
+
+/// From a table of sensor readings to inputs: windows of its rows, each channel `(value − mean) / std`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeriesPreprocessing<'a> {
+    /// Rows in a second; 0 where nothing tells the time.
+    pub rate: f64,
+    /// Whether rows are interpolated to that rate.
+    pub resampled: bool,
+    /// Rows of a window.
+    pub rows: u32,
+    /// Rows from the start of one window to that of the next.
+    pub hop: u32,
+    /// Whether the input is `[channels, rows]` and not `[rows, channels]`.
+    pub channels_first: bool,
+    /// The column of time; empty where there is none.
+    pub time: &'a str,
+    /// What a number in that column counts.
+    pub unit: TimeUnit,
+    /// The names of the channels, in the model's order, a line each.
+    pub channels: &'a str,
+    /// For each channel mean and standard deviation, each four bytes of a little-endian f32; empty: values are fed as they are.
+    pub scaler: &'a [u8],
+}
+
+/// What a number in a column of time counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeUnit {
+    /// Seconds.
+    Seconds,
+    /// Thousandths.
+    Milliseconds,
+    /// Millionths.
+    Microseconds,
+    /// Billionths.
+    Nanoseconds,
+}
+
+impl SeriesPreprocessing<'_> {
+    /// For each channel mean and standard deviation; nothing where values are fed as they are.
+    pub fn scales(&self) -> impl Iterator<Item = [f32; 2]> + '_ {
+        let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        self.scaler.chunks_exact(8).map(move |pair| [number(&pair[..4]), number(&pair[4..])])
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        ensure(self.rows >= 2, Error::Number(Field::SeriesRows))?;
+        ensure(self.hop >= 1, Error::Number(Field::SeriesHop))?;
+        ensure(self.rate.is_finite() && self.rate >= 0.0, Error::Number(Field::SeriesRate))?;
+        ensure(self.time.is_empty() || is_name(self.time, LABEL_BYTES_MAX), Error::Text(Field::SeriesTime))?;
+        let channels = self.channels.split('\n');
+        ensure(channels.clone().all(|name| is_name(name, LABEL_BYTES_MAX)), Error::Text(Field::SeriesChannels))?;
+        let fits = self.scaler.is_empty() || self.scaler.len() == 8 * channels.count();
+        let divides = self.scales().all(|[mean, std]| mean.is_finite() && std.is_finite() && std > 0.0);
+        ensure(fits && divides, Error::Number(Field::SeriesScaler))
+    }
 }
 
 /// From a sound file to an input: the mean of its channels, resampled, cut at the end or filled up with silence there, times `scale`.
@@ -444,7 +504,7 @@ pub fn is_recipe(text: &str) -> bool {
     (1..=RECIPE_BYTES_MAX).contains(&text.len()) && text.chars().all(harmless)
 }
 
-pub(crate) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), Error> {
+pub(crate) fn check_preprocessing(preprocessing: &Preprocessing<'_>) -> Result<(), Error> {
     match preprocessing {
         Preprocessing::Plain | Preprocessing::Text { .. } => Ok(()),
         Preprocessing::Image(image) | Preprocessing::ImageBy(image, _) => {
@@ -458,6 +518,7 @@ pub(crate) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), E
             let divides = fits(&image.std) && finite(&image.std) && image.std.iter().all(|std| *std > 0.0);
             ensure(divides, Error::Number(Field::ImageStd))
         }
+        Preprocessing::Series(series) => series.check(),
         Preprocessing::Sound(sound) => {
             ensure(sound.samples > 0, Error::Number(Field::SoundLength))?;
             ensure(sound.scale.is_finite() && sound.scale != 0.0, Error::Number(Field::SoundScale))?;

@@ -15,6 +15,8 @@ mod encode;
 mod error;
 mod header;
 #[cfg(feature = "std")]
+mod kept;
+#[cfg(feature = "std")]
 mod keys;
 #[cfg(feature = "std")]
 mod merge;
@@ -35,10 +37,12 @@ pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
     AppendedHead, Channels, Edge, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, LogMel,
-    Logarithm, Measured, MelScale, Method, MethodKind, Metrics, Packing, Preprocessing, SoundPreprocessing, Task,
-    UnitAxis, Verdict, is_recipe,
+    Logarithm, Measured, MelScale, Method, MethodKind, Metrics, Packing, Preprocessing, SeriesPreprocessing,
+    SoundPreprocessing, Task, TimeUnit, UnitAxis, Verdict, is_recipe,
 };
 pub(crate) use header::{check_preprocessing, is_name};
+#[cfg(feature = "std")]
+pub use kept::KeptPreprocessing;
 #[cfg(feature = "std")]
 pub use keys::{KeyPair, public_key};
 #[cfg(feature = "std")]

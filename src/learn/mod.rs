@@ -26,6 +26,7 @@ pub mod samples;
 mod save;
 mod sets;
 pub mod settings;
+mod series;
 mod sounds;
 
 pub use compared::BeforeAfter;

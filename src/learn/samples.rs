@@ -17,6 +17,9 @@ impl Samples {
     /// A setting that the model or the data have no use for, or that is out of its range.
     pub fn preprocessing(&self, base: &Base, path: &Path, observer: &dyn Observer) -> Result<Preprocessing, Error> {
         let inputs = &inputs_of(base)[..];
+        if let Some(series) = self.series(base, path, observer)? {
+            return Ok(Preprocessing::Series(series));
+        }
         if let Some(sound) = self.sound(base, path, observer)? {
             return Ok(Preprocessing::Sound(sound));
         }
@@ -176,19 +179,23 @@ fn stated(base: &Base, observer: &dyn Observer) -> Option<Stated<StatedImage>> {
 }
 
 /// What a delta says of samples, for data that may be of another kind than those it was trained on.
-pub fn of_adapter(preprocessing: Preprocessing, path: &Path, observer: &dyn Observer) -> Preprocessing {
-    // An array of one axis is a sound's samples.
-    let is_clip = matches!(preprocessing, Preprocessing::Sound(_)) && !data::is_one_file_of_arrays(path);
-    if data::holds_arrays(path) && preprocessing != Preprocessing::Plain && !is_clip {
+pub fn of_adapter(preprocessing: &Preprocessing, path: &Path, observer: &dyn Observer) -> Preprocessing {
+    // An array of one axis is a sound's samples, and one of two a series.
+    let is_read = matches!(preprocessing, Preprocessing::Sound(_) | Preprocessing::Series(_))
+        && !data::is_one_file_of_arrays(path);
+    if data::holds_arrays(path) && *preprocessing != Preprocessing::Plain && !is_read {
         observer.warn(&format!("{}: arrays are fed as they are, without the delta's preprocessing", path.display()));
         return Preprocessing::Plain;
     }
-    match &preprocessing {
+    match preprocessing {
+        Preprocessing::Series(series) => {
+            observer.note(&format!("series    {} (from the adapter)", series.described()));
+        }
         Preprocessing::Image(image) => observer.note(&format!("pixels    {} (from the adapter)", image.described())),
         Preprocessing::Sound(sound) => observer.note(&format!("sounds    {} (from the adapter)", sound.described())),
         Preprocessing::Plain | Preprocessing::Text { .. } => {}
     }
-    preprocessing
+    preprocessing.clone()
 }
 
 /// How text is read, with the tokenizer that lies beside the model or beside an adapter where none was named.

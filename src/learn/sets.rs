@@ -6,7 +6,7 @@ use super::observer::Observer;
 use super::pixels;
 use super::samples::{self, inputs_of};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
-use crate::recipe::{Error, Reading, Recipe, refuse};
+use crate::recipe::{Error, Reading, Recipe, Samples, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
@@ -72,11 +72,11 @@ impl Sources<'_> {
             refuse!("no data: name labelled data with setting `data = PATH`")
         };
         let preprocessing = match known {
-            Some(adapter) => samples::of_adapter(adapter.preprocessing, path, observer),
+            Some(adapter) => samples::of_adapter(&adapter.preprocessing, path, observer),
             None => recipe.samples.preprocessing(base, path, observer)?,
         };
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
-        let mut options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
+        let mut options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
         // An order has no place for a new class, and numbers of tags are places among the names.
         let is_fixed = matches!(target, Target::Ordinal | Target::Tokens);
         options.classes = match known {
@@ -99,7 +99,7 @@ impl Data {
     /// Data that cannot be read, that the model does not take, or that training on would be meaningless.
     pub fn open(sources: Sources<'_>, base: &Base, observer: &dyn Observer) -> Result<Self, Error> {
         let Sources { recipe, known, .. } = sources;
-        let Read { mut train, preprocessing, options, mut skipped } = sources.read(base, observer)?;
+        let Read { mut train, mut preprocessing, mut options, mut skipped } = sources.read(base, observer)?;
         let learned = train.len();
         if let Some(path) = &recipe.val {
             train = validated_by(path, train, &options, &mut skipped, observer)?;
@@ -111,7 +111,6 @@ impl Data {
         if let Some(names) = outputs.names() {
             train = train.with_names(names);
         }
-        let train = Arc::new(train);
         let added = known.is_some() || matches!(outputs, Outputs::Same(..));
         let findings = samples::check(&train, added, observer)?;
         let seed = recipe.seed.unwrap_or(0);
@@ -125,6 +124,10 @@ impl Data {
         };
         split.train = limited(train.labels(), split.train)?;
         split.validation = limited(train.labels(), split.validation)?;
+        if known.is_none() && scale(&mut train, &mut preprocessing, (&recipe.samples, &split.train), observer)? {
+            options.preprocessing = preprocessing.clone();
+        }
+        let train = Arc::new(train);
         let mut test_samples_in_data = 0;
         let test = match &recipe.test {
             Some(path) => {
@@ -184,6 +187,36 @@ impl Data {
         self.train.labels()
     }
 }
+
+/// Scales windows of series by those that train, where that is wanted. Gives whether there were any.
+fn scale(
+    train: &mut Dataset,
+    preprocessing: &mut Preprocessing,
+    (settings, samples): (&Samples, &[usize]),
+    observer: &dyn Observer,
+) -> Result<bool, Error> {
+    let Preprocessing::Series(series) = preprocessing else { return Ok(false) };
+    if series.scaler.is_some() {
+        return Ok(false);
+    }
+    let Some(scaler) = train.scaler(samples).filter(|_| settings.standardises().is_ok_and(|yes| yes)) else {
+        observer.note("scaled    by nothing: the values are fed as they are");
+        return Ok(false);
+    };
+    let shown = |values: &[f32]| {
+        let more = if values.len() > SHOWN { ", …" } else { "" };
+        let values: Vec<String> = values.iter().take(SHOWN).map(|value| format!("{value:.4}")).collect();
+        format!("{}{more}", values.join(", "))
+    };
+    let (mean, std) = (shown(&scaler.mean), shown(&scaler.std));
+    observer.note(&format!("scaled    by {} training windows: mean {mean}; deviation {std}", samples.len()));
+    train.scale(&scaler);
+    series.scaler = Some(scaler);
+    Ok(true)
+}
+
+/// Channels whose scales are shown.
+const SHOWN: usize = 9;
 
 /// What trains, with what somebody has kept to validate by behind it.
 fn validated_by(

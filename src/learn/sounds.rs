@@ -87,10 +87,13 @@ impl Samples {
     /// The model's sample rate, and who says so.
     fn rate(&self, survey: &Survey, stated: Option<&Stated<StatedSound>>) -> Result<(u32, String), Error> {
         if let Some(rate) = self.sample_rate {
-            if rate == 0 {
-                refuse!("setting `samples.sample-rate = 0`: write the samples in a second, such as 16000");
+            let whole = (1.0..=f64::from(u32::MAX)).contains(&rate) && rate.fract() == 0.0;
+            if !whole {
+                refuse!(
+                    "setting `samples.sample-rate = {rate}`: write the samples in a second as a whole number, such as 16000"
+                );
             }
-            return Ok((rate, format!("setting `samples.sample-rate = {rate}`")));
+            return Ok((rate as u32, format!("setting `samples.sample-rate = {rate}`")));
         }
         if let Some(Stated { value, source }) = stated {
             let rate = match value {

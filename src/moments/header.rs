@@ -47,7 +47,8 @@ pub struct Header<'a> {
     /// What a target's step of 1 stands for; 1 for classes.
     pub target_step: f32,
     /// What was done to samples before the model saw them.
-    pub preprocessing: Preprocessing,
+    #[serde(borrow)]
+    pub preprocessing: Preprocessing<'a>,
     /// Samples.
     pub samples: u32,
     /// Coordinates that were clipped.

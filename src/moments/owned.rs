@@ -7,7 +7,7 @@ use super::read::{CONTEXT, MAGIC, PREAMBLE_BYTES, SIGNED, VERSION, View, identit
 use super::small::{possible, work};
 use super::sums::{Shape, Sums, Target, VALUE_MAX};
 use crate::delta::range::Encoder;
-use crate::delta::{KeyPair, Preprocessing, Task, signature_of};
+use crate::delta::{KeptPreprocessing, KeyPair, Task, signature_of};
 use std::collections::BTreeSet;
 use std::string::{String, ToString};
 use std::vec;
@@ -37,7 +37,7 @@ pub struct About {
     /// What a target's step of 1 stands for; 1 for classes.
     pub target_step: f32,
     /// What was done to samples before the model saw them.
-    pub preprocessing: Preprocessing,
+    pub preprocessing: KeptPreprocessing,
 }
 
 /// Moments with the names of their targets. Of classes these are in the order of their bytes, and each has a sample, so that equal
@@ -208,7 +208,7 @@ impl Moments {
             bits: about.bits,
             task: about.task,
             target_step: about.target_step,
-            preprocessing: about.preprocessing.clone(),
+            preprocessing: about.preprocessing.get(),
             samples: sums.samples() as u32,
             clipped: sums.clipped() as u64,
             targets: sums.shape().targets as u32,
@@ -257,7 +257,7 @@ impl Moments {
             bits: header.bits,
             task: header.task,
             target_step: header.target_step,
-            preprocessing: header.preprocessing.clone(),
+            preprocessing: (&header.preprocessing).into(),
         };
         Ok(Self { about, labels: view.labels().map(|label| label.to_string()).collect(), sums })
     }

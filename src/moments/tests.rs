@@ -2,7 +2,7 @@
 
 use super::owned::{About, Moments, sign};
 use super::*;
-use crate::delta::{KeyPair, Preprocessing, Task};
+use crate::delta::{KeptPreprocessing, KeyPair, Preprocessing, Task};
 use proptest::prelude::*;
 use std::string::{String, ToString};
 use std::vec;
@@ -41,7 +41,7 @@ fn about(task: Task, coordinates: usize) -> About {
         bits: 16,
         task,
         target_step: if task == Task::Regression { 0.25 } else { 1.0 },
-        preprocessing: Preprocessing::Plain,
+        preprocessing: KeptPreprocessing::default(),
     }
 }
 
@@ -244,7 +244,7 @@ fn unlike_moments_are_told_by_what_differs() {
     differs(&|about| about.coordinates = 3, Field::Coordinates);
     differs(&|about| about.bits = 8, Field::Bits);
     differs(&|about| about.appended = true, Field::Output);
-    differs(&|about| about.preprocessing = Preprocessing::Text { max_length: 4 }, Field::Preprocessing);
+    differs(&|about| about.preprocessing = (&Preprocessing::Text { max_length: 4 }).into(), Field::Preprocessing);
     let numbers = |step| {
         let about = About { target_step: step, ..about(Task::Regression, 2) };
         Moments::new(about, 1, &[]).unwrap()

@@ -1,5 +1,6 @@
 //! Answers with the names of their samples, as they are told.
 
+use crate::data::When;
 use crate::task::Answer;
 use serde::Serialize;
 
@@ -8,6 +9,12 @@ use serde::Serialize;
 pub struct Prediction {
     /// The sample.
     pub input: String,
+    /// From when to when it is, where it is a window of a series: seconds, rows or a date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<When>,
+    /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<When>,
     /// The sample itself, where it is a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -44,7 +51,7 @@ mod tests {
         let classes = vec![Scored { name: "pos".into(), probability: 0.75 }];
         let text = Some("word ".repeat(30));
         let answer = Answer { classes, ..Answer::default() };
-        let line = Prediction { input: "text:1".into(), text, answer }.line();
+        let line = Prediction { input: "text:1".into(), from: None, to: None, text, answer }.line();
         assert!(line.starts_with("text:1: pos 75.0 %  \"word word") && line.ends_with("…\""), "{line}");
     }
 }

@@ -48,6 +48,7 @@ impl Samples<'_> {
             text: text.as_deref().unwrap_or_default(),
         };
         let answer = (task::of_wire(self.adapter.task).answer)(&asked, output);
-        Prediction { input: self.dataset.name(sample), text, answer }
+        let [from, to] = self.dataset.when(sample).map_or([None, None], |when| when.map(Some));
+        Prediction { input: self.dataset.name(sample), from, to, text, answer }
     }
 }

@@ -1,8 +1,8 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
 use crate::data::{
-    self, ImagePreprocessing, Limits, Preprocessing, SoundPreprocessing, Target, Texts, decode_array,
-    decode_photograph, decode_sound,
+    self, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
+    decode_array, decode_photograph, decode_sound, decode_window,
 };
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
@@ -32,6 +32,8 @@ pub enum Takes {
     Photograph(ImagePreprocessing),
     /// A sound in a file's bytes.
     Sound(SoundPreprocessing),
+    /// A window of a sensor series in a file's bytes.
+    Series(Box<SeriesPreprocessing>),
     /// A text.
     Text(Box<Texts>),
     /// A NumPy array of one sample.
@@ -57,7 +59,7 @@ impl Predictor {
         let adapter = Adapter::read(adapter)?;
         let base = Base::read(model)?;
         let (bundle, values) = adapter.bundle(&base, &folders.bundles()?)?;
-        let takes = Takes::open(adapter.preprocessing, &bundle.inputs, (model, tokenizer))?;
+        let takes = Takes::open(adapter.preprocessing.clone(), &bundle.inputs, (model, tokenizer))?;
         let mut single = Single::new(&bundle, &values, options)?;
         // What only the first run allocates and packs is done before somebody waits.
         if let Some(blank) = takes.blank() {
@@ -110,6 +112,10 @@ impl Takes {
             }
             (Preprocessing::Image(image), [_]) => Ok(Self::Photograph(image)),
             (Preprocessing::Sound(sound), [_]) => sound.validate().map(|()| Self::Sound(sound)).map_err(Error::from),
+            (Preprocessing::Series(series), [_]) => {
+                series.validate()?;
+                Ok(Self::Series(Box::new(series)))
+            }
             (Preprocessing::Plain, [(_, input)]) => Ok(Self::array(input)),
             (_, inputs) => refuse!("{}: it has {} inputs, and a sample is one", model.display(), inputs.len()),
         }
@@ -126,6 +132,7 @@ impl Takes {
         let (dtype, shape) = match self {
             Self::Photograph(image) => (DType::Float, image.shape().to_vec()),
             Self::Sound(sound) => (DType::Float, sound.shape()),
+            Self::Series(series) => (DType::Float, series.shape().to_vec()),
             Self::Text(texts) => return texts.tensors(b"a").ok(),
             Self::Array { dtype, shape } => (*dtype, shape.clone()?),
         };
@@ -144,6 +151,7 @@ impl Takes {
             Self::Sound(sound) => {
                 Ok(vec![sound.tensor(&decode_sound(&Bytes::copy_from_slice(sample), &Limits::default())?)])
             }
+            Self::Series(series) => Ok(vec![decode_window(sample, series)?]),
             Self::Text(texts) => texts.tensors(sample),
             Self::Array { dtype, shape } => {
                 let tensor = decode_array(&Bytes::copy_from_slice(sample), *dtype)?;

@@ -39,7 +39,8 @@ pub struct Recipe {
     ///
     /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
     /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
-    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz
+    /// A sensor series is a table with a column of time, a folder or class folders of such, or a table of parts beside them.
+    /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz, --data people.csv --window 2s
     #[serde(skip_serializing)]
     pub data: Option<PathBuf>,
     /// More labelled data, only to measure on at the end
@@ -275,6 +276,15 @@ fn wrong(text: &str, error: &toml::de::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_written_as_it_was_typed() {
+        for rate in ["sample-rate = 16000", "sample-rate = 12.5"] {
+            let recipe: Recipe = toml::from_str(&format!("[samples]\n{rate}")).unwrap();
+            assert!(recipe.text().lines().any(|line| line == rate), "{}", recipe.text());
+        }
+        assert!(!Recipe::default().text().contains("sample-rate"));
+    }
 
     #[test]
     fn a_wrong_key_is_told_with_what_was_meant() {

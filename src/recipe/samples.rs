@@ -1,6 +1,6 @@
 //! How samples are read and become the model's inputs, as a recipe says it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
@@ -17,19 +17,19 @@ pub struct Samples {
     /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
     /// bilinear]
     pub interpolation: Option<String>,
-    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction
-    /// [default: 1/255 for pixels, 1 for sounds]
+    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction; of sensor
+    /// series standard, each channel to mean 0 and deviation 1, or none [default: 1/255 for pixels, 1 for sounds, standard]
     pub scale: Option<String>,
     /// Subtracted from scaled pixels, one or three numbers [default: 0]
     pub mean: Option<String>,
     /// Divides at last, one or three numbers [default: 1]
     pub std: Option<String>,
-    /// Order of an image's axes [default: what the model declares]
+    /// Order of an image's axes, nchw or nhwc, or of a series', nct or ntc [default: what the model declares]
     pub layout: Option<String>,
-    /// Samples in a second that the model takes of sounds [default: what stands in or beside the model, or the files' own
-    /// where all have one]
-    #[serde(alias = "sampling-rate")]
-    pub sample_rate: Option<u32>,
+    /// Samples in a second that the model takes of sounds, or rows in a second that series are interpolated to [default: what
+    /// stands in or beside the model, or the files' own where all have one]
+    #[serde(alias = "sampling-rate", serialize_with = "as_written", skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<f64>,
     /// Length of a sound, such as 1s or 800ms: longer ones are cut, shorter ones filled up with silence [default: what the model
     /// declares, or that of the longest]
     pub duration: Option<String>,
@@ -39,6 +39,16 @@ pub struct Samples {
     /// Behind torchaudio or librosa stands what is different, such as torchaudio:mels=64,window=25ms,hop=10ms,low=0,high=8000. The
     /// other keys are fft, scale, norm, edge and log
     pub front_end: Option<String>,
+    /// Length of a window of a sensor series, such as 2s, 500ms or 128 rows [default: the rows that the model declares]
+    pub window: Option<String>,
+    /// From the start of one window to that of the next, such as 1s or 64 rows [default: half a window]
+    pub hop: Option<String>,
+    /// Channels of a series in the model's order, with commas between them [default: all columns of numbers that are neither time
+    /// nor label nor group]
+    pub channels: Option<String>,
+    /// Column of the time of a series' rows, with a unit behind it where its numbers are no seconds: t:ms, t:us or t:ns; none
+    /// where there is none [default: time and other usual names]
+    pub time: Option<String>,
     /// The model's tokenizer.json, for text [default: the one beside the model or the adapter]
     #[serde(skip_serializing)]
     pub tokenizer: Option<PathBuf>,
@@ -91,6 +101,14 @@ pub struct Reading {
     pub group: Option<String>,
 }
 
+/// A whole number without a point, so that its text is as it was typed.
+fn as_written<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match rate {
+        Some(rate) if rate.fract() == 0.0 && rate.abs() < 2f64.powi(53) => serializer.serialize_some(&(*rate as i64)),
+        other => other.serialize(serializer),
+    }
+}
+
 impl Samples {
     /// What these settings leave open is taken from `other` (a recipe's).
     pub fn or(self, other: Self) -> Self {
@@ -106,6 +124,10 @@ impl Samples {
             sample_rate: self.sample_rate.or(other.sample_rate),
             duration: self.duration.or(other.duration),
             front_end: self.front_end.or(other.front_end),
+            window: self.window.or(other.window),
+            hop: self.hop.or(other.hop),
+            channels: self.channels.or(other.channels),
+            time: self.time.or(other.time),
             tokenizer: self.tokenizer.or(other.tokenizer),
             max_length: self.max_length.or(other.max_length),
             bos_token: self.bos_token.or(other.bos_token),

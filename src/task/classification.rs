@@ -12,8 +12,8 @@ pub(super) const TASK: Task = Task {
     target: Target::Classes,
     wire: delta::Task::Classification,
     losses: &["cross-entropy"],
-    data: "a folder for each class; a table, text or arrays with a label",
-    metric: "accuracy",
+    data: "a folder for each class; a table, text, arrays or sensor series with a label",
+    metric: "accuracy, macro F1",
     answers: "a class with its probability",
     example: &[("data", "photos/"), ("train", "last:2")],
     labels: "one class a sample: choose cross-entropy",
@@ -22,7 +22,7 @@ pub(super) const TASK: Task = Task {
     tensor,
     measure,
     commonest,
-    figures: |_| Vec::new(),
+    figures: |counts| vec![("macro_f1", macro_f1(counts))],
     answer: |asked, output| Answer::of_classes(asked.names, softmax(&output)).likeliest(asked.top),
 };
 
@@ -35,12 +35,24 @@ fn tensor(labels: &Labels, samples: &[usize]) -> Tensor {
 fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sample: usize) {
     let Labels::Classes { index, .. } = labels else { unreachable!("labels of another task") };
     let class = index[sample] as usize;
-    let hit = largest(output) == class;
+    let answered = largest(output);
+    let hit = answered == class;
+    counts.answered[answered] += 1;
     counts.sum += loss.of_row(output, Of::Class(class));
     counts.classes[class].0 += 1;
     counts.classes[class].1 += usize::from(hit);
     counts.right += usize::from(hit);
     counts.decisions += 1;
+}
+
+/// The mean over the classes of the harmonic mean of precision and recall, as scikit-learn's `f1_score(average="macro")`: of the classes
+/// that were there or were answered.
+fn macro_f1(counts: &Counts) -> f64 {
+    let classes = counts.classes.iter().zip(&counts.answered);
+    let seen = classes.filter(|((samples, _), answered)| samples + **answered > 0);
+    let each: Vec<f64> =
+        seen.map(|((samples, right), answered)| 2.0 * *right as f64 / (samples + answered) as f64).collect();
+    each.iter().sum::<f64>() / each.len().max(1) as f64
 }
 
 /// The shares of the classes, one more counted in each, so that none is impossible.

@@ -13,18 +13,27 @@ pub struct Counts {
     pub right: usize,
     /// All decisions.
     pub decisions: usize,
-    /// Of classes in an order: how far answers are from the labels, in classes.
+    /// How far answers are from the labels: of classes in an order in classes, of numbers in all of them together.
     pub distance: f64,
+    /// Numbers that were answered.
+    pub numbers: usize,
     /// Entities in texts: right ones among the answered, all answered, all that there are.
     pub entities: [usize; 3],
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
+    /// How often each class was answered.
+    pub answered: Vec<usize>,
 }
 
 impl Counts {
     /// No sample yet.
     pub fn new(labels: &Labels) -> Self {
         let classes = vec![(0, 0); labels.names().len()];
-        Self { sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, entities: [0; 3], classes }
+        let answered = vec![0; classes.len()];
+        #[rustfmt::skip]
+        let none = Self {
+            sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3], classes, answered,
+        };
+        none
     }
 }

@@ -13,8 +13,8 @@ pub(super) const TASK: Task = Task {
     target: Target::Values,
     wire: delta::Task::Regression,
     losses: &["mean-squared-error", "huber"],
-    data: "a table or arrays with one number or more a sample",
-    metric: "loss",
+    data: "a table, arrays or sensor series with one number or more a sample",
+    metric: "loss, mean absolute error",
     answers: "numbers",
     example: &[("data", "prices.csv"), ("loss", "huber")],
     labels: "numbers: choose mean-squared-error or huber",
@@ -23,7 +23,7 @@ pub(super) const TASK: Task = Task {
     tensor: |labels, samples| rows_tensor(rows(labels), samples),
     measure,
     commonest: |labels, samples| Some(rows(labels).select(Axis(0), samples).mean_axis(Axis(0))?.to_vec()),
-    figures: |_| Vec::new(),
+    figures: |counts| vec![("mean_absolute_error", counts.distance / counts.numbers.max(1) as f64)],
     answer: |_, output| Answer { values: output, ..Answer::default() },
 };
 
@@ -34,5 +34,8 @@ fn rows(labels: &Labels) -> &Array2<f32> {
 
 fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sample: usize) {
     let row = rows(labels).row(sample);
+    let apart = output.iter().zip(row).map(|(output, value)| f64::from((output - value).abs()));
+    counts.distance += apart.sum::<f64>();
+    counts.numbers += row.len();
     counts.sum += loss.of_row(output, Of::Values(row.as_slice().expect("rows are contiguous")));
 }

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
-use super::sound_wire;
+use super::{series_wire, sound_wire};
 use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
@@ -67,7 +67,7 @@ pub struct Counted<'a> {
     /// What was minimised.
     pub loss: &'a Loss,
     /// What was done to the samples.
-    pub preprocessing: delta::Preprocessing,
+    pub preprocessing: delta::KeptPreprocessing,
     /// What the output means.
     pub task: delta::Task,
     /// The labels, and how many training samples each had.
@@ -132,7 +132,7 @@ pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>)
         output: &bundle.output,
         head: bundle.head.as_ref().map(head_to_wire),
         method: bundle.method.map(method_to_wire),
-        preprocessing: about.preprocessing,
+        preprocessing: about.preprocessing.get(),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
         gate: compared.as_ref().map(|(passed, reason)| delta::Verdict { passed: *passed, reason }),
         seed: bundle.seed,
@@ -276,6 +276,7 @@ impl Adapter {
     /// # Errors
     /// Values that are not finite, names too long for the format.
     pub fn encoded(&self) -> Result<Vec<u8>, Error> {
+        let preprocessing = preprocessing_to_wire(&self.preprocessing);
         let header = delta::Header {
             base: self.base,
             tool: env!("CARGO_PKG_VERSION"),
@@ -284,7 +285,7 @@ impl Adapter {
             output: &self.output,
             head: self.head.as_ref().map(head_to_wire),
             method: self.method.map(method_to_wire),
-            preprocessing: preprocessing_to_wire(&self.preprocessing),
+            preprocessing: preprocessing.get(),
             seed: self.seed,
             ..delta::Header::default()
         };
@@ -478,13 +479,18 @@ fn method_from_wire(method: delta::Method) -> Method {
 }
 
 /// As deltas and moments say it.
-pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Preprocessing {
-    let image = match preprocessing {
-        data::Preprocessing::Plain => return delta::Preprocessing::Plain,
-        data::Preprocessing::Text { max_length } => return delta::Preprocessing::Text { max_length: *max_length },
-        data::Preprocessing::Sound(sound) => return delta::Preprocessing::Sound(sound_wire::to_wire(sound)),
-        data::Preprocessing::Image(image) => image,
+pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::KeptPreprocessing {
+    let wire = match preprocessing {
+        data::Preprocessing::Plain => delta::Preprocessing::Plain,
+        data::Preprocessing::Text { max_length } => delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Sound(sound) => delta::Preprocessing::Sound(sound_wire::to_wire(sound)),
+        data::Preprocessing::Image(image) => image_to_wire(image),
+        data::Preprocessing::Series(series) => return series_wire::to_wire(series),
     };
+    (&wire).into()
+}
+
+fn image_to_wire(image: &data::ImagePreprocessing) -> delta::Preprocessing<'static> {
     let wire = delta::ImagePreprocessing {
         width: image.width,
         height: image.height,
@@ -512,11 +518,12 @@ pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::Prep
 }
 
 /// As deltas and moments have said it.
-pub fn preprocessing_from_wire(preprocessing: &delta::Preprocessing) -> data::Preprocessing {
+pub fn preprocessing_from_wire(preprocessing: &delta::Preprocessing<'_>) -> data::Preprocessing {
     let (image, filter) = match preprocessing {
         delta::Preprocessing::Plain => return data::Preprocessing::Plain,
         delta::Preprocessing::Text { max_length } => return data::Preprocessing::Text { max_length: *max_length },
         delta::Preprocessing::Sound(sound) => return data::Preprocessing::Sound(sound_wire::from_wire(sound)),
+        delta::Preprocessing::Series(series) => return data::Preprocessing::Series(series_wire::from_wire(series)),
         delta::Preprocessing::Image(image) => (image, data::Filter::Bilinear),
         delta::Preprocessing::ImageBy(image, filter) => {
             let filter = match filter {

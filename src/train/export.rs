@@ -106,7 +106,7 @@ pub fn merged_model(path: &Path, base: &Base, learned: &Adapter, external: bool)
 }
 
 /// What an adapter tells of the model that it makes, as a model's metadata: `names`, class names by their index, as Ultralytics writes
-/// them and reads them; `edgetune.preprocessing`, what is done to an image, a sound or a text, as JSON.
+/// them and reads them; `edgetune.preprocessing`, what is done to an image, a sound, a series or a text, as JSON.
 pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
     let mut told = BTreeMap::new();
     if !learned.labels.is_empty() {
@@ -119,6 +119,7 @@ pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
         data::Preprocessing::Plain => return told,
         data::Preprocessing::Image(image) => serde_json::json!({ "image": image }),
         data::Preprocessing::Sound(sound) => serde_json::json!({ "sound": sound }),
+        data::Preprocessing::Series(series) => serde_json::json!({ "series": series }),
         data::Preprocessing::Text { max_length } => serde_json::json!({ "text": { "max_length": max_length } }),
     };
     told.insert("edgetune.preprocessing".into(), preprocessing.to_string());

@@ -26,6 +26,7 @@ pub mod solve;
 pub mod speed;
 mod settings;
 pub mod single;
+mod series_wire;
 mod sound_wire;
 pub mod step;
 pub mod step_session;

@@ -26,6 +26,7 @@ mod pixels;
 mod newcomer;
 mod plan;
 mod recurrent;
+mod sensors;
 mod solve;
 mod sounds;
 mod tokens;

@@ -4,10 +4,10 @@ mod chains;
 mod refused;
 
 use edgetune::delta::{
-    AppendedHead, Channels, Choice, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeyPair, Label,
-    Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing, RECIPE_BYTES_MAX,
-    Task, TensorValues, Verdict, apply, change, convert, encode, encode_difference, f16, head_length, join, merge,
-    public_key, sign, write,
+    AppendedHead, Channels, Choice, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeptPreprocessing,
+    KeyPair, Label, Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing,
+    RECIPE_BYTES_MAX, SeriesPreprocessing, Task, TensorValues, TimeUnit, Verdict, apply, change, convert, encode,
+    encode_difference, f16, head_length, join, merge, public_key, sign, write,
 };
 use proptest::prelude::*;
 
@@ -90,6 +90,7 @@ fn goldens() -> Vec<(&'static str, Vec<u8>)> {
     let mut goldens: Vec<_> = payloads.iter().map(|(name, payload)| (*name, of(payload))).collect();
     goldens.push(("signed", sign(&golden(), &key()).unwrap()));
     goldens.push(("recipe", with_recipe()));
+    goldens.push(("series", of_series()));
     goldens
 }
 
@@ -104,6 +105,33 @@ fn recipe_header() -> Header<'static> {
 fn with_recipe() -> Vec<u8> {
     let weight = fp16(&[0.5, -1.0, 2.0, 0.0, 65504.0, -0.25]);
     write(&recipe_header(), &LABELS, &[TensorValues { name: "head.weight", shape: &[2, 3], payload: &weight }]).unwrap()
+}
+
+/// Mean and deviation of two channels, as a header holds them.
+const SCALER: [u8; 16] = [0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0x20, 0xc1, 0, 0, 0, 0x3f];
+
+fn series() -> SeriesPreprocessing<'static> {
+    SeriesPreprocessing {
+        rate: 31.25,
+        resampled: true,
+        rows: 64,
+        hop: 32,
+        channels_first: true,
+        time: "t",
+        unit: TimeUnit::Milliseconds,
+        channels: "ax\nBeschleunigung ü",
+        scaler: &SCALER,
+    }
+}
+
+/// The header of what was learned from sensor series.
+fn series_header() -> Header<'static> {
+    Header { preprocessing: Preprocessing::Series(series()), ..golden_header() }
+}
+
+fn of_series() -> Vec<u8> {
+    let weight = fp16(&[0.5, -1.0, 2.0, 0.0, 65504.0, -0.25]);
+    write(&series_header(), &LABELS, &[TensorValues { name: "head.weight", shape: &[2, 3], payload: &weight }]).unwrap()
 }
 
 fn key() -> KeyPair {
@@ -179,9 +207,19 @@ fn golden_bytes_are_written_and_read() {
         let committed = std::fs::read(golden_path(name)).unwrap();
         assert!(bytes == committed, "{name}");
         let delta = Delta::parse(&committed).unwrap();
-        assert_eq!(delta.header(), &if name == "recipe" { recipe_header() } else { golden_header() });
+        let wanted = match name {
+            "recipe" => recipe_header(),
+            "series" => series_header(),
+            _ => golden_header(),
+        };
+        assert_eq!(delta.header(), &wanted);
         assert_eq!(delta.labels().collect::<Vec<_>>(), LABELS);
     }
+    let committed = std::fs::read(golden_path("series")).unwrap();
+    let delta = Delta::parse(&committed).unwrap();
+    let Preprocessing::Series(series) = &delta.header().preprocessing else { panic!("{:?}", delta.header()) };
+    assert_eq!(series.scales().collect::<Vec<_>>(), [[1.0, 2.0], [-10.0, 0.5]]);
+    assert_eq!(KeptPreprocessing::from(&delta.header().preprocessing).get(), delta.header().preprocessing);
     let committed = std::fs::read(golden_path("signed")).unwrap();
     let delta = Delta::parse(&committed).unwrap();
     let Preprocessing::Image(image) = &delta.header().preprocessing else { panic!("{:?}", delta.header()) };

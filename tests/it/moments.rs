@@ -1,6 +1,6 @@
 //! Moments against the ridge solver that has the samples, and against really leaving them out.
 
-use edgetune::delta::{KeyPair, Preprocessing, Task};
+use edgetune::delta::{KeptPreprocessing, KeyPair, Task};
 use edgetune::factor::first_values;
 use edgetune::moments::{
     About, Basis, Calibration, Directions, Error, Known, LeftOut, Moments, Source, Target, basis_signer, head,
@@ -42,7 +42,7 @@ fn about(basis: &Basis, task: Task, target_step: f32) -> About {
         bits: basis.bits(),
         task,
         target_step,
-        preprocessing: Preprocessing::Plain,
+        preprocessing: KeptPreprocessing::default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Each task's loss, gradient and metrics against PyTorch's and the named library's (tests/goldens/tasks).
 
+mod classification;
 mod ordinal;
+mod regression;
 mod token_classification;
 
 use crate::engine::runtime;

@@ -52,10 +52,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
-    let preprocessing = samples::of_adapter(adapter.preprocessing, data, printer);
+    let preprocessing = samples::of_adapter(&adapter.preprocessing, data, printer);
     let reading = Reading { packing: args.packing, ..args.reading.clone().into() };
     let options = samples::options(
-        preprocessing,
+        preprocessing.clone(),
         samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
         &inputs_of(&base),
         task::of_wire(adapter.task).target,

@@ -29,7 +29,7 @@ use std::time::Instant;
     after_help = "Examples:\n  edgetune predict model.onnx --adapter A.edelta photo.jpg other.png --top 3\n  edgetune \
                   predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8\n  \
                   edgetune predict text.onnx --adapter A.edelta \"what a film\"\n  edgetune predict text.onnx --adapter A.edelta \
-                  --csv - < texts.txt"
+                  --csv - < texts.txt\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv"
 )]
 pub struct Args {
     /// The model that the adapter was trained on
@@ -115,14 +115,14 @@ fn opened(
         Asked::Paths(paths) => paths[0].as_path(),
         Asked::Texts { origin, .. } => Path::new(origin),
     };
-    let preprocessing = samples::of_adapter(adapter.preprocessing, first, printer);
+    let preprocessing = samples::of_adapter(&adapter.preprocessing, first, printer);
     let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
     let target = match task::of_wire(adapter.task).target {
         Target::Tokens => Target::Tokens,
         // What the others' labels are is nothing to a sample without any.
         _ => Target::Classes,
     };
-    let options = samples::options(preprocessing, reading, &inputs_of(base), target, None);
+    let options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
     let paths = match asked {
         Asked::Paths(paths) => paths,
         Asked::Texts { origin, texts } => {

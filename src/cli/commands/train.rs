@@ -20,7 +20,7 @@ use std::time::{Instant, SystemTime};
                   edgetune train recipe.toml --out A.edelta --report R.json\n  edgetune train model.onnx --data \
                   texts.jsonl --tokenizer tokenizer.json --out A.edelta\n  edgetune train model.onnx --data photos/ --solver \
                   ridge --out A.edelta\n  edgetune train model.onnx --data more/ --solver imprint --from A.edelta \
-                  --out B.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
+                  --out B.edelta\n  edgetune train model.onnx --data sensors.csv --window 2s --hop 1s --group subject --out A.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
                   beside the delta; the same command with --resume goes on from it."
 )]
 pub struct Args {

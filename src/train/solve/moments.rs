@@ -5,7 +5,7 @@ use super::targets::Targets;
 use super::temperature;
 use super::{Around, Below, CHUNK, Found, Linear, Rows, Work};
 use crate::data::Labels;
-use crate::delta::{Preprocessing, Task};
+use crate::delta::{KeptPreprocessing, Task};
 use crate::engine;
 use crate::moments::{self, About, Basis, Directions, Head, LeftOut, Moments, Source, Target, quantise, value_max};
 use crate::ridge::Layer;
@@ -45,7 +45,7 @@ pub fn about(bundle: &Bundle, basis: &Basis, labels: &Labels) -> About {
         bits: basis.bits(),
         task: task::of_labels(labels).map_or(Task::Classification, |task| task.wire),
         target_step: 1.0,
-        preprocessing: Preprocessing::Plain,
+        preprocessing: KeptPreprocessing::default(),
     }
 }
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from seqeval.metrics import f1_score, precision_score, recall_score
 from sklearn.metrics import accuracy_score, mean_absolute_error
+from sklearn.metrics import f1_score as f1_of_classes
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tasks"
 
@@ -33,6 +34,31 @@ def coral_loss(logits, levels):
     """As coral-pytorch 1.4.0 has it (`coral_pytorch.losses.coral_loss` with reduction "mean")."""
     log = F.logsigmoid(logits)
     return (-torch.sum(log * levels + (log - logits) * (1 - levels), dim=1)).mean()
+
+
+def classification():
+    rng = np.random.default_rng(23)
+    # One class is never answered nor there, one is answered and never there.
+    classes = rng.choice(6, 40, p=[0.5, 0.3, 0.1, 0.1, 0, 0])
+    output = rng.normal(0, 2, (40, 6)).astype(np.float32)
+    output[:, 5] = -20
+    output[np.arange(40), classes] += 2
+    loss, gradient = gradient_of(output, lambda o: F.cross_entropy(o, torch.tensor(classes)))
+    answered = output.argmax(-1)
+    assert (answered == 4).any()
+    return dict(output=output, classes=classes, loss=loss, gradient=gradient,
+                accuracy=np.float64(accuracy_score(classes, answered)),
+                macro_f1=np.float64(f1_of_classes(classes, answered, average="macro")))
+
+
+def regression():
+    rng = np.random.default_rng(24)
+    values = rng.normal(0, 2, (17, 3)).astype(np.float32)
+    output = (values + rng.normal(0, 1.5, (17, 3))).astype(np.float32)
+    wanted = torch.tensor(values.astype(np.float64))
+    loss, gradient = gradient_of(output, lambda o: F.mse_loss(o, wanted))
+    return dict(output=output, values=values, loss=loss, gradient=gradient,
+                mean_absolute_error=np.float64(mean_absolute_error(values, output)))
 
 
 def ordinal():
@@ -83,6 +109,8 @@ def entities():
 def main():
     torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
+    np.savez_compressed(OUT / "classification.npz", **classification())
+    np.savez_compressed(OUT / "regression.npz", **regression())
     np.savez_compressed(OUT / "ordinal.npz", **ordinal())
     np.savez_compressed(OUT / "tokens.npz", **tokens())
     found = entities()

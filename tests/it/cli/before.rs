@@ -55,7 +55,12 @@ fn numbers_are_compared_with_their_mean() {
     let place = Place::with_table(3, "label", |row| (row[0] * 3.0 + 5.0).to_string());
     let train = "train base.onnx --data table.csv --loss mse --epochs 30 --batch 8 --lr 0.05 --out a.edelta";
     let text = place.run(train).done().out;
-    assert!(text.starts_with("loss      mean ") && text.contains(", base –, now "), "{text}");
+    assert!(
+        text.starts_with("mean absolute error mean ")
+            && text.contains("\nloss      mean ")
+            && text.contains(", base –, now "),
+        "{text}"
+    );
     let report = place.run(&format!("{train} --json")).json();
     let mean = report["validation"]["commonest"]["loss"].as_f64().unwrap();
     assert!(report["validation"]["before"]["loss"] == mean && mean < 25.0, "zeros would be off by 5: {report}");

@@ -54,7 +54,7 @@ fn eval_and_predict_answer_as_the_contract_says() {
     let place = trained();
     place.run(TRAIN).done();
     let measured = place.run("eval base.onnx --adapter a.edelta --data test --json").json();
-    assert_eq!(names(&measured), ["accuracy", "loss", "per_class", "samples"]);
+    assert_eq!(names(&measured), ["accuracy", "loss", "macro_f1", "per_class", "samples"]);
     assert_eq!(names(&measured["per_class"]), ["cat", "dog", "ship"]);
     assert_eq!(names(&measured["per_class"]["cat"]), ["accuracy", "samples"]);
     assert_eq!(measured["samples"], 12);

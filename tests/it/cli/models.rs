@@ -128,6 +128,18 @@ pub fn convolutional(kernel: u64) -> Vec<u8> {
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
 
+/// `x` [batch, `channels`, `rows`] → convolution of 5 to 24 channels → ReLU → convolution → ReLU → mean over time → dense 5.
+pub fn series(channels: u64, rows: Option<u64>) -> Vec<u8> {
+    let b = Builder::new(Graph::new("series", 17), "");
+    let rows = rows.map_or(Dim::Named("time".into()), Dim::Fixed);
+    let shape = vec![Dim::Named("batch".into()), Dim::Fixed(channels), rows];
+    let x = b.input("x", TensorType::new(DType::Float, shape));
+    let first = b.op("Conv", &[x, weight(&b, 1, &[24, channels, 5]), weight(&b, 2, &[24])], &[]).unary("Relu");
+    let second = b.op("Conv", &[first, weight(&b, 3, &[24, 24, 3]), weight(&b, 4, &[24])], &[]).unary("Relu");
+    b.output("y", dense(&b, second.unary("GlobalAveragePool").unary("Flatten"), 5, 24, 5));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
 /// `x` [batch, 4] → matrix product → the place of its largest value → rows of a table → dense 3.
 pub fn choice() -> Vec<u8> {
     let b = Builder::new(Graph::new("choice", 17), "");

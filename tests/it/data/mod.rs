@@ -3,6 +3,7 @@
 mod brought;
 mod groups;
 mod images;
+mod sensors;
 mod sounds;
 mod spreadsheets;
 mod tables;

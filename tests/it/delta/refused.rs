@@ -172,6 +172,21 @@ fn impossible_headers_are_refused() {
         let error = refused(Header { metrics: measured(Some(accuracy)), ..plain_header() });
         assert_eq!(error, Error::Number(Field::Metrics));
     }
+    let refused_series = |change: &dyn Fn(&mut SeriesPreprocessing)| {
+        let mut series = series();
+        change(&mut series);
+        refused(Header { preprocessing: Preprocessing::Series(series), ..plain_header() })
+    };
+    assert_eq!(refused_series(&|series| series.rows = 1), Error::Number(Field::SeriesRows));
+    assert_eq!(refused_series(&|series| series.hop = 0), Error::Number(Field::SeriesHop));
+    assert_eq!(refused_series(&|series| series.rate = f64::NAN), Error::Number(Field::SeriesRate));
+    assert_eq!(refused_series(&|series| series.rate = -1.0), Error::Number(Field::SeriesRate));
+    assert_eq!(refused_series(&|series| series.time = "t\x1b[2J"), Error::Text(Field::SeriesTime));
+    assert_eq!(refused_series(&|series| series.channels = "ax\n"), Error::Text(Field::SeriesChannels));
+    assert_eq!(refused_series(&|series| series.channels = "ax\tay\nz"), Error::Text(Field::SeriesChannels));
+    assert_eq!(refused_series(&|series| series.channels = "ax"), Error::Number(Field::SeriesScaler));
+    assert_eq!(refused_series(&|series| series.scaler = &SCALER[..12]), Error::Number(Field::SeriesScaler));
+    assert_eq!(refused_series(&|series| series.scaler = &[0; 16]), Error::Number(Field::SeriesScaler));
     assert_eq!(image(|image| image.width = 0), Error::Number(Field::ImageSize));
     assert_eq!(image(|image| image.resize = 191), Error::Number(Field::ImageResize));
     assert_eq!(image(|image| image.scale = f32::INFINITY), Error::Number(Field::ImageScale));

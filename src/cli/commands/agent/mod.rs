@@ -29,7 +29,7 @@ use std::time::Instant;
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  edgetune agent run --config edgetune.toml\n  edgetune agent status\n  edgetune agent rollback\n\nA \
-                  sample is a photograph, a sound, a text or a NumPy array (samples.kind) that appears by rename as \
+                  sample is a photograph, a sound, a text, a window of a sensor series or a NumPy array (samples.kind) that appears by rename as \
                   SPOOL/<class>/<file>; it is durable once it is gone from there. Applications use STATE/active.edelta."
 )]
 pub struct Args {

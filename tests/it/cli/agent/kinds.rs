@@ -4,7 +4,7 @@ use super::api::{get, post, predict};
 use super::{CONFIG, Service, picture, samples, until};
 use crate::cli::Place;
 use crate::cli::kinds::tokenizer;
-use crate::cli::models::{noise, npy, perceptron};
+use crate::cli::models::{noise, npy, perceptron, series};
 use std::fs;
 
 /// What is measured, a class each: told by the first number.
@@ -75,6 +75,45 @@ fn readings_become_an_adapter_in_use() {
     wrong.problem(415, &["where the model takes [4]", "samples.kind"]);
     place.write("edgetune.toml", config.replace("array = [4]", "array = [0]"));
     place.run("agent status --config edgetune.toml").fails(&["samples.kind", "such as { array = [3, 128] }"]);
+    service.stop();
+}
+
+/// One window of what a sensor measures, as a table: told by how fast it swings.
+fn window(class: &str, number: u64) -> String {
+    let frequency = if class == "fast" { 4.0f32 } else { 0.5 };
+    let noise = noise(number, 2 * 20);
+    let row = |row: usize| {
+        let swing = (std::f32::consts::TAU * frequency * row as f32 / 20.0 + number as f32).sin();
+        format!("{},{},{}\n", row as f32 / 20.0, 9.0 + 3.0 * swing + noise[row], noise[20 + row])
+    };
+    format!("t,x,z\n{}", (0..20).map(row).collect::<String>())
+}
+
+#[test]
+fn windows_of_a_sensor_become_an_adapter_in_use() {
+    let place = Place::new();
+    place.write("base.onnx", series(2, None));
+    let recipe = "model = \"base.onnx\"\ntrain = [\"head\"]\n[samples]\nwindow = \"1s\"\nchannels = \"x,z\"\n";
+    place.write("recipe.toml", recipe);
+    let kind = "\n[api]\nlisten = \"unix:api.sock\"\n[samples]\nkind = \"series\"\n";
+    place.write("edgetune.toml", format!("{CONFIG}{kind}"));
+    let service = Service::start_answering(&place);
+    let refused = b"t,x,z\n0,1,2\n0,1,2\n";
+    post(&place, "/samples?label=fast", refused).unwrap().problem(415, &["the time of the row before", "one window"]);
+    for number in 0..60 {
+        for class in ["fast", "slow"] {
+            let answer = post(&place, &format!("/samples?label={class}"), window(class, number).as_bytes()).unwrap();
+            assert_eq!(answer.status, 201);
+        }
+    }
+    until(&place, "an adapter in use", || place.path("state/active.edelta").exists());
+    until(&place, "an end of the run", || !place.path("state/run").exists());
+    for class in ["fast", "slow"] {
+        assert_eq!(predict(&place, window(class, 1000).as_bytes())[0], class);
+    }
+    let half = window("fast", 1000).lines().take(11).collect::<Vec<_>>().join("\n");
+    post(&place, "/predict", half.as_bytes()).unwrap().problem(415, &["10 rows, where a window has 20"]);
+    assert_eq!(samples(&place), 120);
     service.stop();
 }
 
