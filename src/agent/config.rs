@@ -280,6 +280,18 @@ pub enum Error {
         /// What was given.
         text: String,
     },
+    /// The agent's own files would be taken for samples.
+    #[error(
+        "{}: state = {:?} lies in spool = {:?}, where all files are taken for samples; name a folder outside of it", path.display(), state, spool
+    )]
+    Within {
+        /// The file.
+        path: PathBuf,
+        /// The folder of the state.
+        state: PathBuf,
+        /// The folder that samples are put into.
+        spool: PathBuf,
+    },
     /// A number out of its range.
     #[error("{}: {key} = {value}: {remedy}", path.display())]
     Range {
@@ -365,6 +377,10 @@ impl Config {
         for path in [&mut config.recipe, &mut config.state, &mut config.spool] {
             *path = folder.join(&*path);
         }
+        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if resolved(&config.state).starts_with(resolved(&config.spool)) {
+            return Err(Error::Within { path: path.into(), state: config.state.clone(), spool: config.spool.clone() });
+        }
         if let Some(fleet) = &mut config.fleet {
             let is_said = !fleet.state.as_os_str().is_empty();
             fleet.state = if is_said { folder.join(&fleet.state) } else { config.state.join("fleet") };
@@ -379,6 +395,20 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_inside_the_spool_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        for (state, spool) in [("in/state", "in"), ("same", "same")] {
+            std::fs::create_dir_all(folder.path().join(state)).unwrap();
+            std::fs::write(&path, format!("recipe = 'r.toml'\nstate = '{state}'\nspool = '{spool}'\n")).unwrap();
+            let refusal = Config::read(&path).unwrap_err().to_string();
+            assert!(refusal.contains("lies in spool"), "{refusal}");
+        }
+        std::fs::write(&path, "recipe = 'r.toml'\nstate = 'in'\nspool = 'in-2'\n").unwrap();
+        Config::read(&path).unwrap();
+    }
 
     #[test]
     fn a_group_is_folder_or_a_pattern() {

@@ -123,6 +123,12 @@ fn of_json(path: &Path) -> io::Result<Option<Kind>> {
     })
 }
 
+/// How a command names the model that it reads.
+const MODEL: &str = "the model";
+/// What is read beside a model without being named.
+const BESIDE_A_MODEL: [&str; 5] =
+    ["preprocessor_config.json", "config.json", "tokenizer.json", "tokenizer_config.json", "labels.txt"];
+
 /// What a command reads and what it is about to write.
 #[derive(Debug, Default)]
 pub struct Files {
@@ -140,13 +146,18 @@ impl Files {
     pub fn of_recipe(recipe: &Recipe) -> Self {
         let Recipe { model, data, test, val, from, samples, classes, .. } = recipe;
         let classes = classes.as_ref().map(PathBuf::from);
-        let files = Self::default().reads("the model", model).reads("--from", from).reads("--classes", &classes);
+        let files = Self::default().reads(MODEL, model).reads("--from", from).reads("--classes", &classes);
         files.reads("--tokenizer", &samples.tokenizer).data("--data", data).data("--val", val).data("--test", test)
     }
 
     /// A file that is read.
     pub fn reads<'p>(mut self, what: &'static str, path: impl IntoIterator<Item = &'p PathBuf>) -> Self {
-        self.inputs.extend(path.into_iter().map(|path| (what, path.clone())));
+        for path in path {
+            self.inputs.push((what, path.clone()));
+            let beside = BESIDE_A_MODEL.iter().map(|name| path.with_file_name(name)).filter(|_| what == MODEL);
+            self.inputs
+                .extend(beside.filter(|path| path.is_file()).map(|path| ("what is read beside the model", path)));
+        }
         self
     }
 

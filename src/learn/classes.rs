@@ -121,6 +121,10 @@ fn stated(base: &Base, width: Option<u64>, observer: &dyn Observer) -> Option<St
     None
 }
 
+/// The share of chance's loss below which a classifier's answers are certainly of these classes. A fresh one is by luck a few per cent below
+/// chance on some data.
+const KNOWS: f64 = 0.9;
+
 impl Outputs {
     /// The order of classes, where it is not that of the data.
     pub fn names(&self) -> Option<Vec<String>> {
@@ -169,7 +173,7 @@ impl Outputs {
                 let Some(answers) = answers else { return Ok(()) };
                 let (before, chance) = (trial::loss(loss, labels, &tried, &answers), trial::chance(labels));
                 let names = shown(labels.names());
-                if before <= chance {
+                if before <= KNOWS * chance || (before <= chance && trial::beyond_chance(labels, &tried, &answers)) {
                     observer.note(&format!(
                         "classes   taken for the model's outputs in this order: {names} (loss {before:.4} before training, {chance:.4} by \
                          chance); setting `classes` names them otherwise"

@@ -99,7 +99,7 @@ impl<'a> Prepared<'a> {
         progress.end();
         let outcome = outcome?;
         if let Some((before, last)) = fit::still_falls(&outcome) {
-            let (more, rate) = (2 * epochs, 3.0 * settings.learning_rate);
+            let (more, rate) = (2 * epochs, 3.0 * settings.learning_rate as f32);
             context.observer.note(&format!(
                 "the training loss still falls ({before:.4} → {last:.4} in the last epoch): try setting `epochs = {more}`, or setting `lr = {rate}`"
             ));
@@ -130,7 +130,9 @@ impl<'a> Prepared<'a> {
     /// The values that a solver finds, in the form of a run without epochs.
     fn solve(&self, settings: &solve::Settings, features: &mut Features) -> Result<(Outcome, Option<Solved>), Error> {
         let (opened, context) = (&self.opened, self.opened.context);
-        let settings = solve::Settings { loss: opened.settings.loss.clone(), ..settings.clone() };
+        // A set that is given to validate with is never learned from.
+        let refit = settings.refit && opened.recipe.val.is_none();
+        let settings = solve::Settings { loss: opened.settings.loss.clone(), refit, ..settings.clone() };
         let (labels, split) = (opened.data.labels(), &opened.data.split);
         let progress = context.observer.progress("features", split.train.len() as u64, "samples");
         let tell = &mut |read: usize| progress.at(read as u64, "");
@@ -144,6 +146,13 @@ impl<'a> Prepared<'a> {
             }
             solved => solved?,
         };
+        if solved.as_ref().is_some_and(|solved| solved.validated.is_some()) {
+            let all = split.train.len() + split.validation.len();
+            context.observer.note(&format!(
+                "validated by {} samples, then fitted to all {all}: what is measured of these is of the fit before",
+                split.validation.len()
+            ));
+        }
         let parameters = solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone());
         let end = if solved.is_some() { End::Finished } else { End::Interrupted };
         Ok((Outcome::without_steps(parameters, end), solved))

@@ -46,11 +46,16 @@ impl Encoded<'_> {
     fn delta(&self) -> Result<Vec<u8>, Error> {
         let (Some(shipped), false) = (&self.shipped, self.interrupted) else { return Ok(Vec::new()) };
         let opened = &self.prepared.opened;
+        let split = &opened.data.split;
+        let mut learned_from = split.train.clone();
+        if self.solved.as_ref().is_some_and(|solved| solved.validated.is_some()) {
+            learned_from.extend(&split.validation);
+        }
         let about = About {
             loss: &opened.settings.loss,
             preprocessing: &opened.data.preprocessing,
             labels: opened.data.labels(),
-            train: &opened.data.split.train,
+            train: &learned_from,
             validation: self.validation.as_ref().map(|measured| (&measured.before, &measured.after)),
             test: self.test.as_ref().map(|measured| (&measured.before, &measured.after)),
             provenance: opened.recipe.delta.provenance(opened.job.created_unix_s, &opened.recipe_text),

@@ -36,7 +36,7 @@ impl Samples {
         };
         let setting = self.series_setting();
         if setting.is_none()
-            && !takes.is_some_and(|sizes| data::series_width(path).is_some_and(|width| !is_flat(sizes, width)))
+            && takes.is_none_or(|sizes| data::series_width(path).is_none_or(|width| is_flat(sizes, width)))
         {
             return Ok(None);
         }

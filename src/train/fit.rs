@@ -24,6 +24,8 @@ use std::sync::atomic::AtomicBool;
 
 /// The share by which the training loss falls in the last epoch of a run that should have gone on.
 const FALLS: f64 = 0.05;
+/// A mean loss below which nothing is left to learn, however much it falls.
+const LEARNED: f64 = 1e-2;
 
 /// One finished epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,7 +209,7 @@ fn chooses(split: &Split, labels: &Labels) -> bool {
 pub fn still_falls(outcome: &Outcome) -> Option<(f64, f64)> {
     let [.., before, last] = &outcome.history[..] else { return None };
     let goes_on = outcome.end == End::Finished && outcome.best_epoch as usize == outcome.history.len();
-    let falls = last.train_loss < (1.0 - FALLS) * before.train_loss;
+    let falls = last.train_loss > LEARNED && last.train_loss < (1.0 - FALLS) * before.train_loss;
     (goes_on && falls).then_some((before.train_loss, last.train_loss))
 }
 

@@ -134,6 +134,19 @@ pub fn chance(labels: &Labels) -> f64 {
     }
 }
 
+/// Whether more answers are right than the commonest class alone would give, by three standard errors. Of anything but one class a sample
+/// nothing is known.
+pub fn beyond_chance(labels: &Labels, samples: &[usize], answers: &[Vec<f32>]) -> bool {
+    let Labels::Classes { index, names } = labels else { return true };
+    let mut counts = vec![0usize; names.len()];
+    samples.iter().for_each(|sample| counts[index[*sample] as usize] += 1);
+    let right =
+        samples.iter().zip(answers).filter(|(sample, answer)| evaluate::largest(answer) == index[**sample] as usize);
+    let (right, count) = (right.count() as f64, samples.len().max(1) as f64);
+    let commonest = counts.into_iter().max().unwrap_or(0) as f64 / count;
+    right / count > commonest + 3.0 * (commonest * (1.0 - commonest) / count).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +167,20 @@ mod tests {
         assert!(!surer(&[0.31, 0.21, 0.41, 0.31], &own), "too little");
         assert!(!surer(&[], &[]));
         assert_eq!(sureness(&[vec![0.0, 0.0]]), [0.5]);
+    }
+
+    #[test]
+    fn answers_that_are_right_by_luck_are_not_beyond_chance() {
+        let names = vec!["a".to_string(), "b".into()];
+        let labels = Labels::Classes { names, index: (0..40).map(|sample| sample % 2).collect() };
+        let all: Vec<usize> = (0..40).collect();
+        let right = |count: usize| -> Vec<Vec<f32>> {
+            let one =
+                |sample: usize| if (sample % 2 == 0) == (sample < count) { vec![1.0, 0.0] } else { vec![0.0, 1.0] };
+            (0..40).map(one).collect()
+        };
+        assert!(!beyond_chance(&labels, &all, &right(25)));
+        assert!(beyond_chance(&labels, &all, &right(32)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
 use crate::cli::inputs::{self, Asked};
+use crate::cli::outputs::{Files, Replacing};
 use crate::cli::predictions;
 use crate::cli::print::Printer;
 use crate::cli::sample_args::ReadingArgs;
@@ -67,6 +68,8 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
+    let given: Vec<PathBuf> = args.inputs.iter().map(PathBuf::from).collect();
+    Files::default().data("INPUT", &given).cache(global).check(Replacing::default())?;
     let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
     let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
     engine::load(&global.choice())?;

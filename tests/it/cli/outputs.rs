@@ -64,6 +64,7 @@ fn an_input_is_never_replaced_even_by_force() {
     let photo = photo.to_str().unwrap();
     std::os::unix::fs::symlink(place.path("train/cat").join(photo), place.path("photo")).unwrap();
     let train = format!("train base.onnx {EPOCH}");
+    place.write("labels.txt", "cat\ndog\n");
     let mut cases: Vec<(String, &[&str])> = vec![
         (format!("{train} --out base.onnx"), &["--out base.onnx", "an input", "another file"]),
         (format!("{train} --out hard.onnx"), &["--out hard.onnx", "the model base.onnx"]),
@@ -73,6 +74,11 @@ fn an_input_is_never_replaced_even_by_force() {
         (format!("{train} --out train/new.edelta"), &["inside --data train"]),
         (format!("{train} --test train/cat --out train/x/a"), &["inside --data train"]),
         (format!("{train} --cache train/cache --out x.edelta"), &["--cache train/cache", "every folder is a class"]),
+        (
+            "predict base.onnx --adapter a.edelta train --cache train/cat".into(),
+            &["--cache train/cat", "inside INPUT train"],
+        ),
+        (format!("{train} --out labels.txt"), &["--out labels.txt", "beside the model"]),
         (format!("{train} --out x --report x"), &["--report x", "--out names the same file"]),
         ("train recipe.toml --data train --out recipe.toml".into(), &["the recipe recipe.toml"]),
         ("train base.onnx --data train --from a.edelta --out a.edelta".into(), &["--from a.edelta"]),

@@ -205,7 +205,7 @@ fn what_is_no_series_for_the_model_is_refused_by_name() {
     let names: Vec<String> = (0..119).map(|place| format!("c{place}")).collect();
     let line = |row: usize| {
         let numbers: Vec<String> = noise(row as u64, 120).iter().map(f32::to_string).collect();
-        format!("{},{}\n", numbers.join(","), if row % 2 == 0 { "a" } else { "b" })
+        format!("{},{}\n", numbers.join(","), if row.is_multiple_of(2) { "a" } else { "b" })
     };
     let rows: String = (0..20).map(line).collect();
     place.write("flat.csv", format!("t,{},label\n{rows}", names.join(",")));

@@ -97,7 +97,7 @@ fn uneven_steps_are_interpolated_as_numpy_does_it_where_a_rate_is_given() {
         channels: vec!["u".into(), "v".into()],
         ..plain(129, 1)
     };
-    let (data, _) = Dataset::open_unlabelled(&[path.clone()], &series(settings.clone())).unwrap();
+    let (data, _) = Dataset::open_unlabelled(std::slice::from_ref(&path), &series(settings.clone())).unwrap();
     assert_eq!(data.len(), 1);
     close(&values(&data, 0), &array::<f32>("interpolated"), 1e-5);
     assert!(data.name(0).ends_with("unsteady.csv[2.5-5.725 s]"), "{}", data.name(0));
