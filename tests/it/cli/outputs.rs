@@ -74,10 +74,6 @@ fn an_input_is_never_replaced_even_by_force() {
         (format!("{train} --out train/new.edelta"), &["inside --data train"]),
         (format!("{train} --test train/cat --out train/x/a"), &["inside --data train"]),
         (format!("{train} --cache train/cache --out x.edelta"), &["--cache train/cache", "every folder is a class"]),
-        (
-            "predict base.onnx --adapter a.edelta train --cache train/cat".into(),
-            &["--cache train/cat", "inside INPUT train"],
-        ),
         (format!("{train} --out labels.txt"), &["--out labels.txt", "beside the model"]),
         (format!("{train} --out x --report x"), &["--report x", "--out names the same file"]),
         ("train recipe.toml --data train --out recipe.toml".into(), &["the recipe recipe.toml"]),
@@ -97,6 +93,8 @@ fn an_input_is_never_replaced_even_by_force() {
     ];
     let forced = cases.iter().map(|(arguments, parts)| (format!("{arguments} --force"), *parts)).collect::<Vec<_>>();
     cases.extend(forced);
+    let predict = "predict base.onnx --adapter a.edelta train --cache train/cat";
+    cases.push((predict.into(), &["--cache train/cat", "inside INPUT train"]));
     // By another name, outside of the folder.
     cases.push((format!("{train} --out photo --force"), &["--out photo", "--data"]));
     // Named by a table alone, which lies elsewhere.
