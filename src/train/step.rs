@@ -54,6 +54,11 @@ pub enum Error {
 pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
     let output = tail.outputs[0];
     let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    // What a loss of one's own takes is in its file.
+    let width = match loss {
+        Loss::File(own) => own.columns().unwrap_or(width),
+        _ => width,
+    };
     let columns = shape.last().and_then(Dim::fixed);
     if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) {
         let sequence = if loss.rank() == 3 { "sequence, " } else { "" };
