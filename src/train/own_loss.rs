@@ -32,8 +32,25 @@ pub fn read(path: &Path) -> Result<OwnLoss, Error> {
     let graph: &Graph = loss.graph().expect("just read");
     let (scores, value) = (graph.inputs[0], graph.outputs[0]);
     grad::differentiate(&Builder::new(graph.clone(), "gradient/"), value, &[scores])
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| refuse(without_gradient(error)))?;
     Ok(loss)
+}
+
+/// Why no gradient reaches the model's output, with what helps for a loss.
+fn without_gradient(error: grad::Error) -> String {
+    match error {
+        grad::Error::Refused { node, op, opset, .. } => {
+            format!(
+                "node `{node}` ({op}, opset {opset}) has no gradient; write the loss without it (`edgetune ops` lists what has one)"
+            )
+        }
+        grad::Error::Unreached { value } => {
+            format!(
+                "it does not depend on its first input `{value}`, which is the model's output; put that input first"
+            )
+        }
+        grad::Error::Rule { .. } => error.to_string(),
+    }
 }
 
 /// A loss, loaded to be measured by.
