@@ -63,7 +63,7 @@ pub struct RecipeArgs {
     #[arg(long, help_heading = "Loss and solver", aliases = ["criterion"], value_parser = LossParser)]
     pub loss: Option<LossArg>,
     /// BLAKE3 of the file that --loss names, in hexadecimal: another is refused
-    #[arg(long, help_heading = "Loss and solver", value_name = "HEX")]
+    #[arg(long, hide = true, help_heading = "Loss and solver", value_name = "HEX")]
     pub loss_hash: Option<String>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, help_heading = "Loss and solver", value_name = "SHARE")]

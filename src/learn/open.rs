@@ -62,13 +62,13 @@ impl<'a> Opened<'a> {
         let Some(model) = recipe.model.clone() else { refuse!("no model: name one, or a recipe with `model = …`") };
         refuse_to_resume(job, &recipe)?;
         let library = engine::load(&context.runtime)?;
+        let base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
         let own = settings::read_own_loss(&mut recipe)?;
         let written = Recipe {
             loss_hash: recipe.loss_hash.clone(),
             loss: recipe.loss.filter(|_| own.is_some()).or(job.recipe.loss),
             ..job.recipe.clone()
         };
-        let base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
         let mut recipe = settings::with_loss(recipe, &base)?;

@@ -1,7 +1,6 @@
 //! A loss of the user's own: read from its file, tried for a gradient, and run for measuring.
 
 use super::error::Error;
-use super::prepare::hex;
 use super::step::{LABELS, LOSS};
 use crate::cut;
 use crate::engine::{self, Options, Session};
@@ -21,7 +20,7 @@ const OUTPUT: &str = "edgetune.output";
 pub fn read(path: &Path) -> Result<OwnLoss, Error> {
     let refuse = |problem: String| Error::OwnLoss { path: path.into(), problem };
     let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
-    let hash = hex(blake3::hash(&bytes).as_bytes());
+    let hash = blake3::hash(&bytes).to_hex();
     let onnx::Model { mut graph, .. } = onnx::read(path)?;
     cut::widen(&mut graph)?;
     cut::take_apart(&mut graph);
