@@ -180,3 +180,16 @@ fn input_fits(index: usize, name: &str, ty: Option<&TensorType>) -> Result<(), S
         _ => Err(format!("input `{name}` ({ty}): labels are float32, int64, int32 or bool")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_s_word_for_a_loss_fits_and_ends_with_the_hash() {
+        let hash = "0123456789abcdef".repeat(4);
+        assert_eq!(OwnLoss::named("focal.onnx", &hash).wire_name(), format!("focal.onnx@{}", &hash[..32]));
+        let long = OwnLoss::named(&"ä".repeat(40), &hash).wire_name();
+        assert!(long.len() <= 64 && long.starts_with("ää") && long.ends_with(&hash[..32]), "{long}");
+    }
+}

@@ -146,3 +146,20 @@ fn arrays_that_do_not_fit_the_loss_are_named() {
     save("nan.npz", &[("x", vec![0.5; 48], 6), ("y", vec![f32::NAN; 8], 1)]);
     train("nan.npz").fails(&["nan.npz", "`y`", "row 0", "not finite"]);
 }
+
+#[test]
+fn a_table_has_the_labels_in_columns_of_their_names() {
+    let place = place();
+    let row = |n: usize| format!("{},{n},0.1,0.2,0.3,{},1,0.5\n", n % 3, n % 5);
+    let rows: String = (0..40).map(row).collect();
+    place.write("t.csv", format!("target,a,b,c,d,e,f,weight\n{rows}"));
+    let report = place.run("train model.onnx --data t.csv --loss focal.onnx --epochs 2 --out a.edelta --json").json();
+    assert!(report["validation"]["after"]["loss"].as_f64().unwrap().is_finite(), "{report}");
+    place.run("train model.onnx --data t.csv --loss coral.onnx --epochs 2 --out b.edelta").fails(&["t.csv", "grade"]);
+}
+
+/// Readers of later versions find the task by this number: see `format.md`.
+#[test]
+fn anything_is_task_six_on_the_wire() {
+    assert_eq!(postcard::to_stdvec(&edgetune::delta::Task::Anything).unwrap(), [6]);
+}
