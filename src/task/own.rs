@@ -7,7 +7,7 @@ use crate::graph::{Builder, DType, Dim, Graph, TensorType, Val};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The operator set that gradients are written for.
+/// The first operator set that gradients are written for.
 const OPSET: i64 = 17;
 /// What the names of the loss's values begin with in a step graph.
 const PREFIX: &str = "edgetune.loss/";
@@ -79,19 +79,24 @@ impl OwnLoss {
         for (index, id) in graph.inputs.iter().enumerate() {
             input_fits(index, graph.value_name(*id), graph.ty(*id))?;
         }
-        if graph.opset > OPSET {
-            return Err(format!(
-                "operator set {}; export the loss with opset_version={OPSET}, which its gradient is written for",
-                graph.opset
-            ));
-        }
-        graph.opset = OPSET;
+        // From 13 to 17 the operators of a loss mean the same.
+        graph.opset = graph.opset.max(OPSET);
         Ok(Self { graph: Some(Arc::new(graph)), ..Self::named(file, hash) })
     }
 
     /// The graph, once the file has been read.
     pub fn graph(&self) -> Option<&Graph> {
         self.graph.as_deref()
+    }
+
+    /// The same loss in a later operator set.
+    ///
+    /// # Errors
+    /// The name of a node that is written in another way there.
+    pub fn raised(&self, opset: i64) -> Result<Self, String> {
+        let mut graph = self.graph().cloned().unwrap_or_default();
+        graph.raise(opset).map_err(|node| graph.nodes[node].name.clone())?;
+        Ok(Self { graph: Some(Arc::new(graph)), ..self.clone() })
     }
 
     /// The inputs that hold labels, in their order.
