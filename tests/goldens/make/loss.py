@@ -2,7 +2,8 @@
 
 model.onnx is a linear layer, tanh and a linear layer of three columns; data.npz holds `x` and the arrays that the losses take by the
 names of their inputs. focal.onnx, quantile.onnx and coral.onnx are losses; losses.json has for each the loss of 20 steps of
-SGD (momentum 0.9) on the last layer over all samples at once, in float64, and the loss after them.
+SGD (momentum 0.9) on the last layer over all samples at once, in float64, and the loss after them. model_newer.onnx and
+quantile_newer.onnx are of operator set 20.
 
 What is no loss: fixed.onnx has a fixed batch, rows.onnx gives a loss a sample, hard.onnx has a node without a gradient, alone.onnx takes
 no labels.
@@ -66,10 +67,10 @@ class Alone(nn.Module):
         return (output ** 2).mean()
 
 
-def export(name, loss, *inputs, names, fixed=False):
+def export(name, loss, *inputs, names, fixed=False, opset=17):
     axes = None if fixed else {name: {0: "batch"} for name in names}
     torch.onnx.export(loss, inputs, OUT / f"{name}.onnx", input_names=names, output_names=["loss"], dynamic_axes=axes,
-                      opset_version=17, dynamo=False)
+                      opset_version=opset, dynamo=False)
 
 
 def trained(model, loss, x, labels):
@@ -98,8 +99,9 @@ def main():
                   weight=rng.uniform(0.5, 2, SAMPLES).astype(np.float32), grade=np.digitize(slope, [-2, 0, 2]).astype(np.int64))
     np.savez(OUT / "data.npz", **arrays)
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    torch.onnx.export(model, (tensors["x"],), OUT / "model.onnx", input_names=["x"], output_names=["scores"],
-                      dynamic_axes={"x": {0: "batch"}, "scores": {0: "batch"}}, opset_version=17, dynamo=False)
+    for name, opset in [("model", 17), ("model_newer", 20)]:
+        torch.onnx.export(model, (tensors["x"],), OUT / f"{name}.onnx", input_names=["x"], output_names=["scores"],
+                          dynamic_axes={"x": {0: "batch"}, "scores": {0: "batch"}}, opset_version=opset, dynamo=False)
     output = model(tensors["x"]).detach()
     told = {"steps": STEPS, "samples": SAMPLES, "rate": RATE}
     for name, loss, takes in [("focal", Focal(), ["target", "weight"]), ("quantile", Quantile(), ["y"]), ("coral", Coral(), ["grade"])]:
@@ -107,6 +109,7 @@ def main():
         export(name, loss, output, *labels, names=["logits", *takes])
         told[name] = trained(model, loss, tensors["x"], labels)
     y = tensors["y"]
+    export("quantile_newer", Quantile(), output, y, names=["output", "y"], opset=20)
     export("fixed", Quantile(), output, y, names=["output", "y"], fixed=True)
     export("rows", Rows(), output, y, names=["output", "y"])
     export("hard", Hard(), output, y, names=["output", "y"])

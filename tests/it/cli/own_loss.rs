@@ -4,7 +4,9 @@ use super::Place;
 use serde_json::Value;
 
 /// The files of the goldens that each test needs.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
+    "model_newer.onnx",
+    "quantile_newer.onnx",
     "model.onnx",
     "data.npz",
     "focal.onnx",
@@ -56,6 +58,19 @@ fn twenty_steps_are_pytorchs() {
         assert_eq!(test["after"]["accuracy"], Value::Null);
         let eval = format!("eval model.onnx --adapter a.edelta --data data.npz --loss {loss}.onnx --json");
         assert_eq!(place.run(&eval).json()["loss"], test["after"]["loss"]);
+    }
+}
+
+#[test]
+fn a_loss_and_a_model_of_different_operator_sets_go_together() {
+    let (place, golden) = (place(), golden());
+    for (model, file, loss) in
+        [("model_newer", "focal", "focal"), ("model_newer", "coral", "coral"), ("model", "quantile_newer", "quantile")]
+    {
+        let train = TRAIN.replace("model.onnx", &format!("{model}.onnx"));
+        let report = place.run(&format!("{train} --loss {file}.onnx")).json();
+        let last = report["epochs"][19]["train_loss"].as_f64().unwrap();
+        near(last, golden[loss]["losses"][19].as_f64().unwrap(), 1e-4, file);
     }
 }
 
