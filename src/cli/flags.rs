@@ -4,7 +4,7 @@
 //! person who typed a command reads `--epochs` and `--train last:2`.
 
 /// Settings whose option has another name than the last part of theirs.
-const OTHER_NAMES: &[(&str, &str)] = &[("adapter.method", "adapter")];
+const OTHER_NAMES: &[(&str, &str)] = &[("adapter.method", "adapter"), ("loss-file", "loss")];
 
 /// How a message names a setting.
 const BEFORE: &str = "setting `";

@@ -5,7 +5,8 @@ use super::delta_args::DeltaArgs;
 use super::precedence;
 use super::print::Printer;
 use super::sample_args::SamplesArgs;
-use crate::recipe::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use crate::cli::values::{LossArg, LossParser};
+use crate::recipe::{HeadName, OptimizerName, Recipe, ScheduleName, SolverName};
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -60,8 +61,11 @@ pub struct RecipeArgs {
     #[arg(long, help_heading = "What learns", aliases = ["class-names", "labels"], value_name = "FILE|NAMES")]
     pub classes: Option<String>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
-    #[arg(long, help_heading = "Loss, solver", aliases = ["criterion"], value_enum)]
-    pub loss: Option<LossName>,
+    #[arg(long, help_heading = "Loss, solver", aliases = ["criterion"], value_parser = LossParser)]
+    pub loss: Option<LossArg>,
+    /// BLAKE3 of the file that --loss names, in hexadecimal: another is refused
+    #[arg(long, hide = true, help_heading = "Loss, solver", value_name = "HEX")]
+    pub loss_hash: Option<String>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, help_heading = "Loss, solver", value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
@@ -151,15 +155,16 @@ pub struct RecipeArgs {
 impl From<RecipeArgs> for Recipe {
     fn from(typed: RecipeArgs) -> Self {
         let RecipeArgs {
-            data, test, val, train, budget_memory, budget_time, budget_delta, output, head, classes, loss,
+            data, test, val, train, budget_memory, budget_time, budget_delta, output, head, classes, loss, loss_hash,
             label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch, accumulate, lr, head_rate,
             optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience, val_fraction, per_class, seed,
             change, samples, delta,
         } = typed;
+        let (loss, loss_file) = LossArg::settings(loss);
         let (change, samples, delta) = (change.into(), samples.into(), delta.into());
         Self {
             model: None, memory: None, data, test, val, train, budget_memory, budget_time, budget_delta, output,
-            head, classes, loss, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
+            head, classes, loss, loss_file, loss_hash, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
             accumulate, lr, head_rate, optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience,
             val_fraction, per_class, seed, change, samples, delta,
         }

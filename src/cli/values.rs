@@ -1,8 +1,10 @@
 //! What a recipe chooses by name, as the command line spells and explains it.
 
 use crate::recipe::{HeadName, LossName, MemoryName, MethodName, OptimizerName, ScheduleName, SolverName};
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, Command, ValueEnum};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 /// Makes a type's variants values of an option: the name, what else is understood, and the help.
 macro_rules! values {
@@ -15,6 +17,9 @@ macro_rules! values {
             fn to_possible_value(&self) -> Option<PossibleValue> {
                 Some(match self {
                     $(Self::$variant => PossibleValue::new($name)$(.aliases([$($alias),*]))?.help($help),)*
+                    // What has no row is not typed by its name.
+                    #[allow(unreachable_patterns)]
+                    _ => return None,
                 })
             }
         }
@@ -33,6 +38,48 @@ values! { LossName:
     Coral = "coral" ["ordinal"], "CORAL: one class a sample, of classes in an order (--classes lists them, the lowest first)";
     TokenCrossEntropy = "token-cross-entropy" ["token_cross_entropy", "token-ce", "ner"],
         "Cross-entropy of a class for each word: text with tags (chosen by itself where the data have them)";
+}
+
+/// What `--loss` takes where it may be a file: a loss by its name, or a loss of one's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LossArg {
+    /// By its name.
+    Named(LossName),
+    /// An ONNX file.
+    File(PathBuf),
+}
+
+impl LossArg {
+    /// The settings `loss` and `loss-file`.
+    pub fn settings(this: Option<Self>) -> (Option<LossName>, Option<PathBuf>) {
+        match this {
+            None => (None, None),
+            Some(Self::Named(name)) => (Some(name), None),
+            Some(Self::File(path)) => (Some(LossName::File), Some(path)),
+        }
+    }
+}
+
+/// Reads a [`LossArg`]: what ends with `.onnx` is a file.
+#[derive(Debug, Clone)]
+pub struct LossParser;
+
+impl TypedValueParser for LossParser {
+    type Value = LossArg;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<LossArg, clap::Error> {
+        if Path::new(value).extension().is_some_and(|extension| extension == "onnx") {
+            return Ok(LossArg::File(value.into()));
+        }
+        EnumValueParser::<LossName>::new().parse_ref(command, arg, value).map(LossArg::Named)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let file = PossibleValue::new("FILE.onnx")
+            .help("A loss of your own: the model's output and arrays of the data by their names in, a scalar out");
+        let named = LossName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        Some(Box::new(named.chain([file])))
+    }
 }
 
 values! { OptimizerName:

@@ -5,7 +5,7 @@
 use super::groups::Groups;
 use super::labels::{self, Cells, IGNORED, Labels, Target};
 use super::npy::Array;
-use super::{Error, Options, columns, folder, tagged};
+use super::{Error, Options, columns, folder, own, tagged};
 use crate::graph::{DType, Tensor};
 use crate::mapped;
 use bytes::Bytes;
@@ -162,6 +162,9 @@ fn take_labels(
         [] => LABEL_KEYS.to_vec(),
         named => named.iter().map(String::as_str).collect(),
     };
+    if options.target == Target::OfLoss && labelled {
+        return own::take(path, arrays, options).map(|rows| Some(Labels::OfLoss(rows)));
+    }
     let is_input = |name: &String| options.inputs.iter().any(|(input, _)| input == name);
     let place = arrays.iter().position(|(name, _)| wanted.contains(&name.as_str()) && !is_input(name));
     let found = place.map(|place| arrays.swap_remove(place));
@@ -220,7 +223,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
             }
         }
         Target::Tokens => return array_tokens(rows, columns, &number, options.classes.as_deref(), at),
-        Target::NextTokens => {}
+        Target::NextTokens | Target::OfLoss => {}
     }
     let mut cells = Cells::default();
     for row in 0..rows {

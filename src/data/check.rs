@@ -46,7 +46,7 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         Labels::Classes { names, index } | Labels::Ordinal { names, index } => classes(names, index, &mut findings),
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
-        Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
+        Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -66,6 +66,7 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
             Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
         }
         (Labels::Values(one), Labels::Values(other)) => Ok(Labels::Values(rows(one, other)?)),
+        (Labels::OfLoss(one), Labels::OfLoss(other)) => Ok(Labels::OfLoss(rows(one, other)?)),
         (Labels::NextTokens(one), Labels::NextTokens(other)) => Ok(Labels::NextTokens(padded(one, other))),
         (Labels::Tokens { names, rows: one }, Labels::Tokens { rows: other, .. }) => {
             Ok(Labels::Tokens { names: names.clone(), rows: padded(one, other) })

@@ -22,6 +22,8 @@ pub enum Target {
     Ordinal,
     /// A class for each word of a text.
     Tokens,
+    /// Numbers that a loss of the user's own takes, under the names of its inputs.
+    OfLoss,
     /// The text itself: each token is to be foretold from those before it.
     NextTokens,
 }
@@ -55,6 +57,8 @@ pub enum Labels {
     },
     /// `[samples, targets]`, numbers to predict.
     Values(Array2<f32>),
+    /// `[samples, values]`: what the inputs of the user's own loss hold for a sample, one behind the other.
+    OfLoss(Array2<f32>),
     /// A class for each word of a text.
     Tokens {
         /// Class names in the order of the model's outputs.
@@ -73,7 +77,7 @@ impl Labels {
     pub fn len(&self) -> usize {
         match self {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index.len(),
-            Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.nrows(),
+            Labels::MultiLabel { rows, .. } | Labels::Values(rows) | Labels::OfLoss(rows) => rows.nrows(),
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
             Labels::Unlabelled(count) => *count,
         }
@@ -91,7 +95,7 @@ impl Labels {
             | Labels::Ordinal { names, .. }
             | Labels::Tokens { names, .. }
             | Labels::MultiLabel { names, .. } => names,
-            Labels::Values(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
+            Labels::Values(_) | Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
     }
 
@@ -104,7 +108,9 @@ impl Labels {
     pub fn same(&self, one: usize, other: usize) -> bool {
         match self {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index[one] == index[other],
-            Labels::MultiLabel { rows, .. } | Labels::Values(rows) => rows.row(one) == rows.row(other),
+            Labels::MultiLabel { rows, .. } | Labels::Values(rows) | Labels::OfLoss(rows) => {
+                rows.row(one) == rows.row(other)
+            }
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
             Labels::Unlabelled(_) => true,
         }
@@ -165,7 +171,8 @@ pub(super) fn read(
             0,
             "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
         )),
-        Target::Values => values(cells, at),
+        Target::Values => values(cells, at).map(Labels::Values),
+        Target::OfLoss => values(cells, at).map(Labels::OfLoss),
         Target::Classes | Target::Ordinal => {
             let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
             let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
@@ -256,7 +263,7 @@ fn classes(cells: &[&str]) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn values(cells: &Cells, at: &dyn Fn(usize, String) -> Error) -> Result<Labels, Error> {
+fn values(cells: &Cells, at: &dyn Fn(usize, String) -> Error) -> Result<Array2<f32>, Error> {
     let mut table = Vec::new();
     let mut width = None;
     for (row, cells) in cells.rows().enumerate() {
@@ -268,7 +275,7 @@ fn values(cells: &Cells, at: &dyn Fn(usize, String) -> Error) -> Result<Labels, 
         table.extend(numbers);
     }
     let shape = (cells.len(), width.unwrap_or(0));
-    Ok(Labels::Values(Array2::from_shape_vec(shape, table).expect("each row has the same width")))
+    Ok(Array2::from_shape_vec(shape, table).expect("each row has the same width"))
 }
 
 fn numbers(cells: &[&str]) -> Result<Vec<f32>, String> {

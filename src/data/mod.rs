@@ -29,6 +29,7 @@ mod names;
 mod no_text;
 mod npy;
 mod ordered;
+mod own;
 mod pace;
 mod parts;
 mod preprocessing;
@@ -112,6 +113,8 @@ pub struct Options {
     pub shapes: Vec<SampleShape>,
     /// Label columns of a table. Empty: `label` and other usual names, or the last column.
     pub label: Vec<String>,
+    /// For labels of a loss of the user's own: how many numbers of a sample each of `label` holds.
+    pub label_sizes: Vec<u64>,
     /// The column of texts in a table. `None`: `text` and other usual names.
     pub text: Option<String>,
     /// The column of a table that names images. `None`: `file` and other usual names.

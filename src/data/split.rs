@@ -90,7 +90,11 @@ pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(us
         Labels::MultiLabel { rows, .. } => {
             rows.row(sample).iter().enumerate().filter(|(_, value)| **value > 0.0).for_each(|(class, _)| each(class));
         }
-        Labels::Values(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
+        Labels::Values(_)
+        | Labels::OfLoss(_)
+        | Labels::NextTokens(_)
+        | Labels::Tokens { .. }
+        | Labels::Unlabelled(_) => {}
     }
 }
 

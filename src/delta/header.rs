@@ -69,6 +69,8 @@ pub enum Task {
     Ordinal,
     /// One of the labels for each token: `[batch, sequence, labels]` logits.
     TokenClassification,
+    /// Whatever the user's own loss is computed on: `[batch, …]`.
+    Anything,
 }
 
 /// A linear layer that is appended to a value of the base.

@@ -5,6 +5,7 @@
 //! no I/O and never looks at a tensor's numbers except for small integer constants (axes, shapes).
 
 mod build;
+mod inline;
 mod scan;
 mod tensor;
 mod walk;

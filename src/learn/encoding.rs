@@ -13,6 +13,8 @@ use serde::Serialize;
 pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
     match loss {
         Loss::MeanSquaredError | Loss::Huber { .. } => 0.01 * reference,
+        // A loss of one's own may be below zero.
+        Loss::File(_) => 0.01 * reference.abs(),
         Loss::CrossEntropy { .. }
         | Loss::BinaryCrossEntropy
         | Loss::NextToken

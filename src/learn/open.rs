@@ -8,6 +8,7 @@ use crate::host::{MemoryWatch, available_bytes};
 use crate::recipe::{Error, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::fit::Settings;
+use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use crate::train::solve;
 use crate::train::trial::Trial;
@@ -56,17 +57,27 @@ impl<'a> Opened<'a> {
         if let Some(adapter) = &known {
             settings::go_on(&mut recipe, adapter)?;
         }
+        settings::name_own_loss(&mut recipe)?;
         recipe.settings()?;
         let Some(model) = recipe.model.clone() else { refuse!("no model: name one, or a recipe with `model = …`") };
         refuse_to_resume(job, &recipe)?;
         let library = engine::load(&context.runtime)?;
         let base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
+        let own = settings::read_own_loss(&mut recipe)?;
+        let written = Recipe {
+            loss_hash: recipe.loss_hash.clone(),
+            loss: recipe.loss.filter(|_| own.is_some()).or(job.recipe.loss),
+            ..job.recipe.clone()
+        };
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
-        let recipe_text = settings::with_loss(job.recipe.clone(), &base)?.normal().text();
-        let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref() };
+        if let Some(own) = &own {
+            settings.loss = Loss::File(own.clone());
+        }
+        let recipe_text = settings::with_loss(written, &base)?.normal().text();
+        let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref(), own: own.as_ref() };
         let data = Data::open(sources, &base, observer)?;
         if let Some(out) = &job.out {
             samples::list_skipped(&data.skipped, out, observer);

@@ -4,6 +4,7 @@ use super::observer::Observer;
 use crate::data::{self, Dataset, Labels, Preprocessing, Stated, StatedImage};
 use crate::graph::{DType, Dim, TensorType};
 use crate::recipe::{Error, Reading, Samples, refuse};
+use crate::task::{OwnLoss, Part};
 use crate::train::artifact::Adapter;
 use crate::train::fit;
 use crate::train::prepare::Base;
@@ -241,6 +242,13 @@ pub fn options(
         packing: reading.packing,
         ..data::Options::default()
     }
+}
+
+/// Labels are what a loss of the user's own takes, by the names of its inputs.
+pub fn label_for(loss: &OwnLoss, options: &mut data::Options) {
+    let parts = loss.parts();
+    options.label_sizes = parts.iter().map(Part::values).collect();
+    options.label = parts.into_iter().map(|part| part.name).collect();
 }
 
 /// The shape of one sample in an input, without its batch axis.

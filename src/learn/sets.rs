@@ -7,6 +7,7 @@ use super::pixels;
 use super::samples::{self, inputs_of};
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
 use crate::recipe::{Error, Reading, Recipe, Samples, refuse};
+use crate::task::OwnLoss;
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
 use crate::train::prepare::Base;
@@ -44,6 +45,8 @@ pub struct Sources<'a> {
     pub given: Option<&'a Given>,
     /// The delta that is gone on from, whose classes come first.
     pub known: Option<&'a Adapter>,
+    /// The loss of the user's own, whose inputs name what labels are.
+    pub own: Option<&'a OwnLoss>,
 }
 
 /// What trains, and how more of its kind is read.
@@ -56,7 +59,7 @@ struct Read {
 
 impl Sources<'_> {
     fn read(&self, base: &Base, observer: &dyn Observer) -> Result<Read, Error> {
-        let Sources { recipe, given, known } = *self;
+        let Sources { recipe, given, known, own } = *self;
         let target = recipe.target();
         if let Some(Given { inputs, labels }) = given {
             if known.is_some() {
@@ -77,6 +80,9 @@ impl Sources<'_> {
         };
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
         let mut options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
+        if let Some(own) = own {
+            samples::label_for(own, &mut options);
+        }
         // An order has no place for a new class, and numbers of tags are places among the names.
         let is_fixed = matches!(target, Target::Ordinal | Target::Tokens);
         options.classes = match known {

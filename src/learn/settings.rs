@@ -7,13 +7,16 @@ use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Split};
 use crate::graph::{DType, TensorType, ValueId};
 use crate::recipe::{self, Error, LossName, Recipe, refuse};
+use crate::task::OwnLoss;
 use crate::train::artifact::Adapter;
 use crate::train::fit::Settings;
 use crate::train::loss::Loss;
+use crate::train::own_loss;
 use crate::train::plan;
 use crate::train::prepare::{Base, Bundle};
 use crate::train::solve::{self, choose};
 use std::num::ParseFloatError;
+use std::path::Path;
 
 /// How a fresh linear head is fitted where the recipe does not say it: at once, if nothing asks for gradient steps. `begun`:
 /// whether there are values to go on from.
@@ -133,6 +136,88 @@ pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+/// Says that a recipe with a loss of one's own minimises that.
+///
+/// # Errors
+/// A loss by name beside the file, or neither; samples' labels by name.
+pub fn name_own_loss(recipe: &mut Recipe) -> Result<(), Error> {
+    let Some(path) = &recipe.loss_file else {
+        if recipe.loss == Some(LossName::File) {
+            refuse!(
+                "setting `loss-file`: what learns here learns by a loss of one's own; name its ONNX file with setting `loss-file = FILE.onnx`"
+            );
+        }
+        if recipe.loss_hash.is_some() {
+            refuse!(
+                "setting `loss-hash`: there is no file that it is of; name it with setting `loss-file`, or remove it"
+            );
+        }
+        return Ok(());
+    };
+    if let Some(named) = recipe.loss.filter(|loss| *loss != LossName::File) {
+        refuse!(
+            "setting `loss-file`: {} stands beside setting `loss = {}`; remove one of them",
+            path.display(),
+            named.name()
+        );
+    }
+    if let [label, ..] = &recipe.samples.label[..] {
+        refuse!("setting `samples.label = {label}`: a loss of one's own names what it takes by its inputs; remove it");
+    }
+    recipe.loss = Some(LossName::File);
+    Ok(())
+}
+
+/// Reads a recipe's loss of one's own, if it has one; the recipe holds its hash from here on.
+///
+/// # Errors
+/// A file that is no loss, or not the one that `loss-hash` says.
+pub fn read_own_loss(recipe: &mut Recipe) -> Result<Option<OwnLoss>, Error> {
+    let Some(path) = &recipe.loss_file else { return Ok(None) };
+    let loss = own_loss::read(path)?;
+    refuse_other_hash(path, &loss, recipe.loss_hash.as_deref())?;
+    recipe.loss_hash = Some(loss.hash.clone());
+    Ok(Some(loss))
+}
+
+fn refuse_other_hash(path: &Path, loss: &OwnLoss, wanted: Option<&str>) -> Result<(), Error> {
+    match wanted.filter(|wanted| wanted.is_empty() || !loss.hash.starts_with(&wanted.to_lowercase())) {
+        None => Ok(()),
+        Some(wanted) => {
+            refuse!(
+                "{} is another file than the one meant: its hash is {}, not {wanted}; give that file",
+                path.display(),
+                loss.hash
+            )
+        }
+    }
+}
+
+/// What an adapter is measured by: the loss that it was trained with, whose file is to be named where it is one of one's own.
+///
+/// # Errors
+/// No file where the adapter has a loss of one's own, another file, or a file where it has none.
+pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, Error> {
+    let path = adapter.path.display();
+    match (&adapter.loss, file) {
+        (Loss::File(own), Some(file)) => {
+            let loss = own_loss::read(file)?;
+            refuse_other_hash(file, &loss, Some(&own.hash))?;
+            Ok(Loss::File(loss))
+        }
+        (Loss::File(own), None) => {
+            let name = &own.file;
+            refuse!(
+                "{path} was trained with {name}, a loss of one's own; name that file with setting `loss-file = {name}`"
+            )
+        }
+        (loss, Some(_)) => {
+            refuse!("setting `loss-file`: {path} was trained with {}, and is measured by it; remove it", loss.name())
+        }
+        (loss, None) => Ok(loss.clone()),
+    }
 }
 
 /// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training

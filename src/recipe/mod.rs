@@ -78,6 +78,11 @@ pub struct Recipe {
     pub classes: Option<String>,
     /// What to minimise [default: next-token for a language model and text without labels, else cross-entropy]
     pub loss: Option<LossName>,
+    /// A loss of your own, an ONNX file; only in a recipe file, on the command line `--loss` names it
+    #[serde(skip_serializing)]
+    pub loss_file: Option<PathBuf>,
+    /// BLAKE3 of the file that --loss names, in hexadecimal: another is refused
+    pub loss_hash: Option<String>,
     /// Share of the target spread over all classes [default: 0]
     pub label_smoothing: Option<f32>,
     /// `balanced` (by frequency), or one weight a class
@@ -168,8 +173,8 @@ impl Recipe {
         if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
             *classes = folder.join(&*classes).display().to_string();
         }
-        let Self { model, data, test, val, from, samples, .. } = &mut recipe;
-        let paths = [model, data, test, val, from, &mut samples.tokenizer];
+        let Self { model, data, test, val, from, loss_file, samples, .. } = &mut recipe;
+        let paths = [model, data, test, val, from, loss_file, &mut samples.tokenizer];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
@@ -196,6 +201,8 @@ impl Recipe {
             output: self.output.or(other.output),
             head: self.head.or(other.head),
             classes: self.classes.or(other.classes),
+            loss_file: if self.loss.is_some() { self.loss_file } else { self.loss_file.or(other.loss_file) },
+            loss_hash: if self.loss.is_some() { self.loss_hash } else { self.loss_hash.or(other.loss_hash) },
             loss: self.loss.or(other.loss),
             label_smoothing: self.label_smoothing.or(other.label_smoothing),
             class_weights: self.class_weights.or(other.class_weights),

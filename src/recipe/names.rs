@@ -25,11 +25,13 @@ pub enum LossName {
     /// Cross-entropy of a class for each word: text with tags
     #[serde(alias = "token-ce")]
     TokenCrossEntropy,
+    /// A loss of one's own, an ONNX file: `loss-file` names it
+    File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -37,6 +39,7 @@ impl LossName {
         Self::Huber,
         Self::Coral,
         Self::TokenCrossEntropy,
+        Self::File,
     ];
 
     /// As a recipe has it.
@@ -49,6 +52,7 @@ impl LossName {
             Self::Huber => "huber",
             Self::Coral => "coral",
             Self::TokenCrossEntropy => "token-cross-entropy",
+            Self::File => "file",
         }
     }
 

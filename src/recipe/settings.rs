@@ -162,6 +162,9 @@ impl Recipe {
                     "setting `solver`: classes in an order have no closed form; remove it to train by gradient steps"
                 )
             }
+            Some(LossName::File) => refuse!(
+                "setting `solver`: a loss of one's own has no closed form; remove it to train by gradient steps"
+            ),
             Some(LossName::TokenCrossEntropy) => refuse!(
                 "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
             ),
@@ -228,6 +231,7 @@ pub fn loss(name: Option<LossName>, label_smoothing: Option<f32>) -> Loss {
         LossName::CrossEntropy => {
             Loss::CrossEntropy { label_smoothing: label_smoothing.unwrap_or(0.0), class_weights: None }
         }
+        // The file is read when the model is.
         other => Loss::named(other.name()).expect("every name has a loss"),
     }
 }

@@ -4,10 +4,12 @@ use super::formula::{
     binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, huber, huber_of,
     mean_squared_error, next_token, of_positions,
 };
+use super::own::OwnLoss;
 use crate::adapter::{Activation, Positions};
 use crate::data::{IGNORED, Labels};
 use crate::graph::{Builder, DType, Dim, TensorType, Val};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What is minimised. `logits` below is the tail's output, `[batch, width]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub enum Loss {
         /// One weight a class; the mean is then weighted too.
         class_weights: Option<Vec<f32>>,
     },
+    /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
+    File(OwnLoss),
 }
 
 impl Loss {
@@ -55,6 +59,7 @@ impl Loss {
             Loss::NextToken,
             Loss::Coral,
             Loss::TokenCrossEntropy { class_weights: None },
+            Loss::File(OwnLoss::default()),
         ];
         all.into_iter().find(|loss| loss.name() == name)
     }
@@ -69,6 +74,15 @@ impl Loss {
             Loss::NextToken => "next-token",
             Loss::Coral => "coral",
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
+            Loss::File(_) => "file",
+        }
+    }
+
+    /// What a delta's header calls it.
+    pub fn wire_name(&self) -> Cow<'static, str> {
+        match self {
+            Loss::File(own) => own.wire_name().into(),
+            _ => self.name().into(),
         }
     }
 
@@ -90,7 +104,8 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => Activation::Softmax,
             Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
-            Loss::MeanSquaredError | Loss::Huber { .. } => Activation::Identity,
+            // What stands before a loss of one's own is that loss's business.
+            Loss::MeanSquaredError | Loss::Huber { .. } | Loss::File(_) => Activation::Identity,
         }
     }
 
@@ -119,6 +134,10 @@ impl Loss {
             Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => {
                 TensorType::new(DType::Int64, rows)
             }
+            Loss::File(own) => {
+                rows.push(Dim::Fixed(own.width()));
+                TensorType::new(DType::Float, rows)
+            }
             _ => {
                 rows.push(Dim::Fixed(width));
                 TensorType::new(DType::Float, rows)
@@ -139,6 +158,7 @@ impl Loss {
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
+            Loss::File(own) => own.append(builder, logits, labels),
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())
             }

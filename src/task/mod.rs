@@ -5,6 +5,7 @@
 //! files nor models. The losses themselves, as nodes and in Rust, are in `formula`.
 
 mod answer;
+mod anything;
 mod classification;
 mod counts;
 mod entities;
@@ -13,6 +14,7 @@ pub mod loss;
 mod multi_label;
 mod next_token;
 mod ordinal;
+mod own;
 mod regression;
 mod token_classification;
 
@@ -20,6 +22,7 @@ pub use answer::{Answer, Asked, Scored, Span, largest, softmax};
 pub use counts::Counts;
 pub use entities::{Entity, entities};
 pub use loss::Loss;
+pub use own::{OwnLoss, Part};
 
 use crate::data::{Labels, Target};
 use crate::delta;
@@ -70,6 +73,7 @@ impl Task {
 
 /// All tasks, by name.
 pub static TASKS: &[Task] = &[
+    anything::TASK,
     classification::TASK,
     multi_label::TASK,
     next_token::TASK,
@@ -102,6 +106,7 @@ mod tests {
     fn all() -> Vec<Labels> {
         let names = || vec!["a".to_string(), "b".into()];
         vec![
+            Labels::OfLoss(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
             Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),

@@ -9,7 +9,7 @@ use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
-use crate::task;
+use crate::task::{self, OwnLoss};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>)
         round,
         recipe: recipe.map(|text| blake3::hash(text.as_bytes()).into()),
         task: about.task,
-        loss: about.loss.name(),
+        loss: &about.loss.wire_name(),
         output: &bundle.output,
         head: bundle.head.as_ref().map(head_to_wire),
         method: bundle.method.map(method_to_wire),
@@ -281,7 +281,7 @@ impl Adapter {
             base: self.base,
             tool: env!("CARGO_PKG_VERSION"),
             task: self.task,
-            loss: self.loss.name(),
+            loss: &self.loss.wire_name(),
             output: &self.output,
             head: self.head.as_ref().map(head_to_wire),
             method: self.method.map(method_to_wire),
@@ -444,6 +444,9 @@ impl Adapter {
 /// The loss that the header names, if it is one of the task; else the task's own.
 fn loss_of(header: &delta::Header<'_>) -> Loss {
     let task = task::of_wire(header.task);
+    if let (delta::Task::Anything, Some((file, hash))) = (header.task, header.loss.rsplit_once('@')) {
+        return Loss::File(OwnLoss::named(file, hash));
+    }
     let named = task.losses.iter().find(|name| **name == header.loss).and_then(|name| Loss::named(name));
     named.unwrap_or_else(|| task.loss())
 }

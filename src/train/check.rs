@@ -15,6 +15,7 @@ use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
 use crate::graph::{DType, Dim, Tensor, TensorType};
+use crate::task::Part;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -289,6 +290,19 @@ fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand:
     if *loss == Loss::NextToken || loss.positions() == Positions::Token {
         let sequence = bundle.sequence().unwrap_or(open) as usize;
         return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));
+    }
+    if let Loss::File(own) = loss {
+        // Class numbers below the output's width, weights and targets of 0 and 1.
+        let part = |part: Part| -> Vec<Option<i64>> {
+            let classes = matches!(part.dtype, DType::Int64 | DType::Int32).then_some(columns as i64);
+            vec![classes; part.values() as usize]
+        };
+        let values: Vec<Option<i64>> = own.parts().into_iter().flat_map(part).collect();
+        let value = |(_, column): (usize, usize)| match values[column] {
+            Some(classes) => random.i64(0..classes) as f32,
+            None => f32::from(random.bool()),
+        };
+        return Labels::OfLoss(ndarray::Array2::from_shape_fn((rows, values.len()), value));
     }
     if loss.takes_classes() {
         let names = (0..columns).map(|class| class.to_string()).collect();

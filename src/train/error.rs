@@ -80,6 +80,14 @@ pub enum Error {
         /// Samples in the batch.
         batch: u64,
     },
+    /// A file that cannot be a loss.
+    #[error("{} as a loss: {problem}", path.display())]
+    OwnLoss {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// A model that gives another answer in every run.
     #[error(
         "node {node} draws random numbers, so the model's answer is another in every run and nothing can be learned from \

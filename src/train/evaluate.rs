@@ -2,14 +2,17 @@
 
 use super::error::Error;
 use super::features::Features;
+use super::own_loss::Measure;
 use crate::adapter::{Parameter, fp16};
 use crate::data::Labels;
-use crate::engine::Session;
+use crate::engine::{Options, Session};
 use crate::graph::Tensor;
 use crate::task::{self, Counts, Loss};
 pub use crate::task::{largest, softmax};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Samples in one run of the tail, at most. Every sample more holds its intermediate values in the tail's arena, next to
 /// the step's; larger batches were no faster.
@@ -145,6 +148,8 @@ pub fn evaluate(
 pub struct Tally<'a> {
     labels: &'a Labels,
     loss: &'a Loss,
+    /// A loss of the user's own, loaded with its first samples.
+    own: Option<Rc<RefCell<Measure>>>,
     samples: usize,
     counts: Counts,
 }
@@ -152,7 +157,7 @@ pub struct Tally<'a> {
 impl<'a> Tally<'a> {
     /// No sample yet.
     pub fn new(labels: &'a Labels, loss: &'a Loss) -> Self {
-        Self { labels, loss, samples: 0, counts: Counts::new(labels) }
+        Self { labels, loss, own: None, samples: 0, counts: Counts::new(labels) }
     }
 
     /// Runs the tail over some samples and adds what it gives.
@@ -171,11 +176,26 @@ impl<'a> Tally<'a> {
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(batch.min(rest.len()));
             let values = output(tail, features, chunk, parameters)?;
+            self.add_own(&values, chunk)?;
             self.add(&values, chunk);
             // The first sample has told how large the logits of one are.
             batch = (LOGITS_BYTES / (4 * values.len() / chunk.len()).max(1)).clamp(1, BATCH);
             rest = after;
         }
+        Ok(())
+    }
+
+    /// Adds what a loss of the user's own says of samples: the mean that it takes over them, as often as there are samples.
+    fn add_own(&mut self, values: &[f32], samples: &[usize]) -> Result<(), Error> {
+        let Loss::File(loss) = self.loss else { return Ok(()) };
+        let Some(task) = task::of_labels(self.labels) else { return Ok(()) };
+        let own = match &self.own {
+            Some(own) => own,
+            None => self.own.insert(Rc::new(RefCell::new(Measure::new(loss, &Options::default())?))),
+        };
+        let shape = [samples.len() as u64, (values.len() / samples.len().max(1)) as u64];
+        let mean = own.borrow_mut().of(&Tensor::from_f32(&shape, values), &(task.tensor)(self.labels, samples))?;
+        self.counts.sum += mean * samples.len() as f64;
         Ok(())
     }
 

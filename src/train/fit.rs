@@ -237,6 +237,12 @@ pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle
     {
         return refuse("data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
     }
+    if let (Loss::File(own), Labels::OfLoss(rows)) = (loss, labels)
+        && rows.ncols() as u64 != own.width()
+    {
+        let (columns, values) = (rows.ncols(), own.width());
+        return refuse("data", format!("{columns} numbers a sample, but {} takes {values}", own.file));
+    }
     match labels {
         Labels::NextTokens(rows) => refuse_unknown_tokens(rows, bundle.width),
         _ => Ok(()),

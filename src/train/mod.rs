@@ -18,6 +18,7 @@ pub mod generate;
 pub mod low_rank;
 pub mod onnx_adapter;
 pub mod optimizer;
+pub mod own_loss;
 pub mod peft;
 pub mod plan;
 pub mod prepare;

@@ -29,6 +29,18 @@ pub enum Error {
     /// A gradient is missing.
     #[error(transparent)]
     Grad(#[from] grad::Error),
+    /// The user's own loss is of another operator set, and a node is not brought to the later one.
+    #[error(
+        "node `{node}`: the loss is of operator set {of_loss}, what learns of {of_tail}, and this node differs; export both with the same opset_version"
+    )]
+    Opsets {
+        /// The node's name.
+        node: String,
+        /// The loss's operator set.
+        of_loss: i64,
+        /// The tail's.
+        of_tail: i64,
+    },
     /// The output has another shape.
     #[error(
         "output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with setting `output`, or another setting `loss`, or append a \
@@ -54,6 +66,11 @@ pub enum Error {
 pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
     let output = tail.outputs[0];
     let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    // What a loss of one's own takes is in its file.
+    let width = match loss {
+        Loss::File(own) => own.columns().unwrap_or(width),
+        _ => width,
+    };
     let columns = shape.last().and_then(Dim::fixed);
     if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) {
         let sequence = if loss.rank() == 3 { "sequence, " } else { "" };
@@ -68,6 +85,7 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
     let named = |(dim, unnamed): (&Dim, Dim)| if let Dim::Named(_) = dim { dim.clone() } else { unnamed };
     let rows = shape[..shape.len() - 1].iter().zip(unnamed).map(named).collect();
     let mut graph = tail.clone();
+    let loss = &of_one_set(&mut graph, loss)?;
     graph.name = "step".into();
     graph.outputs.clear();
     let builder = Builder::new(graph, "edgetune.step/");
@@ -75,6 +93,15 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
     let value = loss.append(&builder, builder.val(output), labels, width);
     builder.output(LOSS, value);
     Ok(builder.finish())
+}
+
+/// Brings the tail and a loss of the user's own to the later of their operator sets.
+fn of_one_set(tail: &mut Graph, loss: &Loss) -> Result<Loss, Error> {
+    let Loss::File(own) = loss else { return Ok(loss.clone()) };
+    let [of_loss, of_tail] = [own.graph().map_or(0, |graph| graph.opset), tail.opset];
+    let refuse = |node| Error::Opsets { node, of_loss, of_tail };
+    tail.raise(of_loss).map_err(|node| refuse(tail.nodes[node].name.clone()))?;
+    Ok(Loss::File(own.raised(of_tail).map_err(refuse)?))
 }
 
 /// Appends the gradients to a typed graph of [`with_loss`].

@@ -22,6 +22,7 @@ mod models;
 mod moments;
 mod ordinal;
 mod outputs;
+mod own_loss;
 mod pixels;
 mod newcomer;
 mod plan;

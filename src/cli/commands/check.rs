@@ -5,10 +5,13 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::change::ChangeArgs;
 use crate::cli::print::Printer;
+use crate::cli::values::{LossArg, LossParser};
 use crate::cut::{self, Selection};
 use crate::engine;
-use crate::recipe::{self, Change, LossName};
+use crate::recipe::{self, Change};
 use crate::train::check::{self, Checked, Verdict};
+use crate::train::loss::Loss;
+use crate::train::own_loss;
 use crate::train::prepare::{Base, prepare};
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -27,8 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     classes: Option<u64>,
     /// What to minimise [default: cross-entropy]
-    #[arg(long, value_enum)]
-    loss: Option<LossName>,
+    #[arg(long, value_parser = LossParser)]
+    loss: Option<LossArg>,
     /// Which of the model's outputs to train on
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
@@ -43,6 +46,10 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
+    let loss = match args.loss.clone() {
+        Some(LossArg::File(path)) => Loss::File(own_loss::read(&path)?),
+        named => recipe::loss(LossArg::settings(named).0, None),
+    };
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
@@ -56,12 +63,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         seed: args.seed,
         width: args.classes,
         head: HeadChoice::Auto,
-        activation: Some(recipe::loss(args.loss, None).activation()),
-        positions: recipe::loss(args.loss, None).positions(),
+        activation: Some(loss.activation()),
+        positions: loss.positions(),
     };
     let bundles = global.bundles()?;
     let bundle = printer.during("preparing the model", || prepare(&base, &request, &bundles))?;
-    let (loss, options) = (recipe::loss(args.loss, None), args.compute.options());
+    let options = args.compute.options();
     let checked =
         printer.during("comparing each parameter's gradient", || check::check(&bundle, &loss, &options, args.seed))?;
     let word = |verdict| match verdict {

@@ -9,10 +9,11 @@ use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
-use crate::learn::{Context, Forward};
+use crate::learn::{Context, Forward, settings};
 use crate::recipe::Reading;
 use crate::task;
 use crate::train::artifact::Adapter;
+use crate::train::loss::Loss;
 use crate::train::prepare::Base;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,9 @@ pub struct Args {
     /// Labelled data, in any form that `train` takes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// The loss of one's own that the adapter was trained with
+    #[arg(long, value_name = "FILE.onnx")]
+    loss: Option<PathBuf>,
     /// Put rows of text one behind the other into full sequences, for a language model
     #[arg(long)]
     packing: bool,
@@ -49,18 +53,22 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Files::default().data("--data", [data]).cache(global).check(Replacing::default())?;
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
+    let loss = settings::loss_to_measure(&adapter, args.loss.as_deref())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(&adapter.preprocessing, data, printer);
     let reading = Reading { packing: args.packing, ..args.reading.clone().into() };
-    let options = samples::options(
+    let mut options = samples::options(
         preprocessing.clone(),
         samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
         &inputs_of(&base),
         task::of_wire(adapter.task).target,
         classes,
     );
+    if let Loss::File(own) = &loss {
+        samples::label_for(own, &mut options);
+    }
     let (dataset, _) = samples::open(data, &options, printer)?;
     let dataset = Arc::new(dataset);
     samples::refuse_other_width(&dataset, bundle.width)?;
@@ -70,7 +78,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let options = &context.computing.options();
     let forward = Forward { context, bundle: &bundle, options, preprocessing: &preprocessing };
     let all: Vec<usize> = (0..dataset.len()).collect();
-    let found = forward.measure("measuring", &dataset, &all, (&[&values], &adapter.loss))?;
+    let found = forward.measure("measuring", &dataset, &all, (&[&values], &loss))?;
     let Some(answers) = found else { return Ok(Done::Interrupted) };
     context.observer.warn_once(&answers.warnings);
     summary::measured(&answers.found[0], printer);

@@ -31,6 +31,8 @@ impl From<&'static Task> for Row {
         let options = task.example.iter().map(|(setting, value)| format!("{} {value} ", option(setting)));
         let example = format!("edgetune train model.onnx {}--out A.edelta", options.collect::<String>());
         let Task { name, data, losses, metric, answers, .. } = task;
+        // A file has no name that could be typed.
+        let losses: &[&str] = if *losses == ["file"] { &["FILE.onnx"] } else { losses };
         Row { name, data, losses, metric, answer: answers, example }
     }
 }

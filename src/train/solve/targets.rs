@@ -46,7 +46,11 @@ impl<'a> Targets<'a> {
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) => {
                 row.iter_mut().zip(rows.row(sample)).for_each(|(to, from)| *to = f64::from(*from));
             }
-            Labels::Ordinal { .. } | Labels::Tokens { .. } | Labels::NextTokens(_) | Labels::Unlabelled(_) => {
+            Labels::OfLoss(_)
+            | Labels::Ordinal { .. }
+            | Labels::Tokens { .. }
+            | Labels::NextTokens(_)
+            | Labels::Unlabelled(_) => {
                 unreachable!("refused before the run")
             }
         }
