@@ -41,6 +41,20 @@ pub enum Error {
         /// The tail's.
         of_tail: i64,
     },
+    /// The user's own loss is of an output of another shape.
+    #[error(
+        "output `{name}` ({ty}): {file} takes [batch, {width}]; export the loss for that output, or choose another with setting `output`"
+    )]
+    OwnOutput {
+        /// The output's name.
+        name: String,
+        /// Its type.
+        ty: String,
+        /// The loss's file.
+        file: String,
+        /// The loss's columns.
+        width: u64,
+    },
     /// The output has another shape.
     #[error(
         "output `{name}` ({ty}): a {loss} loss needs {wanted}; choose another with setting `output`, or another setting `loss`, or append a \
@@ -74,6 +88,10 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
     let columns = shape.last().and_then(Dim::fixed);
     if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) {
         let sequence = if loss.rank() == 3 { "sequence, " } else { "" };
+        if let Loss::File(own) = loss {
+            let ty = tail.ty(output).map_or("type unknown".into(), ToString::to_string);
+            return Err(Error::OwnOutput { name: tail.value_name(output).into(), ty, file: own.file.clone(), width });
+        }
         return Err(Error::Output {
             name: tail.value_name(output).into(),
             ty: tail.ty(output).map_or("type unknown".into(), ToString::to_string),
