@@ -330,7 +330,7 @@ def linear_attention():
 # Series and tables.
 
 
-@case(series(), "default/20/open", "torchscript/17/1")
+@case(series(), "default/20/open", "torchscript/17/1", "torchscript/17/open")
 def tcn():
     def run(m, x):
         y = F.relu(m.one(F.pad(x.transpose(1, 2), (2, 0))))
@@ -651,7 +651,7 @@ def mamba():
     return Pooled(transformers.MambaModel(config))
 
 
-@case(text(), "default/20/open", "torchscript/17/open")
+@case(text(), "default/20/open", "default/20/2", "torchscript/17/open")
 def t5_encoder():
     return Pooled(transformers.T5EncoderModel(transformers.T5Config(vocab_size=WORDS, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=2, num_heads=2)))
 
@@ -727,7 +727,7 @@ def dinov2():
     return pictures("Dinov2", **PATCHES)
 
 
-@case(PIXELS, "default/20/open", "torchscript/17/1")
+@case(PIXELS, "default/20/open", "default/20/2", "torchscript/17/1", "torchscript/17/open")
 def swin():
     return pictures("Swin", image_size=16, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4)
 
@@ -740,7 +740,7 @@ def segformer():
 
 @case(PIXELS, "default/20/open")
 def poolformer():
-    return pictures("PoolFormer", depths=[1, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3], strides=[2, 2], padding=[1, 1], num_encoder_blocks=2, mlp_ratio=2)
+    return pictures("PoolFormer", depths=[1, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3], strides=[2, 2], padding=[1, 1], num_encoder_blocks=2, mlp_ratio=2.0)
 
 
 @case(PIXELS, "default/20/open")
@@ -1017,7 +1017,7 @@ def work(name, edgetune, folder, pipe):
 
 
 def line_of(name, words, why):
-    return f"{name:45} " + " ".join(f"{words.get(stage, '-'):4}" for stage in STAGES) + (f" {why}" if why else "").rstrip()
+    return (f"{name:48} " + " ".join(f"{words.get(stage, '-'):4}" for stage in STAGES) + (f" {why}" if why else "")).rstrip()
 
 
 def stop(process):
@@ -1078,7 +1078,7 @@ def main():
     if not names:
         raise SystemExit(f"no case has {' or '.join(wanted)} in its name")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, onnxruntime {onnxruntime.__version__}: {len(names)} cases")
-    print(f"{'':45} " + " ".join(f"{stage[:4]:4}" for stage in STAGES))
+    print(f"{'':48} " + " ".join(f"{stage[:4]:4}" for stage in STAGES))
     lines = run_all(names, edgetune, folder, int(os.environ.get("JOBS", "1")))
     path = HERE / "expected.txt"
     if os.environ.get("UPDATE"):
@@ -1091,7 +1091,7 @@ def main():
     gone = [] if wanted else [name for name in before if name not in lines]
     print(f"\n{len(names)} cases, {sum(' bad' in line or ' late' in line for line in lines.values())} with something bad, {len(new)} new")
     for name in new:
-        print(f"new: {lines[name]}\nwas: {before.get(name, 'not there')}")
+        print(f"new: {lines[name]}" + (f"\nwas: {before[name]}" if name in before else ""))
     for name in gone:
         print(f"gone: {before[name]}")
     raise SystemExit(1 if new or gone else 0)
