@@ -911,7 +911,7 @@ class Case:
         told = self.call("check", self.model, "--train", "last:2", "--threads", 1, *self.loss)
         rows = [line for line in told.splitlines()[1:] if line.strip()]
         # A fresh head begins at zero, where the loss of sets may be flat in a bias: as many targets are yes as no.
-        bad = [row for row in rows if not row.startswith(("agrees", "flat"))]
+        bad = [row for row in rows if not row.startswith(("agrees", "flat")) or "NaN" in row]
         if bad or not rows:
             raise Failed(" ".join((bad or ["no parameter"])[0].split()))
 
