@@ -455,7 +455,7 @@ def one_column():
     return nn.Sequential(nn.Linear(8, 16), nn.Softsign(), nn.Linear(16, 1))
 
 
-@case(table(), "default/20/open", task="sets", width=1)
+@case(table(), "default/20/open", task="sets", width=1, base=False)
 def squeezed_column():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1), nn.Flatten(0))
 
@@ -657,6 +657,12 @@ def t5_encoder():
 
 
 @case(text(), "default/20/open")
+def t5_encoder_eager():
+    return Pooled(transformers.T5EncoderModel(transformers.T5Config(vocab_size=WORDS, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+                                                                    attn_implementation="eager")))
+
+
+@case(text(), "default/20/open")
 def xlm_roberta():
     return sequence("XLMRoberta")
 
@@ -730,6 +736,11 @@ def dinov2():
 @case(PIXELS, "default/20/open", "default/20/2", "torchscript/17/1", "torchscript/17/open")
 def swin():
     return pictures("Swin", image_size=16, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4)
+
+
+@case(PIXELS, "default/20/open")
+def swin_eager():
+    return pictures("Swin", image_size=16, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4, attn_implementation="eager")
 
 
 @case(PIXELS, "default/20/open", "torchscript/17/open")
