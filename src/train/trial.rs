@@ -175,8 +175,9 @@ mod tests {
         let labels = Labels::Classes { names, index: (0..40).map(|sample| sample % 2).collect() };
         let all: Vec<usize> = (0..40).collect();
         let right = |count: usize| -> Vec<Vec<f32>> {
-            let one =
-                |sample: usize| if (sample % 2 == 0) == (sample < count) { vec![1.0, 0.0] } else { vec![0.0, 1.0] };
+            let one = |sample: usize| {
+                if sample.is_multiple_of(2) == (sample < count) { vec![1.0, 0.0] } else { vec![0.0, 1.0] }
+            };
             (0..40).map(one).collect()
         };
         assert!(!beyond_chance(&labels, &all, &right(25)));
