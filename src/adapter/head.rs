@@ -200,11 +200,24 @@ fn classifier(graph: &Graph, output: ValueId) -> Option<Classifier> {
             "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "Reshape" => {
                 value = input(0)?
             }
+            // The scores of one position, as of a text's last token.
+            "GatherND" | "Gather" if picks_rows(graph, node, value) => value = input(0)?,
             _ if quantises(node) => value = input(0)?,
             "ReduceMean" if graph.ty(value)?.rank() == Some(2) => value = input(0)?,
             _ => return None,
         }
     }
+}
+
+/// Whether what is picked are whole rows of scores: the last dimension stays.
+fn picks_rows(graph: &Graph, node: &Node, picked: ValueId) -> bool {
+    let shape = |id: Option<ValueId>| graph.ty(id?)?.shape.as_deref();
+    let (Some(from), Some(to)) = (shape(node.inputs[0]), shape(Some(picked))) else { return false };
+    let last = from.len() as i64 - 1;
+    let axis = node.int("axis", 0);
+    let along_columns = node.op == "Gather" && (axis == last || axis == -1);
+    let width = |dims: &[Dim]| dims.last().and_then(Dim::fixed);
+    !along_columns && from.len() > 1 && width(from).is_some() && width(from) == width(to)
 }
 
 /// The classifier's weight as rows `[outputs, features]`, a 1×1 convolution's too.

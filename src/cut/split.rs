@@ -23,7 +23,8 @@ pub struct Cut {
 pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cut, Error> {
     let batch = batch_names(graph);
     let other = other_names(graph, &batch);
-    let told = of_contents(graph);
+    let numbered = of_places(graph, &other);
+    let told: HashSet<ValueId> = of_contents(graph).difference(&numbered).copied().collect();
     let learns = graph.descendants(trainable.iter().copied());
     let mut whole = graph.clone();
     whole.outputs = vec![output];
@@ -201,6 +202,34 @@ fn of_contents(graph: &Graph) -> HashSet<ValueId> {
     told
 }
 
+/// Integers that may hold each sample's place in the batch, as PyTorch's default exporter writes `x[range(batch), last]`: the body's batches are not
+/// the tail's, so what is picked by place is picked anew. A `Range` over a named dimension other than the batch counts no samples; what is
+/// picked by places holds none.
+fn of_places(graph: &Graph, other: &HashSet<String>) -> HashSet<ValueId> {
+    let mut numbered: HashSet<ValueId> = HashSet::new();
+    for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
+        let first = node.writes().next().and_then(|id| graph.ty(id)?.shape.as_ref()?.first().cloned());
+        let counts = match first {
+            Some(Dim::Fixed(_)) => false,
+            Some(Dim::Named(name)) => !other.contains(&name),
+            Some(Dim::Unknown) | None => true,
+        };
+        let holds = |place: usize, id: &Option<ValueId>| {
+            let picks = place > 0 && node.op.starts_with("Gather");
+            !picks && id.is_some_and(|id| numbered.contains(&id))
+        };
+        let is_size = matches!(node.op.as_str(), "Shape" | "Size");
+        if (node.op == "Range" && counts)
+            || (!is_size && node.inputs.iter().enumerate().any(|(place, id)| holds(place, id)))
+        {
+            let integer =
+                |id: &ValueId| graph.ty(*id).is_some_and(|ty| matches!(ty.dtype, DType::Int64 | DType::Int32));
+            numbered.extend(node.writes().filter(integer));
+        }
+    }
+    numbered
+}
+
 /// Whether a dimension is several times the batch, as exporters write it: `4*batch`.
 fn is_fold(name: &str, batch: &HashSet<String>) -> bool {
     let mut factors = name.split('*').map(str::trim);
@@ -327,6 +356,38 @@ mod tests {
         let handed = |id: ValueId| cut.features.iter().any(|feature| feature == graph.value_name(id));
         assert!(handed(frozen) && !handed(angles), "{:?}", cut.features);
         assert!(cut.tail.nodes.iter().any(|node| node.op == "Slice"), "the table is cut in the tail");
+    }
+
+    /// A row of `[place in the batch, last token]` is right in the body's batch alone.
+    #[test]
+    fn what_holds_places_in_the_batch_is_computed_again() {
+        let named = |names: &[&str]| names.iter().map(|name| Dim::Named((*name).into())).collect::<Vec<_>>();
+        let b = Builder::new(Graph::new("last", 17), "");
+        let x = b.input("x", TensorType::new(DType::Float, named(&["batch", "seq"])));
+        let ids = b.input("ids", TensorType::new(DType::Int64, named(&["batch"])));
+        let batch = b.op("Shape", &[x], &[("start", Attr::Int(0)), ("end", Attr::Int(1))]).squeeze(&[0]);
+        let number = |value| b.constant(Tensor::from_i64(&[], &[value]));
+        let places = b.op("Range", &[number(0), batch, number(1)], &[]);
+        let last = ids.binary("Add", number(1));
+        let pairs = b.op("Concat", &[places.unsqueeze(&[1]), last.unsqueeze(&[1])], &[("axis", Attr::Int(1))]);
+        let weight = b.constant(Tensor::from_f32(&[], &[2.0]));
+        let y = b.op("GatherND", &[x * weight, pairs], &[]);
+        let typed = [(places, vec![Dim::Unknown]), (last, named(&["batch"])), (pairs, named(&["batch", "two"]))];
+        let typed: Vec<(ValueId, Vec<Dim>)> = typed.into_iter().map(|(value, shape)| (value.id(), shape)).collect();
+        let (places, pairs, weight, y) = (places.id(), pairs.id(), weight.id(), y.id());
+        let mut graph = b.finish();
+        for index in 0..graph.values.len() {
+            if graph.values[index].ty.is_none() {
+                graph.values[index].ty = Some(TensorType::new(DType::Int64, vec![Dim::Unknown, Dim::Unknown]));
+            }
+        }
+        for (id, shape) in typed {
+            graph.values[id.index()].ty = Some(TensorType::new(DType::Int64, shape));
+        }
+        graph.values[y.index()].ty = Some(TensorType::new(DType::Float, named(&["batch"])));
+        let cut = split(&graph, &[weight], y).unwrap();
+        let handed = |id: ValueId| cut.features.iter().any(|feature| feature == graph.value_name(id));
+        assert!(!handed(pairs) && !handed(places), "{:?}", cut.features);
     }
 
     #[test]

@@ -181,9 +181,11 @@ impl Outputs {
                 } else if recipe.head != Some(HeadName::Keep) {
                     let replaced = trial.replaces(width);
                     recipe.head = Some(if replaced { HeadName::Replace } else { HeadName::Append });
+                    let what =
+                        if replaced { "Its classifier is replaced" } else { "A new classifier is appended to them" };
                     observer.warn(&format!(
                         "the model's {} outputs are not the data's classes in the order {names}: with these its loss is \
-                         {before:.4}, by chance {chance:.4}. Its classifier is replaced; to keep it, name its outputs with setting `classes`",
+                         {before:.4}, by chance {chance:.4}. {what}; to keep it as it is, name its outputs with setting `classes`",
                         width.unwrap_or_default()
                     ));
                 }
