@@ -48,7 +48,7 @@ fn the_library_with_photographs_needs_no_command_line_and_no_network() {
 
 #[test]
 fn ten_lines_outside_of_the_repository_train_and_predict() {
-    runtime();
+    let library = &runtime().path;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = program(root);
     assert_eq!(text.lines().count(), 10);
@@ -69,6 +69,7 @@ fn ten_lines_outside_of_the_repository_train_and_predict() {
         .current_dir(place.path())
         .env("CARGO_TARGET_DIR", target())
         .env("CARGO_INCREMENTAL", "0")
+        .env("ORT_DYLIB_PATH", library)
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
