@@ -148,7 +148,11 @@ fn while_running(message: &str) -> String {
         let (name, reason) = rest.split_once("' Status Message: ")?;
         Some((op, name, reason))
     };
+    let full = ["bad_alloc", "Failed to allocate"].iter().any(|words| message.contains(words));
     match node() {
+        Some((op, name, reason)) if full => format!(
+            "node `{name}` ({op}) needs more memory than is free; lower setting `batch`, or let fewer layers learn. ONNX Runtime says: {reason}"
+        ),
         Some((op, name, reason)) => format!(
             "node `{name}` ({op}) does not take what it is fed; give sizes that the model takes, which `edgetune inspect MODEL` lists. ONNX \
              Runtime says: {reason}"
@@ -185,6 +189,8 @@ mod tests {
         let told = Error::Ort(words.into()).to_string();
         assert!(told.starts_with("node `/layers.0/attn` (GroupQueryAttention) "), "{told}");
         assert!(told.ends_with("ONNX Runtime says: head_size"), "{told}");
+        let full = Error::Ort(words.replace("head_size", "std::bad_alloc")).to_string();
+        assert!(full.contains("needs more memory than is free"), "{full}");
         assert!(Error::Ort("no memory".into()).to_string().ends_with("ONNX Runtime says: no memory"));
     }
 }

@@ -44,12 +44,12 @@ pub struct Change {
     pub alpha: Option<f32>,
     /// Layers to change, by module name (`q_proj,v_proj`) or a pattern with * and ?; repeatable [default: all linear layers and
     /// convolutions but the last]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "super::one_or_many")]
     pub targets: Vec<String>,
     /// Change only what is among the N last layers with weights [default: all]
     pub layers: Option<String>,
     /// Layers whose input ia3 scales instead of the output; repeatable
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "super::one_or_many")]
     pub feedforward: Vec<String>,
 }
 

@@ -55,7 +55,7 @@ pub struct Recipe {
     /// with * and ? selects nodes and initializers by name. Repeat the option to select more. auto measures several choices
     /// on this machine and takes the best within the budgets.
     /// Examples: --train last:2, --train '*classifier*', --train auto --budget-memory 256MiB
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub train: Vec<String>,
     /// Private memory that --train auto may use, such as 256MiB [default: no limit]
     pub budget_memory: Option<String>,
@@ -158,6 +158,20 @@ pub struct Recipe {
 /// Whether a table says nothing.
 fn is_default<T: Default + PartialEq>(table: &T) -> bool {
     *table == T::default()
+}
+
+/// A list of names, or one name by itself: `train = "last:2"` means what `train = ["last:2"]` does.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "write a name in quotes, or a list of such, as in train = [\"last:2\"]")]
+    enum Given {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::One(name) => vec![name],
+        Given::Many(names) => names,
+    })
 }
 
 impl Recipe {
@@ -291,6 +305,16 @@ mod tests {
             assert!(recipe.text().lines().any(|line| line == rate), "{}", recipe.text());
         }
         assert!(!Recipe::default().text().contains("sample-rate"));
+    }
+
+    #[test]
+    fn one_name_is_a_list_of_one() {
+        let of = |text: &str| toml::from_str::<Recipe>(text).unwrap();
+        let one = of("train = 'last:2'\n[adapter]\ntargets = 'q_proj'");
+        assert_eq!(one, of("train = ['last:2']\n[adapter]\ntargets = ['q_proj']"));
+        assert!(one.text().contains("train = [\"last:2\"]"), "{}", one.text());
+        let wrong = toml::from_str::<Recipe>("train = 2").unwrap_err().to_string();
+        assert!(wrong.contains("write a name in quotes"), "{wrong}");
     }
 
     #[test]
