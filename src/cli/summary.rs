@@ -5,7 +5,7 @@ use super::print::{Printer, bytes, number, percent, rate};
 use crate::learn::{BeforeAfter, Report, Trained, output_line};
 use crate::train::evaluate::Metrics;
 use crate::train::prepare::{Bundle, hex};
-use crate::train::solve::Solver;
+use crate::train::solve::{Solver, VALIDATION_MIN};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -38,10 +38,20 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     printer.text(format!("delta     {} ({size}){}", out.display(), chosen_epoch(report)));
 }
 
+/// Whether there were enough validation samples (of a text: tokens) to choose an epoch by.
+fn chose(report: &Report) -> bool {
+    report.validation.as_ref().is_some_and(|measured| measured.after.samples >= VALIDATION_MIN)
+}
+
 /// Which epoch's values a delta holds, where one was chosen.
 fn chosen_epoch(report: &Report) -> String {
     match (report.best_epoch, report.epochs.iter().any(|epoch| epoch.validation_loss.is_some())) {
         (_, false) => String::new(),
+        (_, true) if !chose(report) => {
+            format!(
+                "; fewer than {VALIDATION_MIN} validation samples choose no epoch: the values are those of the last"
+            )
+        }
         (0, true) => "; no epoch was better than the values that training began with, so these are kept".into(),
         (epoch, true) => format!("; the values are those of epoch {epoch}, the best one"),
     }
@@ -113,7 +123,7 @@ fn which(trained: &Trained) -> String {
             None if solved.solver == Solver::Lbfgs => ", which may also have chosen the penalty",
             None => "",
         },
-        None if report.epochs.len() > 1 => ", which also chose the epoch",
+        None if report.epochs.len() > 1 && chose(report) => ", which also chose the epoch",
         None => "",
     };
     format!("validation samples{also}")

@@ -68,6 +68,11 @@ fn of_few_samples_all_learn_and_each_is_left_out_in_turn() {
     // By steps no epoch is chosen by a sample or two: the last one stays.
     let steps = place.run("train base.onnx --data train --train last:2 --epochs 3 --out a.edelta --json").json();
     assert_eq!(steps["best_epoch"], 3);
+    let told = place.run("train base.onnx --data train --train last:2 --epochs 3 --out a.edelta").done().out;
+    assert!(
+        told.contains("choose no epoch: the values are those of the last") && !told.contains("also chose"),
+        "{told}"
+    );
 }
 
 #[test]
