@@ -61,7 +61,10 @@ pub fn without_past(graph: &mut Graph) {
 /// attention node's first input. The graph must be typed.
 pub fn size_pasts(graph: &mut Graph) {
     for (past, node, heads) in pasts(graph) {
-        let width = graph.nodes[node].inputs[0].and_then(|id| graph.ty(id)?.shape.as_ref()?.get(2)?.fixed());
+        let dims = graph.nodes[node].inputs[0].and_then(|id| graph.ty(id)?.shape.as_deref());
+        // [batch, positions, heads · size]; what is packed in more dimensions tells the size otherwise.
+        let Some([_, _, width]) = dims else { continue };
+        let width = width.fixed();
         let Some(size) = width.and_then(|width| width.checked_div(u64::try_from(heads).ok()?)) else { continue };
         let shape = graph.values[past.index()].ty.as_mut().and_then(|ty| ty.shape.as_deref_mut());
         if let Some([_, _, _, last @ (Dim::Named(_) | Dim::Unknown)]) = shape {

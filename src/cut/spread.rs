@@ -1,6 +1,6 @@
 //! Dimensions of 1 that the standard spreads over all samples or positions and that ONNX Runtime 1.32 refuses to, written out by an `Expand`.
 
-use crate::graph::{Attr, Builder, Dim, Graph, Node, Val, ValueId};
+use crate::graph::{Attr, Builder, Dim, Graph, Node, ValueId};
 
 /// An input of a node whose dimension `axis`, of `rank`, is to be as long as a dimension of the node's first input.
 struct Short {
@@ -59,17 +59,14 @@ fn put_between(graph: &mut Graph, short: &Short) {
     let read = |graph: &Graph, input: usize| graph.nodes[short.node].inputs[input].expect("its type was seen");
     let (first, value): (ValueId, ValueId) = (read(graph, 0), read(graph, short.input));
     let builder = Builder::new(std::mem::take(graph), "edgetune.spread/");
-    let sizes = |value: Val<'_>, start: i64, end: i64| {
-        builder.op("Shape", &[builder.val(value.id())], &[("start", Attr::Int(start)), ("end", Attr::Int(end))]).id()
+    let sizes = |value: ValueId, start: i64, end: i64| {
+        builder.op("Shape", &[builder.val(value)], &[("start", Attr::Int(start)), ("end", Attr::Int(end))])
     };
-    let (value, axis) = (builder.val(value), short.axis as i64);
-    let parts = [
-        sizes(value, 0, axis),
-        sizes(builder.val(first), short.like, short.like + 1),
-        sizes(value, axis + 1, short.rank as i64),
-    ];
-    let shape = builder.op("Concat", &parts.map(|part| builder.val(part)), &[("axis", Attr::Int(0))]);
-    let whole = value.expand(shape).id();
+    let axis = short.axis as i64;
+    let parts =
+        [sizes(value, 0, axis), sizes(first, short.like, short.like + 1), sizes(value, axis + 1, short.rank as i64)];
+    let shape = builder.op("Concat", &parts, &[("axis", Attr::Int(0))]);
+    let whole = builder.val(value).expand(shape).id();
     *graph = builder.finish();
     graph.nodes[short.node].inputs[short.input] = Some(whole);
 }
