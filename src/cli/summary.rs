@@ -98,7 +98,10 @@ fn spaced(name: &str) -> String {
 /// Who is beaten by neither answer has learned nothing that is of use.
 fn warn_of_little(trained: &Trained, measured: &BeforeAfter, printer: &Printer) {
     let BeforeAfter { after, commonest, base, .. } = measured;
-    let better = |other: &Option<Metrics>| other.as_ref().is_some_and(|other| other.loss <= after.loss);
+    // A few samples, each left out in turn, may be answered with too much certainty and yet rightly.
+    let better = |other: &Option<Metrics>| {
+        other.as_ref().is_some_and(|other| other.loss <= after.loss && other.accuracy >= after.accuracy)
+    };
     let than = match (better(base), better(commonest), after.accuracy) {
         (true, ..) if trained.went_on => "the adapter before",
         (true, ..) => "the base",
@@ -151,8 +154,13 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
     }
     metrics.figures.iter().for_each(|(name, value)| printer.text(format!("{} {}", spaced(name), number(*value))));
     printer.text(format!("loss      {}", number(metrics.loss)));
-    for class in &metrics.per_class {
+    let (there, absent): (Vec<_>, Vec<_>) = metrics.per_class.iter().partition(|class| class.samples > 0);
+    for class in there {
         printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
+    }
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.iter().map(|class| class.name.as_str()).collect();
+        printer.text(format!("  no samples of {}", names.join(", ")));
     }
 }
 

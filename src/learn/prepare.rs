@@ -55,8 +55,9 @@ impl<'a> Planned<'a> {
         let begun = opened.known.is_some() || keep_start;
         let observer = opened.context.observer;
         let solver = opened.solver_of(&bundle, begun)?;
-        if solver.is_some() {
-            opened.data.learn_from_all_of_few(&opened.recipe, observer);
+        match solver {
+            Some(_) => opened.data.learn_from_all_of_few(&opened.recipe, observer),
+            None => opened.data.tell_of_few(observer),
         }
         if !begun && plan.is_none() {
             opened.settings = settings::slow_below_head(opened.settings, &opened.recipe, &bundle);
