@@ -63,6 +63,9 @@ pub mod ridge;
 pub mod evidence;
 #[cfg(feature = "library")]
 #[doc(hidden)]
+pub mod suspect;
+#[cfg(feature = "library")]
+#[doc(hidden)]
 pub mod nearest;
 #[cfg(feature = "library")]
 pub mod graph;

@@ -2,7 +2,7 @@
 
 use super::inspection::Inspection;
 use super::print::{Printer, bytes, number, percent, rate};
-use crate::learn::{BeforeAfter, Report, Trained, output_line};
+use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line};
 use crate::train::evaluate::Metrics;
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
@@ -19,6 +19,9 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
             printer.text(format!("{line}{on}"));
         }
         warn_of_little(trained, measured, printer);
+    }
+    if let Some(line) = trained.report.answers.as_ref().and_then(confused) {
+        printer.text(line);
     }
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
@@ -37,6 +40,16 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     printer.text(format!("time      {:.1} s{steps}", report.seconds));
     printer.text(format!("delta     {} ({size}){}", out.display(), chosen_epoch(report)));
 }
+
+/// Which classes are taken for which most often.
+fn confused(answers: &Answered) -> Option<String> {
+    let one = |one: &Confusion| format!("{} as {} {}×", one.given, one.answered, one.samples);
+    let most: Vec<String> = answers.confused().take(CONFUSED).map(one).collect();
+    (!most.is_empty()).then(|| format!("confused  {} (--report R.html shows all)", most.join(", ")))
+}
+
+/// Pairs of classes that a person is shown after a training.
+const CONFUSED: usize = 3;
 
 /// Whether there were enough validation samples (of a text: tokens) to choose an epoch by.
 fn chose(report: &Report) -> bool {

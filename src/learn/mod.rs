@@ -6,6 +6,7 @@
 //! and saving gives the report. What can be refused without the data is refused before they are read. Nothing here parses
 //! options or prints.
 
+mod answered;
 mod budget;
 mod classes;
 mod compared;
@@ -29,6 +30,7 @@ pub mod settings;
 mod series;
 mod sounds;
 
+pub use answered::{Answered, Calibration, Confusion, Mistake};
 pub use compared::BeforeAfter;
 pub use context::{Clock, Computing, Context};
 pub use division::{bundle, divided};
@@ -42,7 +44,7 @@ pub use plan::Planned;
 pub use prepare::{Prepared, output_line};
 pub use report::Report;
 pub use save::Trained;
-pub use sets::{Data, Sources};
+pub use sets::{Data, Sources, scale};
 
 use crate::data::Labels;
 use crate::graph::Tensor;

@@ -1,5 +1,6 @@
 //! What `train --report` writes: everything that a run measured, for people who compare runs.
 
+use super::answered::Answered;
 use super::compared::BeforeAfter;
 use super::encode::Encoded;
 use super::encoding::Tried;
@@ -53,6 +54,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// What was answered to the test samples, else to those that validate; null where samples have not one class each.
+    pub answers: Option<Answered>,
     /// Test samples whose content is in the data that were learned from, too.
     pub test_samples_in_data: usize,
     /// What `--train auto` compared and chose.
@@ -145,6 +148,7 @@ impl Report {
             skipped: data.skipped.skipped.iter().map(Skipped::from).collect(),
             validation: encoded.validation.clone(),
             test: encoded.test.clone(),
+            answers: encoded.answers.clone(),
             test_samples_in_data: data.test_samples_in_data,
             plan: prepared.plan.clone(),
             seed: opened.settings.seed,

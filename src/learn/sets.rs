@@ -188,6 +188,17 @@ impl Data {
         ));
     }
 
+    /// Says where gradient steps have too few validation samples to choose an epoch by.
+    pub fn tell_of_few(&self, observer: &dyn Observer) {
+        let held_out = self.split.validation.len();
+        if (1..VALIDATION_MIN).contains(&held_out) {
+            observer.note(&format!(
+                "few       {held_out} validation samples are too few to choose an epoch by: what is kept is the last one's; \
+                 give more with setting `val-fraction` or setting `val`"
+            ));
+        }
+    }
+
     /// The labels of what is learned and validated.
     pub fn labels(&self) -> &Labels {
         self.train.labels()
@@ -195,7 +206,10 @@ impl Data {
 }
 
 /// Scales windows of series by those that train, where that is wanted. Gives whether there were any.
-fn scale(
+///
+/// # Errors
+/// A word for the scale that is none.
+pub fn scale(
     train: &mut Dataset,
     preprocessing: &mut Preprocessing,
     (settings, samples): (&Samples, &[usize]),

@@ -7,6 +7,7 @@ pub mod cache;
 #[cfg(feature = "fleet")]
 pub mod channel;
 pub mod check;
+pub mod data;
 pub mod delta;
 pub mod demo;
 pub mod doctor;
