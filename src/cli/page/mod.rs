@@ -111,7 +111,9 @@ fn curves(epochs: &[EpochRecord]) -> Markup {
     let points = |of: &dyn Fn(&EpochRecord) -> Option<f64>| -> Vec<[f64; 2]> {
         epochs.iter().enumerate().filter_map(|(place, epoch)| Some([(place + 1) as f64, of(epoch)?])).collect()
     };
-    let top = epochs.iter().map(|epoch| epoch.train_loss).fold(0.0, f64::max);
+    let losses = epochs.iter().flat_map(|epoch| [Some(epoch.train_loss), epoch.validation_loss]).flatten();
+    // Above the curves there is room for their names.
+    let top = 1.3 * losses.filter(|loss| loss.is_finite()).fold(0.0, f64::max);
     let panel = |title: &str, top: f64, curves: Vec<(&str, Vec<[f64; 2]>)>| Panel {
         title: title.into(),
         x_label: "epoch".into(),
@@ -131,10 +133,10 @@ fn curves(epochs: &[EpochRecord]) -> Markup {
         panel("Loss", round_up(top), vec![("training", training), ("validation", validation)]),
         panel("Accuracy, per cent", 100.0, vec![("validation", accuracy)]),
     ];
-    let panels: Vec<Panel> = panels.into_iter().filter(|panel| !panel.curves.is_empty()).collect();
+    let panels = panels.into_iter().filter(|panel| !panel.curves.is_empty());
     html! {
         h2 { "Learning" }
-        div class="wide" { (PreEscaped(plot::svg(&panels))) }
+        div class="plots" { @for panel in panels { (PreEscaped(plot::svg(&[panel]))) } }
     }
 }
 
