@@ -59,7 +59,7 @@ def edgetune(program, base, data, cache):
         if ran.returncode:
             raise SystemExit(f"{' '.join(command)}\n{ran.stderr}")
     found = json.loads(ran.stdout)["label_errors"]
-    return [int(one["sample"].rsplit(":", 1)[1]) for one in found], seconds
+    return [int(one["sample"].rsplit("[", 1)[1].rstrip("]")) for one in found], seconds
 
 
 def cleanlab(x, labels):

@@ -3,7 +3,7 @@
 use super::moments::Looked;
 use super::print::{Printer, number, percent};
 use crate::data::Labels;
-use crate::suspect::{Outlier, Pair, mislabelled, near_duplicates, outliers, pairs_between, surprising};
+use crate::suspect::{Neighbours, Outlier, Pair, mislabelled, surprising};
 use crate::train::solve::left_out::left_out;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -65,9 +65,9 @@ struct Unreadable {
 /// # Errors
 /// Labels that no linear head learns.
 pub fn look(looked: Looked, tested: Option<Looked>) -> Result<Found> {
-    let duplicates = near_duplicates(looked.rows.view());
-    let leakage = tested.as_ref().map_or(Vec::new(), |tested| pairs_between(looked.rows.view(), tested.rows.view()));
-    let far = outliers(looked.rows.view());
+    let neighbours = Neighbours::of(looked.rows.view());
+    let (duplicates, far) = (neighbours.duplicates(), neighbours.outliers());
+    let leakage = tested.as_ref().map_or(Vec::new(), |tested| neighbours.shared_with(tested.rows.view()));
     let name = |of: &Looked, row: usize| of.dataset.name(of.samples[row]);
     let same = |pair: &Pair, other: &Looked| {
         label(&looked, pair.first).is_some() && label(&looked, pair.first) == label(other, pair.second)

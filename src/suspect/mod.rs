@@ -7,4 +7,4 @@ mod labels;
 mod neighbours;
 
 pub use labels::{Mislabelled, Surprising, mislabelled, surprising};
-pub use neighbours::{Outlier, Pair, near_duplicates, outliers, pairs_between};
+pub use neighbours::{Neighbours, Outlier, Pair};

@@ -34,31 +34,73 @@ pub struct Outlier {
     pub distance: f64,
 }
 
-/// Each row with the nearest earlier one that is nearly the same, the nearest pair first. `rows`: `[samples, features]`.
-pub fn near_duplicates(rows: ArrayView2<f32>) -> Vec<Pair> {
-    let (mut nearest, mut earlier) = (Vec::new(), Vec::new());
-    Distances::new(rows, rows).each(|row, distances| {
-        earlier.extend(least(&distances[..row]).map(|(first, distance)| (first, row, distance)));
-        let later = least(&distances[row + 1..]).map(|(_, distance)| distance);
-        let before = least(&distances[..row]).map(|(_, distance)| distance);
-        nearest.extend(before.into_iter().chain(later).min_by(f64::total_cmp));
-    });
-    sorted_pairs(earlier, median(&nearest))
+/// How the samples of a set lie to each other, from one pass over all pairs.
+#[derive(Debug, Clone)]
+pub struct Neighbours<'a> {
+    rows: ArrayView2<'a, f32>,
+    /// Of each row the nearest earlier one and its distance.
+    earlier: Vec<Option<(usize, f64)>>,
+    /// The usual distance to the nearest other row.
+    usual: f64,
+    /// Of each row the mean distance to its nearest others; none where there are too few.
+    means: Vec<f64>,
 }
 
-/// Rows of `others` that are nearly the same as one of `rows`: what is learned from and what it is measured by must have none in common.
-/// The usual distance is that within `rows`.
-pub fn pairs_between(rows: ArrayView2<f32>, others: ArrayView2<f32>) -> Vec<Pair> {
-    let mut nearest = Vec::new();
-    Distances::new(rows, rows).each(|row, distances| {
-        let others = [&distances[..row], &distances[row + 1..]];
-        nearest.extend(others.into_iter().filter_map(least).map(|(_, distance)| distance).min_by(f64::total_cmp));
-    });
-    let mut found = Vec::new();
-    Distances::new(rows, others).each(|second, distances| {
-        found.extend(least(distances).map(|(first, distance)| (first, second, distance)));
-    });
-    sorted_pairs(found, median(&nearest))
+impl<'a> Neighbours<'a> {
+    /// Of features `[samples, features]`.
+    pub fn of(rows: ArrayView2<'a, f32>) -> Self {
+        let (mut earlier, mut nearest, mut means) = (Vec::new(), Vec::new(), Vec::new());
+        each(rows, rows, |row, distances| {
+            earlier.push(least(&distances[..row]));
+            let mut others = [&distances[..row], &distances[row + 1..]].concat();
+            nearest.extend(others.iter().copied().min_by(f64::total_cmp));
+            if others.len() >= NEIGHBOURS {
+                others.select_nth_unstable_by(NEIGHBOURS - 1, f64::total_cmp);
+                means.push(others[..NEIGHBOURS].iter().sum::<f64>() / NEIGHBOURS as f64);
+            }
+        });
+        Self { rows, earlier, usual: median(&nearest), means }
+    }
+
+    /// Each row with the nearest earlier one that is nearly the same, the nearest pair first.
+    pub fn duplicates(&self) -> Vec<Pair> {
+        let pair = |(second, nearest): (usize, &Option<(usize, f64)>)| {
+            nearest.map(|(first, distance)| self.pair(first, second, distance))
+        };
+        sorted(self.earlier.iter().enumerate().filter_map(pair))
+    }
+
+    /// Rows of another set that are nearly the same as one of this set: what is learned from and what it is measured by must have none in
+    /// common.
+    pub fn shared_with(&self, others: ArrayView2<f32>) -> Vec<Pair> {
+        let mut found = Vec::new();
+        each(self.rows, others, |second, distances| {
+            found.extend(least(distances).map(|(first, distance)| self.pair(first, second, distance)));
+        });
+        sorted(found)
+    }
+
+    fn pair(&self, first: usize, second: usize, distance: f64) -> Pair {
+        let distance = if self.usual > 0.0 { distance / self.usual } else { distance };
+        Pair { first, second, distance }
+    }
+
+    /// Rows that are much farther from their nearest neighbours than is usual, the farthest first.
+    pub fn outliers(&self) -> Vec<Outlier> {
+        let usual = median(&self.means);
+        if usual <= 0.0 {
+            return Vec::new();
+        }
+        // Distances are skewed, their logarithms are not.
+        let far: Vec<f64> = self.means.iter().map(|mean| (mean.max(f64::MIN_POSITIVE) / usual).ln()).collect();
+        let deviation = MAD_TO_DEVIATION * median(&far.iter().map(|far| far.abs()).collect::<Vec<_>>());
+        let beyond = |(row, far): (usize, &f64)| {
+            (*far > DEVIATIONS * deviation && deviation > 0.0).then_some(Outlier { row, distance: far.exp() })
+        };
+        let mut found: Vec<Outlier> = far.iter().enumerate().filter_map(beyond).collect();
+        found.sort_by(|one, other| other.distance.total_cmp(&one.distance));
+        found
+    }
 }
 
 /// The smallest distance and its place.
@@ -66,75 +108,31 @@ fn least(distances: &[f64]) -> Option<(usize, f64)> {
     distances.iter().copied().enumerate().min_by(|one, other| one.1.total_cmp(&other.1))
 }
 
-/// Those pairs that are near beside the usual distance, the nearest first.
-fn sorted_pairs(found: Vec<(usize, usize, f64)>, usual: f64) -> Vec<Pair> {
-    let share = |distance: f64| if usual > 0.0 { distance / usual } else { distance };
-    let pair = |(first, second, distance)| Pair { first, second, distance: share(distance) };
-    let mut pairs: Vec<Pair> = found.into_iter().map(pair).filter(|pair| pair.distance < NEAR).collect();
+/// Those pairs that are near, the nearest first.
+fn sorted(pairs: impl IntoIterator<Item = Pair>) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = pairs.into_iter().filter(|pair| pair.distance < NEAR).collect();
     pairs.sort_by(|one, other| one.distance.total_cmp(&other.distance));
     pairs
 }
 
-/// Rows that are much farther from their nearest neighbours than is usual, the farthest first.
-pub fn outliers(rows: ArrayView2<f32>) -> Vec<Outlier> {
-    if rows.nrows() <= NEIGHBOURS {
-        return Vec::new();
-    }
-    let mut means = Vec::with_capacity(rows.nrows());
-    Distances::new(rows, rows).each(|row, distances| {
-        let mut others: Vec<f64> =
-            distances.iter().enumerate().filter(|(other, _)| *other != row).map(|(_, distance)| *distance).collect();
-        others.select_nth_unstable_by(NEIGHBOURS - 1, f64::total_cmp);
-        means.push(others[..NEIGHBOURS].iter().sum::<f64>() / NEIGHBOURS as f64);
-    });
-    let usual = median(&means);
-    if usual <= 0.0 {
-        return Vec::new();
-    }
-    // Distances are skewed, their logarithms are not.
-    let far: Vec<f64> = means.iter().map(|mean| (mean.max(f64::MIN_POSITIVE) / usual).ln()).collect();
-    let deviation = MAD_TO_DEVIATION * median(&far.iter().map(|far| far.abs()).collect::<Vec<_>>());
-    let beyond = |(row, far): (usize, &f64)| {
-        (*far > DEVIATIONS * deviation && deviation > 0.0).then_some(Outlier { row, distance: far.exp() })
-    };
-    let mut found: Vec<Outlier> = far.iter().enumerate().filter_map(beyond).collect();
-    found.sort_by(|one, other| other.distance.total_cmp(&one.distance));
-    found
-}
-
-/// Distances of rows of one set to all rows of another.
-struct Distances {
-    rows: Array2<f32>,
-    others: Array2<f32>,
-    squares: Array1<f64>,
-}
-
-impl Distances {
-    /// Around the first set's mean, so that the differences are not lost beside what all rows have in common.
-    fn new(rows: ArrayView2<f32>, others: ArrayView2<f32>) -> Self {
-        let count = rows.nrows().max(1) as f64;
-        let means =
-            rows.fold_axis(Axis(0), 0.0f64, |sum, value| sum + f64::from(*value)).mapv(|sum| (sum / count) as f32);
-        let (rows, others) = (&rows - &means, &others - &means);
-        let squares = squares(&rows);
-        Self { rows, others, squares }
-    }
-
-    /// Calls back with each row of `others` and its distances to all of `rows`.
-    fn each(&self, mut each: impl FnMut(usize, &[f64])) {
-        let others = squares(&self.others);
-        for (block, chunk) in self.others.axis_chunks_iter(Axis(0), BLOCK).enumerate() {
-            let products = chunk.dot(&self.rows.t());
-            for (place, products) in products.rows().into_iter().enumerate() {
-                let row = block * BLOCK + place;
-                let distance = |(product, square): (&f32, &f64)| {
-                    let squared = square + others[row] - 2.0 * f64::from(*product);
-                    // What remains of equal rows is rounding.
-                    if squared < 1e-6 * (square + others[row]) { 0.0 } else { squared.sqrt() }
-                };
-                let distances: Vec<f64> = products.iter().zip(&self.squares).map(distance).collect();
-                each(row, &distances);
-            }
+/// Calls back with each row of `others` and its distances to all of `rows`.
+fn each(rows: ArrayView2<f32>, others: ArrayView2<f32>, mut each: impl FnMut(usize, &[f64])) {
+    // Around the first set's mean, so that the differences are not lost beside what all rows have in common.
+    let count = rows.nrows().max(1) as f64;
+    let means = rows.fold_axis(Axis(0), 0.0f64, |sum, value| sum + f64::from(*value)).mapv(|sum| (sum / count) as f32);
+    let (rows, others) = (&rows - &means, &others - &means);
+    let (rows_squared, others_squared) = (squares(&rows), squares(&others));
+    for (block, chunk) in others.axis_chunks_iter(Axis(0), BLOCK).enumerate() {
+        let products = chunk.dot(&rows.t());
+        for (place, products) in products.rows().into_iter().enumerate() {
+            let row = block * BLOCK + place;
+            let distance = |(product, square): (&f32, &f64)| {
+                let squared = square + others_squared[row] - 2.0 * f64::from(*product);
+                // What remains of equal rows is rounding.
+                if squared < 1e-6 * (square + others_squared[row]) { 0.0 } else { squared.sqrt() }
+            };
+            let distances: Vec<f64> = products.iter().zip(&rows_squared).map(distance).collect();
+            each(row, &distances);
         }
     }
 }
@@ -163,29 +161,29 @@ mod tests {
         let copy = rows.row(3).to_owned();
         rows.row_mut(40).assign(&copy);
         rows.row_mut(290).assign(&(&copy + 1e-3));
-        let found = near_duplicates(rows.view());
+        let found = Neighbours::of(rows.view()).duplicates();
         assert_eq!(found.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(3, 40), (3, 290)]);
         assert!(found[0].distance == 0.0 && found[1].distance > 0.0, "{found:?}");
-        assert!(near_duplicates(spread(300, 12).view()).is_empty());
+        assert!(Neighbours::of(spread(300, 12).view()).duplicates().is_empty());
     }
 
     #[test]
     fn what_stands_in_both_sets_is_found() {
         let (rows, mut others) = (spread(100, 8), spread(120, 8).slice(s![100.., ..]).to_owned());
-        assert!(pairs_between(rows.view(), others.view()).is_empty());
+        assert!(Neighbours::of(rows.view()).shared_with(others.view()).is_empty());
         others.row_mut(4).assign(&rows.row(70));
-        let found = pairs_between(rows.view(), others.view());
+        let found = Neighbours::of(rows.view()).shared_with(others.view());
         assert_eq!(found, [Pair { first: 70, second: 4, distance: 0.0 }]);
     }
 
     #[test]
     fn what_is_like_no_other_is_found() {
         let mut rows = spread(200, 6);
-        assert!(outliers(rows.view()).is_empty());
+        assert!(Neighbours::of(rows.view()).outliers().is_empty());
         rows.row_mut(9).fill(60.0);
-        let found = outliers(rows.view());
+        let found = Neighbours::of(rows.view()).outliers();
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].row == 9 && found[0].distance > 10.0);
-        assert!(outliers(spread(5, 6).view()).is_empty(), "too few to say what is usual");
+        assert!(Neighbours::of(spread(5, 6).view()).outliers().is_empty(), "too few to say what is usual");
     }
 }
