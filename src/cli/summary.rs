@@ -26,6 +26,9 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
+    if let Some(energy) = &report.energy {
+        printer.text(format!("energy    {:.1} J of the machine, by {}", energy.joules, energy.meter));
+    }
     let encoding = report.encoding.as_deref().unwrap_or_default();
     let size = format!("{} in {encoding}", bytes(report.delta_bytes));
     if let Some(solved) = &report.solved {

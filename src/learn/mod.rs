@@ -42,7 +42,7 @@ pub use observer::{Event, Observer, Progress, Told, epoch_line};
 pub use open::{Opened, checkpoint_path};
 pub use plan::Planned;
 pub use prepare::{Prepared, output_line};
-pub use report::Report;
+pub use report::{Energy, Report};
 pub use save::Trained;
 pub use sets::{Data, Sources, scale};
 

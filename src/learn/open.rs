@@ -4,7 +4,7 @@ use super::context::Context;
 use super::sets::{Data, Sources};
 use super::{Job, samples, settings};
 use crate::engine;
-use crate::host::{MemoryWatch, available_bytes};
+use crate::host::{EnergyWatch, MemoryWatch, available_bytes};
 use crate::recipe::{Error, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::fit::Settings;
@@ -42,6 +42,8 @@ pub struct Opened<'a> {
     /// Memory that may still be taken, where the system tells.
     pub(super) available_bytes: Option<u64>,
     pub(super) watch: MemoryWatch,
+    /// The machine's energy, where it measures that itself.
+    pub(super) energy: Option<EnergyWatch>,
 }
 
 impl<'a> Opened<'a> {
@@ -50,7 +52,7 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// Settings that do not go together, or not with the model or the data; a file that cannot be read.
     pub fn open(job: &'a Job, context: &'a Context<'a>) -> Result<Self, Error> {
-        let watch = MemoryWatch::start();
+        let (watch, energy) = (MemoryWatch::start(), EnergyWatch::start(Path::new("/")));
         let observer = context.observer;
         let mut recipe = job.recipe.clone();
         let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
@@ -104,7 +106,7 @@ impl<'a> Opened<'a> {
         #[rustfmt::skip]
         let opened = Self {
             job, context, runtime_version, base, known, recipe, recipe_text, settings, solver, data, options, is_balanced,
-            available_bytes, watch,
+            available_bytes, watch, energy,
         };
         Ok(opened)
     }

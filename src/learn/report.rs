@@ -35,6 +35,8 @@ pub struct Report {
     /// What was expected of it before the first session, as `inspect` would; null where nothing is estimated.
     pub predicted_private_bytes: Option<u64>,
     pub written_bytes: Option<u64>,
+    /// What the machine took from the beginning to the end, other programs included; null where it does not measure that itself.
+    pub energy: Option<Energy>,
     pub delta_bytes: u64,
     /// How the delta's values are stored, and what was tried.
     pub encoding: Option<String>,
@@ -72,6 +74,33 @@ pub struct Change {
     pub method: String,
     pub rank: u32,
     pub alpha: f32,
+}
+
+/// Energy as a meter of the machine told it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Energy {
+    pub joules: f64,
+    pub joules_per_sample: f64,
+    /// For each point of accuracy beyond what was there before; null where nothing was gained.
+    pub joules_per_point: Option<f64>,
+    pub meter: &'static str,
+}
+
+impl Energy {
+    fn of(encoded: &Encoded<'_>) -> Option<Self> {
+        let opened = &encoded.prepared.opened;
+        let watch = opened.energy.as_ref()?;
+        let joules = watch.joules();
+        let measured = encoded.test.as_ref().or(encoded.validation.as_ref());
+        let gained = measured.and_then(|measured| Some(measured.after.accuracy? - measured.before.accuracy?));
+        Some(Self {
+            joules,
+            joules_per_sample: joules / opened.data.split.train.len().max(1) as f64,
+            joules_per_point: gained.filter(|gained| *gained > 0.0).map(|gained| joules / (100.0 * gained)),
+            meter: watch.meter(),
+        })
+    }
 }
 
 /// Step times in milliseconds.
@@ -131,6 +160,7 @@ impl Report {
             peak_private_bytes: opened.watch.peak_private_bytes(),
             predicted_private_bytes: prepared.predicted_bytes,
             written_bytes: written_bytes(),
+            energy: Energy::of(encoded),
             delta_bytes,
             encoding: shipped.as_ref().map(|shipped| shipped.encoding.clone()),
             encodings: shipped.as_ref().map_or(Vec::new(), |shipped| shipped.tried.clone()),

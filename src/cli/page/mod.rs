@@ -5,7 +5,7 @@
 mod thumbnails;
 
 use super::print::{bytes, number, percent};
-use crate::learn::{Answered, BeforeAfter, Confusion, Report};
+use crate::learn::{Answered, BeforeAfter, Confusion, Energy, Report};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::train::fit::EpochRecord;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -290,6 +290,13 @@ fn data(report: &Report) -> Markup {
     }
 }
 
+/// Joules, and what they were spent for.
+fn energy(energy: &Energy) -> String {
+    let point =
+        energy.joules_per_point.map_or(String::new(), |joules| format!(", {joules:.1} J for each point of accuracy"));
+    format!("{:.1} J, {:.2} J a sample{point} (by {})", energy.joules, energy.joules_per_sample, energy.meter)
+}
+
 fn cost(report: &Report) -> Markup {
     let written = report.written_bytes.map_or("not measured".into(), bytes);
     let rows = [
@@ -303,7 +310,10 @@ fn cost(report: &Report) -> Markup {
         ("Features kept for the next run", bytes(report.cache_bytes)),
         ("Learned values", report.parameters.to_string()),
         ("Delta", bytes(report.delta_bytes)),
-        ("Energy", "not measured".into()),
+        (
+            "Energy of the machine",
+            report.energy.as_ref().map_or("not measured: this machine has no meter that may be read".into(), energy),
+        ),
     ];
     html! {
         h2 { "Cost" }
