@@ -1,10 +1,10 @@
 //! What `edgetune data check` found: told, and set aside.
 
 use super::moments::Looked;
-use super::print::{Printer, number, percent};
+use super::print::{Printer, percent};
 use crate::data::Labels;
-use crate::suspect::{Neighbours, Outlier, Pair, mislabelled, surprising};
-use crate::train::solve::left_out::left_out;
+use crate::learn::{LabelError, label_errors};
+use crate::suspect::{Neighbours, Outlier, Pair};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::fs;
@@ -22,17 +22,6 @@ pub struct Found {
     outliers: Vec<Far>,
     leakage: Vec<Duplicate>,
     unreadable: Vec<Unreadable>,
-}
-
-/// A sample whose label is probably wrong.
-#[derive(Debug, Serialize)]
-struct LabelError {
-    sample: String,
-    given: String,
-    likely: String,
-    /// Null where the label is a number.
-    given_probability: Option<f64>,
-    likely_probability: Option<f64>,
 }
 
 /// A sample that is nearly the same as an earlier one, or as one that is learned from.
@@ -87,7 +76,9 @@ pub fn look(looked: Looked, tested: Option<Looked>) -> Result<Found> {
             .map_or(Vec::new(), |tested| leakage.iter().map(|pair| duplicate(pair, tested)).collect()),
         outliers: far.iter().map(lonely).collect(),
         unreadable: unreadable(&looked),
-        label_errors: label_errors(looked)?,
+        label_errors: label_errors(&looked.dataset, &looked.samples, looked.rows).context(
+            "the data: labels are judged where each sample has one class or numbers; choose such labels with --label",
+        )?,
     })
 }
 
@@ -105,45 +96,6 @@ fn label(of: &Looked, row: usize) -> Option<String> {
         Labels::Values(values) => Some(format!("{:?}", values.row(of.samples[row]))),
         Labels::MultiLabel { rows, .. } => Some(format!("{:?}", rows.row(of.samples[row]))),
         _ => None,
-    }
-}
-
-fn label_errors(looked: Looked) -> Result<Vec<LabelError>> {
-    let Looked { dataset, samples, rows, .. } = looked;
-    match dataset.labels() {
-        labels @ Labels::Classes { names, index } => {
-            let given: Vec<usize> = samples.iter().map(|sample| index[*sample] as usize).collect();
-            let answers = left_out(rows, labels, &samples, names.len());
-            let found = mislabelled(answers.view(), &given);
-            Ok(found
-                .iter()
-                .map(|one| LabelError {
-                    sample: dataset.name(samples[one.row]),
-                    given: names[one.given].clone(),
-                    likely: names[one.likely].clone(),
-                    given_probability: Some(one.given_probability),
-                    likely_probability: Some(one.likely_probability),
-                })
-                .collect())
-        }
-        labels @ Labels::Values(values) => {
-            let answers = left_out(rows, labels, &samples, values.ncols());
-            let given = values.select(ndarray::Axis(0), &samples).mapv(f64::from);
-            let found = surprising(answers.view(), given.view());
-            Ok(found
-                .iter()
-                .map(|one| LabelError {
-                    sample: dataset.name(samples[one.row]),
-                    given: number(one.given),
-                    likely: number(one.expected),
-                    given_probability: None,
-                    likely_probability: None,
-                })
-                .collect())
-        }
-        _ => bail!(
-            "the data: labels are judged where each sample has one class or numbers; choose such labels with --label"
-        ),
     }
 }
 

@@ -5,15 +5,21 @@ use super::compared::BeforeAfter;
 use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
+use super::label_errors::{LabelError, label_errors};
 use super::prepare::Prepared;
 use crate::data::Labels;
 use crate::engine::Session;
 use crate::recipe::Error;
+use crate::train;
 use crate::train::baseline;
 use crate::train::evaluate::{self, Metrics, Tally};
 use crate::train::features::{Features, Pass};
 use crate::train::fit::{End, Outcome};
-use crate::train::solve::Solved;
+use crate::train::solve::moments::{self, Set};
+use crate::train::solve::{self, Solved};
+
+/// Samples whose features are held at the same time to judge labels by.
+const SAMPLES_JUDGED_MAX: usize = 20_000;
 
 /// A training whose values are encoded and measured, or that was stopped on the way.
 pub struct Encoded<'a> {
@@ -26,6 +32,8 @@ pub struct Encoded<'a> {
     pub(super) test: Option<BeforeAfter>,
     /// What was answered to the test samples, else to those that validate.
     pub(super) answers: Option<Answered>,
+    /// Labels that are probably wrong, where they were looked for.
+    pub(super) label_errors: Vec<LabelError>,
     /// Whether it was stopped.
     pub(super) interrupted: bool,
     /// What the body did.
@@ -41,6 +49,7 @@ impl<'a> Learned<'a> {
     pub fn encode(self) -> Result<Encoded<'a>, Error> {
         let Learned { prepared, mut features, outcome, solved, earlier, mut warnings } = self;
         let mut interrupted = outcome.end == End::Interrupted;
+        let mut label_errors = Vec::new();
         let (mut shipped, mut validation, mut test, mut answers) = (None, None, None, None);
         if !interrupted {
             let (values, measured) = prepared.encode(&mut features, &outcome, solved.as_ref())?;
@@ -48,6 +57,7 @@ impl<'a> Learned<'a> {
                 answers = prepared.answers(&mut features, &values, solved.as_ref())?;
             }
             (shipped, validation) = (Some(values), measured);
+            label_errors = prepared.label_errors(&mut features)?;
         }
         warnings.extend(features.take_warnings());
         let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
@@ -63,7 +73,19 @@ impl<'a> Learned<'a> {
             }
         }
         prepared.opened.context.observer.warn_once(&warnings);
-        Ok(Encoded { prepared, outcome, solved, shipped, validation, test, answers, interrupted, pass, cache_bytes })
+        Ok(Encoded {
+            prepared,
+            outcome,
+            solved,
+            shipped,
+            validation,
+            test,
+            answers,
+            label_errors,
+            interrupted,
+            pass,
+            cache_bytes,
+        })
     }
 }
 
@@ -136,6 +158,24 @@ impl Prepared<'_> {
         let after = outputs(rounded.as_ref().unwrap_or(&shipped.values))?;
         let before = if self.starts_from_nothing() { None } else { Some(outputs(&self.first_values())?) };
         Ok(Answered::of(&data.train, samples, &after, before.as_deref()))
+    }
+
+    /// Labels that are probably wrong, by a head that has not learned from them on the features as the base gives them. None where nobody
+    /// asked, where there is no fresh head to judge by, and where the features are too many to compare.
+    fn label_errors(&self, features: &mut Features) -> Result<Vec<LabelError>, Error> {
+        let (opened, data) = (&self.opened, &self.opened.data);
+        let samples = &data.split.train;
+        if !opened.job.judges_labels || samples.len() > SAMPLES_JUDGED_MAX {
+            return Ok(Vec::new());
+        }
+        let mut set = Set { bundle: &self.bundle, features, labels: data.labels(), samples, options: &opened.options };
+        let clock = &*opened.context.clock;
+        let mut around = solve::Around { until_s: None, stop: opened.context.stop, clock, tell: &mut |_| {} };
+        match moments::features(&mut set, &mut around) {
+            Ok(Some(rows)) => Ok(label_errors(&data.train, samples, rows).unwrap_or_default()),
+            Ok(None) | Err(train::Error::NoClosedForm { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the head is one that has learned nothing before.

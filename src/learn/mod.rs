@@ -16,6 +16,7 @@ mod encode;
 mod encoding;
 mod fitting;
 mod forward;
+mod label_errors;
 mod observer;
 mod open;
 mod pixels;
@@ -38,6 +39,7 @@ pub use encode::Encoded;
 pub use encoding::increase_max;
 pub use fitting::Learned;
 pub use forward::{Answers, Forward};
+pub use label_errors::{LabelError, label_errors};
 pub use observer::{Event, Observer, Progress, Told, epoch_line};
 pub use open::{Opened, checkpoint_path};
 pub use plan::Planned;
@@ -64,6 +66,8 @@ pub struct Job {
     pub resume: bool,
     /// End where a sample cannot be read, instead of leaving it out.
     pub no_skip: bool,
+    /// Whether to look for labels that are probably wrong among the samples, for the report.
+    pub judges_labels: bool,
     /// When the delta is written, in seconds since 1970.
     pub created_unix_s: u64,
 }

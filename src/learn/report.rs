@@ -4,6 +4,7 @@ use super::answered::Answered;
 use super::compared::BeforeAfter;
 use super::encode::Encoded;
 use super::encoding::Tried;
+use super::label_errors::LabelError;
 use crate::adapter::Method;
 use crate::data::{Finding, Severity};
 use crate::host::written_bytes;
@@ -58,6 +59,8 @@ pub struct Report {
     pub test: Option<BeforeAfter>,
     /// What was answered to the test samples, else to those that validate; null where samples have not one class each.
     pub answers: Option<Answered>,
+    /// Samples that were learned from with labels that are probably wrong, where they were looked for.
+    pub label_errors: Vec<LabelError>,
     /// Test samples whose content is in the data that were learned from, too.
     pub test_samples_in_data: usize,
     /// What `--train auto` compared and chose.
@@ -179,6 +182,7 @@ impl Report {
             validation: encoded.validation.clone(),
             test: encoded.test.clone(),
             answers: encoded.answers.clone(),
+            label_errors: encoded.label_errors.clone(),
             test_samples_in_data: data.test_samples_in_data,
             plan: prepared.plan.clone(),
             seed: opened.settings.seed,

@@ -70,15 +70,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, no_skip, .. } = args;
     let (resume, no_skip) = (*resume, *no_skip);
-    let job = Job { recipe, given: None, out: Some(out.clone()), resume, no_skip, created_unix_s };
+    let judges_labels = args.report.is_some();
+    let job = Job { recipe, out: Some(out.clone()), resume, no_skip, judges_labels, created_unix_s, ..Job::default() };
     let context = global.context(compute, began, &stop, printer)?;
     let context = Context { keeps_features: !no_cache, ..context };
     let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
         let text = match kind(&args.report) {
             Kind::Page => {
-                let mistakes = trained.report.answers.iter().flat_map(|answers| &answers.mistakes);
-                let thumbnails = page::thumbnails(mistakes.map(|mistake| mistake.sample.as_str()));
+                let thumbnails = page::thumbnails(page::shown(&trained.report));
                 page::page(&trained.report, &model, &thumbnails)
             }
             _ => document(&trained.report),

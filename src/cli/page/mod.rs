@@ -45,6 +45,7 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
                         (calibration(answers))
                         (mistakes(answers, thumbnails))
                     }
+                    (labels(report, thumbnails))
                     (data(report))
                     (cost(report))
                     h2 { "Recipe" }
@@ -58,6 +59,15 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
         }
     };
     page.into_string()
+}
+
+/// Labels that are shown as probably wrong.
+const LABELS: usize = 24;
+
+/// The samples that the page has pictures of.
+pub fn shown(report: &Report) -> impl Iterator<Item = &str> {
+    let mistakes = report.answers.iter().flat_map(|answers| &answers.mistakes).map(|one| one.sample.as_str());
+    mistakes.chain(report.label_errors.iter().take(LABELS).map(|one| one.sample.as_str()))
 }
 
 /// What was learned from and measured by.
@@ -263,13 +273,43 @@ fn mistakes(answers: &Answered, thumbnails: &HashMap<String, String>) -> Markup 
     if answers.mistakes.is_empty() {
         return html! {};
     }
+    let photos = answers.mistakes.iter().map(|one| {
+        let answered = html! { b { (one.answered) } " (" (percent(one.probability.into())) ")" };
+        (one.sample.as_str(), html! { (one.given) " taken for " (answered) })
+    });
     html! {
         h2 { "Worst mistakes" }
         p { "Wrong answers, the surest first. Where the answer is right and the label wrong, correct the label." }
-        ul class="photos" { @for one in &answers.mistakes { li {
-            @if let Some(picture) = thumbnails.get(&one.sample) { img src=(picture) alt={ "sample labelled " (one.given) }; }
-            span { (one.given) " taken for " b { (one.answered) } " (" (percent(one.probability.into())) ")" }
-            span class="name" { (one.sample) }
+        (pictures(photos, thumbnails))
+    }
+}
+
+/// Samples that were learned from with labels that are probably wrong.
+fn labels(report: &Report, thumbnails: &HashMap<String, String>) -> Markup {
+    if report.label_errors.is_empty() {
+        return html! {};
+    }
+    let photos = report.label_errors.iter().take(LABELS).map(|one| {
+        let share =
+            |probability: Option<f64>| probability.map_or(String::new(), |share| format!(" ({})", percent(share)));
+        let (given, likely) = (share(one.given_probability), share(one.likely_probability));
+        (one.sample.as_str(), html! { "labelled " (one.given) (given) ", perhaps " b { (one.likely) } (likely) })
+    });
+    html! {
+        h2 { "Labels to look at" }
+        p { (report.label_errors.len()) " of the samples that were learned from have labels that are probably wrong, the clearest first, by a head \
+            that has not learned from them. " code { "edgetune data check" } " lists all." }
+        (pictures(photos, thumbnails))
+    }
+}
+
+/// Samples with what is said of each.
+fn pictures<'s>(samples: impl Iterator<Item = (&'s str, Markup)>, thumbnails: &HashMap<String, String>) -> Markup {
+    html! {
+        ul class="photos" { @for (sample, said) in samples { li {
+            @if let Some(picture) = thumbnails.get(sample) { img src=(picture) alt={ "the sample " (sample) }; }
+            span { (said) }
+            span class="name" { (sample) }
         } } }
     }
 }

@@ -61,6 +61,7 @@ fn the_report_holds_every_answer() {
         let recognised = sum(&|pair| pair["given"] == class["name"] && pair["answered"] == class["name"]);
         assert_eq!(recognised as f64 / 8.0, class["recall"].as_f64().unwrap());
     }
+    assert!(report["label_errors"].is_array(), "{report}");
     let bins = answers["calibration"]["bins"].as_array().unwrap();
     assert_eq!(bins.iter().map(|bin| bin["samples"].as_u64().unwrap()).sum::<u64>(), 24);
     // A page is no JSON report, and gives way to no other kind of file.
