@@ -27,6 +27,22 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// So many of a thing: `1 sample`, `2 samples`, `3 classes`.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {}", plural(count, what))
+}
+
+/// A thing's name as it stands behind its number.
+pub fn plural(count: u64, what: &str) -> String {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| what.ends_with(ending));
+    match what.strip_suffix('y') {
+        _ if count == 1 => what.into(),
+        Some(stem) if !ends(&["ay", "ey", "oy"]) => format!("{stem}ies"),
+        _ if ends(&["s", "x", "ch", "sh"]) => format!("{what}es"),
+        _ => format!("{what}s"),
+    }
+}
+
 /// How much is done in a second, for a person; `None` where nothing was done or no time passed.
 pub fn rate(done: u64, seconds: f64, unit: &str) -> Option<String> {
     let each = done as f64 / seconds;
@@ -67,6 +83,20 @@ mod tests {
             (f64::NAN, "not a number"),
         ] {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn one_of_a_thing_is_no_plural() {
+        for (count, what, text) in [
+            (1, "sample", "1 sample"),
+            (0, "sample", "0 samples"),
+            (2, "class", "2 classes"),
+            (1, "class", "1 class"),
+            (3, "entry", "3 entries"),
+            (2, "day", "2 days"),
+        ] {
+            assert_eq!(counted(count, what), text);
         }
     }
 

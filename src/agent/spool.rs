@@ -18,7 +18,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-const REFUSED: &str = ".refused";
+/// The folder in the spool for what is of no use.
+pub const REFUSED: &str = ".refused";
 /// Files that are kept of those that were refused, and their bytes.
 const REFUSED_MAX: usize = 1000;
 const REFUSED_BYTES_MAX: u64 = 64 << 20;
@@ -29,6 +30,17 @@ const NAMES_MAX: usize = 10_000;
 /// Seconds until a folder that had an error is looked into again, or a spool that has no room.
 const REST_S: f64 = 60.0;
 
+/// A file that was moved to `.refused`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedFile {
+    /// Where it lay.
+    pub path: PathBuf,
+    /// Its name there.
+    pub kept: OsString,
+    /// Why.
+    pub reason: String,
+}
+
 /// What a look into the spool found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
@@ -37,7 +49,7 @@ pub struct Taken {
     /// Their bytes.
     pub bytes: u64,
     /// Files moved to `.refused`, with the reason.
-    pub refused: Vec<(PathBuf, String)>,
+    pub refused: Vec<RefusedFile>,
     /// Folders and files that cannot be used now, with the reason.
     pub errors: Vec<(PathBuf, String)>,
     /// Whether samples wait because there is no room for them.
@@ -272,10 +284,10 @@ fn refuse(root: &OwnedFd, (from, name): (&OwnedFd, &OsStr), path: PathBuf, reaso
         });
         let free = |name: &OsString| statat(&to, name, AtFlags::SYMLINK_NOFOLLOW).is_err();
         let free = std::iter::once(name.to_os_string()).chain(others).find(free).expect("some number is free");
-        renameat(from, name, &to, &free)
+        renameat(from, name, &to, &free).map(|()| free)
     });
     match moved {
-        Ok(()) => found.refused.push((path, reason)),
+        Ok(kept) => found.refused.push(RefusedFile { path, kept, reason }),
         Err(error) => found.errors.push((path, format!("{reason}; and it cannot be moved to {REFUSED}: {error}"))),
     }
 }
@@ -378,7 +390,7 @@ mod tests {
         place.put("cat/good.png", &photograph(5));
         let found = place.take();
         assert_eq!((found.taken, found.refused.len(), found.errors.len()), (1, 5, 0), "{found:?}");
-        assert!(found.refused.iter().all(|(_, reason)| reason.len() > 10), "{found:?}");
+        assert!(found.refused.iter().all(|refused| refused.reason.len() > 10), "{found:?}");
         assert_eq!(visible(&place.path(REFUSED)).unwrap().len(), 4 + 1);
         assert!(place.path("cat/later.png.part").exists() && place.path("cat/.hidden.png").exists());
         assert!(!place.path("cat/good.png").exists(), "what is taken leaves the spool");
@@ -398,7 +410,7 @@ mod tests {
         place.put("cat/nameless.png", &photograph(9999));
         let found = place.take();
         assert_eq!((found.taken, found.refused.len()), (48, 1), "{found:?}");
-        assert!(found.refused[0].1.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
+        assert!(found.refused[0].reason.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
         let sides = |place: &Place, recording: u32| {
             let inventory = super::super::board::lock(&place.store.inventory);
             let side = |frame| inventory.find(&name_of_content(&photograph(recording * 100 + frame))).unwrap().0;

@@ -218,7 +218,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         Target::Classes | Target::Ordinal => {
             if let Some(place) = (0..rows * columns).find(|place| number(*place).fract() != 0.0) {
                 let problem =
-                    format!("{} is no class number; for numbers to predict choose a regression loss", number(place));
+                    format!("{} is no class number; setting `loss = mse` learns numbers to predict", number(place));
                 return Err(at(place / columns, problem));
             }
         }

@@ -3,6 +3,7 @@
 //! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
 
 use super::Labels;
+use super::numeric::{Looks, looks};
 use super::same::Same;
 
 /// How much a finding matters.
@@ -43,7 +44,11 @@ const IMBALANCE_MAX: usize = 10;
 pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
     let mut findings = Vec::new();
     match labels {
-        Labels::Classes { names, index } | Labels::Ordinal { names, index } => classes(names, index, &mut findings),
+        Labels::Classes { names, index } => {
+            numbers(names, index.len(), &mut findings);
+            classes(names, index, &mut findings);
+        }
+        Labels::Ordinal { names, index } => classes(names, index, &mut findings),
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
         Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
@@ -72,6 +77,22 @@ fn few_samples(few: &[(&str, usize)]) -> Vec<String> {
         plural(most),
         named.join(", ")
     )]
+}
+
+/// Classes that are numbers, and more likely to be predicted as such.
+fn numbers(names: &[String], samples: usize, findings: &mut Vec<Finding>) {
+    let Some(looks) = looks(names.iter().map(String::as_str), samples) else { return };
+    let shown: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let problem = format!(
+        "the {} labels ({}, …) look like numbers to predict, and are learned as classes",
+        names.len(),
+        shown.join(", ")
+    );
+    let remedy = match looks {
+        Looks::Measured => "setting `loss = mse` learns them as numbers",
+        Looks::PerhapsMeasured => "if they are amounts and no names, setting `loss = mse` learns them as numbers",
+    };
+    findings.push(finding(Severity::Warning, problem, remedy, vec![]));
 }
 
 fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {

@@ -91,6 +91,12 @@ const SECOND_TEXTS: &[(&str, &[&str])] = &[
 /// What is given as a group where none is wanted.
 pub(super) const NO_GROUPS: &str = "none";
 
+/// Whether a name is one of the usual ones of columns.
+pub(super) fn is_usual(name: &str) -> bool {
+    let name = name.trim().to_lowercase();
+    [LABELS, TEXTS, FILES, GROUPS].iter().any(|names| names.contains(&name.as_str()))
+}
+
 /// What a sample is, besides its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {

@@ -10,6 +10,7 @@ mod clips;
 mod columns;
 mod decoding;
 mod error;
+mod first_line;
 mod fitting;
 mod folder;
 mod foreign;
@@ -28,6 +29,7 @@ mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
+mod numeric;
 mod ordered;
 mod own;
 mod pace;
@@ -70,6 +72,7 @@ pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
+pub use numeric::numbers_to_predict;
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,

@@ -3,6 +3,7 @@
 //! Takes a path and calls back with each row; keeps nothing. A row with other columns than the first is an error: it is
 //! never filled up or cut off.
 
+use super::first_line::{self, First};
 use super::{Error, decoding, folder, foreign};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::HashSet;
@@ -155,12 +156,12 @@ fn separated(
         let what = if separator == b'\t' { "tabs".into() } else { format!("`{}`", char::from(separator)) };
         notes.push(format!("{}: cells are separated by {what}", path.display()));
     }
-    let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| Error::line(path, 1 + before, error.to_string()))?;
-    let header: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
-    if header.iter().any(|name| name.parse::<f64>().is_ok()) {
-        return Err(Error::line(path, 1, "the first line holds numbers; put a line with column names above it"));
-    }
+    let (header, has_names) = header(path, text, separator, before, notes)?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .flexible(true)
+        .has_headers(has_names)
+        .from_reader(text.as_bytes());
     let kept = named_columns(&header);
     if !header.is_empty() && !kept.contains(&0) {
         notes.push(format!("{}: the first column has no name and is left out, as an index of rows", path.display()));
@@ -199,6 +200,50 @@ fn separated(
         cells.clear();
         cells.extend(kept.iter().map(|place| record[*place].to_string()));
         each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',' })?;
+    }
+}
+
+/// The names of the columns, and whether the first line is what names them: where it is a row, which is told, they are numbered.
+///
+/// # Errors
+/// A first line that cannot be read, or that holds numbers above words.
+fn header(
+    path: &Path,
+    text: &str,
+    separator: u8,
+    before: u64,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<String>, bool), Error> {
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(separator).flexible(true).has_headers(false).from_reader(text.as_bytes());
+    let cells = |row: csv::StringRecord| row.iter().map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
+    let mut rows = reader.records();
+    let line = match rows.next() {
+        Some(row) => cells(row.map_err(|error| Error::line(path, 1 + before, error.to_string()))?),
+        None => Vec::new(),
+    };
+    let below: Vec<Vec<String>> = rows.take(first_line::LINES).map_while(Result::ok).map(cells).collect();
+    match first_line::first(&line, &below, separator != b',') {
+        First::Names => Ok((line, true)),
+        First::Unclear => {
+            let problem = "the first line holds numbers above words; put a line with column names above it";
+            Err(Error::line(path, 1 + before, problem))
+        }
+        First::Row(reason) => {
+            // A separator at the end of each line begins no column.
+            let is_used = |place: usize| {
+                [&line].into_iter().chain(&below).any(|row| row.get(place).is_some_and(|cell| !cell.is_empty()))
+            };
+            let name = |place: usize| if is_used(place) { format!("column{}", place + 1) } else { String::new() };
+            let names: Vec<String> = (0..line.len()).map(name).collect();
+            notes.push(format!(
+                "{}: the first line is read as a sample, for {reason}; the columns are called column1 to column{} (a line of names \
+                 above it names them)",
+                path.display(),
+                names.len()
+            ));
+            Ok((names, false))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
 
 /// What stands in a cell of numbers where there is none, as pandas and spreadsheets write it.
-const EMPTY: [&str; 9] = ["", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"];
+pub(super) const EMPTY: [&str; 9] = ["", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"];
 
 /// Rows that are samples: their labels, groups and lines, and what was left out.
 pub(super) struct Rows<'a> {
@@ -129,7 +129,7 @@ impl<'a> Rows<'a> {
 }
 
 /// A number with a decimal comma, with a point instead.
-fn with_point(cell: &str) -> Option<String> {
+pub(super) fn with_point(cell: &str) -> Option<String> {
     let cell = cell.trim();
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = cell.split_once(',')?;

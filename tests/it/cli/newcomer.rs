@@ -115,3 +115,28 @@ fn wrong_paths_and_typing_errors() {
     }
     assert_eq!(place.names(), ["base.onnx", "recipe.toml", "table.csv"], "nothing is left behind");
 }
+
+#[test]
+fn a_table_without_names_whose_labels_are_measured() {
+    let place = Place::with_table(2, "unused", |_| "0".into());
+    let table = |label: &dyn Fn(f32) -> String| -> String {
+        let rows = noise(5, 64 * 4);
+        let row = |row: &[f32]| format!("{},{},{},{},{}\n", row[0], row[1], row[2], row[3], label(row[0]));
+        rows.chunks_exact(4).map(row).collect()
+    };
+    place.write("measured.csv", table(&|value| (value * 3.0 + 0.5).to_string()));
+    let ran = place.run("train base.onnx --data measured.csv --out A.edelta").done();
+    let said = format!("{}{}", ran.out, ran.err);
+    for words in
+        ["column1 to column5", "label: column column5; --label COLUMN to change", "mse: the labels in column column5"]
+    {
+        assert!(said.contains(words), "`{words}`: {said}");
+    }
+    assert!(said.contains("R²") && said.contains("51 train"), "all 64 rows are read, and numbers are learned: {said}");
+    // Many whole numbers may be names, which only a person knows.
+    place.write("years.csv", table(&|value| ((value * 40.0) as i32).to_string()));
+    let ran = place.run("train base.onnx --data years.csv --out B.edelta");
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("look like numbers to predict") && said.contains("--loss mse"), "{said}");
+    place.run("train base.onnx --data years.csv --loss mse --out C.edelta").done();
+}
