@@ -70,7 +70,7 @@ impl Default for Samples {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// JPEG, PNG, WebP, BMP or GIF.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     Photograph,
     /// Text as UTF-8.
     Text,

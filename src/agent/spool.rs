@@ -6,6 +6,7 @@
 //! long as its caller says.
 
 use super::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
+use crate::data;
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, mkdirat, openat, renameat, statat, unlinkat,
 };
@@ -259,12 +260,11 @@ fn open_folder(of: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(of, name, flags, Mode::empty())
 }
 
-/// What a folder holds, hidden entries left out, in the order of names.
+/// What a folder holds, hidden entries and what systems leave in folders left out, in the order of names.
 fn names(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
     let entries = Dir::read_from(folder)?.filter_map(Result::ok);
     let names = entries.map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()));
-    let mut names: Vec<OsString> =
-        names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).take(NAMES_MAX).collect();
+    let mut names: Vec<OsString> = names.filter(|name| !data::is_no_sample(name)).take(NAMES_MAX).collect();
     names.sort();
     Ok(names)
 }
@@ -387,6 +387,8 @@ mod tests {
         place.put(&format!("{}/a.png", "x".repeat(101)), &photograph(2));
         place.put("cat/later.png.part", &photograph(3));
         place.put("cat/.hidden.png", &photograph(4));
+        place.put("cat/Thumbs.db", b"what Windows leaves");
+        place.put("__MACOSX/a.png", b"what macOS leaves");
         place.put("cat/good.png", &photograph(5));
         let found = place.take();
         assert_eq!((found.taken, found.refused.len(), found.errors.len()), (1, 5, 0), "{found:?}");

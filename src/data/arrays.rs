@@ -104,13 +104,17 @@ fn take_groups(
 fn read_npz(path: &Path, bytes_max: u64) -> Result<Vec<(String, Array)>, Error> {
     let fail = |problem: String| Error::content(path, format!("no readable .npz file ({problem})"));
     let file = folder::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
-    let mut archive = zip::ZipArchive::new(Cursor::new(&file[..])).map_err(|error| fail(error.to_string()))?;
+    let cut_off = || fail("it is cut off or damaged; copy it again".into());
+    let mut archive = zip::ZipArchive::new(Cursor::new(&file[..])).map_err(|_| cut_off())?;
     let mut left = bytes_max;
     let mut arrays = Vec::new();
     for place in 0..archive.len() {
-        let entry = archive.by_index(place).map_err(|error| fail(error.to_string()))?;
+        let entry = archive.by_index(place).map_err(|error| match error {
+            zip::result::ZipError::UnsupportedArchive(what) => fail(format!("{what}; save it with numpy.savez")),
+            _ => cut_off(),
+        })?;
         let Some(name) = entry.name().strip_suffix(".npy").map(str::to_string) else { continue };
-        let bytes = read_entry(entry, &file, left).map_err(|error| fail(error.to_string()))?;
+        let bytes = read_entry(entry, &file, left).map_err(|_| cut_off())?;
         left = left.checked_sub(bytes.len() as u64).ok_or_else(|| fail(format!("more than {bytes_max} bytes")))?;
         let array = Array::parse(&bytes).map_err(|problem| Error::content(path, format!("`{name}`: {problem}")))?;
         arrays.push((name, array));

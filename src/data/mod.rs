@@ -65,6 +65,7 @@ pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
 pub use fitting::SampleShape;
+pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};

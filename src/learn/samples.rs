@@ -261,10 +261,38 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
     inputs.iter().map(|(name, ty)| (name.clone(), ty.dtype)).collect()
 }
 
-/// Opens labelled data and tells what was left out.
+/// Opens labelled data and tells all that was left out.
 pub fn open(path: &Path, options: &data::Options, observer: &dyn Observer) -> Result<(Dataset, data::Report), Error> {
+    open_and_tell(path, options, usize::MAX, observer)
+}
+
+/// As [`open`], for a run that writes `out`: where much was left out, some of it is told and all of it listed beside that file.
+/// `before` was left out of what the run has opened before, and holds all at the end.
+pub fn open_beside(
+    path: &Path,
+    options: &data::Options,
+    out: Option<&Path>,
+    before: &mut data::Report,
+    observer: &dyn Observer,
+) -> Result<Dataset, Error> {
+    let (dataset, more) = open_and_tell(path, options, if out.is_some() { SHOWN } else { usize::MAX }, observer)?;
+    let any = !more.skipped.is_empty();
+    before.skipped.extend(more.skipped);
+    before.perhaps_groups = before.perhaps_groups.take().or(more.perhaps_groups);
+    if let Some(out) = out.filter(|_| any) {
+        list_skipped(before, out, observer);
+    }
+    Ok(dataset)
+}
+
+fn open_and_tell(
+    path: &Path,
+    options: &data::Options,
+    shown: usize,
+    observer: &dyn Observer,
+) -> Result<(Dataset, data::Report), Error> {
     let (dataset, report) = observer.during(format!("reading {}", path.display()), || Dataset::open(path, options))?;
-    tell_skipped(&report, SHOWN, observer);
+    tell_skipped(&report, shown, observer);
     dataset.cut_texts().iter().for_each(|line| observer.note(line));
     Ok((dataset, report))
 }
@@ -329,7 +357,7 @@ const SHOWN: usize = 5;
 const LISTED: &str = "# What edgetune train left out, each with the reason";
 
 /// Lists all that was left out in a file beside a run's delta, where it is more than was told.
-pub fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
+fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
     if report.skipped.len() <= SHOWN {
         return;
     }

@@ -47,6 +47,8 @@ pub struct Sources<'a> {
     pub known: Option<&'a Adapter>,
     /// The loss of the user's own, whose inputs name what labels are.
     pub own: Option<&'a OwnLoss>,
+    /// The file that the training writes: beside it lies the list of what was left out.
+    pub out: Option<&'a Path>,
 }
 
 /// What trains, and how more of its kind is read.
@@ -59,7 +61,7 @@ struct Read {
 
 impl Sources<'_> {
     fn read(&self, base: &Base, observer: &dyn Observer) -> Result<Read, Error> {
-        let Sources { recipe, given, known, own } = *self;
+        let Sources { recipe, given, known, own, out } = *self;
         let target = recipe.target();
         if let Some(Given { inputs, labels }) = given {
             if known.is_some() {
@@ -92,7 +94,8 @@ impl Sources<'_> {
             None => None,
         };
         options.splits = recipe.val.is_none();
-        let (train, skipped) = samples::open(path, &options, observer)?;
+        let mut skipped = data::Report::default();
+        let train = samples::open_beside(path, &options, out, &mut skipped, observer)?;
         options.splits = false;
         Ok(Read { train, preprocessing, options, skipped })
     }
@@ -104,11 +107,11 @@ impl Data {
     /// # Errors
     /// Data that cannot be read, that the model does not take, or that training on would be meaningless.
     pub fn open(sources: Sources<'_>, base: &Base, observer: &dyn Observer) -> Result<Self, Error> {
-        let Sources { recipe, known, .. } = sources;
+        let Sources { recipe, known, out, .. } = sources;
         let Read { mut train, mut preprocessing, mut options, mut skipped } = sources.read(base, observer)?;
         let learned = train.len();
         if let Some(path) = &recipe.val {
-            train = validated_by(path, train, &options, &mut skipped, observer)?;
+            train = validated_by(path, train, (&options, out), &mut skipped, observer)?;
         }
         let outputs = match known {
             Some(_) => Outputs::Others,
@@ -139,9 +142,7 @@ impl Data {
             Some(path) => {
                 let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
                 let options = data::Options { classes, ..options };
-                let (test, more) = samples::open(path, &options, observer)?;
-                let test = Arc::new(test);
-                skipped.skipped.extend(more.skipped);
+                let test = Arc::new(samples::open_beside(path, &options, out, &mut skipped, observer)?);
                 let samples = limited(test.labels(), (0..test.len()).collect())?;
                 test_samples_in_data = told_in_both(&train, &test, &samples, observer);
                 Some((test, samples))
@@ -228,14 +229,13 @@ const SHOWN: usize = 9;
 fn validated_by(
     path: &Path,
     train: Dataset,
-    options: &data::Options,
+    (options, out): (&data::Options, Option<&Path>),
     skipped: &mut data::Report,
     observer: &dyn Observer,
 ) -> Result<Dataset, Error> {
     let names = train.labels().names();
     let classes = if names.is_empty() { options.classes.clone() } else { Some(names.to_vec()) };
-    let (val, more) = samples::open(path, &data::Options { classes, ..options.clone() }, observer)?;
-    skipped.skipped.extend(more.skipped);
+    let val = samples::open_beside(path, &data::Options { classes, ..options.clone() }, out, skipped, observer)?;
     let all: Vec<usize> = (0..val.len()).collect();
     let both = data::count_of_same(train.keys(), val.keys(), &all);
     if both > 0 {
