@@ -28,6 +28,7 @@ pub struct Policy {
     #[serde(with = "off")]
     pub temperature_max_c: Option<f32>,
     /// Whether to train on battery.
+    #[serde(deserialize_with = "yes_or_no")]
     pub on_battery: bool,
     /// Megabytes of memory that must be left.
     #[serde(with = "off")]
@@ -44,6 +45,26 @@ pub struct Policy {
     /// Minutes of training in any 24 hours.
     #[serde(with = "off")]
     pub training_per_day_max_min: Option<u64>,
+}
+
+/// Reads whether something is done.
+///
+/// # Errors
+/// What is neither `true` nor `false`: of what does not limit, `"off"` would mean the one or the other.
+pub(super) fn yes_or_no<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    struct YesOrNo;
+    impl serde::de::Visitor<'_> for YesOrNo {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("true if that is to be done, or false, without quotes")
+        }
+
+        fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+    }
+    from.deserialize_any(YesOrNo)
 }
 
 /// A limit as a configuration has it: a value, or the word `off`.

@@ -3,18 +3,30 @@
 //! Takes what a look into the spool has refused, keeps the latest in `STATE/refused.json`. Whoever takes a file out of `.refused` takes it out
 //! of what is told. It decides nothing.
 
-use super::samples::with;
-use super::spool::{REFUSED, RefusedFile};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// The folder in the spool for what is of no use.
+pub const REFUSED: &str = ".refused";
 /// Reasons that are kept.
 const KEPT_MAX: usize = 1000;
 
-/// A file that was refused.
+/// A file that was moved to `.refused`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedFile {
+    /// Where it lay.
+    pub path: PathBuf,
+    /// Its name there.
+    pub kept: OsString,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is remembered of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Where it lay in the spool.
@@ -74,8 +86,7 @@ pub fn add(state: &Path, spool: &Path, refused: &[RefusedFile], at: i64) -> io::
     let beyond = all.len().saturating_sub(KEPT_MAX);
     all.drain(..beyond);
     let text = serde_json::to_vec(&all).map_err(io::Error::other)?;
-    let list = list(state);
-    crate::atomic::write_atomically(&list, |to| to.write_all(&text)).map_err(|error: io::Error| with(&list, error))?;
+    crate::atomic::write_atomically(&list(state), |to| to.write_all(&text))?;
     Ok(read(state, spool))
 }
 

@@ -5,6 +5,7 @@
 //! and a sample is a copy of the bytes that were looked at. What goes wrong with one folder ends with that folder. A look takes as
 //! long as its caller says.
 
+use super::refused::{REFUSED, RefusedFile};
 use super::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
 use crate::data;
 use rustix::fs::{
@@ -19,8 +20,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The folder in the spool for what is of no use.
-pub const REFUSED: &str = ".refused";
 /// Files that are kept of those that were refused, and their bytes.
 const REFUSED_MAX: usize = 1000;
 const REFUSED_BYTES_MAX: u64 = 64 << 20;
@@ -30,17 +29,6 @@ const UNFINISHED: [&str; 3] = ["tmp", "part", "partial"];
 const NAMES_MAX: usize = 10_000;
 /// Seconds until a folder that had an error is looked into again, or a spool that has no room.
 const REST_S: f64 = 60.0;
-
-/// A file that was moved to `.refused`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedFile {
-    /// Where it lay.
-    pub path: PathBuf,
-    /// Its name there.
-    pub kept: OsString,
-    /// Why.
-    pub reason: String,
-}
 
 /// What a look into the spool found.
 #[derive(Debug, Default, PartialEq, Eq)]

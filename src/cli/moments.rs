@@ -412,7 +412,7 @@ impl Summing<'_> {
         };
         let how: Samples = reads.samples.clone().into();
         let about = known.map(Moments::about);
-        let preprocessing = match about {
+        let mut preprocessing = match about {
             Some(about) => samples::of_adapter(&preprocessing_from_wire(&about.preprocessing.get()), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
@@ -432,7 +432,10 @@ impl Summing<'_> {
         let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
-        let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
+        let reading = samples::with_tokenizer(how.reading(), &model.base, (None, &preprocessing), *printer);
+        if about.is_none() {
+            samples::keep_tokenizer(&mut preprocessing, &reading);
+        }
         let options = samples::options(preprocessing.clone(), reading, &inputs_of(&model.base), target, named);
         let (dataset, _) = samples::open(&data, &options, *printer)?;
         let all: Vec<usize> = (0..dataset.len()).collect();

@@ -8,6 +8,7 @@ use super::npy::Array;
 use super::{Error, Options, columns, folder, own, tagged};
 use crate::graph::{DType, Tensor};
 use crate::mapped;
+use crate::nearest::suggestion;
 use bytes::Bytes;
 use ndarray::Array2;
 use std::fs;
@@ -86,7 +87,9 @@ fn take_groups(
             None => Ok(None),
             Some(named) => {
                 let have = arrays.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-                let problem = format!("no array `{named}` that tells groups (found {have}); save one under that name");
+                let meant = suggestion(named, arrays.iter().map(|(name, _)| name.as_str()));
+                let problem =
+                    format!("no array `{named}` that tells groups (found {have}){meant}; save one under that name");
                 Err(Error::content(path, problem))
             }
         };

@@ -2,8 +2,8 @@
 //!
 //! Takes the first line and some that follow, gives which it is. What is guessed here is told by the caller.
 
-use super::columns;
-use super::table::{EMPTY, with_point};
+use super::cells::{EMPTY, with_point};
+use super::usual::is_usual;
 
 /// How many lines below the first are looked at.
 pub(super) const LINES: usize = 200;
@@ -36,7 +36,7 @@ pub(super) fn first(line: &[String], below: &[Vec<String>], decimal_comma: bool)
         return First::Names;
     }
     if numbers.is_empty() {
-        let known = |name: &String| columns::is_usual(name);
+        let known = |name: &String| is_usual(name);
         let again = |place: usize| cells(place).filter(|cell| cell.trim() == line[place].trim()).count() > 1;
         return match !line.iter().any(known) && (0..line.len()).any(|place| named(&place) && again(place)) {
             true => First::Row("what stands in it stands in lines below it, too"),

@@ -4,6 +4,7 @@
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
 mod arrays;
+mod cells;
 mod check;
 mod classes;
 mod clips;
@@ -55,6 +56,7 @@ mod table;
 mod tagged;
 mod text;
 mod times;
+mod usual;
 mod words;
 #[cfg(feature = "image")]
 mod whole;
@@ -258,7 +260,7 @@ impl Dataset {
     /// No tokenizer, or a text of which no token remains.
     pub fn of_texts(origin: &str, texts: &[String], options: &Options) -> Result<Self, Error> {
         let max_length = match options.preprocessing {
-            Preprocessing::Text { max_length } => max_length,
+            Preprocessing::Text { max_length, .. } => max_length,
             _ => 0,
         };
         let origin = Path::new(origin);
@@ -307,7 +309,7 @@ impl Dataset {
             }
             (preprocessing, _) => {
                 let max_length = match preprocessing {
-                    Preprocessing::Text { max_length } => *max_length,
+                    Preprocessing::Text { max_length, .. } => *max_length,
                     _ => 0,
                 };
                 let (tokens, told) = match options.target {
@@ -336,7 +338,7 @@ impl Dataset {
                 Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
             }
             Preprocessing::Series(_) => unreachable!("series are opened as windows"),
-            Preprocessing::Text { max_length } => {
+            Preprocessing::Text { max_length, .. } => {
                 let tokens = text::of_files(root, &files.paths, max_length, options)?;
                 keys = tokens.keys();
                 Samples::Tokens(tokens)

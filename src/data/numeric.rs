@@ -3,9 +3,9 @@
 //! Takes labels as text, or a table whose column of labels is read. Judges by what the numbers are; who is told, and what follows, is the
 //! caller's matter.
 
+use super::cells::with_point;
 use super::columns::{self, Content};
-use super::table::{self, with_point};
-use super::{Error, Options, records};
+use super::{Error, Options, records, table};
 use std::collections::HashSet;
 use std::path::Path;
 

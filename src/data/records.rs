@@ -5,6 +5,7 @@
 
 use super::first_line::{self, First};
 use super::{Error, decoding, folder, foreign};
+use crate::amounts::counted;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
@@ -162,6 +163,10 @@ fn separated(
         .flexible(true)
         .has_headers(has_names)
         .from_reader(text.as_bytes());
+    if has_names {
+        // Read here, so that the first row begins where it stands.
+        reader.headers().map_err(|error| Error::line(path, 1 + before, error.to_string()))?;
+    }
     let kept = named_columns(&header);
     if !header.is_empty() && !kept.contains(&0) {
         notes.push(format!("{}: the first column has no name and is left out, as an index of rows", path.display()));
@@ -185,7 +190,11 @@ fn separated(
             .filter(|byte| **byte == b'\n');
         let line = line + before + blank.count() as u64;
         if record.len() != header.len() {
-            let problem = format!("{} cells in a table of {} columns", record.len(), header.len());
+            let [cells, columns] =
+                [(record.len(), "cell"), (header.len(), "column")].map(|(count, what)| counted(count as u64, what));
+            let problem = format!(
+                "{cells} in a table of {columns}; fill the row up, or put a text with the separator in it in quotes"
+            );
             return Err(Error::line(path, line, problem));
         }
         if record.iter().all(|cell| cell.trim().is_empty()) && header.len() > 1 {

@@ -2,6 +2,7 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
+use super::cells::{EMPTY, with_point};
 use super::clips::Part;
 use super::columns::{self, Columns, Content};
 use super::folder::{self, Files, Kind};
@@ -14,9 +15,6 @@ use super::sound;
 use super::{Error, Options, Report, Target};
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
-
-/// What stands in a cell of numbers where there is none, as pandas and spreadsheets write it.
-pub(super) const EMPTY: [&str; 9] = ["", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"];
 
 /// Rows that are samples: their labels, groups and lines, and what was left out.
 pub(super) struct Rows<'a> {
@@ -126,17 +124,6 @@ impl<'a> Rows<'a> {
         let names = Names::Lines { file: self.path.into(), lines: self.lines };
         Ok(Told { labels, names, groups: self.groups, report: self.report })
     }
-}
-
-/// A number with a decimal comma, with a point instead.
-pub(super) fn with_point(cell: &str) -> Option<String> {
-    let cell = cell.trim();
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let (whole, fraction) = cell.split_once(',')?;
-    let (fraction, exponent) = fraction.split_once(['e', 'E']).unwrap_or((fraction, "0"));
-    let whole = whole.trim_start_matches(['+', '-']);
-    (digits(whole) && digits(fraction) && digits(exponent.trim_start_matches(['+', '-'])))
-        .then(|| cell.replace(',', "."))
 }
 
 /// Numbers and labels of a table.

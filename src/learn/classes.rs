@@ -48,6 +48,14 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     if let Some(given) = &recipe.classes {
         let names = class_names(given)?;
         let matched = Matched::new(&names, found);
+        if given.parse::<usize>().is_ok() && !matched.new.is_empty() {
+            refuse!(
+                "setting `classes = {given}`: a number stands for classes that are called 0 to {}, and the data's have names; write these in \
+                 the order of the model's outputs (setting `classes = {}`), or name a file with one a line",
+                names.len().saturating_sub(1),
+                first(found).join(",")
+            );
+        }
         if width == Some(names.len() as u64) && !anew {
             return Ok(Outputs::Same(matched, "setting `classes`".into()));
         }
@@ -233,6 +241,12 @@ fn absent(labels: &Labels) -> Vec<String> {
         _ => {}
     }
     labels.names().iter().zip(there).filter(|(_, there)| !there).map(|(name, _)| name.clone()).collect()
+}
+
+/// The first of some names, and that there are more.
+fn first(names: &[String]) -> Vec<&str> {
+    let more = (names.len() > SHOWN).then_some("…");
+    names.iter().take(SHOWN).map(String::as_str).chain(more).collect()
 }
 
 /// The first of some names.

@@ -71,11 +71,7 @@ impl<'a> Opened<'a> {
         };
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
-        if let Some(column) = settings::measured(&recipe) {
-            observer.note(&format!(
-                "loss      mse: the labels in column {column} are numbers to predict (setting `loss = cross-entropy` takes each as a class)"
-            ));
-        }
+        settings::tell_of_measured(&recipe, observer);
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
         if let Some(own) = &own {

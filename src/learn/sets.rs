@@ -76,11 +76,15 @@ impl Sources<'_> {
         let Some(path) = recipe.data.as_deref() else {
             refuse!("no data: name labelled data with setting `data = PATH`")
         };
-        let preprocessing = match known {
+        let mut preprocessing = match known {
             Some(adapter) => samples::of_adapter(&adapter.preprocessing, path, observer),
             None => recipe.samples.preprocessing(base, path, observer)?,
         };
-        let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
+        let learned = (recipe.from.as_deref(), &preprocessing);
+        let reading = samples::with_tokenizer(recipe.samples.reading(), base, learned, observer);
+        if known.is_none() {
+            samples::keep_tokenizer(&mut preprocessing, &reading);
+        }
         let mut options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
         if let Some(own) = own {
             samples::label_for(own, &mut options);

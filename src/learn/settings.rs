@@ -119,7 +119,7 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
 }
 
 /// The column of numbers to predict, where the recipe leaves open what is learned and the labels leave no doubt.
-pub fn measured(recipe: &Recipe) -> Option<String> {
+fn measured(recipe: &Recipe) -> Option<String> {
     let of_classes = recipe.classes.is_some()
         || recipe.class_weights.is_some()
         || recipe.label_smoothing.is_some()
@@ -131,6 +131,15 @@ pub fn measured(recipe: &Recipe) -> Option<String> {
         return None;
     }
     data::numbers_to_predict(recipe.data.as_deref()?, &samples.label, samples.file.as_deref())
+}
+
+/// Says that numbers are learned, where that follows from the labels alone.
+pub fn tell_of_measured(recipe: &Recipe, observer: &dyn Observer) {
+    if let Some(column) = measured(recipe) {
+        observer.note(&format!(
+            "loss      mse: the labels in column {column} are numbers to predict (setting `loss = cross-entropy` takes each as a class)"
+        ));
+    }
 }
 
 fn input_types(base: &Base) -> Vec<(String, DType)> {

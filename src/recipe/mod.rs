@@ -271,6 +271,9 @@ impl Recipe {
     }
 }
 
+/// What a training is told besides its recipe: where a result goes, and what is shown.
+const TYPED_ALONE: [&str; 5] = ["out", "report", "resume", "no-skip", "json"];
+
 /// What is wrong with a recipe's text: the line, the key that was probably meant or the table that it belongs into, and the remedy.
 fn wrong(text: &str, error: &toml::de::Error) -> String {
     let Some((key, told)) = nearest::unknown(error.message()) else {
@@ -283,6 +286,11 @@ fn wrong(text: &str, error: &toml::de::Error) -> String {
         toml::from_str::<Recipe>(&text).err().is_none_or(|error| nearest::unknown(error.message()).is_none())
     };
     let (name, value) = (key.replace('_', "-"), "[]");
+    if TYPED_ALONE.contains(&name.as_str()) {
+        return format!(
+            "{line}: a recipe does not say that; remove the line, and give setting `{name}` where you start the training"
+        );
+    }
     if known(format!("{name} = {value}")) {
         return format!("{line}: `{name}` belongs above the first [table]; move the line there, as `{name} = …`");
     }

@@ -6,7 +6,7 @@
 use super::artifact::Adapter;
 use super::error::Error;
 use super::onnx_adapter;
-use super::prepare::Base;
+use super::prepare::{Base, hex};
 use crate::adapter::{self, Adapted, Kind};
 use crate::atomic::write_atomically;
 use crate::cut;
@@ -120,7 +120,9 @@ pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
         data::Preprocessing::Image(image) => serde_json::json!({ "image": image }),
         data::Preprocessing::Sound(sound) => serde_json::json!({ "sound": sound }),
         data::Preprocessing::Series(series) => serde_json::json!({ "series": series }),
-        data::Preprocessing::Text { max_length } => serde_json::json!({ "text": { "max_length": max_length } }),
+        data::Preprocessing::Text { max_length, tokenizer } => {
+            serde_json::json!({ "text": { "max_length": max_length, "tokenizer": tokenizer.map(|hash| hex(&hash)) } })
+        }
     };
     told.insert("edgetune.preprocessing".into(), preprocessing.to_string());
     told

@@ -119,7 +119,7 @@ fn opened(
         Asked::Texts { origin, .. } => Path::new(origin),
     };
     let preprocessing = samples::of_adapter(&adapter.preprocessing, first, printer);
-    let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
+    let reading = samples::with_tokenizer(args.reading.clone().into(), base, (args.adapter.as_deref(), &preprocessing), printer);
     let target = match task::of_wire(adapter.task).target {
         Target::Tokens => Target::Tokens,
         // What the others' labels are is nothing to a sample without any.

@@ -90,6 +90,7 @@ fn windows_of_sensors() {
 fn wrong_paths_and_typing_errors() {
     let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
     place.write("recipe.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nepoch = 3\n");
+    place.write("out.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nout = \"A.edelta\"\n");
     let cases: &[(&str, &[&str])] = &[
         ("train modle.onnx --data table.csv --out A.edelta", &["modle.onnx"]),
         ("train base.onnx --data tabel.csv --out A.edelta", &["tabel.csv", "check the path"]),
@@ -100,7 +101,19 @@ fn wrong_paths_and_typing_errors() {
         ("train base.onnx --data table.csv --epochs 0 --out A.edelta", &["--epochs", "0"]),
         ("train base.onnx --data table.csv --batch 0 --out A.edelta", &["--batch", "0"]),
         ("train base.onnx --data table.csv --epohcs 3 --out A.edelta", &["--epohcs", "--epochs"]),
+        ("train base.onnx --data table.csv --train lst:2 --out A.edelta", &["lst:2", "did you mean last:2?"]),
+        ("train base.onnx --data table.csv --label lable --out A.edelta", &["lable", "did you mean `label`?"]),
+        ("train base.onnx --data table.csv --group lable --out A.edelta", &["lable", "did you mean `label`?"]),
+        (
+            "train base.onnx --data table.csv --classes 3 --out A.edelta",
+            &["--classes 3", "--classes down,up", "a file"],
+        ),
+        ("train base.onnx --data table.csv --classes 2 --out A.edelta", &["--classes 2", "called 0 to 1"]),
+        ("train base.onnx --data table.csv --lr 1e400 --out A.edelta", &["--lr", "so large", "0.001"]),
+        ("train base.onnx --data table.csv --lr 1e-50 --out A.edelta", &["--lr", "1e-50 is so small", "0.001"]),
+        ("train base.onnx --data table.csv --lr 1e20 --out A.edelta", &["lower --lr (now 1e20; 0.001"]),
         ("train recipe.toml --out A.edelta", &["recipe.toml", "epoch", "epochs"]),
+        ("train out.toml", &["out.toml", "line 3", "--out where you start the training"]),
         ("train base.onnx --data table.csv --resume --out A.edelta", &["--resume"]),
         ("predict base.onnx --adapter A.edelta table.csv", &["A.edelta"]),
         ("predict base.onnx --adapter table.csv table.csv", &["table.csv"]),
@@ -113,7 +126,7 @@ fn wrong_paths_and_typing_errors() {
             assert!(error.contains(part), "{arguments}: `{part}` is not in: {error}");
         }
     }
-    assert_eq!(place.names(), ["base.onnx", "recipe.toml", "table.csv"], "nothing is left behind");
+    assert_eq!(place.names(), ["base.onnx", "out.toml", "recipe.toml", "table.csv"], "nothing is left behind");
 }
 
 #[test]
@@ -132,7 +145,10 @@ fn a_table_without_names_whose_labels_are_measured() {
     {
         assert!(said.contains(words), "`{words}`: {said}");
     }
-    assert!(said.contains("R²") && said.contains("51 train"), "all 64 rows are read, and numbers are learned: {said}");
+    assert!(
+        said.contains("mean absolute error") && said.contains("51 to train"),
+        "all 64 rows are read, and numbers are learned: {said}"
+    );
     // Many whole numbers may be names, which only a person knows.
     place.write("years.csv", table(&|value| ((value * 40.0) as i32).to_string()));
     let ran = place.run("train base.onnx --data years.csv --out B.edelta");

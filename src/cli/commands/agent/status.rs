@@ -3,15 +3,15 @@
 use super::history::{line, time};
 use super::moment;
 use crate::agent::adapters;
+use crate::agent::aside::Why;
 use crate::agent::asked;
 use crate::agent::config::Config;
 use crate::agent::flash::Ledger;
 use crate::agent::gate::Accepted;
-use crate::agent::inventory::{Inventory, text};
+use crate::agent::inventory::{Inventory, Name, text};
 use crate::agent::member;
 use crate::agent::policy::Conditions;
-use crate::agent::refused::{self, Refused, RefusedFiles};
-use crate::agent::spool::REFUSED;
+use crate::agent::refused::{self, REFUSED, Refused, RefusedFiles};
 use crate::agent::training;
 use crate::agent::waiting::Known;
 use crate::amounts::counted;
@@ -51,12 +51,7 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
         "fleet": fleet(config, &history)?.map(|fleet| fleet.0), "served": served,
         "not_shared": few.iter().map(|(class, count)| json!({ "class": class, "samples": count })).collect::<Vec<_>>(),
         "samples": { "train": train, "held_out": held_out, "new": inventory.unlearned(), "classes": inventory.names() },
-        "aside": {
-            "count": aside.len(),
-            "latest": shown.iter().map(|(name, why)| json!({
-                "sample": text(name), "label": why.label, "reason": why.reason, "at": why.at,
-            })).collect::<Vec<_>>(),
-        },
+        "aside": { "count": aside.len(), "latest": shown.iter().map(|(name, why)| of_aside(name, why)).collect::<Vec<_>>() },
         "refused": { "count": refused.count, "latest": latest_refused },
         "active": active, "training": run, "waits": waits, "trouble": trouble, "last": history.last(),
     }));
@@ -65,15 +60,7 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
         inventory.unlearned(),
         counted(classes, "class")
     ));
-    if !aside.is_empty() {
-        printer.text(format!(
-            "aside     {} from which nothing can be learned, such as",
-            counted(aside.len() as u64, "sample")
-        ));
-        for (name, why) in shown {
-            printer.text(format!("          {} ({}): {}", text(name), why.label, why.reason));
-        }
-    }
+    tell_aside(&aside, printer);
     tell_refused(&refused, &config.spool, printer);
     printer.text(format!("adapter   {}", active.as_deref().unwrap_or("none yet")));
     if let Some(trouble) = &trouble {
@@ -99,6 +86,22 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
         printer.text(format!("last      {}", line(event)));
     }
     Ok(Done::Fully)
+}
+
+/// A sample that was set aside, for a program.
+fn of_aside(name: &Name, why: &Why) -> serde_json::Value {
+    json!({ "sample": text(name), "label": why.label, "reason": why.reason, "at": why.at })
+}
+
+/// Tells which samples were set aside, and why.
+fn tell_aside(aside: &[(Name, &Why)], printer: &Printer) {
+    if !aside.is_empty() {
+        let samples = counted(aside.len() as u64, "sample");
+        printer.text(format!("aside     {samples} from which nothing can be learned, such as"));
+    }
+    for (name, why) in aside.iter().take(SHOWN) {
+        printer.text(format!("          {} ({}): {}", text(name), why.label, why.reason));
+    }
 }
 
 /// Tells which files of the spool were refused, and why.
