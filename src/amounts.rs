@@ -1,4 +1,6 @@
-//! Amounts as a person reads them: bytes, shares, numbers, rates and seconds. Pure.
+//! Amounts as a person reads them: so many of a thing, bytes, shares, numbers, rates and seconds. Pure.
+
+use std::fmt::Display;
 
 /// Bytes for a person.
 pub fn bytes(count: u64) -> String {
@@ -28,15 +30,15 @@ pub fn number(value: f64) -> String {
 }
 
 /// So many of a thing: `1 sample`, `2 samples`, `3 classes`.
-pub fn counted(count: u64, what: &str) -> String {
-    format!("{count} {}", plural(count, what))
+pub fn counted(count: impl Display, what: &str) -> String {
+    let count = count.to_string();
+    if count == "1" { format!("1 {what}") } else { format!("{count} {}", plural(what)) }
 }
 
-/// A thing's name as it stands behind its number.
-pub fn plural(count: u64, what: &str) -> String {
+/// Several of a thing.
+fn plural(what: &str) -> String {
     let ends = |endings: &[&str]| endings.iter().any(|ending| what.ends_with(ending));
     match what.strip_suffix('y') {
-        _ if count == 1 => what.into(),
         Some(stem) if !ends(&["ay", "ey", "oy"]) => format!("{stem}ies"),
         _ if ends(&["s", "x", "ch", "sh"]) => format!("{what}es"),
         _ => format!("{what}s"),

@@ -2,6 +2,7 @@
 
 use super::positions::{Positions, own_width};
 use super::{Error, pooling};
+use crate::amounts::counted;
 use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
@@ -271,14 +272,19 @@ pub(super) fn place(
                 ),
                 HeadChoice::Keep if had < width => {
                     change(graph, &found, width, true);
-                    Ok(Placed::changed(scores, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
+                    Ok(Placed::changed(
+                        scores,
+                        &found,
+                        false,
+                        format!("kept: {}, and {} new", counted(had, "output"), width - had),
+                    ))
                 }
                 HeadChoice::Auto | HeadChoice::Keep if had == width => {
-                    Ok(Placed::kept(kept, found.weights(), format!("kept: {width} outputs")))
+                    Ok(Placed::kept(kept, found.weights(), format!("kept: {}", counted(width, "output"))))
                 }
                 _ => {
                     change(graph, &found, width, false);
-                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {width} outputs")))
+                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {}", counted(width, "output"))))
                 }
             }
         }
@@ -288,7 +294,7 @@ pub(super) fn place(
         (None, Some(width)) if own && choice != HeadChoice::Replace => {
             let weights = weights_below(graph, scores);
             let packed = if is_packed_below(graph, scores) { PACKED } else { "" };
-            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs{packed}")))
+            Ok(Placed::kept(kept, weights, format!("kept: {}{packed}", counted(width, "output"))))
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,

@@ -3,6 +3,7 @@
 //! Every number arrives as an argument; nothing is read, waited for or remembered. The order of the questions is the order
 //! in which a person would want to hear the answer.
 
+use crate::amounts::counted;
 use serde::{Deserialize, Serialize};
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
@@ -302,8 +303,10 @@ impl Reason {
             format!("{value:.0}, at most {limit:.0} and {:.0} to begin", limit * RELIEF)
         };
         match self {
-            Reason::Samples => format!("{} of {} new samples", now.new_samples, policy.new_samples_min.unwrap_or(1)),
-            Reason::HeldOut => format!("{} of {} held-out samples", now.held_out[0], now.held_out[1].max(1)),
+            Reason::Samples => {
+                format!("{} of {}", now.new_samples, counted(policy.new_samples_min.unwrap_or(1), "new sample"))
+            }
+            Reason::HeldOut => format!("{} of {}", now.held_out[0], counted(now.held_out[1].max(1), "held-out sample")),
             Reason::Classes => format!("{} of {CLASSES_MIN} classes", now.classes),
             Reason::Interval => {
                 let minutes = (waits_s(policy, now) as u64).div_ceil(60);
@@ -311,9 +314,9 @@ impl Reason {
                 format!("not before {:02}:{:02}", at / 60, at % 60)
             }
             Reason::Budget => format!(
-                "{} of {} minutes of training in 24 hours are used up",
+                "{} of {} of training in 24 hours are used up",
                 now.trained_s / 60,
-                policy.training_per_day_max_min.unwrap_or(0)
+                counted(policy.training_per_day_max_min.unwrap_or(0), "minute")
             ),
             Reason::Flash => "what may be written in a day is written".into(),
             Reason::Hours => {

@@ -5,6 +5,7 @@ use super::print::{Printer, bytes, percent};
 use super::sample_args::SamplesArgs;
 use super::stop::flag_on_signals;
 use crate::adapter::{self, HeadChoice, Places, Positions, Request};
+use crate::amounts::counted;
 use crate::cut::Selection;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::delta::{KeyPair, Task};
@@ -143,9 +144,10 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
     printer.document(&report);
     let samples = moments.samples();
     printer.text(format!(
-        "{}: {}, {samples} samples{}",
+        "{}: {}, {}{}",
         path.display(),
         bytes(encoded.len() as u64),
+        counted(samples, "sample"),
         of_labels(moments)
     ));
     warn_of_clipped(moments, printer);
@@ -155,7 +157,7 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
 fn of_labels(moments: &Moments) -> String {
     match moments.labels().len() {
         0 => String::new(),
-        count => format!(" of {count} labels"),
+        count => format!(" of {}", counted(count, "label")),
     }
 }
 

@@ -6,6 +6,7 @@ use super::groups::Groups;
 use super::labels::{self, Cells, IGNORED, Labels, Target};
 use super::npy::Array;
 use super::{Error, Options, columns, folder, own, tagged};
+use crate::amounts::counted;
 use crate::graph::{DType, Tensor};
 use crate::mapped;
 use crate::nearest::suggestion;
@@ -51,16 +52,20 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
     let samples = inputs[0].1.shape[0];
     for (name, tensor) in &inputs {
         if tensor.shape[0] != samples {
-            let problem = format!("`{name}` has {} samples, `{}` has {samples}", tensor.shape[0], inputs[0].0);
+            let problem =
+                format!("`{name}` has {}, `{}` has {samples}", counted(tensor.shape[0], "sample"), inputs[0].0);
             return Err(Error::content(path, problem));
         }
     }
     let labels = labels.unwrap_or(Labels::Unlabelled(samples as usize));
     if labels.len() as u64 != samples {
-        return Err(Error::content(path, format!("{samples} samples but {} labels", labels.len())));
+        return Err(Error::content(
+            path,
+            format!("{} but {}", counted(samples, "sample"), counted(labels.len(), "label")),
+        ));
     }
     if let Some((_, count)) = groups.as_ref().filter(|(_, count)| *count != samples) {
-        return Err(Error::content(path, format!("{samples} samples but {count} groups")));
+        return Err(Error::content(path, format!("{} but {}", counted(samples, "sample"), counted(count, "group"))));
     }
     let groups = groups.map(|(groups, _)| groups);
     let notes = groups.iter().filter(|_| options.group.is_none());

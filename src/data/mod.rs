@@ -89,7 +89,7 @@ pub use same::count_of_same;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
-pub use stated::{Stated, class_names, class_names_of};
+pub use stated::{Stated, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;

@@ -191,7 +191,7 @@ fn separated(
         let line = line + before + blank.count() as u64;
         if record.len() != header.len() {
             let [cells, columns] =
-                [(record.len(), "cell"), (header.len(), "column")].map(|(count, what)| counted(count as u64, what));
+                [(record.len(), "cell"), (header.len(), "column")].map(|(count, what)| counted(count, what));
             let problem = format!(
                 "{cells} in a table of {columns}; fill the row up, or put a text with the separator in it in quotes"
             );

@@ -13,6 +13,7 @@ use super::npy::Array;
 use super::records::{self, Format, Row};
 use super::sound;
 use super::{Error, Options, Report, Target};
+use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -158,7 +159,11 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
         let expected = width.get_or_insert(count);
         if count != *expected || count == 0 {
             let expected = *expected.max(&mut 1);
-            return Err(Error::line(path, row.line, format!("{count} numbers where {expected} are expected")));
+            return Err(Error::line(
+                path,
+                row.line,
+                format!("{} where {expected} are expected", counted(count, "number")),
+            ));
         }
         // One column of lists in lists says the shape of a sample; else the numbers are one behind the other.
         let own = match &shapes[..] {

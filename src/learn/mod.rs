@@ -10,6 +10,7 @@ mod budget;
 mod classes;
 mod compared;
 mod context;
+mod described;
 mod division;
 mod encode;
 mod encoding;
@@ -31,6 +32,7 @@ mod sounds;
 
 pub use compared::BeforeAfter;
 pub use context::{Clock, Computing, Context};
+pub use described::adapter_of;
 pub use division::{bundle, divided};
 pub use encode::Encoded;
 pub use encoding::increase_max;

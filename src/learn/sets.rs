@@ -5,6 +5,7 @@ use super::classes::{self, Outputs};
 use super::observer::Observer;
 use super::pixels;
 use super::samples::{self, inputs_of};
+use crate::amounts::counted;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
 use crate::recipe::{Error, Reading, Recipe, Samples, refuse};
 use crate::task::OwnLoss;
@@ -187,8 +188,9 @@ impl Data {
         train.append(validation);
         train.sort_unstable();
         observer.note(&format!(
-            "few       a fifth of the data are {held_out} samples, too few to validate by: all {} learn, and the accuracy is \
+            "few       a fifth of the data is {}, too few to validate by: all {} learn, and the accuracy is \
              that of samples left out in turn",
+            counted(held_out, "sample"),
             train.len()
         ));
     }
@@ -220,7 +222,7 @@ fn scale(
         format!("{}{more}", values.join(", "))
     };
     let (mean, std) = (shown(&scaler.mean), shown(&scaler.std));
-    observer.note(&format!("scaled    by {} training windows: mean {mean}; deviation {std}", samples.len()));
+    observer.note(&format!("scaled    by {}: mean {mean}; deviation {std}", counted(samples.len(), "training window")));
     train.scale(&scaler);
     series.scaler = Some(scaler);
     Ok(true)

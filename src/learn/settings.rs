@@ -3,6 +3,7 @@
 use super::observer::Observer;
 use super::sets::Data;
 use crate::adapter;
+use crate::amounts::counted;
 use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Split};
 use crate::graph::{DType, TensorType, ValueId};
@@ -67,15 +68,16 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer)
         if let Selection::Last(count) = selection
             && count > layers
         {
+            let layers = counted(layers, "layer");
             observer.warn(&format!(
-                "setting `train = last:{count}`: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
+                "setting `train = last:{count}`: the model has {layers} with weights, so the whole model learns; `edgetune inspect` \
                  shows what each number of layers costs"
             ));
         }
     }
     if let Some(count) = recipe.change.places()?.last.filter(|count| *count > layers) {
         observer.warn(&format!(
-            "setting `adapter.layers = last:{count}`: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
+            "setting `adapter.layers = last:{count}`: the model has {} with weights, so all of them are changed; `edgetune inspect` lists them", counted(layers, "layer")
         ));
     }
     Ok(())

@@ -6,6 +6,7 @@ use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
 use super::{series_wire, sound_wire};
 use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
+use crate::amounts::counted;
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
@@ -436,7 +437,7 @@ impl Adapter {
         }
         let (mut bundle, values) = wider.bundle(base, bundles)?;
         bundle.parameters.iter_mut().zip(values).for_each(|(parameter, values)| parameter.initial = values);
-        bundle.head_note = format!("of {}: {old} → {new} outputs", self.path.display());
+        bundle.head_note = format!("of {}: {old} → {}", self.path.display(), counted(new, "output"));
         Ok(bundle)
     }
 }
@@ -485,7 +486,9 @@ fn method_from_wire(method: delta::Method) -> Method {
 pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::KeptPreprocessing {
     let wire = match preprocessing {
         data::Preprocessing::Plain => delta::Preprocessing::Plain,
-        data::Preprocessing::Text { max_length, tokenizer: None } => delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Text { max_length, tokenizer: None } => {
+            delta::Preprocessing::Text { max_length: *max_length }
+        }
         data::Preprocessing::Text { max_length, tokenizer: Some(tokenizer) } => {
             delta::Preprocessing::TextBy { max_length: *max_length, tokenizer: *tokenizer }
         }

@@ -22,6 +22,7 @@ use super::samples::Door;
 use super::spool::{Look, Spool};
 use super::training;
 use super::waiting::Known;
+use crate::amounts::counted;
 use crate::host::{Processors, WriteMeter, memory_pressure, on_battery, temperature_c};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -428,7 +429,7 @@ impl<'a> Service<'a> {
 
     fn tell(&mut self, line: &str) {
         let [train, held_out] = lock(&self.board.store.inventory).counts();
-        let line = format!("{line}; {train} samples, {held_out} held out");
+        let line = format!("{line}; {}, {held_out} held out", counted(train, "sample"));
         if line != self.status {
             self.world.notifier.status(&line);
             // A load that goes up and down is no news for the log.

@@ -156,3 +156,72 @@ fn a_table_without_names_whose_labels_are_measured() {
     assert!(said.contains("look like numbers to predict") && said.contains("--loss mse"), "{said}");
     place.run("train base.onnx --data years.csv --loss mse --out C.edelta").done();
 }
+
+/// An exported model carries what its outputs mean: it was refused without an adapter.
+#[test]
+fn an_exported_model_needs_no_adapter() {
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
+    place.run("train base.onnx --data table.csv --out A.edelta").done();
+    place.run("export --adapter A.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    let with = place.run("predict base.onnx --adapter A.edelta table.csv --json").json();
+    let without = place.run("predict out/merged.onnx table.csv --json").json();
+    let (with, without) = (with.as_array().unwrap(), without.as_array().unwrap());
+    assert!(!with.is_empty() && with.len() == without.len());
+    for (with, without) in with.iter().zip(without) {
+        let of = |answer: &serde_json::Value| {
+            let best = &answer["classes"][0];
+            (best["label"].as_str().unwrap().to_string(), best["probability"].as_f64().unwrap())
+        };
+        let ((label, share), (other, near)) = (of(with), of(without));
+        assert!(label == other && (share - near).abs() < 1e-3, "{with} {without}");
+    }
+    let error = told(&place.run("predict base.onnx table.csv"));
+    assert!(error.contains("base.onnx") && error.contains("--adapter") && error.contains("labels.txt"), "{error}");
+    // Another adapter over the same file: the names beside it are the new ones.
+    assert_eq!(place.read("out/labels.txt"), b"down\nup\n");
+    place.write("other.csv", String::from_utf8(place.read("table.csv")).unwrap().replace(",up", ",hinauf"));
+    place.run("train base.onnx --data other.csv --out B.edelta").done();
+    place.run("export --adapter B.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    assert_eq!(place.read("out/labels.txt"), b"down\nhinauf\n");
+    let mut names: Vec<String> = std::fs::read_dir(place.path("out"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["labels.txt", "merged.onnx"], "no file of names that are wrong is left");
+    // What somebody has changed stays.
+    place.write("out/labels.txt", "runter\nrauf\n");
+    place.run("export --adapter A.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    assert_eq!(
+        (place.read("out/labels.txt"), place.read("out/merged.labels.txt")),
+        (b"runter\nrauf\n".to_vec(), b"down\nup\n".to_vec())
+    );
+}
+
+/// Answers by another tokenizer are wrong without a sign of it.
+#[test]
+fn another_tokenizer_than_the_one_trained_with_is_told() {
+    let place = Place::with_model("encoder_torchscript");
+    let words = ["the", "lamp", "is", "fine", "warm", "broken", "cold"];
+    let table = "text,label\nthe lamp is fine,good\nlamp is warm,good\nthe lamp is broken,bad\nlamp is cold,bad\n";
+    place.write("texts.csv", table.repeat(5));
+    place.write("own.json", tokenizer(&words));
+    place.write("other.json", tokenizer(&["cold", "the", "broken", "lamp", "is", "fine", "warm"]));
+    place.run("train base.onnx --data texts.csv --tokenizer own.json --out A.edelta").done();
+    let said = place.run("predict base.onnx --adapter A.edelta --tokenizer own.json texts.csv").done().err;
+    assert!(!said.contains("another tokenizer"), "{said}");
+    for command in ["predict base.onnx texts.csv", "eval base.onnx --data texts.csv"] {
+        let said = place.run(&format!("{command} --adapter A.edelta --tokenizer other.json")).done().err;
+        assert!(
+            said.contains("warning: other.json: the adapter was trained with another tokenizer"),
+            "{command}: {said}"
+        );
+    }
+    // Of two that lie there, the one that was trained with is taken.
+    std::fs::rename(place.path("other.json"), place.path("tokenizer.json")).unwrap();
+    std::fs::create_dir(place.path("kept")).unwrap();
+    std::fs::rename(place.path("own.json"), place.path("kept/tokenizer.json")).unwrap();
+    std::fs::rename(place.path("A.edelta"), place.path("kept/A.edelta")).unwrap();
+    let said = place.run("predict base.onnx --adapter kept/A.edelta texts.csv").done().err;
+    assert!(said.contains("tokenizer kept/tokenizer.json") && !said.contains("another tokenizer"), "{said}");
+}

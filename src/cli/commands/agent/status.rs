@@ -96,7 +96,7 @@ fn of_aside(name: &Name, why: &Why) -> serde_json::Value {
 /// Tells which samples were set aside, and why.
 fn tell_aside(aside: &[(Name, &Why)], printer: &Printer) {
     if !aside.is_empty() {
-        let samples = counted(aside.len() as u64, "sample");
+        let samples = counted(aside.len(), "sample");
         printer.text(format!("aside     {samples} from which nothing can be learned, such as"));
     }
     for (name, why) in aside.iter().take(SHOWN) {
@@ -109,7 +109,7 @@ fn tell_refused(refused: &RefusedFiles, spool: &Path, printer: &Printer) {
     if refused.count == 0 {
         return;
     }
-    let (files, folder) = (counted(refused.count as u64, "file"), spool.join(REFUSED));
+    let (files, folder) = (counted(refused.count, "file"), spool.join(REFUSED));
     let such = if refused.latest.is_empty() { "" } else { ", such as" };
     printer.text(format!("refused   {files} of the spool, now in {}{such}", folder.display()));
     for Refused { file, kept, reason, .. } in refused.latest.iter().take(SHOWN) {
