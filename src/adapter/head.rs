@@ -1,5 +1,6 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+pub use super::activation::Activation;
 use super::positions::{Positions, own_width};
 use super::{Error, pooling};
 use crate::amounts::counted;
@@ -75,33 +76,6 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positi
     // The first of the best: `max_by_key` would take the last.
     let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
-}
-
-/// The activation that a loss applies to a model's output by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Cross-entropy's: scores become shares that sum to one.
-    Softmax,
-    /// Binary cross-entropy's: each score becomes a share of its own.
-    Sigmoid,
-    /// None: values are compared as the model gives them.
-    Identity,
-}
-
-impl Activation {
-    /// The operator.
-    pub(super) fn op(self) -> &'static str {
-        match self {
-            Activation::Softmax => "Softmax",
-            Activation::Sigmoid => "Sigmoid",
-            Activation::Identity => "Identity",
-        }
-    }
-
-    /// Whether the loss takes the place of an operator at the model's end.
-    pub(super) fn stands_for(self, op: &str) -> bool {
-        op == self.op() || (self == Activation::Softmax && op == "LogSoftmax")
-    }
 }
 
 /// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range

@@ -122,7 +122,10 @@ fn read_npz(path: &Path, bytes_max: u64) -> Result<Vec<(String, Array)>, Error> 
             _ => cut_off(),
         })?;
         let Some(name) = entry.name().strip_suffix(".npy").map(str::to_string) else { continue };
-        let bytes = read_entry(entry, &file, left).map_err(|_| cut_off())?;
+        let bytes = read_entry(entry, &file, left).map_err(|error| match error.to_string().contains("checksum") {
+            true => fail("it is damaged: a checksum in it does not fit; copy it again".into()),
+            false => cut_off(),
+        })?;
         left = left.checked_sub(bytes.len() as u64).ok_or_else(|| fail(format!("more than {bytes_max} bytes")))?;
         let array = Array::parse(&bytes).map_err(|problem| Error::content(path, format!("`{name}`: {problem}")))?;
         arrays.push((name, array));

@@ -182,21 +182,9 @@ fn separated(
         if !reader.read_record(&mut record).map_err(|error| Error::line(path, line + before, error.to_string()))? {
             return Ok(());
         }
-        // The reader counts blank lines before a record as part of it.
         let start = record.position().map_or(text.len(), |position| position.byte() as usize);
-        let blank = text.as_bytes()[start.min(text.len())..]
-            .iter()
-            .take_while(|byte| b"\r\n".contains(byte))
-            .filter(|byte| **byte == b'\n');
-        let line = line + before + blank.count() as u64;
-        if record.len() != header.len() {
-            let [cells, columns] =
-                [(record.len(), "cell"), (header.len(), "column")].map(|(count, what)| counted(count, what));
-            let problem = format!(
-                "{cells} in a table of {columns}; fill the row up, or put a text with the separator in it in quotes"
-            );
-            return Err(Error::line(path, line, problem));
-        }
+        let line = line + before + blank_lines(&text.as_bytes()[start.min(text.len())..]);
+        refuse_other_width(path, line, record.len(), header.len())?;
         if record.iter().all(|cell| cell.trim().is_empty()) && header.len() > 1 {
             // What a spreadsheet writes for rows that were emptied.
             continue;
@@ -210,6 +198,21 @@ fn separated(
         cells.extend(kept.iter().map(|place| record[*place].to_string()));
         each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',' })?;
     }
+}
+
+/// Blank lines before a record, which the reader counts as part of it.
+fn blank_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn refuse_other_width(path: &Path, line: u64, found: usize, wanted: usize) -> Result<(), Error> {
+    if found == wanted {
+        return Ok(());
+    }
+    let (cells, columns) = (counted(found, "cell"), counted(wanted, "column"));
+    let problem =
+        format!("{cells} in a table of {columns}; fill the row up, or put a text with the separator in it in quotes");
+    Err(Error::line(path, line, problem))
 }
 
 /// The names of the columns, and whether the first line is what names them: where it is a row, which is told, they are numbered.

@@ -52,7 +52,11 @@ impl<'a> Rows<'a> {
         let columns = match &self.columns {
             Some(columns) => columns.clone(),
             None => {
-                let columns = columns::choose(row, self.path, self.content, self.options, self.labelled)?;
+                let mut columns = columns::choose(row, self.path, self.content, self.options, self.labelled)?;
+                if !self.labelled && self.content == Content::Numbers {
+                    let left = leave_out_label(&mut columns, row, self.options);
+                    self.report.notes.extend(left.map(|note| format!("columns   {note}")));
+                }
                 self.report.notes.extend(columns.taken.iter().map(|taken| format!("columns   {taken}")));
                 if let Some(group) = columns.group.filter(|_| self.options.splits) {
                     self.groups = Some(Groups::new(format!("column `{}`", row.columns[group])));
@@ -125,6 +129,23 @@ impl<'a> Rows<'a> {
         let names = Names::Lines { file: self.path.into(), lines: self.lines };
         Ok(Told { labels, names, groups: self.groups, report: self.report })
     }
+}
+
+/// Where a table to predict has one column more than the model takes numbers, its last is the label, as where it was trained on. Gives
+/// what a person should know of that.
+fn leave_out_label(columns: &mut Columns, row: &Row, options: &Options) -> Option<String> {
+    let [Some(shape)] = &options.shapes[..] else { return None };
+    let size = shape.iter().try_fold(1u64, |size, side| size.checked_mul((*side)?))?;
+    let mut free = (0..row.columns.len()).filter(|place| !columns.sets_aside(*place));
+    let (count, last) = (free.clone().count() as u64, free.next_back()?);
+    if !columns.label.is_empty() || !options.label.is_empty() || count != size + 1 {
+        return None;
+    }
+    columns.label.push(last);
+    let name = &row.columns[last];
+    Some(format!(
+        "not read: {name}, for the model takes {size} numbers; setting `samples.label` COLUMN leaves out another"
+    ))
 }
 
 /// Numbers and labels of a table.

@@ -94,7 +94,7 @@ impl Settings {
         if !(rate > 0.0 && rate.is_finite()) {
             let problem = match rate {
                 f64::INFINITY => "so large a number is not counted with".into(),
-                rate if rate.is_nan() => "this is no number".into(),
+                rate if rate.is_nan() => "NaN is no number".into(),
                 rate => format!("{rate} is not a positive number"),
             };
             return refuse("lr", format!("{problem}; 0.001 is a good start"));

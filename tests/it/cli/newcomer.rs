@@ -145,12 +145,15 @@ fn a_table_without_names_whose_labels_are_measured() {
     {
         assert!(said.contains(words), "`{words}`: {said}");
     }
+    let answers = place.run("predict base.onnx --adapter A.edelta measured.csv").done();
+    assert_eq!(answers.out.lines().count(), 64, "{}{}", answers.out, answers.err);
+    assert!(answers.err.contains("not read: column5, for the model takes 4 numbers"), "{}", answers.err);
     assert!(
         said.contains("mean absolute error") && said.contains("51 to train"),
         "all 64 rows are read, and numbers are learned: {said}"
     );
     // Many whole numbers may be names, which only a person knows.
-    place.write("years.csv", table(&|value| ((value * 40.0) as i32).to_string()));
+    place.write("years.csv", table(&|value| ((value * 400.0) as i32).to_string()));
     let ran = place.run("train base.onnx --data years.csv --out B.edelta");
     let said = format!("{}{}", ran.out, ran.err);
     assert!(said.contains("look like numbers to predict") && said.contains("--loss mse"), "{said}");
@@ -162,6 +165,7 @@ fn a_table_without_names_whose_labels_are_measured() {
 fn an_exported_model_needs_no_adapter() {
     let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
     place.run("train base.onnx --data table.csv --out A.edelta").done();
+    std::fs::create_dir(place.path("out")).unwrap();
     place.run("export --adapter A.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
     let with = place.run("predict base.onnx --adapter A.edelta table.csv --json").json();
     let without = place.run("predict out/merged.onnx table.csv --json").json();
@@ -170,7 +174,7 @@ fn an_exported_model_needs_no_adapter() {
     for (with, without) in with.iter().zip(without) {
         let of = |answer: &serde_json::Value| {
             let best = &answer["classes"][0];
-            (best["label"].as_str().unwrap().to_string(), best["probability"].as_f64().unwrap())
+            (best["name"].as_str().unwrap().to_string(), best["probability"].as_f64().unwrap())
         };
         let ((label, share), (other, near)) = (of(with), of(without));
         assert!(label == other && (share - near).abs() < 1e-3, "{with} {without}");

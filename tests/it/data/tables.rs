@@ -78,7 +78,7 @@ fn bad_rows_name_file_and_line() {
         ("t.csv", "a,label\n1,x\n1e39,x\n", "t.csv:3: column `a`: `1e39` is no finite number", &plain),
         ("t.csv", "a,label\n1,x\n-inf,x\n", "t.csv:3: column `a`: `-inf` is no finite number", &plain),
         ("t.csv", "a,label\n1,\n2,\n", "t.csv:2: no label; fill it in or remove the row", &plain),
-        ("t.csv", "a,label\n1,x\n\n2,y\n", "t.csv:4: class `y` is not among the model's 1 classes (x)", &known),
+        ("t.csv", "a,label\n1,x\n\n2,y\n", "t.csv:4: class `y` is not among the model's 1 class (x)", &known),
         ("t.csv", "1,x\nword,y\n", "t.csv:1: the first line holds numbers above words", &plain),
         ("t.csv", "a,a,label\n1,2,x\n", "t.csv:1: two columns are named `a`", &plain),
         ("t.csv", "label\nx\n", "t.csv:2: 0 numbers where 1 are expected", &plain),
