@@ -1,7 +1,9 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+pub use super::activation::Activation;
 use super::positions::{Positions, own_width};
 use super::{Error, pooling};
+use crate::amounts::counted;
 use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
@@ -74,33 +76,6 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positi
     // The first of the best: `max_by_key` would take the last.
     let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
-}
-
-/// The activation that a loss applies to a model's output by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Cross-entropy's: scores become shares that sum to one.
-    Softmax,
-    /// Binary cross-entropy's: each score becomes a share of its own.
-    Sigmoid,
-    /// None: values are compared as the model gives them.
-    Identity,
-}
-
-impl Activation {
-    /// The operator.
-    pub(super) fn op(self) -> &'static str {
-        match self {
-            Activation::Softmax => "Softmax",
-            Activation::Sigmoid => "Sigmoid",
-            Activation::Identity => "Identity",
-        }
-    }
-
-    /// Whether the loss takes the place of an operator at the model's end.
-    pub(super) fn stands_for(self, op: &str) -> bool {
-        op == self.op() || (self == Activation::Softmax && op == "LogSoftmax")
-    }
 }
 
 /// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range
@@ -271,14 +246,19 @@ pub(super) fn place(
                 ),
                 HeadChoice::Keep if had < width => {
                     change(graph, &found, width, true);
-                    Ok(Placed::changed(scores, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
+                    Ok(Placed::changed(
+                        scores,
+                        &found,
+                        false,
+                        format!("kept: {}, and {} new", counted(had, "output"), width - had),
+                    ))
                 }
                 HeadChoice::Auto | HeadChoice::Keep if had == width => {
-                    Ok(Placed::kept(kept, found.weights(), format!("kept: {width} outputs")))
+                    Ok(Placed::kept(kept, found.weights(), format!("kept: {}", counted(width, "output"))))
                 }
                 _ => {
                     change(graph, &found, width, false);
-                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {width} outputs")))
+                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {}", counted(width, "output"))))
                 }
             }
         }
@@ -288,7 +268,7 @@ pub(super) fn place(
         (None, Some(width)) if own && choice != HeadChoice::Replace => {
             let weights = weights_below(graph, scores);
             let packed = if is_packed_below(graph, scores) { PACKED } else { "" };
-            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs{packed}")))
+            Ok(Placed::kept(kept, weights, format!("kept: {}{packed}", counted(width, "output"))))
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,

@@ -5,6 +5,7 @@ use super::print::{Printer, bytes, percent};
 use super::sample_args::SamplesArgs;
 use super::stop::flag_on_signals;
 use crate::adapter::{self, HeadChoice, Places, Positions, Request};
+use crate::amounts::counted;
 use crate::cut::Selection;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::delta::{KeyPair, Task};
@@ -143,9 +144,10 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
     printer.document(&report);
     let samples = moments.samples();
     printer.text(format!(
-        "{}: {}, {samples} samples{}",
+        "{}: {}, {}{}",
         path.display(),
         bytes(encoded.len() as u64),
+        counted(samples, "sample"),
         of_labels(moments)
     ));
     warn_of_clipped(moments, printer);
@@ -155,7 +157,7 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
 fn of_labels(moments: &Moments) -> String {
     match moments.labels().len() {
         0 => String::new(),
-        count => format!(" of {count} labels"),
+        count => format!(" of {}", counted(count, "label")),
     }
 }
 
@@ -475,7 +477,10 @@ impl Summing<'_> {
         let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
-        let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
+        let reading = samples::with_tokenizer(how.reading(), &model.base, (None, &preprocessing), *printer);
+        if about.is_none() {
+            samples::keep_tokenizer(&mut preprocessing, &reading);
+        }
         let options = samples::options(preprocessing.clone(), reading, &inputs_of(&model.base), target, named);
         let (mut dataset, report) = samples::open(&data, &options, *printer)?;
         let all: Vec<usize> = (0..dataset.len()).collect();

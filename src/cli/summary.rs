@@ -2,6 +2,7 @@
 
 use super::inspection::Inspection;
 use super::print::{Printer, bytes, number, percent, rate};
+use crate::amounts::counted;
 use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line};
 use crate::train::evaluate::Metrics;
 use crate::train::prepare::{Bundle, hex};
@@ -166,7 +167,7 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
     metrics.figures.iter().for_each(|(name, value)| document[name] = (*value).into());
     printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
-        printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
+        printer.text(format!("accuracy  {} of {}", percent(accuracy), counted(metrics.samples, "sample")));
     }
     metrics.figures.iter().for_each(|(name, value)| printer.text(format!("{} {}", spaced(name), number(*value))));
     printer.text(format!("loss      {}", number(metrics.loss)));
@@ -260,7 +261,7 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
 pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     let weights = bytes(found.weights_bytes);
     printer.text(format!("base      {}…", &found.hash[..16]));
-    printer.text(format!("graph     {} nodes, opset {}, weights {weights}", found.nodes, found.opset));
+    printer.text(format!("graph     {}, opset {}, weights {weights}", counted(found.nodes, "node"), found.opset));
     found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
     match (found.batch_in_file, &found.batch_fixed_by) {
@@ -277,13 +278,27 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
             "memory and ms/step are for sizes of {size} where the model leaves a size open; your data may have others"
         ));
     }
-    for layer in found.layers.iter().rev().take(shown) {
-        if let Some(problem) = &layer.time_problem {
-            printer.text(format!("last:{} could not be timed: {problem}", layer.last));
-        }
-    }
+    untimed(found, shown).into_iter().for_each(|line| printer.text(line));
     reach(found, shown, printer);
 }
+
+/// Why layers could not be timed: a line a reason for neighbours that share it.
+fn untimed(found: &Inspection, shown: usize) -> Vec<String> {
+    let mut reasons: Vec<(usize, usize, &str)> = Vec::new();
+    for layer in found.layers.iter().rev().take(shown) {
+        let Some(problem) = layer.time_problem.as_deref() else { continue };
+        match reasons.last_mut() {
+            Some((_, last, before)) if *before == problem && *last + 1 == layer.last => *last = layer.last,
+            _ => reasons.push((layer.last, layer.last, problem)),
+        }
+    }
+    let line = |(first, last, problem): (usize, usize, &str)| match first == last {
+        true => format!("last:{first} could not be timed: {problem}"),
+        false => format!("last:{first} to last:{last} could not be timed: {problem}"),
+    };
+    reasons.into_iter().map(line).collect()
+}
+
 /// A line a layer.
 fn layers(found: &Inspection, shown: usize, printer: &Printer) {
     printer.text(format!(

@@ -430,11 +430,13 @@ fn hint(graph: &Graph, layers: &[Layer], pattern: &str) -> String {
     }
 }
 
-/// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`.
+/// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`, `lst:2`.
 fn last_of(text: &str) -> Option<usize> {
     let text = text.to_lowercase();
-    let count = text.strip_prefix("last")?.trim_matches(|letter: char| !letter.is_alphanumeric());
-    count.parse().ok().filter(|count| *count > 0)
+    let word = text.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let count = text[word.len()..].parse().ok().filter(|count| *count > 0)?;
+    let word = word.trim_end_matches(|letter: char| !letter.is_alphanumeric());
+    nearest(word, ["last"]).map(|_| count)
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.

@@ -4,12 +4,14 @@
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
 mod arrays;
+mod cells;
 mod check;
 mod classes;
 mod clips;
 mod columns;
 mod decoding;
 mod error;
+mod first_line;
 mod fitting;
 mod folder;
 mod foreign;
@@ -28,6 +30,7 @@ mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
+mod numeric;
 mod ordered;
 mod own;
 mod pace;
@@ -53,6 +56,7 @@ mod table;
 mod tagged;
 mod text;
 mod times;
+mod usual;
 mod words;
 #[cfg(feature = "image")]
 mod whole;
@@ -63,6 +67,7 @@ pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
 pub use fitting::SampleShape;
+pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
 pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
@@ -70,6 +75,7 @@ pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
+pub use numeric::numbers_to_predict;
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
@@ -83,7 +89,7 @@ pub use same::count_of_same;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
-pub use stated::{Stated, class_names, class_names_of};
+pub use stated::{Stated, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;
@@ -254,7 +260,7 @@ impl Dataset {
     /// No tokenizer, or a text of which no token remains.
     pub fn of_texts(origin: &str, texts: &[String], options: &Options) -> Result<Self, Error> {
         let max_length = match options.preprocessing {
-            Preprocessing::Text { max_length } => max_length,
+            Preprocessing::Text { max_length, .. } => max_length,
             _ => 0,
         };
         let origin = Path::new(origin);
@@ -303,7 +309,7 @@ impl Dataset {
             }
             (preprocessing, _) => {
                 let max_length = match preprocessing {
-                    Preprocessing::Text { max_length } => *max_length,
+                    Preprocessing::Text { max_length, .. } => *max_length,
                     _ => 0,
                 };
                 let (tokens, told) = match options.target {
@@ -332,7 +338,7 @@ impl Dataset {
                 Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
             }
             Preprocessing::Series(_) => unreachable!("series are opened as windows"),
-            Preprocessing::Text { max_length } => {
+            Preprocessing::Text { max_length, .. } => {
                 let tokens = text::of_files(root, &files.paths, max_length, options)?;
                 keys = tokens.keys();
                 Samples::Tokens(tokens)

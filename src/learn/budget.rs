@@ -1,6 +1,7 @@
 //! What a run needs of the machine, refused where it is not there; and a plan as a table.
 
 use super::observer::Observer;
+use crate::amounts::counted;
 use crate::amounts::{bytes, percent};
 use crate::recipe::{Error, refuse};
 use crate::train::fit::{Outcome, Settings};
@@ -93,9 +94,10 @@ pub fn print_verdict(outcome: &Outcome, observer: &dyn Observer) {
     let margin = head.accuracy.map(|accuracy| (accuracy, percent(head.accuracy_error(accuracy)), head.samples));
     let rule = match margin {
         Some((accuracy, error, samples)) => format!(
-            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {samples} samples",
+            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {}",
             head.loss,
-            percent(accuracy)
+            percent(accuracy),
+            counted(samples, "sample")
         ),
         None => format!("a validation loss below {:.4}", head.loss),
     };

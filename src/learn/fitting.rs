@@ -4,6 +4,7 @@ use super::budget;
 use super::division;
 use super::observer::tell_of_step;
 use super::prepare::Prepared;
+use crate::amounts::counted;
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::{Features, Pass};
@@ -158,8 +159,8 @@ impl<'a> Prepared<'a> {
         if solved.as_ref().is_some_and(|solved| solved.validated.is_some()) {
             let all = split.train.len() + split.validation.len();
             context.observer.note(&format!(
-                "validated by {} samples, then fitted to all {all}: what is measured of these is of the fit before",
-                split.validation.len()
+                "validated by {}, then fitted to all {all}: what is measured of these is of the fit before",
+                counted(split.validation.len(), "sample")
             ));
         }
         let parameters = solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone());

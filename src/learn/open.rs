@@ -73,17 +73,16 @@ impl<'a> Opened<'a> {
         };
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
+        settings::tell_of_measured(&recipe, observer);
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
         if let Some(own) = &own {
             settings.loss = Loss::File(own.clone());
         }
         let recipe_text = settings::with_loss(written, &base)?.normal().text();
-        let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref(), own: own.as_ref() };
+        let (given, out) = (job.given.as_ref(), job.out.as_deref());
+        let sources = Sources { recipe: &recipe, given, known: known.as_ref(), own: own.as_ref(), out };
         let data = Data::open(sources, &base, observer)?;
-        if let Some(out) = &job.out {
-            samples::list_skipped(&data.skipped, out, observer);
-        }
         samples::refuse_skipped(&data.skipped, job.no_skip)?;
         settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
         let mut computing = context.computing;

@@ -1,8 +1,13 @@
 //! What can go wrong between a base and an adapter.
 
-use crate::{adapter, cache, cut, data, delta, engine, moments, onnx};
+use crate::{adapter, amounts, cache, cut, data, delta, engine, moments, onnx};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// A number as it was typed, or nearly so.
+fn short(number: f64) -> String {
+    if (1e-6..1e6).contains(&number.abs()) { number.to_string() } else { format!("{number:e}") }
+}
 
 /// Why a bundle could not be made, or a run not be done.
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +130,8 @@ pub enum Error {
     },
     /// The loss has become NaN or infinite, or a parameter more than fp16 holds.
     #[error(
-        "the {what} became {value} in epoch {epoch}, step {step}: lower setting `lr` (now {learning_rate}), or bound the \
-         gradients with setting `clip-norm = 1`"
+        "the {what} became {} in epoch {epoch}, step {step}: lower setting `lr` (now {}; 0.001 is a good start), or bound the \
+         gradients with setting `clip-norm = 1`", amounts::number(*value), short(*learning_rate)
     )]
     Diverged {
         /// Loss, gradient norm or largest parameter.
