@@ -6,6 +6,7 @@
 //! into the maths of a graph, never falls back to another provider than the one asked for, and never prints.
 
 mod bound;
+mod constants;
 mod elf;
 mod error;
 mod install;
@@ -26,6 +27,7 @@ pub use placement::{Placed, placement};
 pub use provider::Provider;
 pub use runtime::{Choice, Found, Library, Origin, Search, find, load, loaded};
 pub use session::{Optimisation, Options, Session};
+pub use constants::{fold_constants, measure_sizes};
 pub use types::{infer_types, infer_types_in};
 
 /// What the functions of this module return.

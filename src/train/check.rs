@@ -10,6 +10,7 @@ use super::loss::Loss;
 use super::plan::usefulness::Batch;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
+use super::undefined;
 use crate::adapter::Positions;
 use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
@@ -49,6 +50,8 @@ pub enum Verdict {
     Flat,
     /// They differ.
     Differs,
+    /// The gradient or the loss is infinite or no number.
+    Undefined,
 }
 
 /// One parameter's derivatives.
@@ -62,6 +65,8 @@ pub struct Checked {
     pub numeric: f64,
     /// What follows.
     pub verdict: Verdict,
+    /// Where a derivative is undefined: the node that is to blame.
+    pub cause: Option<String>,
 }
 
 /// Checks every parameter of a bundle.
@@ -98,7 +103,7 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
     let mut forward = ready(bundle.forward(loss)?, &[])?;
     let tail = bundle.tail_graph();
     let names = bundle.parameters.iter().map(|parameter| parameter.name.as_str());
-    names
+    let mut rows: Vec<Checked> = names
         .zip(slopes.iter().zip(&values))
         .map(|(name, (slope, values))| {
             let estimates = tail.find(name).is_some_and(|id| grad::estimates(tail, tail.outputs[0], id));
@@ -109,7 +114,19 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
             }
             Ok(row)
         })
-        .collect()
+        .collect::<Result<_, Error>>()?;
+    if rows.iter().any(|row| row.verdict == Verdict::Undefined) {
+        let parameters = bundle.parameters.iter().zip(&values);
+        let parameters: Vec<(&str, Tensor)> =
+            parameters.map(|(p, values)| (p.name.as_str(), Tensor::from_f32(&p.shape, values))).collect();
+        let mut fed: Vec<(&str, &Tensor)> = features.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        fed.extend(parameters.iter().map(|(name, tensor)| (*name, tensor)));
+        fed.push((LABELS, &labels));
+        // A step graph too large to be fetched whole has no cause that could be told.
+        let cause = undefined::cause(bundle, loss, &fed, options).ok().flatten();
+        rows.iter_mut().filter(|row| row.verdict == Verdict::Undefined).for_each(|row| row.cause.clone_from(&cause));
+    }
+    Ok(rows)
 }
 
 /// First values. A fresh head of zeros would hide every gradient below it.
@@ -161,10 +178,13 @@ fn checked(
     }
     forward.input_mut::<f32>(parameter)?.copy_from_slice(values);
     let verdict = verdict(expected, best, heard, tolerance);
-    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict })
+    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict, cause: None })
 }
 
 fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Verdict {
+    if !(gradient.is_finite() && numeric.is_finite()) {
+        return Verdict::Undefined;
+    }
     let difference = (gradient - numeric).abs() / gradient.abs().max(numeric.abs()).max(f64::MIN_POSITIVE);
     match (difference <= tolerance, heard) {
         (true, true) => Verdict::Agrees,
@@ -320,7 +340,9 @@ mod tests {
         assert_eq!(verdict(1.0, 1.01, true, TOLERANCE), Verdict::Agrees);
         assert_eq!(verdict(1.0, -1.0, true, TOLERANCE), Verdict::Differs);
         assert_eq!(verdict(1.0, 2.0, true, TOLERANCE), Verdict::Differs);
-        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Verdict::Differs);
+        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Verdict::Undefined);
+        assert_eq!(verdict(f64::NAN, f64::NAN, false, TOLERANCE), Verdict::Undefined);
+        assert_eq!(verdict(f64::INFINITY, 0.0, false, TOLERANCE), Verdict::Undefined);
         assert_eq!(verdict(1e-9, 0.0, false, TOLERANCE), Verdict::Flat);
     }
 }

@@ -76,6 +76,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Verdict::Estimates => "estimates",
         Verdict::Flat => "flat",
         Verdict::Differs => "DIFFERS",
+        Verdict::Undefined => "UNDEFINED",
     };
     let rows: Vec<_> = checked
         .iter()
@@ -91,6 +92,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             row.numeric,
             row.parameter
         ));
+    }
+    if let Some(row) = checked.iter().find(|row| row.verdict == Verdict::Undefined) {
+        let cause = row.cause.as_deref().unwrap_or("the loss or its gradient is infinite");
+        bail!(
+            "no gradient of `{}` can be told for random samples: {cause}; bring the inputs to a range that the model takes, or train a new \
+             head alone (--train head --classes N)",
+            row.parameter
+        );
     }
     if let Some(wrong) = checked.iter().find(|row| row.verdict == Verdict::Differs) {
         let remedy = match agreeing(&base, output, &checked)? {

@@ -119,7 +119,8 @@ fn attempt(graph: &mut Graph, batch: u64, choices: &mut Choices) -> Result<(), B
     let reached = descendants(&nodes, &inputs);
     let carries = inputs.iter().map(|id| (*id, ROWS)).collect();
     let room = Vec::with_capacity(nodes.len());
-    let mut walk = Walk { graph, batch, carries, choices, sized: HashSet::new(), size: None, nodes: room };
+    let (sized, flat) = (HashSet::new(), HashMap::new());
+    let mut walk = Walk { graph, batch, carries, choices, sized, flat, size: None, nodes: room };
     for node in nodes {
         let name = format!("`{}` ({})", node.name, node.op);
         walk.visit(node).map_err(|problem| Baked { batch, node: name, problem })?;
@@ -167,6 +168,8 @@ struct Walk<'g> {
     choices: &'g mut Choices,
     /// Numbers that are computed from the sizes of such values: at run time they are right by themselves.
     sized: HashSet<ValueId>,
+    /// Places among the rows of all samples, one sample's after the other: the places within a sample, and a sample's length.
+    flat: HashMap<ValueId, (ValueId, u64)>,
     /// The batch's size at run time, a vector of one number.
     size: Option<ValueId>,
     nodes: Vec<Node>,
@@ -200,7 +203,11 @@ impl Walk<'_> {
                 return Ok(());
             }
             _ if !carried => return Err("is made for the sizes of a batch".into()),
+            "Add" if self.places_of_all(node) => return Ok(()),
             _ => {}
+        }
+        if self.batch > 1 && node.op != "Gather" && node.reads().any(|id| self.flat.contains_key(&id)) {
+            return Err(carry::MIXES.into());
         }
         let carry = self.carry_of(node)?;
         for id in node.writes() {
