@@ -112,11 +112,19 @@ pub(super) fn logits(graph: &Graph, output: ValueId, activation: Option<Activati
         None => is_activation(op),
     };
     match producer(graph, output) {
-        Some(node) if node.op == "Identity" || quantises(node) || taken_off(&node.op) => {
+        Some(node) if node.op == "Identity" || quantises(node) || taken_off(&node.op) || is_squeezed(graph, node) => {
             logits(graph, node.inputs[0].expect("a unary operator has an input"), activation)
         }
         _ => output,
     }
+}
+
+/// Whether a node makes a plain list of one column, `[batch, 1]` → `[batch]`, as `squeeze(-1)` does: the column has what is learned.
+pub(super) fn is_squeezed(graph: &Graph, node: &Node) -> bool {
+    let shape = |id: Option<ValueId>| graph.ty(id?)?.shape.as_deref();
+    let (from, to) = (shape(node.inputs.first().copied().flatten()), shape(node.outputs.first().copied().flatten()));
+    let views = ["Squeeze", "Reshape", "Gather"].contains(&node.op.as_str());
+    views && matches!((from, to), (Some([_, Dim::Fixed(1)]), Some([_])))
 }
 
 /// Whether an operator at a model's end is one that some loss applies by itself.
@@ -354,7 +362,9 @@ fn last_layer(graph: &Graph, output: ValueId) -> Option<usize> {
     ];
     const LAYERS: [&str; 5] = ["Conv", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"];
     let producers = graph.producers();
-    let constant = |id: ValueId| cut::constant_source(graph, &producers, id).is_some();
+    // A weight may be computed from others, as one of a cosine head, whose rows are brought to length 1.
+    let computed = graph.descendants(graph.inputs.iter().copied());
+    let constant = |id: ValueId| !computed.contains(&id);
     let mut value = output;
     loop {
         let index = *producers.get(&value)?;
@@ -383,8 +393,20 @@ fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
 /// The weights of that layer, which learn where the answer is kept: not the scale that turns its scores into units.
 fn weights_below(graph: &Graph, output: ValueId) -> Vec<ValueId> {
     let Some(node) = last_layer(graph, output) else { return Vec::new() };
-    let layers = cut::layers(graph, output).into_iter();
-    layers.filter(|layer| layer.node == node).flat_map(|layer| layer.weights).collect()
+    let made_for = graph.ancestors(graph.nodes[node].inputs.get(1).copied().flatten());
+    let makes =
+        |layer: &cut::Layer| layer.node == node || graph.nodes[layer.node].writes().any(|id| made_for.contains(&id));
+    cut::layers(graph, output).into_iter().filter(makes).flat_map(|layer| layer.weights).collect()
+}
+
+/// Where a head was appended to what the layer of the old scores reads: those scores, in whose place the new ones are. What is an
+/// output itself is somebody's, as are the scores beside it.
+pub(super) fn old_scores(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    if graph.outputs.contains(&value) {
+        return None;
+    }
+    let scores = graph.outputs.iter().map(|output| logits(graph, *output, None));
+    scores.filter(|scores| *scores != value).find(|scores| below(graph, *scores) == Some(value))
 }
 
 /// Said where the layer that makes the scores multiplies with its weight as it is quantised.

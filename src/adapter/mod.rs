@@ -437,6 +437,9 @@ fn adapted(
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
+    // What reads the scores may not take another number of them.
+    let behind = graph.descendants([output]);
+    graph.nodes.retain(|node| !node.reads().any(|id| behind.contains(&id)));
     let positions = Positions::Sample;
     let (answer, head_note) = (output, String::new());
     Adapted { graph, output, answer, parameters, positions, head, head_note, method: None, seed: 0 }

@@ -3,8 +3,8 @@
 //! Exporters leave arithmetic of sizes in the graph: a `Pad` whose pads are put together by eight nodes, a mask of all true. ONNX
 //! Runtime computes them here once, so that who reads the graph sees the numbers, whatever operators made them.
 
-use super::session::{Optimisation, Options, Session};
 use super::Result;
+use super::session::{Optimisation, Options, Session};
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 use std::collections::HashSet;
 
@@ -36,13 +36,16 @@ const BY_DATA: [&str; 12] = [
 pub fn fold_constants(graph: &mut Graph) -> Result<()> {
     let mut constant: HashSet<ValueId> =
         graph.initializers.iter().filter(|(_, tensor)| tensor.data.len() <= BYTES_MAX).map(|(id, _)| *id).collect();
-    let whole = |id: ValueId| {
-        graph.ty(id).is_some_and(|ty| matches!(ty.dtype, DType::Int64 | DType::Int32 | DType::Bool))
-    };
+    let whole =
+        |id: ValueId| graph.ty(id).is_some_and(|ty| matches!(ty.dtype, DType::Int64 | DType::Int32 | DType::Bool));
     let mut folded: Vec<ValueId> = Vec::new();
     for node in graph.nodes.iter().filter(|node| node.domain.is_empty() && !BY_DATA.contains(&node.op.as_str())) {
         let inner = node.attributes.values().any(|attribute| matches!(attribute, Attr::Graph { .. }));
-        if node.inputs.is_empty() || inner || !node.reads().all(|id| constant.contains(&id)) || !node.writes().all(whole) {
+        if node.inputs.is_empty()
+            || inner
+            || !node.reads().all(|id| constant.contains(&id))
+            || !node.writes().all(whole)
+        {
             continue;
         }
         constant.extend(node.writes());

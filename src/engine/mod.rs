@@ -20,6 +20,7 @@ mod types;
 mod value;
 
 pub use bound::Bound;
+pub use constants::{fold_constants, measure_sizes};
 pub use elf::Version;
 pub use error::Error;
 pub use install::{DEFAULT_VERSION, Installed, Step, install, install_wheel, load_or_install, versions};
@@ -27,7 +28,6 @@ pub use placement::{Placed, placement};
 pub use provider::Provider;
 pub use runtime::{Choice, Found, Library, Origin, Search, find, load, loaded};
 pub use session::{Optimisation, Options, Session};
-pub use constants::{fold_constants, measure_sizes};
 pub use types::{infer_types, infer_types_in};
 
 /// What the functions of this module return.

@@ -148,7 +148,9 @@ fn checked(
     // Half along the gradient, where the loss moves most, and half anywhere, so that no part of it goes unseen.
     let anywhere = unit((0..slope.len()).map(|_| f64::from(normal(random))).collect());
     let along = unit(slope.to_vec());
-    let direction = unit(along.iter().zip(&anywhere).map(|(a, b)| a + b).collect());
+    // A lone value has one direction, and half of it may be the other half's opposite.
+    let lone = slope.len() == 1;
+    let direction = unit(along.iter().zip(&anywhere).map(|(a, b)| if lone { *a } else { a + b }).collect());
     let expected: f64 = slope.iter().zip(&direction).map(|(a, b)| a * b).sum();
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(0.1);
     forward.run()?;

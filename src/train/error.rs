@@ -60,7 +60,9 @@ pub enum Error {
         stuck: cut::Baked,
     },
     /// The output has no fixed number of columns.
-    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`")]
+    #[error(
+        "output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`, or append a head with setting `classes = N`"
+    )]
     Width {
         /// The output's name.
         output: String,

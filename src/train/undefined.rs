@@ -81,7 +81,13 @@ fn told(graph: &Graph, marks: &HashMap<ValueId, Mark>) -> Option<String> {
         let Some(read) = node.reads().filter(|id| mark(id) > Mark::Numbers).max_by_key(mark) else { break };
         match producers.get(&read) {
             Some(before) => at = *before,
-            None => return Some(format!("`{}`, which the part that learns reads, holds {}", graph.value_name(read), mark(&read).word())),
+            None => {
+                return Some(format!(
+                    "`{}`, which the part that learns reads, holds {}",
+                    graph.value_name(read),
+                    mark(&read).word()
+                ));
+            }
         }
     }
     let node = &graph.nodes[at];
@@ -99,7 +105,8 @@ fn told(graph: &Graph, marks: &HashMap<ValueId, Mark>) -> Option<String> {
 fn forward_of<'g>(graph: &'g Graph, producers: &HashMap<ValueId, usize>, at: usize) -> Option<&'g Node> {
     let (mut wave, mut seen) = (vec![at], HashSet::new());
     while !wave.is_empty() {
-        let before: Vec<usize> = wave.iter().flat_map(|at| graph.nodes[*at].reads()).filter_map(|id| producers.get(&id).copied()).collect();
+        let before: Vec<usize> =
+            wave.iter().flat_map(|at| graph.nodes[*at].reads()).filter_map(|id| producers.get(&id).copied()).collect();
         let forward = before.iter().copied().filter(|at| !graph.nodes[*at].name.starts_with(BACKWARD)).max();
         if let Some(forward) = forward {
             return Some(&graph.nodes[forward]);
