@@ -3,7 +3,9 @@
 
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
-use super::{Change, Error, Learned, Positions, attach, fit_shape, found_output, head, positions, rebuilt};
+use super::{
+    Change, Error, Learned, Positions, attach, below, ending, fit_shape, found_output, head, positions, rebuilt,
+};
 use crate::cut;
 use crate::factor::first_values;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
     let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
-    let old = change.head.and_then(|_| head::old_scores(&graph, output));
+    let old = change.head.and_then(|_| below::old_scores(&graph, output));
     let (squeezing, mut placed) = (squeezing(&graph, old.unwrap_or(output)), None);
     if let Some(appended) = change.head {
         let logits = head::append(&mut graph, output, appended.classes, change.positions)?.0;
@@ -90,11 +92,11 @@ fn put_in_place(graph: &mut Graph, old: ValueId, new: ValueId) {
 fn squeezing(graph: &Graph, scores: ValueId) -> Vec<usize> {
     let producers = graph.producers();
     let mut found = Vec::new();
-    for output in graph.outputs.iter().filter(|output| head::logits(graph, **output, None) == scores) {
+    for output in graph.outputs.iter().filter(|output| ending::logits(graph, **output, None) == scores) {
         let mut value = *output;
         while value != scores {
             let at = producers[&value];
-            found.extend(head::is_squeezed(graph, &graph.nodes[at]).then_some(at));
+            found.extend(ending::is_squeezed(graph, &graph.nodes[at]).then_some(at));
             value = graph.nodes[at].inputs[0].expect("a unary operator has an input");
         }
     }
@@ -111,11 +113,11 @@ fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) 
     }
     let producers = graph.producers();
     let mut others = Vec::new();
-    for output in graph.outputs.iter().filter(|output| head::logits(graph, **output, None) == scores) {
+    for output in graph.outputs.iter().filter(|output| ending::logits(graph, **output, None) == scores) {
         let mut value = *output;
         while value != scores {
             let node = producers[&value];
-            if head::is_activation(&graph.nodes[node].op) && !activation.stands_for(&graph.nodes[node].op) {
+            if ending::is_activation(&graph.nodes[node].op) && !activation.stands_for(&graph.nodes[node].op) {
                 others.push(node);
             }
             value = graph.nodes[node].inputs[0].expect("a unary operator has an input");
@@ -125,7 +127,7 @@ fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) 
         let node = &mut graph.nodes[node];
         node.op = activation.op().into();
         node.attributes.clear();
-        if activation == head::Activation::Softmax {
+        if activation == ending::Activation::Softmax {
             node.attributes.insert("axis".into(), Attr::Int(-1));
         }
     }

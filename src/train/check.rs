@@ -46,7 +46,7 @@ pub enum Verdict {
     Agrees,
     /// They agree as far as an estimate can: on its way the gradient passes nodes that round.
     Estimates,
-    /// The loss moves less than it is rounded: nothing can be said.
+    /// The loss moves less than it is rounded, or in a curve as far as it can be heard: nothing can be said.
     Flat,
     /// They differ.
     Differs,
@@ -158,6 +158,8 @@ fn checked(
     let by_parameter = LENGTHS.map(|share| share * length);
     let by_loss = LOSS_SHARES.map(|share| share * at_rest.abs() / expected.abs());
     let (mut best, mut heard) = (f64::NAN, false);
+    // The lengths that were heard, with what they say.
+    let mut said: Vec<(f64, f64)> = Vec::new();
     for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LONGEST * length) {
         let mut moved = |h: f64| -> Result<f64, Error> {
             let to = forward.input_mut::<f32>(parameter)?;
@@ -169,8 +171,11 @@ fn checked(
         };
         let losses = [moved(h)?, moved(-h)?];
         // Well above the rounding of a loss in f32.
-        heard |= (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs();
         let numeric = (losses[0] - losses[1]) / (2.0 * h);
+        if (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs() {
+            heard = true;
+            said.push((h, numeric));
+        }
         if best.is_nan() || (numeric - expected).abs() < (best - expected).abs() {
             best = numeric;
         }
@@ -179,8 +184,20 @@ fn checked(
         }
     }
     forward.input_mut::<f32>(parameter)?.copy_from_slice(values);
-    let verdict = verdict(expected, best, heard, tolerance);
+    let mut verdict = verdict(expected, best, heard, tolerance);
+    if verdict == Verdict::Differs && !settled(said, expected, tolerance) {
+        verdict = Verdict::Flat;
+    }
     Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict, cause: None })
+}
+
+/// Whether what the lengths say is the loss's slope and not its curve: the two shortest that were heard say the same, or what the shortest
+/// says is far from the gradient.
+fn settled(mut said: Vec<(f64, f64)>, gradient: f64, tolerance: f64) -> bool {
+    said.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let apart = |a: f64, b: f64| (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
+    let far = said.first().is_some_and(|(_, numeric)| apart(*numeric, gradient) > 0.5);
+    far || matches!(said[..], [(_, one), (_, other), ..] if apart(one, other) <= tolerance)
 }
 
 fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Verdict {
@@ -336,6 +353,14 @@ fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_curve_is_no_slope() {
+        assert!(settled(vec![(0.1, 1.2), (0.01, 1.1), (0.003, 1.105)], 1.0, TOLERANCE), "two lengths say the same");
+        assert!(!settled(vec![(0.1, 1.03)], 1.0, TOLERANCE), "one length may be a curve's");
+        assert!(!settled(vec![(0.1, 1.2), (0.03, 1.05)], 1.0, TOLERANCE));
+        assert!(settled(vec![(0.1, -1.0)], 1.0, TOLERANCE), "a flipped sign is no curve");
+    }
 
     #[test]
     fn a_flipped_sign_a_factor_and_silence_are_told_apart() {

@@ -254,6 +254,12 @@ impl Walk<'_> {
     /// `x[rows, places]` with the numbers of all rows, as masks of transformers are widened: `x[:, places]`.
     fn gather_pairs(&mut self, node: &mut Node) -> Result<Carry, String> {
         let (_, carry) = self.reads_carry(node, 0)?;
+        let places = node.inputs.get(1).copied().flatten().and_then(|id| self.pairs.get(&id));
+        if let Some(places) = places.filter(|_| carry.is_pure() && carry.axis == 0 && node.int("batch_dims", 0) == 0) {
+            node.inputs[1] = Some(*places);
+            node.attributes = [("batch_dims".into(), Attr::Int(1))].into();
+            return Ok(carry);
+        }
         let pairs = node.inputs.get(1).copied().flatten().and_then(|id| self.graph.initializers.get(&id));
         let pairs = pairs.ok_or("takes places that are not constant")?;
         let (shape, values) = (pairs.shape.clone(), pairs.to_i64().ok_or("takes places that are no numbers")?);

@@ -112,6 +112,27 @@ impl Walk<'_> {
         true
     }
 
+    /// Whether pairs of a sample's number and a place within it are put together, `[batch, 2]`, as torch's default exporter writes
+    /// `x[range(batch), places]`; the places are remembered for who picks by them.
+    pub fn pairs_of_all(&mut self, node: &Node) -> bool {
+        let [Some(samples), Some(places)] = node.inputs[..] else { return false };
+        let carried = self.carries.get(&places) == Some(&Carry { axis: 0, outer: 1, inner: 1 });
+        let column = self.shape(places) == Ok(vec![self.batch, 1]) && [1, -1].contains(&node.int("axis", 0));
+        if !carried || !column || self.carries.contains_key(&samples) {
+            return false;
+        }
+        let Some((shape, numbers)) = self.numbers(samples) else { return false };
+        let all = numbers.iter().enumerate().all(|(at, number)| *number == at as i64);
+        if shape != [self.batch, 1] || !all {
+            return false;
+        }
+        for id in node.writes() {
+            self.carries.insert(id, Carry { axis: 0, outer: 1, inner: 1 });
+            self.pairs.insert(id, places);
+        }
+        true
+    }
+
     /// One row of each sample's own, picked from the rows of all samples by `place + sample · length`, as torch's older exporter writes
     /// `x[range(batch), places]`: picked by the place alone from the table with its batch.
     pub fn gather_own(&mut self, node: &mut Node, data: ValueId, length: u64) -> Option<()> {
