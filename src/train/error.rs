@@ -65,7 +65,9 @@ pub enum Error {
         stuck: cut::Baked,
     },
     /// The output has no fixed number of columns.
-    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`")]
+    #[error(
+        "output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`, or append a head with setting `classes = N`"
+    )]
     Width {
         /// The output's name.
         output: String,
@@ -144,6 +146,17 @@ pub enum Error {
         step: u32,
         /// The learning rate at that step.
         learning_rate: f64,
+    },
+    /// The loss or its gradient is no number before anything was learned.
+    #[error(
+        "the {what} is {value} in the first step, before anything was learned, so no learning rate helps: look for values in the data that \
+         are far outside of the model's range; `edgetune check MODEL`, with what learns named as here, tells the node if it is the model"
+    )]
+    Undefined {
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
     },
     /// A delta that cannot be written or read.
     #[error("{}: {source}", path.display())]
