@@ -3,6 +3,7 @@
 pub mod agent;
 #[cfg(feature = "fleet")]
 pub mod backup;
+pub mod board;
 pub mod cache;
 #[cfg(feature = "fleet")]
 pub mod channel;

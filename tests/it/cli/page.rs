@@ -77,3 +77,25 @@ fn numbers_have_no_confusion() {
     let page = String::from_utf8(place.read("r.html")).unwrap();
     assert!(page.contains("Loss") && page.contains("Cost") && !page.contains("Confusion"), "{page}");
 }
+
+/// Two trainings beside each other: the better one first, and what is no report left out.
+#[test]
+fn trainings_are_compared_by_their_reports() {
+    let place = place();
+    place.write("runs/notes.json", "{}");
+    for (name, more) in [("one", "--epochs 1 --solver steps"), ("more", "--epochs 8 --solver steps --lr 0.01")] {
+        place.run(&format!("{TRAIN} {more} --test test --report runs/{name}.json")).done();
+    }
+    let ran = place.run("board runs --json");
+    assert!(ran.err.contains("runs/notes.json is no report"), "{}", ran.err);
+    let runs = ran.json();
+    let accuracy = |place: usize| runs[place]["after"]["accuracy"].as_f64().unwrap();
+    assert!(runs.as_array().unwrap().len() == 2 && accuracy(0) >= accuracy(1), "{runs}");
+    assert_eq!(runs[0]["measured_on"], "24 test");
+    let text = place.run("board runs --out board.html").done().out;
+    assert!(text.starts_with("training ") && text.lines().count() == 3, "{text}");
+    let page = String::from_utf8(place.read("board.html")).unwrap();
+    assert!(page.contains("<h1>Trainings</h1>") && page.contains("<svg ") && page.contains("epochs = 8"), "{page}");
+    place.run("board runs/notes.json").fails(&["notes.json", "--report"]);
+    place.run("board missing").fails(&["missing"]);
+}
