@@ -84,13 +84,13 @@ pub fn board(runs: &[Run]) -> String {
                 p { (runs.len()) " trainings, the best first." }
                 (curves(runs))
                 h2 { "Figures" }
-                div class="wide" { table {
+                div class="wide" tabindex="0" role="region" aria-label="Figures" { table {
                     thead { tr { @for name in ["training", "before", "accuracy", "loss", "measured on", "time", "memory", "delta"] {
                         th scope="col" { (name) }
                     } } }
                     tbody { @for run in runs { (row(run, best)) } }
                 } }
-                @for run in runs { h2 { (run.name) } pre { (run.recipe) } }
+                @for run in runs { h2 { (run.name) } pre tabindex="0" { (run.recipe) } }
             } }
         }
     };

@@ -50,7 +50,7 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
                     (data(report))
                     (cost(report))
                     h2 { "Recipe" }
-                    pre { (report.recipe) }
+                    pre tabindex="0" { (report.recipe) }
                 }
                 footer {
                     "edgetune " (report.versions.edgetune) ", ONNX Runtime " (report.versions.onnxruntime) ", base " (report.base_hash)
@@ -167,7 +167,7 @@ fn classes(measured: &BeforeAfter) -> Markup {
     let before = |name: &str| known.and_then(|base| base.per_class.iter().find(|class| class.name == name));
     html! {
         h2 { "Classes" }
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label="Classes" { table {
             thead { tr {
                 th scope="col" { "class" } th scope="col" { "samples" }
                 @if known.is_some() { th scope="col" { "before" } }
@@ -227,7 +227,7 @@ fn matrix(when: &str, names: &[&str], confusion: &[Confusion]) -> Markup {
     };
     html! {
         p { "Rows are the right class, columns the answer, " (when) "." }
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label={ "Confusion " (when) } { table {
             thead { tr { th scope="col" { "right class" } @for name in names { th scope="col" { (name) } } } }
             tbody { @for given in names { tr {
                 th scope="row" { (given) }
@@ -245,7 +245,7 @@ fn matrix(when: &str, names: &[&str], confusion: &[Confusion]) -> Markup {
 fn pairs(answers: &Answered) -> Markup {
     html! {
         p { "The pairs that are confused most often." }
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label="Confusion" { table {
             thead { tr { th scope="col" { "right class" } th scope="col" { "answer" } th scope="col" { "samples" } } }
             tbody { @for one in answers.confused().take(PAIRS) {
                 tr { th scope="row" { (one.given) } td { (one.answered) } td { (one.samples) } }
@@ -261,7 +261,7 @@ fn calibration(answers: &Answered) -> Markup {
         h2 { "Calibration" }
         p { "Of answers with a probability of 80 %, four in five should be right. On average the two differ by "
             (percent(calibration.expected_error)) " (expected calibration error)." }
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label="Calibration" { table {
             thead { tr { th scope="col" { "probability" } th scope="col" { "right" } th scope="col" { "samples" } } }
             tbody { @for bin in &calibration.bins {
                 tr { th scope="row" { (percent(bin.sureness)) } td { (percent(bin.accuracy)) } td { (bin.samples) } }
@@ -358,6 +358,6 @@ fn cost(report: &Report) -> Markup {
     ];
     html! {
         h2 { "Cost" }
-        div class="wide" { table { tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td { (value) } } } } } }
+        div class="wide" tabindex="0" role="region" aria-label="Cost" { table { tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td { (value) } } } } } }
     }
 }
