@@ -62,7 +62,7 @@ impl<'a> Opened<'a> {
         let Some(model) = recipe.model.clone() else { refuse!("no model: name one, or a recipe with `model = …`") };
         refuse_to_resume(job, &recipe)?;
         let library = engine::load(&context.runtime)?;
-        let base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
+        let mut base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
         let own = settings::read_own_loss(&mut recipe)?;
         let written = Recipe {
             loss_hash: recipe.loss_hash.clone(),
@@ -79,6 +79,7 @@ impl<'a> Opened<'a> {
         let recipe_text = settings::with_loss(written, &base)?.normal().text();
         let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref(), own: own.as_ref() };
         let data = Data::open(sources, &base, observer)?;
+        settings::fit_to_masks(&mut settings.loss, &mut base, &data);
         if let Some(out) = &job.out {
             samples::list_skipped(&data.skipped, out, observer);
         }

@@ -6,7 +6,7 @@ use crate::cli::change::ChangeArgs;
 use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::summary;
-use crate::data::Labels;
+use crate::data::{Labels, Masks};
 use crate::engine;
 use crate::learn;
 use crate::learn::samples::class_names;
@@ -48,6 +48,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
         (Some(classes), Some(LossName::TokenCrossEntropy)) => {
             Labels::Tokens { names: class_names(classes)?, rows: ndarray::Array2::default((0, 0)) }
+        }
+        (Some(classes), Some(loss)) if loss.is_of_pixels() => {
+            Labels::Pixels { names: class_names(classes)?, masks: Masks::new(0, 0) }
         }
         (Some(classes), Some(LossName::Coral)) => Labels::Ordinal { names: class_names(classes)?, index: vec![] },
         (Some(classes), _) => Labels::Classes { names: class_names(classes)?, index: vec![] },
