@@ -53,32 +53,6 @@ pub(super) struct Placed {
     pub note: String,
 }
 
-/// The output that was asked for, or the one that looks most like a result: a float of the rank that the scores need, one whose
-/// name says logits, the first.
-pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positions) -> Result<ValueId, Error> {
-    let known = || graph.outputs.iter().map(|id| graph.value_name(*id)).collect::<Vec<_>>().join(", ");
-    if let Some(name) = name {
-        let wanted = graph.outputs.iter().copied().find(|id| graph.value_name(*id) == name);
-        // A head may read any value, such as the features of a network's neck.
-        let inner = || {
-            let computed =
-                |id: &ValueId| producer(graph, *id).is_some() && graph.ty(*id).is_some_and(|ty| ty.dtype.is_float());
-            graph.find(name).filter(computed)
-        };
-        return wanted.or_else(inner).ok_or_else(|| Error::Output { name: name.into(), known: known() });
-    }
-    let score = |id: &ValueId| {
-        let float = graph.ty(*id).is_some_and(|ty| ty.dtype.is_float());
-        let fits = graph.ty(*id).and_then(|ty| ty.rank()) == Some(positions.rank());
-        let named = graph.value_name(*id).to_lowercase().contains("logits");
-        // Scores of a position each lie in an output of that rank, whatever it is called.
-        (float, fits && positions != Positions::Sample, named, fits)
-    };
-    // The first of the best: `max_by_key` would take the last.
-    let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
-    best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
-}
-
 /// The classifier that `output` comes from: its weight, the axis of the classes in it, and its bias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Classifier {
@@ -196,7 +170,7 @@ pub(super) fn place(
     let own = choice != HeadChoice::Append
         && matrix
         && own_width(graph, kept, positions).is_some_and(|own| Some(own) == width);
-    let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, given, activation);
+    let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, (given, activation), positions);
     let embedding = [given, scores].into_iter().any(|value| is_embedding(graph, value));
     let refuse = |graph: &Graph, reason: String| {
         let ty = graph.ty(scores).map_or("type unknown".into(), ToString::to_string);
@@ -271,10 +245,10 @@ fn is_embedding(graph: &Graph, value: ValueId) -> bool {
 }
 
 /// Whether cross-entropy over two classes is to be read from one column behind a `Sigmoid`: the second class's share.
-fn is_binary(graph: &Graph, given: ValueId, activation: Option<Activation>) -> bool {
+fn is_binary(graph: &Graph, (given, activation): (ValueId, Option<Activation>), positions: Positions) -> bool {
     let scores = logits(graph, given, None);
     activation == Some(Activation::Softmax)
-        && own_width(graph, scores, Positions::Sample) == Some(1)
+        && own_width(graph, scores, positions) == Some(1)
         && logits(graph, given, Some(Activation::Sigmoid)) == scores
         && logits(graph, given, Some(Activation::Identity)) != scores
 }
@@ -288,16 +262,19 @@ pub(super) fn read_scores(
     graph: &mut Graph,
     answer: ValueId,
     (width, activation): (Option<u64>, Option<Activation>),
+    positions: Positions,
 ) -> ValueId {
     if activation != Some(Activation::Softmax) {
         return answer;
     }
-    if width == Some(2) && own_width(graph, answer, Positions::Sample) == Some(1) {
+    if width == Some(2) && own_width(graph, answer, positions) == Some(1) {
         let ty = graph.ty(answer).and_then(|ty| ty.shape.clone()).map(|mut shape| {
-            shape[1] = Dim::Fixed(2);
+            shape[positions.axis()] = Dim::Fixed(2);
             TensorType::new(DType::Float, shape)
         });
-        let second = graph.add_initializer("edgetune.head.second", Tensor::from_f32(&[1, 2], &[0.0, 1.0]));
+        let mut sizes = vec![1; positions.rank()];
+        sizes[positions.axis()] = 2;
+        let second = graph.add_initializer("edgetune.head.second", Tensor::from_f32(&sizes, &[0.0, 1.0]));
         graph.settings.insert(second);
         return push(graph, "Mul", "Mul", &[answer, second], &[], ty);
     }

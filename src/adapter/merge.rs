@@ -108,7 +108,7 @@ fn squeezing(graph: &Graph, scores: ValueId) -> Vec<usize> {
 fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) {
     let Some(activation) = change.activation else { return };
     // One column behind a sigmoid is the second class's share.
-    if change.width == Some(2) && positions::own_width(graph, scores, Positions::Sample) == Some(1) {
+    if change.width == Some(2) && positions::own_width(graph, scores, change.positions) == Some(1) {
         return;
     }
     let producers = graph.producers();
@@ -128,7 +128,8 @@ fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) 
         node.op = activation.op().into();
         node.attributes.clear();
         if activation == ending::Activation::Softmax {
-            node.attributes.insert("axis".into(), Attr::Int(-1));
+            let axis = if change.positions == Positions::Pixel { 1 } else { -1 };
+            node.attributes.insert("axis".into(), Attr::Int(axis));
         }
     }
 }

@@ -178,7 +178,7 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
 /// # Errors
 /// [`Error::Output`] if the model has no such output.
 pub fn output_of(graph: &Graph, name: Option<&str>, positions: Positions) -> Result<ValueId, Error> {
-    Ok(ending::logits(graph, head::choose_output(graph, name, positions)?, None))
+    Ok(ending::logits(graph, positions::choose_output(graph, name, positions)?, None))
 }
 
 /// Rows of a matrix, one after the other, with its two sizes.
@@ -208,7 +208,7 @@ pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
 /// # Errors
 /// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
-    let given = head::choose_output(&graph, request.output, request.positions)?;
+    let given = positions::choose_output(&graph, request.output, request.positions)?;
     let output = ending::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
     let typed = request.method.is_some().then(|| graph.clone());
@@ -216,7 +216,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
     let mut placed = head::place(&mut graph, given, wanted, request.positions)?;
     let answer = placed.output;
     if !placed.fresh {
-        placed.output = head::read_scores(&mut graph, answer, (request.width, request.activation));
+        placed.output = head::read_scores(&mut graph, answer, (request.width, request.activation), request.positions);
     }
     let fresh: &[ValueId] = if placed.fresh { &placed.weights } else { &[] };
     let mut chosen = whole(&graph, &placed, request)?;
@@ -353,7 +353,7 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         graph.sort().expect("attached nodes make no cycle");
     }
     if change.head.is_none() {
-        output = head::read_scores(&mut graph, output, (change.width, change.activation));
+        output = head::read_scores(&mut graph, output, (change.width, change.activation), change.positions);
     }
     match beside.first() {
         Some(tensor) => Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() }),

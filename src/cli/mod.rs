@@ -23,6 +23,7 @@ mod inspection;
 mod limiting;
 #[cfg(feature = "fleet")]
 mod locked;
+mod masks;
 mod membership;
 mod moments;
 mod outputs;

@@ -52,6 +52,8 @@ pub enum Kind {
     PeftConfig,
     /// An SVG picture.
     Picture,
+    /// A mask of a class for each pixel, with the palette that this program gives it.
+    Mask,
     /// A manual page of this program.
     ManualPage,
     /// A recipe. One that is there is never taken for this program's: people write their own lines into it.
@@ -74,6 +76,7 @@ impl fmt::Display for Kind {
             Kind::Safetensors => "a safetensors file",
             Kind::PeftConfig => "a configuration of PEFT",
             Kind::Picture => "an SVG picture",
+            Kind::Mask => "a mask",
             Kind::ManualPage => "a manual page",
             Kind::Recipe => "a recipe",
         })
@@ -98,6 +101,7 @@ impl Kind {
             [_, _, _, _, b'T', b'O', b'R', b'T', ..] => Some(Kind::OnnxAdapter),
             bytes if bytes.starts_with(b"<svg ") => Some(Kind::Picture),
             _ if has(b"content=\"edgetune report\"") => Some(Kind::Page),
+            bytes if bytes.starts_with(b"\x89PNG") && has(b"PLTE\0\0\0\x80\0\0\0\x80\0\x80\x80\0") => Some(Kind::Mask),
             _ if has(b".TH edgetune") => Some(Kind::ManualPage),
             [b'{', ..] => of_json(path)?,
             [_, _, _, _, _, _, _, _, b'{', ..] if has(b"\"dtype\"") => Some(Kind::Safetensors),

@@ -19,6 +19,9 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     if predictions.iter().any(|prediction| prediction.answer.spans.is_some()) {
         return spans(predictions);
     }
+    if predictions.iter().any(|prediction| !prediction.answer.shares.is_empty()) {
+        return shares(predictions);
+    }
     let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
     let first = predictions.first();
@@ -45,6 +48,19 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
         }
         row.extend(prediction.answer.values.iter().map(f32::to_string));
         writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Shares of the classes of pixels as CSV: a row for each class of a picture.
+fn shares(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "class", "share", "mask"])?;
+    for prediction in predictions {
+        let mask = prediction.mask.as_ref().map_or_else(String::new, |mask| mask.display().to_string());
+        for share in &prediction.answer.shares {
+            writer.write_record([&prediction.input, &share.class, &share.share.to_string(), &mask])?;
+        }
     }
     Ok(writer.into_inner()?)
 }
@@ -103,6 +119,7 @@ mod tests {
             from: None,
             to: None,
             text: text.map(String::from),
+            mask: None,
             answer: Answer {
                 classes: classes.iter().map(class).collect(),
                 values: values.to_vec(),

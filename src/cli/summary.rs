@@ -4,7 +4,7 @@ use super::inspection::Inspection;
 use super::print::{Printer, bytes, number, percent, rate};
 use crate::amounts::counted;
 use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line};
-use crate::train::evaluate::Metrics;
+use crate::train::evaluate::{ClassMetrics, Metrics};
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
 use serde_json::json;
@@ -151,11 +151,13 @@ fn which(trained: &Trained) -> String {
 
 /// What `eval` measured: the document that scripts parse, or text.
 pub fn measured(metrics: &Metrics, printer: &Printer) {
-    let per_class: serde_json::Map<String, serde_json::Value> = metrics
-        .per_class
-        .iter()
-        .map(|class| (class.name.clone(), json!({ "accuracy": class.recall, "samples": class.samples })))
-        .collect();
+    let of_pixels = metrics.per_class.iter().any(|class| class.iou.is_some());
+    let told = |class: &ClassMetrics| match of_pixels {
+        true => json!({ "accuracy": class.recall, "pixels": class.samples, "iou": class.iou }),
+        false => json!({ "accuracy": class.recall, "samples": class.samples }),
+    };
+    let per_class: serde_json::Map<String, serde_json::Value> =
+        metrics.per_class.iter().map(|class| (class.name.clone(), told(class))).collect();
     let mut document = json!({
         "accuracy": metrics.accuracy, "loss": metrics.loss, "samples": metrics.samples, "per_class": per_class,
     });
@@ -167,13 +169,15 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
     metrics.figures.iter().for_each(|(name, value)| document[name] = (*value).into());
     printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
-        printer.text(format!("accuracy  {} of {}", percent(accuracy), counted(metrics.samples, "sample")));
+        let what = if of_pixels { "the pixels of " } else { "" };
+        printer.text(format!("accuracy  {} of {what}{}", percent(accuracy), counted(metrics.samples, "sample")));
     }
     metrics.figures.iter().for_each(|(name, value)| printer.text(format!("{} {}", spaced(name), number(*value))));
     printer.text(format!("loss      {}", number(metrics.loss)));
     let (there, absent): (Vec<_>, Vec<_>) = metrics.per_class.iter().partition(|class| class.samples > 0);
     for class in there {
-        printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
+        let iou = class.iou.map_or(String::new(), |iou| format!(" pixels, IoU {}", number(iou)));
+        printer.text(format!("  {:<20} {:>7} of {}{iou}", class.name, percent(class.recall), class.samples));
     }
     if !absent.is_empty() {
         let names: Vec<&str> = absent.iter().map(|class| class.name.as_str()).collect();

@@ -38,6 +38,10 @@ values! { LossName:
     Coral = "coral" ["ordinal"], "CORAL: one class a sample, of classes in an order (--classes lists them, the lowest first)";
     TokenCrossEntropy = "token-cross-entropy" ["token_cross_entropy", "token-ce", "ner"],
         "Cross-entropy of a class for each word: text with tags (chosen by itself where the data have them)";
+    PixelCrossEntropy = "pixel-cross-entropy" ["pixel_cross_entropy", "pixel-ce", "segmentation"],
+        "Cross-entropy of a class for each pixel: pictures with masks (chosen by itself where the data have them)";
+    DiceCrossEntropy = "dice-cross-entropy" ["dice_cross_entropy", "dice", "dice-ce"],
+        "The same and the soft Dice loss, for classes of few pixels";
 }
 
 /// What `--loss` takes where it may be a file: a loss by its name, or a loss of one's own.

@@ -3,7 +3,7 @@
 //! Takes files, gives tensors with the samples along the first axis, over the mapped files where that can be (see `npy.rs`).
 
 use super::groups::Groups;
-use super::labels::{self, Cells, IGNORED, Labels, Target};
+use super::labels::{self, Cells, IGNORED, Labels, NO_MASKS, Target};
 use super::npy::Array;
 use super::{Error, Options, columns, folder, own, tagged};
 use crate::amounts::counted;
@@ -237,6 +237,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
                 return Err(at(place / columns, problem));
             }
         }
+        Target::Pixels => return Err(at(0, NO_MASKS.into())),
         Target::Tokens => return array_tokens(rows, columns, &number, options.classes.as_deref(), at),
         Target::NextTokens | Target::OfLoss => {}
     }

@@ -3,6 +3,7 @@
 //! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
 
 use super::Labels;
+use super::masks::Masks;
 use super::numeric::{Looks, looks};
 use super::same::Same;
 use crate::amounts::counted;
@@ -52,6 +53,7 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         Labels::Ordinal { names, index } => classes(names, index, &mut findings),
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
+        Labels::Pixels { names, masks } => pixels(names, masks, &mut findings),
         Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
@@ -93,6 +95,24 @@ fn numbers(names: &[String], samples: usize, findings: &mut Vec<Finding>) {
         Looks::PerhapsMeasured => "if they are amounts and no names, setting `loss = mse` learns them as numbers",
     };
     findings.push(finding(Severity::Warning, problem, remedy, vec![]));
+}
+
+fn pixels(names: &[String], masks: &Masks, findings: &mut Vec<Finding>) {
+    let used = masks.used();
+    let absent: Vec<&str> =
+        names.iter().zip(used).filter(|(_, used)| !used).map(|(name, _)| name.as_str()).take(NAMED_MAX).collect();
+    if used[..names.len().min(used.len())].iter().filter(|used| **used).count() < 2 {
+        let problem = "fewer than two classes among the pixels: there is nothing to tell apart".to_string();
+        findings.push(finding(Severity::Error, problem, "add masks with another class", vec![]));
+    } else if !absent.is_empty() {
+        let problem = format!("no pixel is of class {}", absent.join(", "));
+        findings.push(finding(
+            Severity::Note,
+            problem,
+            "nothing is learnt about it; add masks or leave the class out",
+            vec![],
+        ));
+    }
 }
 
 fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {

@@ -37,6 +37,15 @@ fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into()).unwrap_or_default()
 }
 
+/// Of some folders, that of pictures and that of their masks: pictures as well.
+pub(super) fn pictures_and_masks(folders: &[PathBuf]) -> Option<(&PathBuf, &PathBuf)> {
+    let of_images = |marks: &&PathBuf| {
+        folder::below(marks).is_ok_and(|files| files.iter().any(|file| folder::has_image_name(file)))
+    };
+    let marks = one_of(folders, &MASKS).or_else(|| one_of(folders, &BOXES)).filter(of_images);
+    one_of(folders, &PICTURES).zip(marks)
+}
+
 /// Pictures with a folder of masks, or of boxes, for each pixel or object.
 ///
 /// # Errors
@@ -56,8 +65,13 @@ pub(super) fn refuse_marked_pictures(root: &Path, folders: &[PathBuf]) -> Result
     let marks = one_of(folders, &MASKS).or_else(|| one_of(folders, &BOXES));
     let Some((pictures, marks)) = one_of(folders, &PICTURES).zip(marks) else { return Ok(()) };
     let Some(what) = what(pictures, marks) else { return Ok(()) };
+    let remedy = if what.starts_with("a label") {
+        "a model learns that which gives scores for each pixel (`[batch, scores, height, width]`, setting `loss = pixel-cross-entropy`)"
+    } else {
+        "this cannot be learned yet"
+    };
     let problem = format!(
-        "the folders `{}` and `{}` are pictures with {what}, and no classes; this cannot be learned yet. For a class a picture, give \
+        "the folders `{}` and `{}` are pictures with {what}, and no classes; {remedy}. For a class a picture, give \
          a folder for each class, or a table with the columns file and label",
         name(pictures),
         name(marks)

@@ -3,6 +3,7 @@
 //! Pure functions of bytes. Sizes are checked before pixels are decoded, so that a small file cannot claim gigabytes.
 
 use super::Limits;
+use super::masks::Seen;
 use super::preprocessing::{Channels, Filter, ImagePreprocessing, Layout};
 use super::resample::{Axis, resample};
 use super::whole;
@@ -61,6 +62,26 @@ pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -
     let (width, height) = (decoded.width(), decoded.height());
     let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, preprocessing)?;
     Ok(normalise(&pixels, preprocessing))
+}
+
+/// Width and height of a photograph that is turned upright, by its header.
+///
+/// # Errors
+/// The reason why the bytes are no photograph.
+pub fn size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), String> {
+    use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let (_, mut decoder) = decoder(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    Ok(match decoder.orientation() {
+        Ok(Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH) => (height, width),
+        _ => (width, height),
+    })
+}
+
+/// What of a photograph of that size the model sees, across and down.
+pub(super) fn seen(width: u32, height: u32, to: &ImagePreprocessing) -> [Seen; 2] {
+    let (left, top, box_width, box_height) = source_box(width, height, to);
+    [Seen { start: left, length: box_width, end: width }, Seen { start: top, length: box_height, end: height }]
 }
 
 /// The formats that are read. Of one with several pictures, such as a moving GIF, it is the first.

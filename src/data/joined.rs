@@ -71,6 +71,10 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
         (Labels::Tokens { names, rows: one }, Labels::Tokens { rows: other, .. }) => {
             Ok(Labels::Tokens { names: names.clone(), rows: padded(one, other) })
         }
+        (Labels::Pixels { names, masks }, Labels::Pixels { masks: others, .. }) => {
+            let masks = masks.followed_by(others).ok_or("masks of another size than those of setting `data`")?;
+            Ok(Labels::Pixels { names: names.clone(), masks })
+        }
         _ => Err(OTHER.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! What data are, by the names of files and a table's first row: which reader is meant, and what is said where none is.
 
 use super::folder::Kind;
-use super::{Error, Options, Preprocessing, Target, folder, records, table};
+use super::{Error, Options, Preprocessing, Target, folder, records, segmented, table};
 use std::path::Path;
 
 /// What is said of sounds for what has learned from data of another kind.
@@ -11,6 +11,10 @@ pub(super) const NO_SOUNDS: &str = "a sound, but nothing says at which rate and 
 /// Whether the data are a table of numbers, and of no pictures' paths: its first row tells.
 pub fn holds_numbers(path: &Path, label: &[String], file: Option<&str>) -> bool {
     let Ok(Some(table)) = table::resolve(path, true) else { return false };
+    // A table beside pictures with masks names their classes.
+    if segmented::holds_masks(path) {
+        return false;
+    }
     let options = Options { label: label.to_vec(), file: file.map(String::from), ..Options::default() };
     records::format(&table).is_some_and(|format| table::is_of_numbers(&table, format, &options))
 }

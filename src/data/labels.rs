@@ -4,6 +4,7 @@
 
 use super::Error;
 use super::classes::Names;
+use super::masks::Masks;
 use crate::amounts::counted;
 use crate::nearest::suggestion;
 use ndarray::Array2;
@@ -23,6 +24,8 @@ pub enum Target {
     Ordinal,
     /// A class for each word of a text.
     Tokens,
+    /// A class for each pixel of a picture.
+    Pixels,
     /// Numbers that a loss of the user's own takes, under the names of its inputs.
     OfLoss,
     /// The text itself: each token is to be foretold from those before it.
@@ -31,6 +34,10 @@ pub enum Target {
 
 /// The label of a position that does not count: padding, the prompt, a sequence's end. PyTorch's `ignore_index`.
 pub const IGNORED: i64 = -100;
+
+/// What is said of data without masks.
+pub(super) const NO_MASKS: &str =
+    "a class for each pixel is learned from a folder with the folders `images` and `masks`; give that";
 
 /// The labels of a data set, sample by sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +74,13 @@ pub enum Labels {
         /// `[samples, sequence]`: the class at the first token of each word, elsewhere [`IGNORED`].
         rows: Array2<i64>,
     },
+    /// A class for each pixel of a picture.
+    Pixels {
+        /// Class names in the order of the model's outputs.
+        names: Vec<String>,
+        /// The class of each pixel, as the model sees the picture.
+        masks: Masks,
+    },
     /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
     NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
@@ -80,6 +94,7 @@ impl Labels {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index.len(),
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) | Labels::OfLoss(rows) => rows.nrows(),
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
+            Labels::Pixels { masks, .. } => masks.len(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -95,6 +110,7 @@ impl Labels {
             Labels::Classes { names, .. }
             | Labels::Ordinal { names, .. }
             | Labels::Tokens { names, .. }
+            | Labels::Pixels { names, .. }
             | Labels::MultiLabel { names, .. } => names,
             Labels::Values(_) | Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
@@ -102,7 +118,7 @@ impl Labels {
 
     /// Whether a sample has a label for each of its positions, so that its output is large.
     pub fn of_positions(&self) -> bool {
-        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. })
+        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Pixels { .. })
     }
 
     /// Whether two samples are labelled alike.
@@ -113,6 +129,7 @@ impl Labels {
                 rows.row(one) == rows.row(other)
             }
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
+            Labels::Pixels { masks, .. } => masks.same(one, other),
             Labels::Unlabelled(_) => true,
         }
     }
@@ -172,6 +189,7 @@ pub(super) fn read(
             0,
             "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
         )),
+        Target::Pixels => Err(at(0, NO_MASKS.into())),
         Target::Values => values(cells, at).map(Labels::Values),
         Target::OfLoss => values(cells, at).map(Labels::OfLoss),
         Target::Classes | Target::Ordinal => {

@@ -64,7 +64,7 @@ impl Dataset {
     }
 
     /// The file that a sample is.
-    fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
+    pub(super) fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
         let path = &self.names.file(sample);
         let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
         let hash = *blake3::hash(&bytes).as_bytes();

@@ -18,6 +18,8 @@ mod foreign;
 mod groups;
 #[cfg_attr(not(feature = "image"), path = "no_image.rs")]
 mod image;
+#[cfg_attr(not(feature = "image"), path = "no_indices.rs")]
+mod indices;
 mod intervals;
 mod joined;
 mod kinds;
@@ -25,6 +27,7 @@ mod labels;
 mod language;
 mod limits;
 mod loading;
+mod masks;
 mod mel;
 mod names;
 #[cfg(not(feature = "text"))]
@@ -46,6 +49,7 @@ mod resample;
 mod roles;
 mod rows;
 mod same;
+mod segmented;
 mod series;
 #[cfg_attr(not(feature = "audio"), path = "no_sound.rs")]
 mod sound;
@@ -70,10 +74,12 @@ pub use fitting::SampleShape;
 pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use indices::mask_png;
 pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
+pub use masks::{IGNORED_PIXEL, Masks};
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
 pub use numeric::numbers_to_predict;
 pub use parts::{Parts, parts};
@@ -86,6 +92,7 @@ pub use recording::Recording;
 pub use recordings::{SeriesSurvey, series_width, survey_series};
 pub use roles::SeriesColumns;
 pub use same::count_of_same;
+pub use segmented::holds_masks;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
@@ -207,24 +214,42 @@ impl Dataset {
         if let Preprocessing::Series(series) = &options.preprocessing {
             return windows::open(path, series, options, true);
         }
+        if options.target == Target::Pixels {
+            let Preprocessing::Image(preprocessing) = &options.preprocessing else {
+                let problem =
+                    "a class for each pixel is learned from pictures with masks, and this model takes no pictures";
+                return Err(Error::content(path, problem));
+            };
+            let (files, labels, report) = segmented::open(path, preprocessing, options)?;
+            return Self::of_labelled_files(path, files, labels, (report, options));
+        }
         match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),
             None => {
                 let mut kind = kind_of_files(path, options)?;
-                let (files, labels, mut report) =
+                let (files, labels, report) =
                     folder::open(path, &mut kind, options.classes.as_deref(), &options.limits)?;
-                let groups = match options.group.as_deref() {
-                    _ if !options.splits => None,
-                    Some(columns::NO_GROUPS) => None,
-                    Some(told) => Some(groups::of_files(path, 1, &files.paths, told)?),
-                    None => {
-                        report.perhaps_groups = groups::suggested(path, &files.paths, &labels);
-                        None
-                    }
-                };
-                Ok((Self { groups, ..Self::of_files(path, files, labels, options)? }, report))
+                Self::of_labelled_files(path, files, labels, (report, options))
             }
         }
+    }
+
+    fn of_labelled_files(
+        path: &Path,
+        files: Files,
+        labels: Labels,
+        (mut report, options): (Report, &Options),
+    ) -> Result<(Self, Report), Error> {
+        let groups = match options.group.as_deref() {
+            _ if !options.splits => None,
+            Some(columns::NO_GROUPS) => None,
+            Some(told) => Some(groups::of_files(path, 1, &files.paths, told)?),
+            None => {
+                report.perhaps_groups = groups::suggested(path, &files.paths, &labels);
+                None
+            }
+        };
+        Ok((Self { groups, ..Self::of_files(path, files, labels, options)? }, report))
     }
 
     /// Opens samples without labels, in the order of `paths`: images, where folders give all that lies below them, or one
@@ -389,6 +414,20 @@ impl Dataset {
             Samples::Joined { first, both } => Some((&both[1], sample - first)),
             _ => None,
         }
+    }
+
+    /// A mask as large as a sample's picture, from one of what the model has seen of it, with its width and height; `None` where samples are no
+    /// pictures.
+    ///
+    /// # Errors
+    /// A picture that has gone or changed since it was opened.
+    pub fn whole_mask(&self, sample: usize, mask: &[u8]) -> Result<Option<(Vec<u8>, u32, u32)>, Error> {
+        let Samples::Images { preprocessing, limits, .. } = &self.samples else { return Ok(None) };
+        let bytes = self.read(sample, limits)?;
+        let failed = |reason| Error::content(self.names.file(sample), reason);
+        let (width, height) = image::size(&bytes, limits).map_err(failed)?;
+        let seen = image::seen(width, height, preprocessing);
+        Ok(Some((masks::spread(mask, seen, (preprocessing.width, preprocessing.height)), width, height)))
     }
 
     /// Some of the samples without labels, with other pixels; `None` where they are no photographs. Of two data sets behind each

@@ -94,6 +94,7 @@ pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(us
         | Labels::OfLoss(_)
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
+        | Labels::Pixels { .. }
         | Labels::Unlabelled(_) => {}
     }
 }

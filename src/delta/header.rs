@@ -71,6 +71,8 @@ pub enum Task {
     TokenClassification,
     /// Whatever the user's own loss is computed on: `[batch, …]`.
     Anything,
+    /// One of the labels for each pixel: `[batch, labels, height, width]` logits.
+    Segmentation,
 }
 
 /// A linear layer that is appended to a value of the base.

@@ -35,7 +35,10 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     if matches!(labels, Labels::Ordinal { .. }) {
         return ordinal(recipe, base, labels);
     }
-    if !matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Tokens { .. }) {
+    if !matches!(
+        labels,
+        Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Tokens { .. } | Labels::Pixels { .. }
+    ) {
         return match &recipe.classes {
             Some(_) => {
                 refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
@@ -75,8 +78,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     }
     match (recipe.head, width) {
         (Some(HeadName::Replace | HeadName::Append), _) => Ok(Outputs::Others),
-        // What the base says of single words is not asked: a head of as many classes is kept.
-        (_, Some(width)) if width == found.len() as u64 && labels.of_positions() => Ok(Outputs::Others),
+        // What the base says of single words or pixels is not asked: a head of as many classes is kept.
+        (_, Some(width)) if labels.of_positions() && (width == found.len() as u64 || width == 1) => Ok(Outputs::Others),
         (_, Some(width)) if width == found.len() as u64 => Ok(Outputs::AsMany),
         // One column behind a sigmoid.
         (_, Some(1)) if found.len() == 2 => Ok(Outputs::AsMany),
@@ -226,6 +229,12 @@ fn absent(labels: &Labels) -> Vec<String> {
         }
         Labels::Tokens { rows, .. } => {
             rows.iter().filter_map(|class| usize::try_from(*class).ok()).for_each(|class| there[class] = true);
+        }
+        Labels::Pixels { masks, names } => {
+            for sample in 0..masks.len() {
+                let counts = masks.counts(sample, names.len());
+                there.iter_mut().zip(counts).for_each(|(there, count)| *there |= count > 0);
+            }
         }
         Labels::MultiLabel { rows, .. } => {
             let has = |column: ndarray::ArrayView1<f32>| column.iter().any(|value| *value > 0.0);

@@ -19,7 +19,8 @@ pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
         | Loss::BinaryCrossEntropy
         | Loss::NextToken
         | Loss::Coral
-        | Loss::TokenCrossEntropy { .. } => 0.01,
+        | Loss::TokenCrossEntropy { .. }
+        | Loss::PixelCrossEntropy { .. } => 0.01,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::observer::Progress;
+use crate::adapter::Positions;
 use crate::data::{Dataset, Preprocessing};
 use crate::engine::{Options, Session};
 use crate::graph::Tensor;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 const BLOCK: usize = 1024;
 /// Samples between two looks at the stop flag and two signs of progress.
 const CHUNK: usize = 64;
+
+/// The same where a sample's features are of pixels.
+const FEW: usize = 8;
 
 /// How samples are run.
 pub struct Forward<'a> {
@@ -66,6 +70,25 @@ impl Forward<'_> {
         Ok(ran.map(|(pass, warnings)| Answers { found: rows, pass, warnings }))
     }
 
+    /// Hands the tail's output for each sample to `take`, in the shape that it has, as soon as it is there; `None` if it was stopped. None is
+    /// kept: scores of pixels are large.
+    pub fn each_output(
+        &self,
+        what: &'static str,
+        (dataset, samples): (&Arc<Dataset>, &[usize]),
+        values: &[Vec<f32>],
+        take: &mut dyn FnMut(usize, Tensor) -> Result<(), Error>,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], _, values: &Set| {
+            for sample in chunk {
+                take(*sample, evaluate::output(tail, features, &[*sample], values)?)?;
+            }
+            Ok(())
+        };
+        let ran = self.each(what, dataset, samples, &[values], each)?;
+        Ok(ran.map(|(_, warnings)| warnings))
+    }
+
     /// Loss and accuracy on some samples, once for each set of parameter values; `None` if it was stopped.
     pub fn measure(
         &self,
@@ -98,8 +121,12 @@ impl Forward<'_> {
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
         let progress: Rc<dyn Progress> =
             Rc::from(self.context.observer.progress(what, samples.len() as u64, "samples"));
-        // Features of a token each are many times those of a sample.
-        let block = if dataset.labels().of_positions() { CHUNK } else { BLOCK };
+        // Features of a token each are many times those of a sample, and those of pixels more than memory has room for.
+        let (block, size) = match self.bundle.positions() {
+            Positions::Sample => (BLOCK, CHUNK),
+            Positions::Token => (CHUNK, CHUNK),
+            Positions::Pixel => (FEW, FEW),
+        };
         for block in samples.chunks(block) {
             let (dataset, clock) = (dataset.clone(), self.context.clock.clone());
             let features =
@@ -107,7 +134,7 @@ impl Forward<'_> {
             let shown = Rc::clone(&progress);
             let tell = move |computed, _| shown.at(done + computed as u64, "");
             let mut features = features.telling(Box::new(tell));
-            for chunk in block.chunks(CHUNK) {
+            for chunk in block.chunks(size) {
                 if !features.ready(chunk, self.context.stop)? {
                     return Ok(None);
                 }

@@ -64,7 +64,7 @@ impl<'a> Opened<'a> {
         let Some(model) = recipe.model.clone() else { refuse!("no model: name one, or a recipe with `model = …`") };
         refuse_to_resume(job, &recipe)?;
         let library = engine::load(&context.runtime)?;
-        let base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
+        let mut base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
         let own = settings::read_own_loss(&mut recipe)?;
         let written = Recipe {
             loss_hash: recipe.loss_hash.clone(),
@@ -83,6 +83,7 @@ impl<'a> Opened<'a> {
         let (given, out) = (job.given.as_ref(), job.out.as_deref());
         let sources = Sources { recipe: &recipe, given, known: known.as_ref(), own: own.as_ref(), out };
         let data = Data::open(sources, &base, observer)?;
+        settings::fit_to_masks(&mut settings.loss, &mut base, &data);
         samples::refuse_skipped(&data.skipped, job.no_skip)?;
         settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
         let mut computing = context.computing;

@@ -91,7 +91,7 @@ impl Sources<'_> {
             samples::label_for(own, &mut options);
         }
         // An order has no place for a new class, and numbers of tags are places among the names.
-        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens);
+        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens | Target::Pixels);
         options.classes = match known {
             Some(adapter) if is_fixed => Some(adapter.labels.clone()),
             Some(adapter) => samples::classes_from(adapter, recipe.closed_form(), path, &options)?,
@@ -168,7 +168,8 @@ impl Data {
         trial: &Trial<'_>,
         observer: &dyn Observer,
     ) -> Result<(), Error> {
-        if recipe.from.is_none() && recipe.samples.guesses_pixels(trial.base) {
+        let is_one_each = !self.train.labels().of_positions();
+        if recipe.from.is_none() && is_one_each && recipe.samples.guesses_pixels(trial.base) {
             pixels::warn_of_surer(&self.train, &self.split.train, &self.preprocessing, trial, observer);
         }
         let wire = self.preprocessing.wire();

@@ -2,10 +2,10 @@
 
 use super::observer::Observer;
 use super::sets::Data;
-use crate::adapter;
+use crate::adapter::{self, Positions};
 use crate::amounts::counted;
 use crate::cut::{self, Selection};
-use crate::data::{self, Labels, Split};
+use crate::data::{self, Labels, Preprocessing, Split};
 use crate::graph::{DType, TensorType, ValueId};
 use crate::recipe::{self, Error, HeadName, LossName, Recipe, SolverName, refuse};
 use crate::task::OwnLoss;
@@ -104,6 +104,12 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     }
     if measured(&recipe).is_some() {
         recipe.loss = Some(LossName::MeanSquaredError);
+    }
+    let each_pixel = adapter::output_of(&base.graph, recipe.output.as_deref(), Positions::Pixel)?;
+    let each_pixel = base.graph.ty(each_pixel).and_then(TensorType::rank) == Some(4);
+    let masked = || recipe.data.as_deref().is_some_and(data::holds_masks);
+    if matches!(recipe.loss, None | Some(LossName::CrossEntropy)) && each_pixel && masked() {
+        recipe.loss = Some(LossName::PixelCrossEntropy);
     }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [
@@ -250,6 +256,16 @@ pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, E
     }
 }
 
+/// Tells a loss of pixels how large the masks are, and the model how large their pictures: what it gives for each pixel has a size then.
+pub fn fit_to_masks(loss: &mut Loss, base: &mut Base, data: &Data) {
+    if let (Loss::PixelCrossEntropy { size, .. }, Labels::Pixels { masks, .. }) = (loss, data.labels()) {
+        *size = Some(masks.size());
+        if let Preprocessing::Image(image) = &data.preprocessing {
+            base.fix_pictures(image.shape());
+        }
+    }
+}
+
 /// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
 /// samples.
 ///
@@ -257,7 +273,9 @@ pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, E
 /// Anything but `balanced` or one number of 0 or more for each class.
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
     let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };
-    let (Loss::CrossEntropy { class_weights, .. } | Loss::TokenCrossEntropy { class_weights }) = &mut settings.loss
+    let (Loss::CrossEntropy { class_weights, .. }
+    | Loss::TokenCrossEntropy { class_weights }
+    | Loss::PixelCrossEntropy { class_weights, .. }) = &mut settings.loss
     else {
         return Ok(());
     };
@@ -271,6 +289,12 @@ pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &
             Labels::Tokens { rows, .. } => {
                 let all = split.train.iter().flat_map(|sample| rows.row(*sample));
                 all.filter_map(|class| usize::try_from(*class).ok()).for_each(|class| counts[class] += 1);
+            }
+            Labels::Pixels { masks, .. } => {
+                for sample in &split.train {
+                    let pixels = masks.counts(*sample, names.len());
+                    counts.iter_mut().zip(pixels).for_each(|(count, more)| *count += more as usize);
+                }
             }
             _ => return Ok(()),
         }

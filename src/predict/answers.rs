@@ -3,6 +3,7 @@
 use crate::data::When;
 use crate::task::Answer;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// One sample's answer, with the sample's name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +19,9 @@ pub struct Prediction {
     /// The sample itself, where it is a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The picture that the classes of its pixels were written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<PathBuf>,
     /// What the model says of it.
     #[serde(flatten)]
     pub answer: Answer,
@@ -51,7 +55,7 @@ mod tests {
         let classes = vec![Scored { name: "pos".into(), probability: 0.75 }];
         let text = Some("word ".repeat(30));
         let answer = Answer { classes, ..Answer::default() };
-        let line = Prediction { input: "text:1".into(), from: None, to: None, text, answer }.line();
+        let line = Prediction { input: "text:1".into(), from: None, to: None, text, answer, mask: None }.line();
         assert!(line.starts_with("text:1: pos 75.0 %  \"word word") && line.ends_with("…\""), "{line}");
     }
 }

@@ -1,5 +1,6 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
+use super::many::pixels;
 use crate::data::{
     self, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
     decode_array, decode_photograph, decode_sound, decode_window,
@@ -84,9 +85,10 @@ impl Predictor {
             Takes::Text(texts) if task.target == Target::Tokens => by_words(texts).map_err(Error::Refused)?,
             takes => (takes.decode(sample).map_err(Error::Refused)?, "", Vec::new()),
         };
-        let output = self.single.output(input)?;
-        let asked = Asked { names: &self.adapter.labels, top, words: &words, text };
-        Ok((task.answer)(&asked, output))
+        let output = self.single.tensor(input)?;
+        let pixels = pixels(&self.adapter.preprocessing, &output);
+        let asked = Asked { names: &self.adapter.labels, top, words: &words, text, pixels };
+        Ok((task.answer)(&asked, output.to_f32().unwrap_or_default()))
     }
 
     /// What was learned.

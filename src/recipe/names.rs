@@ -25,13 +25,18 @@ pub enum LossName {
     /// Cross-entropy of a class for each word: text with tags
     #[serde(alias = "token-ce")]
     TokenCrossEntropy,
+    /// Cross-entropy of a class for each pixel: pictures with masks
+    #[serde(alias = "pixel-ce")]
+    PixelCrossEntropy,
+    /// The same and the soft Dice loss, for classes of few pixels
+    DiceCrossEntropy,
     /// A loss of one's own, an ONNX file: `loss-file` names it
     File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -39,6 +44,8 @@ impl LossName {
         Self::Huber,
         Self::Coral,
         Self::TokenCrossEntropy,
+        Self::PixelCrossEntropy,
+        Self::DiceCrossEntropy,
         Self::File,
     ];
 
@@ -52,8 +59,15 @@ impl LossName {
             Self::Huber => "huber",
             Self::Coral => "coral",
             Self::TokenCrossEntropy => "token-cross-entropy",
+            Self::PixelCrossEntropy => "pixel-cross-entropy",
+            Self::DiceCrossEntropy => "dice-cross-entropy",
             Self::File => "file",
         }
+    }
+
+    /// Whether it learns a class for each pixel.
+    pub fn is_of_pixels(self) -> bool {
+        matches!(self, Self::PixelCrossEntropy | Self::DiceCrossEntropy)
     }
 
     /// The one of that name.

@@ -23,10 +23,11 @@ impl Recipe {
     pub fn settings(&self) -> Result<Settings, Error> {
         self.refuse_without_effect()?;
         let language = self.loss == Some(LossName::NextToken);
+        let few_at_once = language || self.loss.is_some_and(LossName::is_of_pixels);
         let settings = Settings {
             epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
             max_steps: self.max_steps,
-            batch: self.batch.unwrap_or(if language { 4 } else { 32 }),
+            batch: self.batch.unwrap_or(if few_at_once { 4 } else { 32 }),
             accumulate: self.accumulate.unwrap_or(1),
             learning_rate: self.lr.unwrap_or(match self.optimizer {
                 Some(OptimizerName::Sgd) => 0.01,
@@ -168,6 +169,9 @@ impl Recipe {
             Some(LossName::TokenCrossEntropy) => refuse!(
                 "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
             ),
+            Some(loss) if loss.is_of_pixels() => refuse!(
+                "setting `solver`: a class for each pixel has no closed form; remove it to train by gradient steps"
+            ),
             _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {
@@ -199,7 +203,7 @@ impl Recipe {
             ("label-smoothing", self.label_smoothing.is_some_and(|share| share != 0.0)),
             ("class-weights", self.class_weights.is_some()),
         ];
-        let weighs = self.loss == Some(LossName::TokenCrossEntropy);
+        let weighs = self.loss.is_some_and(|loss| loss == LossName::TokenCrossEntropy || loss.is_of_pixels());
         let knows = |setting: &str| classes || (weighs && setting == "class-weights");
         match only_classes.into_iter().find(|(setting, given)| *given && !knows(setting)) {
             Some((setting, _)) => {

@@ -31,6 +31,35 @@ pub struct Asked<'a> {
     pub words: &'a [Word],
     /// The text that the words are of.
     pub text: &'a str,
+    /// The sizes of scores and picture, for a class each pixel.
+    pub pixels: Option<Pixels>,
+}
+
+/// How many pixels scores and pictures have, down and across.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pixels {
+    /// What the model gives scores for.
+    pub scores: [u64; 2],
+    /// What it sees of a picture.
+    pub seen: [u64; 2],
+}
+
+/// A class for each pixel that the model sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Height and width.
+    pub size: [u64; 2],
+    /// Class numbers, row by row.
+    pub classes: Vec<u8>,
+}
+
+/// How much of a picture is of a class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Share {
+    /// The class.
+    pub class: String,
+    /// Between 0 and 1, of the pixels that the model sees.
+    pub share: f64,
 }
 
 /// A class and how likely it is.
@@ -57,6 +86,12 @@ pub struct Answer {
     /// Parts of a text, in their order; none where the task gives no spans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spans: Option<Vec<Span>>,
+    /// The classes that some pixel of a picture is of, the largest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
+    /// The class of each pixel, which programs read as a picture.
+    #[serde(skip)]
+    pub mask: Option<Mask>,
 }
 
 impl Answer {
@@ -96,6 +131,8 @@ impl fmt::Display for Answer {
             return f.write_str("no span");
         }
         let classes = classes.chain(self.spans.iter().flatten().map(span));
+        let classes =
+            classes.chain(self.shares.iter().map(|Share { class, share }| format!("{class} {}", percent(*share))));
         let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
         f.write_str(&all.collect::<Vec<_>>().join(", "))
     }

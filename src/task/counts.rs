@@ -19,6 +19,8 @@ pub struct Counts {
     pub numbers: usize,
     /// Entities in texts: right ones among the answered, all answered, all that there are.
     pub entities: [usize; 3],
+    /// Of each class its share at the pixels that have it, and at all pixels: what Dice is made of. Empty where no loss asks for it.
+    pub overlap: Vec<[f64; 2]>,
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
     /// How often each class was answered.
@@ -32,8 +34,17 @@ impl Counts {
         let answered = vec![0; classes.len()];
         #[rustfmt::skip]
         let none = Self {
-            sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3], classes, answered,
+            sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3], overlap: vec![], classes,
+            answered,
         };
         none
+    }
+
+    /// What a loss of all pixels together adds to the mean of their own: 1 − the mean of 2·∩ / (answered + labelled) over the classes that
+    /// are there.
+    pub fn beside_mean(&self) -> f64 {
+        let there = self.overlap.iter().zip(&self.classes).filter(|(_, (pixels, _))| *pixels > 0);
+        let each: Vec<f64> = there.map(|([both, all], (pixels, _))| 2.0 * both / (all + *pixels as f64)).collect();
+        if each.is_empty() { 0.0 } else { 1.0 - each.iter().sum::<f64>() / each.len() as f64 }
     }
 }

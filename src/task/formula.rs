@@ -108,6 +108,27 @@ pub(super) fn of_positions<'b>(
     -((picked * counts).sum_all() / count)
 }
 
+/// 1 − the mean over the classes that are there of 2·Σ p·t / (Σ p + Σ t), with p = softmax(logits) along `axis` and t = 1 where a pixel is of the
+/// class; over all pixels of the batch that count. Soft Dice (Milletari, Navab and Ahmadi 2016, V-Net), a class at a time.
+pub(super) fn dice<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>, width: u64) -> Val<'b> {
+    let ignores = labels.equal(builder.constant(Tensor::from_i64(&[], &[IGNORED])));
+    let (zero, one) = (builder.scalar(DType::Float, 0.0), builder.scalar(DType::Float, 1.0));
+    let first = builder.constant(Tensor::from_i64(&[], &[0]));
+    let counts = ignores.select(zero, one).unsqueeze(&[1]);
+    let depth = builder.constant(Tensor::from_i64(&[], &[width as i64]));
+    let values = builder.constant(Tensor::from_f32(&[2], &[0.0, 1.0]));
+    let targets =
+        builder.op("OneHot", &[ignores.select(first, labels), depth, values], &[("axis", Attr::Int(1))]) * counts;
+    let shares = builder.op("Softmax", &[logits], &[("axis", Attr::Int(1))]) * counts;
+    let of_class = |value: Val<'b>| value.reduce_sum(&[0, 2, 3], false);
+    let (labelled, answered, both) = (of_class(targets), of_class(shares), of_class(shares * targets));
+    let there = labelled.greater(zero).select(one, zero);
+    // Of a class that is not there the numerator is 0 as well.
+    let each = both * 2.0 / (labelled + answered + 1e-12);
+    let classes = builder.op("Max", &[there.sum_all(), one], &[]);
+    one - (each * there).sum_all() / classes
+}
+
 /// The mean of all values.
 fn mean(value: Val<'_>) -> Val<'_> {
     let count = value.unary("Size").cast(DType::Float);

@@ -1,7 +1,8 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
+use super::enlarge::enlarged;
 use super::formula::{
-    binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, huber, huber_of,
+    binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, dice, huber, huber_of,
     mean_squared_error, next_token, of_positions,
 };
 use super::own::OwnLoss;
@@ -44,6 +45,17 @@ pub enum Loss {
         /// One weight a class; the mean is then weighted too.
         class_weights: Option<Vec<f32>>,
     },
+    /// Cross-entropy of each pixel's class, at each of `[batch, width, height, width]`, as `torch.nn.CrossEntropyLoss` with its
+    /// `ignore_index`; labels `[batch, height, width]` i64, [`IGNORED`] where none counts. Logits of another size are brought to that of
+    /// the labels, bilinearly.
+    PixelCrossEntropy {
+        /// One weight a class; the mean is then weighted too.
+        class_weights: Option<Vec<f32>>,
+        /// Height and width of the labels; `None`: those of the logits.
+        size: Option<[u64; 2]>,
+        /// Whether the soft Dice loss of all classes is added.
+        dice: bool,
+    },
     /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
     File(OwnLoss),
 }
@@ -59,6 +71,8 @@ impl Loss {
             Loss::NextToken,
             Loss::Coral,
             Loss::TokenCrossEntropy { class_weights: None },
+            Loss::PixelCrossEntropy { class_weights: None, size: None, dice: false },
+            Loss::PixelCrossEntropy { class_weights: None, size: None, dice: true },
             Loss::File(OwnLoss::default()),
         ];
         all.into_iter().find(|loss| loss.name() == name)
@@ -74,6 +88,8 @@ impl Loss {
             Loss::NextToken => "next-token",
             Loss::Coral => "coral",
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
+            Loss::PixelCrossEntropy { dice: false, .. } => "pixel-cross-entropy",
+            Loss::PixelCrossEntropy { dice: true, .. } => "dice-cross-entropy",
             Loss::File(_) => "file",
         }
     }
@@ -95,6 +111,7 @@ impl Loss {
     pub fn positions(&self) -> Positions {
         match self {
             Loss::TokenCrossEntropy { .. } => Positions::Token,
+            Loss::PixelCrossEntropy { .. } => Positions::Pixel,
             _ => Positions::Sample,
         }
     }
@@ -102,11 +119,27 @@ impl Loss {
     /// The activation that it applies to a model's output by itself.
     pub fn activation(&self) -> Activation {
         match self {
-            Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => Activation::Softmax,
+            Loss::CrossEntropy { .. }
+            | Loss::NextToken
+            | Loss::TokenCrossEntropy { .. }
+            | Loss::PixelCrossEntropy { .. } => Activation::Softmax,
             Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
             // What stands before a loss of one's own is that loss's business.
             Loss::MeanSquaredError | Loss::Huber { .. } | Loss::File(_) => Activation::Identity,
         }
+    }
+
+    /// The size of the masks that it is computed for, where that is known.
+    pub fn size(&self) -> Option<[u64; 2]> {
+        match self {
+            Loss::PixelCrossEntropy { size, .. } => *size,
+            _ => None,
+        }
+    }
+
+    /// Whether it also asks how far answers and labels overlap, over all pixels.
+    pub fn has_overlap(&self) -> bool {
+        matches!(self, Loss::PixelCrossEntropy { dice: true, .. })
     }
 
     /// Whether labels are class numbers rather than one value an output.
@@ -124,14 +157,24 @@ impl Loss {
             (Loss::TokenCrossEntropy { class_weights }, Labels::Tokens { rows, .. }) => {
                 counted(samples.iter().flat_map(|sample| rows.row(*sample)), class_weights.as_deref())
             }
+            (Loss::PixelCrossEntropy { class_weights, .. }, Labels::Pixels { names, masks }) => {
+                let pixels = samples.iter().map(|sample| masks.counts(*sample, names.len()));
+                pixels.map(|counts| weighed(&counts, class_weights.as_deref())).sum()
+            }
             _ => samples.len() as f64,
         }
     }
 
-    /// The type of the step graph's `labels` input; `rows` are the output's dimensions but for the last.
+    /// The type of the step graph's `labels` input; `rows` are the output's dimensions but for that of the scores.
     pub fn labels_type(&self, mut rows: Vec<Dim>, width: u64) -> TensorType {
         match self {
             Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => {
+                TensorType::new(DType::Int64, rows)
+            }
+            Loss::PixelCrossEntropy { size, .. } => {
+                if let (Some(size), [_, height, across]) = (size, &mut rows[..]) {
+                    (*height, *across) = (Dim::Fixed(size[0]), Dim::Fixed(size[1]));
+                }
                 TensorType::new(DType::Int64, rows)
             }
             Loss::File(own) => {
@@ -162,6 +205,11 @@ impl Loss {
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())
             }
+            Loss::PixelCrossEntropy { class_weights, size, dice: with_dice } => {
+                let logits = enlarged(builder, logits, *size);
+                let mean = of_positions(builder, logits, labels, 1, class_weights.as_deref());
+                if *with_dice { mean + dice(builder, logits, labels, width) } else { mean }
+            }
         }
     }
 
@@ -174,9 +222,13 @@ impl Loss {
             sum / logits.len() as f64
         };
         match (self, target) {
-            (Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. }, Target::Class(class)) => {
-                cross_entropy_of(logits, class)
-            }
+            (
+                Loss::CrossEntropy { .. }
+                | Loss::NextToken
+                | Loss::TokenCrossEntropy { .. }
+                | Loss::PixelCrossEntropy { .. },
+                Target::Class(class),
+            ) => cross_entropy_of(logits, class),
             (Loss::BinaryCrossEntropy, Target::Values(values)) => {
                 pairs(values, |x, z, _| binary_cross_entropy_of(x, z), 0.0)
             }
@@ -194,6 +246,12 @@ impl Loss {
 fn counted<'a>(labels: impl Iterator<Item = &'a i64>, weights: Option<&[f32]>) -> f64 {
     let counting = labels.filter(|label| **label != IGNORED);
     counting.map(|label| weights.map_or(1.0, |weights| f64::from(weights[*label as usize]))).sum()
+}
+
+/// So many pixels of each class, or the sum of their classes' weights.
+fn weighed(counts: &[u64], weights: Option<&[f32]>) -> f64 {
+    let weight = |class: usize| weights.map_or(1.0, |weights| f64::from(weights[class]));
+    counts.iter().enumerate().map(|(class, count)| *count as f64 * weight(class)).sum()
 }
 
 /// What one sample should give.

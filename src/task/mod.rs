@@ -8,6 +8,7 @@ mod answer;
 mod anything;
 mod classification;
 mod counts;
+mod enlarge;
 mod entities;
 mod formula;
 pub mod loss;
@@ -16,13 +17,16 @@ mod next_token;
 mod ordinal;
 mod own;
 mod regression;
+mod segmentation;
 mod token_classification;
 
-pub use answer::{Answer, Asked, Scored, Span, largest, softmax};
+pub use answer::{Answer, Asked, Mask, Pixels, Scored, Share, Span, largest, softmax};
 pub use counts::Counts;
+pub use enlarge::enlarge;
 pub use entities::{Entity, entities};
 pub use loss::Loss;
 pub use own::{OwnLoss, Part};
+pub use segmentation::ious;
 
 use crate::data::{Labels, Target};
 use crate::delta;
@@ -79,6 +83,7 @@ pub static TASKS: &[Task] = &[
     next_token::TASK,
     ordinal::TASK,
     regression::TASK,
+    segmentation::TASK,
     token_classification::TASK,
 ];
 
@@ -100,11 +105,14 @@ pub fn of_loss(name: &str) -> &'static Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Masks;
     use ndarray::arr2;
 
     /// Labels of three samples of each kind.
     fn all() -> Vec<Labels> {
         let names = || vec!["a".to_string(), "b".into()];
+        let mut masks = Masks::new(1, 2);
+        [[0, 1], [255, 1], [0, 0]].iter().for_each(|mask| masks.push(mask));
         vec![
             Labels::OfLoss(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
@@ -112,6 +120,7 @@ mod tests {
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
             Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
             Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+            Labels::Pixels { names: names(), masks },
             Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
         ]
     }

@@ -163,7 +163,7 @@ fn written(
 }
 
 fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
-    let mut counts = vec![0; labels.names().len()];
+    let mut counts = vec![0u32; labels.names().len()];
     for sample in train {
         match labels {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => counts[index[*sample] as usize] += 1,
@@ -172,6 +172,12 @@ fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
                     .iter()
                     .filter_map(|class| usize::try_from(*class).ok())
                     .for_each(|class| counts[class] += 1);
+            }
+            Labels::Pixels { masks, names } => {
+                let pixels = masks.counts(*sample, names.len());
+                counts.iter_mut().zip(pixels).for_each(|(count, more): (&mut u32, u64)| {
+                    *count = count.saturating_add(more as u32);
+                });
             }
             Labels::MultiLabel { rows, .. } => {
                 counts.iter_mut().zip(rows.row(*sample)).for_each(|(count, on)| *count += u32::from(*on > 0.5));

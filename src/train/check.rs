@@ -5,6 +5,7 @@
 //! is learned and nothing is written.
 
 use super::error::Error;
+use super::evaluate::fed;
 use super::fit::labels_tensor;
 use super::loss::Loss;
 use super::plan::usefulness::Batch;
@@ -12,7 +13,7 @@ use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
 use super::undefined;
 use crate::adapter::Positions;
-use crate::data::{self, Labels, TextRole};
+use crate::data::{self, Labels, Masks, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
 use crate::graph::{DType, Dim, Tensor, TensorType};
@@ -76,7 +77,8 @@ pub struct Checked {
 pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Result<Vec<Checked>, Error> {
     let mut random = fastrand::Rng::with_seed(seed);
     let (features, open) = random_features(bundle, options, &mut random)?;
-    let labels = labels_tensor(&random_labels(bundle, loss, open, &mut random), &[0, 1, 2, 3]);
+    let pixels = pixels(bundle, loss, options, &features)?;
+    let labels = labels_tensor(&random_labels(bundle, (loss, pixels), open, &mut random), &[0, 1, 2, 3]);
     let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|p| moving(&p.initial, &mut random)).collect();
     let ready = |path: PathBuf, gradients: &[String]| -> Result<Bound, Error> {
         let parameters = || bundle.parameters.iter();
@@ -242,7 +244,8 @@ pub fn random_batch(bundle: &Bundle, loss: &Loss, options: &Options, rows: u64) 
     let mut random = fastrand::Rng::with_seed(0);
     let (features, open) = random_features(bundle, options, &mut random)?;
     let samples: Vec<usize> = (0..BATCH as usize).collect();
-    let labels = labels_tensor(&random_labels(bundle, loss, open, &mut random), &samples);
+    let pixels = pixels(bundle, loss, options, &features)?;
+    let labels = labels_tensor(&random_labels(bundle, (loss, pixels), open, &mut random), &samples);
     Ok((Batch { features: features.into_iter().collect(), labels }.repeated(rows), open))
 }
 
@@ -324,8 +327,42 @@ fn random_input(name: &str, ty: &TensorType, open: u64, random: &mut fastrand::R
     }
 }
 
-fn random_labels(bundle: &Bundle, loss: &Loss, open: u64, random: &mut fastrand::Rng) -> Labels {
+/// The size of the labels for each pixel: the loss's own, or that of the scores, which a run of the tail tells.
+fn pixels(
+    bundle: &Bundle,
+    loss: &Loss,
+    options: &Options,
+    features: &HashMap<String, Tensor>,
+) -> Result<Option<[u64; 2]>, Error> {
+    if loss.positions() != Positions::Pixel || loss.size().is_some() {
+        return Ok(loss.size());
+    }
+    let mut tail = Session::from_file(&bundle.tail, options)?;
+    let values: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
+    let parameters = fed(&bundle.parameters, &values);
+    let named = features.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let all: Vec<(&str, &Tensor)> =
+        named.chain(parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
+    let shape = tail.run(&all)?.remove(0).shape;
+    Ok(shape.last_chunk::<2>().copied())
+}
+
+fn random_labels(
+    bundle: &Bundle,
+    (loss, pixels): (&Loss, Option<[u64; 2]>),
+    open: u64,
+    random: &mut fastrand::Rng,
+) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
+    if let Some([height, width]) = pixels {
+        let mut masks = Masks::new(height as u32, width as u32);
+        for _ in 0..rows {
+            let mask: Vec<u8> = (0..height * width).map(|_| random.u8(0..columns.min(255) as u8)).collect();
+            masks.push(&mask);
+        }
+        let names = (0..columns).map(|class| class.to_string()).collect();
+        return Labels::Pixels { names, masks };
+    }
     if *loss == Loss::NextToken || loss.positions() == Positions::Token {
         let sequence = bundle.sequence().unwrap_or(open) as usize;
         return Labels::NextTokens(ndarray::Array2::from_shape_fn((rows, sequence), |_| random.i64(0..columns as i64)));

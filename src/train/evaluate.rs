@@ -66,10 +66,13 @@ impl Metrics {
 pub struct ClassMetrics {
     /// The class.
     pub name: String,
-    /// Samples of it.
+    /// Samples of it; of masks, pixels.
     pub samples: usize,
     /// The share of them that was recognised.
     pub recall: f64,
+    /// Of masks: its pixels that were recognised over those that have it in the mask or in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iou: Option<f64>,
 }
 
 /// Values in training as they would ship in fp16, as the tail's inputs: evaluation is always on what ships.
@@ -105,24 +108,41 @@ pub fn outputs(
 ) -> Result<Vec<Vec<f32>>, Error> {
     let mut rows = Vec::with_capacity(samples.len());
     for chunk in samples.chunks(BATCH) {
-        let values = output(tail, features, chunk, parameters)?;
+        let values = floats(&output(tail, features, chunk, parameters)?);
         let width = values.len() / chunk.len();
         rows.extend(values.chunks_exact(width).map(<[f32]>::to_vec));
     }
     Ok(rows)
 }
 
-fn output(
+/// The same in the shape that the tail gives it: `[samples, …]`.
+///
+/// # Errors
+/// As [`outputs`].
+pub fn output(
     tail: &mut Session,
     features: &mut Features,
     samples: &[usize],
     parameters: &[(String, Tensor)],
-) -> Result<Vec<f32>, Error> {
+) -> Result<Tensor, Error> {
     let batch = features.batch(samples)?;
     let mut fed: Vec<(&str, &Tensor)> = batch.iter().map(|(name, tensor)| (*name, tensor)).collect();
     fed.extend(parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)));
-    let output = tail.run(&fed)?.remove(0);
-    Ok(output.to_f32().expect("the tail's output is a float"))
+    Ok(tail.run(&fed)?.remove(0))
+}
+
+fn floats(output: &Tensor) -> Vec<f32> {
+    output.to_f32().expect("the tail's output is a float")
+}
+
+/// Outputs as labels measure them: scores of pixels for each pixel of a mask.
+fn as_labelled(output: &Tensor, labels: &Labels) -> Vec<f32> {
+    match (labels, &output.shape[..]) {
+        (Labels::Pixels { masks, .. }, [_, _, height, width]) => {
+            task::enlarge(&floats(output), [*height, *width], masks.size())
+        }
+        _ => floats(output),
+    }
 }
 
 /// Loss and accuracy of the tail on some samples.
@@ -175,7 +195,7 @@ impl<'a> Tally<'a> {
         let mut rest = samples;
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(batch.min(rest.len()));
-            let values = output(tail, features, chunk, parameters)?;
+            let values = as_labelled(&output(tail, features, chunk, parameters)?, self.labels);
             self.add_own(&values, chunk)?;
             self.add(&values, chunk);
             // The first sample has told how large the logits of one are.
@@ -220,11 +240,12 @@ impl<'a> Tally<'a> {
             name: name.clone(),
             samples: *samples,
             recall: if *samples == 0 { 0.0 } else { *hits as f64 / *samples as f64 },
+            iou: None,
         };
         let counts = &self.counts;
         let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.positions);
         let counted = tokens.or((counts.positions > 0).then_some(counts.positions));
-        let loss = counts.sum / counted.unwrap_or(self.samples).max(1) as f64;
+        let loss = counts.sum / counted.unwrap_or(self.samples).max(1) as f64 + counts.beside_mean();
         let figures = task::of_labels(self.labels).map_or(Vec::new(), |task| (task.figures)(counts));
         Metrics {
             loss,
@@ -236,6 +257,10 @@ impl<'a> Tally<'a> {
             per_class: match self.labels {
                 Labels::Classes { names, .. } | Labels::Ordinal { names, .. } => {
                     names.iter().zip(&counts.classes).map(class).collect()
+                }
+                Labels::Pixels { names, .. } => {
+                    let classes = names.iter().zip(&counts.classes).map(class);
+                    classes.zip(task::ious(counts)).map(|(class, iou)| ClassMetrics { iou, ..class }).collect()
                 }
                 _ => Vec::new(),
             },

@@ -199,9 +199,11 @@ pub fn fit(
     Ok(run.outcome(end))
 }
 
-/// Whether there are enough validation samples to choose an epoch by. A text counts as many as its tokens.
+/// Whether there are enough validation samples to choose an epoch by. A text counts as many as its tokens; the pixels of a picture are too
+/// much alike for that.
 fn chooses(split: &Split, labels: &Labels) -> bool {
-    split.validation.len() >= VALIDATION_MIN || labels.of_positions()
+    let of_pixels = matches!(labels, Labels::Pixels { .. });
+    split.validation.len() >= VALIDATION_MIN || (labels.of_positions() && !of_pixels)
 }
 
 /// The training losses of the last two epochs where the last is the best so far and its loss still falls: more of them would

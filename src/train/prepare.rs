@@ -65,6 +65,30 @@ impl Base {
         Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck })
     }
 
+    /// Lets a model that takes pictures of any size take those of one: what it gives for each pixel is of a known size then. `shape` is that of
+    /// a picture without the batch. A model that leaves no size open, or whose types cannot be told then, stays as it is.
+    pub fn fix_pictures(&mut self, shape: [u64; 3]) {
+        let [input] = self.graph.inputs[..] else { return };
+        let Some(known) = self.graph.ty(input).and_then(|ty| ty.shape.clone()).filter(|known| known.len() == 4) else {
+            return;
+        };
+        if known[1..].iter().all(|dim| dim.fixed().is_some()) {
+            return;
+        }
+        let mut fixed = self.graph.clone();
+        for id in fixed.nodes.iter().flat_map(Node::writes).collect::<Vec<_>>() {
+            fixed.values[id.index()].ty = None;
+        }
+        let sizes = shape.into_iter().map(Dim::Fixed);
+        let dims = std::iter::once(known[0].clone()).chain(sizes).collect();
+        let dtype = self.graph.ty(input).map_or(crate::graph::DType::Float, |ty| ty.dtype);
+        fixed.values[input.index()].ty = Some(TensorType::new(dtype, dims));
+        match engine::infer_types(&mut fixed) {
+            Ok(()) => self.graph = fixed,
+            Err(error) => tracing::info!(%error, "the model stays open to pictures of any size"),
+        }
+    }
+
     /// Begins to write the bundle's weights, which need nothing but the base: the disk works while all else is decided. What
     /// goes wrong is told by [`write()`], which finds them unwritten. They are there when the guard is dropped.
     pub fn write_weights_ahead(&self, bundles: &Path) -> WeightsAhead {
@@ -372,6 +396,15 @@ impl Bundle {
     /// The typed tail: features and parameters in, the output out.
     pub fn tail_graph(&self) -> &Graph {
         &self.tail_graph
+    }
+
+    /// What has a row of scores each, by the output's dimensions.
+    pub fn positions(&self) -> Positions {
+        match self.tail_graph.ty(self.tail_graph.outputs[0]).and_then(TensorType::rank) {
+            Some(3) => Positions::Token,
+            Some(4) => Positions::Pixel,
+            _ => Positions::Sample,
+        }
     }
 
     /// The output's sequence length where it is fixed: `[batch, sequence, width]`.

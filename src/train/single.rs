@@ -61,15 +61,27 @@ impl Single {
         self.output_of(&features)
     }
 
+    /// The same in the shape that the tail gives it: `[1, …]`.
+    ///
+    /// # Errors
+    /// As [`Single::features`].
+    pub fn tensor(&mut self, inputs: Vec<Tensor>) -> Result<Tensor, Error> {
+        let features = self.features(inputs)?;
+        self.tensor_of(&features)
+    }
+
     /// The tail's output for one sample's features.
     ///
     /// # Errors
     /// ONNX Runtime's refusal.
     pub fn output_of(&mut self, features: &[Tensor]) -> Result<Vec<f32>, Error> {
+        Ok(self.tensor_of(features)?.to_f32().expect("the tail's output is a float"))
+    }
+
+    fn tensor_of(&mut self, features: &[Tensor]) -> Result<Tensor, Error> {
         let named = self.features.iter().zip(features).map(|(name, tensor)| (name.as_str(), tensor));
         let fed: Vec<(&str, &Tensor)> =
             named.chain(self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
-        let output = self.tail.run(&fed)?.remove(0);
-        Ok(output.to_f32().expect("the tail's output is a float"))
+        Ok(self.tail.run(&fed)?.remove(0))
     }
 }

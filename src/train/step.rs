@@ -3,7 +3,7 @@
 //! Features, labels and parameters in; loss, logits and one gradient a parameter out. The optimiser is not in it.
 
 use super::loss::Loss;
-use crate::adapter::Parameter;
+use crate::adapter::{Parameter, Positions};
 use crate::grad;
 use crate::graph::{Builder, DType, Dim, Graph, Node, TensorType, ValueId};
 
@@ -76,7 +76,8 @@ pub enum Error {
 /// be inferred before [`with_gradients`].
 ///
 /// # Errors
-/// An output of another shape than `[batch, width]`, or `[batch, sequence, width]` for the next token.
+/// An output of another shape than `[batch, width]`, `[batch, sequence, width]` for the next token or a class a token, or `[batch, width,
+/// height, width]` for a class a pixel.
 pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
     let output = tail.outputs[0];
     let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
@@ -85,9 +86,17 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
         Loss::File(own) => own.columns().unwrap_or(width),
         _ => width,
     };
-    let columns = shape.last().and_then(Dim::fixed);
-    if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) {
+    let of_pixels = loss.positions() == Positions::Pixel;
+    let columns = if of_pixels { shape.get(1) } else { shape.last() }.and_then(Dim::fixed);
+    // Scores are brought to the size of masks by numbers that are made of both sizes.
+    let is_open = of_pixels && loss.size().is_some() && shape.iter().skip(2).any(|dim| dim.fixed().is_none());
+    if shape.len() != loss.rank() || columns.is_some_and(|columns| columns != width) || is_open {
         let sequence = if loss.rank() == 3 { "sequence, " } else { "" };
+        let pixels = match (of_pixels, is_open) {
+            (true, true) => ", height, width], of a size that follows from that of the picture",
+            (true, false) => ", height, width]",
+            _ => "]",
+        };
         if let Loss::File(own) = loss {
             let ty = tail.ty(output).map_or("type unknown".into(), ToString::to_string);
             return Err(Error::OwnOutput { name: tail.value_name(output).into(), ty, file: own.file.clone(), width });
@@ -96,12 +105,10 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
             name: tail.value_name(output).into(),
             ty: tail.ty(output).map_or("type unknown".into(), ToString::to_string),
             loss: loss.name(),
-            wanted: format!("[batch, {sequence}{width}]"),
+            wanted: format!("[batch, {sequence}{width}{pixels}"),
         });
     }
-    let unnamed = ["edgetune.batch", "edgetune.sequence"].map(|name| Dim::Named(name.into()));
-    let named = |(dim, unnamed): (&Dim, Dim)| if let Dim::Named(_) = dim { dim.clone() } else { unnamed };
-    let rows = shape[..shape.len() - 1].iter().zip(unnamed).map(named).collect();
+    let rows = rows(&shape, of_pixels);
     let mut graph = tail.clone();
     let loss = &of_one_set(&mut graph, loss)?;
     graph.name = "step".into();
@@ -111,6 +118,17 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
     let value = loss.append(&builder, builder.val(output), labels, width);
     builder.output(LOSS, value);
     Ok(builder.finish())
+}
+
+/// The dimensions of labels: an output's without that of the scores. Open ones have names, by which they are compared.
+fn rows(shape: &[Dim], of_pixels: bool) -> Vec<Dim> {
+    let unnamed = |name: &str| Dim::Named(format!("edgetune.{name}"));
+    let named = |dim: &Dim, name: &str| if let Dim::Named(_) = dim { dim.clone() } else { unnamed(name) };
+    if of_pixels {
+        let size = |dim: &Dim, name: &str| if dim.fixed().is_some() { dim.clone() } else { named(dim, name) };
+        return vec![named(&shape[0], "batch"), size(&shape[2], "height"), size(&shape[3], "width")];
+    }
+    shape[..shape.len() - 1].iter().zip(["batch", "sequence"]).map(|(dim, name)| named(dim, name)).collect()
 }
 
 /// Brings the tail and a loss of the user's own to the later of their operator sets.

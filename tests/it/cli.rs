@@ -28,6 +28,7 @@ mod pixels;
 mod newcomer;
 mod plan;
 mod recurrent;
+mod segmentation;
 mod sensors;
 mod solve;
 mod suspects;

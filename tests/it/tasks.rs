@@ -3,6 +3,7 @@
 mod classification;
 mod ordinal;
 mod regression;
+mod segmentation;
 mod token_classification;
 
 use crate::engine::runtime;
@@ -80,9 +81,12 @@ pub fn is_as_pytorch(golden: &mut Golden, labels: &Labels, loss: &Loss, width: u
     for (found, expected) in gradient.iter().zip(&expected) {
         assert!((f64::from(*found) - expected).abs() <= TOLERANCE * largest, "gradient {found}, PyTorch {expected}");
     }
-    let mut counts = Counts::new(labels);
+    let (mut counts, whole) = (Counts::new(labels), output.shape().to_vec());
     for (sample, output) in output.outer_iter().enumerate() {
-        let output: Vec<f32> = output.iter().copied().collect();
+        let mut output: Vec<f32> = output.iter().copied().collect();
+        if let (Labels::Pixels { masks, .. }, [_, _, height, width]) = (labels, &whole[..]) {
+            output = task::enlarge(&output, [*height as u64, *width as u64], masks.size());
+        }
         (task.measure)(&mut counts, labels, loss, &output, sample);
     }
     let told: BTreeMap<&str, f64> = (task.figures)(&counts).into_iter().collect();

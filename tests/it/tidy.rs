@@ -108,6 +108,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ort", &["engine"]),
     ("percent_encoding", &["sync/client"]),
     ("pkcs8", &["cli/locked"]),
+    ("png", &["data"]),
     ("prost", &["onnx"]),
     ("rcgen", &["fleet/tls"]),
     ("reqwest", &[]),

@@ -4,7 +4,8 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
 use crate::cli::inputs::{self, Asked};
-use crate::cli::outputs::{Files, Replacing};
+use crate::cli::masks::{self, MaskArgs};
+use crate::cli::outputs::Files;
 use crate::cli::predictions;
 use crate::cli::print::Printer;
 use crate::cli::sample_args::ReadingArgs;
@@ -30,7 +31,8 @@ use std::time::Instant;
     after_help = "Examples:\n  edgetune predict model.onnx --adapter A.edelta photo.jpg other.png --top 3\n  edgetune \
                   predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8\n  \
                   edgetune predict text.onnx --adapter A.edelta \"what a film\"\n  edgetune predict text.onnx --adapter A.edelta \
-                  --csv - < texts.txt\n  edgetune predict merged.onnx photos/\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv"
+                  --csv - < texts.txt\n  edgetune predict merged.onnx photos/\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv\n  \
+                  edgetune predict unet.onnx --adapter A.edelta pages/ --masks masks/"
 )]
 pub struct Args {
     /// The model that the adapter was trained on
@@ -62,6 +64,8 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_skip: bool,
     #[command(flatten)]
+    masks: MaskArgs,
+    #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
     reading: ReadingArgs,
@@ -72,7 +76,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
     let given: Vec<PathBuf> = args.inputs.iter().map(PathBuf::from).collect();
-    Files::default().data("INPUT", &given).cache(global).check(Replacing::default())?;
+    Files::default().data("INPUT", &given).cache(global).check(args.masks.replacing)?;
     let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
     let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
     engine::load(&global.choice())?;
@@ -96,12 +100,17 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         printer.document(&Vec::<()>::new());
         return Ok(Done::Fully);
     };
+    masks::refuse_without(&adapter, &args.masks)?;
     let (dataset, preprocessing) = opened(&asked, &adapter, (&base, args), printer)?;
     // Photographs that come one by one do not come again: the features of a folder alone are kept.
     let context = Context { keeps_features: asked.is_folder() && !args.no_cache, ..context };
     let (dataset, top) = (Arc::new(dataset), args.top.into());
     let samples = Samples { base: &base, adapter: &adapter, preprocessing, dataset, top };
-    let Some(predictions) = samples.predict(&context)? else { return Ok(Done::Interrupted) };
+    let predicted = match adapter.task {
+        Task::Segmentation => masks::predict(&samples, &args.masks, &context)?,
+        _ => samples.predict(&context)?,
+    };
+    let Some(predictions) = predicted else { return Ok(Done::Interrupted) };
     if args.csv && !global.json {
         printer.raw(&predictions::table(&predictions, adapter.task == Task::MultiLabel)?);
         return Ok(Done::Fully);

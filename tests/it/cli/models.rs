@@ -213,3 +213,21 @@ pub fn tagger(vocabulary: u64, width: u64) -> Vec<u8> {
     b.output("logits", hidden.matmul(weight(&b, 3, &[16, width])) + weight(&b, 4, &[width]));
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
+
+/// `x` [batch, 3, height, width] → convolution 6, stride 2 → ReLU `hidden` → 1×1 convolution of `width` scores `scores`, of half the size.
+/// `moved`: a sigmoid and channels last, as a model of TensorFlow ends.
+pub fn segmenter(width: u64, moved: bool) -> Vec<u8> {
+    let b = Builder::new(Graph::new("segmenter", 17), "");
+    let open = ["batch", "height", "width"].map(|name| Dim::Named(name.into()));
+    let [batch, height, across] = open;
+    let x = b.input("x", TensorType::new(DType::Float, vec![batch, Dim::Fixed(3), height, across]));
+    let pads = [("pads", Attr::Ints(vec![1, 1, 1, 1])), ("strides", Attr::Ints(vec![2, 2]))];
+    let hidden = b.op("Conv", &[x, weight(&b, 1, &[6, 3, 3, 3]), weight(&b, 2, &[6])], &pads).unary("Relu");
+    let scores = b.op("Conv", &[hidden, weight(&b, 3, &[width, 6, 1, 1]), weight(&b, 4, &[width])], &[]);
+    let last = if moved { scores.sigmoid().transpose(&[0, 2, 3, 1]) } else { scores };
+    b.output("scores", last);
+    let mut graph = b.finish();
+    let relu = graph.nodes.iter().find(|node| node.op == "Relu").and_then(|node| node.outputs[0]).unwrap();
+    graph.values[relu.index()].name = "hidden".into();
+    onnx::encode(&graph, &Weights::Embedded)
+}
