@@ -185,6 +185,7 @@ pub fn numbers(graph: &Graph, uses: &[Layer]) -> Vec<usize> {
 pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
     let needed = graph.ancestors([output]);
     let producers = graph.producers();
+    let raw = raw(graph);
     let mut layers: Vec<Layer> = Vec::new();
     let mut layer_of_node: HashMap<usize, usize> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -204,6 +205,9 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
             let lone =
                 |id: &ValueId| weight_type(graph, *id).is_none_or(|(_, shape)| shape.iter().product::<u64>() == 1);
             weights.retain(|id| !lone(id) || (node.op == "Add" && single));
+            // Inputs are brought to a range by settings: a mean, a deviation, the ends of a range.
+            let of_inputs = node.reads().any(|id| raw.contains(&id));
+            weights.retain(|id| !(of_inputs && is_vector(graph, *id)));
             weights.retain(|id| is_vector(graph, *id) || !(whole_numbers(graph, *id) || is_angles(graph, *id)));
         }
         if of_positions(graph, &producers, node)
@@ -226,6 +230,21 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
         }
     }
     layers
+}
+
+/// The model's inputs, and what is moved, scaled and shifted of them by constants.
+fn raw(graph: &Graph) -> HashSet<ValueId> {
+    let mut raw: HashSet<ValueId> = graph.inputs.iter().copied().collect();
+    for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
+        let views = ["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+        let keeps = views.contains(&node.op.as_str()) || ELEMENTWISE.contains(&node.op.as_str());
+        let constant = |id: ValueId| graph.initializers.contains_key(&id);
+        if keeps && node.reads().any(|id| raw.contains(&id)) && node.reads().all(|id| raw.contains(&id) || constant(id))
+        {
+            raw.extend(node.writes());
+        }
+    }
+    raw
 }
 
 /// Whether a node gives angles to `RotaryEmbedding` alone: they are a setting of the model.

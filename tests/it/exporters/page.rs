@@ -2,10 +2,12 @@
 
 use super::rows::{ROWS, Row};
 use crate::engine::runtime;
-use edgetune::cut;
+use edgetune::adapter::Request;
+use edgetune::cut::{self, Selection};
 use edgetune::grad;
 use edgetune::onnx;
-use edgetune::train::prepare::Base;
+use edgetune::train::loss::Loss;
+use edgetune::train::prepare::{Base, prepare};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +46,7 @@ fn facts(path: &Path) -> [String; 4] {
     let base = Base::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let batch = match (&base.baked, &base.stuck) {
         (_, Some(stuck)) => format!("refuses it: {stuck}"),
-        (Some(batch), None) => format!("frees the batch of {batch}"),
+        (Some(_), None) => "frees the batch".into(),
         (None, None) => "takes any batch".into(),
     };
     let output = edgetune::adapter::output(&base.graph, None).unwrap();
@@ -55,6 +57,7 @@ fn facts(path: &Path) -> [String; 4] {
     let learning = layers.iter().filter(learns).count();
     let layers = match layers.len() {
         0 => "takes a new head".into(),
+        1 if learning == 1 => "1 layer learns".into(),
         count if learning == count => format!("{count} layers learn"),
         count => format!("{learning} of {count} layers learn"),
     };
@@ -126,4 +129,39 @@ fn every_golden_is_in_the_page_once() {
         }
         assert!(left.is_empty(), "{folder}: no row of `ROWS` has {left:?}");
     }
+}
+
+/// What `inspect` says can learn can be trained: from the topmost layer down to the last that a gradient reaches, a step is made.
+#[test]
+fn what_is_said_to_learn_has_a_step() {
+    runtime();
+    let mut tried = 0;
+    for folder in ["exporters", "families", "newest", "quantised", "sklearn"] {
+        for name in names(folder) {
+            let base = Base::read(&goldens().join(folder).join(format!("{name}.onnx"))).unwrap();
+            let output = edgetune::adapter::output(&base.graph, None).unwrap();
+            let layers = cut::layers(&base.graph, output);
+            let reached = |layer: &&cut::Layer| {
+                layer.weights.is_empty() || grad::obstacle(&base.graph, output, &layer.weights).is_none()
+            };
+            let count = layers.iter().rev().take_while(reached).count();
+            if base.stuck.is_some() || layers.iter().rev().take(count).all(|layer| layer.weights.is_empty()) {
+                continue;
+            }
+            let scratch = tempfile::tempdir().unwrap();
+            let selections = [Selection::Last(count)];
+            let rank = base.graph.ty(output).and_then(|ty| ty.rank());
+            let loss = if rank == Some(3) { Loss::NextToken } else { Loss::MeanSquaredError };
+            let request = Request {
+                selections: &selections,
+                activation: Some(loss.activation()),
+                positions: loss.positions(),
+                ..Request::default()
+            };
+            let step = prepare(&base, &request, scratch.path()).and_then(|bundle| bundle.step_graph(&loss));
+            assert!(step.is_ok(), "{folder}/{name}, last:{count}: {}", step.unwrap_err());
+            tried += 1;
+        }
+    }
+    assert!(tried > 80, "only {tried} models");
 }

@@ -127,7 +127,7 @@ pub const ROWS: &[Row] = &[
         "the standard \
          spreads such a mask, ONNX Runtime 1.32 refuses it, also for one sample (`findings/onnxruntime-attention-mask-of-keys.sh`)",
     ),
-    row("newest/masked_float", "the same with a mask that is added", "the same", ""),
+    row("newest/masked_float", "the same with a mask that is added", "repeats it, too", ""),
     row(
         "genai/llama_fp32",
         "`-p fp32 -e cpu`: `GroupQueryAttention` over one product `qkv_proj`; a past that is always taken, whose head size has no number",
@@ -193,7 +193,7 @@ pub const ROWS: &[Row] = &[
     ),
     row("sklearn/logistic_binary", "the same for two classes, behind a `StandardScaler`", "", ""),
     row("sklearn/scaled", "`StandardScaler` before it", "the scaler's mean and deviation are settings, not layers", ""),
-    row("sklearn/min_max", "`MinMaxScaler` before it", "the same", ""),
+    row("sklearn/min_max", "`MinMaxScaler` before it, as `Mul` and `Add`", "the same", ""),
     row("sklearn/normalised", "`Normalizer` before it", "", "ONNX Runtime infers no shape behind it"),
     row("sklearn/perceptron", "`MLPClassifier` behind a `StandardScaler`", "", ""),
     row(
