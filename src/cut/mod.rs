@@ -229,7 +229,9 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
             Some(layer) if node.op == "Add" && is_bias(graph, &graph.nodes[layers[layer].node], weights[0]) => {
                 layers[layer].weights.extend(weights);
             }
-            Some(layer) if scales_groups(graph, &graph.nodes[layers[layer].node], node, weights[0]) => {
+            Some(layer)
+                if packed.is_none() && scales_groups(graph, &graph.nodes[layers[layer].node], node, weights[0]) =>
+            {
                 layers[layer].weights.extend(weights);
                 layer_of_node.insert(index, layer);
             }
