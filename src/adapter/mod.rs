@@ -203,6 +203,11 @@ pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
     target::all(graph, output).into_iter().map(|(_, target)| target).collect()
 }
 
+/// A layer of that name that `output` depends on and that no method of low rank can be put on: its module, and what it is.
+pub fn unfit(graph: &Graph, output: ValueId, name: &str) -> Option<(String, String)> {
+    target::unfit(graph, output, name)
+}
+
 /// Picks the output, replaces or appends the head, attaches the method, and lists the parameters.
 ///
 /// # Errors

@@ -182,10 +182,31 @@ pub fn chosen(
     let hit = |pattern: &String| within.iter().any(|target| named(graph, target, pattern));
     if let Some(missed) = places.targets.iter().find(|pattern| !hit(pattern)) {
         let parts = || within.iter().flat_map(|target| [target.module.as_str(), last_part(&target.module)]);
+        let other = unfit(graph, output, missed);
+        if let Some((module, what)) = other {
+            let hint = format!("; `{module}` is {what}, which learns as a whole with setting `train = {module}`");
+            return Err((missed.clone(), hint));
+        }
         let hint = joined(missed, parts()).unwrap_or_else(|| suggestion(missed, parts()));
         return Err((missed.clone(), hint));
     }
     Ok(within.into_iter().filter(|target| any_names(graph, target, places.targets)).collect())
+}
+
+/// A layer of that name that no factors can be put on, with what it is.
+pub fn unfit(graph: &Graph, output: ValueId, name: &str) -> Option<(String, String)> {
+    let uses = cut::uses(graph, output);
+    let named = |(_, module): &(&cut::Layer, String)| cut::names_module(name, module);
+    let (layer, module) = uses.iter().zip(cut::modules(graph, &uses)).find(named)?;
+    let node = &graph.nodes[layer.node];
+    let what = match (node.op.as_str(), node.int("group", 1)) {
+        ("Conv", groups) if groups > 1 => format!("a convolution of {groups} groups"),
+        ("Conv" | "Gemm" | "MatMul", _) => return None,
+        ("Gather", _) => "a table of embeddings".into(),
+        (op, _) if op.ends_with("Normalization") => "a normalisation".into(),
+        (op, _) => format!("a layer of the operator {op}"),
+    };
+    Some((module, what))
 }
 
 /// Layers that exporters and some models make one of, each with the names of the layer that it is part of.

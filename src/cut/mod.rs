@@ -8,6 +8,7 @@ mod apart;
 mod batch_axis;
 mod free;
 mod inference;
+mod learnable;
 mod module;
 mod packed;
 mod split;
@@ -19,6 +20,7 @@ pub use apart::take_apart;
 pub use batch_axis::{batch_as_given, batch_first};
 pub use free::{Baked, baked_batch, free_batch};
 pub use inference::{dropouts_off, random, size_pasts, without_past};
+pub use learnable::{constant_source, is_vector};
 pub use module::{modules, names_module, paths};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
@@ -26,8 +28,12 @@ pub use spread::spread;
 pub use stored::{gives_weight, store_as_floats, weight_floats, weight_name, weight_type};
 pub use widen::widen;
 
-use crate::graph::{Graph, Node, Tensor, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::nearest::nearest;
+use learnable::{
+    ELEMENTWISE, gives_one, is_angles, is_bias, is_number, learnable, of_positions, raw, scales_groups, turns,
+    whole_numbers,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
@@ -185,6 +191,7 @@ pub fn numbers(graph: &Graph, uses: &[Layer]) -> Vec<usize> {
 pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
     let needed = graph.ancestors([output]);
     let producers = graph.producers();
+    let raw = raw(graph);
     let mut layers: Vec<Layer> = Vec::new();
     let mut layer_of_node: HashMap<usize, usize> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -204,6 +211,9 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
             let lone =
                 |id: &ValueId| weight_type(graph, *id).is_none_or(|(_, shape)| shape.iter().product::<u64>() == 1);
             weights.retain(|id| !lone(id) || (node.op == "Add" && single));
+            // Inputs are brought to a range by settings: a mean, a deviation, the ends of a range.
+            let of_inputs = node.reads().any(|id| raw.contains(&id));
+            weights.retain(|id| !(of_inputs && is_vector(graph, *id)));
             weights.retain(|id| is_vector(graph, *id) || !(whole_numbers(graph, *id) || is_angles(graph, *id)));
         }
         if of_positions(graph, &producers, node)
@@ -219,6 +229,12 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
             Some(layer) if node.op == "Add" && is_bias(graph, &graph.nodes[layers[layer].node], weights[0]) => {
                 layers[layer].weights.extend(weights);
             }
+            Some(layer)
+                if packed.is_none() && scales_groups(graph, &graph.nodes[layers[layer].node], node, weights[0]) =>
+            {
+                layers[layer].weights.extend(weights);
+                layer_of_node.insert(index, layer);
+            }
             _ => {
                 layer_of_node.insert(index, layers.len());
                 layers.push(Layer { node: index, weights, packed });
@@ -226,148 +242,6 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
         }
     }
     layers
-}
-
-/// Whether a node gives angles to `RotaryEmbedding` alone: they are a setting of the model.
-fn turns(graph: &Graph, node: &Node) -> bool {
-    let given: Vec<ValueId> = node.writes().collect();
-    let mut readers = graph.nodes.iter().filter(|reader| reader.reads().any(|id| given.contains(&id))).peekable();
-    readers.peek().is_some() && readers.all(|reader| reader.op == "RotaryEmbedding")
-}
-
-/// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.
-const ELEMENTWISE: [&str; 4] = ["Add", "Mul", "Sub", "Div"];
-
-/// A lone number, such as the one that a mask is filled with.
-fn is_number(graph: &Graph, id: ValueId) -> bool {
-    weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().product::<u64>() == 1)
-}
-
-/// Whether a product is of a constant and whole numbers, such as positions: the frequencies of rotary embeddings, which nobody learned.
-fn of_positions(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> bool {
-    let is_whole = |id: ValueId| graph.ty(id).is_some_and(|ty| !ty.dtype.is_float());
-    let counted = |mut id: ValueId| {
-        for _ in 0..POSITION_STEPS_MAX {
-            let Some(node) = producers.get(&id).map(|index| &graph.nodes[*index]) else { return false };
-            let Some(read) = node.inputs.first().copied().flatten() else { return false };
-            match node.op.as_str() {
-                "Cast" if is_whole(read) => return true,
-                "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" | "Expand" | "Transpose" | "Identity" => id = read,
-                _ => return false,
-            }
-        }
-        false
-    };
-    ["Mul", "MatMul"].contains(&node.op.as_str()) && node.inputs.iter().flatten().any(|id| counted(*id))
-}
-
-/// Views between positions and their product with frequencies, at most.
-const POSITION_STEPS_MAX: usize = 8;
-
-/// Whether a `MatMul` has a weight of one column.
-fn gives_one(graph: &Graph, node: &Node) -> bool {
-    let weight = node.inputs.get(1).copied().flatten().and_then(|id| weight_type(graph, id));
-    node.op == "MatMul" && weight.is_some_and(|(_, shape)| shape.last() == Some(&1))
-}
-
-/// A grid of positions or a mask, as detectors add to what they decode: nobody learned that.
-fn whole_numbers(graph: &Graph, id: ValueId) -> bool {
-    weight_floats(graph, id)
-        .and_then(|tensor| tensor.to_f32())
-        .is_some_and(|values| values.iter().all(|value| value.fract() == 0.0))
-}
-
-/// A table of cosines or sines by position, as rotary embeddings become where the file fixes the sequence: beside it there is another
-/// whose squares add up with its own to the same everywhere.
-fn is_angles(graph: &Graph, id: ValueId) -> bool {
-    let Some(own) = weight_floats(graph, id) else { return false };
-    let Some(values) = own.to_f32() else { return false };
-    let others = graph.initializers.iter().filter(|(other, tensor)| **other != id && tensor.shape == own.shape);
-    others.filter_map(|(_, tensor)| tensor.to_f32()).any(|other| {
-        let mut sums = values.iter().zip(&other).map(|(a, b)| a * a + b * b);
-        let first = sums.next().unwrap_or(0.0);
-        first > 0.0 && sums.all(|sum| (sum - first).abs() < 1e-3 * first)
-    })
-}
-
-/// A bias: one dimension that is not 1.
-pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
-    weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().filter(|size| **size > 1).count() <= 1)
-}
-
-/// What is added to a layer as its bias: a vector, or for an `Einsum`, whose output may have several axes of features, a tensor.
-fn is_bias(graph: &Graph, layer: &Node, id: ValueId) -> bool {
-    is_vector(graph, id) || layer.op == "Einsum"
-}
-
-/// Whether a normalisation's scale is ones and its shift zeros, under names that no module has: an exporter that takes a
-/// normalisation apart puts them there, and the scale that was learned is multiplied behind it. Nobody learned these.
-fn is_bare(graph: &Graph, node: &Node) -> bool {
-    let all = |place: usize, wanted: f32| {
-        node.inputs.get(place).copied().flatten().is_none_or(|id| {
-            let named = ["weight", "bias", "gamma", "beta"].iter().any(|end| graph.value_name(id).ends_with(end));
-            let values = graph.initializers.get(&id).filter(|_| !named).and_then(Tensor::to_f32);
-            values.is_some_and(|values| values.iter().all(|value| *value == wanted))
-        })
-    };
-    let takes_scale = ["GroupNormalization", "InstanceNormalization", "LayerNormalization"].contains(&node.op.as_str());
-    takes_scale && all(1, 1.0) && all(2, 0.0)
-}
-
-/// The initializers that a node learns with: floats in a weight's place.
-fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Vec<ValueId> {
-    let places: &[usize] = match node.op.as_str() {
-        "Gemm"
-        | "Conv"
-        | "ConvTranspose"
-        | "LayerNormalization"
-        | "InstanceNormalization"
-        | "GroupNormalization"
-        | "BatchNormalization"
-        | "RMSNormalization"
-        | "Attention" => &[1, 2],
-        "MatMul" | "FusedMatMul" | "Add" | "Mul" | "Sub" | "Div" => &[0, 1],
-        "PRelu" | "SimplifiedLayerNormalization" | "BiasGelu" | "FastGelu" => &[1],
-        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => &[2, 3, 4],
-        "Einsum" => &[0, 1, 2, 3],
-        "MultiHeadAttention" => &[3],
-        "EmbedLayerNormalization" => &[2, 3, 4, 5, 6],
-        // A class token is expanded to the batch.
-        "Gather" | "Expand" => &[0],
-        "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
-        "DynamicQuantizeLSTM" => &[3],
-        _ => &[],
-    };
-    // The factor of a scale that is computed from the values is a scale, too.
-    let scale = |id: &ValueId| {
-        producers.get(id).map(|index| &graph.nodes[*index]).is_some_and(|node| node.op == "DynamicQuantizeLinear")
-    };
-    if (node.op == "Mul" && node.inputs.iter().flatten().any(scale)) || is_bare(graph, node) {
-        return Vec::new();
-    }
-    places
-        .iter()
-        .filter_map(|place| node.inputs.get(*place).copied().flatten())
-        .filter_map(|id| constant_source(graph, producers, id))
-        .filter(|id| !graph.settings.contains(id))
-        .filter(|id| weight_type(graph, *id).is_some_and(|(dtype, _)| dtype.is_float()))
-        .collect()
-}
-
-/// The weight behind a value, through nodes that only view or convert it: an initializer, or what a `DequantizeLinear`
-/// makes of constants.
-pub fn constant_source(graph: &Graph, producers: &HashMap<ValueId, usize>, mut id: ValueId) -> Option<ValueId> {
-    while !graph.initializers.contains_key(&id) {
-        let node = &graph.nodes[*producers.get(&id)?];
-        if gives_weight(graph, node) {
-            return Some(id);
-        }
-        if !matches!(node.op.as_str(), "Cast" | "Identity" | "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze") {
-            return None;
-        }
-        id = node.inputs.first().copied().flatten()?;
-    }
-    Some(id)
 }
 
 /// The weights that the selections name, each once, in the graph's order. `head` gives the classifier's weights
@@ -509,6 +383,7 @@ pub fn glob(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Tensor;
 
     #[test]
     fn last_is_understood_in_other_spellings() {
@@ -540,6 +415,25 @@ mod tests {
         for (pattern, name) in [("", "a"), ("a", ""), ("a*c", "abcd"), ("?", "ab"), ("*.5.*", "x.55.y")] {
             assert!(!glob(pattern, name), "{pattern} {name}");
         }
+    }
+
+    /// tf2onnx writes Keras's DepthwiseConv2D and the BatchNormalization behind it so.
+    #[test]
+    fn a_scale_and_a_shift_behind_a_depthwise_convolution_belong_to_it() {
+        use crate::graph::{Attr, Builder, DType, Dim, TensorType};
+        let b = Builder::new(Graph::new("depthwise", 17), "");
+        let dims = [Dim::Named("batch".into()), Dim::Fixed(4), Dim::Fixed(6), Dim::Fixed(6)];
+        let x = b.input("x", TensorType::new(DType::Float, dims.to_vec()));
+        let weight =
+            |shape: &[u64]| b.constant(Tensor::from_f32(shape, &vec![0.5; shape.iter().product::<u64>() as usize]));
+        let convolved = b.op("Conv", &[x, weight(&[4, 1, 3, 3])], &[("group", Attr::Int(4))]);
+        let scaled = convolved * weight(&[1, 4, 1, 1]) + weight(&[1, 4, 1, 1]);
+        b.output("y", b.op("Conv", &[scaled.unary("Relu"), weight(&[2, 4, 1, 1])], &[]) * weight(&[1, 2, 1, 1]));
+        let graph = b.finish();
+        let layers = layers(&graph, graph.outputs[0]);
+        let found: Vec<(&str, usize)> =
+            layers.iter().map(|layer| (graph.nodes[layer.node].op.as_str(), layer.weights.len())).collect();
+        assert_eq!(found, [("Conv", 3), ("Conv", 1), ("Mul", 1)]);
     }
 
     /// Keras on torch casts what its dense layer gives to the type of the bias.

@@ -1,6 +1,9 @@
 //! Models as exporters write them by default, for the batch of the example: trained with batches of another size beside PyTorch, and
 //! freed so that each sample has the answer that it has in the file. `tests/goldens/README.md` has the format.
 
+mod page;
+mod rows;
+
 use crate::engine::runtime;
 use crate::training::follow::follows_pytorch;
 use crate::training::golden::Goldens;

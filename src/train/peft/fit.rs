@@ -44,10 +44,13 @@ pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> R
         adapter::targets(&base.graph, output).into_iter().map(|target| (target.module.clone(), target)).collect();
     let names: Vec<String> = saved.tensors.iter().map(|(name, _, _)| renamed(name, renames)).collect();
     let modules: BTreeSet<&str> = names.iter().filter_map(|name| factor(name)).map(|(module, _)| module).collect();
+    let known: BTreeSet<&str> = targets.keys().map(String::as_str).collect();
+    if let Some(problem) = unfit(&names, &modules, &known, |module| adapter::unfit(&base.graph, output, module)) {
+        return Err(refuse(problem));
+    }
     if modules.is_empty() {
         return Err(refuse("holds no factor of LoRA (`….lora_A.weight`); save the adapter again".into()));
     }
-    let known: BTreeSet<&str> = targets.keys().map(String::as_str).collect();
     let prefix = common_prefix(&modules, &known)
         .map_err(|problem| refuse(format!("{problem}; is it for {}?", base.path.display())))?;
     let mut fitted = BTreeMap::new();
@@ -69,6 +72,25 @@ pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> R
     let width = divide(adapter::from_delta(base.graph.clone(), &change)?)?.width;
     let tensors = fitted.into_iter().map(|(name, (shape, values))| (name, shape, values)).collect();
     Ok(Fitted { tensors, width })
+}
+
+/// Factors on what is in the base and is no product: a table of embeddings, a convolution of several groups.
+fn unfit(
+    names: &[String],
+    modules: &BTreeSet<&str>,
+    known: &BTreeSet<&str>,
+    found: impl Fn(&str) -> Option<(String, String)>,
+) -> Option<String> {
+    let ends = |module: &str| known.iter().any(|layer| layer.ends_with(module) || module.ends_with(layer));
+    let table = |name: &String| Some(name.split_once(".lora_embedding_")?.0.to_string());
+    let (module, what) = match names.iter().find_map(table) {
+        Some(module) => (module, "a table of embeddings".to_string()),
+        None => modules.iter().filter(|module| !ends(module)).find_map(|module| found(module))?,
+    };
+    Some(format!(
+        "has factors of LoRA on `{module}`, {what}, for which there are none here; leave it out of PEFT's target_modules, or merge it with PEFT \
+         (`merge_and_unload`) before the model is exported"
+    ))
 }
 
 /// The module and the suffix of one of LoRA's factors.

@@ -387,3 +387,13 @@ fn people_stand_on_one_side_of_the_split() {
     let ran = place.run(&format!("{train} --group subject[0-9]+")).done();
     assert!(ran.err.contains("groups    5 by pattern `subject[0-9]+`: 4 train, 1 validate"), "{}", ran.err);
 }
+
+/// Of one column cross-entropy says nothing: it is a class and its opposite, and a lone bias has a slope.
+#[test]
+fn one_column_is_checked_as_a_class_and_its_opposite() {
+    let place = Place::new();
+    place.write("one.onnx", super::models::one_sigmoid());
+    let rows = place.run("check one.onnx --train head --json").done().json();
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["verdict"] == "agrees"), "{rows:?}");
+}

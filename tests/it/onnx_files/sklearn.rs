@@ -59,3 +59,12 @@ fn their_last_layer_learns_and_an_ensemble_of_trees_takes_a_head() {
         assert!(!bundle.parameters.is_empty(), "{name}");
     }
 }
+
+/// A range that inputs are brought to is a setting, whichever operators write it: `Scaler`, or `Mul` and `Add`.
+#[test]
+fn what_brings_inputs_to_a_range_is_no_layer() {
+    for name in ["scaled", "min_max", "logistic_binary"] {
+        let base = base(name);
+        assert_eq!(edgetune::cut::layers(&base.graph, base.graph.outputs[0]).len(), 1, "{name}");
+    }
+}
