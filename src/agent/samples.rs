@@ -342,6 +342,7 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
                 [b'R', b'I', b'F', b'F', ..] => "webp",
                 [b'G', b'I', b'F', ..] => "gif",
                 [b'B', b'M', ..] => "bmp",
+                [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "tif",
                 _ => "jpg",
             })
         }
