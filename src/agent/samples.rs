@@ -334,14 +334,14 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
     };
     match &limits.kind {
         Kind::Photograph => {
-            let remedy =
-                "send the bytes of one whole file (JPEG, PNG, WebP, BMP, GIF or TIFF), without a form around them";
+            let remedy = "send the bytes of one whole file (JPEG, PNG, WebP, BMP, GIF, TIFF), without a form around it";
             data::photograph(content, &Limits::default()).map_err(refused(remedy))?;
             Ok(match content {
                 [0x89, b'P', ..] => "png",
                 [b'R', b'I', b'F', b'F', ..] => "webp",
                 [b'G', b'I', b'F', ..] => "gif",
                 [b'B', b'M', ..] => "bmp",
+                [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "tif",
                 _ => "jpg",
             })
         }

@@ -346,10 +346,11 @@ fn hint(graph: &Graph, layers: &[Layer], pattern: &str) -> String {
 /// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`, `lst:2`.
 fn last_of(text: &str) -> Option<usize> {
     let text = text.to_lowercase();
+    let text = text.trim_end_matches(|letter: char| !letter.is_alphanumeric());
     let word = text.trim_end_matches(|letter: char| letter.is_ascii_digit());
     let count = text[word.len()..].parse().ok().filter(|count| *count > 0)?;
     let word = word.trim_end_matches(|letter: char| !letter.is_alphanumeric());
-    nearest(word, ["last"]).map(|_| count)
+    nearest(word, ["last"]).filter(|last| word.len().abs_diff(last.len()) <= 1).map(|_| count)
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.
@@ -387,10 +388,10 @@ mod tests {
 
     #[test]
     fn last_is_understood_in_other_spellings() {
-        for text in ["last2", "last-2", "last 2", "last=2", "Last:2", "last(2)", "last_2"] {
+        for text in ["last2", "last-2", "last 2", "last=2", "Last:2", "last(2)", "last_2", "lst:2", "lats2"] {
             assert_eq!(last_of(text), Some(2), "{text}");
         }
-        for text in ["last", "last0", "lasting2", "layer2", "2"] {
+        for text in ["last", "last0", "lasting2", "layer2", "2", "l2"] {
             assert_eq!(last_of(text), None, "{text}");
         }
     }

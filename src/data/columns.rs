@@ -251,7 +251,7 @@ mod tests {
 
     fn chosen(columns: &[&str], content: Content, options: &Options, labelled: bool) -> Result<Columns, String> {
         let columns: Vec<String> = columns.iter().map(|name| name.to_string()).collect();
-        let row = Row { columns: &columns, cells: &columns, line: 2, decimal_comma: false };
+        let row = Row { columns: &columns, cells: &columns, line: 2, decimal_comma: false, is_named: true };
         choose(&row, Path::new("t.csv"), content, options, labelled).map_err(|error| error.to_string())
     }
 

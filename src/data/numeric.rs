@@ -5,7 +5,7 @@
 
 use super::cells::with_point;
 use super::columns::{self, Content};
-use super::{Error, Options, records, table};
+use super::{Error, Options, records, roles, table};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -48,6 +48,8 @@ pub fn numbers_to_predict(path: &Path, label: &[String], file: Option<&str>) -> 
     let read = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let place = match place {
             Some((place, _)) => place,
+            // A series has axes called x and y, and a label for each row.
+            None if label.is_empty() && roles::has_time(&row) => return Err(Error::content(path, "a series")),
             None => {
                 let of = |content| columns::choose(&row, path, content, &options, true);
                 let columns = of(Content::Files).or_else(|_| of(Content::Text)).or_else(|_| of(Content::Numbers))?;
@@ -106,6 +108,7 @@ mod tests {
             Some("y".into())
         );
         assert_eq!(of("a.csv", "file,label\na.png,0.25\nb.png,0.75\nc.png,1.75\n", &[]), Some("label".into()));
+        assert_eq!(of("a.csv", "t,x,y,state\n0,1,2.5,on\n1,2,3.5,on\n2,3,1.5,off\n", &[]), None);
         assert_eq!(of("a.txt", "0.5\tone\n0.75\ttwo\n0.25\tthree\n", &[]), Some("label".into()));
     }
 }

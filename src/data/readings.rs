@@ -129,6 +129,12 @@ fn of_table(
         }
         let roles = match &roles {
             Some(roles) => roles,
+            // Time, channels and label are found by name, when learned and ever after.
+            None if !row.is_named => {
+                let problem =
+                    "the first line holds no column names; write one above it that names time, channels and label";
+                return Err(Error::line(path, 1, problem));
+            }
             None => {
                 let found = Roles::of(path, &row, asked, (options, labelled))?;
                 readings.names = found.channels.iter().map(|place| row.columns[*place].clone()).collect();

@@ -21,6 +21,8 @@ pub(super) struct Row<'a> {
     pub line: u64,
     /// Whether `1,5` is a number, as spreadsheets write it where commas do not separate the cells.
     pub decimal_comma: bool,
+    /// Whether the file names its columns; else they are numbered.
+    pub is_named: bool,
 }
 
 /// Kinds of files that hold rows.
@@ -196,7 +198,7 @@ fn separated(
         }
         cells.clear();
         cells.extend(kept.iter().map(|place| record[*place].to_string()));
-        each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',' })?;
+        each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',', is_named: has_names })?;
     }
 }
 
@@ -287,7 +289,7 @@ fn json_lines(path: &Path, text: &str, each: &mut dyn FnMut(Row) -> Result<(), E
                 ));
             }
         }
-        each(Row { columns: &columns, cells: &cells, line, decimal_comma: false })?;
+        each(Row { columns: &columns, cells: &cells, line, decimal_comma: false, is_named: true })?;
     }
     Ok(())
 }
@@ -303,7 +305,13 @@ fn lines(text: &str, each: &mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(
     let columns = ["label".to_string(), "text".to_string()];
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let (label, text) = text.split_once('\t').unwrap_or(("", text));
-        each(Row { columns: &columns, cells: &[label.to_string(), text.to_string()], line, decimal_comma: false })?;
+        each(Row {
+            columns: &columns,
+            cells: &[label.to_string(), text.to_string()],
+            line,
+            decimal_comma: false,
+            is_named: true,
+        })?;
     }
     Ok(())
 }

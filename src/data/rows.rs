@@ -21,7 +21,7 @@ impl Dataset {
             let samples = tensor.shape.first().copied().unwrap_or(0);
             if samples != labels.len() as u64 {
                 let problem = format!(
-                    "input `{name}` has {}, and there are {}",
+                    "input `{name}` has {}, but there are {}",
                     counted(samples, "sample"),
                     counted(labels.len(), "label")
                 );

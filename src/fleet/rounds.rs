@@ -8,6 +8,7 @@ use super::db::{Channel, Closing, Counted, NewRelease};
 use super::store::{Store, adapter_key, chunk_key};
 use super::{Error, Fleet};
 use crate::aggregate::{Clip, Options, Rule, bound, combine};
+use crate::amounts::counted;
 use crate::delta;
 use std::fmt;
 use std::str::FromStr;
@@ -122,7 +123,8 @@ fn missing(channel: &Channel, deltas: i64, devices_min: u32) -> Result<Option<St
         deltas if deltas >= least => None,
         0 => Some(format!("round {round} of `{name}` has no delta to combine; {wait}")),
         _ => {
-            Some(format!("round {round} of `{name}` has deltas of {deltas} devices, and needs {least} {whose}; {wait}"))
+            let deltas = counted(deltas, "device");
+            Some(format!("round {round} of `{name}` has deltas of {deltas}, and needs {least} {whose}; {wait}"))
         }
     })
 }
@@ -167,7 +169,7 @@ pub async fn turn(fleet: &Fleet) -> Result<bool, Error> {
     match outcome {
         Ok(release) => {
             if let Some(version) = fleet.db.finish_round(&closing, &release, fleet.now_ms()).await? {
-                let detail = format!("{name}: version {version}, {} devices", release.devices);
+                let detail = format!("{name}: version {version}, {}", counted(release.devices, "device"));
                 fleet.audit("server", "released", &detail).await;
             }
         }
