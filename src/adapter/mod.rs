@@ -6,6 +6,7 @@
 //! at rest ([`fp16`]). Never runs anything.
 
 mod attach;
+mod detector;
 pub mod fp16;
 mod head;
 mod low_rank;
@@ -17,6 +18,7 @@ mod select;
 mod target;
 
 pub use attach::{LORA_B, axis_of_rank};
+pub use detector::Detector;
 pub use head::{Activation, AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
@@ -205,6 +207,9 @@ pub fn targets(graph: &Graph, output: ValueId) -> Vec<Target> {
 /// # Errors
 /// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
+    if request.positions == Positions::Cell {
+        return install_detector(graph, request);
+    }
     let given = head::choose_output(&graph, request.output, request.positions)?;
     let output = head::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
@@ -224,6 +229,24 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
     let (method, seed, positions) = (request.method, request.seed, request.positions);
     let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
     Ok(Adapted { answer, head_note: placed.note, method, seed, positions, ..adapted })
+}
+
+/// As [`install`] for a detector: all its levels become one output.
+fn install_detector(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
+    let detector = Detector::of(&graph)?;
+    let typed = request.method.is_some().then(|| graph.clone());
+    let placed = detector.place(&mut graph, request.width.unwrap_or(detector.classes), request.head)?;
+    // What is left of the base's own outputs would not fit another number of classes.
+    graph.outputs = vec![placed.output];
+    graph.prune();
+    let mut chosen = whole(&graph, &placed, request)?;
+    if let (Some(method), Some(typed)) = (&request.method, typed) {
+        let output = detector.answer();
+        chosen.extend(changed(&mut graph, &typed, output, (&chosen, &placed.weights), method, request)?);
+    }
+    let (method, seed, positions) = (request.method, request.seed, request.positions);
+    let adapted = adapted(graph, placed.output, &chosen, &[], None);
+    Ok(Adapted { answer: detector.answer(), head_note: placed.note, method, seed, positions, ..adapted })
 }
 
 /// The weights that learn as a whole.
@@ -326,6 +349,7 @@ pub struct Change<'a> {
 /// A tensor that the model does not have, or in another shape where the shape is not the head's width.
 pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Error> {
     let base_output = found_output(&graph, change.output)?;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
     let targets = change.method.map(|_| target::all(&graph, base_output)).unwrap_or_default();
     let mut output = base_output;
     if let Some(appended) = change.head {
@@ -349,7 +373,11 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         }
         graph.sort().expect("attached nodes make no cycle");
     }
-    if change.head.is_none() {
+    if let Some(detector) = &detector {
+        output = detector.join(&mut graph, change.width.unwrap_or(detector.classes));
+        graph.outputs = vec![output];
+        graph.prune();
+    } else if change.head.is_none() {
         output = head::read_scores(&mut graph, output, (change.width, change.activation));
     }
     match beside.first() {

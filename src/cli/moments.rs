@@ -423,9 +423,9 @@ impl Summing<'_> {
                 data.display()
             );
         }
-        let unsummed = reads
-            .loss
-            .filter(|loss| matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy));
+        let unsummed = reads.loss.filter(|loss| {
+            matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy | LossName::Boxes)
+        });
         if let Some(loss) = unsummed {
             bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());
         }

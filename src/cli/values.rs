@@ -38,6 +38,7 @@ values! { LossName:
     Coral = "coral" ["ordinal"], "CORAL: one class a sample, of classes in an order (--classes lists them, the lowest first)";
     TokenCrossEntropy = "token-cross-entropy" ["token_cross_entropy", "token-ce", "ner"],
         "Cross-entropy of a class for each word: text with tags (chosen by itself where the data have them)";
+    Boxes = "boxes" ["detection"], "Classes and boxes of a detector (chosen by itself where the data have boxes)";
 }
 
 /// What `--loss` takes where it may be a file: a loss by its name, or a loss of one's own.

@@ -3,6 +3,7 @@
 //! Takes one string a label column and row, gives [`Labels`]. Knows no file format; the caller says where a row came from.
 
 use super::Error;
+use super::boxes::{Grid, Picture};
 use super::classes::Names;
 use crate::nearest::suggestion;
 use ndarray::Array2;
@@ -22,6 +23,8 @@ pub enum Target {
     Ordinal,
     /// A class for each word of a text.
     Tokens,
+    /// Boxes around objects in a photograph, each with its class.
+    Boxes,
     /// Numbers that a loss of the user's own takes, under the names of its inputs.
     OfLoss,
     /// The text itself: each token is to be foretold from those before it.
@@ -66,6 +69,15 @@ pub enum Labels {
         /// `[samples, sequence]`: the class at the first token of each word, elsewhere [`IGNORED`].
         rows: Array2<i64>,
     },
+    /// Boxes around objects in photographs.
+    Boxes {
+        /// Class names in the order of the model's scores.
+        names: Vec<String>,
+        /// For each sample, its size and its objects.
+        pictures: Vec<Picture>,
+        /// Where the model looks for them.
+        grid: Grid,
+    },
     /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
     NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
@@ -79,6 +91,7 @@ impl Labels {
             Labels::Classes { index, .. } | Labels::Ordinal { index, .. } => index.len(),
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) | Labels::OfLoss(rows) => rows.nrows(),
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
+            Labels::Boxes { pictures, .. } => pictures.len(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -94,6 +107,7 @@ impl Labels {
             Labels::Classes { names, .. }
             | Labels::Ordinal { names, .. }
             | Labels::Tokens { names, .. }
+            | Labels::Boxes { names, .. }
             | Labels::MultiLabel { names, .. } => names,
             Labels::Values(_) | Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
@@ -101,7 +115,7 @@ impl Labels {
 
     /// Whether a sample has a label for each of its positions, so that its output is large.
     pub fn of_positions(&self) -> bool {
-        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. })
+        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Boxes { .. })
     }
 
     /// Whether two samples are labelled alike.
@@ -112,6 +126,7 @@ impl Labels {
                 rows.row(one) == rows.row(other)
             }
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
+            Labels::Boxes { pictures, .. } => pictures[one] == pictures[other],
             Labels::Unlabelled(_) => true,
         }
     }
@@ -171,6 +186,9 @@ pub(super) fn read(
             0,
             "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
         )),
+        Target::Boxes => {
+            Err(at(0, "a table has no boxes; give COCO's JSON, a YOLO folder or Pascal VOC's Annotations".into()))
+        }
         Target::Values => values(cells, at).map(Labels::Values),
         Target::OfLoss => values(cells, at).map(Labels::OfLoss),
         Target::Classes | Target::Ordinal => {

@@ -4,6 +4,7 @@
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
 mod arrays;
+mod boxes;
 mod check;
 mod classes;
 mod clips;
@@ -58,13 +59,16 @@ mod words;
 mod whole;
 mod windows;
 
+pub use boxes::{Cell, Grid, Object, Picture, holds_boxes};
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
 pub use fitting::SampleShape;
 pub use groups::{Groups, group_in_name, split_groups};
-pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use image::{
+    load as decode_photograph, probe as photograph, size as size_of_photograph, whole as whole_photograph,
+};
 pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
@@ -126,6 +130,8 @@ pub struct Options {
     pub splits: bool,
     /// The classes that the model has, in order. Data with another class are refused. `None`: the classes found, sorted.
     pub classes: Option<Vec<String>>,
+    /// Where a detector looks for boxes.
+    pub grid: Option<Grid>,
     /// The `tokenizer.json` of a text model.
     pub tokenizer: Option<PathBuf>,
     /// The token that a language model's sequences begin with; `None` takes what the tokenizer says.
@@ -200,6 +206,10 @@ impl Dataset {
     fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
         if let Preprocessing::Series(series) = &options.preprocessing {
             return windows::open(path, series, options, true);
+        }
+        if options.target == Target::Boxes {
+            let (files, labels, report) = boxes::open(path, options)?;
+            return Ok((Self::of_files(path, files, labels, options)?, report));
         }
         match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),
@@ -437,6 +447,17 @@ impl Dataset {
         match &self.samples {
             Samples::Tokens(tokens) => tokens.words.get(sample).map_or(&[], |words| words),
             _ => self.part(sample).map_or(&[], |(part, sample)| part.words(sample)),
+        }
+    }
+
+    /// A photograph's width and height in pixels; `None` where a sample is none, or cannot be read any more.
+    pub fn pixels(&self, sample: usize) -> Option<[u32; 2]> {
+        match (&self.samples, &self.names) {
+            (Samples::Images { limits, .. }, Names::Files(files)) => {
+                let bytes = folder::read_limited(&files.path(sample), limits).ok()?;
+                image::size(&bytes, limits).ok()
+            }
+            _ => self.part(sample).and_then(|(part, sample)| part.pixels(sample)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::observer::Observer;
 use super::sets::Data;
-use crate::adapter;
+use crate::adapter::{self, Detector};
 use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Split};
 use crate::graph::{DType, TensorType, ValueId};
@@ -98,6 +98,12 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     let tagged = || recipe.data.as_deref().is_some_and(|data| data::holds_tags(data, &recipe.samples.label));
     if by_token && data::takes_text(&input_types(base)) && tagged() {
         recipe.loss = Some(LossName::TokenCrossEntropy);
+    }
+    if recipe.loss.is_none()
+        && recipe.data.as_deref().is_some_and(data::holds_boxes)
+        && Detector::of(&base.graph).is_ok()
+    {
+        recipe.loss = Some(LossName::Boxes);
     }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [

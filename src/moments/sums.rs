@@ -37,7 +37,10 @@ impl Shape {
     /// # Errors
     /// [`Error::Wrong`] with the field.
     pub const fn new(task: Task, coordinates: usize, targets: usize) -> Result<Self, Error> {
-        if matches!(task, Task::LanguageModel | Task::Ordinal | Task::TokenClassification | Task::Anything) {
+        if matches!(
+            task,
+            Task::LanguageModel | Task::Ordinal | Task::TokenClassification | Task::Anything | Task::Detection
+        ) {
             return Err(Error::Wrong(Field::Task));
         }
         if coordinates == 0 || coordinates > COORDINATES_MAX {

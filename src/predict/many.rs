@@ -1,8 +1,9 @@
 //! Many samples at once: body and tail over a data set, block by block.
 
 use super::answers::Prediction;
-use crate::data::{Dataset, Preprocessing};
-use crate::learn::{Context, Forward};
+use crate::data::{Dataset, Grid, Preprocessing};
+use crate::delta::Task;
+use crate::learn::{Context, Forward, samples};
 use crate::recipe::Error;
 use crate::task::{self, Asked};
 use crate::train::artifact::Adapter;
@@ -35,17 +36,20 @@ impl Samples<'_> {
         let all: Vec<usize> = (0..self.dataset.len()).collect();
         let Some(mut answers) = forward.run("predicting", &self.dataset, &all, &[&values])? else { return Ok(None) };
         context.observer.warn_once(&answers.warnings);
+        let boxes = self.adapter.task == Task::Detection;
+        let grid = boxes.then(|| samples::grid_of(self.base)).transpose()?;
         let outputs = answers.found.remove(0).into_iter().enumerate();
-        Ok(Some(outputs.map(|(sample, output)| self.prediction(sample, output)).collect()))
+        Ok(Some(outputs.map(|(sample, output)| self.prediction(sample, output, grid.as_ref())).collect()))
     }
 
-    fn prediction(&self, sample: usize, output: Vec<f32>) -> Prediction {
+    fn prediction(&self, sample: usize, output: Vec<f32>, grid: Option<&Grid>) -> Prediction {
         let text = self.dataset.text(sample).map(String::from);
         let asked = Asked {
             names: &self.adapter.labels,
             top: self.top,
             words: self.dataset.words(sample),
             text: text.as_deref().unwrap_or_default(),
+            picture: grid.zip(self.dataset.pixels(sample)),
         };
         let answer = (task::of_wire(self.adapter.task).answer)(&asked, output);
         let [from, to] = self.dataset.when(sample).map_or([None, None], |when| when.map(Some));

@@ -1,13 +1,13 @@
 //! One sample at a time, by a model with an adapter that stay loaded.
 
 use crate::data::{
-    self, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
-    decode_array, decode_photograph, decode_sound, decode_window,
+    self, Grid, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
+    decode_array, decode_photograph, decode_sound, decode_window, size_of_photograph,
 };
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
-use crate::learn::samples::named_types;
+use crate::learn::samples::{grid_of, named_types};
 use crate::recipe::{Error, refuse};
 use crate::task::{self, Answer, Asked};
 use crate::train::artifact::Adapter;
@@ -24,6 +24,8 @@ pub struct Predictor {
     adapter: Adapter,
     takes: Takes,
     single: Single,
+    /// Where a detector looks.
+    grid: Option<Grid>,
 }
 
 /// What a sample is.
@@ -65,7 +67,9 @@ impl Predictor {
         if let Some(blank) = takes.blank() {
             single.output(blank)?;
         }
-        Ok(Self { adapter, takes, single })
+        let boxes = adapter.task == crate::delta::Task::Detection;
+        let grid = boxes.then(|| grid_of(&base)).transpose()?;
+        Ok(Self { adapter, takes, single, grid })
     }
 
     /// The answer to a sample in its file's bytes: a photograph, a sound, a text or a NumPy array, as the model takes it. Of classes
@@ -80,8 +84,10 @@ impl Predictor {
             Takes::Text(texts) if task.target == Target::Tokens => by_words(texts).map_err(Error::Refused)?,
             takes => (takes.decode(sample).map_err(Error::Refused)?, "", Vec::new()),
         };
+        let size = |_: &Grid| size_of_photograph(sample, &Limits::default()).ok();
+        let picture = self.grid.as_ref().and_then(|grid| Some((grid, size(grid)?)));
         let output = self.single.output(input)?;
-        let asked = Asked { names: &self.adapter.labels, top, words: &words, text };
+        let asked = Asked { names: &self.adapter.labels, top, words: &words, text, picture };
         Ok((task.answer)(&asked, output))
     }
 

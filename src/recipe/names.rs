@@ -25,13 +25,16 @@ pub enum LossName {
     /// Cross-entropy of a class for each word: text with tags
     #[serde(alias = "token-ce")]
     TokenCrossEntropy,
+    /// Classes and boxes of a detector: photographs with boxes
+    #[serde(alias = "detection")]
+    Boxes,
     /// A loss of one's own, an ONNX file: `loss-file` names it
     File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -39,6 +42,7 @@ impl LossName {
         Self::Huber,
         Self::Coral,
         Self::TokenCrossEntropy,
+        Self::Boxes,
         Self::File,
     ];
 
@@ -52,6 +56,7 @@ impl LossName {
             Self::Huber => "huber",
             Self::Coral => "coral",
             Self::TokenCrossEntropy => "token-cross-entropy",
+            Self::Boxes => "boxes",
             Self::File => "file",
         }
     }

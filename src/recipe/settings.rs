@@ -168,6 +168,9 @@ impl Recipe {
             Some(LossName::TokenCrossEntropy) => refuse!(
                 "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
             ),
+            Some(LossName::Boxes) => {
+                refuse!("setting `solver`: boxes have no closed form; remove it to train by gradient steps")
+            }
             _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {

@@ -1,7 +1,7 @@
 //! What an output means, as values and as a line for a person.
 
 use crate::amounts::{number, percent};
-use crate::data::Word;
+use crate::data::{Grid, Word};
 use serde::Serialize;
 use std::fmt;
 
@@ -20,6 +20,18 @@ pub struct Span {
     pub score: f32,
 }
 
+/// An object that was found in a photograph.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FoundBox {
+    /// What it is.
+    pub class: String,
+    /// Between 0 and 1.
+    pub score: f32,
+    /// Left, top, right and bottom edge in pixels of the photograph.
+    #[serde(rename = "box")]
+    pub corners: [f32; 4],
+}
+
 /// What an answer is made for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
@@ -31,6 +43,8 @@ pub struct Asked<'a> {
     pub words: &'a [Word],
     /// The text that the words are of.
     pub text: &'a str,
+    /// Of a photograph for a detector: where it looks, and the photograph's width and height.
+    pub picture: Option<(&'a Grid, [u32; 2])>,
 }
 
 /// A class and how likely it is.
@@ -57,6 +71,9 @@ pub struct Answer {
     /// Parts of a text, in their order; none where the task gives no spans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spans: Option<Vec<Span>>,
+    /// Objects in a photograph, the surest first; none where the task finds no objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Vec<FoundBox>>,
 }
 
 impl Answer {
@@ -95,7 +112,15 @@ impl fmt::Display for Answer {
         if self.spans.as_ref().is_some_and(Vec::is_empty) {
             return f.write_str("no span");
         }
+        if self.boxes.as_ref().is_some_and(Vec::is_empty) {
+            return f.write_str("no object");
+        }
+        let found = |found: &FoundBox| {
+            let [left, top, right, bottom] = found.corners.map(|corner| corner.round());
+            format!("{} {left},{top}–{right},{bottom} {}", found.class, percent(found.score.into()))
+        };
         let classes = classes.chain(self.spans.iter().flatten().map(span));
+        let classes = classes.chain(self.boxes.iter().flatten().map(found));
         let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
         f.write_str(&all.collect::<Vec<_>>().join(", "))
     }

@@ -1,5 +1,6 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
+use super::box_loss;
 use super::formula::{
     binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, huber, huber_of,
     mean_squared_error, next_token, of_positions,
@@ -44,6 +45,12 @@ pub enum Loss {
         /// One weight a class; the mean is then weighted too.
         class_weights: Option<Vec<f32>>,
     },
+    /// Binary cross-entropy of the classes, generalised IoU of the boxes and cross-entropy of their edges' distributions, of `[batch,
+    /// cells, classes + 4 · bins]`; labels `[batch, cells, 6]` f32 are what an assignment gives each cell: see `box_loss`.
+    Boxes {
+        /// Scores of a cell; 0 until the data have told.
+        classes: u64,
+    },
     /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
     File(OwnLoss),
 }
@@ -59,6 +66,7 @@ impl Loss {
             Loss::NextToken,
             Loss::Coral,
             Loss::TokenCrossEntropy { class_weights: None },
+            Loss::Boxes { classes: 0 },
             Loss::File(OwnLoss::default()),
         ];
         all.into_iter().find(|loss| loss.name() == name)
@@ -74,6 +82,7 @@ impl Loss {
             Loss::NextToken => "next-token",
             Loss::Coral => "coral",
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
+            Loss::Boxes { .. } => "boxes",
             Loss::File(_) => "file",
         }
     }
@@ -95,6 +104,7 @@ impl Loss {
     pub fn positions(&self) -> Positions {
         match self {
             Loss::TokenCrossEntropy { .. } => Positions::Token,
+            Loss::Boxes { .. } => Positions::Cell,
             _ => Positions::Sample,
         }
     }
@@ -103,7 +113,7 @@ impl Loss {
     pub fn activation(&self) -> Activation {
         match self {
             Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => Activation::Softmax,
-            Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
+            Loss::BinaryCrossEntropy | Loss::Coral | Loss::Boxes { .. } => Activation::Sigmoid,
             // What stands before a loss of one's own is that loss's business.
             Loss::MeanSquaredError | Loss::Huber { .. } | Loss::File(_) => Activation::Identity,
         }
@@ -124,6 +134,10 @@ impl Loss {
             (Loss::TokenCrossEntropy { class_weights }, Labels::Tokens { rows, .. }) => {
                 counted(samples.iter().flat_map(|sample| rows.row(*sample)), class_weights.as_deref())
             }
+            (Loss::Boxes { .. }, Labels::Boxes { pictures, .. }) => {
+                // The sum of the assigned scores, which is what the mean is over, is about as the number of boxes.
+                samples.iter().map(|sample| pictures[*sample].objects.len()).sum::<usize>().max(1) as f64
+            }
             _ => samples.len() as f64,
         }
     }
@@ -133,6 +147,10 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::NextToken | Loss::TokenCrossEntropy { .. } => {
                 TensorType::new(DType::Int64, rows)
+            }
+            Loss::Boxes { .. } => {
+                rows.push(Dim::Fixed(box_loss::COLUMNS));
+                TensorType::new(DType::Float, rows)
             }
             Loss::File(own) => {
                 rows.push(Dim::Fixed(own.width()));
@@ -158,6 +176,7 @@ impl Loss {
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
+            Loss::Boxes { classes } => box_loss::append(builder, logits, labels, [*classes, width]),
             Loss::File(own) => own.append(builder, logits, labels),
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())

@@ -112,7 +112,7 @@ pub fn outputs(
     Ok(rows)
 }
 
-fn output(
+pub(super) fn output(
     tail: &mut Session,
     features: &mut Features,
     samples: &[usize],
@@ -224,7 +224,10 @@ impl<'a> Tally<'a> {
         let counts = &self.counts;
         let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.positions);
         let counted = tokens.or((counts.positions > 0).then_some(counts.positions));
-        let loss = counts.sum / counted.unwrap_or(self.samples).max(1) as f64;
+        let loss = match counts.weight {
+            0.0 => counts.sum / counted.unwrap_or(self.samples).max(1) as f64,
+            weight => counts.sum / weight.max(1.0),
+        };
         let figures = task::of_labels(self.labels).map_or(Vec::new(), |task| (task.figures)(counts));
         Metrics {
             loss,

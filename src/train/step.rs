@@ -100,7 +100,9 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
         });
     }
     let unnamed = ["edgetune.batch", "edgetune.sequence"].map(|name| Dim::Named(name.into()));
-    let named = |(dim, unnamed): (&Dim, Dim)| if let Dim::Named(_) = dim { dim.clone() } else { unnamed };
+    // A detector's cells are as many as its image size makes them.
+    let keeps = |dim: &Dim| matches!((dim, loss), (Dim::Named(_), _) | (Dim::Fixed(_), Loss::Boxes { .. }));
+    let named = |(dim, unnamed): (&Dim, Dim)| if keeps(dim) { dim.clone() } else { unnamed };
     let rows = shape[..shape.len() - 1].iter().zip(unnamed).map(named).collect();
     let mut graph = tail.clone();
     let loss = &of_one_set(&mut graph, loss)?;

@@ -120,7 +120,11 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
                 .for_each(|task| (task.measure)(&mut counts, labels, loss, answer, *sample));
             counts.sum
         }
-        Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => 0.0,
+        Labels::Boxes { .. }
+        | Labels::OfLoss(_)
+        | Labels::NextTokens(_)
+        | Labels::Tokens { .. }
+        | Labels::Unlabelled(_) => 0.0,
     };
     samples.iter().zip(answers).map(one).sum::<f64>() / samples.len().max(1) as f64
 }

@@ -28,7 +28,9 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
     let lbfgs_bytes = 4 * samples * inputs + VECTORS * layer_bytes;
     let small = samples * inputs * outputs <= WORK_MAX && lbfgs_bytes <= BYTES_MAX;
     let solver = match loss {
-        Loss::NextToken | Loss::Coral | Loss::TokenCrossEntropy { .. } | Loss::File(_) => return None,
+        Loss::NextToken | Loss::Coral | Loss::TokenCrossEntropy { .. } | Loss::Boxes { .. } | Loss::File(_) => {
+            return None;
+        }
         Loss::MeanSquaredError if ridge_bytes <= BYTES_MAX => Solver::Ridge,
         Loss::CrossEntropy { .. } if one_each(labels, split) => Solver::Imprint,
         Loss::CrossEntropy { .. } | Loss::BinaryCrossEntropy | Loss::Huber { .. } if small => Solver::Lbfgs,

@@ -67,7 +67,12 @@ impl<'a> Problem<'a> {
             Loss::CrossEntropy { label_smoothing, .. } => (Rowwise::CrossEntropy, f64::from(*label_smoothing)),
             Loss::BinaryCrossEntropy => (Rowwise::Binary, 0.0),
             Loss::Huber { delta } => (Rowwise::Huber(f64::from(*delta)), 0.0),
-            Loss::MeanSquaredError | Loss::NextToken | Loss::Coral | Loss::TokenCrossEntropy { .. } | Loss::File(_) => {
+            Loss::MeanSquaredError
+            | Loss::NextToken
+            | Loss::Coral
+            | Loss::TokenCrossEntropy { .. }
+            | Loss::Boxes { .. }
+            | Loss::File(_) => {
                 return None;
             }
         };

@@ -130,7 +130,14 @@ impl Settings {
             return setting("l2", "must be a positive number, such as 1; leave it out to have it chosen".into());
         }
         match (self.solver, &self.loss) {
-            (_, loss @ (Loss::NextToken | Loss::Coral | Loss::TokenCrossEntropy { .. } | Loss::File(_))) => {
+            (
+                _,
+                loss @ (Loss::NextToken
+                | Loss::Coral
+                | Loss::TokenCrossEntropy { .. }
+                | Loss::Boxes { .. }
+                | Loss::File(_)),
+            ) => {
                 let name = loss.name();
                 setting("solver", format!("{name} has no closed form: remove it to train by gradient steps"))
             }

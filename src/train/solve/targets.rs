@@ -49,6 +49,7 @@ impl<'a> Targets<'a> {
             Labels::OfLoss(_)
             | Labels::Ordinal { .. }
             | Labels::Tokens { .. }
+            | Labels::Boxes { .. }
             | Labels::NextTokens(_)
             | Labels::Unlabelled(_) => {
                 unreachable!("refused before the run")
