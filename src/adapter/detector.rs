@@ -5,7 +5,7 @@
 //! `[batch, cells, 4 · bins]`, made by the last convolutions, of one that is split or of two. PicoDet and NanoDet are such.
 
 use super::Error;
-use super::head::{HeadChoice, Placed, push, resize};
+use super::head::{HeadChoice, Placed, resize};
 use crate::cut;
 use crate::graph::{Attr, Dim, Graph, Node, Tensor, ValueId};
 use std::collections::HashMap;
@@ -188,10 +188,10 @@ impl Detector {
                 let moved =
                     if joint && edge.first > scores.first { edge.first - scores.count + width } else { edge.first };
                 let parts = [part(graph, of_scores, scores.first, width), part(graph, all, moved, edges)];
-                push(graph, "Concat", "Concat", &parts, &[("axis", 2)], None)
+                append(graph, "Concat", &parts, &[("axis", Attr::Int(2))])
             })
             .collect();
-        push(graph, "boxes", "Concat", &levels, &[("axis", 1)], None)
+        append(graph, "Concat", &levels, &[("axis", Attr::Int(1))])
     }
 }
 
@@ -199,22 +199,29 @@ impl Detector {
 fn cells(graph: &mut Graph, node: usize) -> ValueId {
     let output = graph.nodes[node].outputs[0].expect("a convolution has an output");
     let shape = setting(graph, "cells", &[0, 0, -1]);
-    let flat = push(graph, "Reshape", "Reshape", &[output, shape], &[], None);
-    let turned = push(graph, "Transpose", "Transpose", &[flat], &[], None);
-    let node = graph.nodes.last_mut().expect("just pushed");
-    node.attributes.insert("perm".into(), Attr::Ints(vec![0, 2, 1]));
-    turned
+    let flat = append(graph, "Reshape", &[output, shape], &[]);
+    append(graph, "Transpose", &[flat], &[("perm", Attr::Ints(vec![0, 2, 1]))])
+}
+
+/// Appends a node whose name no other has, and gives its output.
+fn append(graph: &mut Graph, op: &str, inputs: &[ValueId], attributes: &[(&str, Attr)]) -> ValueId {
+    let output = graph.add_value(&format!("edgetune.boxes/{op}"), None);
+    let name = graph.value_name(output).to_string();
+    let attributes = attributes.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    let inputs = inputs.iter().copied().map(Some).collect();
+    graph.nodes.push(Node { name, op: op.into(), inputs, outputs: vec![Some(output)], attributes, ..Node::default() });
+    output
 }
 
 /// Some of the channels.
 fn part(graph: &mut Graph, value: ValueId, first: u64, count: u64) -> ValueId {
     let numbers = [("first", first as i64), ("end", (first + count) as i64), ("axis", 2)];
     let [start, end, axis] = numbers.map(|(name, number)| setting(graph, name, &[number]));
-    push(graph, "Slice", "Slice", &[value, start, end, axis], &[], None)
+    append(graph, "Slice", &[value, start, end, axis], &[])
 }
 
 fn setting(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
-    let id = graph.add_initializer(&format!("edgetune.head/{name}"), Tensor::from_i64(&[values.len() as u64], values));
+    let id = graph.add_initializer(&format!("edgetune.boxes/{name}"), Tensor::from_i64(&[values.len() as u64], values));
     graph.settings.insert(id);
     id
 }

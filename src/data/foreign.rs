@@ -37,27 +37,34 @@ fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into()).unwrap_or_default()
 }
 
+/// What learns boxes.
+const BY_DETECTOR: &str = "a detector's raw outputs learn them (setting `loss = boxes`)";
+
 /// Pictures with a folder of masks, or of boxes, for each pixel or object.
 ///
 /// # Errors
 /// What it is, and what can be learned instead.
 pub(super) fn refuse_marked_pictures(root: &Path, folders: &[PathBuf]) -> Result<(), Error> {
     let name = |folder: &PathBuf| folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
-    let what = |pictures: &Path, marks: &Path| -> Option<&'static str> {
+    let what = |pictures: &Path, marks: &Path| -> Option<(&'static str, &'static str)> {
         let marks = folder::below(marks).ok()?;
         if !folder::has_image_name(marks.first()?) {
-            return Some("boxes around objects (detection)");
+            return Some(("boxes around objects (detection)", BY_DETECTOR));
         }
         // A mask has its picture's name, often with something behind it; a class of pictures has names of its own.
         let pictures: Vec<String> = folder::below(pictures).ok()?.iter().map(|path| stem(path)).collect();
         let has_picture = |mark: &PathBuf| pictures.iter().any(|picture| stem(mark).starts_with(picture));
-        marks.iter().take(LOOKED_AT).any(has_picture).then_some("a label for each pixel (segmentation)")
+        marks
+            .iter()
+            .take(LOOKED_AT)
+            .any(has_picture)
+            .then_some(("a label for each pixel (segmentation)", "this cannot be learned yet"))
     };
     let marks = one_of(folders, &MASKS).or_else(|| one_of(folders, &BOXES));
     let Some((pictures, marks)) = one_of(folders, &PICTURES).zip(marks) else { return Ok(()) };
-    let Some(what) = what(pictures, marks) else { return Ok(()) };
+    let Some((what, how)) = what(pictures, marks) else { return Ok(()) };
     let problem = format!(
-        "the folders `{}` and `{}` are pictures with {what}, and no classes; this cannot be learned yet. For a class a picture, give \
+        "the folders `{}` and `{}` are pictures with {what}, and no classes; {how}. For a class a picture, give \
          a folder for each class, or a table with the columns file and label",
         name(pictures),
         name(marks)

@@ -213,3 +213,44 @@ pub fn tagger(vocabulary: u64, width: u64) -> Vec<u8> {
     b.output("logits", hidden.matmul(weight(&b, 3, &[16, width])) + weight(&b, 4, &[width]));
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
+
+/// `image` [batch, 3, 32, 32] → two convolutions of 32 channels → at 8 × 8 cells one convolution that is split, at 4 × 4 two: for each
+/// level `scores` [batch, cells, `classes`] behind a sigmoid and `edges` [batch, cells, 4 · 5].
+pub fn detector(classes: u64) -> Vec<u8> {
+    const EDGES: u64 = 20;
+    let b = Builder::new(Graph::new("detector", 17), "");
+    let convolution = |x: Val<'_>, seed: u64, [to, from, kernel]: [u64; 3], stride: i64, pad: i64| {
+        let attributes = [("strides", Attr::Ints(vec![stride; 2])), ("pads", Attr::Ints(vec![pad; 4]))];
+        b.op(
+            "Conv",
+            &[b.val(x.id()), weight(&b, seed, &[to, from, kernel, kernel]), weight(&b, seed + 1, &[to])],
+            &attributes,
+        )
+    };
+    let cells = |x: Val<'_>, width: u64| b.val(x.id()).reshape_to(&[0, width as i64, -1]).transpose(&[0, 2, 1]);
+    let fine = convolution(input(&b, "image", DType::Float, &[3, 32, 32]), 1, [32, 3, 12], 4, 4).unary("Relu");
+    let coarse = convolution(fine, 3, [32, 32, 3], 2, 1).unary("Relu");
+    let joint = convolution(fine, 5, [classes + EDGES, 32, 1], 1, 0);
+    let sizes = b.ints(&[classes as i64, EDGES as i64]);
+    let parts = b.node("Split", &[Some(joint), Some(sizes)], 2, &[("axis", Attr::Int(1))]);
+    b.output("scores_4", cells(parts[0].sigmoid(), classes));
+    b.output("scores_8", cells(convolution(coarse, 7, [classes, 32, 1], 1, 0).sigmoid(), classes));
+    b.output("edges_4", cells(parts[1], EDGES));
+    b.output("edges_8", cells(convolution(coarse, 9, [EDGES, 32, 1], 1, 0), EDGES));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// A photograph as BMP of 24 bits, by the colour (red, green, blue) of each pixel.
+pub fn bmp(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+    let row = (width * 3).div_ceil(4) * 4;
+    let mut bytes = b"BM".to_vec();
+    for number in [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 0, 0, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for y in (0..height).rev() {
+        let before = bytes.len();
+        (0..width).for_each(|x| bytes.extend(colour(x, y).into_iter().rev()));
+        bytes.resize(before + row as usize, 0);
+    }
+    bytes
+}
