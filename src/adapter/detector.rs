@@ -2,16 +2,18 @@
 //!
 //! What is known are heads without anchors whose edges are distributions over distances (generalised focal loss, Li et al. 2020,
 //! arXiv 2006.04388), level by level: an output of scores behind a sigmoid, `[batch, cells, classes]`, and one of distributions,
-//! `[batch, cells, 4 · bins]`, made by the last convolutions, of one that is split or of two. PicoDet and NanoDet are such.
+//! `[batch, cells, 4 · bins]`, made by the last convolutions, of one that is split or of two. PicoDet and NanoDet are such. YOLOv8 and
+//! YOLO11 have the same below one output of decoded boxes, which is looked through.
 
 use super::Error;
 use super::head::{HeadChoice, Placed, resize};
 use crate::cut;
 use crate::graph::{Attr, Dim, Graph, Node, Tensor, ValueId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// The bias of a class that nothing is known of: a share of 1 % of the cells, as in Lin et al. 2017 (RetinaNet, section 4.1).
-const FRESH_BIAS: f32 = -4.595_12;
+/// Objects that a level is thought to have before anything is known of its classes, of all classes together: their shares of the cells are
+/// the first scores (Lin et al. 2017, RetinaNet, section 4.1, with a share that follows the number of cells).
+const OBJECTS: f32 = 5.0;
 
 /// Channels of a convolution's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub struct Detector {
     pub bins: usize,
     /// Width and height of the model's input.
     pub input: [u32; 2],
-    /// The base's first output of scores, which deltas name.
+    /// The base's first output, which deltas name.
     output: ValueId,
 }
 
@@ -59,26 +61,15 @@ impl Detector {
             reason: format!(
                 "{reason}; boxes are learned on a detector's raw outputs before any box is decoded or dropped: for each level scores \
                  behind a sigmoid [batch, cells, classes] and distributions of edges [batch, cells, 4 · bins], of a fixed image size, \
-                 as of PicoDet exported without post-processing"
+                 as of PicoDet exported without post-processing, or YOLOv8's and YOLO11's output without nms"
             ),
         };
         let producers = graph.producers();
-        let (mut scores, mut edges): (Vec<(ValueId, Found)>, Vec<Found>) = (Vec::new(), Vec::new());
-        for id in &graph.outputs {
-            let found = below(graph, &producers, *id).ok_or_else(|| refuse(Some(id), "no convolution makes it"))?;
-            if found.sigmoid { scores.push((*id, found)) } else { edges.push(found) }
-        }
         let first = graph.outputs.first();
-        if scores.is_empty() || scores.len() != edges.len() {
-            return Err(refuse(first, "its outputs are no pairs of scores and edges"));
-        }
-        let mut levels = Vec::new();
-        for (id, score) in &scores {
-            let size = score.size;
-            let edge = edges.iter().find(|edge| edge.size == size);
-            let edge = edge.ok_or_else(|| refuse(Some(id), "no output has edges for as many cells"))?;
-            levels.push(Level { size, scores: score.part, edges: edge.part });
-        }
+        let mut levels = match graph.outputs[..] {
+            [boxes] => below_boxes(graph, &producers, boxes).ok_or_else(|| refuse(first, "it is made otherwise"))?,
+            _ => pairs(graph, &producers).map_err(|(id, reason)| refuse(id.as_ref().or(first), reason))?,
+        };
         levels.sort_by_key(|level| std::cmp::Reverse(level.size));
         let (classes, edge) = (levels[0].scores.count, levels[0].edges.count);
         let alike = |level: &Level| level.scores.count == classes && level.edges.count == edge;
@@ -86,7 +77,7 @@ impl Detector {
             return Err(refuse(first, "its levels differ, or a box has no four distributions"));
         }
         let input = image_size(graph).ok_or_else(|| refuse(first, "its image size is open"))?;
-        Ok(Self { levels, classes, bins: edge as usize / 4, input, output: scores[0].0 })
+        Ok(Self { levels, classes, bins: edge as usize / 4, input, output: graph.outputs[0] })
     }
 
     /// Columns and rows of each level, the finest first.
@@ -155,7 +146,9 @@ impl Detector {
     fn change(&self, graph: &mut Graph, width: u64, kept: u64) {
         for level in &self.levels {
             let Part { node, first, count } = level.scores;
-            for (input, fresh) in [(1, 0.0), (2, FRESH_BIAS)] {
+            let cells = (level.size[0] * level.size[1]) as f32;
+            let bias = (OBJECTS / (cells * width as f32)).min(0.5).ln();
+            for (input, fresh) in [(1, 0.0), (2, bias)] {
                 let Some(id) = graph.nodes[node].inputs[input] else { continue };
                 cut::store_as_floats(graph, id);
                 let old = graph.initializers[&id].clone();
@@ -170,6 +163,55 @@ impl Detector {
                 graph.initializers.insert(id, Tensor::from_vec(&shape, parts.concat()));
             }
         }
+    }
+
+    /// Lets the base's own outputs go with another number of classes: what splits and shapes the convolutions' outputs has numbers of
+    /// the old one. The graph has its old types.
+    pub(super) fn refit(&self, graph: &mut Graph, width: u64) -> Result<(), Error> {
+        let (had, reached) = (self.classes, self.reached(graph));
+        if had == width {
+            return Ok(());
+        }
+        if had == 4 * self.bins as u64 {
+            return Err(Error::Head {
+                output: graph.value_name(self.output).into(),
+                ty: graph.ty(self.output).map_or("type unknown".into(), ToString::to_string),
+                reason: "it has as many classes as numbers for the edges, so what belongs to which cannot be told; keep its classes".into(),
+            });
+        }
+        for index in 0..graph.nodes.len() {
+            let node = &graph.nodes[index];
+            let channels = node.inputs.first().copied().flatten().filter(|id| reached.contains(id));
+            let channels = channels.and_then(|id| graph.ty(id)?.shape.as_deref()?.get(1)?.fixed());
+            let Some(channels) = channels.filter(|count| [had, had + 4 * self.bins as u64].contains(count)) else {
+                continue;
+            };
+            let (wanted, new) = match node.op.as_str() {
+                "Reshape" => (channels as i64, (channels - had + width) as i64),
+                "Split" if node.int("axis", 0) == 1 => (had as i64, width as i64),
+                _ => continue,
+            };
+            let values = |values: &[i64]| {
+                values.iter().map(|value| if *value == wanted { new } else { *value }).collect::<Vec<_>>()
+            };
+            if let Some(old) = node.ints("split") {
+                let sizes = values(old);
+                graph.nodes[index].attributes.insert("split".into(), Attr::Ints(sizes));
+            } else if let Some(old) =
+                node.inputs.get(1).copied().flatten().and_then(|id| graph.initializers.get(&id)?.to_i64())
+            {
+                let sizes = values(&old);
+                graph.nodes[index].inputs[1] = Some(setting(graph, "sizes", &sizes));
+            }
+        }
+        Ok(())
+    }
+
+    /// All values that depend on the convolutions of scores.
+    fn reached(&self, graph: &Graph) -> HashSet<ValueId> {
+        let outputs = self.levels.iter().flat_map(|level| graph.nodes[level.scores.node].writes());
+        let outputs: Vec<ValueId> = outputs.collect();
+        graph.descendants(outputs.iter().copied()).into_iter().chain(outputs).collect()
     }
 
     /// All levels, one behind the other, each cell's scores before its edges.
@@ -236,6 +278,63 @@ struct Found {
     sigmoid: bool,
 }
 
+/// The levels of outputs of scores and outputs of edges.
+fn pairs(graph: &Graph, producers: &HashMap<ValueId, usize>) -> Result<Vec<Level>, (Option<ValueId>, &'static str)> {
+    let (mut scores, mut edges): (Vec<(ValueId, Found)>, Vec<Found>) = (Vec::new(), Vec::new());
+    for id in &graph.outputs {
+        let found = below(graph, producers, *id).ok_or((Some(*id), "no convolution makes it"))?;
+        if found.sigmoid { scores.push((*id, found)) } else { edges.push(found) }
+    }
+    if scores.is_empty() || scores.len() != edges.len() {
+        return Err((None, "its outputs are no pairs of scores and edges"));
+    }
+    let level = |(id, score): &(ValueId, Found)| {
+        let edge = edges.iter().find(|edge| edge.size == score.size);
+        let edge = edge.ok_or((Some(*id), "no output has edges for as many cells"))?;
+        Ok(Level { size: score.size, scores: score.part, edges: edge.part })
+    };
+    scores.iter().map(level).collect()
+}
+
+/// The levels of one output of boxes that are decoded already, as YOLOv8 and YOLO11 have it: below it are, for each level, one
+/// convolution of scores and one of edges, and a convolution that takes the mean of the distributions.
+fn below_boxes(graph: &Graph, producers: &HashMap<ValueId, usize>, boxes: ValueId) -> Option<Vec<Level>> {
+    let (mut left, mut seen) = (vec![boxes], HashSet::new());
+    let (mut found, mut bins): (Vec<([u32; 2], Part)>, Option<u64>) = (Vec::new(), None);
+    while let Some(value) = left.pop() {
+        let Some(index) = producers.get(&value).filter(|index| seen.insert(**index)) else { continue };
+        let node = &graph.nodes[*index];
+        if node.op != "Conv" {
+            left.extend(node.reads());
+            continue;
+        }
+        let (_, shape) = cut::weight_type(graph, node.inputs[1]?)?;
+        if let [1, count, 1, 1] = *shape
+            && node.inputs.get(2).copied().flatten().is_none()
+        {
+            bins = Some(count);
+            left.extend(node.inputs[0]);
+            continue;
+        }
+        found.push((size_of(graph, value)?, Part { node: *index, first: 0, count: shape[0] }));
+    }
+    let edges = 4 * bins?;
+    let of_scores: Vec<&([u32; 2], Part)> = found.iter().filter(|(_, part)| part.count != edges).collect();
+    let level = |(size, scores): &&([u32; 2], Part)| {
+        let edge = found.iter().find(|(other, part)| other == size && part.count == edges)?;
+        Some(Level { size: *size, scores: *scores, edges: edge.1 })
+    };
+    let levels: Vec<Level> = of_scores.iter().map(level).collect::<Option<_>>()?;
+    (!levels.is_empty() && 2 * levels.len() == found.len()).then_some(levels)
+}
+
+/// Columns and rows of `[batch, channels, rows, columns]`.
+fn size_of(graph: &Graph, value: ValueId) -> Option<[u32; 2]> {
+    let [_, _, rows, columns] = graph.ty(value)?.shape.as_deref()? else { return None };
+    let side = |dim: &Dim| u32::try_from(dim.fixed()?).ok();
+    Some([side(columns)?, side(rows)?])
+}
+
 /// Walks from an output to the convolution that makes it, through what only moves numbers.
 fn below(graph: &Graph, producers: &HashMap<ValueId, usize>, output: ValueId) -> Option<Found> {
     let (mut value, mut sigmoid, mut channels) = (output, false, None);
@@ -244,11 +343,12 @@ fn below(graph: &Graph, producers: &HashMap<ValueId, usize>, output: ValueId) ->
         let node = &graph.nodes[index];
         match node.op.as_str() {
             "Conv" => {
-                let [_, count, rows, columns] = graph.ty(value)?.shape.as_deref()? else { return None };
-                let side = |dim: &Dim| u32::try_from(dim.fixed()?).ok();
-                let (first, count) = channels.unwrap_or((0, count.fixed()?));
+                let (first, count) = match channels {
+                    Some(channels) => channels,
+                    None => (0, graph.ty(value)?.shape.as_deref()?.get(1)?.fixed()?),
+                };
                 let part = Part { node: index, first, count };
-                return Some(Found { part, size: [side(columns)?, side(rows)?], sigmoid });
+                return Some(Found { part, size: size_of(graph, value)?, sigmoid });
             }
             "Sigmoid" => sigmoid = true,
             "Identity" | "Cast" | "Reshape" | "Transpose" | "Flatten" => {}
@@ -275,7 +375,5 @@ fn split(graph: &Graph, node: &Node, value: ValueId) -> Option<(u64, u64)> {
 /// Width and height of the only image that a graph takes, `[batch, channels, height, width]`.
 fn image_size(graph: &Graph) -> Option<[u32; 2]> {
     let [input] = graph.inputs[..] else { return None };
-    let [_, _, height, width] = graph.ty(input)?.shape.as_deref()? else { return None };
-    let side = |dim: &Dim| u32::try_from(dim.fixed()?).ok();
-    Some([side(width)?, side(height)?])
+    size_of(graph, input)
 }

@@ -3,7 +3,7 @@
 
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
-use super::{Change, Error, Learned, Positions, attach, fit_shape, found_output, head, positions, rebuilt};
+use super::{Change, Detector, Error, Learned, Positions, attach, fit_shape, found_output, head, positions, rebuilt};
 use crate::cut;
 use crate::factor::first_values;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
@@ -20,6 +20,10 @@ use std::collections::HashMap;
 /// As [`super::from_delta`].
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    if let Some(detector) = &detector {
+        detector.refit(&mut graph, change.width.unwrap_or(detector.classes))?;
+    }
     let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
     if let Some(appended) = change.head {
         let logits = head::append(&mut graph, output, appended.classes, change.positions)?.0;
@@ -45,7 +49,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
         return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
     }
     without_last_quantisation(&mut graph, output);
-    if change.head.is_none() {
+    if change.head.is_none() && detector.is_none() {
         with_own_activation(&mut graph, output, change);
     }
     graph.sort().expect("what is put beside a layer makes no cycle");

@@ -84,9 +84,6 @@ impl<'a> Opened<'a> {
         }
         samples::refuse_skipped(&data.skipped, job.no_skip)?;
         settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
-        if let Loss::Boxes { classes } = &mut settings.loss {
-            *classes = data.labels().names().len() as u64;
-        }
         let mut computing = context.computing;
         computing.memory = computing.memory.or(recipe.memory);
         let options = computing.options();

@@ -226,12 +226,15 @@ pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, E
     }
 }
 
-/// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
+/// Gives the loss what it takes from the data: how many classes there are, and the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
 /// samples.
 ///
 /// # Errors
 /// Anything but `balanced` or one number of 0 or more for each class.
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
+    if let Loss::Boxes { classes } = &mut settings.loss {
+        *classes = labels.names().len() as u64;
+    }
     let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };
     let (Loss::CrossEntropy { class_weights, .. } | Loss::TokenCrossEntropy { class_weights }) = &mut settings.loss
     else {

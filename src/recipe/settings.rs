@@ -23,10 +23,12 @@ impl Recipe {
     pub fn settings(&self) -> Result<Settings, Error> {
         self.refuse_without_effect()?;
         let language = self.loss == Some(LossName::NextToken);
+        // Of a text or a photograph with boxes one sample is many positions.
+        let large = language || self.loss == Some(LossName::Boxes);
         let settings = Settings {
             epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
             max_steps: self.max_steps,
-            batch: self.batch.unwrap_or(if language { 4 } else { 32 }),
+            batch: self.batch.unwrap_or(if large { 4 } else { 32 }),
             accumulate: self.accumulate.unwrap_or(1),
             learning_rate: self.lr.unwrap_or(match self.optimizer {
                 Some(OptimizerName::Sgd) => 0.01,

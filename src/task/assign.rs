@@ -4,7 +4,7 @@
 //! are its, with alignment = score of its class · (IoU of the told box with it)⁶. A cell of several boxes tells the one that it overlaps
 //! most. The score that a cell is to give is its alignment, scaled so that a box's largest is the largest IoU of its cells.
 
-use super::box_loss::distances;
+use super::corners::{Corners, overlap, told};
 use crate::data::{Cell, Grid, Picture};
 
 /// Cells that a box has at most.
@@ -24,9 +24,6 @@ pub(super) struct Assigned {
     /// How far left, top, right and bottom edge are from its centre, in cells.
     pub edges: [f64; 4],
 }
-
-/// Left, top, right, bottom.
-pub(super) type Corners = [f64; 4];
 
 /// A cell that a box may have.
 #[derive(Clone, Copy)]
@@ -98,23 +95,4 @@ fn best(
     found.sort_by(|one, other| other.alignment.total_cmp(&one.alignment));
     found.truncate(CELLS);
     found
-}
-
-/// The box that a cell tells, in pixels of the input.
-pub(super) fn told(cell: &Cell, spread: &[f32]) -> Corners {
-    let [x, y, stride] = [cell.centre[0], cell.centre[1], cell.stride].map(f64::from);
-    let [left, top, right, bottom] = distances(spread).map(|cells| cells * stride);
-    [x - left, y - top, x + right, y + bottom]
-}
-
-/// Intersection over union.
-pub(super) fn overlap(one: &Corners, other: &Corners) -> f64 {
-    let both =
-        (one[2].min(other[2]) - one[0].max(other[0])).max(0.0) * (one[3].min(other[3]) - one[1].max(other[1])).max(0.0);
-    if both > 0.0 { both / (area(one) + area(other) - both) } else { 0.0 }
-}
-
-/// Width times height.
-pub(super) fn area(corners: &Corners) -> f64 {
-    (corners[2] - corners[0]) * (corners[3] - corners[1])
 }

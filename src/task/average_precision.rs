@@ -1,7 +1,7 @@
 //! Mean average precision of boxes, as COCO defines it and pycocotools computes it: over 101 recalls, at ten overlaps, of all areas, with
 //! at most 100 boxes of a class in a photograph; objects in a crowd are neither found nor missed.
 
-use super::assign::{Corners, area};
+use super::corners::{Corners, area};
 use std::cmp::Ordering;
 
 /// Overlaps from which a box counts as found: 0.5, 0.55, …, 0.95.

@@ -9,6 +9,7 @@
 //! mean over the four edges; the weights are those of Xu et al. 2022 (PP-YOLOE, arXiv 2203.16250, equation 2).
 
 use super::assign::Assigned;
+use super::corners::distances;
 use super::formula::binary_cross_entropy_of;
 use crate::graph::{Attr, Builder, DType, Tensor, Val};
 
@@ -82,18 +83,6 @@ pub(super) fn of_sample(output: &[f32], assigned: &[Assigned], [classes, columns
         loss += score * EDGE_WEIGHT * by_edge.map(|(spread, edge)| edge_lost(spread, *edge)).sum::<f64>() / 4.0;
     }
     (loss, assigned.iter().map(|assigned| assigned.score).sum())
-}
-
-/// The mean of each edge's distribution, in cells. `spread`: `[4 · bins]` logits.
-pub(super) fn distances(spread: &[f32]) -> [f64; 4] {
-    let mean = |logits: &[f32]| {
-        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - top).exp()).collect();
-        let weighted: f64 = powers.iter().enumerate().map(|(bin, power)| bin as f64 * power).sum();
-        weighted / powers.iter().sum::<f64>()
-    };
-    let bins = spread.len() / 4;
-    [0, 1, 2, 3].map(|edge| mean(&spread[edge * bins..][..bins]))
 }
 
 fn overlap_lost_of(one: [f64; 4], other: [f64; 4]) -> f64 {

@@ -1,6 +1,6 @@
 //! From a detector's output to boxes: decoded, and of those that overlap only the surest.
 
-use super::assign::{Corners, overlap, told};
+use super::corners::{Corners, overlap, told};
 use crate::data::Grid;
 
 /// Boxes of a class that are compared with each other at most, the surest.

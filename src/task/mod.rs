@@ -10,6 +10,7 @@ mod assign;
 pub mod average_precision;
 mod box_loss;
 mod boxes;
+mod corners;
 mod classification;
 mod counts;
 mod detection;

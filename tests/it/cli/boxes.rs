@@ -1,7 +1,7 @@
 //! Boxes around objects: learned from every form of data, measured, told.
 
 use super::Place;
-use super::models::{bmp, detector};
+use super::models::{bmp, decoding_detector, detector};
 use serde_json::{Value, json};
 
 const TRAIN: &str = "train base.onnx --epochs 30 --batch 8 --lr 0.02 --val-fraction 0.2";
@@ -108,6 +108,28 @@ fn classes_of_the_model_are_kept_and_new_ones_come_behind() {
     assert!(number(&after, "map50") > 0.8, "{after}");
 }
 
+/// YOLOv8's form, whose one output is of decoded boxes; and models that are whole again, also with another number of classes.
+#[test]
+fn decoded_boxes_are_looked_through_and_a_merged_model_answers_as_its_adapter() {
+    let place = place();
+    place.write("yolo.onnx", decoding_detector(3));
+    for (model, head) in [("yolo", "replaced: 3 → 2 classes"), ("base", "replaced: 3 → 2 classes")] {
+        let train = TRAIN.replace("base.onnx", &format!("{model}.onnx"));
+        let ran = place.run(&format!("{train} --data coco --out {model}.edelta")).done();
+        assert!(ran.err.contains(head), "{}", ran.err);
+        let eval = format!("eval {model}.onnx --adapter {model}.edelta --data coco --json");
+        let learned = number(&place.run(&eval).json(), "map50");
+        assert!(learned > 0.8, "{model}: {learned}");
+        place.run(&format!("export --adapter {model}.edelta --model {model}.onnx --to onnx --out merged.onnx")).done();
+        let again = "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --out again.edelta --json --force";
+        let before = place.run(again).json();
+        let known = number(&before["test"]["before"]["figures"], "map50");
+        assert!((known - learned).abs() < 0.01, "{model}: {known}, as an adapter {learned}");
+    }
+    let optional = "export --adapter base.edelta --model base.onnx --to onnx-adapter --out optional";
+    place.run(optional).fails(&["--to", "a detector's outputs"]);
+}
+
 #[test]
 fn what_cannot_be_learned_is_refused_with_the_remedy() {
     let place = place();
@@ -117,7 +139,7 @@ fn what_cannot_be_learned_is_refused_with_the_remedy() {
     };
     refused("train other.onnx --data coco --loss boxes", &["detector", "scores behind a sigmoid"]);
     refused(&format!("{TRAIN} --data coco --resize 40"), &["--resize", "stretched"]);
-    refused(&format!("{TRAIN} --data coco --solver ridge"), &["--solver", "closed form"]);
+    refused("train base.onnx --data coco --solver ridge", &["--solver", "closed form"]);
     refused(&format!("{TRAIN} --data coco --loss cross-entropy"), &["class"]);
     place.write("coco/marks.json", place_with_a_box_outside(&place));
     refused(&format!("{TRAIN} --data coco"), &["marks.json: annotations[0]", "outside"]);

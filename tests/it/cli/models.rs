@@ -254,3 +254,46 @@ pub fn bmp(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Vec
     }
     bytes
 }
+
+/// As [`detector`], with two convolutions at each level and one output of decoded boxes above the scores, `[batch, 4 + classes, cells]`:
+/// the form of YOLOv8.
+pub fn decoding_detector(classes: u64) -> Vec<u8> {
+    const BINS: u64 = 5;
+    let b = Builder::new(Graph::new("decoding", 17), "");
+    let convolution = |x: Val<'_>, seed: u64, [to, from, kernel]: [u64; 3], stride: i64, pad: i64| {
+        let attributes = [("strides", Attr::Ints(vec![stride; 2])), ("pads", Attr::Ints(vec![pad; 4]))];
+        let weights = [weight(&b, seed, &[to, from, kernel, kernel]), weight(&b, seed + 1, &[to])];
+        b.op("Conv", &[b.val(x.id()), weights[0], weights[1]], &attributes)
+    };
+    let concat = |parts: &[Val<'_>], axis: i64| {
+        let parts: Vec<Val<'_>> = parts.iter().map(|part| b.val(part.id())).collect();
+        b.op("Concat", &parts, &[("axis", Attr::Int(axis))])
+    };
+    let fine = convolution(input(&b, "images", DType::Float, &[3, 32, 32]), 1, [32, 3, 12], 4, 4).unary("Relu");
+    let coarse = convolution(fine, 3, [32, 32, 3], 2, 1).unary("Relu");
+    let level = |x: Val<'_>, seed: u64| {
+        let (edges, scores) =
+            (convolution(x, seed, [4 * BINS, 32, 1], 1, 0), convolution(x, seed + 2, [classes, 32, 1], 1, 0));
+        concat(&[edges, scores], 1).reshape_to(&[0, (4 * BINS + classes) as i64, -1])
+    };
+    let all = concat(&[level(fine, 5), level(coarse, 9)], 2);
+    let sizes = b.ints(&[4 * BINS as i64, classes as i64]);
+    let parts = b.node("Split", &[Some(all), Some(sizes)], 2, &[("axis", Attr::Int(1))]);
+    let spread = parts[0].reshape_to(&[0, 4, BINS as i64, -1]).transpose(&[0, 2, 1, 3]);
+    let shares = b.op("Softmax", &[spread], &[("axis", Attr::Int(1))]);
+    let bins = b.constant(Tensor::from_f32(&[1, BINS, 1, 1], &[0.0, 1.0, 2.0, 3.0, 4.0]));
+    let told = b.op("Conv", &[shares, bins], &[]).reshape_to(&[0, 4, -1]);
+    let centres = |axis: usize| {
+        [(8u32, 4u32), (4, 8)]
+            .into_iter()
+            .flat_map(move |(side, _)| (0..side * side).map(move |cell| [cell % side, cell / side][axis] as f32 + 0.5))
+    };
+    let centres: Vec<f32> = centres(0).chain(centres(1)).collect();
+    let centres = b.constant(Tensor::from_f32(&[1, 2, 80], &centres));
+    let strides: Vec<f32> = [vec![4.0; 64], vec![8.0; 16]].concat();
+    let strides = b.constant(Tensor::from_f32(&[1, 1, 80], &strides));
+    let (first, last) = (told.slice(&[0], &[2], &[1]), told.slice(&[2], &[4], &[1]));
+    let corners = concat(&[centres - first, centres + last], 1) * strides;
+    b.output("output0", concat(&[corners, parts[1].sigmoid()], 1));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
