@@ -2,7 +2,7 @@
 //!
 //! What is known are heads without anchors whose edges are distributions over distances (generalised focal loss, Li et al. 2020,
 //! arXiv 2006.04388), level by level: an output of scores behind a sigmoid, `[batch, cells, classes]`, and one of distributions,
-//! `[batch, cells, 4 · bins]`, made by the last convolutions, of one that is split or of two. PicoDet and NanoDet are such. YOLOv8 and
+//! `[batch, cells, 4 · bins]`, made by the last convolutions, of one that is split or of two. PicoDet is such. YOLOv8 and
 //! YOLO11 have the same below one output of decoded boxes, which is looked through.
 
 use super::Error;
@@ -212,6 +212,13 @@ impl Detector {
         let outputs = self.levels.iter().flat_map(|level| graph.nodes[level.scores.node].writes());
         let outputs: Vec<ValueId> = outputs.collect();
         graph.descendants(outputs.iter().copied()).into_iter().chain(outputs).collect()
+    }
+
+    /// A copy of a graph with all levels as one output of its own classes, and that output: what all layers of the head stand below.
+    pub(super) fn joined(&self, graph: &Graph) -> (Graph, ValueId) {
+        let mut joined = graph.clone();
+        let all = self.join(&mut joined, self.classes);
+        (joined, all)
     }
 
     /// All levels, one behind the other, each cell's scores before its edges.

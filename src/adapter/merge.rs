@@ -21,10 +21,17 @@ use std::collections::HashMap;
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
     let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    let targets = match (&detector, change.method) {
+        (_, None) => Vec::new(),
+        (None, Some(_)) => target::all(&graph, output),
+        (Some(detector), Some(_)) => {
+            let (joined, all) = detector.joined(&graph);
+            target::all(&joined, all)
+        }
+    };
     if let Some(detector) = &detector {
         detector.refit(&mut graph, change.width.unwrap_or(detector.classes))?;
     }
-    let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
     if let Some(appended) = change.head {
         let logits = head::append(&mut graph, output, appended.classes, change.positions)?.0;
         graph.outputs.push(logits);

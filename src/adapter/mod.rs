@@ -234,16 +234,16 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
 /// As [`install`] for a detector: all its levels become one output.
 fn install_detector(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
     let detector = Detector::of(&graph)?;
-    let typed = request.method.is_some().then(|| graph.clone());
+    let typed = request.method.is_some().then(|| detector.joined(&graph));
     let placed = detector.place(&mut graph, request.width.unwrap_or(detector.classes), request.head)?;
+    let mut chosen = whole(&graph, &placed, request)?;
+    if let (Some(method), Some((typed, all))) = (&request.method, typed) {
+        let more = changed(&mut graph, &typed, all, (&chosen, &placed.weights), method, request)?;
+        chosen.extend(more);
+    }
     // What is left of the base's own outputs would not fit another number of classes.
     graph.outputs = vec![placed.output];
     graph.prune();
-    let mut chosen = whole(&graph, &placed, request)?;
-    if let (Some(method), Some(typed)) = (&request.method, typed) {
-        let output = detector.answer();
-        chosen.extend(changed(&mut graph, &typed, output, (&chosen, &placed.weights), method, request)?);
-    }
     let (method, seed, positions) = (request.method, request.seed, request.positions);
     let adapted = adapted(graph, placed.output, &chosen, &[], None);
     Ok(Adapted { answer: detector.answer(), head_note: placed.note, method, seed, positions, ..adapted })
@@ -349,9 +349,12 @@ pub struct Change<'a> {
 /// A tensor that the model does not have, or in another shape where the shape is not the head's width.
 pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Error> {
     let base_output = found_output(&graph, change.output)?;
-    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
-    let targets = change.method.map(|_| target::all(&graph, base_output)).unwrap_or_default();
     let mut output = base_output;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    if let Some(detector) = &detector {
+        output = detector.join(&mut graph, change.width.unwrap_or(detector.classes));
+    }
+    let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
     if let Some(appended) = change.head {
         output = head::append(&mut graph, output, appended.classes, change.positions)?.0;
     }
@@ -373,8 +376,7 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         }
         graph.sort().expect("attached nodes make no cycle");
     }
-    if let Some(detector) = &detector {
-        output = detector.join(&mut graph, change.width.unwrap_or(detector.classes));
+    if detector.is_some() {
         graph.outputs = vec![output];
         graph.prune();
     } else if change.head.is_none() {

@@ -152,18 +152,16 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Labels, Rep
                 continue;
             }
         };
-        let object = |told: &Told| -> Result<Object, Error> {
+        let mut object = |told: &Told| -> Result<Object, Error> {
             let class = known.find(&told.class).ok_or_else(|| told.at.refuse(&unknown_class(&told.class, &names)))?;
             let (corners, was_cut) =
                 within(told.corners, size, found.shares).map_err(|problem| told.at.refuse(&problem))?;
-            Ok((class, corners, was_cut)).map(|(class, corners, was_cut)| {
-                if was_cut {
-                    cut.push(marked.path.clone());
-                }
-                Object { class: class as u32, corners, crowd: told.crowd }
-            })
+            if was_cut {
+                cut.push(marked.path.clone());
+            }
+            Ok(Object { class: class as u32, corners, crowd: told.crowd })
         };
-        let objects = marked.boxes.iter().map(object).collect::<Result<_, _>>()?;
+        let objects = marked.boxes.iter().map(&mut object).collect::<Result<_, _>>()?;
         files.paths.push(&marked.path);
         files.keys.push(*blake3::hash(&bytes).as_bytes());
         pictures.push(Picture { size, objects });

@@ -87,6 +87,7 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn elements_are_read_with_their_lines() {
@@ -100,5 +101,12 @@ mod tests {
             assert_eq!(parse(text).unwrap_err().0, line, "{text:?}");
         }
         assert!(parse(&"<a>".repeat(1000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_and_never_a_panic(text in "[<>/!?a&; \\n-]{0,40}") {
+            let _ = parse(&text);
+        }
     }
 }

@@ -104,6 +104,7 @@ fn plain(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn names(text: &str) -> Result<Option<Held>, (u64, String)> {
         held(text, "names")
@@ -130,5 +131,12 @@ mod tests {
         assert_eq!(names("x: 1\nnames:\n  0: a\n  2: b\n").unwrap_err().0, 4);
         assert_eq!(names("names:\n  cat\n").unwrap_err().0, 2);
         assert_eq!(names("names: [a,\n b").unwrap_err().0, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_and_never_a_panic(text in "[names:\\[\\]{},'\"0-9 \\n#-]{0,40}") {
+            let _ = held(&format!("names:{text}"), "names");
+        }
     }
 }

@@ -126,6 +126,16 @@ fn decoded_boxes_are_looked_through_and_a_merged_model_answers_as_its_adapter() 
         let known = number(&before["test"]["before"]["figures"], "map50");
         assert!((known - learned).abs() < 0.01, "{model}: {known}, as an adapter {learned}");
     }
+    // Factors on layers of all levels: the adapter's tail and the merged model find them again.
+    let lora = format!("{TRAIN} --data coco --adapter lora --rank 4 --layers last:6 --out lora.edelta");
+    let ran = place.run(&lora).done();
+    assert!(ran.err.contains("learns"), "{}", ran.err);
+    let learned = number(&place.run("eval base.onnx --adapter lora.edelta --data coco --json").json(), "map50");
+    assert!(learned > 0.8, "with factors {learned}");
+    place.run("export --adapter lora.edelta --model base.onnx --to onnx --out merged.onnx").done();
+    let again = "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --out again.edelta --json --force";
+    let known = number(&place.run(again).json()["test"]["before"]["figures"], "map50");
+    assert!((known - learned).abs() < 0.01, "with factors {known}, as an adapter {learned}");
     let optional = "export --adapter base.edelta --model base.onnx --to onnx-adapter --out optional";
     place.run(optional).fails(&["--to", "a detector's outputs"]);
 }
