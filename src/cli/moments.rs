@@ -424,7 +424,14 @@ impl Summing<'_> {
             );
         }
         let unsummed = reads.loss.filter(|loss| {
-            matches!(loss, LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy | LossName::Boxes)
+            matches!(
+                loss,
+                LossName::NextToken
+                    | LossName::Coral
+                    | LossName::TokenCrossEntropy
+                    | LossName::Boxes
+                    | LossName::BoxClasses
+            )
         });
         if let Some(loss) = unsummed {
             bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());

@@ -312,9 +312,12 @@ fn is_closed(solver: SolverName) -> bool {
 fn is_unfit(solver: SolverName, loss: LossName) -> bool {
     match loss {
         LossName::CrossEntropy => false,
-        LossName::NextToken | LossName::Coral | LossName::TokenCrossEntropy | LossName::Boxes | LossName::File => {
-            is_closed(solver)
-        }
+        LossName::NextToken
+        | LossName::Coral
+        | LossName::TokenCrossEntropy
+        | LossName::Boxes
+        | LossName::BoxClasses
+        | LossName::File => is_closed(solver),
         LossName::BinaryCrossEntropy => solver == SolverName::Imprint,
         LossName::MeanSquaredError => matches!(solver, SolverName::Lbfgs | SolverName::Imprint),
         LossName::Huber => matches!(solver, SolverName::Ridge | SolverName::Imprint | SolverName::Moments),

@@ -43,7 +43,7 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
         Texts::open(&model, read.samples.max_length.unwrap_or(1), &options)?;
     }
     let read = settings::with_loss(read, &base)?;
-    if matches!(read.loss, Some(LossName::TokenCrossEntropy | LossName::Boxes)) {
+    if matches!(read.loss, Some(LossName::TokenCrossEntropy | LossName::Boxes | LossName::BoxClasses)) {
         bail!(
             "loss {}: the agent takes one class a sample; train this with `edgetune train`",
             read.loss.map_or("", LossName::name)

@@ -39,6 +39,7 @@ values! { LossName:
     TokenCrossEntropy = "token-cross-entropy" ["token_cross_entropy", "token-ce", "ner"],
         "Cross-entropy of a class for each word: text with tags (chosen by itself where the data have them)";
     Boxes = "boxes" ["detection"], "Classes and boxes of a detector (chosen by itself where the data have boxes)";
+    BoxClasses = "box-classes" ["box_classes", "freeze-boxes"], "Classes of a detector alone: what makes the edges of boxes stays";
 }
 
 /// What `--loss` takes where it may be a file: a loss by its name, or a loss of one's own.

@@ -232,7 +232,7 @@ pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, E
 /// # Errors
 /// Anything but `balanced` or one number of 0 or more for each class.
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
-    if let Loss::Boxes { classes } = &mut settings.loss {
+    if let Loss::Boxes { classes, .. } = &mut settings.loss {
         *classes = labels.names().len() as u64;
     }
     let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };

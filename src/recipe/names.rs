@@ -28,13 +28,15 @@ pub enum LossName {
     /// Classes and boxes of a detector: photographs with boxes
     #[serde(alias = "detection")]
     Boxes,
+    /// Classes of a detector alone: what makes the edges of boxes stays
+    BoxClasses,
     /// A loss of one's own, an ONNX file: `loss-file` names it
     File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -43,6 +45,7 @@ impl LossName {
         Self::Coral,
         Self::TokenCrossEntropy,
         Self::Boxes,
+        Self::BoxClasses,
         Self::File,
     ];
 
@@ -57,6 +60,7 @@ impl LossName {
             Self::Coral => "coral",
             Self::TokenCrossEntropy => "token-cross-entropy",
             Self::Boxes => "boxes",
+            Self::BoxClasses => "box-classes",
             Self::File => "file",
         }
     }

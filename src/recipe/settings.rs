@@ -24,7 +24,7 @@ impl Recipe {
         self.refuse_without_effect()?;
         let language = self.loss == Some(LossName::NextToken);
         // Of a text or a photograph with boxes one sample is many positions.
-        let large = language || self.loss == Some(LossName::Boxes);
+        let large = language || matches!(self.loss, Some(LossName::Boxes | LossName::BoxClasses));
         let settings = Settings {
             epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
             max_steps: self.max_steps,
@@ -116,7 +116,11 @@ impl Recipe {
                 beta1: 0.9,
                 beta2: 0.999,
                 epsilon: 1e-8,
-                weight_decay: self.weight_decay.unwrap_or(0.01),
+                weight_decay: self.weight_decay.unwrap_or(if self.loss == Some(LossName::BoxClasses) {
+                    0.0
+                } else {
+                    0.01
+                }),
             },
             OptimizerName::Sgd => Optimizer::Sgd {
                 momentum: self.momentum.unwrap_or(0.9),
@@ -170,7 +174,7 @@ impl Recipe {
             Some(LossName::TokenCrossEntropy) => refuse!(
                 "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
             ),
-            Some(LossName::Boxes) => {
+            Some(LossName::Boxes | LossName::BoxClasses) => {
                 refuse!("setting `solver`: boxes have no closed form; remove it to train by gradient steps")
             }
             _ => {}
@@ -195,6 +199,11 @@ impl Recipe {
 
     fn refuse_without_effect(&self) -> Result<(), Error> {
         self.refuse_beside_solver()?;
+        if self.loss == Some(LossName::BoxClasses) && self.weight_decay.is_some_and(|decay| decay != 0.0) {
+            refuse!(
+                "setting `weight-decay`: it would change what makes the edges of boxes, which setting `loss = box-classes` keeps; remove it"
+            );
+        }
         let classes = matches!(self.loss, None | Some(LossName::CrossEntropy));
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         if self.momentum.is_some() && !sgd {

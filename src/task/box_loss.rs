@@ -6,7 +6,8 @@
 //!
 //! Binary cross-entropy is over all cells and classes with s where the cell is a box's, of its class, and 0 elsewhere. Generalised IoU
 //! is that of Rezatofighi et al. 2019 (arXiv 1902.09630), the distribution focal loss that of Li et al. 2020 (arXiv 2006.04388), a
-//! mean over the four edges; the weights are those of Xu et al. 2022 (PP-YOLOE, arXiv 2203.16250, equation 2).
+//! mean over the four edges; the weights are those of Xu et al. 2022 (PP-YOLOE, arXiv 2203.16250, equation 2). Where classes alone learn, only the first sum counts: the
+//! gradient of what makes the edges is 0 then.
 
 use super::assign::Assigned;
 use super::corners::distances;
@@ -15,8 +16,11 @@ use crate::graph::{Attr, Builder, DType, Tensor, Val};
 
 /// Numbers that a cell is told: its class, −1 for none; its score; and how far left, top, right and bottom edge are, in cells.
 pub(super) const COLUMNS: u64 = 6;
-const BOX_WEIGHT: f64 = 2.5;
-const EDGE_WEIGHT: f64 = 0.5;
+/// What boxes and their edges weigh beside the classes; nothing where classes alone learn.
+fn weights(edges: bool) -> [f64; 2] {
+    if edges { [2.5, 0.5] } else { [0.0, 0.0] }
+}
+
 /// What keeps a quotient of areas finite.
 const LEAST: f64 = 1e-9;
 /// How far below the last bin a distance stays, so that two bins tell it.
@@ -29,7 +33,9 @@ pub(super) fn append<'b>(
     output: Val<'b>,
     labels: Val<'b>,
     [classes, columns]: [u64; 2],
+    edges_learn: bool,
 ) -> Val<'b> {
+    let [box_weight, edge_weight] = weights(edges_learn);
     let part = |value: Val<'b>, from: u64, to: u64| value.slice(&[from as i64], &[to as i64], &[2]);
     let counted = |count: u64| (0..count).map(|place| place as f32).collect::<Vec<_>>();
     let bins = (columns - classes) / 4;
@@ -56,7 +62,7 @@ pub(super) fn append<'b>(
 
     let one = builder.scalar(DType::Float, 1.0);
     let sum = builder.op("Max", &[score.sum_all(), one], &[]);
-    (by_class + by_box * BOX_WEIGHT + by_edge * EDGE_WEIGHT) / sum
+    (by_class + by_box * box_weight + by_edge * edge_weight) / sum
 }
 
 /// 1 − generalised IoU of boxes around the same point, told by their edges `[batch, cells, 4]`; `[batch, cells, 1]`.
@@ -70,7 +76,13 @@ fn overlap_lost<'b>(builder: &'b Builder, one: Val<'b>, other: Val<'b>) -> Val<'
 }
 
 /// A sample's loss, not yet divided, and its sum of scores. `output`: `[cells, classes + 4 · bins]`.
-pub(super) fn of_sample(output: &[f32], assigned: &[Assigned], [classes, columns]: [usize; 2]) -> (f64, f64) {
+pub(super) fn of_sample(
+    output: &[f32],
+    assigned: &[Assigned],
+    [classes, columns]: [usize; 2],
+    edges_learn: bool,
+) -> (f64, f64) {
+    let [box_weight, edge_weight] = weights(edges_learn);
     let cells = output.chunks_exact(columns);
     let background = cells.flat_map(|cell| &cell[..classes]).map(|x| binary_cross_entropy_of(f64::from(*x), 0.0));
     let mut loss: f64 = background.sum();
@@ -78,9 +90,9 @@ pub(super) fn of_sample(output: &[f32], assigned: &[Assigned], [classes, columns
         let cell = &output[cell * columns..][..columns];
         loss -= f64::from(cell[*class]) * score;
         let told = distances(&cell[classes..]);
-        loss += score * BOX_WEIGHT * overlap_lost_of(told, *edges);
+        loss += score * box_weight * overlap_lost_of(told, *edges);
         let by_edge = cell[classes..].chunks_exact((columns - classes) / 4).zip(edges);
-        loss += score * EDGE_WEIGHT * by_edge.map(|(spread, edge)| edge_lost(spread, *edge)).sum::<f64>() / 4.0;
+        loss += score * edge_weight * by_edge.map(|(spread, edge)| edge_lost(spread, *edge)).sum::<f64>() / 4.0;
     }
     (loss, assigned.iter().map(|assigned| assigned.score).sum())
 }

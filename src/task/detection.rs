@@ -18,12 +18,12 @@ pub(super) const TASK: Task = Task {
     name: "detection",
     target: Target::Boxes,
     wire: delta::Task::Detection,
-    losses: &["boxes"],
+    losses: &["boxes", "box-classes"],
     data: "COCO JSON, a YOLO folder (`images`, `labels`, `data.yaml`), Pascal VOC XML",
     metric: "mAP50, mAP50-95",
     answers: "boxes with class and score",
     example: &[("data", "coco.json"), ("loss", "boxes"), ("batch", "4")],
-    labels: "boxes around objects: choose boxes",
+    labels: "boxes around objects: choose boxes or box-classes",
     has: |labels| matches!(labels, Labels::Boxes { .. }),
     width: |labels| Some(labels.names().len() as u64),
     tensor: |labels, samples| assigned(labels, samples, &[]),
@@ -60,11 +60,12 @@ pub fn assigned(labels: &Labels, samples: &[usize], outputs: &[f32]) -> Tensor {
     Tensor::from_vec(&[samples.len() as u64, cells as u64, columns as u64], rows)
 }
 
-fn measure(counts: &mut Counts, labels: &Labels, _: &Loss, output: &[f32], sample: usize) {
+fn measure(counts: &mut Counts, labels: &Labels, loss: &Loss, output: &[f32], sample: usize) {
     let (pictures, grid) = pictures(labels);
     let (picture, classes) = (&pictures[sample], labels.names().len());
     let told = assign(grid, picture, output, classes);
-    let (loss, weight) = box_loss::of_sample(output, &told, [classes, classes + 4 * grid.bins]);
+    let edges_learn = matches!(loss, Loss::Boxes { edges: true, .. });
+    let (loss, weight) = box_loss::of_sample(output, &told, [classes, classes + 4 * grid.bins], edges_learn);
     counts.sum += loss;
     counts.weight += weight;
     let found = boxes::found(grid, picture.size, output, classes, SCORE_MEASURED);

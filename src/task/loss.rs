@@ -50,6 +50,8 @@ pub enum Loss {
     Boxes {
         /// Scores of a cell; 0 until the data have told.
         classes: u64,
+        /// Whether boxes are learned, too, and not their classes alone.
+        edges: bool,
     },
     /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
     File(OwnLoss),
@@ -66,7 +68,8 @@ impl Loss {
             Loss::NextToken,
             Loss::Coral,
             Loss::TokenCrossEntropy { class_weights: None },
-            Loss::Boxes { classes: 0 },
+            Loss::Boxes { classes: 0, edges: true },
+            Loss::Boxes { classes: 0, edges: false },
             Loss::File(OwnLoss::default()),
         ];
         all.into_iter().find(|loss| loss.name() == name)
@@ -82,7 +85,8 @@ impl Loss {
             Loss::NextToken => "next-token",
             Loss::Coral => "coral",
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
-            Loss::Boxes { .. } => "boxes",
+            Loss::Boxes { edges: true, .. } => "boxes",
+            Loss::Boxes { edges: false, .. } => "box-classes",
             Loss::File(_) => "file",
         }
     }
@@ -176,7 +180,7 @@ impl Loss {
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
-            Loss::Boxes { classes } => box_loss::append(builder, logits, labels, [*classes, width]),
+            Loss::Boxes { classes, edges } => box_loss::append(builder, logits, labels, [*classes, width], *edges),
             Loss::File(own) => own.append(builder, logits, labels),
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())

@@ -2,6 +2,7 @@
 
 use super::Place;
 use super::models::{bmp, decoding_detector, detector};
+use edgetune::train::artifact::Adapter;
 use serde_json::{Value, json};
 
 const TRAIN: &str = "train base.onnx --epochs 30 --batch 8 --lr 0.02 --val-fraction 0.2";
@@ -106,6 +107,45 @@ fn classes_of_the_model_are_kept_and_new_ones_come_behind() {
     place.run(again).done();
     let after = place.run("eval base.onnx --adapter b.edelta --data coco --json").json();
     assert!(number(&after, "map50") > 0.8, "{after}");
+}
+
+/// The values of an adapter's tensor.
+fn learned(place: &Place, delta: &str, of: &str) -> Vec<f32> {
+    let adapter = Adapter::read(&place.path(delta)).unwrap();
+    let tensor = adapter.tensors.iter().find(|(name, shape, _)| name.contains(of) && shape.len() == 4);
+    tensor
+        .unwrap_or_else(|| panic!("{:?}", adapter.tensors.iter().map(|tensor| &tensor.0).collect::<Vec<_>>()))
+        .2
+        .clone()
+}
+
+#[test]
+fn classes_may_learn_alone() {
+    let place = place();
+    place.run(&format!("{TRAIN} --data coco --out both.edelta")).done();
+    let train =
+        "train base.onnx --batch 8 --lr 0.002 --val-fraction 0.2 --data coco --from both.edelta --loss box-classes";
+    place.run(&format!("{train} --epochs 1 --out one.edelta")).done();
+    place.run(&format!("{train} --epochs 3 --out three.edelta")).done();
+    let names = Adapter::read(&place.path("both.edelta")).unwrap().tensors;
+    let (mut moved, mut stayed) = (0, 0);
+    for (name, shape, _) in names.iter().filter(|(_, shape, _)| shape.len() == 4) {
+        let [both, one, three] =
+            ["both", "one", "three"].map(|delta| learned(&place, &format!("{delta}.edelta"), name));
+        let row = (shape[1] * shape[2] * shape[3]) as usize;
+        // Scores are the first two rows, or all of them.
+        let edges = match shape[0] {
+            2 => 2 * row..2 * row,
+            22 => 2 * row..22 * row,
+            _ => 0..20 * row,
+        };
+        stayed += edges.len();
+        assert!(both[edges.clone()] == one[edges.clone()] && one[edges.clone()] == three[edges], "{name}");
+        moved += one.iter().zip(&three).filter(|(one, three)| one != three).count();
+    }
+    assert!(moved > 0 && stayed == 2 * 20 * 32, "{moved} moved, {stayed} stayed");
+    let refused = place.run(&format!("{train} --weight-decay 0.1 --out a.edelta"));
+    refused.fails(&["--weight-decay", "box-classes"]);
 }
 
 /// YOLOv8's form, whose one output is of decoded boxes; and models that are whole again, also with another number of classes.

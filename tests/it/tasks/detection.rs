@@ -33,7 +33,7 @@ fn cells_are_assigned_and_measured_as_by_pytorch() {
     for (place, (found, expected)) in told.to_f32().unwrap().iter().zip(&expected).enumerate() {
         assert!((f64::from(*found) - expected).abs() < TOLERANCE, "number {place}: {found}, PyTorch {expected}");
     }
-    let loss = Loss::Boxes { classes: CLASSES as u64 };
+    let loss = Loss::Boxes { classes: CLASSES as u64, edges: true };
     let (value, gradient) = by_nodes(&output, (CLASSES + 4 * BINS) as u64, &told, &loss);
     let wanted = golden.number("loss");
     assert!((value - wanted).abs() < TOLERANCE * wanted, "{value}, PyTorch {wanted}");
