@@ -450,17 +450,6 @@ impl Dataset {
         }
     }
 
-    /// A photograph's width and height in pixels; `None` where a sample is none, or cannot be read any more.
-    pub fn pixels(&self, sample: usize) -> Option<[u32; 2]> {
-        match (&self.samples, &self.names) {
-            (Samples::Images { limits, .. }, Names::Files(files)) => {
-                let bytes = folder::read_limited(&files.path(sample), limits).ok()?;
-                image::size(&bytes, limits).ok()
-            }
-            _ => self.part(sample).and_then(|(part, sample)| part.pixels(sample)),
-        }
-    }
-
     /// A line on texts that are longer than what the model is given of them; `None` where all are whole.
     pub fn cut_texts(&self) -> Option<String> {
         match &self.samples {

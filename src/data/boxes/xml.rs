@@ -72,7 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Element, (u64, String)> {
             (false, _) => open.push(element),
         }
     }
-    Err((line, "no XML element that is closed; the file is cut off or none".into()))
+    Err((line + lines(rest), "no XML element that is closed; the file is cut off or none".into()))
 }
 
 fn lines(text: &str) -> u64 {

@@ -152,7 +152,7 @@ fn what_is_wrong_with_a_file_is_named_with_its_place() {
         ("<ymax>8</ymax>", "", &["a.xml:5: <bndbox> without <ymax>"]),
         ("<ymax>8</ymax>", "<ymax>3</ymax>", &["a.xml:3: a box of 8×0"]),
         ("  <name>cat</name>\n", "", &["a.xml:3: <object> without <name>"]),
-        ("</annotation>", "", &["a.xml:6: no XML element that is closed"]),
+        ("</annotation>", "", &["a.xml:8: no XML element that is closed"]),
         ("<filename>a.bmp", "<filename>c.bmp", &[]),
     ] {
         let text = XML.replacen(from, to, 1);
