@@ -1,4 +1,6 @@
-//! Amounts as a person reads them: bytes, shares, numbers, rates and seconds. Pure.
+//! Amounts as a person reads them: so many of a thing, bytes, shares, numbers, rates and seconds. Pure.
+
+use std::fmt::Display;
 
 /// Bytes for a person.
 pub fn bytes(count: u64) -> String {
@@ -24,6 +26,22 @@ pub fn number(value: f64) -> String {
         size if size >= 1e5 => format!("{value:.0}"),
         size if size >= 1e3 => format!("{value:.1}"),
         _ => format!("{value:.4}"),
+    }
+}
+
+/// So many of a thing: `1 sample`, `2 samples`, `3 classes`.
+pub fn counted(count: impl Display, what: &str) -> String {
+    let count = count.to_string();
+    if count == "1" { format!("1 {what}") } else { format!("{count} {}", plural(what)) }
+}
+
+/// Several of a thing.
+fn plural(what: &str) -> String {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| what.ends_with(ending));
+    match what.strip_suffix('y') {
+        Some(stem) if !ends(&["ay", "ey", "oy"]) => format!("{stem}ies"),
+        _ if ends(&["s", "x", "ch", "sh"]) => format!("{what}es"),
+        _ => format!("{what}s"),
     }
 }
 
@@ -67,6 +85,20 @@ mod tests {
             (f64::NAN, "not a number"),
         ] {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn one_of_a_thing_is_no_plural() {
+        for (count, what, text) in [
+            (1, "sample", "1 sample"),
+            (0, "sample", "0 samples"),
+            (2, "class", "2 classes"),
+            (1, "class", "1 class"),
+            (3, "entry", "3 entries"),
+            (2, "day", "2 days"),
+        ] {
+            assert_eq!(counted(count, what), text);
         }
     }
 

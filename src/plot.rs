@@ -88,14 +88,15 @@ fn style(curves: usize) -> String {
 
 /// Panels row by row, as one picture.
 pub fn svg(panels: &[Panel]) -> String {
-    let (width, height) = (WIDTH * COLUMNS as f64, HEIGHT * panels.len().div_ceil(COLUMNS) as f64);
+    let columns = panels.len().clamp(1, COLUMNS);
+    let (width, height) = (WIDTH * columns as f64, HEIGHT * panels.len().div_ceil(columns) as f64);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n\
          <style>{}</style>\n",
         style(panels.iter().map(|panel| panel.curves.len()).max().unwrap_or(0))
     );
     for (place, panel) in panels.iter().enumerate() {
-        let (column, row) = ((place % COLUMNS) as f64, (place / COLUMNS) as f64);
+        let (column, row) = ((place % columns) as f64, (place / columns) as f64);
         svg += &format!("<g transform=\"translate({} {})\">\n{}</g>\n", column * WIDTH, row * HEIGHT, drawn(panel));
     }
     svg + "</svg>\n"
@@ -180,7 +181,8 @@ fn vertical(scale: Scale, lowest: f64, highest: f64) -> (f64, f64, Vec<f64>) {
 
 /// A number with thousands apart.
 fn number(value: f64) -> String {
-    let text = value.to_string();
+    // Quarters of an axis are no round numbers in binary.
+    let text = ((value * 1e9).round() / 1e9).to_string();
     let whole = text.find('.').unwrap_or(text.len());
     let mut out = String::new();
     for (place, digit) in text.char_indices() {

@@ -1,7 +1,10 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+use super::below::{below, is_packed_below, weights_below};
+use super::ending::{Activation, logits, producer, quantises};
 use super::positions::{Positions, own_width};
 use super::{Error, pooling};
+use crate::amounts::counted;
 use crate::cut;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
@@ -74,62 +77,6 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>, positions: Positi
     // The first of the best: `max_by_key` would take the last.
     let best = graph.outputs.iter().rev().copied().max_by_key(|id| score(id));
     best.ok_or_else(|| Error::Output { name: "(default)".into(), known: known() })
-}
-
-/// The activation that a loss applies to a model's output by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Cross-entropy's: scores become shares that sum to one.
-    Softmax,
-    /// Binary cross-entropy's: each score becomes a share of its own.
-    Sigmoid,
-    /// None: values are compared as the model gives them.
-    Identity,
-}
-
-impl Activation {
-    /// The operator.
-    pub(super) fn op(self) -> &'static str {
-        match self {
-            Activation::Softmax => "Softmax",
-            Activation::Sigmoid => "Sigmoid",
-            Activation::Identity => "Identity",
-        }
-    }
-
-    /// Whether the loss takes the place of an operator at the model's end.
-    pub(super) fn stands_for(self, op: &str) -> bool {
-        op == self.op() || (self == Activation::Softmax && op == "LogSoftmax")
-    }
-}
-
-/// The value before a final activation or quantisation: losses are computed on logits, and what is quantised to the range
-/// of the old ones would clip new ones. An activation that the loss does not apply by itself is a part of the model and stays;
-/// without a loss any is taken off.
-pub(super) fn logits(graph: &Graph, output: ValueId, activation: Option<Activation>) -> ValueId {
-    let taken_off = |op: &str| match activation {
-        Some(activation) => activation.stands_for(op),
-        None => is_activation(op),
-    };
-    match producer(graph, output) {
-        Some(node) if node.op == "Identity" || quantises(node) || taken_off(&node.op) => {
-            logits(graph, node.inputs[0].expect("a unary operator has an input"), activation)
-        }
-        _ => output,
-    }
-}
-
-/// Whether an operator at a model's end is one that some loss applies by itself.
-pub(super) fn is_activation(op: &str) -> bool {
-    matches!(op, "Softmax" | "LogSoftmax" | "Sigmoid")
-}
-
-fn producer(graph: &Graph, value: ValueId) -> Option<&Node> {
-    graph.nodes.iter().find(|node| node.writes().any(|id| id == value))
-}
-
-fn quantises(node: &Node) -> bool {
-    matches!(node.op.as_str(), "QuantizeLinear" | "DequantizeLinear")
 }
 
 /// The classifier that `output` comes from: its weight, the axis of the classes in it, and its bias.
@@ -271,14 +218,19 @@ pub(super) fn place(
                 ),
                 HeadChoice::Keep if had < width => {
                     change(graph, &found, width, true);
-                    Ok(Placed::changed(scores, &found, false, format!("kept: {had} outputs, and {} new", width - had)))
+                    Ok(Placed::changed(
+                        scores,
+                        &found,
+                        false,
+                        format!("kept: {}, and {} new", counted(had, "output"), width - had),
+                    ))
                 }
                 HeadChoice::Auto | HeadChoice::Keep if had == width => {
-                    Ok(Placed::kept(kept, found.weights(), format!("kept: {width} outputs")))
+                    Ok(Placed::kept(kept, found.weights(), format!("kept: {}", counted(width, "output"))))
                 }
                 _ => {
                     change(graph, &found, width, false);
-                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {width} outputs")))
+                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {}", counted(width, "output"))))
                 }
             }
         }
@@ -288,7 +240,7 @@ pub(super) fn place(
         (None, Some(width)) if own && choice != HeadChoice::Replace => {
             let weights = weights_below(graph, scores);
             let packed = if is_packed_below(graph, scores) { PACKED } else { "" };
-            Ok(Placed::kept(kept, weights, format!("kept: {width} outputs{packed}")))
+            Ok(Placed::kept(kept, weights, format!("kept: {}{packed}", counted(width, "output"))))
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,
@@ -327,77 +279,8 @@ fn is_binary(graph: &Graph, given: ValueId, activation: Option<Activation>) -> b
         && logits(graph, given, Some(Activation::Identity)) != scores
 }
 
-/// The layer that makes the scores, where only activations, scales and the like stand between it and `output`: its node.
-fn last_layer(graph: &Graph, output: ValueId) -> Option<usize> {
-    const BETWEEN: [&str; 21] = [
-        "Add",
-        "Atan",
-        "Cast",
-        "Clip",
-        "DequantizeLinear",
-        "Div",
-        "Flatten",
-        "GlobalAveragePool",
-        "Identity",
-        "LeakyRelu",
-        "Mul",
-        "Neg",
-        "QuantizeLinear",
-        "ReduceMean",
-        "Relu",
-        "Reshape",
-        "Softplus",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-    ];
-    const LAYERS: [&str; 5] = ["Conv", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"];
-    let producers = graph.producers();
-    let constant = |id: ValueId| cut::constant_source(graph, &producers, id).is_some();
-    let mut value = output;
-    loop {
-        let index = *producers.get(&value)?;
-        let node = &graph.nodes[index];
-        if LAYERS.contains(&node.op.as_str()) {
-            return node.inputs.get(1).copied().flatten().filter(|id| constant(*id)).map(|_| index);
-        }
-        if !BETWEEN.contains(&node.op.as_str()) {
-            return None;
-        }
-        value = node.reads().find(|id| !constant(*id))?;
-    }
-}
-
-/// What that layer reads: the features that scores of other classes are made from. A head on the old scores would know less.
-fn below(graph: &Graph, output: ValueId) -> Option<ValueId> {
-    let node = &graph.nodes[last_layer(graph, output)?];
-    if node.op == "MatMulInteger" {
-        // Its input is quantised just before.
-        let quantised = producer(graph, node.inputs[0]?)?;
-        return (quantised.op == "DynamicQuantizeLinear").then_some(quantised.inputs[0]).flatten();
-    }
-    node.inputs[0]
-}
-
-/// The weights of that layer, which learn where the answer is kept: not the scale that turns its scores into units.
-fn weights_below(graph: &Graph, output: ValueId) -> Vec<ValueId> {
-    let Some(node) = last_layer(graph, output) else { return Vec::new() };
-    let layers = cut::layers(graph, output).into_iter();
-    layers.filter(|layer| layer.node == node).flat_map(|layer| layer.weights).collect()
-}
-
 /// Said where the layer that makes the scores multiplies with its weight as it is quantised.
 const PACKED: &str = "; its weight stays as it is quantised, LoRA beside it can learn";
-
-/// Whether the last layer that multiplies does so with its weight as it is quantised.
-fn is_packed_below(graph: &Graph, output: ValueId) -> bool {
-    let multiplies = |layer: &&cut::Layer| {
-        let is_matrix = |id: &ValueId| cut::weight_type(graph, *id).is_some_and(|(_, shape)| shape.len() > 1);
-        layer.packed.is_some() || layer.weights.iter().any(is_matrix)
-    };
-    cut::layers(graph, output).iter().rev().find(multiplies).is_some_and(|layer| layer.packed.is_some())
-}
 
 /// What cross-entropy is computed on, made from the base's value `answer`: two scores of one column's, whose softmax is its sigmoid;
 /// the logarithm of what is a share already; else the value itself.

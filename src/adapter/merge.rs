@@ -3,38 +3,42 @@
 
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
-use super::{Change, Detector, Error, Learned, Positions, attach, fit_shape, found_output, head, positions, rebuilt};
+use super::{
+    Change, Detector, Error, Learned, Positions, attach, below, ending, fit_shape, found_output, head, positions,
+    rebuilt,
+};
 use crate::cut;
 use crate::factor::first_values;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Folds what was learned into the base's weights. `values` are the learned tensors' by name, in the shapes that
 /// `change` gives them.
 ///
 /// The graph computes the same as the base with the adapter beside it, up to rounding. It has the base's outputs; an
-/// appended head's is added.
+/// appended head's is added, or takes the place and the name of the scores that it was made instead of.
 ///
 /// # Errors
 /// As [`super::from_delta`].
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
     let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
-    let targets = match (&detector, change.method) {
-        (_, None) => Vec::new(),
-        (None, Some(_)) => target::all(&graph, output),
-        (Some(detector), Some(_)) => {
-            let (joined, all) = detector.joined(&graph);
-            target::all(&joined, all)
-        }
-    };
+    let targets = change.method.map(|_| targets(&graph, output, detector.as_ref())).unwrap_or_default();
     if let Some(detector) = &detector {
         detector.refit(&mut graph, change.width.unwrap_or(detector.classes))?;
     }
+    let old = change.head.and_then(|_| below::old_scores(&graph, output));
+    let (squeezing, mut placed) = (squeezing(&graph, old.unwrap_or(output)), None);
     if let Some(appended) = change.head {
         let logits = head::append(&mut graph, output, appended.classes, change.positions)?.0;
-        graph.outputs.push(logits);
+        match old {
+            Some(old) => {
+                put_in_place(&mut graph, old, logits);
+                placed = Some(logits);
+            }
+            None => graph.outputs.push(logits),
+        }
     }
     let mut beside: Vec<&Learned> = Vec::new();
     for tensor in &change.learned {
@@ -55,13 +59,60 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
     if let Some(tensor) = beside.first() {
         return Err(Error::Delta { name: tensor.name.into(), reason: "is not in the model".into() });
     }
-    without_last_quantisation(&mut graph, output);
-    if change.head.is_none() && detector.is_none() {
-        with_own_activation(&mut graph, output, change);
+    let scores = placed.unwrap_or(output);
+    without_last_quantisation(&mut graph, scores);
+    // Several columns are no plain list.
+    let one = positions::own_width(&graph, scores, Positions::Sample) == Some(1);
+    for at in squeezing.into_iter().filter(|_| !one) {
+        let node = &mut graph.nodes[at];
+        (node.op, node.attributes) = ("Identity".into(), BTreeMap::new());
+        node.inputs.truncate(1);
+    }
+    if detector.is_none() && (change.head.is_none() || placed.is_some()) {
+        with_own_activation(&mut graph, scores, change);
     }
     graph.sort().expect("what is put beside a layer makes no cycle");
     graph.prune();
     Ok(graph)
+}
+
+/// Gives everything that reads the old scores the new ones, which also take their name: programs ask a model for its output by name.
+fn put_in_place(graph: &mut Graph, old: ValueId, new: ValueId) {
+    let replace = |id: &mut ValueId| {
+        if *id == old {
+            *id = new;
+        }
+    };
+    graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten().for_each(replace);
+    graph.outputs.iter_mut().for_each(replace);
+    graph.exchange_names(old, new);
+    for dependent in graph.descendants([new]) {
+        if dependent != new {
+            graph.values[dependent.index()].ty = None;
+        }
+    }
+}
+
+/// The nodes that make a plain list of the one column that `scores` has, on its way to the outputs.
+fn squeezing(graph: &Graph, scores: ValueId) -> Vec<usize> {
+    let producers = graph.producers();
+    let mut found = Vec::new();
+    for output in graph.outputs.iter().filter(|output| ending::logits(graph, **output, None) == scores) {
+        let mut value = *output;
+        while value != scores {
+            let at = producers[&value];
+            found.extend(ending::is_squeezed(graph, &graph.nodes[at]).then_some(at));
+            value = graph.nodes[at].inputs[0].expect("a unary operator has an input");
+        }
+    }
+    found
+}
+
+/// The layers that factors may stand beside: below an output, or below all levels of a detector.
+fn targets(graph: &Graph, output: ValueId, detector: Option<&Detector>) -> Vec<(usize, Target)> {
+    let Some(detector) = detector else { return target::all(graph, output) };
+    let (joined, all) = detector.joined(graph);
+    target::all(&joined, all)
 }
 
 /// Puts the activation of the loss in the place of another that the base has between the scores and an output: they were not learned
@@ -74,11 +125,11 @@ fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) 
     }
     let producers = graph.producers();
     let mut others = Vec::new();
-    for output in graph.outputs.iter().filter(|output| head::logits(graph, **output, None) == scores) {
+    for output in graph.outputs.iter().filter(|output| ending::logits(graph, **output, None) == scores) {
         let mut value = *output;
         while value != scores {
             let node = producers[&value];
-            if head::is_activation(&graph.nodes[node].op) && !activation.stands_for(&graph.nodes[node].op) {
+            if ending::is_activation(&graph.nodes[node].op) && !activation.stands_for(&graph.nodes[node].op) {
                 others.push(node);
             }
             value = graph.nodes[node].inputs[0].expect("a unary operator has an input");
@@ -88,7 +139,7 @@ fn with_own_activation(graph: &mut Graph, scores: ValueId, change: &Change<'_>) 
         let node = &mut graph.nodes[node];
         node.op = activation.op().into();
         node.attributes.clear();
-        if activation == head::Activation::Softmax {
+        if activation == ending::Activation::Softmax {
             node.attributes.insert("axis".into(), Attr::Int(-1));
         }
     }

@@ -6,7 +6,9 @@
 //! at rest ([`fp16`]). Never runs anything.
 
 mod attach;
+mod below;
 mod detector;
+mod ending;
 pub mod fp16;
 mod head;
 mod low_rank;
@@ -19,7 +21,8 @@ mod target;
 
 pub use attach::{LORA_B, axis_of_rank};
 pub use detector::Detector;
-pub use head::{Activation, AppendedHead, HeadChoice};
+pub use ending::Activation;
+pub use head::{AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
 pub use merge::merge;
 pub use method::{Kind, Method, Places};
@@ -177,7 +180,7 @@ pub fn output(graph: &Graph, name: Option<&str>) -> Result<ValueId, Error> {
 /// # Errors
 /// [`Error::Output`] if the model has no such output.
 pub fn output_of(graph: &Graph, name: Option<&str>, positions: Positions) -> Result<ValueId, Error> {
-    Ok(head::logits(graph, head::choose_output(graph, name, positions)?, None))
+    Ok(ending::logits(graph, head::choose_output(graph, name, positions)?, None))
 }
 
 /// Rows of a matrix, one after the other, with its two sizes.
@@ -211,7 +214,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
         return install_detector(graph, request);
     }
     let given = head::choose_output(&graph, request.output, request.positions)?;
-    let output = head::logits(&graph, given, None);
+    let output = ending::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
     let typed = request.method.is_some().then(|| graph.clone());
     let wanted = (request.width, request.head, request.activation);
@@ -467,6 +470,9 @@ fn adapted(
         learn_in_fp32(&mut graph, *id);
     }
     graph.outputs = vec![output];
+    // What reads the scores may not take another number of them.
+    let behind = graph.descendants([output]);
+    graph.nodes.retain(|node| !node.reads().any(|id| behind.contains(&id)));
     let positions = Positions::Sample;
     let (answer, head_note) = (output, String::new());
     Adapted { graph, output, answer, parameters, positions, head, head_note, method: None, seed: 0 }

@@ -19,7 +19,7 @@ pub fn biases(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueI
 /// own made (a GroupNorm of before opset 21), and the vector added to that.
 pub fn normalisations(graph: &Graph, output: ValueId, last: Option<usize>) -> Vec<ValueId> {
     let producers = graph.producers();
-    let with_weights: HashSet<usize> = cut::layers(graph, output).iter().map(|layer| layer.node).collect();
+    let with_weights: HashSet<usize> = cut::uses(graph, output).iter().map(|layer| layer.node).collect();
     let mut normalised: HashSet<ValueId> = HashSet::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let made = |id: &ValueId, ops: &[&str]| {

@@ -90,12 +90,13 @@ impl Target {
 /// All layers of a typed graph that `output` depends on and that a method can be put on, in topological order, each with
 /// the number of its layer among [`cut::layers`]. A module that is used at several places is one target, where it is used first.
 pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
-    let layers = cut::layers(graph, output);
+    let layers = cut::uses(graph, output);
+    let numbers = cut::numbers(graph, &layers);
     let consumers = graph.consumers();
     let producers = graph.producers();
     let (modules, paths) = (cut::modules(graph, &layers), cut::paths(graph, &layers));
     let mut found: Vec<(usize, Target)> = Vec::new();
-    for ((number, layer), module) in layers.iter().enumerate().zip(modules) {
+    for ((place, layer), module) in layers.iter().enumerate().zip(modules) {
         let Some(mut target) = plain(graph, &producers, layer).or_else(|| packed(layer)) else { continue };
         let dtype = graph.ty(target.input).map_or(DType::Float, |ty| ty.dtype);
         if !dtype.is_float() {
@@ -105,14 +106,14 @@ pub fn all(graph: &Graph, output: ValueId) -> Vec<(usize, Target)> {
         (target.module, target.dtype) = (module, dtype);
         // Exporters unite tensors that are equal, so that a shared weight alone does not make one module of two.
         let once_more = |(first, known): &&mut (usize, Target)| {
-            paths[*first] == paths[number] && known.has_the_weight_of(&target, graph)
+            paths[*first] == paths[place] && known.has_the_weight_of(&target, graph)
         };
         match found.iter_mut().find(once_more) {
             Some((_, known)) => known.also.push(target),
-            None => found.push((number, target)),
+            None => found.push((place, target)),
         }
     }
-    found
+    found.into_iter().map(|(place, target)| (numbers[place], target)).collect()
 }
 
 /// A layer whose weight is a value of the graph. Module, last node and element type are to be filled in.

@@ -6,6 +6,7 @@ use super::config::Config;
 use super::drift::Confidences;
 use super::feedback::{Feedback, Promise};
 use super::predictor::Predictor;
+use super::refused::{self, RefusedFiles};
 use super::samples::Store;
 use super::training::Run;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct Board {
     pub feedback: Mutex<Feedback>,
     /// How sure predictions are.
     pub confidences: Mutex<Confidences>,
+    /// Files of the spool that were refused.
+    pub refused: Mutex<RefusedFiles>,
     /// Who predicts.
     pub predictor: Arc<Predictor>,
 }
@@ -63,6 +66,7 @@ impl Board {
     pub fn read(config: &Config) -> io::Result<Self> {
         Ok(Self {
             store: Store::read(&config.state)?,
+            refused: refused::read(&config.state, &config.spool).into(),
             feedback: Feedback::read(&config.state)?.into(),
             predictor: Arc::new(Predictor::new(&config.state)),
             config: Mutex::new(Arc::new(config.clone())),

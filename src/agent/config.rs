@@ -70,7 +70,7 @@ impl Default for Samples {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// JPEG, PNG, WebP, BMP or GIF.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     Photograph,
     /// Text as UTF-8.
     Text,
@@ -306,6 +306,14 @@ pub enum Error {
     },
 }
 
+/// A value that is not what its key takes: the line as it stands, and what is expected.
+fn bad_value(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text[..start].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line..].lines().next().unwrap_or_default().trim();
+    if line.is_empty() { error.message().into() } else { format!("`{line}`: {}", error.message()) }
+}
+
 impl Config {
     /// Reads a file; its relative paths begin where it lies.
     ///
@@ -318,7 +326,7 @@ impl Config {
             Error::Toml {
                 path: path.into(),
                 line: before.matches('\n').count() + 1,
-                problem: nearest::unknown(error.message()).map_or(error.message().into(), |(_, told)| told),
+                problem: nearest::unknown(error.message()).map_or_else(|| bad_value(&text, &error), |(_, told)| told),
             }
         })?;
         let range = |key, value: f64, inside: bool, remedy| match inside {

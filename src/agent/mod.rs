@@ -26,6 +26,7 @@ pub mod member;
 pub mod notify;
 pub mod policy;
 pub mod predictor;
+pub mod refused;
 pub mod samples;
 pub mod service;
 pub mod spool;

@@ -3,6 +3,7 @@
 //! Every number arrives as an argument; nothing is read, waited for or remembered. The order of the questions is the order
 //! in which a person would want to hear the answer.
 
+use crate::amounts::counted;
 use serde::{Deserialize, Serialize};
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
@@ -28,6 +29,7 @@ pub struct Policy {
     #[serde(with = "off")]
     pub temperature_max_c: Option<f32>,
     /// Whether to train on battery.
+    #[serde(deserialize_with = "yes_or_no")]
     pub on_battery: bool,
     /// Megabytes of memory that must be left.
     #[serde(with = "off")]
@@ -44,6 +46,26 @@ pub struct Policy {
     /// Minutes of training in any 24 hours.
     #[serde(with = "off")]
     pub training_per_day_max_min: Option<u64>,
+}
+
+/// Reads whether something is done.
+///
+/// # Errors
+/// What is neither `true` nor `false`: of what does not limit, `"off"` would mean the one or the other.
+pub(super) fn yes_or_no<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    struct YesOrNo;
+    impl serde::de::Visitor<'_> for YesOrNo {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("true if that is to be done, or false, without quotes")
+        }
+
+        fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+    }
+    from.deserialize_any(YesOrNo)
 }
 
 /// A limit as a configuration has it: a value, or the word `off`.
@@ -281,8 +303,10 @@ impl Reason {
             format!("{value:.0}, at most {limit:.0} and {:.0} to begin", limit * RELIEF)
         };
         match self {
-            Reason::Samples => format!("{} of {} new samples", now.new_samples, policy.new_samples_min.unwrap_or(1)),
-            Reason::HeldOut => format!("{} of {} held-out samples", now.held_out[0], now.held_out[1].max(1)),
+            Reason::Samples => {
+                format!("{} of {}", now.new_samples, counted(policy.new_samples_min.unwrap_or(1), "new sample"))
+            }
+            Reason::HeldOut => format!("{} of {}", now.held_out[0], counted(now.held_out[1].max(1), "held-out sample")),
             Reason::Classes => format!("{} of {CLASSES_MIN} classes", now.classes),
             Reason::Interval => {
                 let minutes = (waits_s(policy, now) as u64).div_ceil(60);
@@ -290,9 +314,9 @@ impl Reason {
                 format!("not before {:02}:{:02}", at / 60, at % 60)
             }
             Reason::Budget => format!(
-                "{} of {} minutes of training in 24 hours are used up",
+                "{} of {} of training in 24 hours are used up",
                 now.trained_s / 60,
-                policy.training_per_day_max_min.unwrap_or(0)
+                counted(policy.training_per_day_max_min.unwrap_or(0), "minute")
             ),
             Reason::Flash => "what may be written in a day is written".into(),
             Reason::Hours => {

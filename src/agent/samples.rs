@@ -334,7 +334,8 @@ pub fn usable(content: &[u8], limits: &Samples) -> Result<&'static str, Refusal>
     };
     match &limits.kind {
         Kind::Photograph => {
-            let remedy = "send the bytes of one whole file (JPEG, PNG, WebP, BMP or GIF), without a form around them";
+            let remedy =
+                "send the bytes of one whole file (JPEG, PNG, WebP, BMP, GIF or TIFF), without a form around them";
             data::photograph(content, &Limits::default()).map_err(refused(remedy))?;
             Ok(match content {
                 [0x89, b'P', ..] => "png",

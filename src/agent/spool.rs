@@ -5,7 +5,9 @@
 //! and a sample is a copy of the bytes that were looked at. What goes wrong with one folder ends with that folder. A look takes as
 //! long as its caller says.
 
+use super::refused::{REFUSED, RefusedFile};
 use super::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
+use crate::data;
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, mkdirat, openat, renameat, statat, unlinkat,
 };
@@ -18,7 +20,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-const REFUSED: &str = ".refused";
 /// Files that are kept of those that were refused, and their bytes.
 const REFUSED_MAX: usize = 1000;
 const REFUSED_BYTES_MAX: u64 = 64 << 20;
@@ -37,7 +38,7 @@ pub struct Taken {
     /// Their bytes.
     pub bytes: u64,
     /// Files moved to `.refused`, with the reason.
-    pub refused: Vec<(PathBuf, String)>,
+    pub refused: Vec<RefusedFile>,
     /// Folders and files that cannot be used now, with the reason.
     pub errors: Vec<(PathBuf, String)>,
     /// Whether samples wait because there is no room for them.
@@ -247,12 +248,11 @@ fn open_folder(of: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(of, name, flags, Mode::empty())
 }
 
-/// What a folder holds, hidden entries left out, in the order of names.
+/// What a folder holds, hidden entries and what systems leave in folders left out, in the order of names.
 fn names(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
     let entries = Dir::read_from(folder)?.filter_map(Result::ok);
     let names = entries.map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()));
-    let mut names: Vec<OsString> =
-        names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).take(NAMES_MAX).collect();
+    let mut names: Vec<OsString> = names.filter(|name| !data::is_no_sample(name)).take(NAMES_MAX).collect();
     names.sort();
     Ok(names)
 }
@@ -272,10 +272,10 @@ fn refuse(root: &OwnedFd, (from, name): (&OwnedFd, &OsStr), path: PathBuf, reaso
         });
         let free = |name: &OsString| statat(&to, name, AtFlags::SYMLINK_NOFOLLOW).is_err();
         let free = std::iter::once(name.to_os_string()).chain(others).find(free).expect("some number is free");
-        renameat(from, name, &to, &free)
+        renameat(from, name, &to, &free).map(|()| free)
     });
     match moved {
-        Ok(()) => found.refused.push((path, reason)),
+        Ok(kept) => found.refused.push(RefusedFile { path, kept, reason }),
         Err(error) => found.errors.push((path, format!("{reason}; and it cannot be moved to {REFUSED}: {error}"))),
     }
 }
@@ -375,10 +375,12 @@ mod tests {
         place.put(&format!("{}/a.png", "x".repeat(101)), &photograph(2));
         place.put("cat/later.png.part", &photograph(3));
         place.put("cat/.hidden.png", &photograph(4));
+        place.put("cat/Thumbs.db", b"what Windows leaves");
+        place.put("__MACOSX/a.png", b"what macOS leaves");
         place.put("cat/good.png", &photograph(5));
         let found = place.take();
         assert_eq!((found.taken, found.refused.len(), found.errors.len()), (1, 5, 0), "{found:?}");
-        assert!(found.refused.iter().all(|(_, reason)| reason.len() > 10), "{found:?}");
+        assert!(found.refused.iter().all(|refused| refused.reason.len() > 10), "{found:?}");
         assert_eq!(visible(&place.path(REFUSED)).unwrap().len(), 4 + 1);
         assert!(place.path("cat/later.png.part").exists() && place.path("cat/.hidden.png").exists());
         assert!(!place.path("cat/good.png").exists(), "what is taken leaves the spool");
@@ -398,7 +400,7 @@ mod tests {
         place.put("cat/nameless.png", &photograph(9999));
         let found = place.take();
         assert_eq!((found.taken, found.refused.len()), (48, 1), "{found:?}");
-        assert!(found.refused[0].1.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
+        assert!(found.refused[0].reason.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
         let sides = |place: &Place, recording: u32| {
             let inventory = super::super::board::lock(&place.store.inventory);
             let side = |frame| inventory.find(&name_of_content(&photograph(recording * 100 + frame))).unwrap().0;

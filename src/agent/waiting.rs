@@ -59,8 +59,11 @@ impl Known<'_> {
         let trouble = trouble(self.history).filter(|trouble| trouble.is_with(cause))?;
         let text = trouble.text();
         let left_s = trouble.retry_unix_s() - now_unix_s;
-        if trouble.equal >= BLOCKED || left_s <= 0 {
+        if trouble.equal >= BLOCKED {
             return Some(text);
+        }
+        if left_s <= 0 {
+            return Some(format!("{text}; it is tried again at the next look"));
         }
         let minute = (i64::from(minute_of_day) + left_s / 60).rem_euclid(24 * 60);
         let (hour, minute) = (minute / 60, minute % 60);

@@ -5,6 +5,7 @@
 //! locks on their files (see `disk.rs`); who uses a bundle holds a shared lock on its file `used`.
 
 use super::disk::{KEYS, RECORDS};
+use super::room;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -32,10 +33,20 @@ pub enum Holds {
     Features,
 }
 
-/// A bundle that must not go while this is held.
+/// A bundle that must not go while this is held. While it is in use it may be larger than a limit that was set allows; after that it is
+/// the first to go.
 #[derive(Debug)]
 pub struct InUse {
-    _lock: File,
+    /// Held until the limit is looked at.
+    lock: Option<File>,
+    root: PathBuf,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        room::keep_set_limit(&self.root);
+    }
 }
 
 /// The folders of a cache that are ours by their names, the one used longest ago first. Links and anything else are not.
@@ -104,7 +115,7 @@ pub fn hold(bundle: &Path) -> Option<InUse> {
         // It may have been removed between opening and locking.
         if lock.metadata().ok()?.nlink() > 0 {
             mark_used(root, bundle).ok()?;
-            return Some(InUse { _lock: lock });
+            return Some(InUse { lock: Some(lock), root: root.to_owned() });
         }
     }
 }

@@ -61,6 +61,14 @@ pub fn types_bytes(root: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
+/// Removes what is beyond a limit that a person has set. One that nobody has set is no reason to make a large model's bundle anew in
+/// every run.
+pub(super) fn keep_set_limit(root: &Path) {
+    if limit(root).is_set {
+        make_room(root, Path::new(""), 0);
+    }
+}
+
 /// Removes what was used longest ago until so many bytes more are within the limit, or nothing is left that no process uses.
 fn make_room(root: &Path, own: &Path, bytes: u64) {
     let limit = limit(root).bytes;

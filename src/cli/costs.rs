@@ -1,6 +1,6 @@
 //! What learning down to each layer would cost: for `inspect`, which has a model and neither data nor a recipe.
 
-use super::inspection::Inspection;
+use super::inspection::{Inspection, Layer};
 use crate::adapter::{HeadChoice, Positions};
 use crate::engine;
 use crate::graph::{Dim, Graph};
@@ -41,32 +41,68 @@ pub fn fill(found: &mut Inspection, base: &Base, run: &Run<'_>) -> anyhow::Resul
     if !closed && run.bundles.is_none() {
         return Ok(());
     }
-    for layer in found.layers.iter_mut().filter(|layer| layer.trainable && layer.cut.is_some()) {
-        let Ok(divided) = divided(base, run, layer.last) else { continue };
-        let Some(loss) = loss(&divided) else { continue };
-        let mut dims = BTreeMap::new();
-        if closed {
-            layer.memory_bytes = memory_bytes(&divided, &loss, run, &dims);
-        }
-        let Some(bundles) = run.bundles else { continue };
-        let bundle = prepare::write(base, divided, bundles)?;
-        let timed = random_batch(&bundle, &loss, run.options, run.batch).and_then(|(batch, open)| {
-            let seconds = usefulness::step_seconds(&bundle, &loss, &batch, run.options, run.clock)?;
-            Ok((seconds, open))
-        });
-        match timed {
-            Ok((seconds, open)) => {
-                layer.step_ms = Some(seconds * 1e3);
-                if !closed {
-                    found.open_size = Some(open);
-                    dims.extend(open_names(&base.graph).map(|name| (name, open)));
-                    layer.memory_bytes = divided_again(base, run, layer.last, &loss, &dims);
-                }
+    for layer in &mut found.layers {
+        match costs(layer, base, run, closed) {
+            Ok(Costs { memory_bytes, step_ms, open_size }) => {
+                (layer.memory_bytes, layer.step_ms) = (memory_bytes, step_ms);
+                found.open_size = found.open_size.or(open_size);
             }
-            Err(error) => layer.time_problem = Some(error.to_string()),
+            Err(problem) => {
+                layer.memory_bytes = problem.memory_bytes;
+                layer.time_problem = run.bundles.map(|_| problem.reason);
+            }
         }
     }
     Ok(())
+}
+
+/// What training from a layer to the top costs.
+struct Costs {
+    memory_bytes: Option<u64>,
+    step_ms: Option<f64>,
+    /// The size that was tried where the model leaves one open.
+    open_size: Option<u64>,
+}
+
+/// Why a step could not be timed, and the memory where that is known all the same.
+struct Problem {
+    reason: String,
+    memory_bytes: Option<u64>,
+}
+
+fn costs(layer: &Layer, base: &Base, run: &Run<'_>, closed: bool) -> Result<Costs, Problem> {
+    let refused = |reason: String| Problem { reason, memory_bytes: None };
+    if !layer.trainable {
+        let quantised = "its weights are quantised and stay as they are (--adapter lora learns beside them)";
+        let otherwise = if layer.packed { quantised } else { "it holds nothing that could learn" };
+        return Err(refused(layer.blocked_by.clone().unwrap_or_else(|| otherwise.into())));
+    }
+    if layer.cut.is_none() {
+        return Err(refused("the model cannot be cut below it".into()));
+    }
+    let divided = divided(base, run, layer.last).map_err(|error| refused(error.to_string()))?;
+    let Some(loss) = loss(&divided) else {
+        let reason =
+            "its output is of a shape that no loss of edgetune's own is computed on; name another with --output";
+        return Err(refused(reason.into()));
+    };
+    let mut dims = BTreeMap::new();
+    let memory = if closed { memory_bytes(&divided, &loss, run, &dims) } else { None };
+    let Some(bundles) = run.bundles else { return Ok(Costs { memory_bytes: memory, step_ms: None, open_size: None }) };
+    let failed = |reason: String| Problem { reason, memory_bytes: memory };
+    let bundle = prepare::write(base, divided, bundles).map_err(|error| failed(error.to_string()))?;
+    let timed = random_batch(&bundle, &loss, run.options, run.batch).and_then(|(batch, open)| {
+        let seconds = usefulness::step_seconds(&bundle, &loss, &batch, run.options, run.clock)?;
+        Ok((seconds, open))
+    });
+    let (seconds, open) = timed.map_err(|error| failed(error.to_string()))?;
+    let step_ms = Some(seconds * 1e3);
+    if closed {
+        return Ok(Costs { memory_bytes: memory, step_ms, open_size: None });
+    }
+    dims.extend(open_names(&base.graph).map(|name| (name, open)));
+    let memory_bytes = divided_again(base, run, layer.last, &loss, &dims);
+    Ok(Costs { memory_bytes, step_ms, open_size: Some(open) })
 }
 
 /// The base cut below its last layers.

@@ -1,6 +1,7 @@
 //! What a delta says of itself, for a program and for a person.
 
 use super::print::{Printer, bytes};
+use crate::amounts::counted;
 use crate::data;
 use crate::delta::{Delta, Measured, owned};
 use crate::train::artifact::preprocessing_from_wire;
@@ -166,7 +167,7 @@ pub fn print(report: &Report, printer: &Printer) {
     }
     let said = |gate: &Gate| format!("{} {}", if gate.passed { "passed" } else { "failed" }, gate.reason);
     line("gate", report.gate.as_ref().map_or(String::new(), said));
-    line("learned from", format!("{} samples, seed {}", report.samples, report.seed));
+    line("learned from", format!("{}, seed {}", counted(report.samples, "sample"), report.seed));
     line("licence", report.licence.clone());
     line("notes", report.notes.clone());
     let labels: Vec<String> = report.labels.iter().map(|label| format!("{} {}", label.name, label.samples)).collect();

@@ -97,7 +97,7 @@ impl Bound<'_> {
         let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
         let preprocessing = samples::of_adapter(&adapter.preprocessing, self.data, printer);
         let target = task::of_wire(adapter.task).target;
-        let reading = samples::with_tokenizer(self.reading.clone(), &base, None, printer);
+        let reading = samples::with_tokenizer(self.reading.clone(), &base, (None, &preprocessing), printer);
         let options = samples::options(preprocessing.clone(), reading, &inputs_of(&base), target, classes);
         let (dataset, _) = samples::open(self.data, &options, printer)?;
         let dataset = Arc::new(dataset);

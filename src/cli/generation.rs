@@ -76,7 +76,8 @@ pub fn generate(
 /// A prompt for another kind of model; no adapter for one.
 pub fn is_asked(adapter: Option<&Adapter>, generating: &Generating) -> Result<bool> {
     match adapter.map(|adapter| adapter.task) {
-        Some(Task::LanguageModel) | None => Ok(true),
+        Some(Task::LanguageModel) => Ok(true),
+        None => Ok(!generating.prompt.is_empty()),
         Some(_) if !generating.prompt.is_empty() => {
             bail!("--prompt: the adapter is not of a language model; name images, or a table or text file, as INPUT")
         }

@@ -26,6 +26,7 @@ mod locked;
 mod membership;
 mod moments;
 mod outputs;
+mod page;
 #[cfg(feature = "fleet")]
 mod place;
 mod precedence;
@@ -37,6 +38,7 @@ mod short_help;
 mod sifting;
 mod stop;
 mod summary;
+mod suspects;
 mod usage;
 mod values;
 
@@ -72,8 +74,10 @@ enum Command {
     Demo(commands::demo::Args),
     Inspect(commands::inspect::Args),
     Check(commands::check::Args),
+    Data(Box<commands::data::Args>),
     Prepare(commands::prepare::Args),
     Train(Box<commands::train::Args>),
+    Board(commands::board::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Delta(Box<commands::delta::Args>),
@@ -157,11 +161,13 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Eval(args) => commands::eval::run(&args, &global, printer),
         Command::Predict(args) => commands::predict::run(&args, &global, printer),
         Command::Delta(args) => commands::delta::run(&args, &global, printer),
+        Command::Data(args) => commands::data::run(&args, &global, printer),
         Command::Moments(args) => commands::moments::run(&args, &global, printer),
         Command::Export(args) => commands::export::run(&args, &global, printer),
         Command::Import(args) => commands::import::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
+        Command::Board(args) => commands::board::run(&args, printer),
         Command::Tasks(args) => commands::tasks::run(&args, printer),
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),

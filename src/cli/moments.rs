@@ -5,12 +5,13 @@ use super::print::{Printer, bytes, percent};
 use super::sample_args::SamplesArgs;
 use super::stop::flag_on_signals;
 use crate::adapter::{self, HeadChoice, Places, Positions, Request};
+use crate::amounts::counted;
 use crate::cut::Selection;
 use crate::data::{self, Dataset, Labels, Preprocessing};
 use crate::delta::{KeyPair, Task};
 use crate::engine;
-use crate::learn::Observer;
 use crate::learn::samples::{self, inputs_of};
+use crate::learn::{self, Observer};
 use crate::moments::{self, About, BITS, Basis, Directions, Head, Moments, View};
 use crate::recipe::{self, HeadName, LossName, Samples};
 use crate::task;
@@ -143,9 +144,10 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
     printer.document(&report);
     let samples = moments.samples();
     printer.text(format!(
-        "{}: {}, {samples} samples{}",
+        "{}: {}, {}{}",
         path.display(),
         bytes(encoded.len() as u64),
+        counted(samples, "sample"),
         of_labels(moments)
     ));
     warn_of_clipped(moments, printer);
@@ -155,7 +157,7 @@ pub fn write(path: &Path, moments: &Moments, key: Option<&KeyPair>, printer: &Pr
 fn of_labels(moments: &Moments) -> String {
     match moments.labels().len() {
         0 => String::new(),
-        count => format!(" of {count} labels"),
+        count => format!(" of {}", counted(count, "label")),
     }
 }
 
@@ -340,6 +342,28 @@ struct Opened {
     preprocessing: Preprocessing,
     task: Task,
     bundle: Bundle,
+    report: data::Report,
+}
+
+/// What features are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// To be summed up with those of other data.
+    Sums,
+    /// To be compared with each other.
+    Looking,
+}
+
+/// All features of a data set, in memory.
+pub struct Looked {
+    /// The data.
+    pub dataset: Arc<Dataset>,
+    /// Which of its samples the rows are of.
+    pub samples: Vec<usize>,
+    /// What could not be read.
+    pub report: data::Report,
+    /// `[samples, features]`, as a head reads them.
+    pub rows: Array2<f32>,
 }
 
 impl Summing<'_> {
@@ -393,56 +417,74 @@ impl Summing<'_> {
     pub fn learned_basis(&self) -> Result<Option<Basis>> {
         let opened = self.open()?;
         let basis = self.model.basis(&opened.bundle, self.basis_file, Wanted::Asked(self.asked))?;
-        let mut rows = None;
-        self.each(&opened, |set, around| {
-            rows = features(set, around)?;
-            Ok(rows.is_some())
-        })?;
+        let rows = self.rows(&opened)?;
         Ok(rows.map(|rows| basis.learned(rows.view())).transpose()?)
     }
 
+    /// All features of the data; `None` if it was stopped.
+    pub fn features(&self) -> Result<Option<Looked>> {
+        let opened = self.open_for(Use::Looking)?;
+        let rows = self.rows(&opened)?;
+        let Opened { dataset, samples, report, .. } = opened;
+        Ok(rows.map(|rows| Looked { dataset, samples, report, rows }))
+    }
+
+    fn rows(&self, opened: &Opened) -> Result<Option<Array2<f32>>> {
+        let mut rows = None;
+        self.each(opened, |set, around| {
+            rows = features(set, around)?;
+            Ok(rows.is_some())
+        })?;
+        Ok(rows)
+    }
+
     fn open(&self) -> Result<Opened> {
+        self.open_for(Use::Sums)
+    }
+
+    fn open_for(&self, used_for: Use) -> Result<Opened> {
         let Self { model, reads, known, printer, .. } = self;
         let data = match data::parts(self.data)? {
             Some(parts) => {
-                printer.note(format!("parts     {} is summed up", parts.train.display()));
+                printer.note(format!("parts     {} is read", parts.train.display()));
                 parts.train
             }
             None => self.data.into(),
         };
         let how: Samples = reads.samples.clone().into();
         let about = known.map(Moments::about);
-        let preprocessing = match about {
+        let mut preprocessing = match about {
             Some(about) => samples::of_adapter(&preprocessing_from_wire(&about.preprocessing.get()), &data, *printer),
             None => how.preprocessing(&model.base, &data, *printer)?,
         };
-        if about.is_none() && matches!(preprocessing, Preprocessing::Series(_)) && how.standardises()? {
+        if used_for == Use::Sums
+            && about.is_none()
+            && matches!(preprocessing, Preprocessing::Series(_))
+            && how.standardises()?
+        {
             bail!(
                 "{}: the scale of a series is learned from the data, so moments of other data would be of other numbers; give \
                  --scale none, and columns that are scaled alike everywhere",
                 data.display()
             );
         }
-        let unsummed = reads.loss.filter(|loss| {
-            matches!(
-                loss,
-                LossName::NextToken
-                    | LossName::Coral
-                    | LossName::TokenCrossEntropy
-                    | LossName::Boxes
-                    | LossName::BoxClasses
-            )
-        });
+        let unsummed = reads.loss.filter(|loss| !loss.has_moments());
         if let Some(loss) = unsummed {
             bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());
         }
         let target = about.map_or_else(|| recipe::task(reads.loss), |about| task::of_wire(about.task)).target;
         // Classes may be new; columns may not.
         let named = known.filter(|known| known.about().task == Task::MultiLabel).map(|known| known.labels().to_vec());
-        let reading = samples::with_tokenizer(how.reading(), &model.base, None, *printer);
+        let reading = samples::with_tokenizer(how.reading(), &model.base, (None, &preprocessing), *printer);
+        if about.is_none() {
+            samples::keep_tokenizer(&mut preprocessing, &reading);
+        }
         let options = samples::options(preprocessing.clone(), reading, &inputs_of(&model.base), target, named);
-        let (dataset, _) = samples::open(&data, &options, *printer)?;
+        let (mut dataset, report) = samples::open(&data, &options, *printer)?;
         let all: Vec<usize> = (0..dataset.len()).collect();
+        if used_for == Use::Looking {
+            learn::scale(&mut dataset, &mut preprocessing, (&how, &all), *printer)?;
+        }
         let samples = match reads.per_class {
             Some(count) => data::per_class(dataset.labels(), &all, count, reads.seed)?,
             None => all,
@@ -458,7 +500,7 @@ impl Summing<'_> {
             (None, Some(HeadName::Auto) | None) => None,
         };
         let bundle = model.bundle(width(dataset.labels()), task, appended)?;
-        Ok(Opened { dataset: Arc::new(dataset), samples, preprocessing, task, bundle })
+        Ok(Opened { dataset: Arc::new(dataset), samples, preprocessing, task, bundle, report })
     }
 
     /// Goes through all samples with `work`, which says whether it came to the end.
@@ -472,7 +514,7 @@ impl Summing<'_> {
         let mut features = features.telling(self.printer.body_pass());
         let stop: Arc<AtomicBool> = flag_on_signals()?;
         let mut set = Set { bundle, features: &mut features, labels: dataset.labels(), samples, options: &options };
-        let done = work(&mut set, &mut Around { stop: &stop, clock: &*clock, tell: &mut |_| {} })?;
+        let done = work(&mut set, &mut Around { until_s: None, stop: &stop, clock: &*clock, tell: &mut |_| {} })?;
         let observer: &dyn Observer = self.printer;
         observer.warn_once(&features.take_warnings());
         Ok(done)

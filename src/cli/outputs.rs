@@ -42,6 +42,8 @@ pub enum Kind {
     Weights,
     /// What `train --report` writes.
     Report,
+    /// The same as a page for a browser.
+    Page,
     /// ONNX Runtime's `*.onnx_adapter`.
     OnnxAdapter,
     /// Tensors as Hugging Face stores them.
@@ -67,6 +69,7 @@ impl fmt::Display for Kind {
             Kind::Model => "an ONNX model",
             Kind::Weights => "the weights of an ONNX model",
             Kind::Report => "a training's report",
+            Kind::Page => "a training's report as a page",
             Kind::OnnxAdapter => "an adapter of ONNX Runtime",
             Kind::Safetensors => "a safetensors file",
             Kind::PeftConfig => "a configuration of PEFT",
@@ -94,6 +97,7 @@ impl Kind {
             bytes if bytes.starts_with(b"-----BEGIN ") => Some(Kind::Key),
             [_, _, _, _, b'T', b'O', b'R', b'T', ..] => Some(Kind::OnnxAdapter),
             bytes if bytes.starts_with(b"<svg ") => Some(Kind::Picture),
+            _ if has(b"content=\"edgetune report\"") => Some(Kind::Page),
             _ if has(b".TH edgetune") => Some(Kind::ManualPage),
             [b'{', ..] => of_json(path)?,
             [_, _, _, _, _, _, _, _, b'{', ..] if has(b"\"dtype\"") => Some(Kind::Safetensors),

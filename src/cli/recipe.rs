@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct RecipeArgs {
     /// Labelled data: a folder for each class, a table, arrays or a text file
     ///
-    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
+    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF, TIFF), sounds (WAV, FLAC), .txt or .npy files; or folders
     /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
     /// A sensor series is a table with a column of time, a folder or class folders of such, or a table of parts beside them.
     /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz, --data people.csv --window 2s

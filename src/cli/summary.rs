@@ -2,7 +2,8 @@
 
 use super::inspection::Inspection;
 use super::print::{Printer, bytes, number, percent, rate};
-use crate::learn::{BeforeAfter, Report, Trained, output_line};
+use crate::amounts::counted;
+use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line};
 use crate::train::evaluate::Metrics;
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
@@ -20,9 +21,15 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
         }
         warn_of_little(trained, measured, printer);
     }
+    if let Some(line) = trained.report.answers.as_ref().and_then(confused) {
+        printer.text(line);
+    }
     let report = &trained.report;
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
+    if let Some(energy) = &report.energy {
+        printer.text(format!("energy    {:.1} J of the machine, by {}", energy.joules, energy.meter));
+    }
     let encoding = report.encoding.as_deref().unwrap_or_default();
     let size = format!("{} in {encoding}", bytes(report.delta_bytes));
     if let Some(solved) = &report.solved {
@@ -37,6 +44,16 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     printer.text(format!("time      {:.1} s{steps}", report.seconds));
     printer.text(format!("delta     {} ({size}){}", out.display(), chosen_epoch(report)));
 }
+
+/// Which classes are taken for which most often.
+fn confused(answers: &Answered) -> Option<String> {
+    let one = |one: &Confusion| format!("{} as {} {}×", one.given, one.answered, one.samples);
+    let most: Vec<String> = answers.confused().take(CONFUSED).map(one).collect();
+    (!most.is_empty()).then(|| format!("confused  {} (--report R.html shows all)", most.join(", ")))
+}
+
+/// Pairs of classes that a person is shown after a training.
+const CONFUSED: usize = 3;
 
 /// Whether there were enough validation samples (of a text: tokens) to choose an epoch by.
 fn chose(report: &Report) -> bool {
@@ -98,7 +115,10 @@ fn spaced(name: &str) -> String {
 /// Who is beaten by neither answer has learned nothing that is of use.
 fn warn_of_little(trained: &Trained, measured: &BeforeAfter, printer: &Printer) {
     let BeforeAfter { after, commonest, base, .. } = measured;
-    let better = |other: &Option<Metrics>| other.as_ref().is_some_and(|other| other.loss <= after.loss);
+    // A few samples, each left out in turn, may be answered with too much certainty and yet rightly.
+    let better = |other: &Option<Metrics>| {
+        other.as_ref().is_some_and(|other| other.loss <= after.loss && other.accuracy >= after.accuracy)
+    };
     let than = match (better(base), better(commonest), after.accuracy) {
         (true, ..) if trained.went_on => "the adapter before",
         (true, ..) => "the base",
@@ -147,12 +167,17 @@ pub fn measured(metrics: &Metrics, printer: &Printer) {
     metrics.figures.iter().for_each(|(name, value)| document[name] = (*value).into());
     printer.document(&document);
     if let Some(accuracy) = metrics.accuracy {
-        printer.text(format!("accuracy  {} of {} samples", percent(accuracy), metrics.samples));
+        printer.text(format!("accuracy  {} of {}", percent(accuracy), counted(metrics.samples, "sample")));
     }
     metrics.figures.iter().for_each(|(name, value)| printer.text(format!("{} {}", spaced(name), number(*value))));
     printer.text(format!("loss      {}", number(metrics.loss)));
-    for class in &metrics.per_class {
+    let (there, absent): (Vec<_>, Vec<_>) = metrics.per_class.iter().partition(|class| class.samples > 0);
+    for class in there {
         printer.text(format!("  {:<20} {:>7} of {}", class.name, percent(class.recall), class.samples));
+    }
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.iter().map(|class| class.name.as_str()).collect();
+        printer.text(format!("  no samples of {}", names.join(", ")));
     }
 }
 
@@ -236,7 +261,7 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
 pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     let weights = bytes(found.weights_bytes);
     printer.text(format!("base      {}…", &found.hash[..16]));
-    printer.text(format!("graph     {} nodes, opset {}, weights {weights}", found.nodes, found.opset));
+    printer.text(format!("graph     {}, opset {}, weights {weights}", counted(found.nodes, "node"), found.opset));
     found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
     found.outputs.iter().for_each(|output| printer.text(format!("output    {output}")));
     match (found.batch_in_file, &found.batch_fixed_by) {
@@ -253,13 +278,27 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
             "memory and ms/step are for sizes of {size} where the model leaves a size open; your data may have others"
         ));
     }
-    for layer in found.layers.iter().rev().take(shown) {
-        if let Some(problem) = &layer.time_problem {
-            printer.text(format!("last:{} could not be timed: {problem}", layer.last));
-        }
-    }
+    untimed(found, shown).into_iter().for_each(|line| printer.text(line));
     reach(found, shown, printer);
 }
+
+/// Why layers could not be timed: a line a reason for neighbours that share it.
+fn untimed(found: &Inspection, shown: usize) -> Vec<String> {
+    let mut reasons: Vec<(usize, usize, &str)> = Vec::new();
+    for layer in found.layers.iter().rev().take(shown) {
+        let Some(problem) = layer.time_problem.as_deref() else { continue };
+        match reasons.last_mut() {
+            Some((_, last, before)) if *before == problem && *last + 1 == layer.last => *last = layer.last,
+            _ => reasons.push((layer.last, layer.last, problem)),
+        }
+    }
+    let line = |(first, last, problem): (usize, usize, &str)| match first == last {
+        true => format!("last:{first} could not be timed: {problem}"),
+        false => format!("last:{first} to last:{last} could not be timed: {problem}"),
+    };
+    reasons.into_iter().map(line).collect()
+}
+
 /// A line a layer.
 fn layers(found: &Inspection, shown: usize, printer: &Printer) {
     printer.text(format!(

@@ -156,8 +156,33 @@ pub struct Layer {
     pub packed: Option<Packed>,
 }
 
-/// The layers that hold weights and that `output` depends on, in topological order.
+/// The layers that hold weights and that `output` depends on, in topological order. One that is used several times is one layer, at
+/// its last use: a recurrence that an exporter wrote out step by step, a block that is run again and again.
 pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
+    let uses = uses(graph, output);
+    let numbers = numbers(graph, &uses);
+    let last = |at: &usize| !numbers[at + 1..].contains(&numbers[*at]);
+    (0..uses.len()).filter(last).map(|at| uses[at].clone()).collect()
+}
+
+/// For each use of a layer, the number of that layer among [`layers`]. Exporters unite tensors that are equal, so that only uses of the
+/// same weights by the same module are of one layer.
+pub fn numbers(graph: &Graph, uses: &[Layer]) -> Vec<usize> {
+    let paths = paths(graph, uses);
+    // A recurrence's first step has the bias alone, where its first state is zero.
+    let within = |at: usize, later: usize| {
+        let packed = |at: usize| uses[at].packed.map(|packed| packed.weight);
+        let all = uses[at].weights.iter().all(|id| uses[later].weights.contains(id));
+        paths[at] == paths[later] && packed(at) == packed(later) && all
+    };
+    let last_use: Vec<usize> =
+        (0..uses.len()).map(|at| (at..uses.len()).rev().find(|later| within(at, *later)).unwrap_or(at)).collect();
+    let before = |last: usize| (0..last).filter(|at| last_use[*at] == *at).count();
+    last_use.iter().map(|last| before(*last)).collect()
+}
+
+/// Every use of a layer that holds weights and that `output` depends on, in topological order.
+pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
     let needed = graph.ancestors([output]);
     let producers = graph.producers();
     let mut layers: Vec<Layer> = Vec::new();
@@ -179,7 +204,7 @@ pub fn layers(graph: &Graph, output: ValueId) -> Vec<Layer> {
             let lone =
                 |id: &ValueId| weight_type(graph, *id).is_none_or(|(_, shape)| shape.iter().product::<u64>() == 1);
             weights.retain(|id| !lone(id) || (node.op == "Add" && single));
-            weights.retain(|id| is_vector(graph, *id) || !whole_numbers(graph, *id));
+            weights.retain(|id| is_vector(graph, *id) || !(whole_numbers(graph, *id) || is_angles(graph, *id)));
         }
         if of_positions(graph, &producers, node)
             || (node.op == "Expand" && (weights.iter().all(|id| is_number(graph, *id)) || turns(graph, node)))
@@ -252,6 +277,19 @@ fn whole_numbers(graph: &Graph, id: ValueId) -> bool {
         .is_some_and(|values| values.iter().all(|value| value.fract() == 0.0))
 }
 
+/// A table of cosines or sines by position, as rotary embeddings become where the file fixes the sequence: beside it there is another
+/// whose squares add up with its own to the same everywhere.
+fn is_angles(graph: &Graph, id: ValueId) -> bool {
+    let Some(own) = weight_floats(graph, id) else { return false };
+    let Some(values) = own.to_f32() else { return false };
+    let others = graph.initializers.iter().filter(|(other, tensor)| **other != id && tensor.shape == own.shape);
+    others.filter_map(|(_, tensor)| tensor.to_f32()).any(|other| {
+        let mut sums = values.iter().zip(&other).map(|(a, b)| a * a + b * b);
+        let first = sums.next().unwrap_or(0.0);
+        first > 0.0 && sums.all(|sum| (sum - first).abs() < 1e-3 * first)
+    })
+}
+
 /// A bias: one dimension that is not 1.
 pub fn is_vector(graph: &Graph, id: ValueId) -> bool {
     weight_type(graph, id).is_some_and(|(_, shape)| shape.iter().filter(|size| **size > 1).count() <= 1)
@@ -297,6 +335,7 @@ fn learnable(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) ->
         // A class token is expanded to the batch.
         "Gather" | "Expand" => &[0],
         "LSTM" | "GRU" | "RNN" => &[1, 2, 3],
+        "DynamicQuantizeLSTM" => &[3],
         _ => &[],
     };
     // The factor of a scale that is computed from the values is a scale, too.
@@ -354,7 +393,7 @@ pub fn select(
             Selection::Last(count) => {
                 chosen.extend(layers.iter().rev().take(*count).flat_map(|layer| layer.weights.iter().copied()));
             }
-            Selection::Names(pattern) => chosen.extend(matching(graph, &layers, pattern)?),
+            Selection::Names(pattern) => chosen.extend(matching(graph, &uses(graph, output), pattern)?),
         }
     }
     if chosen.is_empty()
@@ -430,11 +469,13 @@ fn hint(graph: &Graph, layers: &[Layer], pattern: &str) -> String {
     }
 }
 
-/// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`.
+/// The number of a `last:N` that was written otherwise: `last2`, `last-2`, `Last 2`, `lst:2`.
 fn last_of(text: &str) -> Option<usize> {
     let text = text.to_lowercase();
-    let count = text.strip_prefix("last")?.trim_matches(|letter: char| !letter.is_alphanumeric());
-    count.parse().ok().filter(|count| *count > 0)
+    let word = text.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let count = text[word.len()..].parse().ok().filter(|count| *count > 0)?;
+    let word = word.trim_end_matches(|letter: char| !letter.is_alphanumeric());
+    nearest(word, ["last"]).map(|_| count)
 }
 
 /// Whether `name` matches `pattern`, where `*` stands for any run of characters and `?` for one.

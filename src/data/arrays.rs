@@ -6,8 +6,10 @@ use super::groups::Groups;
 use super::labels::{self, Cells, IGNORED, Labels, Target};
 use super::npy::Array;
 use super::{Error, Options, columns, folder, own, tagged};
+use crate::amounts::counted;
 use crate::graph::{DType, Tensor};
 use crate::mapped;
+use crate::nearest::suggestion;
 use bytes::Bytes;
 use ndarray::Array2;
 use std::fs;
@@ -50,16 +52,20 @@ pub(super) fn open(path: &Path, options: &Options, labelled: bool) -> Result<Arr
     let samples = inputs[0].1.shape[0];
     for (name, tensor) in &inputs {
         if tensor.shape[0] != samples {
-            let problem = format!("`{name}` has {} samples, `{}` has {samples}", tensor.shape[0], inputs[0].0);
+            let problem =
+                format!("`{name}` has {}, `{}` has {samples}", counted(tensor.shape[0], "sample"), inputs[0].0);
             return Err(Error::content(path, problem));
         }
     }
     let labels = labels.unwrap_or(Labels::Unlabelled(samples as usize));
     if labels.len() as u64 != samples {
-        return Err(Error::content(path, format!("{samples} samples but {} labels", labels.len())));
+        return Err(Error::content(
+            path,
+            format!("{} but {}", counted(samples, "sample"), counted(labels.len(), "label")),
+        ));
     }
     if let Some((_, count)) = groups.as_ref().filter(|(_, count)| *count != samples) {
-        return Err(Error::content(path, format!("{samples} samples but {count} groups")));
+        return Err(Error::content(path, format!("{} but {}", counted(samples, "sample"), counted(count, "group"))));
     }
     let groups = groups.map(|(groups, _)| groups);
     let notes = groups.iter().filter(|_| options.group.is_none());
@@ -86,7 +92,9 @@ fn take_groups(
             None => Ok(None),
             Some(named) => {
                 let have = arrays.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-                let problem = format!("no array `{named}` that tells groups (found {have}); save one under that name");
+                let meant = suggestion(named, arrays.iter().map(|(name, _)| name.as_str()));
+                let problem =
+                    format!("no array `{named}` that tells groups (found {have}){meant}; save one under that name");
                 Err(Error::content(path, problem))
             }
         };
@@ -104,13 +112,20 @@ fn take_groups(
 fn read_npz(path: &Path, bytes_max: u64) -> Result<Vec<(String, Array)>, Error> {
     let fail = |problem: String| Error::content(path, format!("no readable .npz file ({problem})"));
     let file = folder::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
-    let mut archive = zip::ZipArchive::new(Cursor::new(&file[..])).map_err(|error| fail(error.to_string()))?;
+    let cut_off = || fail("it is cut off or damaged; copy it again".into());
+    let mut archive = zip::ZipArchive::new(Cursor::new(&file[..])).map_err(|_| cut_off())?;
     let mut left = bytes_max;
     let mut arrays = Vec::new();
     for place in 0..archive.len() {
-        let entry = archive.by_index(place).map_err(|error| fail(error.to_string()))?;
+        let entry = archive.by_index(place).map_err(|error| match error {
+            zip::result::ZipError::UnsupportedArchive(what) => fail(format!("{what}; save it with numpy.savez")),
+            _ => cut_off(),
+        })?;
         let Some(name) = entry.name().strip_suffix(".npy").map(str::to_string) else { continue };
-        let bytes = read_entry(entry, &file, left).map_err(|error| fail(error.to_string()))?;
+        let bytes = read_entry(entry, &file, left).map_err(|error| match error.to_string().contains("checksum") {
+            true => fail("it is damaged: a checksum in it does not fit; copy it again".into()),
+            false => cut_off(),
+        })?;
         left = left.checked_sub(bytes.len() as u64).ok_or_else(|| fail(format!("more than {bytes_max} bytes")))?;
         let array = Array::parse(&bytes).map_err(|problem| Error::content(path, format!("`{name}`: {problem}")))?;
         arrays.push((name, array));
@@ -218,7 +233,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         Target::Classes | Target::Ordinal => {
             if let Some(place) = (0..rows * columns).find(|place| number(*place).fract() != 0.0) {
                 let problem =
-                    format!("{} is no class number; for numbers to predict choose a regression loss", number(place));
+                    format!("{} is no class number; setting `loss = mse` learns numbers to predict", number(place));
                 return Err(at(place / columns, problem));
             }
         }

@@ -2,8 +2,10 @@
 //!
 //! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
 
+use super::numeric::{Looks, looks};
 use super::same::Same;
 use super::{Labels, Picture};
+use crate::amounts::counted;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +45,11 @@ const IMBALANCE_MAX: usize = 10;
 pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
     let mut findings = Vec::new();
     match labels {
-        Labels::Classes { names, index } | Labels::Ordinal { names, index } => classes(names, index, &mut findings),
+        Labels::Classes { names, index } => {
+            numbers(names, index.len(), &mut findings);
+            classes(names, index, &mut findings);
+        }
+        Labels::Ordinal { names, index } => classes(names, index, &mut findings),
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
         Labels::Boxes { names, pictures, .. } => boxes(names, pictures, &mut findings),
@@ -60,19 +66,34 @@ fn finding(severity: Severity, problem: String, remedy: &str, samples: Vec<usize
 
 /// Classes of few samples: a line each, or one line where there are many of them.
 fn few_samples(few: &[(&str, usize)]) -> Vec<String> {
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
     if few.len() <= NAMED_MAX {
-        let line = |(name, count): &(&str, usize)| format!("class `{name}` has {count} sample{}", plural(*count));
+        let line = |(name, count): &(&str, usize)| format!("class `{name}` has {}", counted(count, "sample"));
         return few.iter().map(line).collect();
     }
     let most = few.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let named: Vec<String> = few[..NAMED_MAX].iter().map(|(name, count)| format!("`{name}` {count}")).collect();
     let (classes, more) = (few.len(), few.len() - NAMED_MAX);
     vec![format!(
-        "{classes} classes have {most} sample{} or fewer each ({}, and {more} more classes)",
-        plural(most),
+        "{classes} classes have {} or fewer each ({}, and {more} more classes)",
+        counted(most, "sample"),
         named.join(", ")
     )]
+}
+
+/// Classes that are numbers, and more likely to be predicted as such.
+fn numbers(names: &[String], samples: usize, findings: &mut Vec<Finding>) {
+    let Some(looks) = looks(names.iter().map(String::as_str), samples) else { return };
+    let shown: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let problem = format!(
+        "the {} labels ({}, …) look like numbers to predict, and are learned as classes",
+        names.len(),
+        shown.join(", ")
+    );
+    let remedy = match looks {
+        Looks::Measured => "setting `loss = mse` learns them as numbers",
+        Looks::PerhapsMeasured => "if they are amounts and no names, setting `loss = mse` learns them as numbers",
+    };
+    findings.push(finding(Severity::Warning, problem, remedy, vec![]));
 }
 
 fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
@@ -97,7 +118,7 @@ fn classes(names: &[String], index: &[u32], findings: &mut Vec<Finding>) {
     if let (Some((most, most_count)), Some((least, least_count))) = (most, least)
         && *most_count > least_count * IMBALANCE_MAX
     {
-        let problem = format!("class `{most}` has {most_count} samples, `{least}` only {least_count}");
+        let problem = format!("class `{most}` has {}, `{least}` only {least_count}", counted(most_count, "sample"));
         let remedy = "add samples of the rare class, limit each class, or judge by macro F1 instead of accuracy";
         findings.push(finding(Severity::Warning, problem, remedy, vec![]));
     }
@@ -109,7 +130,9 @@ fn sets(names: &[String], rows: &ndarray::Array2<f32>, findings: &mut Vec<Findin
         let (severity, problem) = match positive {
             0 => (Severity::Warning, format!("no sample has class `{name}`")),
             count if count == rows.nrows() => (Severity::Warning, format!("every sample has class `{name}`")),
-            count if count < SAMPLES_FEW => (Severity::Warning, format!("class `{name}` has {count} samples")),
+            count if count < SAMPLES_FEW => {
+                (Severity::Warning, format!("class `{name}` has {}", counted(count, "sample")))
+            }
             _ => continue,
         };
         findings.push(finding(severity, problem, "add samples with and without it, or leave the class out", vec![]));

@@ -3,63 +3,12 @@
 //! Takes the first row, gives positions. Knows nothing of what the cells hold.
 
 use super::records::Row;
+use super::usual::TEXTS;
+pub(super) use super::usual::{FILES, GROUPS, LABELS};
 use super::{Error, Options};
+use crate::nearest::suggestion;
 use std::path::Path;
 
-/// Usual names, in the order in which they are tried, whatever their case.
-pub(super) const LABELS: &[&str] =
-    &["label", "labels", "class", "target", "category", "kategorie", "klasse", "classe", "sentiment", "intent", "y"];
-const TEXTS: &[&str] = &[
-    "text",
-    "sentence",
-    "message",
-    "content",
-    "review",
-    "comment",
-    "utterance",
-    "tweet",
-    "question",
-    "document",
-    "description",
-    "body",
-    "nachricht",
-    "satz",
-    "kommentar",
-    "beschreibung",
-    "texte",
-];
-pub(super) const FILES: &[&str] = &[
-    "file",
-    "image",
-    "path",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image_path",
-    "image_id",
-    "img",
-    "picture",
-    "photo",
-    "datei",
-    "dateiname",
-    "bild",
-    "foto",
-];
-pub(super) const GROUPS: &[&str] = &[
-    "group",
-    "groups",
-    "group_id",
-    "subject",
-    "subject_id",
-    "participant",
-    "participant_id",
-    "person_id",
-    "patient_id",
-    "speaker_id",
-    "recording_id",
-    "session_id",
-];
 /// Names that may stand for a group, which is worth a question.
 const PERHAPS_GROUPS: &[&str] = &[
     "person",
@@ -212,7 +161,8 @@ impl Table<'_> {
     }
 
     fn named(&self, what: &str, name: &str) -> Result<usize, Error> {
-        self.find(name).ok_or_else(|| self.lacks(&format!("no {what} column `{name}`")))
+        let meant = || suggestion(name, self.row.columns.iter().map(String::as_str));
+        self.find(name).ok_or_else(|| self.lacks(&format!("no {what} column `{name}`{}", meant())))
     }
 
     fn lacks(&self, problem: &str) -> Error {
@@ -366,6 +316,9 @@ mod tests {
         assert_eq!((found.content, &found.label[..], found.group, found.taken), (Some(2), &[3][..], Some(4), None));
         let message = chosen(&columns[..4], Content::Text, &named, true).unwrap_err();
         assert_eq!(message, "t.csv:1: no group column `author`; the columns are text, label, body, stars");
+        let slip = Options { label: vec!["starz".into()], ..Options::default() };
+        let message = chosen(&columns, Content::Text, &slip, true).unwrap_err();
+        assert!(message.contains("no label column `starz`; did you mean `stars`?; the columns are"), "{message}");
         let measured = Options { splits: false, ..named };
         assert_eq!(chosen(&columns[..4], Content::Text, &measured, true).unwrap().group, None);
         let none = Options { group: Some("none".into()), ..Options::default() };

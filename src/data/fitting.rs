@@ -5,6 +5,7 @@
 //! shape of their own, of which no other axis is moved or divided.
 
 use super::Options;
+use crate::amounts::counted;
 use crate::graph::Tensor;
 
 /// The sizes of a sample's axes in a model's input, `None` for an open one; `None` where even their number is not known.
@@ -39,11 +40,13 @@ fn not_in_a_row(count: u64, wanted: &[Option<u64>], size: Option<u64>) -> String
     let nested = "give each sample as lists in lists (.jsonl), or an array [samples, …] of that shape (.npz)";
     match size {
         Some(size) => format!(
-            "{count} numbers a sample, but the model takes {size} of shape [{shape}]; give so many in a row, the last axis running \
-             fastest, or {nested}"
+            "{} a sample, but the model takes {size} of shape [{shape}]; give so many in a row, the last axis running \
+             fastest, or {nested}",
+            counted(count, "number")
         ),
         None => format!(
-            "{count} numbers a sample in a row, but the model takes [{shape}], of which a row does not tell the shape; {nested}"
+            "{} a sample in a row, but the model takes [{shape}], of which a row does not tell the shape; {nested}",
+            counted(count, "number")
         ),
     }
 }

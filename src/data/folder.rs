@@ -14,6 +14,7 @@ use super::{Error, Report, foreign, npy};
 use crate::graph::DType;
 use crate::mapped;
 use bytes::Bytes;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ impl Kind {
 
     fn files(&self) -> &'static str {
         match self {
-            Self::Image => "photographs (JPEG, PNG, WebP, BMP or GIF)",
+            Self::Image => "photographs (JPEG, PNG, WebP, BMP, GIF or TIFF)",
             Self::Sound => "sounds (WAV or FLAC)",
             Self::Text => ".txt files",
             Self::Array { .. } => ".npy files",
@@ -275,12 +276,32 @@ fn length(path: &Path, bytes_max: u64) -> io::Result<u64> {
     }
 }
 
-/// What a folder holds, hidden entries left out, in the order of the names' bytes (Python's `sorted`).
+/// What systems and programs leave in folders of others: macOS in archives, Windows, NAS devices, Linux on a disk's root.
+const LEFT_BY_SYSTEMS: [&str; 10] = [
+    "__macosx",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "icon\r",
+];
+
+/// Whether a name is of something that nobody has put into a folder as a sample or class: a hidden entry, or what a system leaves.
+pub fn is_no_sample(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') || LEFT_BY_SYSTEMS.iter().any(|left| name.eq_ignore_ascii_case(left))
+}
+
+/// What a folder holds, in the order of the names' bytes (Python's `sorted`), without what [`is_no_sample`].
 pub(super) fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
         let entry = entry.map_err(|source| Error::io(folder, source))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if !is_no_sample(&entry.file_name()) {
             paths.push(entry.path());
         }
     }

@@ -9,7 +9,7 @@ use super::whole;
 use crate::graph::Tensor;
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer, images};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use std::io::Cursor;
 
 impl Limits {
@@ -31,7 +31,7 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(), String> {
     let (format, decoder) = decoder(bytes, limits)?;
     match whole::tells(format) {
         true => Ok(()),
-        false => DynamicImage::from_decoder(decoder).map(drop).map_err(|error| error.to_string()),
+        false => decoded(format, decoder).map(drop),
     }
 }
 
@@ -57,11 +57,11 @@ pub fn size(bytes: &[u8], limits: &Limits) -> Result<[u32; 2], String> {
 /// # Errors
 /// The reason for leaving it out, for a person to read.
 pub fn whole(bytes: &[u8], limits: &Limits, decoded_bytes_max: u64) -> Result<(), String> {
-    let (_, decoder) = decoder(bytes, limits)?;
+    let (format, decoder) = decoder(bytes, limits)?;
     if decoder.total_bytes() > decoded_bytes_max {
         return Ok(());
     }
-    DynamicImage::from_decoder(decoder).map(drop).map_err(|error| error.to_string())
+    decoded(format, decoder).map(drop)
 }
 
 /// Decodes a photograph, turns it upright as its EXIF data say, and gives the tensor that `preprocessing` describes.
@@ -69,10 +69,10 @@ pub fn whole(bytes: &[u8], limits: &Limits, decoded_bytes_max: u64) -> Result<()
 /// # Errors
 /// The reason why the bytes cannot be decoded.
 pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -> Result<Tensor, String> {
-    let (_, mut decoder) = decoder(bytes, limits)?;
+    let (format, mut decoder) = decoder(bytes, limits)?;
     // Damaged EXIF data do not make the pixels worthless.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    let mut decoded = decoded(format, decoder)?;
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
     let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, preprocessing)?;
@@ -80,12 +80,42 @@ pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -
 }
 
 /// The formats that are read. Of one with several pictures, such as a moving GIF, it is the first.
-const FORMATS: [ImageFormat; 5] =
-    [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP];
+const FORMATS: [ImageFormat; 6] =
+    [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Tiff, ImageFormat::WebP];
+
+/// A format's name as people write it.
+fn name(format: ImageFormat) -> String {
+    match format {
+        ImageFormat::WebP => "WebP".into(),
+        other => format!("{other:?}").to_uppercase(),
+    }
+}
+
+fn decoded(format: ImageFormat, decoder: impl ImageDecoder) -> Result<DynamicImage, String> {
+    DynamicImage::from_decoder(decoder).map_err(|error| problem(format, &error))
+}
+
+/// What is wrong with a file, for a person to read: decoders tell it in words of their own.
+fn problem(format: ImageFormat, error: &ImageError) -> String {
+    let name = name(format);
+    let ends_early = |error: &dyn std::error::Error| {
+        const WORDS: [&str; 5] = ["fill whole buffer", "unexpected end", "eof", "end of file", "not enough data"];
+        let words = error.to_string().to_lowercase();
+        WORDS.iter().any(|part| words.contains(part))
+    };
+    match error {
+        ImageError::Limits(_) => format!("the {name} image takes too much memory; scale it down"),
+        ImageError::Unsupported(_) => {
+            format!("a {name} file of a kind that is not read ({error}); save it as PNG or JPEG")
+        }
+        error if ends_early(error) => format!("the {name} file ends early"),
+        error => format!("the {name} file is damaged ({error})"),
+    }
+}
 
 /// What a file that is no photograph for this program may be instead, with what to do about it.
 fn not_read(bytes: &[u8], format: Option<ImageFormat>) -> String {
-    const READ: &str = "JPEG, PNG, WebP, BMP and GIF are read";
+    const READ: &str = "JPEG, PNG, WebP, BMP, GIF and TIFF are read";
     // ISO base media files: the brands that a file is compatible with (ISO/IEC 14496-12, 23008-12).
     let brands = bytes.get(4..).and_then(|rest| rest.strip_prefix(b"ftyp"));
     let brands = brands.map(|rest| &rest[..rest.len().min(32)]).unwrap_or_default();
@@ -96,8 +126,8 @@ fn not_read(bytes: &[u8], format: Option<ImageFormat>) -> String {
             .into();
     }
     match format {
-        _ if has(b"avif") => format!("Avif image; {READ}, convert it"),
-        Some(other) => format!("{other:?} image; {READ}, convert it"),
+        _ if has(b"avif") => format!("AVIF image; {READ}, convert it"),
+        Some(other) => format!("{} image; {READ}, convert it", name(other)),
         None => "not an image".into(),
     }
 }
@@ -107,7 +137,7 @@ fn decoder<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(ImageFormat, impl Im
     let format = reader.format().filter(|format| FORMATS.contains(format));
     let format = format.ok_or_else(|| not_read(bytes, reader.format()))?;
     reader.limits(limits.of_decoder());
-    let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
+    let decoder = reader.into_decoder().map_err(|error| problem(format, &error))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err("an image without pixels".into());

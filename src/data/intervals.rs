@@ -8,6 +8,7 @@ use super::records::{self, Row};
 use super::roles::OF_SENSORS;
 use super::table::{ENDS, STARTS, named_file};
 use super::{Error, Options};
+use crate::nearest::suggestion;
 use std::path::{Path, PathBuf};
 
 /// A part of a file.
@@ -115,7 +116,14 @@ impl Places {
             (_, false) => Vec::new(),
             ([], true) => usual(LABELS).or_else(|| usual(OF_SENSORS)).into_iter().collect(),
             (named, true) => {
-                let place = |name: &String| find(row, name).ok_or_else(|| lacks(format!("no label column `{name}`")));
+                let place = |name: &String| {
+                    find(row, name).ok_or_else(|| {
+                        lacks(format!(
+                            "no label column `{name}`{}",
+                            suggestion(name, row.columns.iter().map(String::as_str))
+                        ))
+                    })
+                };
                 named.iter().map(place).collect::<Result<_, _>>()?
             }
         };

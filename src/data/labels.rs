@@ -5,6 +5,7 @@
 use super::Error;
 use super::boxes::{Grid, Picture};
 use super::classes::Names;
+use crate::amounts::counted;
 use crate::nearest::suggestion;
 use ndarray::Array2;
 use std::collections::BTreeSet;
@@ -246,8 +247,8 @@ pub(super) fn unknown_class(name: &str, known: &[String]) -> String {
     let shown = known.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     let hint = suggestion(name, known.iter().map(String::as_str));
     format!(
-        "class `{name}` is not among the model's {} classes ({shown}{rest}){hint}; rename or remove it",
-        known.len()
+        "class `{name}` is not among the model's {} ({shown}{rest}){hint}; rename or remove it",
+        counted(known.len(), "class")
     )
 }
 

@@ -5,12 +5,14 @@
 
 mod arrays;
 mod boxes;
+mod cells;
 mod check;
 mod classes;
 mod clips;
 mod columns;
 mod decoding;
 mod error;
+mod first_line;
 mod fitting;
 mod folder;
 mod foreign;
@@ -29,6 +31,7 @@ mod names;
 #[cfg(not(feature = "text"))]
 mod no_text;
 mod npy;
+mod numeric;
 mod ordered;
 mod own;
 mod pace;
@@ -54,6 +57,7 @@ mod table;
 mod tagged;
 mod text;
 mod times;
+mod usual;
 mod words;
 #[cfg(feature = "image")]
 mod whole;
@@ -65,6 +69,7 @@ pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
 pub use fitting::SampleShape;
+pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{
     load as decode_photograph, probe as photograph, size as size_of_photograph, whole as whole_photograph,
@@ -74,6 +79,7 @@ pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
+pub use numeric::numbers_to_predict;
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
@@ -87,7 +93,7 @@ pub use same::count_of_same;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
-pub use stated::{Stated, class_names, class_names_of};
+pub use stated::{Stated, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;
@@ -264,7 +270,7 @@ impl Dataset {
     /// No tokenizer, or a text of which no token remains.
     pub fn of_texts(origin: &str, texts: &[String], options: &Options) -> Result<Self, Error> {
         let max_length = match options.preprocessing {
-            Preprocessing::Text { max_length } => max_length,
+            Preprocessing::Text { max_length, .. } => max_length,
             _ => 0,
         };
         let origin = Path::new(origin);
@@ -313,7 +319,7 @@ impl Dataset {
             }
             (preprocessing, _) => {
                 let max_length = match preprocessing {
-                    Preprocessing::Text { max_length } => *max_length,
+                    Preprocessing::Text { max_length, .. } => *max_length,
                     _ => 0,
                 };
                 let (tokens, told) = match options.target {
@@ -342,7 +348,7 @@ impl Dataset {
                 Samples::Arrays { input, dtype: only_dtype(options), shape, limits }
             }
             Preprocessing::Series(_) => unreachable!("series are opened as windows"),
-            Preprocessing::Text { max_length } => {
+            Preprocessing::Text { max_length, .. } => {
                 let tokens = text::of_files(root, &files.paths, max_length, options)?;
                 keys = tokens.keys();
                 Samples::Tokens(tokens)

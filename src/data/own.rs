@@ -2,6 +2,7 @@
 
 use super::npy::Array;
 use super::{Error, Options};
+use crate::amounts::counted;
 use ndarray::Array2;
 use std::path::Path;
 
@@ -40,7 +41,7 @@ fn values(path: &Path, name: &str, array: &Array, size: u64) -> Result<Vec<f32>,
     let [_, sizes @ ..] = &array.shape[..] else { return Err(fail("one number; give one a sample".into())) };
     if array.is_text() || size == 0 || sizes.iter().product::<u64>() != size {
         let found = if array.is_text() { "text".into() } else { format!("shape {:?}", array.shape) };
-        return Err(fail(format!("{found}; the loss takes {size} numbers a sample")));
+        return Err(fail(format!("{found}; the loss takes {} a sample", counted(size, "number"))));
     }
     let number = |place: usize| {
         let number = array.number(place);

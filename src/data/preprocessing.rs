@@ -23,6 +23,8 @@ pub enum Preprocessing {
     Text {
         /// Most tokens a sample keeps, special tokens included; 0 takes the length that `tokenizer.json` states, or 512.
         max_length: u32,
+        /// BLAKE3 of that file, where it is known.
+        tokenizer: Option<[u8; 32]>,
     },
     /// Sound: resample, cut, scale, perhaps a spectrogram.
     Sound(SoundPreprocessing),

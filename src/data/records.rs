@@ -3,7 +3,9 @@
 //! Takes a path and calls back with each row; keeps nothing. A row with other columns than the first is an error: it is
 //! never filled up or cut off.
 
+use super::first_line::{self, First};
 use super::{Error, decoding, folder, foreign};
+use crate::amounts::counted;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
@@ -155,11 +157,15 @@ fn separated(
         let what = if separator == b'\t' { "tabs".into() } else { format!("`{}`", char::from(separator)) };
         notes.push(format!("{}: cells are separated by {what}", path.display()));
     }
-    let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| Error::line(path, 1 + before, error.to_string()))?;
-    let header: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
-    if header.iter().any(|name| name.parse::<f64>().is_ok()) {
-        return Err(Error::line(path, 1, "the first line holds numbers; put a line with column names above it"));
+    let (header, has_names) = header(path, text, separator, before, notes)?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .flexible(true)
+        .has_headers(has_names)
+        .from_reader(text.as_bytes());
+    if has_names {
+        // Read here, so that the first row begins where it stands.
+        reader.headers().map_err(|error| Error::line(path, 1 + before, error.to_string()))?;
     }
     let kept = named_columns(&header);
     if !header.is_empty() && !kept.contains(&0) {
@@ -176,17 +182,9 @@ fn separated(
         if !reader.read_record(&mut record).map_err(|error| Error::line(path, line + before, error.to_string()))? {
             return Ok(());
         }
-        // The reader counts blank lines before a record as part of it.
         let start = record.position().map_or(text.len(), |position| position.byte() as usize);
-        let blank = text.as_bytes()[start.min(text.len())..]
-            .iter()
-            .take_while(|byte| b"\r\n".contains(byte))
-            .filter(|byte| **byte == b'\n');
-        let line = line + before + blank.count() as u64;
-        if record.len() != header.len() {
-            let problem = format!("{} cells in a table of {} columns", record.len(), header.len());
-            return Err(Error::line(path, line, problem));
-        }
+        let line = line + before + blank_lines(&text.as_bytes()[start.min(text.len())..]);
+        refuse_other_width(path, line, record.len(), header.len())?;
         if record.iter().all(|cell| cell.trim().is_empty()) && header.len() > 1 {
             // What a spreadsheet writes for rows that were emptied.
             continue;
@@ -199,6 +197,65 @@ fn separated(
         cells.clear();
         cells.extend(kept.iter().map(|place| record[*place].to_string()));
         each(Row { columns: &columns, cells: &cells, line, decimal_comma: separator != b',' })?;
+    }
+}
+
+/// Blank lines before a record, which the reader counts as part of it.
+fn blank_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn refuse_other_width(path: &Path, line: u64, found: usize, wanted: usize) -> Result<(), Error> {
+    if found == wanted {
+        return Ok(());
+    }
+    let (cells, columns) = (counted(found, "cell"), counted(wanted, "column"));
+    let problem =
+        format!("{cells} in a table of {columns}; fill the row up, or put a text with the separator in it in quotes");
+    Err(Error::line(path, line, problem))
+}
+
+/// The names of the columns, and whether the first line is what names them: where it is a row, which is told, they are numbered.
+///
+/// # Errors
+/// A first line that cannot be read, or that holds numbers above words.
+fn header(
+    path: &Path,
+    text: &str,
+    separator: u8,
+    before: u64,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<String>, bool), Error> {
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(separator).flexible(true).has_headers(false).from_reader(text.as_bytes());
+    let cells = |row: csv::StringRecord| row.iter().map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
+    let mut rows = reader.records();
+    let line = match rows.next() {
+        Some(row) => cells(row.map_err(|error| Error::line(path, 1 + before, error.to_string()))?),
+        None => Vec::new(),
+    };
+    let below: Vec<Vec<String>> = rows.take(first_line::LINES).map_while(Result::ok).map(cells).collect();
+    match first_line::first(&line, &below, separator != b',') {
+        First::Names => Ok((line, true)),
+        First::Unclear => {
+            let problem = "the first line holds numbers above words; put a line with column names above it";
+            Err(Error::line(path, 1 + before, problem))
+        }
+        First::Row(reason) => {
+            // A separator at the end of each line begins no column.
+            let is_used = |place: usize| {
+                [&line].into_iter().chain(&below).any(|row| row.get(place).is_some_and(|cell| !cell.is_empty()))
+            };
+            let name = |place: usize| if is_used(place) { format!("column{}", place + 1) } else { String::new() };
+            let names: Vec<String> = (0..line.len()).map(name).collect();
+            notes.push(format!(
+                "{}: the first line is read as a sample, for {reason}; the columns are called column1 to column{} (a line of names \
+                 above it names them)",
+                path.display(),
+                names.len()
+            ));
+            Ok((names, false))
+        }
     }
 }
 

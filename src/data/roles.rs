@@ -7,6 +7,7 @@ use super::records::Row;
 use super::series::CHANNELS_MAX;
 use super::times::TimeUnit;
 use super::{Error, Options};
+use crate::nearest::suggestion;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -93,7 +94,8 @@ impl Header<'_> {
     }
 
     fn named(&self, what: &str, name: &str) -> Result<usize, Error> {
-        self.find(name).ok_or_else(|| self.lacks(format!("no {what} column `{name}`")))
+        let meant = || suggestion(name, self.row.columns.iter().map(String::as_str));
+        self.find(name).ok_or_else(|| self.lacks(format!("no {what} column `{name}`{}", meant())))
     }
 
     fn labels(&self, options: &Options, labelled: bool) -> Result<Vec<usize>, Error> {

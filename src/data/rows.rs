@@ -2,6 +2,7 @@
 
 use super::names::Names;
 use super::{Dataset, Error, Labels, Samples};
+use crate::amounts::counted;
 use crate::graph::{Dim, Tensor, TensorType};
 use crate::mapped;
 use std::path::Path;
@@ -19,7 +20,11 @@ impl Dataset {
         for (name, tensor) in &inputs {
             let samples = tensor.shape.first().copied().unwrap_or(0);
             if samples != labels.len() as u64 {
-                let problem = format!("input `{name}` has {samples} samples, but there are {} labels", labels.len());
+                let problem = format!(
+                    "input `{name}` has {}, and there are {}",
+                    counted(samples, "sample"),
+                    counted(labels.len(), "label")
+                );
                 return Err(Error::content(origin, problem));
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Takes a CSV, TSV or JSONL file, gives features as one tensor `[rows, features]` f32, or files, with their labels.
 
+use super::cells::{EMPTY, with_point};
 use super::clips::Part;
 use super::columns::{self, Columns, Content};
 use super::folder::{self, Files, Kind};
@@ -12,11 +13,9 @@ use super::npy::Array;
 use super::records::{self, Format, Row};
 use super::sound;
 use super::{Error, Options, Report, Target};
+use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
-
-/// What stands in a cell of numbers where there is none, as pandas and spreadsheets write it.
-const EMPTY: [&str; 9] = ["", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"];
 
 /// Rows that are samples: their labels, groups and lines, and what was left out.
 pub(super) struct Rows<'a> {
@@ -53,7 +52,11 @@ impl<'a> Rows<'a> {
         let columns = match &self.columns {
             Some(columns) => columns.clone(),
             None => {
-                let columns = columns::choose(row, self.path, self.content, self.options, self.labelled)?;
+                let mut columns = columns::choose(row, self.path, self.content, self.options, self.labelled)?;
+                if !self.labelled && self.content == Content::Numbers {
+                    let left = leave_out_label(&mut columns, row, self.options);
+                    self.report.notes.extend(left.map(|note| format!("columns   {note}")));
+                }
                 self.report.notes.extend(columns.taken.iter().map(|taken| format!("columns   {taken}")));
                 if let Some(group) = columns.group.filter(|_| self.options.splits) {
                     self.groups = Some(Groups::new(format!("column `{}`", row.columns[group])));
@@ -128,15 +131,21 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A number with a decimal comma, with a point instead.
-fn with_point(cell: &str) -> Option<String> {
-    let cell = cell.trim();
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let (whole, fraction) = cell.split_once(',')?;
-    let (fraction, exponent) = fraction.split_once(['e', 'E']).unwrap_or((fraction, "0"));
-    let whole = whole.trim_start_matches(['+', '-']);
-    (digits(whole) && digits(fraction) && digits(exponent.trim_start_matches(['+', '-'])))
-        .then(|| cell.replace(',', "."))
+/// Where a table to predict has one column more than the model takes numbers, its last is the label, as where it was trained on. Gives
+/// what a person should know of that.
+fn leave_out_label(columns: &mut Columns, row: &Row, options: &Options) -> Option<String> {
+    let [Some(shape)] = &options.shapes[..] else { return None };
+    let size = shape.iter().try_fold(1u64, |size, side| size.checked_mul((*side)?))?;
+    let mut free = (0..row.columns.len()).filter(|place| !columns.sets_aside(*place));
+    let (count, last) = (free.clone().count() as u64, free.next_back()?);
+    if !columns.label.is_empty() || !options.label.is_empty() || count != size + 1 {
+        return None;
+    }
+    columns.label.push(last);
+    let name = &row.columns[last];
+    Some(format!(
+        "not read: {name}, for the model takes {size} numbers; setting `samples.label` COLUMN leaves out another"
+    ))
 }
 
 /// Numbers and labels of a table.
@@ -171,7 +180,11 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
         let expected = width.get_or_insert(count);
         if count != *expected || count == 0 {
             let expected = *expected.max(&mut 1);
-            return Err(Error::line(path, row.line, format!("{count} numbers where {expected} are expected")));
+            return Err(Error::line(
+                path,
+                row.line,
+                format!("{} where {expected} are expected", counted(count, "number")),
+            ));
         }
         // One column of lists in lists says the shape of a sample; else the numbers are one behind the other.
         let own = match &shapes[..] {

@@ -13,6 +13,7 @@ use super::roles::{NO_TIME, Roles, SeriesColumns};
 use super::series::{SeriesPreprocessing, Window, Windows};
 use super::times;
 use super::{Dataset, Error, Options, Report, Samples, folder, only_input, pace, table};
+use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -364,9 +365,9 @@ impl<'a> Opening<'a> {
             let first =
                 self.report.skipped.first().map(|(file, reason)| format!(", such as {} ({reason})", file.display()));
             let problem = format!(
-                "no window of {} rows in {} files{}; give longer series or a shorter setting `samples.window`",
-                self.series.rows,
-                self.files,
+                "no window of {} in {}{}; give longer series or a shorter setting `samples.window`",
+                counted(self.series.rows, "row"),
+                counted(self.files, "file"),
                 first.unwrap_or_default()
             );
             return Err(Error::content(path, problem));

@@ -136,6 +136,13 @@ pub enum Preprocessing<'a> {
     /// Windows of sensor series.
     #[serde(borrow)]
     Series(SeriesPreprocessing<'a>),
+    /// Text, by a tokenizer that is known.
+    TextBy {
+        /// Tokens of a sample, at most; 0 is what the tokenizer states.
+        max_length: u32,
+        /// BLAKE3 of its tokenizer.json.
+        tokenizer: [u8; 32],
+    },
 }
 
 /// From a table of sensor readings to inputs: windows of its rows, each channel `(value − mean) / std`.
@@ -510,7 +517,7 @@ pub fn is_recipe(text: &str) -> bool {
 
 pub(crate) fn check_preprocessing(preprocessing: &Preprocessing<'_>) -> Result<(), Error> {
     match preprocessing {
-        Preprocessing::Plain | Preprocessing::Text { .. } => Ok(()),
+        Preprocessing::Plain | Preprocessing::Text { .. } | Preprocessing::TextBy { .. } => Ok(()),
         Preprocessing::Image(image) | Preprocessing::ImageBy(image, _) => {
             let channels = if image.channels == Channels::Grey { 1 } else { 3 };
             let fits = |values: &[f32]| values.len() <= 1 || values.len() == channels;

@@ -6,6 +6,7 @@
 //! into the maths of a graph, never falls back to another provider than the one asked for, and never prints.
 
 mod bound;
+mod constants;
 mod elf;
 mod error;
 mod install;
@@ -19,6 +20,7 @@ mod types;
 mod value;
 
 pub use bound::Bound;
+pub use constants::{fold_constants, measure_sizes};
 pub use elf::Version;
 pub use error::Error;
 pub use install::{DEFAULT_VERSION, Installed, Step, install, install_wheel, load_or_install, versions};

@@ -6,6 +6,7 @@ use super::limit::Limiter;
 use super::readiness::Readiness;
 use super::tls::{Identity, choose_cryptography};
 use super::{Chance, Clock, Counts, Current, Error, Fleet, Folder, Limits, Store, api, retention, rollouts, rounds};
+use crate::amounts::counted;
 use crate::sync::wire::Hex;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
@@ -210,7 +211,8 @@ fn current(folder: &Path, tuning: &Tuning, now_ms: u64) -> Result<Current, Error
     if let Some(root) = root.as_ref().filter(|root| root.expires_ms < now_ms.saturating_add(ROOT_ENDS_MS)) {
         let days = root.expires_ms.saturating_sub(now_ms) / (24 * 3600 * 1000);
         tracing::warn!(
-            "the root ends in {days} days, and devices then believe no release: edgetune-fleet root rotate, and sign"
+            "the root ends in {}, and devices then believe no release: edgetune-fleet root rotate, and sign",
+            counted(days, "day")
         );
     }
     Ok(Current { key, operator, root, limits: tuning.limits, proxies: tuning.proxies.clone() })

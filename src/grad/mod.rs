@@ -153,7 +153,7 @@ pub fn obstacles(graph: &Graph, output: ValueId, wanted: &[ValueId]) -> Vec<Erro
 const MOVING: [&str; 8] = ["Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Operators that round what passes them.
-const ROUNDING: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
+const ROUNDING: [&str; 4] = ["DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"];
 
 /// Whether a gradient from `output` to `wanted` passes a node that rounds: it is then the straight-through estimate of
 /// [`rules`], not the slope of a loss that moves in steps.

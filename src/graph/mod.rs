@@ -305,6 +305,14 @@ impl Graph {
         id
     }
 
+    /// Gives each of two values the other's name.
+    pub fn exchange_names(&mut self, one: ValueId, other: ValueId) {
+        let [first, second] = [one, other].map(|id| self.values[id.index()].name.clone());
+        self.names.insert(first.clone(), other);
+        self.names.insert(second.clone(), one);
+        (self.values[one.index()].name, self.values[other.index()].name) = (second, first);
+    }
+
     /// The value of that name.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()

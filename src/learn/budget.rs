@@ -1,6 +1,7 @@
 //! What a run needs of the machine, refused where it is not there; and a plan as a table.
 
 use super::observer::Observer;
+use crate::amounts::counted;
 use crate::amounts::{bytes, percent};
 use crate::recipe::{Error, refuse};
 use crate::train::fit::{Outcome, Settings};
@@ -29,8 +30,8 @@ pub fn refuse_beyond(needed_bytes: u64, available_bytes: Option<u64>) -> Result<
     }
 }
 
-/// Every candidate with its costs, and the choice. `settings` are those of the run that follows.
-pub fn print(plan: &Plan, settings: &Settings, observer: &dyn Observer) {
+/// Every candidate with its costs, and the choice.
+pub fn print(plan: &Plan, observer: &dyn Observer) {
     observer.note(&format!(
         "{:<30} {:>10} {:>10} {:>5} {:>10} {:>9} {:>8} {:>9}",
         "candidate", "values", "delta", "batch", "memory", "ms/step", "run", "gain"
@@ -52,13 +53,27 @@ pub fn print(plan: &Plan, settings: &Settings, observer: &dyn Observer) {
             said(row)
         ));
     }
-    let chosen = plan.chosen();
-    let train: Vec<String> = chosen.train.iter().map(|text| format!("setting `train = {}`", quoted(text))).collect();
-    let rates = match plan.rows[0].chosen {
-        true => String::new(),
-        false => format!(" setting `lr = {}` setting `head-rate = {}`", settings.learning_rate, settings.head_rate),
-    };
-    observer.note(&format!("the same without a plan: {} setting `batch = {}`{rates}", train.join(" "), chosen.batch));
+}
+
+/// What gives the same without a plan. `steps` are the settings of gradient steps, where what was chosen has learned by them.
+pub fn print_same(plan: &Plan, train: &[String], steps: Option<&Settings>, observer: &dyn Observer) {
+    let mut given: Vec<String> = train.iter().map(|text| format!("setting `train = {}`", quoted(text))).collect();
+    let head = &plan.rows[0];
+    match steps {
+        None => {}
+        Some(_) if train == head.train => given.push(format!("setting `batch = {}`", head.batch)),
+        Some(Settings { batch, accumulate, learning_rate, head_rate, .. }) => {
+            given.push(format!("setting `batch = {batch}`"));
+            if *accumulate > 1 {
+                given.push(format!("setting `accumulate = {accumulate}`"));
+            }
+            given.push(format!("setting `lr = {learning_rate}` setting `head-rate = {head_rate}`"));
+        }
+    }
+    // A head that learned by steps was trained alone first; without a plan it learns together with what is below.
+    let alike =
+        if train == head.train || plan.head_outcome.history.is_empty() { "the same" } else { "nearly the same" };
+    observer.note(&format!("{alike} without a plan: {}", given.join(" ")));
 }
 
 /// What the plan says of a row.
@@ -79,9 +94,10 @@ pub fn print_verdict(outcome: &Outcome, observer: &dyn Observer) {
     let margin = head.accuracy.map(|accuracy| (accuracy, percent(head.accuracy_error(accuracy)), head.samples));
     let rule = match margin {
         Some((accuracy, error, samples)) => format!(
-            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {samples} samples",
+            "a validation loss below {:.4} and an accuracy above {} by more than its standard error of {error}, on {}",
             head.loss,
-            percent(accuracy)
+            percent(accuracy),
+            counted(samples, "sample")
         ),
         None => format!("a validation loss below {:.4}", head.loss),
     };

@@ -35,10 +35,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     if matches!(labels, Labels::Ordinal { .. }) {
         return ordinal(recipe, base, labels);
     }
-    if !matches!(
-        labels,
-        Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Tokens { .. } | Labels::Boxes { .. }
-    ) {
+    // Numbers, next tokens and what a loss of one's own takes have no classes.
+    if labels.names().is_empty() {
         return match &recipe.classes {
             Some(_) => {
                 refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
@@ -51,6 +49,7 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     if let Some(given) = &recipe.classes {
         let names = class_names(given)?;
         let matched = Matched::new(&names, found);
+        refuse_number(given, &matched, found)?;
         if width == Some(names.len() as u64) && !anew {
             return Ok(Outputs::Same(matched, "setting `classes`".into()));
         }
@@ -243,6 +242,26 @@ fn absent(labels: &Labels) -> Vec<String> {
         _ => {}
     }
     labels.names().iter().zip(there).filter(|(_, there)| !there).map(|(name, _)| name.clone()).collect()
+}
+
+/// A number stands for classes that are called by numbers.
+fn refuse_number(given: &str, matched: &Matched, found: &[String]) -> Result<(), Error> {
+    match given.parse::<usize>() {
+        Ok(count) if !matched.new.is_empty() => refuse!(
+            "setting `classes = {given}`: a number stands for classes that are called 0 to {}, and the data have others ({}); write the names \
+             in the order of the model's outputs (setting `classes = {}`), or name a file with one a line",
+            count.saturating_sub(1),
+            shown(&matched.new),
+            first(found).join(",")
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The first of some names, and that there are more.
+fn first(names: &[String]) -> Vec<&str> {
+    let more = (names.len() > SHOWN).then_some("…");
+    names.iter().take(SHOWN).map(String::as_str).chain(more).collect()
 }
 
 /// The first of some names.

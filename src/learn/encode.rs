@@ -1,18 +1,25 @@
 //! The fifth stage: the learned values as they ship, measured as they ship.
 
+use super::answered::Answered;
 use super::compared::BeforeAfter;
 use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
+use super::label_errors::{LabelError, label_errors};
 use super::prepare::Prepared;
 use crate::data::Labels;
 use crate::engine::Session;
 use crate::recipe::Error;
+use crate::train;
 use crate::train::baseline;
-use crate::train::evaluate::{self, Metrics};
+use crate::train::evaluate::{self, Metrics, Tally};
 use crate::train::features::{Features, Pass};
 use crate::train::fit::{End, Outcome};
-use crate::train::solve::Solved;
+use crate::train::solve::moments::{self, Set};
+use crate::train::solve::{self, Solved};
+
+/// Samples whose features are held at the same time to judge labels by.
+const SAMPLES_JUDGED_MAX: usize = 20_000;
 
 /// A training whose values are encoded and measured, or that was stopped on the way.
 pub struct Encoded<'a> {
@@ -23,6 +30,10 @@ pub struct Encoded<'a> {
     pub(super) shipped: Option<Shipped>,
     pub(super) validation: Option<BeforeAfter>,
     pub(super) test: Option<BeforeAfter>,
+    /// What was answered to the test samples, else to those that validate.
+    pub(super) answers: Option<Answered>,
+    /// Labels that are probably wrong, where they were looked for.
+    pub(super) label_errors: Vec<LabelError>,
     /// Whether it was stopped.
     pub(super) interrupted: bool,
     /// What the body did.
@@ -38,26 +49,43 @@ impl<'a> Learned<'a> {
     pub fn encode(self) -> Result<Encoded<'a>, Error> {
         let Learned { prepared, mut features, outcome, solved, earlier, mut warnings } = self;
         let mut interrupted = outcome.end == End::Interrupted;
-        let (mut shipped, mut validation, mut test) = (None, None, None);
+        let mut label_errors = Vec::new();
+        let (mut shipped, mut validation, mut test, mut answers) = (None, None, None, None);
         if !interrupted {
             let (values, measured) = prepared.encode(&mut features, &outcome, solved.as_ref())?;
+            if prepared.opened.data.test.is_none() {
+                answers = prepared.answers(&mut features, &values, solved.as_ref())?;
+            }
             (shipped, validation) = (Some(values), measured);
+            label_errors = prepared.label_errors(&mut features)?;
         }
         warnings.extend(features.take_warnings());
         let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
         drop(features);
         if let (Some(shipped), true) = (&shipped, prepared.opened.data.test.is_some()) {
             match prepared.test(&shipped.values)? {
-                Some((measured, tested, told)) => {
-                    test = Some(measured);
-                    pass = pass.plus(tested);
-                    warnings.extend(told);
+                Some(tested) => {
+                    (test, answers) = (Some(tested.measured), tested.answers);
+                    pass = pass.plus(tested.pass);
+                    warnings.extend(tested.warnings);
                 }
                 None => interrupted = true,
             }
         }
         prepared.opened.context.observer.warn_once(&warnings);
-        Ok(Encoded { prepared, outcome, solved, shipped, validation, test, interrupted, pass, cache_bytes })
+        Ok(Encoded {
+            prepared,
+            outcome,
+            solved,
+            shipped,
+            validation,
+            test,
+            answers,
+            label_errors,
+            interrupted,
+            pass,
+            cache_bytes,
+        })
     }
 }
 
@@ -106,12 +134,57 @@ impl Prepared<'_> {
         let data = &self.opened.data;
         let trained = (data.labels(), &data.split.train[..]);
         let commonest = baseline::constant(trained, measured, &self.opened.settings.loss);
-        BeforeAfter::new(first, after, commonest, self.bundle.parameters.iter().any(|parameter| parameter.fresh))
+        BeforeAfter::new(first, after, commonest, self.starts_from_nothing())
     }
 
-    /// Before and after on the test samples, with what the body did and the cache's warnings; `None` if it was stopped, or
-    /// where there are no test samples.
-    fn test(&self, after: &[Vec<f32>]) -> Result<Option<(BeforeAfter, Pass, Vec<String>)>, Error> {
+    /// What the values that were validated, or that ship, answer to the validation samples; `None` where there are none, where samples
+    /// were left out in turn, and where they have not one class each.
+    fn answers(
+        &self,
+        features: &mut Features,
+        shipped: &Shipped,
+        solved: Option<&Solved>,
+    ) -> Result<Option<Answered>, Error> {
+        let (data, parameters) = (&self.opened.data, &self.bundle.parameters);
+        let samples = &data.split.validation;
+        if samples.is_empty() || !matches!(data.labels(), Labels::Classes { .. }) {
+            return Ok(None);
+        }
+        let mut tail = Session::from_file(&self.bundle.tail, &self.opened.options)?;
+        let mut outputs =
+            |values: &[Vec<f32>]| evaluate::outputs(&mut tail, features, samples, &evaluate::fed(parameters, values));
+        let validated = solved.and_then(|solved| solved.validated.as_ref());
+        let rounded = validated.map(|values| values.iter().map(|values| evaluate::rounded(values)).collect::<Vec<_>>());
+        let after = outputs(rounded.as_ref().unwrap_or(&shipped.values))?;
+        let before = if self.starts_from_nothing() { None } else { Some(outputs(&self.first_values())?) };
+        Ok(Answered::of(&data.train, samples, &after, before.as_deref()))
+    }
+
+    /// Labels that are probably wrong, by a head that has not learned from them on the features as the base gives them. None where nobody
+    /// asked, where there is no fresh head to judge by, and where the features are too many to compare.
+    fn label_errors(&self, features: &mut Features) -> Result<Vec<LabelError>, Error> {
+        let (opened, data) = (&self.opened, &self.opened.data);
+        let samples = &data.split.train;
+        if !opened.job.judges_labels || samples.len() > SAMPLES_JUDGED_MAX {
+            return Ok(Vec::new());
+        }
+        let mut set = Set { bundle: &self.bundle, features, labels: data.labels(), samples, options: &opened.options };
+        let clock = &*opened.context.clock;
+        let mut around = solve::Around { until_s: None, stop: opened.context.stop, clock, tell: &mut |_| {} };
+        match moments::features(&mut set, &mut around) {
+            Ok(Some(rows)) => Ok(label_errors(&data.train, samples, rows).unwrap_or_default()),
+            Ok(None) | Err(train::Error::NoClosedForm { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the head is one that has learned nothing before.
+    fn starts_from_nothing(&self) -> bool {
+        self.bundle.parameters.iter().any(|parameter| parameter.fresh)
+    }
+
+    /// Before and after on the test samples; `None` if it was stopped, or where there are no test samples.
+    fn test(&self, after: &[Vec<f32>]) -> Result<Option<Tested>, Error> {
         let opened = &self.opened;
         let Some((set, samples)) = &opened.data.test else { return Ok(None) };
         let forward = Forward {
@@ -120,12 +193,32 @@ impl Prepared<'_> {
             options: &opened.options,
             preprocessing: &opened.data.preprocessing,
         };
-        let before = self.first_values();
-        let sets: [&[Vec<f32>]; 2] = [&before, after];
-        let Some(measured) = forward.measure("testing", set, samples, (&sets, &opened.settings.loss))? else {
-            return Ok(None);
+        let (first, loss) = (self.first_values(), &opened.settings.loss);
+        let sets: [&[Vec<f32>]; 2] = [&first, after];
+        if !matches!(set.labels(), Labels::Classes { .. }) {
+            let Some(ran) = forward.measure("testing", set, samples, (&sets, loss))? else { return Ok(None) };
+            let [before, after] = ran.found.try_into().expect("as many as sets of values");
+            let measured = self.compared(before, after, (set.labels(), samples));
+            return Ok(Some(Tested { measured, answers: None, pass: ran.pass, warnings: ran.warnings }));
+        }
+        let Some(ran) = forward.run("testing", set, samples, &sets)? else { return Ok(None) };
+        let [before, after] = ran.found.try_into().expect("as many as sets of values");
+        let metrics = |rows: &[Vec<f32>]| {
+            let mut tally = Tally::new(set.labels(), loss);
+            rows.iter().zip(samples).for_each(|(row, sample)| tally.add(row, &[*sample]));
+            tally.metrics()
         };
-        let [before, after] = measured.found.try_into().expect("as many as sets of values");
-        Ok(Some((self.compared(before, after, (set.labels(), samples)), measured.pass, measured.warnings)))
+        let measured = self.compared(metrics(&before), metrics(&after), (set.labels(), samples));
+        let before = (!self.starts_from_nothing()).then_some(&before[..]);
+        let answers = Answered::of(set, samples, &after, before);
+        Ok(Some(Tested { measured, answers, pass: ran.pass, warnings: ran.warnings }))
     }
+}
+
+/// What the test samples showed.
+struct Tested {
+    measured: BeforeAfter,
+    answers: Option<Answered>,
+    pass: Pass,
+    warnings: Vec<String>,
 }

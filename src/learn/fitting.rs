@@ -4,6 +4,7 @@ use super::budget;
 use super::division;
 use super::observer::tell_of_step;
 use super::prepare::Prepared;
+use crate::amounts::counted;
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::{Features, Pass};
@@ -49,12 +50,16 @@ impl<'a> Prepared<'a> {
         }
         let (earlier, warnings) = (Pass::default(), Vec::new());
         let learned = Learned { prepared: self, features, outcome, solved, earlier, warnings };
-        if learned.prepared.keep_start && learned.outcome.end != End::Interrupted {
-            budget::print_verdict(&learned.outcome, learned.prepared.opened.context.observer);
-            if learned.outcome.best_epoch == 0 {
-                return learned.with_head_alone();
-            }
+        if learned.outcome.end == End::Interrupted {
+            return Ok(learned);
         }
+        let learned = if learned.prepared.keep_start {
+            budget::print_verdict(&learned.outcome, learned.prepared.opened.context.observer);
+            if learned.outcome.best_epoch == 0 { learned.with_head_alone()? } else { learned }
+        } else {
+            learned
+        };
+        learned.tell_the_same();
         Ok(learned)
     }
 
@@ -113,11 +118,16 @@ impl<'a> Prepared<'a> {
         let (opened, context) = (&self.opened, self.opened.context);
         let recipe = &opened.job.recipe;
         let goes_on = opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
-        if recipe.solver.is_some() || recipe.from.is_some() || self.until_s.is_some() || self.keep_start || goes_on {
+        if recipe.solver.is_some() || recipe.from.is_some() || self.keep_start || goes_on {
             return Ok(None);
         }
         let (labels, split, loss) = (opened.data.labels(), &opened.data.split, &opened.settings.loss);
-        let mut around = solve::Around { stop: context.stop, clock: &*context.clock, tell: &mut |_: usize| {} };
+        let mut around = solve::Around {
+            until_s: self.until_s,
+            stop: context.stop,
+            clock: &*context.clock,
+            tell: &mut |_: usize| {},
+        };
         let first = solve::start(&self.bundle, features, labels, split, loss, &opened.options, &mut around)?;
         if first.is_some() {
             context
@@ -136,7 +146,7 @@ impl<'a> Prepared<'a> {
         let (labels, split) = (opened.data.labels(), &opened.data.split);
         let progress = context.observer.progress("features", split.train.len() as u64, "samples");
         let tell = &mut |read: usize| progress.at(read as u64, "");
-        let mut around = solve::Around { stop: context.stop, clock: &*context.clock, tell };
+        let mut around = solve::Around { until_s: self.until_s, stop: context.stop, clock: &*context.clock, tell };
         let solved = solve::solve(&self.bundle, features, labels, split, &settings, &opened.options, &mut around);
         progress.end();
         let solved = match solved {
@@ -149,8 +159,8 @@ impl<'a> Prepared<'a> {
         if solved.as_ref().is_some_and(|solved| solved.validated.is_some()) {
             let all = split.train.len() + split.validation.len();
             context.observer.note(&format!(
-                "validated by {} samples, then fitted to all {all}: what is measured of these is of the fit before",
-                split.validation.len()
+                "validated by {}, then fitted to all {all}: what is measured of these is of the fit before",
+                counted(split.validation.len(), "sample")
             ));
         }
         let parameters = solved.as_ref().map_or_else(Vec::new, |solved| solved.parameters.clone());
@@ -160,6 +170,15 @@ impl<'a> Prepared<'a> {
 }
 
 impl<'a> Learned<'a> {
+    /// Says what a plan's result would have been asked for by. Where time has ended the run, nothing else ends alike.
+    fn tell_the_same(&self) {
+        let opened = &self.prepared.opened;
+        if let Some(plan) = self.prepared.plan.as_ref().filter(|_| self.outcome.end != End::OutOfTime) {
+            let steps = self.solved.is_none().then_some(&opened.settings);
+            budget::print_same(plan, &opened.recipe.train, steps, opened.context.observer);
+        }
+    }
+
     /// A delta of the head alone: what did not learn has no place in it. The head is what it would have been without a plan: where it is
     /// fitted at once, it learns from the validation samples, too, now that they have chosen.
     fn with_head_alone(self) -> Result<Learned<'a>, Error> {

@@ -6,15 +6,18 @@
 //! and saving gives the report. What can be refused without the data is refused before they are read. Nothing here parses
 //! options or prints.
 
+mod answered;
 mod budget;
 mod classes;
 mod compared;
 mod context;
+mod described;
 mod division;
 mod encode;
 mod encoding;
 mod fitting;
 mod forward;
+mod label_errors;
 mod observer;
 mod open;
 mod pixels;
@@ -29,20 +32,23 @@ pub mod settings;
 mod series;
 mod sounds;
 
+pub use answered::{Answered, Calibration, Confusion, Mistake};
 pub use compared::BeforeAfter;
 pub use context::{Clock, Computing, Context};
+pub use described::adapter_of;
 pub use division::{bundle, divided};
 pub use encode::Encoded;
 pub use encoding::increase_max;
 pub use fitting::Learned;
 pub use forward::{Answers, Forward};
+pub use label_errors::{LabelError, label_errors};
 pub use observer::{Event, Observer, Progress, Told, epoch_line};
 pub use open::{Opened, checkpoint_path};
 pub use plan::Planned;
 pub use prepare::{Prepared, output_line};
-pub use report::Report;
+pub use report::{Energy, Report};
 pub use save::Trained;
-pub use sets::{Data, Sources};
+pub use sets::{Data, Sources, scale};
 
 use crate::data::Labels;
 use crate::graph::Tensor;
@@ -62,6 +68,8 @@ pub struct Job {
     pub resume: bool,
     /// End where a sample cannot be read, instead of leaving it out.
     pub no_skip: bool,
+    /// Whether to look for labels that are probably wrong among the samples, for the report.
+    pub judges_labels: bool,
     /// When the delta is written, in seconds since 1970.
     pub created_unix_s: u64,
 }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::sets::{Data, Sources};
 use super::{Job, samples, settings};
 use crate::engine;
-use crate::host::{MemoryWatch, available_bytes};
+use crate::host::{EnergyWatch, MemoryWatch, available_bytes};
 use crate::recipe::{Error, Recipe, refuse};
 use crate::train::artifact::Adapter;
 use crate::train::fit::Settings;
@@ -42,6 +42,8 @@ pub struct Opened<'a> {
     /// Memory that may still be taken, where the system tells.
     pub(super) available_bytes: Option<u64>,
     pub(super) watch: MemoryWatch,
+    /// The machine's energy, where it measures that itself.
+    pub(super) energy: Option<EnergyWatch>,
 }
 
 impl<'a> Opened<'a> {
@@ -50,7 +52,7 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// Settings that do not go together, or not with the model or the data; a file that cannot be read.
     pub fn open(job: &'a Job, context: &'a Context<'a>) -> Result<Self, Error> {
-        let watch = MemoryWatch::start();
+        let (watch, energy) = (MemoryWatch::start(), EnergyWatch::start(Path::new("/")));
         let observer = context.observer;
         let mut recipe = job.recipe.clone();
         let known = recipe.from.as_deref().map(Adapter::read).transpose()?;
@@ -71,17 +73,16 @@ impl<'a> Opened<'a> {
         };
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
+        settings::tell_of_measured(&recipe, observer);
         let mut recipe = settings::with_loss(recipe, &base)?;
         let mut settings = recipe.settings()?;
         if let Some(own) = &own {
             settings.loss = Loss::File(own.clone());
         }
         let recipe_text = settings::with_loss(written, &base)?.normal().text();
-        let sources = Sources { recipe: &recipe, given: job.given.as_ref(), known: known.as_ref(), own: own.as_ref() };
+        let (given, out) = (job.given.as_ref(), job.out.as_deref());
+        let sources = Sources { recipe: &recipe, given, known: known.as_ref(), own: own.as_ref(), out };
         let data = Data::open(sources, &base, observer)?;
-        if let Some(out) = &job.out {
-            samples::list_skipped(&data.skipped, out, observer);
-        }
         samples::refuse_skipped(&data.skipped, job.no_skip)?;
         settings::weigh(&mut settings, &recipe, data.labels(), &data.split)?;
         let mut computing = context.computing;
@@ -104,7 +105,7 @@ impl<'a> Opened<'a> {
         #[rustfmt::skip]
         let opened = Self {
             job, context, runtime_version, base, known, recipe, recipe_text, settings, solver, data, options, is_balanced,
-            available_bytes, watch,
+            available_bytes, watch, energy,
         };
         Ok(opened)
     }

@@ -6,6 +6,7 @@ use super::observer::Observer;
 use super::open::Opened;
 use super::plan::Planned;
 use super::settings;
+use crate::amounts::counted;
 use crate::data::Split;
 use crate::host::private_bytes;
 use crate::recipe::Error;
@@ -55,8 +56,9 @@ impl<'a> Planned<'a> {
         let begun = opened.known.is_some() || keep_start;
         let observer = opened.context.observer;
         let solver = opened.solver_of(&bundle, begun)?;
-        if solver.is_some() {
-            opened.data.learn_from_all_of_few(&opened.recipe, observer);
+        match solver {
+            Some(_) => opened.data.learn_from_all_of_few(&opened.recipe, observer),
+            None => opened.data.tell_of_few(observer),
         }
         if !begun && plan.is_none() {
             opened.settings = settings::slow_below_head(opened.settings, &opened.recipe, &bundle);
@@ -133,9 +135,9 @@ fn describe(bundle: &Bundle, split: &Split, observer: &dyn Observer) {
     };
     observer.note(&output_line(bundle));
     observer.note(&format!(
-        "learns    {} values in {} tensors{how}",
-        bundle.parameter_count(),
-        bundle.parameters.len()
+        "learns    {} in {}{how}",
+        counted(bundle.parameter_count(), "value"),
+        counted(bundle.parameters.len(), "tensor")
     ));
     observer.note(&format!("features  {}", cut.join(", ")));
     observer.note(&format!("samples   {} to train, {} to validate", split.train.len(), split.validation.len()));

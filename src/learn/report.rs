@@ -1,8 +1,10 @@
 //! What `train --report` writes: everything that a run measured, for people who compare runs.
 
+use super::answered::Answered;
 use super::compared::BeforeAfter;
 use super::encode::Encoded;
 use super::encoding::Tried;
+use super::label_errors::LabelError;
 use crate::adapter::Method;
 use crate::data::{Finding, Severity};
 use crate::host::written_bytes;
@@ -34,6 +36,8 @@ pub struct Report {
     /// What was expected of it before the first session, as `inspect` would; null where nothing is estimated.
     pub predicted_private_bytes: Option<u64>,
     pub written_bytes: Option<u64>,
+    /// What the machine took from the beginning to the end, other programs included; null where it does not measure that itself.
+    pub energy: Option<Energy>,
     pub delta_bytes: u64,
     /// How the delta's values are stored, and what was tried.
     pub encoding: Option<String>,
@@ -53,6 +57,10 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// What was answered to the test samples, else to those that validate; null where samples have not one class each.
+    pub answers: Option<Answered>,
+    /// Samples that were learned from with labels that are probably wrong, where they were looked for.
+    pub label_errors: Vec<LabelError>,
     /// Test samples whose content is in the data that were learned from, too.
     pub test_samples_in_data: usize,
     /// What `--train auto` compared and chose.
@@ -69,6 +77,33 @@ pub struct Change {
     pub method: String,
     pub rank: u32,
     pub alpha: f32,
+}
+
+/// Energy as a meter of the machine told it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Energy {
+    pub joules: f64,
+    pub joules_per_sample: f64,
+    /// For each point of accuracy beyond what was there before; null where nothing was gained.
+    pub joules_per_point: Option<f64>,
+    pub meter: &'static str,
+}
+
+impl Energy {
+    fn of(encoded: &Encoded<'_>) -> Option<Self> {
+        let opened = &encoded.prepared.opened;
+        let watch = opened.energy.as_ref()?;
+        let joules = watch.joules();
+        let measured = encoded.test.as_ref().or(encoded.validation.as_ref());
+        let gained = measured.and_then(|measured| Some(measured.after.accuracy? - measured.before.accuracy?));
+        Some(Self {
+            joules,
+            joules_per_sample: joules / opened.data.split.train.len().max(1) as f64,
+            joules_per_point: gained.filter(|gained| *gained > 0.0).map(|gained| joules / (100.0 * gained)),
+            meter: watch.meter(),
+        })
+    }
 }
 
 /// Step times in milliseconds.
@@ -128,6 +163,7 @@ impl Report {
             peak_private_bytes: opened.watch.peak_private_bytes(),
             predicted_private_bytes: prepared.predicted_bytes,
             written_bytes: written_bytes(),
+            energy: Energy::of(encoded),
             delta_bytes,
             encoding: shipped.as_ref().map(|shipped| shipped.encoding.clone()),
             encodings: shipped.as_ref().map_or(Vec::new(), |shipped| shipped.tried.clone()),
@@ -145,6 +181,8 @@ impl Report {
             skipped: data.skipped.skipped.iter().map(Skipped::from).collect(),
             validation: encoded.validation.clone(),
             test: encoded.test.clone(),
+            answers: encoded.answers.clone(),
+            label_errors: encoded.label_errors.clone(),
             test_samples_in_data: data.test_samples_in_data,
             plan: prepared.plan.clone(),
             seed: opened.settings.seed,

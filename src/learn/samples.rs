@@ -8,7 +8,7 @@ use crate::recipe::{Error, Reading, Samples, refuse};
 use crate::task::{OwnLoss, Part};
 use crate::train::artifact::Adapter;
 use crate::train::fit;
-use crate::train::prepare::Base;
+use crate::train::prepare::{Base, hex};
 use std::path::{Path, PathBuf};
 
 impl Samples {
@@ -47,7 +47,7 @@ impl Samples {
             );
         }
         if takes_text {
-            return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0) });
+            return Ok(Preprocessing::Text { max_length: self.max_length.unwrap_or(0), tokenizer: None });
         }
         let numbers = || data::holds_numbers(path, &self.label, self.file.as_deref());
         match (inputs, image_setting) {
@@ -200,16 +200,61 @@ pub fn of_adapter(preprocessing: &Preprocessing, path: &Path, observer: &dyn Obs
     preprocessing.clone()
 }
 
-/// How text is read, with the tokenizer that lies beside the model or beside an adapter where none was named.
-pub fn with_tokenizer(reading: Reading, base: &Base, adapter: Option<&Path>, observer: &dyn Observer) -> Reading {
-    if reading.tokenizer.is_some() || !data::takes_text(&named_types(&inputs_of(base))) {
+/// How text is read, with the tokenizer that lies beside the model or beside an adapter where none was named. `learned`: the adapter's
+/// file, if there is one, and what was done to samples when it learned; another tokenizer than its own is told.
+pub fn with_tokenizer(
+    reading: Reading,
+    base: &Base,
+    learned: (Option<&Path>, &Preprocessing),
+    observer: &dyn Observer,
+) -> Reading {
+    if !data::takes_text(&named_types(&inputs_of(base))) {
         return reading;
     }
-    let tokenizer = [Some(base.path.as_path()), adapter].into_iter().flatten().find_map(tokenizer_beside);
-    if let Some(found) = &tokenizer {
-        observer.note(&format!("tokenizer {} (setting `samples.tokenizer` names another)", found.display()));
+    let (adapter, preprocessing) = learned;
+    let is_own = |file: &PathBuf| refuse_other_tokenizer(file, preprocessing).is_ok();
+    let mut tokenizer = reading.tokenizer.clone();
+    if tokenizer.is_none() {
+        let beside = [Some(base.path.as_path()), adapter].into_iter().flatten().filter_map(tokenizer_beside);
+        let beside: Vec<PathBuf> = beside.collect();
+        tokenizer = beside.iter().find(|file| is_own(file)).or(beside.first()).cloned();
+        if let Some(found) = &tokenizer {
+            observer.note(&format!("tokenizer {} (setting `samples.tokenizer` names another)", found.display()));
+        }
+    }
+    if let Some(Err(problem)) = tokenizer.as_deref().map(|file| refuse_other_tokenizer(file, preprocessing)) {
+        observer.warn(&problem);
     }
     Reading { tokenizer, ..reading }
+}
+
+/// Whether a tokenizer is the one that a training used, where that is known.
+///
+/// # Errors
+/// The sentence that says that it is another. A file that cannot be read is not this function's matter.
+pub fn refuse_other_tokenizer(file: &Path, preprocessing: &Preprocessing) -> Result<(), String> {
+    match (preprocessing, hash_of(file)) {
+        (Preprocessing::Text { tokenizer: Some(learned), .. }, Some(found)) if *learned != found => Err(format!(
+            "{}: the adapter was trained with another tokenizer, so its answers may be wrong; give the file whose BLAKE3 begins with {} with \
+             setting `samples.tokenizer`, or train anew",
+            file.display(),
+            hex(&learned[..6])
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Notes which tokenizer the texts of a new training are read with.
+pub fn keep_tokenizer(preprocessing: &mut Preprocessing, reading: &Reading) {
+    if let Preprocessing::Text { tokenizer, .. } = preprocessing {
+        *tokenizer = reading.tokenizer.as_deref().and_then(hash_of);
+    }
+}
+
+fn hash_of(file: &Path) -> Option<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut std::fs::File::open(file).ok()?, &mut hasher).ok()?;
+    Some(hasher.finalize().into())
 }
 
 /// The tokenizer.json beside a file, or above a folder called `onnx`, as Hugging Face's repositories have it.
@@ -305,10 +350,38 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
     inputs.iter().map(|(name, ty)| (name.clone(), ty.dtype)).collect()
 }
 
-/// Opens labelled data and tells what was left out.
+/// Opens labelled data and tells all that was left out.
 pub fn open(path: &Path, options: &data::Options, observer: &dyn Observer) -> Result<(Dataset, data::Report), Error> {
+    open_and_tell(path, options, usize::MAX, observer)
+}
+
+/// As [`open`], for a run that writes `out`: where much was left out, some of it is told and all of it listed beside that file.
+/// `before` was left out of what the run has opened before, and holds all at the end.
+pub fn open_beside(
+    path: &Path,
+    options: &data::Options,
+    out: Option<&Path>,
+    before: &mut data::Report,
+    observer: &dyn Observer,
+) -> Result<Dataset, Error> {
+    let (dataset, more) = open_and_tell(path, options, if out.is_some() { SHOWN } else { usize::MAX }, observer)?;
+    let any = !more.skipped.is_empty();
+    before.skipped.extend(more.skipped);
+    before.perhaps_groups = before.perhaps_groups.take().or(more.perhaps_groups);
+    if let Some(out) = out.filter(|_| any) {
+        list_skipped(before, out, observer);
+    }
+    Ok(dataset)
+}
+
+fn open_and_tell(
+    path: &Path,
+    options: &data::Options,
+    shown: usize,
+    observer: &dyn Observer,
+) -> Result<(Dataset, data::Report), Error> {
     let (dataset, report) = observer.during(format!("reading {}", path.display()), || Dataset::open(path, options))?;
-    tell_skipped(&report, SHOWN, observer);
+    tell_skipped(&report, shown, observer);
     dataset.cut_texts().iter().for_each(|line| observer.note(line));
     Ok((dataset, report))
 }
@@ -373,7 +446,7 @@ const SHOWN: usize = 5;
 const LISTED: &str = "# What edgetune train left out, each with the reason";
 
 /// Lists all that was left out in a file beside a run's delta, where it is more than was told.
-pub fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
+fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
     if report.skipped.len() <= SHOWN {
         return;
     }

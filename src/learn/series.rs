@@ -180,7 +180,7 @@ impl Samples {
         };
         if rows < 2 {
             refuse!(
-                "setting `samples.window`: {rows} rows are no window, which has two at least{}",
+                "setting `samples.window`: a window has two rows at least, not {rows}{}",
                 milliseconds(survey, rate)
             );
         }
@@ -344,7 +344,7 @@ mod tests {
         assert!(both.contains("100 rows") && both.contains("takes 128"), "{both}");
         for (window, hop, rate, told) in [
             ("2s", "", None, "samples.sample-rate"),
-            ("10ms", "", Some(50.0), "1 rows are no window"),
+            ("10ms", "", Some(50.0), "two rows at least, not 1"),
             ("10s", "", Some(0.05), "samples.time = t:ms"),
             ("2s", "0", Some(50.0), "samples.hop"),
             ("2s", "1ms", Some(50.0), "samples.hop"),

@@ -5,6 +5,7 @@ use super::classes::{self, Outputs};
 use super::observer::Observer;
 use super::pixels;
 use super::samples::{self, inputs_of};
+use crate::amounts::counted;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
 use crate::recipe::{Error, Reading, Recipe, Samples, refuse};
 use crate::task::OwnLoss;
@@ -47,6 +48,8 @@ pub struct Sources<'a> {
     pub known: Option<&'a Adapter>,
     /// The loss of the user's own, whose inputs name what labels are.
     pub own: Option<&'a OwnLoss>,
+    /// The file that the training writes: beside it lies the list of what was left out.
+    pub out: Option<&'a Path>,
 }
 
 /// What trains, and how more of its kind is read.
@@ -59,7 +62,7 @@ struct Read {
 
 impl Sources<'_> {
     fn read(&self, base: &Base, observer: &dyn Observer) -> Result<Read, Error> {
-        let Sources { recipe, given, known, own } = *self;
+        let Sources { recipe, given, known, own, out } = *self;
         let target = recipe.target();
         if let Some(Given { inputs, labels }) = given {
             if known.is_some() {
@@ -74,7 +77,7 @@ impl Sources<'_> {
         let Some(path) = recipe.data.as_deref() else {
             refuse!("no data: name labelled data with setting `data = PATH`")
         };
-        let preprocessing = match known {
+        let mut preprocessing = match known {
             Some(adapter) => samples::of_adapter(&adapter.preprocessing, path, observer),
             None => {
                 let preprocessing = recipe.samples.preprocessing(base, path, observer)?;
@@ -84,7 +87,11 @@ impl Sources<'_> {
                 }
             }
         };
-        let reading = samples::with_tokenizer(recipe.samples.reading(), base, recipe.from.as_deref(), observer);
+        let learned = (recipe.from.as_deref(), &preprocessing);
+        let reading = samples::with_tokenizer(recipe.samples.reading(), base, learned, observer);
+        if known.is_none() {
+            samples::keep_tokenizer(&mut preprocessing, &reading);
+        }
         let mut options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
         if let Some(own) = own {
             samples::label_for(own, &mut options);
@@ -101,7 +108,8 @@ impl Sources<'_> {
             None => None,
         };
         options.splits = recipe.val.is_none();
-        let (train, skipped) = samples::open(path, &options, observer)?;
+        let mut skipped = data::Report::default();
+        let train = samples::open_beside(path, &options, out, &mut skipped, observer)?;
         options.splits = false;
         Ok(Read { train, preprocessing, options, skipped })
     }
@@ -113,11 +121,11 @@ impl Data {
     /// # Errors
     /// Data that cannot be read, that the model does not take, or that training on would be meaningless.
     pub fn open(sources: Sources<'_>, base: &Base, observer: &dyn Observer) -> Result<Self, Error> {
-        let Sources { recipe, known, .. } = sources;
+        let Sources { recipe, known, out, .. } = sources;
         let Read { mut train, mut preprocessing, mut options, mut skipped } = sources.read(base, observer)?;
         let learned = train.len();
         if let Some(path) = &recipe.val {
-            train = validated_by(path, train, &options, &mut skipped, observer)?;
+            train = validated_by(path, train, (&options, out), &mut skipped, observer)?;
         }
         let outputs = match known {
             Some(_) => Outputs::Others,
@@ -148,9 +156,7 @@ impl Data {
             Some(path) => {
                 let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
                 let options = data::Options { classes, ..options };
-                let (test, more) = samples::open(path, &options, observer)?;
-                let test = Arc::new(test);
-                skipped.skipped.extend(more.skipped);
+                let test = Arc::new(samples::open_beside(path, &options, out, &mut skipped, observer)?);
                 let samples = limited(test.labels(), (0..test.len()).collect())?;
                 test_samples_in_data = told_in_both(&train, &test, &samples, observer);
                 Some((test, samples))
@@ -191,10 +197,22 @@ impl Data {
         train.append(validation);
         train.sort_unstable();
         observer.note(&format!(
-            "few       a fifth of the data are {held_out} samples, too few to validate by: all {} learn, and the accuracy is \
+            "few       a fifth of the data is {}, too few to validate by: all {} learn, and the accuracy is \
              that of samples left out in turn",
+            counted(held_out, "sample"),
             train.len()
         ));
+    }
+
+    /// Says where gradient steps have too few validation samples to choose an epoch by.
+    pub fn tell_of_few(&self, observer: &dyn Observer) {
+        let held_out = self.split.validation.len();
+        if (1..VALIDATION_MIN).contains(&held_out) {
+            observer.note(&format!(
+                "few       {held_out} validation samples are too few to choose an epoch by: what is kept is the last one's; \
+                 give more with setting `val-fraction` or setting `val`"
+            ));
+        }
     }
 
     /// The labels of what is learned and validated.
@@ -204,7 +222,10 @@ impl Data {
 }
 
 /// Scales windows of series by those that train, where that is wanted. Gives whether there were any.
-fn scale(
+///
+/// # Errors
+/// A word for the scale that is none.
+pub fn scale(
     train: &mut Dataset,
     preprocessing: &mut Preprocessing,
     (settings, samples): (&Samples, &[usize]),
@@ -224,7 +245,7 @@ fn scale(
         format!("{}{more}", values.join(", "))
     };
     let (mean, std) = (shown(&scaler.mean), shown(&scaler.std));
-    observer.note(&format!("scaled    by {} training windows: mean {mean}; deviation {std}", samples.len()));
+    observer.note(&format!("scaled    by {}: mean {mean}; deviation {std}", counted(samples.len(), "training window")));
     train.scale(&scaler);
     series.scaler = Some(scaler);
     Ok(true)
@@ -237,14 +258,13 @@ const SHOWN: usize = 9;
 fn validated_by(
     path: &Path,
     train: Dataset,
-    options: &data::Options,
+    (options, out): (&data::Options, Option<&Path>),
     skipped: &mut data::Report,
     observer: &dyn Observer,
 ) -> Result<Dataset, Error> {
     let names = train.labels().names();
     let classes = if names.is_empty() { options.classes.clone() } else { Some(names.to_vec()) };
-    let (val, more) = samples::open(path, &data::Options { classes, ..options.clone() }, observer)?;
-    skipped.skipped.extend(more.skipped);
+    let val = samples::open_beside(path, &data::Options { classes, ..options.clone() }, out, skipped, observer)?;
     let all: Vec<usize> = (0..val.len()).collect();
     let both = data::count_of_same(train.keys(), val.keys(), &all);
     if both > 0 {

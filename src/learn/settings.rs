@@ -3,10 +3,11 @@
 use super::observer::Observer;
 use super::sets::Data;
 use crate::adapter::{self, Detector};
+use crate::amounts::counted;
 use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Split};
 use crate::graph::{DType, TensorType, ValueId};
-use crate::recipe::{self, Error, LossName, Recipe, refuse};
+use crate::recipe::{self, Error, HeadName, LossName, Recipe, SolverName, refuse};
 use crate::task::OwnLoss;
 use crate::train::artifact::Adapter;
 use crate::train::fit::Settings;
@@ -67,22 +68,24 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer)
         if let Selection::Last(count) = selection
             && count > layers
         {
+            let layers = counted(layers, "layer");
             observer.warn(&format!(
-                "setting `train = last:{count}`: the model has {layers} layers with weights, so the whole model learns; `edgetune inspect` \
+                "setting `train = last:{count}`: the model has {layers} with weights, so the whole model learns; `edgetune inspect` \
                  shows what each number of layers costs"
             ));
         }
     }
     if let Some(count) = recipe.change.places()?.last.filter(|count| *count > layers) {
         observer.warn(&format!(
-            "setting `adapter.layers = last:{count}`: the model has {layers} layers with weights, so all of them are changed; `edgetune inspect` lists them"
+            "setting `adapter.layers = last:{count}`: the model has {} with weights, so all of them are changed; `edgetune inspect` lists them", counted(layers, "layer")
         ));
     }
     Ok(())
 }
 
 /// The recipe with the loss that base and data call for where it leaves that open: the next token's, where the output is
-/// `[batch, sequence, vocabulary]` and the data are text without labels; each word's, where they are words with tags.
+/// `[batch, sequence, vocabulary]` and the data are text without labels; each word's, where they are words with tags; the squared
+/// error, where labels are fractions that nearly all differ.
 ///
 /// # Errors
 /// An output that the base does not have; an option that the loss leaves without effect.
@@ -105,6 +108,9 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     {
         recipe.loss = Some(LossName::Boxes);
     }
+    if measured(&recipe).is_some() {
+        recipe.loss = Some(LossName::MeanSquaredError);
+    }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [
             ("samples.packing", recipe.samples.packing),
@@ -118,6 +124,30 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
         }
     }
     Ok(recipe)
+}
+
+/// The column of numbers to predict, where the recipe leaves open what is learned and the labels leave no doubt.
+fn measured(recipe: &Recipe) -> Option<String> {
+    let of_classes = recipe.classes.is_some()
+        || recipe.class_weights.is_some()
+        || recipe.label_smoothing.is_some()
+        || matches!(recipe.solver, Some(SolverName::Lbfgs | SolverName::Imprint))
+        || matches!(recipe.head, Some(HeadName::Append));
+    let samples = &recipe.samples;
+    let series = samples.window.is_some() || samples.hop.is_some() || samples.time.is_some();
+    if recipe.loss.is_some() || of_classes || series {
+        return None;
+    }
+    data::numbers_to_predict(recipe.data.as_deref()?, &samples.label, samples.file.as_deref())
+}
+
+/// Says that numbers are learned, where that follows from the labels alone.
+pub fn tell_of_measured(recipe: &Recipe, observer: &dyn Observer) {
+    if let Some(column) = measured(recipe) {
+        observer.note(&format!(
+            "loss      mse: the labels in column {column} are numbers to predict (setting `loss = cross-entropy` takes each as a class)"
+        ));
+    }
 }
 
 fn input_types(base: &Base) -> Vec<(String, DType)> {

@@ -55,7 +55,8 @@ impl<'a> Writer<'a> {
     ) -> Result<Self, Error> {
         sampling.check()?;
         let beside = adapter.map(|adapter| adapter.path.as_path());
-        let reading = samples::with_tokenizer(reading.clone(), base, beside, context.observer);
+        let learned = adapter.map_or(&Preprocessing::Plain, |adapter| &adapter.preprocessing);
+        let reading = samples::with_tokenizer(reading.clone(), base, (beside, learned), context.observer);
         let Some(file) = reading.tokenizer.as_deref() else {
             refuse!(
                 "no tokenizer: put the model's tokenizer.json beside the model, or name it with setting `samples.tokenizer = FILE`"

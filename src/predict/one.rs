@@ -7,14 +7,14 @@ use crate::data::{
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
-use crate::learn::samples::{grid_of, named_types};
+use crate::learn::samples::{grid_of, named_types, refuse_other_tokenizer, tokenizer_beside};
 use crate::recipe::{Error, refuse};
 use crate::task::{self, Answer, Asked};
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
 use crate::train::single::Single;
 use bytes::Bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a sample that is fed for a first run: a model may claim any shape.
 const BLANK_BYTES_MAX: u64 = 1 << 28;
@@ -59,6 +59,10 @@ impl Predictor {
         folders: &Folders,
     ) -> Result<Self, Error> {
         let adapter = Adapter::read(adapter)?;
+        let found = tokenizer.map(PathBuf::from).or_else(|| tokenizer_beside(model));
+        if let Some(Err(problem)) = found.map(|file| refuse_other_tokenizer(&file, &adapter.preprocessing)) {
+            tracing::warn!("{problem}");
+        }
         let base = Base::read(model)?;
         let (bundle, values) = adapter.bundle(&base, &folders.bundles()?)?;
         let takes = Takes::open(adapter.preprocessing.clone(), &bundle.inputs, (model, tokenizer))?;
@@ -108,7 +112,7 @@ impl Takes {
         (model, tokenizer): (&Path, Option<&Path>),
     ) -> Result<Self, Error> {
         match (preprocessing, inputs) {
-            (Preprocessing::Text { max_length }, inputs) => {
+            (Preprocessing::Text { max_length, .. }, inputs) => {
                 let options = data::Options {
                     inputs: named_types(inputs),
                     tokenizer: tokenizer.map(Into::into),

@@ -37,7 +37,7 @@ pub struct Recipe {
     pub memory: Option<MemoryName>,
     /// Labelled data: a folder for each class, a table, arrays or a text file
     ///
-    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF), sounds (WAV, FLAC), .txt or .npy files; or folders
+    /// A folder holds one folder a class with images (JPEG, PNG, WebP, BMP, GIF, TIFF), sounds (WAV, FLAC), .txt or .npy files; or folders
     /// `train`, `val` and `test` that hold such. A table is .csv or .jsonl, arrays are .npy or .npz. A language model learns from plain text.
     /// A sensor series is a table with a column of time, a folder or class folders of such, or a table of parts beside them.
     /// Examples: --data photos/, --data reviews.csv --label stars, --data windows.npz, --data people.csv --window 2s
@@ -271,6 +271,9 @@ impl Recipe {
     }
 }
 
+/// What a training is told besides its recipe: where a result goes, and what is shown.
+const TYPED_ALONE: [&str; 5] = ["out", "report", "resume", "no-skip", "json"];
+
 /// What is wrong with a recipe's text: the line, the key that was probably meant or the table that it belongs into, and the remedy.
 fn wrong(text: &str, error: &toml::de::Error) -> String {
     let Some((key, told)) = nearest::unknown(error.message()) else {
@@ -283,6 +286,11 @@ fn wrong(text: &str, error: &toml::de::Error) -> String {
         toml::from_str::<Recipe>(&text).err().is_none_or(|error| nearest::unknown(error.message()).is_none())
     };
     let (name, value) = (key.replace('_', "-"), "[]");
+    if TYPED_ALONE.contains(&name.as_str()) {
+        return format!(
+            "{line}: a recipe does not say that; remove the line, and give setting `{name}` where you start the training"
+        );
+    }
     if known(format!("{name} = {value}")) {
         return format!("{line}: `{name}` belongs above the first [table]; move the line there, as `{name} = …`");
     }

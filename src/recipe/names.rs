@@ -65,6 +65,12 @@ impl LossName {
         }
     }
 
+    /// Whether sums of samples tell what is learned by it.
+    pub fn has_moments(self) -> bool {
+        let unsummed = [Self::NextToken, Self::Coral, Self::TokenCrossEntropy, Self::Boxes, Self::BoxClasses];
+        !unsummed.contains(&self)
+    }
+
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|loss| loss.name() == name)

@@ -236,6 +236,45 @@ impl Ridge {
         (self.residual(lambda).1 / self.count as f64).clamp(f64::MIN_POSITIVE, 1.0)
     }
 
+    /// What each sample that was learned from would be given had it not been: `[samples, targets]`, y − (y − ŷ) / (1 − h) with its own
+    /// leverage h (Allen 1974). `x`, `y`: all of the samples in their order.
+    pub fn left_out(&self, lambda: f64, x: ArrayView2<f32>, y: ArrayView2<f64>) -> Array2<f64> {
+        let mut found = self.solve(lambda).apply(x);
+        let leverages = self.leverages(lambda, x);
+        for ((mut row, y), leverage) in found.rows_mut().into_iter().zip(y.rows()).zip(leverages) {
+            let free = (1.0 - leverage).max(f64::EPSILON);
+            Zip::from(&mut row).and(y).for_each(|found, y| *found = y - (y - *found) / free);
+        }
+        found
+    }
+
+    /// The diagonal of H, which gives the predictions from the targets.
+    fn leverages(&self, lambda: f64, x: ArrayView2<f32>) -> Vec<f64> {
+        let intercept = if self.intercept { 1.0 / self.count.max(1) as f64 } else { 0.0 };
+        // The diagonal of Cᵀ·(A + λ)⁻¹·C, some columns at a time.
+        let diagonal = |columns: Array2<f64>| {
+            let columns = self.reduced.into_basis(columns);
+            (&self.reduced.solve(lambda, columns.clone()) * &columns).sum_axis(Axis(0))
+        };
+        let mut found = Vec::with_capacity(x.nrows());
+        for (block, rows) in x.axis_chunks_iter(Axis(0), 4 * BLOCK).enumerate() {
+            let place = |row: usize| 4 * BLOCK * block + row;
+            match &self.form {
+                Form::Primal { .. } => {
+                    let centred = (rows.mapv(f64::from) - &self.feature_means).reversed_axes();
+                    found.extend(diagonal(centred).iter().map(|h| h + intercept));
+                }
+                // H = K·(K + λ)⁻¹ = 1 − λ·(K + λ)⁻¹.
+                Form::Dual { .. } => {
+                    let unit = |(at, row)| f64::from(u8::from(at == place(row)));
+                    let units = Array2::from_shape_fn((self.reduced.len(), rows.nrows()), unit);
+                    found.extend(diagonal(units).iter().map(|inverse| 1.0 - lambda * inverse + intercept));
+                }
+            }
+        }
+        found
+    }
+
     /// λ from 10⁻⁶ to 10³ mean eigenvalues, four to a decade, largest first.
     pub fn grid(&self) -> Vec<f64> {
         let scale = if self.scale > 0.0 { self.scale } else { 1.0 };

@@ -21,7 +21,7 @@ pub(super) fn solved(world: &mut World<'_>, parts: &[Vec<usize>], basis: &Basis)
         let mut own = nothing.clone();
         let World { bundle, train, labels, options, stop, tell, .. } = &mut *world;
         let mut set = Set { bundle, features: train, labels, samples, options };
-        if !add(&mut set, basis, &mut own, &mut Around { stop, clock: &|| 0.0, tell: &mut |_| {} })? {
+        if !add(&mut set, basis, &mut own, &mut Around { until_s: None, stop, clock: &|| 0.0, tell: &mut |_| {} })? {
             return Ok(None);
         }
         // As it would be sent and taken.

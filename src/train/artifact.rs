@@ -6,6 +6,7 @@ use super::loss::Loss;
 use super::prepare::{Base, Bundle, hex, prepare_for_delta};
 use super::{series_wire, sound_wire};
 use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
+use crate::amounts::counted;
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
 use crate::delta::{self, Choice, Delta, Payload};
@@ -439,7 +440,7 @@ impl Adapter {
         }
         let (mut bundle, values) = wider.bundle(base, bundles)?;
         bundle.parameters.iter_mut().zip(values).for_each(|(parameter, values)| parameter.initial = values);
-        bundle.head_note = format!("of {}: {old} → {new} outputs", self.path.display());
+        bundle.head_note = format!("of {}: {old} → {}", self.path.display(), counted(new, "output"));
         Ok(bundle)
     }
 }
@@ -488,7 +489,12 @@ fn method_from_wire(method: delta::Method) -> Method {
 pub fn preprocessing_to_wire(preprocessing: &data::Preprocessing) -> delta::KeptPreprocessing {
     let wire = match preprocessing {
         data::Preprocessing::Plain => delta::Preprocessing::Plain,
-        data::Preprocessing::Text { max_length } => delta::Preprocessing::Text { max_length: *max_length },
+        data::Preprocessing::Text { max_length, tokenizer: None } => {
+            delta::Preprocessing::Text { max_length: *max_length }
+        }
+        data::Preprocessing::Text { max_length, tokenizer: Some(tokenizer) } => {
+            delta::Preprocessing::TextBy { max_length: *max_length, tokenizer: *tokenizer }
+        }
         data::Preprocessing::Sound(sound) => delta::Preprocessing::Sound(sound_wire::to_wire(sound)),
         data::Preprocessing::Image(image) => image_to_wire(image),
         data::Preprocessing::Series(series) => return series_wire::to_wire(series),
@@ -527,7 +533,12 @@ fn image_to_wire(image: &data::ImagePreprocessing) -> delta::Preprocessing<'stat
 pub fn preprocessing_from_wire(preprocessing: &delta::Preprocessing<'_>) -> data::Preprocessing {
     let (image, filter) = match preprocessing {
         delta::Preprocessing::Plain => return data::Preprocessing::Plain,
-        delta::Preprocessing::Text { max_length } => return data::Preprocessing::Text { max_length: *max_length },
+        delta::Preprocessing::Text { max_length } => {
+            return data::Preprocessing::Text { max_length: *max_length, tokenizer: None };
+        }
+        delta::Preprocessing::TextBy { max_length, tokenizer } => {
+            return data::Preprocessing::Text { max_length: *max_length, tokenizer: Some(*tokenizer) };
+        }
         delta::Preprocessing::Sound(sound) => return data::Preprocessing::Sound(sound_wire::from_wire(sound)),
         delta::Preprocessing::Series(series) => return data::Preprocessing::Series(series_wire::from_wire(series)),
         delta::Preprocessing::Image(image) => (image, data::Filter::Bilinear),

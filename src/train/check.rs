@@ -10,6 +10,7 @@ use super::loss::Loss;
 use super::plan::usefulness::Batch;
 use super::prepare::Bundle;
 use super::step::{LABELS, LOSS, gradient_name};
+use super::undefined;
 use crate::adapter::Positions;
 use crate::data::{self, Labels, TextRole};
 use crate::engine::{Bound, Options, Session};
@@ -45,10 +46,12 @@ pub enum Verdict {
     Agrees,
     /// They agree as far as an estimate can: on its way the gradient passes nodes that round.
     Estimates,
-    /// The loss moves less than it is rounded: nothing can be said.
+    /// The loss moves less than it is rounded, or in a curve as far as it can be heard: nothing can be said.
     Flat,
     /// They differ.
     Differs,
+    /// The gradient or the loss is infinite or no number.
+    Undefined,
 }
 
 /// One parameter's derivatives.
@@ -62,6 +65,8 @@ pub struct Checked {
     pub numeric: f64,
     /// What follows.
     pub verdict: Verdict,
+    /// Where a derivative is undefined: the node that is to blame.
+    pub cause: Option<String>,
 }
 
 /// Checks every parameter of a bundle.
@@ -98,7 +103,7 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
     let mut forward = ready(bundle.forward(loss)?, &[])?;
     let tail = bundle.tail_graph();
     let names = bundle.parameters.iter().map(|parameter| parameter.name.as_str());
-    names
+    let mut rows: Vec<Checked> = names
         .zip(slopes.iter().zip(&values))
         .map(|(name, (slope, values))| {
             let estimates = tail.find(name).is_some_and(|id| grad::estimates(tail, tail.outputs[0], id));
@@ -109,7 +114,19 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
             }
             Ok(row)
         })
-        .collect()
+        .collect::<Result<_, Error>>()?;
+    if rows.iter().any(|row| row.verdict == Verdict::Undefined) {
+        let parameters = bundle.parameters.iter().zip(&values);
+        let parameters: Vec<(&str, Tensor)> =
+            parameters.map(|(p, values)| (p.name.as_str(), Tensor::from_f32(&p.shape, values))).collect();
+        let mut fed: Vec<(&str, &Tensor)> = features.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        fed.extend(parameters.iter().map(|(name, tensor)| (*name, tensor)));
+        fed.push((LABELS, &labels));
+        // A step graph too large to be fetched whole has no cause that could be told.
+        let cause = undefined::cause(bundle, loss, &fed, options).ok().flatten();
+        rows.iter_mut().filter(|row| row.verdict == Verdict::Undefined).for_each(|row| row.cause.clone_from(&cause));
+    }
+    Ok(rows)
 }
 
 /// First values. A fresh head of zeros would hide every gradient below it.
@@ -131,7 +148,9 @@ fn checked(
     // Half along the gradient, where the loss moves most, and half anywhere, so that no part of it goes unseen.
     let anywhere = unit((0..slope.len()).map(|_| f64::from(normal(random))).collect());
     let along = unit(slope.to_vec());
-    let direction = unit(along.iter().zip(&anywhere).map(|(a, b)| a + b).collect());
+    // A lone value has one direction, and half of it may be the other half's opposite.
+    let lone = slope.len() == 1;
+    let direction = unit(along.iter().zip(&anywhere).map(|(a, b)| if lone { *a } else { a + b }).collect());
     let expected: f64 = slope.iter().zip(&direction).map(|(a, b)| a * b).sum();
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(0.1);
     forward.run()?;
@@ -139,6 +158,8 @@ fn checked(
     let by_parameter = LENGTHS.map(|share| share * length);
     let by_loss = LOSS_SHARES.map(|share| share * at_rest.abs() / expected.abs());
     let (mut best, mut heard) = (f64::NAN, false);
+    // The lengths that were heard, with what they say.
+    let mut said: Vec<(f64, f64)> = Vec::new();
     for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LONGEST * length) {
         let mut moved = |h: f64| -> Result<f64, Error> {
             let to = forward.input_mut::<f32>(parameter)?;
@@ -150,8 +171,11 @@ fn checked(
         };
         let losses = [moved(h)?, moved(-h)?];
         // Well above the rounding of a loss in f32.
-        heard |= (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs();
         let numeric = (losses[0] - losses[1]) / (2.0 * h);
+        if (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs() {
+            heard = true;
+            said.push((h, numeric));
+        }
         if best.is_nan() || (numeric - expected).abs() < (best - expected).abs() {
             best = numeric;
         }
@@ -160,11 +184,26 @@ fn checked(
         }
     }
     forward.input_mut::<f32>(parameter)?.copy_from_slice(values);
-    let verdict = verdict(expected, best, heard, tolerance);
-    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict })
+    let mut verdict = verdict(expected, best, heard, tolerance);
+    if verdict == Verdict::Differs && !settled(said, expected, tolerance) {
+        verdict = Verdict::Flat;
+    }
+    Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict, cause: None })
+}
+
+/// Whether what the lengths say is the loss's slope and not its curve: the two shortest that were heard say the same, or what the shortest
+/// says is far from the gradient.
+fn settled(mut said: Vec<(f64, f64)>, gradient: f64, tolerance: f64) -> bool {
+    said.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let apart = |a: f64, b: f64| (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
+    let far = said.first().is_some_and(|(_, numeric)| apart(*numeric, gradient) > 0.5);
+    far || matches!(said[..], [(_, one), (_, other), ..] if apart(one, other) <= tolerance)
 }
 
 fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Verdict {
+    if !(gradient.is_finite() && numeric.is_finite()) {
+        return Verdict::Undefined;
+    }
     let difference = (gradient - numeric).abs() / gradient.abs().max(numeric.abs()).max(f64::MIN_POSITIVE);
     match (difference <= tolerance, heard) {
         (true, true) => Verdict::Agrees,
@@ -316,11 +355,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_curve_is_no_slope() {
+        assert!(settled(vec![(0.1, 1.2), (0.01, 1.1), (0.003, 1.105)], 1.0, TOLERANCE), "two lengths say the same");
+        assert!(!settled(vec![(0.1, 1.03)], 1.0, TOLERANCE), "one length may be a curve's");
+        assert!(!settled(vec![(0.1, 1.2), (0.03, 1.05)], 1.0, TOLERANCE));
+        assert!(settled(vec![(0.1, -1.0)], 1.0, TOLERANCE), "a flipped sign is no curve");
+    }
+
+    #[test]
     fn a_flipped_sign_a_factor_and_silence_are_told_apart() {
         assert_eq!(verdict(1.0, 1.01, true, TOLERANCE), Verdict::Agrees);
         assert_eq!(verdict(1.0, -1.0, true, TOLERANCE), Verdict::Differs);
         assert_eq!(verdict(1.0, 2.0, true, TOLERANCE), Verdict::Differs);
-        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Verdict::Differs);
+        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Verdict::Undefined);
+        assert_eq!(verdict(f64::NAN, f64::NAN, false, TOLERANCE), Verdict::Undefined);
+        assert_eq!(verdict(f64::INFINITY, 0.0, false, TOLERANCE), Verdict::Undefined);
         assert_eq!(verdict(1e-9, 0.0, false, TOLERANCE), Verdict::Flat);
     }
 }

@@ -1,8 +1,13 @@
 //! What can go wrong between a base and an adapter.
 
-use crate::{adapter, cache, cut, data, delta, engine, moments, onnx};
+use crate::{adapter, amounts, cache, cut, data, delta, engine, moments, onnx};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// A number as it was typed, or nearly so.
+fn short(number: f64) -> String {
+    if (1e-6..1e6).contains(&number.abs()) { number.to_string() } else { format!("{number:e}") }
+}
 
 /// Why a bundle could not be made, or a run not be done.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +65,9 @@ pub enum Error {
         stuck: cut::Baked,
     },
     /// The output has no fixed number of columns.
-    #[error("output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`")]
+    #[error(
+        "output `{output}` ({ty}): its last dimension must be fixed; choose another with setting `output`, or append a head with setting `classes = N`"
+    )]
     Width {
         /// The output's name.
         output: String,
@@ -125,8 +132,8 @@ pub enum Error {
     },
     /// The loss has become NaN or infinite, or a parameter more than fp16 holds.
     #[error(
-        "the {what} became {value} in epoch {epoch}, step {step}: lower setting `lr` (now {learning_rate}), or bound the \
-         gradients with setting `clip-norm = 1`"
+        "the {what} became {} in epoch {epoch}, step {step}: lower setting `lr` (now {}; 0.001 is a good start), or bound the \
+         gradients with setting `clip-norm = 1`", amounts::number(*value), short(*learning_rate)
     )]
     Diverged {
         /// Loss, gradient norm or largest parameter.
@@ -139,6 +146,17 @@ pub enum Error {
         step: u32,
         /// The learning rate at that step.
         learning_rate: f64,
+    },
+    /// The loss or its gradient is no number before anything was learned.
+    #[error(
+        "the {what} is {value} in the first step, before anything was learned, so no learning rate helps: look for values in the data that \
+         are far outside of the model's range; `edgetune check MODEL`, with what learns named as here, tells the node if it is the model"
+    )]
+    Undefined {
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
     },
     /// A delta that cannot be written or read.
     #[error("{}: {source}", path.display())]

@@ -6,7 +6,7 @@
 use super::artifact::Adapter;
 use super::error::Error;
 use super::onnx_adapter;
-use super::prepare::Base;
+use super::prepare::{Base, hex};
 use crate::adapter::{self, Adapted, Kind};
 use crate::atomic::write_atomically;
 use crate::cut;
@@ -15,6 +15,7 @@ use crate::delta;
 use crate::engine;
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
+use crate::task;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
@@ -105,29 +106,70 @@ pub fn onnx_adapter(folder: &Path, base: &Base, learned: &Adapter, external: boo
 pub fn merged_model(path: &Path, base: &Base, learned: &Adapter, external: bool) -> Result<Option<PathBuf>, Error> {
     let graph = merged(base, learned)?;
     let mut metadata = base.metadata.clone();
+    // What the base says of itself is no longer so.
+    DESCRIBED.iter().for_each(|key| drop(metadata.remove(*key)));
     metadata.extend(described(learned));
+    let output = graph.outputs.last().filter(|_| learned.head.is_some());
+    metadata.insert(OUTPUT.into(), output.map_or(learned.output.as_str(), |id| graph.value_name(*id)).into());
+    let before = onnx::read(path).ok().and_then(|model| data::class_names_told(&model.metadata));
     model_described(path, &graph, external, &metadata)?;
+    forget_labels(path, before.as_deref().unwrap_or_default(), &learned.labels)?;
     labels_beside(path, &learned.labels)
 }
 
+/// Keys of a model's metadata that say what its outputs are: the task, and which output it is of.
+pub const TASK: &str = "edgetune.task";
+/// The output that the task is of.
+pub const OUTPUT: &str = "edgetune.output";
+/// All keys that an exported model says it with.
+const DESCRIBED: [&str; 4] = [NAMES, PREPROCESSING, TASK, OUTPUT];
+const NAMES: &str = "names";
+/// What is done to a sample, as JSON.
+pub const PREPROCESSING: &str = "edgetune.preprocessing";
+
+/// Removes the class names that an export before has left beside a model of the same name, where they are no longer right. What is
+/// another model's, or was changed, stays.
+fn forget_labels(model: &Path, before: &[String], labels: &[String]) -> Result<(), Error> {
+    if before.is_empty() || before == labels {
+        return Ok(());
+    }
+    let is_onnx = |path: &Path| path.extension().is_some_and(|extension| extension == "onnx");
+    let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let shared = entries.into_iter().any(|path| is_onnx(&path) && path.file_name() != model.file_name());
+    let own = [model.with_extension("labels.txt"), model.with_file_name("labels.txt")];
+    for path in own.iter().take(if shared { 1 } else { 2 }) {
+        if std::fs::read(path).is_ok_and(|held| held == lines(before).as_bytes()) {
+            std::fs::remove_file(path).map_err(|source| Error::io(path, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn lines(labels: &[String]) -> String {
+    labels.iter().map(|name| format!("{name}\n")).collect()
+}
+
 /// What an adapter tells of the model that it makes, as a model's metadata: `names`, class names by their index, as Ultralytics writes
-/// them and reads them; `edgetune.preprocessing`, what is done to an image, a sound, a series or a text, as JSON.
+/// them and reads them; `edgetune.task`; `edgetune.preprocessing`, what is done to an image, a sound, a series or a text, as JSON.
 pub fn described(learned: &Adapter) -> BTreeMap<String, String> {
-    let mut told = BTreeMap::new();
+    let mut told = BTreeMap::from([(TASK.to_string(), task::of_wire(learned.task).name.to_string())]);
     if !learned.labels.is_empty() {
         // In the order of the outputs: a map of JSON would sort "10" before "2".
         let name = |(index, name): (usize, &String)| format!("\"{index}\": {}", serde_json::json!(name));
         let names: Vec<String> = learned.labels.iter().enumerate().map(name).collect();
-        told.insert("names".into(), format!("{{{}}}", names.join(", ")));
+        told.insert(NAMES.into(), format!("{{{}}}", names.join(", ")));
     }
     let preprocessing = match &learned.preprocessing {
         data::Preprocessing::Plain => return told,
         data::Preprocessing::Image(image) => serde_json::json!({ "image": image }),
         data::Preprocessing::Sound(sound) => serde_json::json!({ "sound": sound }),
         data::Preprocessing::Series(series) => serde_json::json!({ "series": series }),
-        data::Preprocessing::Text { max_length } => serde_json::json!({ "text": { "max_length": max_length } }),
+        data::Preprocessing::Text { max_length, tokenizer } => {
+            serde_json::json!({ "text": { "max_length": max_length, "tokenizer": tokenizer.map(|hash| hex(&hash)) } })
+        }
     };
-    told.insert("edgetune.preprocessing".into(), preprocessing.to_string());
+    told.insert(PREPROCESSING.into(), preprocessing.to_string());
     told
 }
 
@@ -137,7 +179,7 @@ fn labels_beside(model: &Path, labels: &[String]) -> Result<Option<PathBuf>, Err
     if labels.is_empty() || labels.iter().any(|name| name.contains('\n')) {
         return Ok(None);
     }
-    let text: String = labels.iter().map(|name| format!("{name}\n")).collect();
+    let text = lines(labels);
     let numbered = (2u32..).map(|number| model.with_extension(format!("labels-{number}.txt")));
     let mut paths =
         [model.with_file_name("labels.txt"), model.with_extension("labels.txt")].into_iter().chain(numbered);

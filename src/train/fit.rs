@@ -407,7 +407,10 @@ impl<'a> Run<'a> {
     fn update(&mut self, runs: u32, loss: f64) -> Result<(), Error> {
         let learning_rate = self.schedule.learning_rate(self.settings.learning_rate, self.state.steps_total);
         let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
-        let diverged = |what, value| Error::Diverged { what, value, epoch, step, learning_rate };
+        let diverged = |what, value| match (epoch, step) {
+            (1, 1) => Error::Undefined { what, value },
+            _ => Error::Diverged { what, value, epoch, step, learning_rate },
+        };
         if !loss.is_finite() {
             return Err(diverged("loss", loss));
         }

@@ -32,6 +32,7 @@ mod sound_wire;
 pub mod step;
 pub mod step_session;
 pub mod trial;
+pub mod undefined;
 
 pub use crate::task::loss;
 pub use error::Error;

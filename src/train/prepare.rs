@@ -164,6 +164,8 @@ fn free_inside(graph: &mut Graph) {
 fn freed(graph: &mut Graph, batch: u64) -> Result<Option<cut::Baked>, Error> {
     engine::infer_types(graph)?;
     let mut free = graph.clone();
+    engine::fold_constants(&mut free)?;
+    engine::measure_sizes(&mut free)?;
     if let Err(stuck) = cut::free_batch(&mut free, batch) {
         return Ok(Some(stuck));
     }
@@ -356,8 +358,15 @@ impl Bundle {
     /// # Errors
     /// No gradient, an output that the loss cannot take, or a file that cannot be written.
     pub fn step(&self, loss: &Loss) -> Result<PathBuf, Error> {
-        let graph = step_graph(&self.tail_graph, loss, self.width, &self.parameters)?;
-        write_graph(&self.folder, "step", &graph, &self.weights)
+        write_graph(&self.folder, "step", &self.step_graph(loss)?, &self.weights)
+    }
+
+    /// What [`Bundle::step`] writes.
+    ///
+    /// # Errors
+    /// No gradient, or an output that the loss cannot take.
+    pub fn step_graph(&self, loss: &Loss) -> Result<Graph, Error> {
+        step_graph(&self.tail_graph, loss, self.width, &self.parameters)
     }
 
     /// The typed tail: features and parameters in, the output out.

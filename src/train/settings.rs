@@ -92,7 +92,20 @@ impl Settings {
         }
         let rate = self.learning_rate;
         if !(rate > 0.0 && rate.is_finite()) {
-            return refuse("lr", format!("{rate} is not a positive number; 0.001 is a good start"));
+            let problem = match rate {
+                f64::INFINITY => "so large a number is not counted with".into(),
+                rate if rate.is_nan() => "NaN is no number".into(),
+                rate => format!("{rate} is not a positive number"),
+            };
+            return refuse("lr", format!("{problem}; 0.001 is a good start"));
+        }
+        if rate as f32 == 0.0 || !(rate as f32).is_finite() {
+            let what = if rate < 1.0 {
+                "so small that nothing would change"
+            } else {
+                "so large that nothing could be learned"
+            };
+            return refuse("lr", format!("{rate:e} is {what}; 0.001 is a good start"));
         }
         if !(self.head_rate > 0.0 && self.head_rate.is_finite()) {
             return refuse("head-rate", format!("{} is not a positive number; 1 is the rate itself", self.head_rate));

@@ -72,7 +72,8 @@ impl Trial<'_> {
 }
 
 impl Trial<'_> {
-    /// Whether the base has a classifier that one of `width` classes can take the place of.
+    /// Whether the base has a classifier that one of `width` classes can take the place of: its weights, or where these are not
+    /// plain ones, a new layer on what it reads.
     pub fn replaces(&self, width: Option<u64>) -> bool {
         let request = Request { output: self.output, width, head: HeadChoice::Replace, ..Request::default() };
         adapter::install(self.base.graph.clone(), &request).is_ok()

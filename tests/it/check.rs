@@ -4,6 +4,7 @@ use crate::engine::runtime;
 use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::engine::Options;
+use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
 use edgetune::train::check::{Verdict, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
@@ -52,4 +53,33 @@ fn a_language_model_with_and_without_past_keys() {
     for model in ["decoder", "decoder_cache", "decoder_dynamo"] {
         checked(&format!("language/{model}.onnx"), "last:8", None, HeadChoice::Auto, &Loss::NextToken);
     }
+}
+
+/// What is so steep that it leaves the range of its numbers has no slope that could be told: 0 · ∞ is no agreement, and no silence.
+#[test]
+fn a_gradient_that_is_no_number_is_told_with_the_node_to_blame() {
+    runtime();
+    let b = Builder::new(Graph::new("steep", 17), "");
+    let x = b.input("x", TensorType::new(DType::Float, vec![Dim::Named("batch".into()), Dim::Fixed(4)]));
+    let weight = b.constant(Tensor::from_f32(&[4, 3], &[60.0; 12]));
+    let scale = b.constant(Tensor::from_f32(&[3], &[1.0, 1.5, 0.5]));
+    b.output("y", (x.unary("Abs").matmul(weight).exp() * scale).unary("Reciprocal"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("steep.onnx");
+    std::fs::write(&path, edgetune::onnx::encode(&b.finish(), &edgetune::onnx::Weights::Embedded)).unwrap();
+    let base = Base::read(&path).unwrap();
+    let selections = [Selection::Last(2)];
+    let request = Request { selections: &selections, ..Request::default() };
+    let bundle = prepare(&base, &request, folder.path()).unwrap();
+    let rows = check(&bundle, &CROSS_ENTROPY, &Options::default(), 1).unwrap();
+    let undefined: Vec<_> = rows.iter().filter(|row| row.verdict == Verdict::Undefined).collect();
+    assert_eq!(undefined.len(), 1, "{rows:?}");
+    let cause = undefined[0].cause.as_deref().unwrap();
+    assert!(cause.contains("(Exp) gives infinity"), "{cause}");
+}
+
+/// A sigmoid that is written out, as skl2onnx does for SGDClassifier: e⁻ˣ is infinite where the sigmoid is flat.
+#[test]
+fn a_sigmoid_that_is_written_out_is_flat_where_it_leaves_the_range() {
+    checked("sklearn/sgd.onnx", "last:1", None, HeadChoice::Auto, &CROSS_ENTROPY);
 }

@@ -24,12 +24,14 @@ mod moments;
 mod ordinal;
 mod outputs;
 mod own_loss;
+mod page;
 mod pixels;
 mod newcomer;
 mod plan;
 mod recurrent;
 mod sensors;
 mod solve;
+mod suspects;
 mod sounds;
 mod tokens;
 

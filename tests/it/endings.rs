@@ -47,6 +47,13 @@ fn base(folder: &Path, width: u64, ending: &str) -> Base {
         "clip" => b.op("Clip", &[scores, number(-0.4), number(0.4)], &[]),
         "scaled" => scores * weight(&b, 7, &[width]) + weight(&b, 8, &[width]),
         "temperature" => scores / number(0.7),
+        "cosine" => {
+            let rows = weight(&b, 5, &[width, 6]);
+            let axes = [("axes", edgetune::graph::Attr::Ints(vec![1])), ("keepdims", edgetune::graph::Attr::Int(1))];
+            hidden.matmul((rows / b.op("ReduceL2", &[rows], &axes)).transpose(&[1, 0])) * 5.0
+        }
+        "squeezed" => scores.squeeze(&[1]),
+        "squeezed share" => scores.unary("Sigmoid").reshape_to(&[-1]),
         "mean of two" => (scores.unary("Softmax") + dense(&b, hidden, 9, 6, width).unary("Softmax")) / number(2.0),
         op => scores.unary(op),
     };
@@ -56,7 +63,7 @@ fn base(folder: &Path, width: u64, ending: &str) -> Base {
     Base::read(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-const ENDINGS: [&str; 11] = [
+const ENDINGS: [&str; 12] = [
     "nothing",
     "Softmax",
     "LogSoftmax",
@@ -67,6 +74,7 @@ const ENDINGS: [&str; 11] = [
     "clip",
     "scaled",
     "temperature",
+    "cosine",
     "mean of two",
 ];
 
@@ -195,7 +203,7 @@ fn a_model_with_the_datas_columns_is_kept_whatever_it_ends_in() {
 #[test]
 fn one_column_behind_a_sigmoid_tells_two_classes() {
     let folder = tempfile::tempdir().unwrap();
-    for (ending, column) in [("Sigmoid", 0), ("one minus", 1)] {
+    for (ending, column) in [("Sigmoid", 0), ("one minus", 1), ("squeezed share", 0)] {
         let base = base(folder.path(), 1, ending);
         let given = samples(&base.graph);
         let bundle = bundle(&base, 2, &CROSS_ENTROPY, folder.path());
@@ -216,11 +224,18 @@ fn one_column_behind_a_sigmoid_tells_two_classes() {
 #[test]
 fn a_head_for_other_classes_reads_below_the_old_scores() {
     let folder = tempfile::tempdir().unwrap();
-    for ending in ["Tanh", "two atan", "scaled", "temperature", "clip"] {
+    for ending in ["Tanh", "two atan", "scaled", "temperature", "clip", "cosine"] {
         let base = base(folder.path(), 3, ending);
         let bundle = bundle(&base, 5, &CROSS_ENTROPY, folder.path());
         let head = bundle.head.as_ref().unwrap_or_else(|| panic!("{ending}: {}", bundle.head_note));
         assert_eq!(head.features, 6, "{ending}: {}", bundle.head_note);
+        // The merged model gives the new scores in the place and by the name of the old ones.
+        let values = changed(&bundle);
+        let merged = merged(&base, &learned(&bundle, &values, &CROSS_ENTROPY, 5)).unwrap();
+        let outputs: Vec<&str> = merged.outputs.iter().map(|id| merged.value_name(*id)).collect();
+        assert_eq!(outputs, ["y"], "{ending}");
+        let given = samples(&base.graph);
+        close(&answer_of(&merged, "y", &given), &answer(&bundle, &values, &given), ending);
     }
     // Also where a head of the same width is to be replaced that is no linear layer.
     let base = base(folder.path(), 3, "Tanh");
@@ -229,4 +244,24 @@ fn a_head_for_other_classes_reads_below_the_old_scores() {
     // What was asked for is done.
     let request = Request { width: Some(5), head: HeadChoice::Append, ..Request::default() };
     assert_eq!(prepare(&base, &request, folder.path()).unwrap().head.unwrap().features, 3);
+}
+
+/// `squeeze(-1)` behind one column: what is learned is the column, for one value as for several classes.
+#[test]
+fn a_column_that_is_given_as_a_list_is_a_column() {
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["squeezed", "squeezed share"] {
+        let base = base(folder.path(), 1, ending);
+        let given = samples(&base.graph);
+        for (loss, width, rows) in [(&Loss::BinaryCrossEntropy, 1, "kept"), (&CROSS_ENTROPY, 3, "replaced")] {
+            let bundle = bundle(&base, width, loss, folder.path());
+            assert!(bundle.head_note.starts_with(rows), "{ending}: {}", bundle.head_note);
+            let values = changed(&bundle);
+            let expected = told(loss, &answer(&bundle, &values, &given), width as usize);
+            let graph = merged(&base, &learned(&bundle, &values, loss, width)).unwrap();
+            let found = answer_of(&graph, "y", &given);
+            let found = if ending == "squeezed" { told(loss, &found, width as usize) } else { found };
+            close(&found, &expected, &format!("{ending}, {}", loss.name()));
+        }
+    }
 }

@@ -38,6 +38,9 @@ models! {
     encoder_torchscript_1 vit_default_1 vit_default_2 vit_torchscript_1 windows_default_1 windows_default_2 windows_torchscript_1
     lstm_default_1 lstm_default_2 lstm_torchscript_1 gru_default_1 gru_default_2 gru_torchscript_1 bert_default_1 bert_default_2 bert_torchscript_1
     grouped_default_1 grouped_default_2 grouped_torchscript_1 einsum_default_1 einsum_default_2 einsum_torchscript_1
+    rnn_default_1 rnn_default_2 rnn_torchscript_1 causal_default_1 causal_default_2 causal_torchscript_1 cosine_default_1 cosine_default_2
+    cosine_torchscript_1 llama_classes_default_1 llama_classes_default_2 llama_classes_torchscript_1 llama_classes_torchscript_2
+    bert_torchscript14_1
 }
 
 #[test]
@@ -133,7 +136,10 @@ fn part(tensor: &Tensor, first: u64, count: u64) -> Tensor {
 #[test]
 fn what_nobody_learned_is_no_layer() {
     runtime();
-    for (file, count) in [("exporters/llama_names_default.onnx", 12), ("exporters/llama_names_torchscript.onnx", 12)] {
+    // Where the file fixes the sequence, angles are tables.
+    let classes = [("exporters/llama_classes_default_1.onnx", 12), ("exporters/llama_classes_torchscript_2.onnx", 12)];
+    let names = [("exporters/llama_names_default.onnx", 12), ("exporters/llama_names_torchscript.onnx", 12)];
+    for (file, count) in names.into_iter().chain(classes) {
         let base = Base::read(&folder().join("..").join(file)).unwrap();
         let layers = cut::layers(&base.graph, base.graph.outputs[0]);
         let names = cut::modules(&base.graph, &layers);
@@ -160,6 +166,19 @@ fn what_a_decomposition_wrote_is_no_layer_and_weights_without_a_module_are() {
         assert_eq!(names, ["body.0", "body.1", "body.3", "head"], "{exporter}");
         let (_, ops) = layers("einsum");
         assert_eq!(ops, of(&[("Einsum", 2), ("Einsum", 1), ("Gemm", 2)]), "{exporter}");
+    }
+}
+
+/// A recurrence that the default exporter writes out step by step multiplies with one weight again and again.
+#[test]
+fn a_weight_of_every_step_is_one_layer() {
+    runtime();
+    for (exporter, steps, layers) in [("default_1", 6, 4), ("torchscript_1", 0, 2)] {
+        let base = Base::read(&folder().join(format!("rnn_{exporter}.onnx"))).unwrap();
+        let output = base.graph.outputs[0];
+        let products =
+            cut::uses(&base.graph, output).iter().filter(|l| base.graph.nodes[l.node].op == "MatMul").count();
+        assert_eq!((products, cut::layers(&base.graph, output).len()), (steps, layers), "{exporter}");
     }
 }
 

@@ -49,7 +49,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("resize", &["Resize"]),
     ("quant", &[
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger",
-        "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM",
     ]),
     ("blockwise", &["MatMulNBits"]),
     ("recurrent", &["LSTM", "GRU", "RNN"]),

@@ -101,6 +101,29 @@ fn the_penalty_is_chosen_by_generalised_cross_validation() {
     }
 }
 
+/// The formula gives what a fit of all others gives.
+#[test]
+fn what_is_left_out_is_answered_as_by_a_fit_without_it() {
+    for case in Case::all() {
+        let (x, y): (_, Array2<f64>) = (case.features(), case.array("values"));
+        for bias in [true, false] {
+            for ridge in both(&x, &y, bias) {
+                let found = ridge.left_out(case.ridge_lambda, x.view(), y.view());
+                for row in [0, x.nrows() / 2, x.nrows() - 1] {
+                    let others: Vec<usize> = (0..x.nrows()).filter(|other| *other != row).collect();
+                    let (others_x, others_y) = (x.select(Axis(0), &others), y.select(Axis(0), &others));
+                    let layer = primal(&others_x, &others_y, bias).solve(case.ridge_lambda);
+                    let wanted = layer.apply(x.select(Axis(0), &[row]).view());
+                    for (found, wanted) in found.row(row).iter().zip(wanted.row(0)) {
+                        let tolerance = 1e-6 * (1.0 + wanted.abs());
+                        assert!((found - wanted).abs() < tolerance, "{}, {bias}: {found}, {wanted}", case.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn logistic_regression_is_scikit_learns() {
     for case in Case::all() {

@@ -6,13 +6,14 @@ use super::super::board::{Board, Found, lock};
 use super::super::drift::Drift;
 use super::super::feedback::Tally;
 use super::super::inventory::text as text_of;
+use super::super::refused::RefusedFiles;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Samples that were set aside and are told of with their reasons.
-const ASIDE_SHOWN: usize = 10;
+/// Samples that were set aside, and files that were refused, that are told of with their reasons.
+const SHOWN: usize = 10;
 
 /// Requests so far, by route and status.
 #[derive(Debug, Default)]
@@ -40,6 +41,7 @@ struct Seen {
     new: u64,
     aside: usize,
     latest_aside: Vec<Value>,
+    refused: RefusedFiles,
     bytes: u64,
     tally: Tally,
     /// Right ones and all of those that count.
@@ -53,7 +55,7 @@ fn seen(board: &Board) -> Seen {
     let inventory = lock(&board.store.inventory);
     let (samples, classes, bytes) = (inventory.counts(), inventory.classes(), inventory.bytes);
     let (new, aside) = (inventory.unlearned(), inventory.aside.count());
-    let latest_aside = inventory.aside.latest().into_iter().take(ASIDE_SHOWN);
+    let latest_aside = inventory.aside.latest().into_iter().take(SHOWN);
     let latest_aside = latest_aside
         .map(|(name, why)| json!({ "sample": text_of(&name), "label": why.label, "reason": why.reason, "at": why.at }));
     let latest_aside = latest_aside.collect();
@@ -63,7 +65,8 @@ fn seen(board: &Board) -> Seen {
     let counted = tally.counted(board.config().feedback.unanswered);
     let drift = lock(&board.confidences).of(&active);
     let lost = board.predictor.lost();
-    Seen { found, samples, classes, new, aside, latest_aside, bytes, tally, counted, drift, lost }
+    let refused = lock(&board.refused).clone();
+    Seen { found, samples, classes, new, aside, latest_aside, refused, bytes, tally, counted, drift, lost }
 }
 
 /// Accuracy by feedback, once there is any.
@@ -74,7 +77,9 @@ fn accuracy(tally: &Tally, (right, of): (u64, u64)) -> Option<f64> {
 /// `GET /status`.
 pub(super) fn status(board: &Board) -> Value {
     let config = board.config();
-    let Seen { found, samples, classes, new, aside, latest_aside, bytes, tally, counted, drift, .. } = seen(board);
+    let Seen { found, samples, classes, new, aside, latest_aside, refused, bytes, tally, counted, drift, .. } =
+        seen(board);
+    let latest_refused: Vec<_> = refused.latest.iter().take(SHOWN).collect();
     let accuracy = accuracy(&tally, counted);
     json!({
         "doing": found.doing, "waits": found.waits, "trouble": found.trouble,
@@ -83,6 +88,7 @@ pub(super) fn status(board: &Board) -> Value {
             "bytes_max": config.samples.total_max_mb.map(|most| most.saturating_mul(1_000_000)),
         },
         "aside": { "count": aside, "latest": latest_aside },
+        "refused": { "count": refused.count, "latest": latest_refused },
         "adapter": {
             "active": found.active, "promise": found.promise, "falls_short": found.falls_short,
             "feedback": tally, "accuracy": accuracy, "drift": drift,
@@ -99,7 +105,7 @@ pub(super) fn status(board: &Board) -> Value {
 
 /// `GET /metrics`.
 pub(super) fn text(board: &Board, requests: &Requests) -> String {
-    let Seen { found, samples, new, aside, bytes, tally, counted, drift, lost, .. } = seen(board);
+    let Seen { found, samples, new, aside, refused, bytes, tally, counted, drift, lost, .. } = seen(board);
     let mut text = Text::default();
     text.family("samples", "gauge", "Samples, by side.");
     text.value("samples{side=\"train\"}", samples[0] as f64);
@@ -107,6 +113,8 @@ pub(super) fn text(board: &Board, requests: &Requests) -> String {
     text.one("samples_bytes", "gauge", "Bytes of all samples.", Some(bytes as f64));
     text.one("samples_new", "gauge", "Samples to train on that nothing has learned from.", Some(new as f64));
     text.one("samples_aside", "gauge", "Samples set aside: nothing can be learned from them.", Some(aside as f64));
+    let refused = Some(refused.count as f64);
+    text.one("files_refused", "gauge", "Files that were refused and lie in the spool's folder .refused.", refused);
     let trouble = f64::from(u8::from(found.trouble.is_some()));
     text.one("trouble", "gauge", "1 where something keeps the device from learning; /status says what.", Some(trouble));
     text.one("training", "gauge", "1 while a training is not finished.", Some(found.training.is_some().into()));

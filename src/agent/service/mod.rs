@@ -17,10 +17,12 @@ use super::flash::Ledger;
 use super::member::Syncing;
 use super::notify::Notifier;
 use super::policy::Conditions;
+use super::refused::{self, RefusedFile};
 use super::samples::Door;
 use super::spool::{Look, Spool};
 use super::training;
 use super::waiting::Known;
+use crate::amounts::counted;
 use crate::host::{Processors, WriteMeter, memory_pressure, on_battery, temperature_c};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -427,7 +429,7 @@ impl<'a> Service<'a> {
 
     fn tell(&mut self, line: &str) {
         let [train, held_out] = lock(&self.board.store.inventory).counts();
-        let line = format!("{line}; {train} samples, {held_out} held out");
+        let line = format!("{line}; {}, {held_out} held out", counted(train, "sample"));
         if line != self.status {
             self.world.notifier.status(&line);
             // A load that goes up and down is no news for the log.
@@ -448,9 +450,7 @@ impl<'a> Service<'a> {
         match self.spool.take_in(&self.config.spool, &look) {
             Ok(found) => {
                 self.backlog_s = found.more.then(|| self.backlog_s.unwrap_or(now.steady_s));
-                for (file, reason) in &found.refused {
-                    tracing::warn!(file = %file.display(), reason, "refused a sample");
-                }
+                self.keep_refused(&found.refused, now);
                 for (file, reason) in &found.errors {
                     tracing::error!(file = %file.display(), reason, "samples there cannot be taken in");
                 }
@@ -460,6 +460,22 @@ impl<'a> Service<'a> {
             }
             Err(error) => tracing::error!(%error, spool = %self.config.spool.display(), "cannot take in samples"),
         }
+    }
+
+    /// Remembers why files were refused, for whoever asks; what somebody took out of `.refused` is told no more.
+    fn keep_refused(&self, refused: &[RefusedFile], now: Moment) {
+        let (state, spool) = (&self.config.state, &self.config.spool);
+        for RefusedFile { path, reason, .. } in refused {
+            tracing::warn!(file = %path.display(), reason, "refused a sample");
+        }
+        let all = match refused {
+            [] => refused::read(state, spool),
+            new => refused::add(state, spool, new, now.unix_s).unwrap_or_else(|error| {
+                tracing::error!(%error, "the list of what was refused cannot be written");
+                refused::read(state, spool)
+            }),
+        };
+        *lock(&self.board.refused) = all;
     }
 
     fn known(&self) -> Result<Known<'_>> {

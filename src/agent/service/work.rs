@@ -14,6 +14,7 @@ use crate::agent::inventory::name_of;
 use crate::agent::member::{self, Offer};
 use crate::agent::policy::{Conditions, hinders_training};
 use crate::agent::training::{self, Next, Run, Unusable};
+use crate::amounts::counted;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -43,7 +44,7 @@ pub(super) struct Work {
 impl Work {
     fn line(&self, samples: u64) -> String {
         match &self.task {
-            Task::Train => format!("training on {samples} samples"),
+            Task::Train => format!("training on {}", counted(samples, "sample")),
             Task::Predict(_) => "comparing the new adapter".into(),
             Task::Sift { .. } => "a training failed: looking for samples that nothing can be learned from".into(),
         }
@@ -105,7 +106,7 @@ impl Service<'_> {
             return Ok(("taking in samples".into(), waits));
         }
         let run = self.begin_training(from.as_ref(), now)?;
-        Ok((format!("training on {} samples", run.samples), Vec::new()))
+        Ok((format!("training on {}", counted(run.samples, "sample")), Vec::new()))
     }
 
     fn begin_training(&mut self, from: Option<&Offer>, now: Moment) -> Result<Run> {
@@ -273,7 +274,11 @@ impl Service<'_> {
         if count * 2 > all {
             let many = "so it is not one of them: look at the recipe's preprocessing";
             return self.failed(
-                format!("{reason}; of {count} of {all} samples ({}) nothing can be learned, {many}", first.reason),
+                format!(
+                    "{reason}; of {count} of {} ({}) nothing can be learned, {many}",
+                    counted(all, "sample"),
+                    first.reason
+                ),
                 now,
             );
         }

@@ -1,5 +1,6 @@
 //! `edgetune-fleet backup` and `edgetune-fleet restore`: a server as files, and back.
 
+use crate::amounts::counted;
 use crate::cli::Done;
 use crate::cli::membership::clock_ms;
 use crate::cli::place::Place;
@@ -47,7 +48,11 @@ pub fn run(args: &Backup, printer: &Printer) -> Result<Done> {
     let place = fleet::Place { database: &database, store: &store };
     let made = fleet::back_up(data, &place, &args.folder, clock_ms())?;
     printer.document(&json!({ "folder": args.folder, "files": made.files.len(), "made_ms": made.made_ms }));
-    printer.text(format!("{}: {} files; whoever has them can be the server", args.folder.display(), made.files.len()));
+    printer.text(format!(
+        "{}: {}; whoever has them can be the server",
+        args.folder.display(),
+        counted(made.files.len(), "file")
+    ));
     Ok(Done::Fully)
 }
 
@@ -58,6 +63,9 @@ pub fn restore(args: &Restore, printer: &Printer) -> Result<Done> {
     let backup = fleet::restore(&args.folder, &folder, &place, clock_ms())?;
     let data = args.place.data.display();
     printer.document(&json!({ "data": args.place.data, "files": backup.files.len(), "made_ms": backup.made_ms }));
-    printer.text(format!("{data}: a server again, from {} files; start it with --data {data}", backup.files.len()));
+    printer.text(format!(
+        "{data}: a server again, from {}; start it with --data {data}",
+        counted(backup.files.len(), "file")
+    ));
     Ok(Done::Fully)
 }

@@ -1,6 +1,6 @@
 //! `edgetune check`: proof of a tail's gradient on this machine.
 
-use crate::adapter::{self, HeadChoice, Request};
+use crate::adapter::{self, HeadChoice, Positions, Request};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::change::ChangeArgs;
@@ -29,7 +29,7 @@ pub struct Args {
     /// The number of classes [default: the model's own]
     #[arg(long, value_name = "N")]
     classes: Option<u64>,
-    /// What to minimise [default: cross-entropy]
+    /// What to minimise [default: cross-entropy; of one column, binary-cross-entropy]
     #[arg(long, value_parser = LossParser)]
     loss: Option<LossArg>,
     /// Which of the model's outputs to train on
@@ -46,13 +46,16 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
-    let loss = match args.loss.clone() {
-        Some(LossArg::File(path)) => Loss::File(own_loss::read(&path)?),
-        named => recipe::loss(LossArg::settings(named).0, None),
-    };
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
+    let loss = match args.loss.clone() {
+        Some(LossArg::File(path)) => Loss::File(own_loss::read(&path)?),
+        None if args.classes.is_none_or(|classes| classes == 1) && gives_one_column(&base, output)? => {
+            Loss::BinaryCrossEntropy
+        }
+        named => recipe::loss(LossArg::settings(named).0, None),
+    };
     let change = Change::from(args.change.clone());
     change.check()?;
     let request = Request {
@@ -71,26 +74,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let options = args.compute.options();
     let checked =
         printer.during("comparing each parameter's gradient", || check::check(&bundle, &loss, &options, args.seed))?;
-    let word = |verdict| match verdict {
-        Verdict::Agrees => "agrees",
-        Verdict::Estimates => "estimates",
-        Verdict::Flat => "flat",
-        Verdict::Differs => "DIFFERS",
-    };
-    let rows: Vec<_> = checked
-        .iter()
-        .map(|row| json!({ "parameter": row.parameter, "gradient": row.gradient, "numeric": row.numeric, "verdict": word(row.verdict) }))
-        .collect();
-    printer.document(&rows);
-    printer.text(format!("{:<10} {:>14} {:>14}  parameter", "verdict", "gradient", "numeric"));
-    for row in &checked {
-        printer.text(format!(
-            "{:<10} {:>14.6e} {:>14.6e}  {}",
-            word(row.verdict),
-            row.gradient,
-            row.numeric,
+    tell(&checked, printer);
+    if let Some(row) = checked.iter().find(|row| row.verdict == Verdict::Undefined) {
+        let cause = row.cause.as_deref().unwrap_or("the loss or its gradient is infinite");
+        bail!(
+            "no gradient of `{}` can be told for random samples: {cause}; bring the inputs to a range that the model takes, or train a new \
+             head alone (--train head --classes N)",
             row.parameter
-        ));
+        );
     }
     if let Some(wrong) = checked.iter().find(|row| row.verdict == Verdict::Differs) {
         let remedy = match agreeing(&base, output, &checked)? {
@@ -100,6 +91,38 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         bail!("the gradient of `{}` is not how the loss moves; {remedy}, and report the model", wrong.parameter);
     }
     Ok(Done::Fully)
+}
+
+/// A line a parameter, or a document of them.
+fn tell(checked: &[Checked], printer: &Printer) {
+    let word = |verdict| match verdict {
+        Verdict::Agrees => "agrees",
+        Verdict::Estimates => "estimates",
+        Verdict::Flat => "flat",
+        Verdict::Differs => "DIFFERS",
+        Verdict::Undefined => "UNDEFINED",
+    };
+    let rows: Vec<_> = checked
+        .iter()
+        .map(|row| json!({ "parameter": row.parameter, "gradient": row.gradient, "numeric": row.numeric, "verdict": word(row.verdict) }))
+        .collect();
+    printer.document(&rows);
+    printer.text(format!("{:<10} {:>14} {:>14}  parameter", "verdict", "gradient", "numeric"));
+    for row in checked {
+        printer.text(format!(
+            "{:<10} {:>14.6e} {:>14.6e}  {}",
+            word(row.verdict),
+            row.gradient,
+            row.numeric,
+            row.parameter
+        ));
+    }
+}
+
+/// Whether the output has one column: of a single class there is nothing to learn, so that it is a class and its opposite.
+fn gives_one_column(base: &Base, output: Option<&str>) -> Result<bool> {
+    let scores = adapter::output(&base.graph, output)?;
+    Ok(adapter::width(&base.graph, scores, Positions::Sample) == Some(1))
 }
 
 /// The number of layers above the topmost one whose gradient differs.

@@ -61,7 +61,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let reading = Reading { packing: args.packing, ..args.reading.clone().into() };
     let mut options = samples::options(
         preprocessing.clone(),
-        samples::with_tokenizer(reading, &base, Some(&args.adapter), printer),
+        samples::with_tokenizer(reading, &base, (Some(&args.adapter), &preprocessing), printer),
         &inputs_of(&base),
         task::of_wire(adapter.task).target,
         classes,

@@ -19,7 +19,8 @@ use std::path::PathBuf;
                         edgetune export --adapter A.edelta --model model.onnx --to onnx-adapter --out folder/\n  \
                         edgetune export --adapter A.edelta --to safetensors --out folder/\n\n--to onnx writes what the \
                         outputs mean into the model's metadata, where onnxruntime's get_modelmeta().custom_metadata_map shows it: \
-                        `names`, class names by their index as Ultralytics has them, and `edgetune.preprocessing`. The class \
+                        `names`, class names by their index as Ultralytics has them, `edgetune.task`, `edgetune.output` and \
+                        `edgetune.preprocessing`; `edgetune predict` needs no adapter for such a model. The class \
                         names also go into labels.txt beside the model, a line each."
 )]
 pub struct Args {

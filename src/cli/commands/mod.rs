@@ -3,10 +3,12 @@
 pub mod agent;
 #[cfg(feature = "fleet")]
 pub mod backup;
+pub mod board;
 pub mod cache;
 #[cfg(feature = "fleet")]
 pub mod channel;
 pub mod check;
+pub mod data;
 pub mod delta;
 pub mod demo;
 pub mod doctor;

@@ -12,8 +12,8 @@ use crate::cli::stop::flag_on_signals;
 use crate::data::{self, Dataset, Preprocessing, Target};
 use crate::delta::Task;
 use crate::engine;
-use crate::learn::Context;
 use crate::learn::samples::{self, inputs_of};
+use crate::learn::{Context, adapter_of};
 use crate::predict::Samples;
 use crate::recipe::Reading;
 use crate::task;
@@ -30,13 +30,16 @@ use std::time::Instant;
     after_help = "Examples:\n  edgetune predict model.onnx --adapter A.edelta photo.jpg other.png --top 3\n  edgetune \
                   predict lm.onnx --adapter A.edelta --tokenizer tokenizer.json --prompt \"Once upon\" --temperature 0.8\n  \
                   edgetune predict text.onnx --adapter A.edelta \"what a film\"\n  edgetune predict text.onnx --adapter A.edelta \
-                  --csv - < texts.txt\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv"
+                  --csv - < texts.txt\n  edgetune predict merged.onnx photos/\n  edgetune predict model.onnx --adapter A.edelta readings.csv --csv"
 )]
 pub struct Args {
     /// The model that the adapter was trained on
     model: PathBuf,
-    /// The adapter; a language model also goes on from a prompt without one
-    #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
+    /// The adapter [default: none, for a model that says what its outputs are]
+    ///
+    /// A model that `edgetune export` has written says it in its metadata, others by the names of their classes in or beside them
+    /// (labels.txt). A language model goes on from a prompt without an adapter.
+    #[arg(long, value_name = "FILE")]
     adapter: Option<PathBuf>,
     /// Images or folders of them, one table, text or array file; texts themselves, or - for standard input
     ///
@@ -76,22 +79,23 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let base = printer.during("reading the model", || Base::read(&args.model))?;
     let stop = flag_on_signals()?;
     let context = global.context(&args.compute, began, &stop, printer)?;
+    if goes_on {
+        refuse_table(args)?;
+        let inputs = inputs::asked(&args.inputs, true, &mut std::io::stdin())?;
+        let asked = (&args.generating, &inputs, &Reading::from(args.reading.clone()));
+        return generation::generate((&base, adapter.as_ref()), asked, &context, printer);
+    }
+    let takes_text = data::takes_text(&samples::named_types(&inputs_of(&base)));
+    let asked = inputs::asked(&args.inputs, takes_text, &mut std::io::stdin())?;
     let adapter = match adapter {
-        Some(adapter) if !goes_on => adapter,
-        other => {
-            refuse_table(args)?;
-            let inputs = inputs::asked(&args.inputs, true, &mut std::io::stdin())?;
-            let asked = (&args.generating, &inputs, &Reading::from(args.reading.clone()));
-            return generation::generate((&base, other.as_ref()), asked, &context, printer);
-        }
+        Some(adapter) => adapter,
+        None => adapter_of(&base, first_of(&asked), &global.bundles()?, printer)?,
     };
     let Some(adapter) = (if args.untrained { adapter.untrained(&base, &global.bundles()?)? } else { Some(adapter) })
     else {
         printer.document(&Vec::<()>::new());
         return Ok(Done::Fully);
     };
-    let takes_text = data::takes_text(&samples::named_types(&inputs_of(&base)));
-    let asked = inputs::asked(&args.inputs, takes_text, &mut std::io::stdin())?;
     let (dataset, preprocessing) = opened(&asked, &adapter, (&base, args), printer)?;
     // Photographs that come one by one do not come again: the features of a folder alone are kept.
     let context = Context { keeps_features: asked.is_folder() && !args.no_cache, ..context };
@@ -107,6 +111,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Ok(Done::Fully)
 }
 
+/// Where what is asked about begins.
+fn first_of(asked: &Asked) -> &Path {
+    match asked {
+        Asked::Paths(paths) => &paths[0],
+        Asked::Texts { origin, .. } => Path::new(origin),
+    }
+}
+
 /// What is asked about, as the adapter's model takes it.
 fn opened(
     asked: &Asked,
@@ -114,12 +126,9 @@ fn opened(
     (base, args): (&Base, &Args),
     printer: &Printer,
 ) -> Result<(Dataset, Preprocessing)> {
-    let first = match asked {
-        Asked::Paths(paths) => paths[0].as_path(),
-        Asked::Texts { origin, .. } => Path::new(origin),
-    };
-    let preprocessing = samples::of_adapter(&adapter.preprocessing, first, printer);
-    let reading = samples::with_tokenizer(args.reading.clone().into(), base, args.adapter.as_deref(), printer);
+    let preprocessing = samples::of_adapter(&adapter.preprocessing, first_of(asked), printer);
+    let reading =
+        samples::with_tokenizer(args.reading.clone().into(), base, (args.adapter.as_deref(), &preprocessing), printer);
     let target = match task::of_wire(adapter.task).target {
         Target::Tokens => Target::Tokens,
         // What the others' labels are is nothing to a sample without any.

@@ -1,5 +1,6 @@
 //! `edgetune prepare`: the graphs that a training run would use, as files to look at or to ship.
 
+use crate::adapter;
 use crate::cli::Done;
 use crate::cli::args::Global;
 use crate::cli::change::ChangeArgs;
@@ -24,8 +25,8 @@ pub struct Args {
     /// What learns: head, last:N, or a pattern over node and initializer names; repeatable
     #[arg(long, value_name = "SPEC")]
     train: Vec<String>,
-    /// The number of classes, or a file with one class name a line; a language model has none
-    #[arg(long, value_name = "N|FILE", required_unless_present = "loss")]
+    /// The number of classes, or a file with one class name a line [default: the model's own outputs]
+    #[arg(long, value_name = "N|FILE")]
     classes: Option<String>,
     /// What to minimise [default: cross-entropy]
     #[arg(long, value_enum)]
@@ -44,14 +45,13 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Files::default().reads("the model", [&args.model]).fills("--out", &args.out, &[]).check(Replacing::default())?;
     engine::load(&global.choice())?;
     let base = printer.during("reading the model", || Base::read(&args.model))?;
-    let labels = match (args.classes.as_deref(), args.loss) {
-        (None, Some(LossName::NextToken)) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
-        (Some(classes), Some(LossName::TokenCrossEntropy)) => {
-            Labels::Tokens { names: class_names(classes)?, rows: ndarray::Array2::default((0, 0)) }
+    let labels = match args.loss {
+        Some(LossName::NextToken) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
+        Some(LossName::TokenCrossEntropy) => {
+            Labels::Tokens { names: classes(args, &base)?, rows: ndarray::Array2::default((0, 0)) }
         }
-        (Some(classes), Some(LossName::Coral)) => Labels::Ordinal { names: class_names(classes)?, index: vec![] },
-        (Some(classes), _) => Labels::Classes { names: class_names(classes)?, index: vec![] },
-        (None, _) => bail!("--classes: give the number of classes, or a file with one class name a line"),
+        Some(LossName::Coral) => Labels::Ordinal { names: classes(args, &base)?, index: vec![] },
+        _ => Labels::Classes { names: classes(args, &base)?, index: vec![] },
     };
     let change = Change::from(args.change.clone());
     change.check()?;
@@ -63,4 +63,21 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let files: Vec<PathBuf> = bundle.files().map(PathBuf::from).chain([step, weights]).collect();
     summary::prepared(&bundle, &files, printer);
     Ok(Done::Fully)
+}
+
+/// The classes that were given, or as many as the model has outputs; of classes in an order one more.
+fn classes(args: &Args, base: &Base) -> Result<Vec<String>> {
+    if let Some(classes) = args.classes.as_deref() {
+        return Ok(class_names(classes)?);
+    }
+    let positions = recipe::loss(args.loss, None).positions();
+    let output = adapter::output_of(&base.graph, args.output.as_deref(), positions)?;
+    let Some(width) = adapter::width(&base.graph, output, positions) else {
+        bail!(
+            "{}: its output does not tell how many classes there are; give their number or names with --classes",
+            args.model.display()
+        )
+    };
+    let count = width + u64::from(args.loss == Some(LossName::Coral));
+    Ok((0..count).map(|class| class.to_string()).collect())
 }

@@ -4,6 +4,7 @@ use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::delta_args::created_unix_s;
 use crate::cli::outputs::{Files, Kind, Replacing};
+use crate::cli::page;
 use crate::cli::print::{Printer, document};
 use crate::cli::recipe::{RecipeArgs, with_file, with_parts};
 use crate::cli::stop::flag_on_signals;
@@ -17,7 +18,7 @@ use std::time::{Instant, SystemTime};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ --train last:2 --epochs 10 --out A.edelta\n  \
-                  edgetune train recipe.toml --out A.edelta --report R.json\n  edgetune train model.onnx --data \
+                  edgetune train recipe.toml --out A.edelta --report R.html\n  edgetune train model.onnx --data \
                   texts.jsonl --tokenizer tokenizer.json --out A.edelta\n  edgetune train model.onnx --data photos/ --solver \
                   ridge --out A.edelta\n  edgetune train model.onnx --data more/ --solver imprint --from A.edelta \
                   --out B.edelta\n  edgetune train model.onnx --data sensors.csv --window 2s --hop 1s --group subject --out A.edelta\n\nCtrl-C and SIGTERM save a checkpoint \
@@ -32,7 +33,7 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Write everything that was measured as JSON
+    /// Write everything that was measured: as a page for a browser (.html), else as JSON
     #[arg(long, help_heading = "Run", value_name = "FILE")]
     report: Option<PathBuf>,
     /// Go on from the checkpoint of an interrupted run
@@ -55,7 +56,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let created_unix_s = created_unix_s(std::env::var_os("SOURCE_DATE_EPOCH"), SystemTime::now())?;
     let recipe = with_parts(with_file(args.recipe.clone().into(), &args.file, printer)?, printer)?;
     let files = Files::of_recipe(&recipe).reads("the recipe", [&args.file]).cache(global);
-    let files = files.writes("--out", [&args.out], Kind::Delta).writes("--report", &args.report, Kind::Report);
+    let files = files.writes("--out", [&args.out], Kind::Delta).writes("--report", &args.report, kind(&args.report));
     let checkpoint = checkpoint_path(&args.out);
     // What is gone on from is looked at by whoever reads it.
     files.writes("--out", (!args.resume).then_some(&checkpoint), Kind::Checkpoint).check(args.replacing)?;
@@ -65,15 +66,23 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             checkpoint.display()
         );
     }
+    let model = recipe.model.clone().unwrap_or_default();
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, no_skip, .. } = args;
     let (resume, no_skip) = (*resume, *no_skip);
-    let job = Job { recipe, given: None, out: Some(out.clone()), resume, no_skip, created_unix_s };
+    let judges_labels = args.report.is_some();
+    let job = Job { recipe, out: Some(out.clone()), resume, no_skip, judges_labels, created_unix_s, ..Job::default() };
     let context = global.context(compute, began, &stop, printer)?;
     let context = Context { keeps_features: !no_cache, ..context };
     let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };
     if let Some(path) = &args.report {
-        let text = document(&trained.report);
+        let text = match kind(&args.report) {
+            Kind::Page => {
+                let thumbnails = page::thumbnails(page::shown(&trained.report));
+                page::page(&trained.report, &model, &thumbnails)
+            }
+            _ => document(&trained.report),
+        };
         crate::train::artifact::save(path, text.as_bytes())?;
     }
     printer.document(&trained.report);
@@ -88,4 +97,13 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }
     summary::trained(&trained, out, printer);
     Ok(Done::Fully)
+}
+
+/// What `--report` writes, by its file's name.
+fn kind(report: &Option<PathBuf>) -> Kind {
+    let extension = report.as_ref().and_then(|path| path.extension()).and_then(|extension| extension.to_str());
+    match extension.map(str::to_lowercase).as_deref() {
+        Some("html" | "htm") => Kind::Page,
+        _ => Kind::Report,
+    }
 }

@@ -4,7 +4,7 @@ use super::Walk;
 use crate::graph::{Attr, Node, Tensor, ValueId};
 
 /// What a node does that joins samples.
-const MIXES: &str = "mixes the samples of a batch";
+pub const MIXES: &str = "mixes the samples of a batch";
 
 /// Where the batch stands among a value's sizes: that of `axis` is `outer` · batch · `inner`, the batch's part in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,11 +214,17 @@ impl Walk<'_> {
         let (data, indices) = (data.ok_or("lacks an input")?, indices.ok_or("lacks an input")?);
         let axis = node.int("axis", 0).rem_euclid(self.shape(data)?.len().max(1) as i64) as usize;
         match (self.carries.get(&data), self.carries.get(&indices)) {
+            (None, Some(_)) if self.batch > 1 && self.flat.contains_key(&indices) => Err(MIXES.into()),
             (None, Some(carry)) => Ok(carry.at(axis + carry.axis)),
             (Some(carry), None) if carry.axis < axis => Ok(*carry),
             (Some(Carry { axis: 0, outer: 1, inner }), None) if axis == 0 && *inner > 1 => {
                 let length = *inner;
                 self.gather_flat(node, data, length).ok_or(MIXES)?;
+                Ok(Carry { axis: 0, outer: 1, inner: 1 })
+            }
+            (Some(Carry { axis: 0, outer: 1, inner }), Some(Carry { axis: 0, outer: 1, inner: 1 })) if axis == 0 => {
+                let length = *inner;
+                self.gather_own(node, data, length).ok_or(MIXES)?;
                 Ok(Carry { axis: 0, outer: 1, inner: 1 })
             }
             (Some(carry), None) if carry.axis > axis => Ok(carry.at(carry.axis + self.shape(indices)?.len() - 1)),
@@ -248,6 +254,12 @@ impl Walk<'_> {
     /// `x[rows, places]` with the numbers of all rows, as masks of transformers are widened: `x[:, places]`.
     fn gather_pairs(&mut self, node: &mut Node) -> Result<Carry, String> {
         let (_, carry) = self.reads_carry(node, 0)?;
+        let places = node.inputs.get(1).copied().flatten().and_then(|id| self.pairs.get(&id));
+        if let Some(places) = places.filter(|_| carry.is_pure() && carry.axis == 0 && node.int("batch_dims", 0) == 0) {
+            node.inputs[1] = Some(*places);
+            node.attributes = [("batch_dims".into(), Attr::Int(1))].into();
+            return Ok(carry);
+        }
         let pairs = node.inputs.get(1).copied().flatten().and_then(|id| self.graph.initializers.get(&id));
         let pairs = pairs.ok_or("takes places that are not constant")?;
         let (shape, values) = (pairs.shape.clone(), pairs.to_i64().ok_or("takes places that are no numbers")?);

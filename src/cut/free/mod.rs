@@ -119,12 +119,17 @@ fn attempt(graph: &mut Graph, batch: u64, choices: &mut Choices) -> Result<(), B
     let reached = descendants(&nodes, &inputs);
     let carries = inputs.iter().map(|id| (*id, ROWS)).collect();
     let room = Vec::with_capacity(nodes.len());
-    let mut walk = Walk { graph, batch, carries, choices, sized: HashSet::new(), size: None, nodes: room };
+    let (sized, flat, pairs) = (HashSet::new(), HashMap::new(), HashMap::new());
+    let mut walk = Walk { graph, batch, carries, choices, sized, flat, pairs, size: None, nodes: room };
     for node in nodes {
         let name = format!("`{}` ({})", node.name, node.op);
         walk.visit(node).map_err(|problem| Baked { batch, node: name, problem })?;
     }
-    let Walk { carries, nodes, .. } = walk;
+    let Walk { carries, mut nodes, pairs, flat, .. } = walk;
+    // What numbered the samples is read by nobody now.
+    let read: HashSet<ValueId> = nodes.iter().flat_map(Node::reads).collect();
+    let numbers = |id: &ValueId| (pairs.contains_key(id) || flat.contains_key(id)) && !read.contains(id);
+    nodes.retain(|node| !node.writes().any(|id| numbers(&id)));
     graph.nodes = nodes;
     for id in graph.outputs.iter().filter(|id| reached.contains(id)) {
         if carries.get(id) != Some(&ROWS) {
@@ -167,6 +172,10 @@ struct Walk<'g> {
     choices: &'g mut Choices,
     /// Numbers that are computed from the sizes of such values: at run time they are right by themselves.
     sized: HashSet<ValueId>,
+    /// Places among the rows of all samples, one sample's after the other: the places within a sample, and a sample's length.
+    flat: HashMap<ValueId, (ValueId, u64)>,
+    /// Pairs of a sample's number and a place within it: the places.
+    pairs: HashMap<ValueId, ValueId>,
     /// The batch's size at run time, a vector of one number.
     size: Option<ValueId>,
     nodes: Vec<Node>,
@@ -200,7 +209,18 @@ impl Walk<'_> {
                 return Ok(());
             }
             _ if !carried => return Err("is made for the sizes of a batch".into()),
+            "Add" if self.places_of_all(node) => return Ok(()),
+            "Concat" if self.pairs_of_all(node) => return Ok(()),
             _ => {}
+        }
+        // Both hold the numbers of the samples in the file's own batch, so that only who picks by them may read them. One zero that is
+        // added is no harm.
+        let numbered = |id: ValueId| {
+            (self.pairs.contains_key(&id) && node.op != "GatherND")
+                || (self.batch > 1 && self.flat.contains_key(&id) && node.op != "Gather")
+        };
+        if node.reads().any(numbered) {
+            return Err(carry::MIXES.into());
         }
         let carry = self.carry_of(node)?;
         for id in node.writes() {

@@ -1,7 +1,8 @@
 //! Integers that a file computes from sizes, as they are for the file's own batch.
 
 use super::Walk;
-use crate::graph::{Node, Tensor, ValueId};
+use super::carry::Carry;
+use crate::graph::{Attr, Node, Tensor, ValueId};
 
 /// Numbers computed one from another, at most: a mask's places take a handful.
 const STEPS_MAX: usize = 64;
@@ -64,17 +65,87 @@ impl Walk<'_> {
         if *rows != self.batch || each == 0 || !all || !inside {
             return None;
         }
+        let output = self.with_samples(node, data, length)?;
+        let own = self.graph.add_initializer(&format!("{}/places", node.name), Tensor::from_i64(within, &own));
+        node.inputs = vec![Some(output), Some(own)];
+        node.attributes = [("axis".into(), Attr::Int(1))].into();
+        Some(())
+    }
+
+    /// The table with its batch again: `[batch · length, …]` → `[batch, length, …]`.
+    fn with_samples(&mut self, node: &Node, data: ValueId, length: u64) -> Option<ValueId> {
         let rest = self.shape(data).ok()?[1..].to_vec();
         let sizes: Vec<i64> = [-1, length as i64].into_iter().chain(rest.iter().map(|size| *size as i64)).collect();
         let name = format!("{}/samples", node.name);
         let target =
             self.graph.add_initializer(&format!("{name}/sizes"), Tensor::from_i64(&[sizes.len() as u64], &sizes));
-        let output = self.graph.add_value(&name, None);
-        let (inputs, outputs) = (vec![Some(data), Some(target)], vec![Some(output)]);
-        self.nodes.push(Node { name, op: "Reshape".into(), inputs, outputs, ..Node::default() });
-        let own = self.graph.add_initializer(&format!("{}/places", node.name), Tensor::from_i64(within, &own));
-        node.inputs = vec![Some(output), Some(own)];
-        node.attributes = [("axis".into(), crate::graph::Attr::Int(1))].into();
+        Some(self.made(&name, "Reshape", vec![Some(data), Some(target)]))
+    }
+
+    fn made(&mut self, name: &str, op: &str, inputs: Vec<Option<ValueId>>) -> ValueId {
+        let output = self.graph.add_value(name, None);
+        let (name, outputs) = (self.graph.value_name(output).to_string(), vec![Some(output)]);
+        self.nodes.push(Node { name, op: op.into(), inputs, outputs, ..Node::default() });
+        output
+    }
+
+    /// Whether a sum is a place within each sample and where the sample begins, `place + sample · length`; it is then remembered for
+    /// who picks by it. With a batch of 1 the beginnings are one zero, of which nobody knows what it was.
+    pub fn places_of_all(&mut self, node: &Node) -> bool {
+        let [Some(one), Some(other)] = node.inputs[..] else { return false };
+        let carried = |id: ValueId| self.carries.get(&id) == Some(&Carry { axis: 0, outer: 1, inner: 1 });
+        let (places, begins) = match (carried(one), carried(other)) {
+            (true, false) if !self.carries.contains_key(&other) => (one, other),
+            (false, true) if !self.carries.contains_key(&one) => (other, one),
+            _ => return false,
+        };
+        let Some((shape, begins)) = self.numbers(begins) else { return false };
+        let length = begins.get(1).copied().unwrap_or(0);
+        let each = begins.iter().enumerate().all(|(sample, begin)| *begin == sample as i64 * length);
+        if shape != [self.batch] || !each || self.shape(places) != Ok(vec![self.batch]) {
+            return false;
+        }
+        for id in node.writes() {
+            self.carries.insert(id, Carry { axis: 0, outer: 1, inner: 1 });
+            self.flat.insert(id, (places, length as u64));
+        }
+        true
+    }
+
+    /// Whether pairs of a sample's number and a place within it are put together, `[batch, 2]`, as torch's default exporter writes
+    /// `x[range(batch), places]`; the places are remembered for who picks by them.
+    pub fn pairs_of_all(&mut self, node: &Node) -> bool {
+        let [Some(samples), Some(places)] = node.inputs[..] else { return false };
+        let carried = self.carries.get(&places) == Some(&Carry { axis: 0, outer: 1, inner: 1 });
+        let column = self.shape(places) == Ok(vec![self.batch, 1]) && [1, -1].contains(&node.int("axis", 0));
+        if !carried || !column || self.carries.contains_key(&samples) {
+            return false;
+        }
+        let Some((shape, numbers)) = self.numbers(samples) else { return false };
+        let all = numbers.iter().enumerate().all(|(at, number)| *number == at as i64);
+        if shape != [self.batch, 1] || !all {
+            return false;
+        }
+        for id in node.writes() {
+            self.carries.insert(id, Carry { axis: 0, outer: 1, inner: 1 });
+            self.pairs.insert(id, places);
+        }
+        true
+    }
+
+    /// One row of each sample's own, picked from the rows of all samples by `place + sample · length`, as torch's older exporter writes
+    /// `x[range(batch), places]`: picked by the place alone from the table with its batch.
+    pub fn gather_own(&mut self, node: &mut Node, data: ValueId, length: u64) -> Option<()> {
+        let (places, found) = *self.flat.get(&node.inputs.get(1).copied().flatten()?)?;
+        if self.batch > 1 && found != length {
+            return None;
+        }
+        let table = self.with_samples(node, data, length)?;
+        let last = self.graph.add_initializer(&format!("{}/last", node.name), Tensor::from_i64(&[1], &[-1]));
+        let rows = self.made(&format!("{}/places", node.name), "Unsqueeze", vec![Some(places), Some(last)]);
+        node.op = "GatherND".into();
+        node.inputs = vec![Some(table), Some(rows)];
+        node.attributes = [("batch_dims".into(), Attr::Int(1))].into();
         Some(())
     }
 }

@@ -94,14 +94,22 @@ pub(super) fn ratio<'b>(a: Val<'b>, b: Val<'b>) -> Val<'b> {
     b.equal(zero).select(zero, a / b)
 }
 
+/// a · b, but 0 where a = 0: nothing comes from above where a function was so steep that it left the range of its numbers.
+///
+/// A sigmoid that is written out, 1 / (1 + e⁻ˣ), is flat where e⁻ˣ is infinite; 0 · ∞ would be NaN.
+pub(super) fn product<'b>(a: Val<'b>, b: Val<'b>) -> Val<'b> {
+    let zero = a.scalar_like(0.0);
+    a.equal(zero).select(zero, a * b)
+}
+
 /// y = √x  ⇒  dx = dy / 2y (0 where y = 0)
 pub fn sqrt<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(ratio(n.dy(0) * 0.5, n.y(0)))])
 }
 
-/// y = eˣ  ⇒  dx = dy · y
+/// y = eˣ  ⇒  dx = dy · y (0 where dy = 0)
 pub fn exp<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) * n.y(0))])
+    Ok(vec![Some(product(n.dy(0), n.y(0)))])
 }
 
 /// y = ln x  ⇒  dx = dy / x (0 where x = 0)

@@ -132,6 +132,7 @@ static RULES: &[Rule] = &[
     rule("DequantizeLinear", 1..=NEWEST, Flows(quant::dequantize)).of("com.microsoft").note("for what was quantised in the model"),
     broadcast("Div", 7..=NEWEST, elementwise::div),
     rule("Dropout", 7..=NEWEST, Flows(elementwise::dropout)).note("the identity, as in inference; with training_mode it is refused"),
+    rule("DynamicQuantizeLSTM", 1..=NEWEST, Flows(recurrent::lstm)).of("com.microsoft").unless(recurrent::refusal).note("as LSTM, straight-through; the weights are frozen, the bias learns"),
     quantised("DynamicQuantizeLinear", 11..=NEWEST, quant::dynamic).note("straight-through estimator (arXiv 1308.3432); scale and zero point count as constants"),
     rule("DynamicQuantizeMatMul", 1..=NEWEST, Flows(quant::dynamic_matmul)).of("com.microsoft").note("straight-through estimator (arXiv 1308.3432); the weight is frozen"),
     rule("Einsum", 12..=NEWEST, Flows(linear::einsum)).unless(linear::einsum_refusal).note("without repeated labels, `...` or a scalar output"),

@@ -5,6 +5,9 @@
 //! With the gates, every factor of the way back is known before it is gone, so that one product and a few elementwise nodes
 //! a step are left for the loop, ONNX's `Scan`. The gradients of the weights are products over the whole sequence again.
 //!
+//! `DynamicQuantizeLSTM`, which rounds its weights, inputs and states to 8 bits, has the gradient of an LSTM with the weights as they
+//! were rounded, at the hidden states that the node gave.
+//!
 //! Formulas and the order of the gates: ONNX's specification of `LSTM`, `GRU` and `RNN`.
 
 use super::linear::product;
@@ -28,12 +31,13 @@ pub fn refusal(node: &Node) -> Option<String> {
     if set("input_forget") {
         return Some(format!("attribute input_forget ties two of its gates; {export}"));
     }
-    if node.op == "LSTM" && node.inputs.get(7).copied().flatten().is_some() {
+    let lstm = is_lstm(node);
+    if lstm && node.inputs.get(7).copied().flatten().is_some() {
         return Some(format!("input P lets its gates look at the cell (peepholes); {export}"));
     }
     let unknown = activations(node).into_iter().enumerate().find(|(index, name)| {
         let known: &[&str] = match node.op.as_str() {
-            "LSTM" => [&["sigmoid"], &["tanh"], &["tanh"]][index % 3],
+            _ if lstm => [&["sigmoid"], &["tanh"], &["tanh"]][index % 3],
             "GRU" => [&["sigmoid"], &["tanh"]][index % 2],
             _ => &["tanh", "relu"],
         };
@@ -44,6 +48,10 @@ pub fn refusal(node: &Node) -> Option<String> {
             "attribute activations names `{name}`, where only the operator's own activations have a gradient; {export}"
         )
     })
+}
+
+fn is_lstm(node: &Node) -> bool {
+    ["LSTM", "DynamicQuantizeLSTM"].contains(&node.op.as_str())
 }
 
 /// The names of the activations, in lower case: ONNX Runtime takes them in any.
@@ -221,7 +229,17 @@ impl<'n, 'a, 'b> Layer<'n, 'a, 'b> {
 
     /// W (input 1) or R (input 2).
     fn weight(&self, input: usize) -> Val<'b> {
-        *self.made.weights[input - 1].get_or_init(|| self.part(self.n.x(input), 0))
+        *self.made.weights[input - 1].get_or_init(|| match self.n.dtype(input).is_float() {
+            true => self.part(self.n.x(input), 0),
+            false => self.dequantised(input),
+        })
+    }
+
+    /// The same of integers, which stand the other way: `scale · (integers − zero)`, of the whole or of each gate's row.
+    fn dequantised(&self, input: usize) -> Val<'b> {
+        let whole = |input| self.part(self.n.x_again(input), 0).cast(DType::Float);
+        let (scale, zero) = (self.part(self.n.x(6 + 2 * input), 0), whole(7 + 2 * input));
+        ((whole(input) - zero) * scale).transpose(&[1, 0])
     }
 
     fn bias(&self, gates: i64, which: Bias) -> Option<Val<'b>> {
@@ -374,7 +392,7 @@ fn joined<'b>(values: &[Val<'b>]) -> Val<'b> {
 
 /// What the directions give, as the gradients of the node's inputs.
 fn through_time<'b>(n: &At<'_, 'b>, back: BackFn) -> Grads<'b> {
-    let hidden = n.fixed(2, 2)?;
+    let hidden = n.fixed(2, if n.dtype(2).is_float() { 2 } else { 1 })?;
     let directions = if n.node().str("direction", "forward") == "bidirectional" { 2 } else { 1 };
     let layers: Vec<Layer<'_, '_, 'b>> =
         (0..directions).map(|index| Layer::new(n, (index, directions), hidden)).collect();

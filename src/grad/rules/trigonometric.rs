@@ -1,6 +1,6 @@
 //! Trigonometric and hyperbolic functions and their inverses; sin and cos are in `elementwise`.
 
-use super::elementwise::ratio;
+use super::elementwise::{product, ratio};
 use crate::grad::{At, Grads};
 
 /// y = tan x  ⇒  dx = dy · (1 + y²)
@@ -23,14 +23,14 @@ pub fn atan<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     Ok(vec![Some(n.dy(0) / (n.x(0) * n.x(0) + 1.0))])
 }
 
-/// y = sinh x  ⇒  dx = dy · cosh x
+/// y = sinh x  ⇒  dx = dy · cosh x (0 where dy = 0)
 pub fn sinh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) * n.x(0).unary("Cosh"))])
+    Ok(vec![Some(product(n.dy(0), n.x(0).unary("Cosh")))])
 }
 
-/// y = cosh x  ⇒  dx = dy · sinh x
+/// y = cosh x  ⇒  dx = dy · sinh x (0 where dy = 0)
 pub fn cosh<'b>(n: &At<'_, 'b>) -> Grads<'b> {
-    Ok(vec![Some(n.dy(0) * n.x(0).unary("Sinh"))])
+    Ok(vec![Some(product(n.dy(0), n.x(0).unary("Sinh")))])
 }
 
 /// y = sinh⁻¹ x  ⇒  dx = dy / √(x² + 1)

@@ -64,6 +64,11 @@ impl Row {
         (self.verdict, self.problem) = (Verdict::Failed, Some(problem));
     }
 
+    /// Whether it is the head alone.
+    pub fn is_head(&self) -> bool {
+        self.train == ["head"]
+    }
+
     /// Whether it could be trained in the memory and the time that there are.
     pub fn may_run(&self) -> bool {
         matches!(self.verdict, Verdict::Fits | Verdict::TooLargeDelta)

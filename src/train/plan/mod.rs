@@ -17,7 +17,7 @@ use super::error::Error;
 use super::features::{Features, Pass, Store};
 use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
-use super::solve;
+use super::solve::{self, VALIDATION_MIN};
 use crate::data::{Dataset, Split};
 use crate::engine;
 use crate::graph::Dim;
@@ -41,6 +41,8 @@ const UPDATE_S: f64 = 5e-9;
 const FORWARD_SHARE: f64 = 0.4;
 /// Samples that the body is timed with before anything long is begun.
 const TIMED_SAMPLES: usize = 16;
+/// Epochs of gradient steps that a head's closed form takes as long as, in a plan's estimate.
+const CLOSED_FORM_EPOCHS: u32 = 4;
 /// Bytes of a delta besides its values: header and provenance, and what each tensor's entry takes besides its name.
 const DELTA_HEADER_BYTES: u64 = 600;
 const DELTA_TENSOR_BYTES: u64 = 48;
@@ -88,12 +90,32 @@ pub struct Situation<'a> {
     pub stop: &'a AtomicBool,
     /// Seconds since the process began.
     pub clock: Arc<dyn Fn() -> f64>,
-    /// Told what is being done.
-    pub tell: &'a dyn Fn(&str),
-    /// Whether the head's gradient steps begin with zeros and not with its closed form.
-    pub head_from_zero: bool,
+    /// How the head is trained, which the choice starts from.
+    pub head: HeadBy,
+    /// Who is told.
+    pub told: Told<'a>,
+}
+
+/// How the head is trained before anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadBy {
+    /// In closed form, where it has one; else by gradient steps.
+    ClosedForm,
+    /// By gradient steps that begin with its closed form, where it has one.
+    Steps,
+    /// By gradient steps that begin with zeros.
+    StepsFromZero,
+}
+
+/// Who is told of what planning does.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    /// Does work that cannot be counted, and tells of it by a name as long as it takes.
+    pub during: &'a dyn Fn(&str, &mut dyn FnMut()),
+    /// Gives what is told of a pass of the body: samples done, and all of them.
+    pub pass: &'a dyn Fn() -> Box<dyn FnMut(usize, usize)>,
     /// Told of the head's steps and epochs.
-    pub head_tell: &'a dyn Fn(Event<'_>),
+    pub step: &'a dyn Fn(Event<'_>),
 }
 
 /// What was found and chosen.
@@ -129,34 +151,25 @@ impl Plan {
 pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     let began = (situation.clock)();
     let dims = dims(situation.base, situation.dataset, situation.split)?;
-    let mut rows = situation.affordable(&dims)?;
-    (situation.tell)("planning: training the head, which the choice starts from");
+    let mut rows = situation.during("planning: what each candidate would take", || situation.affordable(&dims))?;
     let Some(TrainedHead { values: head, outcome, pass }) = situation.train_head(&mut rows[0])? else {
         return Ok(None);
     };
     let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
-    (situation.tell)("planning: timing a step of each candidate");
-    let timed = |row: &&mut Row| !matches!(row.verdict, Verdict::TooMuchMemory | Verdict::Failed);
-    for row in rows.iter_mut().skip(1).filter(timed) {
-        if situation.stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        if situation.out_of_time() {
-            row.verdict = Verdict::TooSlow;
-        } else if let Err(error) = situation.time(row, body_s) {
-            row.fail(error.to_string());
-        }
-    }
     let calibration: Vec<usize> =
         fit::order(&situation.split.train, situation.settings.seed, 0).into_iter().take(CALIBRATION_SAMPLES).collect();
-    if rows[1..].iter().any(Row::may_run) {
-        (situation.tell)("planning: measuring what each layer's gradient promises");
-        if !situation.promise(&mut rows, &head, &calibration, body_s, &dims)? {
-            return Ok(None);
-        }
+    // With fewer validation samples nothing could show that more than the head helps.
+    let compares = situation.split.validation.len() >= VALIDATION_MIN;
+    if compares && !situation.time_all(&mut rows, body_s) {
+        return Ok(None);
     }
-    // Without validation nothing could show that more than the head helps.
-    let comparable = if situation.split.validation.is_empty() { 1 } else { rows.len() };
+    if compares
+        && rows[1..].iter().any(Row::may_run)
+        && !situation.promise(&mut rows, &head, &calibration, body_s, &dims)?
+    {
+        return Ok(None);
+    }
+    let comparable = if compares { rows.len() } else { 1 };
     let chosen = best(&rows[..comparable]).expect("the head fits, or there was an error");
     rows[chosen].chosen = true;
     Ok(Some(Plan {
@@ -191,6 +204,36 @@ pub fn dims(base: &Base, dataset: &Dataset, split: &Split) -> Result<BTreeMap<St
 }
 
 impl Situation<'_> {
+    /// Does work that cannot be counted, and tells of it as long as it takes.
+    fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+        let (mut work, mut outcome) = (Some(work), None);
+        (self.told.during)(what, &mut || outcome = work.take().map(|work| work()));
+        outcome.expect("whoever is told does the work")
+    }
+
+    /// Times a step of every row below the head that memory allows. `false` if stopped.
+    fn time_all(&self, rows: &mut [Row], body_s: Option<f64>) -> bool {
+        let timed = |row: &&mut Row| !matches!(row.verdict, Verdict::TooMuchMemory | Verdict::Failed);
+        let mut last_s = 0.0;
+        for row in rows.iter_mut().skip(1).filter(timed) {
+            if self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            // The next one is deeper and takes no less.
+            if self.is_over_after(last_s) {
+                row.verdict = Verdict::TooSlow;
+                continue;
+            }
+            let began = (self.clock)();
+            let timed = self.during(&format!("planning: timing a step of {}", row.name), || self.time(row, body_s));
+            if let Err(error) = timed {
+                row.fail(error.to_string());
+            }
+            last_s = (self.clock)() - began;
+        }
+        true
+    }
+
     /// All candidates with their memory and size, the head first; it has to fit.
     fn affordable(&self, dims: &BTreeMap<String, u64>) -> Result<Vec<Row>, Error> {
         let full = candidates::full(self.base, self.target)?;
@@ -282,8 +325,9 @@ impl Situation<'_> {
         }
     }
 
-    fn out_of_time(&self) -> bool {
-        self.budgets.time_s.is_some_and(|budget| (self.clock)() > budget)
+    /// Whether the time that the run may take is over in so many seconds.
+    fn is_over_after(&self, seconds: f64) -> bool {
+        self.budgets.time_s.is_some_and(|budget| (self.clock)() + seconds > budget)
     }
 
     fn refuse(&self, head: &Row) -> Result<(), Error> {
@@ -315,12 +359,12 @@ impl Situation<'_> {
         Features::open(bundle, dataset, order, self.preprocessing, self.store, self.options, clock)
     }
 
-    /// Trains the head as a run of its own would; gives its values and what the body did. `None` if stopped.
+    /// Trains the head; gives its values and what the body did. `None` if stopped.
     fn train_head(&self, row: &mut Row) -> Result<Option<TrainedHead>, Error> {
         let bundle = self.bundle(&row.train)?;
         let mut order = fit::order(&self.split.train, self.settings.seed, 0);
         order.extend(&self.split.validation);
-        let mut features = self.features(&bundle, &order)?;
+        let mut features = self.features(&bundle, &order)?.telling((self.told.pass)());
         // What is too slow is found out with a few samples.
         if !features.ready(&order[..order.len().min(TIMED_SAMPLES)], self.stop)? {
             return Ok(None);
@@ -330,26 +374,12 @@ impl Situation<'_> {
         let body_s =
             (pass.computed > 0).then(|| pass.seconds / pass.computed as f64 * missing as f64 / order.len() as f64);
         let batch = self.timed_batch(&mut features, row.batch)?;
-        self.time_over(row, &bundle, &batch, body_s)?;
+        self.during("planning: timing a step of the head", || self.time_over(row, &bundle, &batch, body_s))?;
         self.refuse(row)?;
-        let (labels, loss) = (self.dataset.labels(), &self.settings.loss);
-        let mut solving = solve::Around { stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
-        let first = match self.head_from_zero {
-            true => None,
-            false => solve::start(&bundle, &mut features, labels, self.split, loss, self.options, &mut solving)?,
-        };
-        let mut around = Around {
-            checkpoint: None,
-            resume: false,
-            keep_start: false,
-            first,
-            until_s: self.budgets.time_s,
-            stop: self.stop,
-            clock: &*self.clock,
-            tell: &mut |event| (self.head_tell)(event),
-        };
-        let settings = Settings { batch: row.batch, ..self.settings.clone() };
-        let outcome = fit::fit(&bundle, &mut features, labels, self.split, &settings, self.options, &mut around)?;
+        if !features.ready(&order, self.stop)? {
+            return Ok(None);
+        }
+        let outcome = self.fit_head(&bundle, &mut features, row.batch)?;
         if outcome.end == End::Interrupted {
             return Ok(None);
         }
@@ -358,11 +388,41 @@ impl Situation<'_> {
         Ok(Some(TrainedHead { values, outcome, pass: features.pass() }))
     }
 
+    /// Trains the head as a run of its own would.
+    fn fit_head(&self, bundle: &Bundle, features: &mut Features, batch: u32) -> Result<Outcome, Error> {
+        let (labels, loss, until_s) = (self.dataset.labels(), &self.settings.loss, self.budgets.time_s);
+        let mut solving = solve::Around { until_s, stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
+        let first = match self.head {
+            HeadBy::StepsFromZero => None,
+            HeadBy::ClosedForm | HeadBy::Steps => self.during("planning: the head in closed form", || {
+                solve::start(bundle, features, labels, self.split, loss, self.options, &mut solving)
+            })?,
+        };
+        if let (HeadBy::ClosedForm, Some(values)) = (self.head, &first) {
+            return Ok(Outcome::without_steps(values.clone(), End::Finished));
+        }
+        let mut around = Around {
+            checkpoint: None,
+            resume: false,
+            keep_start: false,
+            first,
+            until_s,
+            stop: self.stop,
+            clock: &*self.clock,
+            tell: &mut |event| (self.told.step)(event),
+        };
+        let settings = Settings { batch, ..self.settings.clone() };
+        fit::fit(bundle, features, labels, self.split, &settings, self.options, &mut around)
+    }
+
     /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
     fn time(&self, row: &mut Row, body_s: Option<f64>) -> Result<(), Error> {
         let bundle = self.bundle(&row.train)?;
         let mut features = self.features(&bundle, &self.few())?;
         let batch = self.timed_batch(&mut features, row.batch)?;
+        let pass = features.pass();
+        // Where the head's features were kept from another run, these were not.
+        let body_s = body_s.or((pass.computed > 0).then(|| pass.seconds / pass.computed as f64));
         // The body's memory is given back before the step's is taken.
         drop(features);
         self.time_over(row, &bundle, &batch, body_s)
@@ -389,10 +449,12 @@ impl Situation<'_> {
             f64::from(self.settings.steps_per_epoch(self.split.train.len())) * row.parameters as f64 * UPDATE_S;
         let epoch_s = train * sample_s + updates + validation * sample_s * FORWARD_SHARE;
         row.step_ms = Some(step_s * 1e3);
-        row.run_s = Some(
-            (train + validation) * body_s.unwrap_or(0.0)
-                + f64::from(self.settings.epochs_begun(self.split.train.len())) * epoch_s,
-        );
+        // A closed form goes over the samples about as long as a few epochs do.
+        let epochs = match (row.is_head(), self.head) {
+            (true, HeadBy::ClosedForm) => self.settings.epochs_begun(self.split.train.len()).min(CLOSED_FORM_EPOCHS),
+            _ => self.settings.epochs_begun(self.split.train.len()),
+        };
+        row.run_s = Some((train + validation) * body_s.unwrap_or(0.0) + f64::from(epochs) * epoch_s);
         row.verdict = row.judge(&self.budgets, (self.clock)());
         Ok(())
     }
@@ -410,14 +472,14 @@ impl Situation<'_> {
         let is_full = |row: &Row| !row.name.contains('+');
         let mut gains: HashMap<String, f64> = HashMap::new();
         for index in (1..rows.len()).rev().filter(|index| !is_full(&rows[*index])).collect::<Vec<_>>() {
-            if rows[index].may_run() && !self.measure(&mut rows[index], head, calibration, &mut gains)? {
+            if rows[index].may_run() && !self.measure(&mut rows[index], head, (calibration, body_s), &mut gains)? {
                 return Ok(false);
             }
         }
         // The deepest has all parameters of the others; where it fails, the next one is asked.
         let deepest = loop {
             let deepest = rows.iter().rposition(|row| row.may_run() && is_full(row)).unwrap_or(0);
-            if deepest > 0 && !self.measure(&mut rows[deepest], head, calibration, &mut gains)? {
+            if deepest > 0 && !self.measure(&mut rows[deepest], head, (calibration, body_s), &mut gains)? {
                 return Ok(false);
             }
             if rows[deepest].may_run() {
@@ -445,14 +507,19 @@ impl Situation<'_> {
         Ok(adapted.parameters.iter().filter_map(|parameter| gains.get(&parameter.name)).sum())
     }
 
-    /// Adds the gains of a row's parameters, or fails the row. `false` if stopped.
+    /// Adds the gains of a row's parameters, or rules the row out. `false` if stopped.
     fn measure(
         &self,
         row: &mut Row,
         head: &HashMap<String, Vec<f32>>,
-        calibration: &[usize],
+        (calibration, body_s): (&[usize], Option<f64>),
         gains: &mut HashMap<String, f64>,
     ) -> Result<bool, Error> {
+        let step_s = row.step_ms.unwrap_or(0.0) / 1e3 / f64::from(row.batch);
+        if self.is_over_after(calibration.len() as f64 * (step_s + body_s.unwrap_or(0.0))) {
+            row.verdict = Verdict::TooSlow;
+            return Ok(true);
+        }
         let found = self.gains(row, head, calibration);
         match found {
             Ok(Some(found)) => gains.extend(found),
@@ -470,13 +537,18 @@ impl Situation<'_> {
     ) -> Result<Option<Vec<(String, f64)>>, Error> {
         let mut bundle = self.bundle(&row.train)?;
         start_from(&mut bundle, head);
-        let mut features = self.features(&bundle, calibration)?;
+        let mut features = self.features(&bundle, calibration)?.telling((self.told.pass)());
+        if !features.ready(calibration, self.stop)? {
+            return Ok(None);
+        }
         let mut settings = Settings { batch: row.batch, ..self.settings.clone() };
         if self.rate_is_free {
             settings = below_a_trained_head(settings);
         }
         let labels = self.dataset.labels();
-        let found = usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)?;
+        let found = self.during("planning: what each layer's gradient promises", || {
+            usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)
+        })?;
         let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
         Ok(found.map(|found| names.zip(found).collect()))
     }

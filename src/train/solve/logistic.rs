@@ -204,7 +204,7 @@ fn table(samples: &[usize], targets: &Targets<'_>, loss: &Loss, smoothing: f64) 
 }
 
 /// The mean squared distance of each feature from its centre.
-fn variances(rows: ArrayView2<f32>, means: &Array1<f64>) -> Array1<f64> {
+pub(super) fn variances(rows: ArrayView2<f32>, means: &Array1<f64>) -> Array1<f64> {
     let mut squares = Array1::<f64>::zeros(means.len());
     for row in rows.rows() {
         squares.iter_mut().zip(row).zip(means).for_each(|((sum, x), mean)| *sum += (f64::from(*x) - mean).powi(2));

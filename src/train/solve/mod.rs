@@ -8,6 +8,7 @@ mod folds;
 pub mod imprint;
 mod layer;
 pub mod lbfgs;
+pub mod left_out;
 pub mod logistic;
 pub mod moments;
 mod rows;
@@ -82,6 +83,8 @@ pub struct Settings {
 
 /// The world around a solution.
 pub struct Around<'a> {
+    /// The clock's time at which an iteration ends with what it has.
+    pub until_s: Option<f64>,
     /// Raised to end it.
     pub stop: &'a AtomicBool,
     /// Seconds since some fixed moment.
@@ -191,7 +194,9 @@ pub fn solve(
         return Ok(None);
     }
     let began = (around.clock)();
-    let mut work = Work { rows, targets, labels, split, settings, initial: bundle };
+    let (clock, until_s) = (around.clock, around.until_s);
+    let is_late = &|| until_s.is_some_and(|until_s| clock() > until_s);
+    let mut work = Work { rows, targets, labels, split, settings, initial: bundle, is_late };
     let Some(found) = work.find()? else { return Ok(None) };
     let parameters = work.placed(&found.layer, found.added);
     let validated = found.validated.map(|layer| linear.place(&layer));
@@ -270,6 +275,8 @@ struct Work<'a> {
     split: &'a Split,
     settings: &'a Settings,
     initial: &'a Bundle,
+    /// Whether the time that the solution may take is over.
+    is_late: &'a dyn Fn() -> bool,
 }
 
 impl Work<'_> {
@@ -365,8 +372,8 @@ impl Work<'_> {
         let everyone = [&train[..], &validation[..]].concat();
         let Some(all) = self.rows.all(&everyone)? else { return Ok(None) };
         let (rows, held_out) = all.view().split_at(Axis(0), train.len());
-        let stop = self.rows.stop;
-        let go_on = || !stop.load(Ordering::Relaxed);
+        let (stop, is_late) = (self.rows.stop, self.is_late);
+        let go_on = || !stop.load(Ordering::Relaxed) && !is_late();
         let problem = self.problem(rows, train);
         let (choice, left_out) = match self.settings.l2 {
             Some(lambda) => (Choice { lambda, start: None, iterations: 0 }, None),
@@ -388,7 +395,7 @@ impl Work<'_> {
             found.iterations = found.iterations.map(|before| before + whole.iterations);
             found.validated = Some(std::mem::replace(&mut found.layer, whole.layer));
         }
-        Ok(go_on().then_some(found))
+        Ok((!stop.load(Ordering::Relaxed)).then_some(found))
     }
 
     fn problem<'r>(&self, rows: ArrayView2<'r, f32>, samples: &[usize]) -> logistic::Problem<'r> {
@@ -420,7 +427,7 @@ impl Work<'_> {
             } else {
                 worse += 1;
             }
-            if worse == PATIENCE {
+            if worse == PATIENCE || !go_on() {
                 break;
             }
         }

@@ -105,6 +105,42 @@ class Llama(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, -1]
 
 
+class LlamaClasses(nn.Module):
+    """Scores of the last token that is no padding: the older exporter picks them by `sample · length + place`."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = hf.LlamaForSequenceClassification(hf.LlamaConfig(
+            vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+            max_position_embeddings=16, num_labels=CLASSES, pad_token_id=0, use_cache=False))
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+class Causal(nn.Module):
+    """Convolutions over time that see the past alone: `F.pad`, whose pads the older exporter computes by eight nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv1d(8, 8, 3), nn.Conv1d(8, 8, 3, dilation=2)
+
+    def forward(self, x):
+        x = torch.relu(self.one(F.pad(x.transpose(1, 2), (2, 0))))
+        return torch.relu(self.two(F.pad(x, (4, 0))))
+
+
+class Cosine(nn.Module):
+    """Scores are cosines: the rows of the weight are brought to length 1 inside of the graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.weight = nn.Linear(8, 8), nn.Parameter(torch.randn(CLASSES, 8))
+
+    def forward(self, x):
+        return F.linear(F.normalize(self.below(x.mean(1)), dim=1) * 5, F.normalize(self.weight, dim=1))
+
+
 class Mixes(nn.Module):
     """Takes the batch's mean away: what a sample is answered depends on the others."""
 
@@ -162,8 +198,15 @@ MODELS = {
     "bert": (Bert, text),
     "grouped": (lambda: Net(grouped(), 8, lambda y: y.square().mean(2)), picture),
     "einsum": (lambda: Net(Einsums(), 8, mean), sequence),
+    "rnn": (lambda: Net(nn.RNN(8, 8, batch_first=True), 8, of_rows), sequence),
+    "causal": (lambda: Net(Causal(), 8, lambda y: y[:, :, -1]), sequence),
+    "cosine": (Cosine, sequence),
+    "llama_classes": (LlamaClasses, text),
 }
 EXPORTS = [(name, exporter, batch) for name in MODELS for exporter, batch in (("default", 1), ("default", 2), ("torchscript", 1))]
+# The older exporter writes rows picked from a flat table by the numbers of its example's samples, and at opset 14 a mask of two
+# constants, of which ONNX Runtime infers no sizes.
+EXPORTS += [("llama_classes", "torchscript", 2), ("bert", "torchscript14", 1)]
 
 
 def perturbed(model):
@@ -176,7 +219,8 @@ def perturbed(model):
 
 
 def export(model, example, names, path, exporter, dynamic=None):
-    options = dict(dynamo=False, dynamic_axes=dynamic and {"x": dynamic, **{name: {0: "batch"} for name in names[1:]}}) if exporter == "torchscript" else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
+    opset = dict(opset_version=int(exporter.removeprefix("torchscript"))) if exporter[-1].isdigit() else {}
+    options = dict(dynamo=False, **opset, dynamic_axes=dynamic and {"x": dynamic, **{name: {0: "batch"} for name in names[1:]}}) if exporter.startswith("torchscript") else dict(dynamo=True, verbose=False, external_data=False, dynamic_shapes=dynamic)
     torch.onnx.export(model, example, path, input_names=names, output_names=["logits"], **options)
     cleaned(path)
 

@@ -149,6 +149,51 @@ def dynamics():
     case(f"{name}_no_zero", [x(3, 4).dyn(0), weight, const(0.03), NONE, x(5)], dynamic_product, kink=True, **MS)
 
 
+def dynamic_lstm():
+    """An LSTM whose weights, inputs and hidden states are rounded to 8 bits: the gradient is that of the LSTM with the rounded weights,
+    inputs as they are and the hidden states that were given."""
+    name, size = "com.microsoft.DynamicQuantizeLSTM", 2
+
+    def real(a):
+        q, scale, zero = dynamic(a)
+        return ((q - zero) * scale if scale > 0 else a).detach()
+
+    def layer(directions, reverse=False):
+        def fn(a, w, r, b, lens, h0, c0, p, ws, wz, rs, rz):
+            steps, batch = a.shape[:2]
+            rounded, ys, hs, cs = real(a), [], [], []
+            for d in range(directions):
+                weight, states = (w[d] - wz[d]) * ws[d], (r[d] - rz[d]) * rs[d]
+                bias = b[d, : 4 * size] + b[d, 4 * size :]
+                h, c = (torch.zeros(batch, size, dtype=a.dtype) if first is None else first[d] for first in (h0, c0))
+                exact, y = c.detach(), [None] * steps
+                for t in reversed(range(steps)) if reverse or d == 1 else range(steps):
+                    gates = lambda x, h: (x @ weight + h @ states + bias).split(size, -1)
+                    cell = lambda i, o, f, g, c: f.sigmoid() * c + i.sigmoid() * g.tanh()
+                    ours, theirs = gates(a[t], h), gates(rounded[t], real(h))
+                    c, exact = cell(*ours, c), cell(*theirs, exact).detach()
+                    smooth, given = ours[1].sigmoid() * c.tanh(), (theirs[1].sigmoid() * exact.tanh()).detach()
+                    h = y[t] = smooth + (given - smooth).detach()
+                ys.append(torch.stack(y))
+                hs.append(h)
+                cs.append(c + (exact - c).detach())
+            return torch.stack(ys, 1), torch.stack(hs), torch.stack(cs)
+        return fn
+
+    def inputs(directions, states=0, columns=False):
+        weights = lambda seed, rows: const_i8(drawn(seed, -63, 63, directions, rows, 4 * size))
+        scales = const(np.linspace(0.011, 0.017, directions * 4 * size).reshape(directions, -1)) if columns else const([0.013] * directions)
+        zeros = const_i8(np.zeros((directions, 4 * size) if columns else directions))
+        first = [x(directions, 2, size, lo=-0.75, hi=0.75).dyn(1) if states else NONE for _ in range(2)]
+        return [x(4, 2, 3, lo=-1.0, hi=1.0).dyn(0, 1), weights(20, 3), weights(21, size), x(directions, 8 * size, lo=-1.0, hi=1.0), NONE,
+                *first, NONE, scales, zeros, scales, zeros]
+
+    more = dict(kink=True, hidden_size=size, **MS)
+    case(name, inputs(1), layer(1), **more)
+    case(f"{name}_columns", inputs(1, columns=True), layer(1), **more)
+    case(f"{name}_bidirectional", inputs(2, 2), layer(2), direction="bidirectional", **more)
+
+
 def packed(q, bits):
     """Numbers of `bits` along the last axis, two a byte (the first low), rows padded to whole bytes."""
     if bits == 8:
@@ -194,4 +239,4 @@ def blocks():
 
 
 if __name__ == "__main__":
-    write("grad_quant", activations, moved, dynamics, blocks)
+    write("grad_quant", activations, moved, dynamics, dynamic_lstm, blocks)

@@ -54,6 +54,9 @@ def other_formats() -> None:
     small.save(OUT / "small.png", optimize=True)
     small.save(OUT / "small.bmp")
     small.save(OUT / "small.webp", lossless=True)
+    # Of several pages the first is read.
+    pages = [Image.new("RGB", small.size)]
+    small.save(OUT / "small.tif", compression="tiff_lzw", save_all=True, append_images=pages)
     # Of a moving picture the first is read; the second is black.
     first, black = small.quantize(64), Image.new("RGB", small.size).quantize(2)
     first.save(OUT / "small.gif", save_all=True, append_images=[black], duration=100)

@@ -15,7 +15,7 @@ import onnx
 from skl2onnx import to_onnx
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
@@ -43,6 +43,8 @@ def main():
         "normalised": (make_pipeline(Normalizer(), logistic()), iris, kinds, "predict_proba"),
         "perceptron": (make_pipeline(StandardScaler(), perceptron()), iris, kinds, "predict_proba"),
         "perceptron_binary": (make_pipeline(StandardScaler(), perceptron()), cancer, benign, "predict_proba"),
+        # Its weights are large: e⁻ˣ of a sample far from the border is infinite.
+        "sgd": (make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", alpha=1e-6, random_state=0)), iris, kinds, "predict_proba"),
         "linear_svc": (LinearSVC(), iris, kinds, "decision_function"),
         "linear_regression": (LinearRegression(), diabetes, progress, "predict"),
         "forest": (RandomForestClassifier(3, max_depth=3, random_state=0), iris, names, "predict_proba"),

@@ -14,13 +14,13 @@ fn accuracy(of: &Value) -> f64 {
 #[test]
 fn a_fresh_head_is_compared_with_the_commonest_class() {
     let place = Place::with_model("mobilenet_folded");
-    place.photographs("train", &["cat"], 10);
-    place.photographs("train", &["dog"], 30);
+    place.photographs("train", &["cat"], 20);
+    place.photographs("train", &["dog"], 60);
     place.photographs("test", &["cat", "dog"], 4);
     let text = place.run(TRAIN).done().out;
     assert!(text.starts_with("accuracy  commonest class 75.0 %, base –, now "), "{text}");
     assert!(
-        text.contains(" on 8 validation samples, which also chose the epoch\n") && !text.contains("held-out"),
+        text.contains(" on 16 validation samples, which also chose the epoch\n") && !text.contains("held-out"),
         "{text}"
     );
     let report = place.run(&format!("{TRAIN} --json")).json();

@@ -66,6 +66,7 @@ fn it_is_shown_limited_and_cleared() {
     let before = place.read("a.edelta");
     place.run("train base.onnx --data train --epochs 1 --out a.edelta --cache cache").done();
     assert_eq!(place.read("a.edelta"), before);
+    assert!(show()["taken_bytes"].as_u64().unwrap() <= 10_000 + show()["types_bytes"].as_u64().unwrap());
     place.run("cache limit default --cache cache").done();
     assert_eq!(show()["limit_is_set"], false);
     place.run("train base.onnx --data train --epochs 1 --out a.edelta --cache cache").done();

@@ -82,7 +82,10 @@ fn data_that_are_none() {
         &[
             ("train base.onnx --out a.edelta", &["no data", "--data PATH"]),
             (&with("missing"), &["missing", "check the path"]),
-            (&with("empty"), &["empty/dog", "add photographs (JPEG, PNG, WebP, BMP or GIF) or remove the folder"]),
+            (
+                &with("empty"),
+                &["empty/dog", "add photographs (JPEG, PNG, WebP, BMP, GIF or TIFF) or remove the folder"],
+            ),
             (&with("corrupt"), &["corrupt/cat", "a.png", "add photographs"]),
             (&with("one"), &["1 class", "add samples of another class"]),
             (&with("parts"), &["parts/train", "not classes"]),

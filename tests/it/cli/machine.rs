@@ -85,6 +85,13 @@ fn every_node_in_the_gradients_way_is_named() {
     assert!(text.contains("also in the way: node `lower` (GRU, opset 17): no gradient; "), "{text}");
     assert_eq!(text.matches("`upper`").count(), 1, "{text}");
     assert!(text.contains("float[batch,2]"), "what the last layer gives: {text}");
+    // What has no time has a reason beneath the table.
+    let text = place.run("inspect twice.onnx --time --batch 4").done().out;
+    assert!(text.contains("could not be timed: node `upper` (LSTM, opset 17): no gradient"), "{text}");
+    let found = place.run("inspect twice.onnx --time --batch 4 --json").json();
+    for layer in found["layers"].as_array().unwrap() {
+        assert_ne!(layer["step_ms"].is_null(), layer["time_problem"].is_null(), "{layer}");
+    }
     assert_eq!(place.run("inspect base.onnx --json").json()["blocking"], serde_json::json!([]));
 }
 

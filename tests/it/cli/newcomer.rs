@@ -90,6 +90,7 @@ fn windows_of_sensors() {
 fn wrong_paths_and_typing_errors() {
     let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
     place.write("recipe.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nepoch = 3\n");
+    place.write("out.toml", "model = \"base.onnx\"\ndata = \"table.csv\"\nout = \"A.edelta\"\n");
     let cases: &[(&str, &[&str])] = &[
         ("train modle.onnx --data table.csv --out A.edelta", &["modle.onnx"]),
         ("train base.onnx --data tabel.csv --out A.edelta", &["tabel.csv", "check the path"]),
@@ -100,7 +101,19 @@ fn wrong_paths_and_typing_errors() {
         ("train base.onnx --data table.csv --epochs 0 --out A.edelta", &["--epochs", "0"]),
         ("train base.onnx --data table.csv --batch 0 --out A.edelta", &["--batch", "0"]),
         ("train base.onnx --data table.csv --epohcs 3 --out A.edelta", &["--epohcs", "--epochs"]),
+        ("train base.onnx --data table.csv --train lst:2 --out A.edelta", &["lst:2", "did you mean last:2?"]),
+        ("train base.onnx --data table.csv --label lable --out A.edelta", &["lable", "did you mean `label`?"]),
+        ("train base.onnx --data table.csv --group lable --out A.edelta", &["lable", "did you mean `label`?"]),
+        (
+            "train base.onnx --data table.csv --classes 3 --out A.edelta",
+            &["--classes 3", "--classes down,up", "a file"],
+        ),
+        ("train base.onnx --data table.csv --classes 2 --out A.edelta", &["--classes 2", "called 0 to 1"]),
+        ("train base.onnx --data table.csv --lr 1e400 --out A.edelta", &["--lr", "so large", "0.001"]),
+        ("train base.onnx --data table.csv --lr 1e-50 --out A.edelta", &["--lr", "1e-50 is so small", "0.001"]),
+        ("train base.onnx --data table.csv --lr 1e20 --out A.edelta", &["lower --lr (now 1e20; 0.001"]),
         ("train recipe.toml --out A.edelta", &["recipe.toml", "epoch", "epochs"]),
+        ("train out.toml", &["out.toml", "line 3", "--out where you start the training"]),
         ("train base.onnx --data table.csv --resume --out A.edelta", &["--resume"]),
         ("predict base.onnx --adapter A.edelta table.csv", &["A.edelta"]),
         ("predict base.onnx --adapter table.csv table.csv", &["table.csv"]),
@@ -113,5 +126,106 @@ fn wrong_paths_and_typing_errors() {
             assert!(error.contains(part), "{arguments}: `{part}` is not in: {error}");
         }
     }
-    assert_eq!(place.names(), ["base.onnx", "recipe.toml", "table.csv"], "nothing is left behind");
+    assert_eq!(place.names(), ["base.onnx", "out.toml", "recipe.toml", "table.csv"], "nothing is left behind");
+}
+
+#[test]
+fn a_table_without_names_whose_labels_are_measured() {
+    let place = Place::with_table(2, "unused", |_| "0".into());
+    let table = |label: &dyn Fn(f32) -> String| -> String {
+        let rows = noise(5, 64 * 4);
+        let row = |row: &[f32]| format!("{},{},{},{},{}\n", row[0], row[1], row[2], row[3], label(row[0]));
+        rows.chunks_exact(4).map(row).collect()
+    };
+    place.write("measured.csv", table(&|value| (value * 3.0 + 0.5).to_string()));
+    let ran = place.run("train base.onnx --data measured.csv --out A.edelta").done();
+    let said = format!("{}{}", ran.out, ran.err);
+    for words in
+        ["column1 to column5", "label: column column5; --label COLUMN to change", "mse: the labels in column column5"]
+    {
+        assert!(said.contains(words), "`{words}`: {said}");
+    }
+    let answers = place.run("predict base.onnx --adapter A.edelta measured.csv").done();
+    assert_eq!(answers.out.lines().count(), 64, "{}{}", answers.out, answers.err);
+    assert!(answers.err.contains("not read: column5, for the model takes 4 numbers"), "{}", answers.err);
+    assert!(
+        said.contains("mean absolute error") && said.contains("51 to train"),
+        "all 64 rows are read, and numbers are learned: {said}"
+    );
+    // Many whole numbers may be names, which only a person knows.
+    place.write("years.csv", table(&|value| ((value * 400.0) as i32).to_string()));
+    let ran = place.run("train base.onnx --data years.csv --out B.edelta");
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("look like numbers to predict") && said.contains("--loss mse"), "{said}");
+    place.run("train base.onnx --data years.csv --loss mse --out C.edelta").done();
+}
+
+/// An exported model carries what its outputs mean: it was refused without an adapter.
+#[test]
+fn an_exported_model_needs_no_adapter() {
+    let place = Place::with_table(2, "label", |row| if row[0] > 0.0 { "up" } else { "down" }.into());
+    place.run("train base.onnx --data table.csv --out A.edelta").done();
+    std::fs::create_dir(place.path("out")).unwrap();
+    place.run("export --adapter A.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    let with = place.run("predict base.onnx --adapter A.edelta table.csv --json").json();
+    let without = place.run("predict out/merged.onnx table.csv --json").json();
+    let (with, without) = (with.as_array().unwrap(), without.as_array().unwrap());
+    assert!(!with.is_empty() && with.len() == without.len());
+    for (with, without) in with.iter().zip(without) {
+        let of = |answer: &serde_json::Value| {
+            let best = &answer["classes"][0];
+            (best["name"].as_str().unwrap().to_string(), best["probability"].as_f64().unwrap())
+        };
+        let ((label, share), (other, near)) = (of(with), of(without));
+        assert!(label == other && (share - near).abs() < 1e-3, "{with} {without}");
+    }
+    let error = told(&place.run("predict base.onnx table.csv"));
+    assert!(error.contains("base.onnx") && error.contains("--adapter") && error.contains("labels.txt"), "{error}");
+    // Another adapter over the same file: the names beside it are the new ones.
+    assert_eq!(place.read("out/labels.txt"), b"down\nup\n");
+    place.write("other.csv", String::from_utf8(place.read("table.csv")).unwrap().replace(",up", ",hinauf"));
+    place.run("train base.onnx --data other.csv --out B.edelta").done();
+    place.run("export --adapter B.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    assert_eq!(place.read("out/labels.txt"), b"down\nhinauf\n");
+    let mut names: Vec<String> = std::fs::read_dir(place.path("out"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["labels.txt", "merged.onnx"], "no file of names that are wrong is left");
+    // What somebody has changed stays.
+    place.write("out/labels.txt", "runter\nrauf\n");
+    place.run("export --adapter A.edelta --model base.onnx --to onnx --out out/merged.onnx").done();
+    assert_eq!(
+        (place.read("out/labels.txt"), place.read("out/merged.labels.txt")),
+        (b"runter\nrauf\n".to_vec(), b"down\nup\n".to_vec())
+    );
+}
+
+/// Answers by another tokenizer are wrong without a sign of it.
+#[test]
+fn another_tokenizer_than_the_one_trained_with_is_told() {
+    let place = Place::with_model("encoder_torchscript");
+    let words = ["the", "lamp", "is", "fine", "warm", "broken", "cold"];
+    let table = "text,label\nthe lamp is fine,good\nlamp is warm,good\nthe lamp is broken,bad\nlamp is cold,bad\n";
+    place.write("texts.csv", table.repeat(5));
+    place.write("own.json", tokenizer(&words));
+    place.write("other.json", tokenizer(&["cold", "the", "broken", "lamp", "is", "fine", "warm"]));
+    place.run("train base.onnx --data texts.csv --tokenizer own.json --out A.edelta").done();
+    let said = place.run("predict base.onnx --adapter A.edelta --tokenizer own.json texts.csv").done().err;
+    assert!(!said.contains("another tokenizer"), "{said}");
+    for command in ["predict base.onnx texts.csv", "eval base.onnx --data texts.csv"] {
+        let said = place.run(&format!("{command} --adapter A.edelta --tokenizer other.json")).done().err;
+        assert!(
+            said.contains("warning: other.json: the adapter was trained with another tokenizer"),
+            "{command}: {said}"
+        );
+    }
+    // Of two that lie there, the one that was trained with is taken.
+    std::fs::rename(place.path("other.json"), place.path("tokenizer.json")).unwrap();
+    std::fs::create_dir(place.path("kept")).unwrap();
+    std::fs::rename(place.path("own.json"), place.path("kept/tokenizer.json")).unwrap();
+    std::fs::rename(place.path("A.edelta"), place.path("kept/A.edelta")).unwrap();
+    let said = place.run("predict base.onnx --adapter kept/A.edelta texts.csv").done().err;
+    assert!(said.contains("tokenizer kept/tokenizer.json") && !said.contains("another tokenizer"), "{said}");
 }

@@ -155,7 +155,7 @@ fn arrays_that_do_not_fit_the_loss_are_named() {
     save("missing.npz", &[("x", vec![0.5; 48], 6), ("z", vec![1.0; 8], 1)]);
     train("missing.npz").fails(&["missing.npz", "no array `y`", "found `x`, `z`"]);
     save("wide.npz", &[("x", vec![0.5; 48], 6), ("y", vec![1.0; 16], 2)]);
-    train("wide.npz").fails(&["wide.npz", "`y`", "[8, 2]", "1 numbers a sample"]);
+    train("wide.npz").fails(&["wide.npz", "`y`", "[8, 2]", "1 number a sample"]);
     save("few.npz", &[("x", vec![0.5; 48], 6), ("y", vec![1.0; 7], 1)]);
     train("few.npz").fails(&["few.npz", "8 samples", "7"]);
     save("nan.npz", &[("x", vec![0.5; 48], 6), ("y", vec![f32::NAN; 8], 1)]);

@@ -224,7 +224,7 @@ const PAIRS: &str = r#"{
 
 fn text(root: &Path, max_length: u32) -> Options {
     Options {
-        preprocessing: Preprocessing::Text { max_length },
+        preprocessing: Preprocessing::Text { max_length, tokenizer: None },
         tokenizer: Some(root.join("tokenizer.json")),
         ..Options::default()
     }

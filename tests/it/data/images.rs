@@ -14,6 +14,7 @@ const MOSAIC_TURNED: &[u8] = include_bytes!("../../goldens/images/mosaic-turned.
 const SMALL_PNG: &[u8] = include_bytes!("../../goldens/images/small.png");
 const SMALL_BMP: &[u8] = include_bytes!("../../goldens/images/small.bmp");
 const SMALL_GIF: &[u8] = include_bytes!("../../goldens/images/small.gif");
+const SMALL_TIFF: &[u8] = include_bytes!("../../goldens/images/small.tif");
 const SMALL_WEBP: &[u8] = include_bytes!("../../goldens/images/small.webp");
 
 /// Pixels as they are, so that tests can compare 8-bit values.
@@ -102,7 +103,7 @@ fn images_match_pillow() {
 #[test]
 fn each_format_gives_the_same_pixels() {
     let expected = load_one(SMALL_PNG, raw(48, 32));
-    for (format, bytes) in [("BMP", SMALL_BMP), ("WebP", SMALL_WEBP)] {
+    for (format, bytes) in [("BMP", SMALL_BMP), ("TIFF", SMALL_TIFF), ("WebP", SMALL_WEBP)] {
         assert_eq!(load_one(bytes, raw(48, 32)), expected, "{format}");
     }
 }
@@ -164,6 +165,7 @@ fn damaged_and_foreign_files_are_listed() {
         ("a/half.png", &MOSAIC[..MOSAIC.len() / 2]),
         ("a/half.bmp", &SMALL_BMP[..SMALL_BMP.len() / 2]),
         ("a/half.gif", &SMALL_GIF[..SMALL_GIF.len() / 2]),
+        ("a/half.tiff", &SMALL_TIFF[..SMALL_TIFF.len() / 2]),
         ("a/half.webp", &SMALL_WEBP[..SMALL_WEBP.len() / 2]),
         ("a/iphone.HEIC", b"\0\0\0\x24ftypmif1\0\0\0\0mif1heicMiHBmiaf"),
         ("a/notes.txt", b"hello"),
@@ -184,20 +186,45 @@ fn damaged_and_foreign_files_are_listed() {
         ("a/bomb.png", ""),
         ("a/cut.png", ""),
         ("a/empty.jpg", "not an image"),
-        ("a/half.bmp", ""),
-        ("a/half.gif", ""),
+        ("a/half.bmp", "the BMP file ends early"),
+        ("a/half.gif", "the GIF file ends early"),
         ("a/half.jpg", "the JPEG file ends early"),
         ("a/half.png", "the PNG file ends early"),
+        ("a/half.tiff", "the TIFF file ends early"),
         ("a/half.webp", "the WebP file ends early"),
         ("a/iphone.HEIC", "set the camera to Most Compatible"),
         ("a/notes.txt", "not an image"),
-        ("a/scan.tif", "Tiff image; JPEG, PNG, WebP, BMP and GIF are read, convert it"),
+        ("a/scan.tif", "the TIFF file ends early"),
         ("a/wide.png", ""),
     ];
     assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
     for ((path, reason), (expected_path, part)) in skipped.iter().zip(expected) {
         assert!(path == expected_path && reason.contains(part) && !reason.is_empty(), "{path}: {reason}");
     }
+}
+
+/// Folders and files that nobody has put there ended a training, or became a class.
+#[test]
+fn what_systems_leave_in_folders_is_no_sample_and_no_class() {
+    let root = folder(&[
+        ("__MACOSX/a/._1.png", b"resource fork"),
+        ("@eaDir/a/1.png", SMALL_PNG),
+        ("System Volume Information/x.png", b""),
+        ("Thumbs.db", b"previews"),
+        ("desktop.ini", b"[.ShellClassInfo]"),
+        (".DS_Store", b"places"),
+        ("a/1.png", SMALL_PNG),
+        ("a/.DS_Store", b"places"),
+        ("a/Thumbs.db", b"previews"),
+        ("a/@eaDir/1.png/SYNOPHOTO_THUMB_M.png", SMALL_PNG),
+        ("b/2.png", MOSAIC),
+        ("b/desktop.ini", b"[.ShellClassInfo]"),
+    ]);
+    let (data, report) = Dataset::open(root.path(), &images(raw(32, 32))).unwrap();
+    assert_eq!((data.len(), data.labels().names()), (2, &["a".to_string(), "b".into()][..]));
+    assert_eq!(report.skipped, []);
+    let (data, report) = Dataset::open_unlabelled(&[root.path().into()], &images(raw(32, 32))).unwrap();
+    assert_eq!((data.len(), report.skipped), (2, vec![]));
 }
 
 #[test]

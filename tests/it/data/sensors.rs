@@ -233,7 +233,7 @@ fn rows_that_cannot_be_meant_are_refused_by_their_line() {
         (at(3, "0.3,3,1"), &["a.csv:5", "3 cells in a table of 4"]),
         (late(5, 0.1), &["a.csv:7", "0.2 s after the row before", "usual step is 0.1 s", "samples.sample-rate"]),
         (late(5, 9.0), &["a.csv:7", "a gap of 9.1 s, longer than a window of 0.8 s"]),
-        (table(6, |_, line| line), &["no window of 8 rows in 1 files", "6 rows", "samples.window"]),
+        (table(6, |_, line| line), &["no window of 8 rows in 1 file,", "6 rows", "samples.window"]),
         (b"t,x,z,label\n0,1,2,a\n".to_vec(), &["a.csv:1", "no channel column `y`", "t, x, z, label"]),
         (b"u,x,y,label\n0,1,2,a\n".to_vec(), &["a.csv:1", "no time column `t`"]),
         (b"t,x,y\n0,1,2\n".to_vec(), &["a.csv:1", "no label column", "samples.label"]),

@@ -95,3 +95,26 @@ fn what_is_no_table_says_what_to_save_it_as() {
         assert!(message.contains(expected) && message.contains(name), "{message}");
     }
 }
+
+#[test]
+fn a_table_without_names_loses_no_row() {
+    let (data, _, notes) = open("t.csv", "5.1,3.5,setosa\n4.9,3,setosa\n7,3.2,versicolor\n", &Options::default());
+    assert_eq!(
+        data.labels(),
+        &Labels::Classes { names: vec!["setosa".into(), "versicolor".into()], index: vec![0, 0, 1] }
+    );
+    assert_eq!((data.len(), floats(&data, 0)), (3, vec![5.1, 3.5]));
+    assert!(data.name(0).ends_with("t.csv:1") && data.name(2).ends_with("t.csv:3"));
+    for told in [
+        "t.csv: the first line is read as a sample, for it holds numbers",
+        "column1 to column3",
+        "label: column column3",
+    ] {
+        assert!(notes.contains(told), "`{told}`: {notes}");
+    }
+    let values = Options { target: Target::Values, label: vec!["column1".into()], ..Options::default() };
+    let (data, ..) = open("t.csv", "1,5;2;\n2,5;3;\n", &values);
+    assert_eq!((data.labels(), floats(&data, 1)), (&Labels::Values(ndarray::arr2(&[[1.5], [2.5]])), vec![3.0]));
+    let (data, _, notes) = open("t.csv", ",0,1,2,label\n0,5,6,7,x\n1,8,9,10,y\n", &Options::default());
+    assert_eq!((data.len(), floats(&data, 0)), (2, vec![5.0, 6.0, 7.0]), "names that pandas has counted: {notes}");
+}

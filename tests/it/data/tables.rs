@@ -74,12 +74,12 @@ fn bad_rows_name_file_and_line() {
     let known = Options { classes: Some(vec!["x".into()]), ..Options::default() };
     let cases: [(&str, &str, &str, &Options); 18] = [
         ("t.csv", "a,label\n1,x\n2,x,3\n", "t.csv:3: 3 cells in a table of 2 columns", &plain),
-        ("t.csv", "a,label\n1,x\n2\n", "t.csv:3: 1 cells in a table of 2 columns", &plain),
+        ("t.csv", "a,label\n1,x\n2\n", "t.csv:3: 1 cell in a table of 2 columns", &plain),
         ("t.csv", "a,label\n1,x\n1e39,x\n", "t.csv:3: column `a`: `1e39` is no finite number", &plain),
         ("t.csv", "a,label\n1,x\n-inf,x\n", "t.csv:3: column `a`: `-inf` is no finite number", &plain),
         ("t.csv", "a,label\n1,\n2,\n", "t.csv:2: no label; fill it in or remove the row", &plain),
-        ("t.csv", "a,label\n1,x\n\n2,y\n", "t.csv:4: class `y` is not among the model's 1 classes (x)", &known),
-        ("t.csv", "1,2\n3,4\n", "t.csv:1: the first line holds numbers", &plain),
+        ("t.csv", "a,label\n1,x\n\n2,y\n", "t.csv:4: class `y` is not among the model's 1 class (x)", &known),
+        ("t.csv", "1,x\nword,y\n", "t.csv:1: the first line holds numbers above words", &plain),
         ("t.csv", "a,a,label\n1,2,x\n", "t.csv:1: two columns are named `a`", &plain),
         ("t.csv", "label\nx\n", "t.csv:2: 0 numbers where 1 are expected", &plain),
         ("t.csv", "a,label\n", "t.csv: no rows", &plain),
@@ -135,7 +135,7 @@ fn a_folder_stands_for_its_file() {
 /// Text options; the tokenizer lies beside the data.
 fn text(root: &Path, max_length: u32) -> Options {
     Options {
-        preprocessing: Preprocessing::Text { max_length },
+        preprocessing: Preprocessing::Text { max_length, tokenizer: None },
         tokenizer: Some(root.join("tokenizer.json")),
         ..Options::default()
     }
@@ -272,7 +272,7 @@ fn numpy_arrays_are_read() {
         refusal(&path, &with("targets", Target::Classes, &[("x", DType::Float)])).contains("row 0: 0.5 is no class")
     );
     assert!(refusal(&path, &with("y", Target::Classes, &[("x", DType::Int64)])).contains("fractions for an input"));
-    let image = Preprocessing::Text { max_length: 3 };
+    let image = Preprocessing::Text { max_length: 3, tokenizer: None };
     assert!(refusal(&path, &Options { preprocessing: image, ..Options::default() }).contains("fed as they are"));
 }
 

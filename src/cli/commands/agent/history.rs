@@ -4,6 +4,7 @@ use crate::agent::adapters::{self, Event};
 use crate::agent::config::Config;
 use crate::agent::feedback::Promise;
 use crate::agent::gate::{Accepted, Verdict};
+use crate::amounts;
 use crate::cli::Done;
 use crate::cli::print::Printer;
 use anyhow::Result;
@@ -36,7 +37,7 @@ pub(super) fn line(event: &Event) -> String {
                 }
                 _ => {
                     let outcome = if verdict.better { "better" } else { "not better" };
-                    format!("adapter {adapter}, of {samples} samples, is {outcome} than")
+                    format!("adapter {adapter}, of {}, is {outcome} than", amounts::counted(samples, "sample"))
                 }
             };
             format!("{outcome} {against}: {}", counted(verdict, promise.as_ref(), *confidence))
@@ -51,7 +52,9 @@ pub(super) fn line(event: &Event) -> String {
             format!("release {} of {} could not be tried: {reason}", release.number(), release.channel)
         }
         Event::Failed { samples: 0, reason, .. } => format!("recipe and model cannot be used: {reason}"),
-        Event::Failed { samples, reason, .. } => format!("a training of {samples} samples failed: {reason}"),
+        Event::Failed { samples, reason, .. } => {
+            format!("a training of {} failed: {reason}", amounts::counted(samples, "sample"))
+        }
         Event::Checked { .. } => "recipe and model can be used again".into(),
         Event::SetAside { count: 1, sample, reason, .. } => format!("sample {sample} set aside: {reason}"),
         Event::SetAside { count, sample, reason, .. } => {

@@ -3,15 +3,18 @@
 use super::history::{line, time};
 use super::moment;
 use crate::agent::adapters;
+use crate::agent::aside::Why;
 use crate::agent::asked;
 use crate::agent::config::Config;
 use crate::agent::flash::Ledger;
 use crate::agent::gate::Accepted;
-use crate::agent::inventory::{Inventory, text};
+use crate::agent::inventory::{Inventory, Name, text};
 use crate::agent::member;
 use crate::agent::policy::Conditions;
+use crate::agent::refused::{self, REFUSED, Refused, RefusedFiles};
 use crate::agent::training;
 use crate::agent::waiting::Known;
+use crate::amounts::counted;
 use crate::cache;
 use crate::cli::Done;
 use crate::cli::args::Global;
@@ -24,8 +27,8 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Instant;
 
-/// Samples that were set aside and are shown.
-const ASIDE_SHOWN: usize = 3;
+/// Samples that were set aside, and files that were refused, that are shown.
+const SHOWN: usize = 3;
 
 pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result<Done> {
     let state = &config.state;
@@ -39,37 +42,36 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     let trouble = known.trouble(&sifting::cause(&config.recipe, global), now.minute_of_day, now.unix_s);
     let aside = inventory.aside.latest();
     let served = is_served(config)?;
-    let shown: Vec<_> = aside.iter().take(ASIDE_SHOWN).collect();
+    let shown: Vec<_> = aside.iter().take(SHOWN).collect();
     let samples_min = config.fleet.as_ref().map_or(0, |fleet| fleet.samples_min_shared());
     let few = inventory.few(samples_min);
+    let refused = refused::read(state, &config.spool);
+    let latest_refused: Vec<_> = refused.latest.iter().take(SHOWN).collect();
     printer.document(&json!({
         "fleet": fleet(config, &history)?.map(|fleet| fleet.0), "served": served,
         "not_shared": few.iter().map(|(class, count)| json!({ "class": class, "samples": count })).collect::<Vec<_>>(),
         "samples": { "train": train, "held_out": held_out, "new": inventory.unlearned(), "classes": inventory.names() },
-        "aside": {
-            "count": aside.len(),
-            "latest": shown.iter().map(|(name, why)| json!({
-                "sample": text(name), "label": why.label, "reason": why.reason, "at": why.at,
-            })).collect::<Vec<_>>(),
-        },
+        "aside": { "count": aside.len(), "latest": shown.iter().map(|(name, why)| of_aside(name, why)).collect::<Vec<_>>() },
+        "refused": { "count": refused.count, "latest": latest_refused },
         "active": active, "training": run, "waits": waits, "trouble": trouble, "last": history.last(),
     }));
     printer.text(format!(
-        "samples   {train} to train ({} of them new), {held_out} held out, {classes} classes",
-        inventory.unlearned()
+        "samples   {train} to train ({} of them new), {held_out} held out, {}",
+        inventory.unlearned(),
+        counted(classes, "class")
     ));
-    if !aside.is_empty() {
-        printer.text(format!("aside     {} samples from which nothing can be learned, such as", aside.len()));
-        for (name, why) in shown {
-            printer.text(format!("          {} ({}): {}", text(name), why.label, why.reason));
-        }
-    }
+    tell_aside(&aside, printer);
+    tell_refused(&refused, &config.spool, printer);
     printer.text(format!("adapter   {}", active.as_deref().unwrap_or("none yet")));
     if let Some(trouble) = &trouble {
         printer.text(format!("trouble   {trouble}"));
     }
     match &run {
-        Some(run) => printer.text(format!("training  on {} samples, since {}", run.samples, time(run.began))),
+        Some(run) => {
+            printer.text(format!("training  on {}, since {}", counted(run.samples, "sample"), time(run.began)))
+        }
+        // When it is tried again has been said.
+        None if waits.is_empty() && trouble.is_some() => {}
         None if waits.is_empty() => printer.text("training  begins at the next look"),
         None => printer.text(format!("waits     {}", waits.join("; "))),
     }
@@ -84,6 +86,37 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
         printer.text(format!("last      {}", line(event)));
     }
     Ok(Done::Fully)
+}
+
+/// A sample that was set aside, for a program.
+fn of_aside(name: &Name, why: &Why) -> serde_json::Value {
+    json!({ "sample": text(name), "label": why.label, "reason": why.reason, "at": why.at })
+}
+
+/// Tells which samples were set aside, and why.
+fn tell_aside(aside: &[(Name, &Why)], printer: &Printer) {
+    if !aside.is_empty() {
+        let samples = counted(aside.len(), "sample");
+        printer.text(format!("aside     {samples} from which nothing can be learned, such as"));
+    }
+    for (name, why) in aside.iter().take(SHOWN) {
+        printer.text(format!("          {} ({}): {}", text(name), why.label, why.reason));
+    }
+}
+
+/// Tells which files of the spool were refused, and why.
+fn tell_refused(refused: &RefusedFiles, spool: &Path, printer: &Printer) {
+    if refused.count == 0 {
+        return;
+    }
+    let (files, folder) = (counted(refused.count, "file"), spool.join(REFUSED));
+    let such = if refused.latest.is_empty() { "" } else { ", such as" };
+    printer.text(format!("refused   {files} of the spool, now in {}{such}", folder.display()));
+    for Refused { file, kept, reason, .. } in refused.latest.iter().take(SHOWN) {
+        let other = file.file_name().is_none_or(|name| name.to_string_lossy() != *kept);
+        let kept = if other { format!(" (there {kept})") } else { String::new() };
+        printer.text(format!("          {}{kept}: {reason}", file.display()));
+    }
 }
 
 /// Tells which classes are left out of what is sent.

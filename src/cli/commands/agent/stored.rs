@@ -9,6 +9,7 @@ use crate::agent::config::Config;
 use crate::agent::inventory::{Name, parse};
 use crate::agent::listing::{Wanted, list};
 use crate::agent::samples::{Store, class_name};
+use crate::amounts::counted;
 use crate::cli::Done;
 use crate::cli::print::Printer;
 use anyhow::{Result, bail};
@@ -83,7 +84,7 @@ pub(super) fn run(action: &Action, config: &Config, printer: &Printer) -> Result
         change(config, &ask)?
     }
     printer.document(&json!({ "changed": count }));
-    printer.text(format!("{count} samples changed; `edgetune agent train` learns from what there is now"));
+    printer.text(format!("{} changed; `edgetune agent train` learns from what there is now", counted(count, "sample")));
     Ok(Done::Fully)
 }
 

@@ -1,5 +1,6 @@
 //! `edgetune moments solve`.
 
+use crate::amounts::counted;
 use crate::cli::Done;
 use crate::cli::args::Global;
 use crate::cli::delta_args::created_unix_s;
@@ -99,14 +100,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     }));
     if let Some(metrics) = &left_out {
         let accuracy = metrics.accuracy.map_or(String::new(), |accuracy| format!("accuracy {}, ", percent(accuracy)));
-        let samples = metrics.samples;
-        printer.text(format!(
-            "left out  {accuracy}loss {} of {samples} samples, each by the others alone",
-            number(metrics.loss)
-        ));
+        let samples = counted(metrics.samples, "sample");
+        printer
+            .text(format!("left out  {accuracy}loss {} of {samples}, each by the others alone", number(metrics.loss)));
     }
     let (size, l2) = (bytes(encoded.len() as u64), number(head.l2));
-    printer.text(format!("{}: {size}, from {} samples, --l2 {l2}", args.out.display(), moments.samples()));
+    printer.text(format!("{}: {size}, from {}, --l2 {l2}", args.out.display(), counted(moments.samples(), "sample")));
     Ok(Done::Fully)
 }
 

@@ -113,3 +113,25 @@ fn folders_of_another_user_stop_no_other_class() {
     assert_eq!(fs::read_dir(place.path("spool/a 022")).unwrap().count(), 3, "they wait");
     service.stop();
 }
+
+/// They were moved out of sight: neither counted nor told why.
+#[test]
+fn files_that_the_spool_refuses_are_counted_with_their_reason() {
+    let place = listening();
+    place.write("spool/red/notes.png", "no photograph");
+    drop_pictures(&place, "red", RED, 0..2);
+    let service = Service::start_answering(&place);
+    until(&place, "samples", || samples(&place) == 2);
+    until(&place, "a refusal", || status(&place)["refused"]["count"] == 1);
+    let told = &status(&place)["refused"]["latest"][0];
+    assert!(told["file"] == "red/notes.png" && told["reason"].as_str().unwrap().len() > 10, "{told}");
+    let metrics = ask(&place, "GET", "/metrics", "", b"").unwrap().body;
+    assert!(metrics.contains("edgetune_files_refused 1\n"), "{metrics}");
+    let text = place.run("agent status --config edgetune.toml").done().out;
+    for words in ["refused   1 file of the spool, now in ", "spool/.refused, such as", "red/notes.png: ", "1 class"] {
+        assert!(text.contains(words), "`{words}`: {text}");
+    }
+    std::fs::remove_file(place.path("spool/.refused/notes.png")).unwrap();
+    until(&place, "none left", || status(&place)["refused"]["count"] == 0);
+    service.stop();
+}
