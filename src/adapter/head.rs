@@ -387,7 +387,7 @@ pub(super) fn append(
     if positions != Positions::Sample {
         return append_to_each(graph, value, (&shape, classes), positions).ok_or_else(|| {
             refuse(match positions {
-                Positions::Token => "a label for each token needs [batch, sequence, features] with a fixed number of features; name such a value with setting `output`",
+                Positions::Token | Positions::Cell => "a label for each token needs [batch, sequence, features] with a fixed number of features; name such a value with setting `output`",
                 _ => "a label for each pixel needs [batch, features, height, width] with a fixed number of features; name such a value with setting `output`",
             })
         });

@@ -4,7 +4,8 @@
 use super::method::{Kind, Method};
 use super::target::{self, Form, Target};
 use super::{
-    Change, Error, Learned, Positions, attach, below, ending, fit_shape, found_output, head, positions, rebuilt,
+    Change, Detector, Error, Learned, Positions, attach, below, ending, fit_shape, found_output, head, positions,
+    rebuilt,
 };
 use crate::cut;
 use crate::factor::first_values;
@@ -22,7 +23,11 @@ use std::collections::{BTreeMap, HashMap};
 /// As [`super::from_delta`].
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
-    let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
+    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    let targets = change.method.map(|_| targets(&graph, output, detector.as_ref())).unwrap_or_default();
+    if let Some(detector) = &detector {
+        detector.refit(&mut graph, change.width.unwrap_or(detector.classes))?;
+    }
     let old = change.head.and_then(|_| below::old_scores(&graph, output));
     let (squeezing, mut placed) = (squeezing(&graph, old.unwrap_or(output)), None);
     if let Some(appended) = change.head {
@@ -63,7 +68,7 @@ pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32
         (node.op, node.attributes) = ("Identity".into(), BTreeMap::new());
         node.inputs.truncate(1);
     }
-    if change.head.is_none() || placed.is_some() {
+    if detector.is_none() && (change.head.is_none() || placed.is_some()) {
         with_own_activation(&mut graph, scores, change);
     }
     graph.sort().expect("what is put beside a layer makes no cycle");
@@ -101,6 +106,13 @@ fn squeezing(graph: &Graph, scores: ValueId) -> Vec<usize> {
         }
     }
     found
+}
+
+/// The layers that factors may stand beside: below an output, or below all levels of a detector.
+fn targets(graph: &Graph, output: ValueId, detector: Option<&Detector>) -> Vec<(usize, Target)> {
+    let Some(detector) = detector else { return target::all(graph, output) };
+    let (joined, all) = detector.joined(graph);
+    target::all(&joined, all)
 }
 
 /// Puts the activation of the loss in the place of another that the base has between the scores and an output: they were not learned

@@ -7,6 +7,7 @@
 
 mod attach;
 mod below;
+mod detector;
 mod ending;
 pub mod fp16;
 mod head;
@@ -19,6 +20,7 @@ mod select;
 mod target;
 
 pub use attach::{LORA_B, axis_of_rank};
+pub use detector::Detector;
 pub use ending::Activation;
 pub use head::{AppendedHead, HeadChoice};
 pub use low_rank::{Factored, factored};
@@ -213,6 +215,9 @@ pub fn unfit(graph: &Graph, output: ValueId, name: &str) -> Option<(String, Stri
 /// # Errors
 /// An output, selection or target that the model does not have; a head that cannot be changed to the wanted width.
 pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
+    if request.positions == Positions::Cell {
+        return install_detector(graph, request);
+    }
     let given = positions::choose_output(&graph, request.output, request.positions)?;
     let output = ending::logits(&graph, given, None);
     // A replaced head makes types unknown, which tell the targets.
@@ -232,6 +237,24 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
     let (method, seed, positions) = (request.method, request.seed, request.positions);
     let adapted = adapted(graph, placed.output, &chosen, fresh, placed.appended);
     Ok(Adapted { answer, head_note: placed.note, method, seed, positions, ..adapted })
+}
+
+/// As [`install`] for a detector: all its levels become one output.
+fn install_detector(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
+    let detector = Detector::of(&graph)?;
+    let typed = request.method.is_some().then(|| detector.joined(&graph));
+    let placed = detector.place(&mut graph, request.width.unwrap_or(detector.classes), request.head)?;
+    let mut chosen = whole(&graph, &placed, request)?;
+    if let (Some(method), Some((typed, all))) = (&request.method, typed) {
+        let more = changed(&mut graph, &typed, all, (&chosen, &placed.weights), method, request)?;
+        chosen.extend(more);
+    }
+    // What is left of the base's own outputs would not fit another number of classes.
+    graph.outputs = vec![placed.output];
+    graph.prune();
+    let (method, seed, positions) = (request.method, request.seed, request.positions);
+    let adapted = adapted(graph, placed.output, &chosen, &[], None);
+    Ok(Adapted { answer: detector.answer(), head_note: placed.note, method, seed, positions, ..adapted })
 }
 
 /// The weights that learn as a whole.
@@ -334,8 +357,12 @@ pub struct Change<'a> {
 /// A tensor that the model does not have, or in another shape where the shape is not the head's width.
 pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Error> {
     let base_output = found_output(&graph, change.output)?;
-    let targets = change.method.map(|_| target::all(&graph, base_output)).unwrap_or_default();
     let mut output = base_output;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    if let Some(detector) = &detector {
+        output = detector.join(&mut graph, change.width.unwrap_or(detector.classes));
+    }
+    let targets = change.method.map(|_| target::all(&graph, output)).unwrap_or_default();
     if let Some(appended) = change.head {
         output = head::append(&mut graph, output, appended.classes, change.positions)?.0;
     }
@@ -357,7 +384,10 @@ pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Erro
         }
         graph.sort().expect("attached nodes make no cycle");
     }
-    if change.head.is_none() {
+    if detector.is_some() {
+        graph.outputs = vec![output];
+        graph.prune();
+    } else if change.head.is_none() {
         output = head::read_scores(&mut graph, output, (change.width, change.activation), change.positions);
     }
     match beside.first() {

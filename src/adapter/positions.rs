@@ -13,6 +13,8 @@ pub enum Positions {
     Token,
     /// A pixel of a sample: `[batch, scores, height, width]`.
     Pixel,
+    /// A cell of a detector, with the edges of its box behind its scores: `[batch, cells, scores + edges]`.
+    Cell,
 }
 
 impl Positions {
@@ -20,14 +22,14 @@ impl Positions {
     pub fn rank(self) -> usize {
         match self {
             Positions::Sample => 2,
-            Positions::Token => 3,
+            Positions::Token | Positions::Cell => 3,
             Positions::Pixel => 4,
         }
     }
 
     /// The dimension of the scores.
     pub fn axis(self) -> usize {
-        if self == Positions::Token { 2 } else { 1 }
+        if matches!(self, Positions::Token | Positions::Cell) { 2 } else { 1 }
     }
 }
 

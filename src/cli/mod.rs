@@ -57,7 +57,7 @@ use tracing_subscriber::EnvFilter;
     name = "edgetune",
     version,
     about,
-    after_help = "Examples:\n  edgetune demo\n  edgetune inspect model.onnx\n  edgetune train model.onnx --data photos/ \
+    after_help = "Examples:\n  edgetune train model.onnx --data photos/ \
                   --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, 130 stopped by \
                   Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \

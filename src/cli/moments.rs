@@ -468,16 +468,7 @@ impl Summing<'_> {
                 data.display()
             );
         }
-        let unsummed = reads.loss.filter(|loss| {
-            matches!(
-                loss,
-                LossName::NextToken
-                    | LossName::Coral
-                    | LossName::TokenCrossEntropy
-                    | LossName::PixelCrossEntropy
-                    | LossName::DiceCrossEntropy
-            )
-        });
+        let unsummed = reads.loss.filter(|loss| !loss.has_moments());
         if let Some(loss) = unsummed {
             bail!("--loss {}: what it learns has no moments; use `edgetune train`", loss.name());
         }

@@ -317,6 +317,8 @@ fn is_unfit(solver: SolverName, loss: LossName) -> bool {
         | LossName::TokenCrossEntropy
         | LossName::PixelCrossEntropy
         | LossName::DiceCrossEntropy
+        | LossName::Boxes
+        | LossName::BoxClasses
         | LossName::File => is_closed(solver),
         LossName::BinaryCrossEntropy => solver == SolverName::Imprint,
         LossName::MeanSquaredError => matches!(solver, SolverName::Lbfgs | SolverName::Imprint),

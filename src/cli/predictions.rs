@@ -22,6 +22,9 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     if predictions.iter().any(|prediction| !prediction.answer.shares.is_empty()) {
         return shares(predictions);
     }
+    if predictions.iter().any(|prediction| prediction.answer.boxes.is_some()) {
+        return boxes(predictions);
+    }
     let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
     let first = predictions.first();
@@ -73,6 +76,20 @@ fn spans(predictions: &[Prediction]) -> Result<Vec<u8>> {
         for span in prediction.answer.spans.iter().flatten() {
             let (start, end, score) = (span.start.to_string(), span.end.to_string(), span.score.to_string());
             writer.write_record([&prediction.input, &start, &end, &span.text, &span.class, &score])?;
+        }
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Objects as CSV: a row an object, none for a photograph without any.
+fn boxes(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "left", "top", "right", "bottom", "class", "score"])?;
+    for prediction in predictions {
+        for found in prediction.answer.boxes.iter().flatten() {
+            let [left, top, right, bottom] = found.corners.map(|corner| corner.to_string());
+            let score = found.score.to_string();
+            writer.write_record([&prediction.input, &left, &top, &right, &bottom, &found.class, &score])?;
         }
     }
     Ok(writer.into_inner()?)

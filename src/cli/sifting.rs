@@ -43,7 +43,10 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
         Texts::open(&model, read.samples.max_length.unwrap_or(1), &options)?;
     }
     let read = settings::with_loss(read, &base)?;
-    if read.loss.is_some_and(|loss| loss == LossName::TokenCrossEntropy || loss.is_of_pixels()) {
+    let of_parts = |loss: LossName| {
+        loss.is_of_pixels() || matches!(loss, LossName::TokenCrossEntropy | LossName::Boxes | LossName::BoxClasses)
+    };
+    if read.loss.is_some_and(of_parts) {
         bail!(
             "loss {}: the agent takes one class a sample; train this with `edgetune train`",
             read.loss.map_or("", LossName::name)

@@ -239,7 +239,7 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         }
         Target::Pixels => return Err(at(0, NO_MASKS.into())),
         Target::Tokens => return array_tokens(rows, columns, &number, options.classes.as_deref(), at),
-        Target::NextTokens | Target::OfLoss => {}
+        Target::NextTokens | Target::OfLoss | Target::Boxes => {}
     }
     let mut cells = Cells::default();
     for row in 0..rows {

@@ -2,10 +2,10 @@
 //!
 //! A pure function of labels and content keys. It judges and proposes; whether to go on is the caller's matter.
 
-use super::Labels;
 use super::masks::Masks;
 use super::numeric::{Looks, looks};
 use super::same::Same;
+use super::{Labels, Picture};
 use crate::amounts::counted;
 
 /// How much a finding matters.
@@ -54,6 +54,7 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         Labels::MultiLabel { names, rows } => sets(names, rows, &mut findings),
         Labels::Values(rows) => values(rows, &mut findings),
         Labels::Pixels { names, masks } => pixels(names, masks, &mut findings),
+        Labels::Boxes { names, pictures, .. } => boxes(names, pictures, &mut findings),
         Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
@@ -155,6 +156,22 @@ fn sets(names: &[String], rows: &ndarray::Array2<f32>, findings: &mut Vec<Findin
             _ => continue,
         };
         findings.push(finding(severity, problem, "add samples with and without it, or leave the class out", vec![]));
+    }
+}
+
+fn boxes(names: &[String], pictures: &[Picture], findings: &mut Vec<Finding>) {
+    let mut counts = vec![0usize; names.len()];
+    pictures.iter().flat_map(|picture| &picture.objects).for_each(|object| counts[object.class as usize] += 1);
+    if counts.iter().all(|count| *count == 0) {
+        let problem = "no photograph has a box".into();
+        findings.push(finding(Severity::Error, problem, "there is nothing to find; mark some objects", vec![]));
+    }
+    let few: Vec<(&str, usize)> = names.iter().map(String::as_str).zip(counts).collect();
+    let few: Vec<_> = few.into_iter().filter(|(_, count)| (1..SAMPLES_FEW).contains(count)).collect();
+    if !few.is_empty() {
+        let boxes = few_samples(&few).into_iter().map(|line| line.replace("sample", "box").replace("boxs", "boxes"));
+        let remedy = "mark more of them: 10 or more a class are advised";
+        findings.extend(boxes.map(|problem| finding(Severity::Warning, problem, remedy, vec![])));
     }
 }
 

@@ -82,6 +82,11 @@ impl Labels {
                 let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
                 Labels::Classes { names, index }
             }
+            Labels::Boxes { mut pictures, grid, .. } => {
+                let objects = pictures.iter_mut().flat_map(|picture| &mut picture.objects);
+                objects.for_each(|object| object.class = places[object.class as usize] as u32);
+                Labels::Boxes { names, pictures, grid }
+            }
             Labels::Tokens { rows, .. } => {
                 let place = |class: i64| usize::try_from(class).map_or(class, |class| places[class] as i64);
                 Labels::Tokens { names, rows: rows.mapv(place) }

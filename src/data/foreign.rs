@@ -37,6 +37,11 @@ fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into()).unwrap_or_default()
 }
 
+/// What learns masks.
+const BY_SEGMENTER: &str = "a model learns that which gives scores for each pixel (`[batch, scores, height, width]`, setting `loss = pixel-cross-entropy`)";
+/// What learns boxes.
+const BY_DETECTOR: &str = "a detector's raw outputs learn them (setting `loss = boxes`)";
+
 /// Of some folders, that of pictures and that of their masks: pictures as well.
 pub(super) fn pictures_and_masks(folders: &[PathBuf]) -> Option<(&PathBuf, &PathBuf)> {
     let of_images = |marks: &&PathBuf| {
@@ -52,26 +57,21 @@ pub(super) fn pictures_and_masks(folders: &[PathBuf]) -> Option<(&PathBuf, &Path
 /// What it is, and what can be learned instead.
 pub(super) fn refuse_marked_pictures(root: &Path, folders: &[PathBuf]) -> Result<(), Error> {
     let name = |folder: &PathBuf| folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
-    let what = |pictures: &Path, marks: &Path| -> Option<&'static str> {
+    let what = |pictures: &Path, marks: &Path| -> Option<(&'static str, &'static str)> {
         let marks = folder::below(marks).ok()?;
         if !folder::has_image_name(marks.first()?) {
-            return Some("boxes around objects (detection)");
+            return Some(("boxes around objects (detection)", BY_DETECTOR));
         }
         // A mask has its picture's name, often with something behind it; a class of pictures has names of its own.
         let pictures: Vec<String> = folder::below(pictures).ok()?.iter().map(|path| stem(path)).collect();
         let has_picture = |mark: &PathBuf| pictures.iter().any(|picture| stem(mark).starts_with(picture));
-        marks.iter().take(LOOKED_AT).any(has_picture).then_some("a label for each pixel (segmentation)")
+        marks.iter().take(LOOKED_AT).any(has_picture).then_some(("a label for each pixel (segmentation)", BY_SEGMENTER))
     };
     let marks = one_of(folders, &MASKS).or_else(|| one_of(folders, &BOXES));
     let Some((pictures, marks)) = one_of(folders, &PICTURES).zip(marks) else { return Ok(()) };
-    let Some(what) = what(pictures, marks) else { return Ok(()) };
-    let remedy = if what.starts_with("a label") {
-        "a model learns that which gives scores for each pixel (`[batch, scores, height, width]`, setting `loss = pixel-cross-entropy`)"
-    } else {
-        "this cannot be learned yet"
-    };
+    let Some((what, how)) = what(pictures, marks) else { return Ok(()) };
     let problem = format!(
-        "the folders `{}` and `{}` are pictures with {what}, and no classes; {remedy}. For a class a picture, give \
+        "the folders `{}` and `{}` are pictures with {what}, and no classes; {how}. For a class a picture, give \
          a folder for each class, or a table with the columns file and label",
         name(pictures),
         name(marks)

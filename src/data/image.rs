@@ -36,6 +36,22 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(), String> {
     }
 }
 
+/// Width and height in pixels, upright as the EXIF data say, from the header alone.
+///
+/// # Errors
+/// The reason why the bytes are no photograph.
+pub fn size(bytes: &[u8], limits: &Limits) -> Result<[u32; 2], String> {
+    use image::metadata::Orientation;
+    let (_, mut decoder) = decoder(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    Ok(match decoder.orientation() {
+        Ok(
+            Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH,
+        ) => [height, width],
+        _ => [width, height],
+    })
+}
+
 /// Whether all of a photograph is there, which is looked for in its structure, and by decoding it where its pixels take no more
 /// than `decoded_bytes_max`.
 ///
@@ -62,20 +78,6 @@ pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -
     let (width, height) = (decoded.width(), decoded.height());
     let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, preprocessing)?;
     Ok(normalise(&pixels, preprocessing))
-}
-
-/// Width and height of a photograph that is turned upright, by its header.
-///
-/// # Errors
-/// The reason why the bytes are no photograph.
-pub fn size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), String> {
-    use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
-    let (_, mut decoder) = decoder(bytes, limits)?;
-    let (width, height) = decoder.dimensions();
-    Ok(match decoder.orientation() {
-        Ok(Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH) => (height, width),
-        _ => (width, height),
-    })
 }
 
 /// What of a photograph of that size the model sees, across and down.
@@ -172,6 +174,9 @@ fn channel_bytes(decoded: DynamicImage, channels: Channels) -> Vec<u8> {
 /// Sizes are rounded as torchvision's `Resize` and `CenterCrop` round them. Only this part is resampled: a very long
 /// image costs no more than a square one.
 fn source_box(width: u32, height: u32, to: &ImagePreprocessing) -> (f64, f64, f64, f64) {
+    if to.resize == 0 {
+        return (0.0, 0.0, width.into(), height.into());
+    }
     let (crop_width, crop_height) = (f64::from(to.width), f64::from(to.height));
     let (width, height) = (f64::from(width), f64::from(height));
     let margin = f64::from(to.resize) / crop_width.min(crop_height);
@@ -267,6 +272,8 @@ mod tests {
         assert_eq!(source_box(400, 400, &wide), (0.0, 100.0, 400.0, 200.0));
         let margin = ImagePreprocessing { resize: 128, ..to };
         assert_eq!(source_box(256, 256, &margin), (28.0, 28.0, 200.0, 200.0));
+        let stretched = ImagePreprocessing { resize: 0, ..to };
+        assert_eq!(source_box(256, 300, &stretched), (0.0, 0.0, 256.0, 300.0));
     }
 
     #[test]

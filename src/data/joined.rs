@@ -62,6 +62,10 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
         (Labels::Ordinal { names, index }, Labels::Ordinal { index: others, .. }) => {
             Ok(Labels::Ordinal { names: names.clone(), index: [&index[..], others].concat() })
         }
+        (Labels::Boxes { names, pictures, grid }, Labels::Boxes { pictures: others, .. }) => {
+            let pictures = [&pictures[..], others].concat();
+            Ok(Labels::Boxes { names: names.clone(), pictures, grid: grid.clone() })
+        }
         (Labels::MultiLabel { names, rows: one }, Labels::MultiLabel { rows: other, .. }) => {
             Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
         }

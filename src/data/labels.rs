@@ -3,6 +3,7 @@
 //! Takes one string a label column and row, gives [`Labels`]. Knows no file format; the caller says where a row came from.
 
 use super::Error;
+use super::boxes::{Grid, Picture};
 use super::classes::Names;
 use super::masks::Masks;
 use crate::amounts::counted;
@@ -26,6 +27,8 @@ pub enum Target {
     Tokens,
     /// A class for each pixel of a picture.
     Pixels,
+    /// Boxes around objects in a photograph, each with its class.
+    Boxes,
     /// Numbers that a loss of the user's own takes, under the names of its inputs.
     OfLoss,
     /// The text itself: each token is to be foretold from those before it.
@@ -81,6 +84,15 @@ pub enum Labels {
         /// The class of each pixel, as the model sees the picture.
         masks: Masks,
     },
+    /// Boxes around objects in photographs.
+    Boxes {
+        /// Class names in the order of the model's scores.
+        names: Vec<String>,
+        /// For each sample, its size and its objects.
+        pictures: Vec<Picture>,
+        /// Where the model looks for them.
+        grid: Grid,
+    },
     /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
     NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
@@ -95,6 +107,7 @@ impl Labels {
             Labels::MultiLabel { rows, .. } | Labels::Values(rows) | Labels::OfLoss(rows) => rows.nrows(),
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
             Labels::Pixels { masks, .. } => masks.len(),
+            Labels::Boxes { pictures, .. } => pictures.len(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -111,6 +124,7 @@ impl Labels {
             | Labels::Ordinal { names, .. }
             | Labels::Tokens { names, .. }
             | Labels::Pixels { names, .. }
+            | Labels::Boxes { names, .. }
             | Labels::MultiLabel { names, .. } => names,
             Labels::Values(_) | Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
         }
@@ -118,7 +132,7 @@ impl Labels {
 
     /// Whether a sample has a label for each of its positions, so that its output is large.
     pub fn of_positions(&self) -> bool {
-        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Pixels { .. })
+        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Pixels { .. } | Labels::Boxes { .. })
     }
 
     /// Whether two samples are labelled alike.
@@ -130,6 +144,7 @@ impl Labels {
             }
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
             Labels::Pixels { masks, .. } => masks.same(one, other),
+            Labels::Boxes { pictures, .. } => pictures[one] == pictures[other],
             Labels::Unlabelled(_) => true,
         }
     }
@@ -190,6 +205,9 @@ pub(super) fn read(
             "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
         )),
         Target::Pixels => Err(at(0, NO_MASKS.into())),
+        Target::Boxes => {
+            Err(at(0, "a table has no boxes; give COCO's JSON, a YOLO folder or Pascal VOC's Annotations".into()))
+        }
         Target::Values => values(cells, at).map(Labels::Values),
         Target::OfLoss => values(cells, at).map(Labels::OfLoss),
         Target::Classes | Target::Ordinal => {

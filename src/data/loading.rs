@@ -1,11 +1,23 @@
 //! One sample of a data set → the model's inputs, read when it is asked for.
 
+use super::names::Names;
 use super::rows::{bytes_of, row_key};
 use super::{Dataset, Error, Limits, Samples, fitting, folder, image, npy, sound};
 use crate::graph::Tensor;
 use bytes::Bytes;
 
 impl Dataset {
+    /// A photograph's width and height in pixels; `None` where a sample is none, or cannot be read any more.
+    pub fn pixels(&self, sample: usize) -> Option<[u32; 2]> {
+        match (&self.samples, &self.names) {
+            (Samples::Images { limits, .. }, Names::Files(files)) => {
+                let bytes = folder::read_limited(&files.path(sample), limits).ok()?;
+                image::size(&bytes, limits).ok()
+            }
+            _ => self.part(sample).and_then(|(part, sample)| part.pixels(sample)),
+        }
+    }
+
     /// A sample's tensors, one a model input by name, without a batch axis. May be called from several threads.
     ///
     /// # Errors

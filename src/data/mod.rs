@@ -4,6 +4,7 @@
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
 mod arrays;
+mod boxes;
 mod cells;
 mod check;
 mod classes;
@@ -66,6 +67,7 @@ mod words;
 mod whole;
 mod windows;
 
+pub use boxes::{Cell, Grid, Object, Picture, holds_boxes};
 pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
@@ -73,7 +75,9 @@ pub use error::Error;
 pub use fitting::SampleShape;
 pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
-pub use image::{load as decode_photograph, probe as photograph, whole as whole_photograph};
+pub use image::{
+    load as decode_photograph, probe as photograph, size as size_of_photograph, whole as whole_photograph,
+};
 pub use indices::mask_png;
 pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
@@ -139,6 +143,8 @@ pub struct Options {
     pub splits: bool,
     /// The classes that the model has, in order. Data with another class are refused. `None`: the classes found, sorted.
     pub classes: Option<Vec<String>>,
+    /// Where a detector looks for boxes.
+    pub grid: Option<Grid>,
     /// The `tokenizer.json` of a text model.
     pub tokenizer: Option<PathBuf>,
     /// The token that a language model's sequences begin with; `None` takes what the tokenizer says.
@@ -222,6 +228,10 @@ impl Dataset {
             };
             let (files, labels, report) = segmented::open(path, preprocessing, options)?;
             return Self::of_labelled_files(path, files, labels, (report, options));
+        }
+        if options.target == Target::Boxes {
+            let (files, labels, report) = boxes::open(path, options)?;
+            return Ok((Self::of_files(path, files, labels, options)?, report));
         }
         match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),
@@ -414,20 +424,6 @@ impl Dataset {
             Samples::Joined { first, both } => Some((&both[1], sample - first)),
             _ => None,
         }
-    }
-
-    /// A mask as large as a sample's picture, from one of what the model has seen of it, with its width and height; `None` where samples are no
-    /// pictures.
-    ///
-    /// # Errors
-    /// A picture that has gone or changed since it was opened.
-    pub fn whole_mask(&self, sample: usize, mask: &[u8]) -> Result<Option<(Vec<u8>, u32, u32)>, Error> {
-        let Samples::Images { preprocessing, limits, .. } = &self.samples else { return Ok(None) };
-        let bytes = self.read(sample, limits)?;
-        let failed = |reason| Error::content(self.names.file(sample), reason);
-        let (width, height) = image::size(&bytes, limits).map_err(failed)?;
-        let seen = image::seen(width, height, preprocessing);
-        Ok(Some((masks::spread(mask, seen, (preprocessing.width, preprocessing.height)), width, height)))
     }
 
     /// Some of the samples without labels, with other pixels; `None` where they are no photographs. Of two data sets behind each

@@ -27,6 +27,14 @@ pub fn whole(_bytes: &[u8], _limits: &Limits, _decoded_bytes_max: u64) -> Result
 ///
 /// # Errors
 /// Always.
+pub fn size(_bytes: &[u8], _limits: &Limits) -> Result<[u32; 2], String> {
+    Err(ABSENT.into())
+}
+
+/// No photograph is read.
+///
+/// # Errors
+/// Always.
 pub fn load(_bytes: &[u8], _preprocessing: &ImagePreprocessing, _limits: &Limits) -> Result<Tensor, String> {
     Err(ABSENT.into())
 }

@@ -136,7 +136,8 @@ pub struct ImagePreprocessing {
     pub width: u32,
     /// Pixels that the model sees, down.
     pub height: u32,
-    /// Shortest side before the crop, in pixels; at least the shortest of `width` and `height`.
+    /// Shortest side before the crop, in pixels; at least the shortest of `width` and `height`. 0: nothing is cropped, the whole
+    /// photograph is stretched to `width` × `height`.
     pub resize: u32,
     /// Factor for 8-bit values; usually 1/255.
     pub scale: f32,
@@ -187,9 +188,11 @@ impl ImagePreprocessing {
             values => values.map(|value| value.to_string()).join(","),
         };
         let (mean, std, filter) = (each(self.mean), each(self.std), self.filter.name());
-        format!(
-            "{width}×{height} {colours} {layout}, shortest side {resize}, centre cut out, {filter}, scale {scale}, mean {mean}, std {std}"
-        )
+        let fitted = match resize {
+            0 => "stretched".into(),
+            side => format!("shortest side {side}, centre cut out"),
+        };
+        format!("{width}×{height} {colours} {layout}, {fitted}, {filter}, scale {scale}, mean {mean}, std {std}")
     }
 
     /// The shape of one sample, without the batch axis.
@@ -206,13 +209,15 @@ impl ImagePreprocessing {
     /// # Errors
     /// [`Error::Setting`] with the first field that does not.
     pub fn validate(&self) -> Result<(), Error> {
-        let sides = [("size", self.width), ("size", self.height), ("resize", self.resize)];
+        let stretched = self.resize == 0;
+        let resize = if stretched { 1 } else { self.resize };
+        let sides = [("size", self.width), ("size", self.height), ("resize", resize)];
         for (setting, side) in sides {
             if !(1..=SIDE_MAX).contains(&side) {
                 return Err(Error::setting(setting, side, format!("must be 1 to {SIDE_MAX} pixels")));
             }
         }
-        if self.resize < self.width.min(self.height) {
+        if !stretched && self.resize < self.width.min(self.height) {
             return Err(Error::setting(
                 "resize",
                 self.resize,

@@ -6,9 +6,9 @@
 use super::classes::Names;
 use super::folder::{self, Files, Kind};
 use super::labels::{Labels, unknown_class};
-use super::masks::{IGNORED_PIXEL, Masks, seen};
+use super::masks::{IGNORED_PIXEL, Masks, seen, spread};
 use super::parts::is_part;
-use super::{Error, ImagePreprocessing, Limits, Options, Report, foreign, image, indices, stated};
+use super::{Dataset, Error, ImagePreprocessing, Limits, Options, Report, Samples, foreign, image, indices, stated};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -175,7 +175,7 @@ fn mask(
     (to, places, limits): (&ImagePreprocessing, &[u8], &Limits),
 ) -> Result<Vec<u8>, Error> {
     let bytes = folder::read_limited(picture, limits).map_err(|source| Error::io(picture, source))?;
-    let (width, height) = image::size(&bytes, limits).map_err(|reason| Error::content(picture, reason))?;
+    let [width, height] = image::size(&bytes, limits).map_err(|reason| Error::content(picture, reason))?;
     let mut whole: Option<Vec<u8>> = None;
     for (class, path) in found {
         let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
@@ -323,4 +323,19 @@ fn numbered_names(path: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+impl Dataset {
+    /// A mask as large as a sample's picture, from one of what the model has seen of it, with its width and height; `None` where samples are no
+    /// pictures.
+    ///
+    /// # Errors
+    /// A picture that has gone or changed since it was opened.
+    pub fn whole_mask(&self, sample: usize, mask: &[u8]) -> Result<Option<(Vec<u8>, u32, u32)>, Error> {
+        let Samples::Images { preprocessing, limits, .. } = &self.samples else { return Ok(None) };
+        let bytes = self.read(sample, limits)?;
+        let failed = |reason| Error::content(self.names.file(sample), reason);
+        let [width, height] = image::size(&bytes, limits).map_err(failed)?;
+        let seen = image::seen(width, height, preprocessing);
+        Ok(Some((spread(mask, seen, (preprocessing.width, preprocessing.height)), width, height)))
+    }
 }

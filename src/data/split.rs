@@ -91,6 +91,7 @@ pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(us
             rows.row(sample).iter().enumerate().filter(|(_, value)| **value > 0.0).for_each(|(class, _)| each(class));
         }
         Labels::Values(_)
+        | Labels::Boxes { .. }
         | Labels::OfLoss(_)
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }

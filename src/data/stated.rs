@@ -18,7 +18,7 @@ pub struct Stated<T> {
 }
 
 /// Keys of a model's metadata that hold class names, the surest first.
-const METADATA: [&str; 6] = ["labels", "class_names", "classes", "names", "id2label", "label_names"];
+const METADATA: [&str; 7] = ["labels", "class_names", "classes", "names", "id2label", "label_names", "character"];
 /// Files beside a model that hold class names, the surest first; `*` is the model's own name without its extension.
 const FILES: [&str; 5] = ["*.labels.txt", "labels.txt", "classes.txt", "class_names.txt", "config.json"];
 

@@ -73,6 +73,8 @@ pub enum Task {
     Anything,
     /// One of the labels for each pixel: `[batch, labels, height, width]` logits.
     Segmentation,
+    /// Boxes around objects, each of one of the labels: `[batch, cells, labels + 4 · bins]` logits of scores and of edges.
+    Detection,
 }
 
 /// A linear layer that is appended to a value of the base.
@@ -523,7 +525,10 @@ pub(crate) fn check_preprocessing(preprocessing: &Preprocessing<'_>) -> Result<(
             let fits = |values: &[f32]| values.len() <= 1 || values.len() == channels;
             let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
             ensure(image.width > 0 && image.height > 0, Error::Number(Field::ImageSize))?;
-            ensure(image.resize >= image.width.min(image.height), Error::Number(Field::ImageResize))?;
+            ensure(
+                image.resize == 0 || image.resize >= image.width.min(image.height),
+                Error::Number(Field::ImageResize),
+            )?;
             ensure(image.scale.is_finite() && image.scale != 0.0, Error::Number(Field::ImageScale))?;
             ensure(fits(&image.mean) && finite(&image.mean), Error::Number(Field::ImageMean))?;
             let divides = fits(&image.std) && finite(&image.std) && image.std.iter().all(|std| *std > 0.0);

@@ -2,7 +2,7 @@
 
 use super::observer::Observer;
 use super::samples::class_names;
-use crate::adapter;
+use crate::adapter::{self, Detector, Positions};
 use crate::data::{self, Labels, Matched, Stated};
 use crate::recipe::{self, Error, HeadName, Recipe, refuse};
 use crate::task;
@@ -37,7 +37,11 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     }
     if !matches!(
         labels,
-        Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Tokens { .. } | Labels::Pixels { .. }
+        Labels::Classes { .. }
+            | Labels::MultiLabel { .. }
+            | Labels::Tokens { .. }
+            | Labels::Pixels { .. }
+            | Labels::Boxes { .. }
     ) {
         return match &recipe.classes {
             Some(_) => {
@@ -102,6 +106,9 @@ fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Err
 /// The model's own columns, where their number is fixed.
 fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
     let positions = recipe::loss(recipe.loss, None).positions();
+    if positions == Positions::Cell {
+        return Ok(Some(Detector::of(&base.graph)?.classes));
+    }
     let output = adapter::output_of(&base.graph, recipe.output.as_deref(), positions)?;
     Ok(adapter::width(&base.graph, output, positions))
 }
@@ -235,6 +242,10 @@ fn absent(labels: &Labels) -> Vec<String> {
                 let counts = masks.counts(sample, names.len());
                 there.iter_mut().zip(counts).for_each(|(there, count)| *there |= count > 0);
             }
+        }
+        Labels::Boxes { pictures, .. } => {
+            let objects = pictures.iter().flat_map(|picture| &picture.objects);
+            objects.for_each(|object| there[object.class as usize] = true);
         }
         Labels::MultiLabel { rows, .. } => {
             let has = |column: ndarray::ArrayView1<f32>| column.iter().any(|value| *value > 0.0);

@@ -125,6 +125,7 @@ impl Forward<'_> {
         let (block, size) = match self.bundle.positions() {
             Positions::Sample => (BLOCK, CHUNK),
             Positions::Token => (CHUNK, CHUNK),
+            Positions::Cell => (CHUNK, FEW),
             Positions::Pixel => (FEW, FEW),
         };
         for block in samples.chunks(block) {

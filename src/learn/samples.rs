@@ -1,6 +1,7 @@
 //! From a recipe's settings to samples: preprocessing, and opening data with what was left out told.
 
 use super::observer::Observer;
+use crate::adapter::Detector;
 use crate::data::{self, Dataset, Labels, Preprocessing, Stated, StatedImage};
 use crate::graph::{DType, Dim, TensorType};
 use crate::recipe::{Error, Reading, Samples, refuse};
@@ -287,6 +288,49 @@ pub fn options(
         packing: reading.packing,
         ..data::Options::default()
     }
+}
+
+/// Labels are boxes: where the model looks for them, and how a photograph is made to fit.
+///
+/// # Errors
+/// A model without a detector's raw head; a setting that would cut something off.
+pub fn boxes_for(base: &Base, options: &mut data::Options) -> Result<(), Error> {
+    let grid = grid_of(base)?;
+    let Preprocessing::Image(image) = &options.preprocessing else {
+        refuse!("setting `data`: boxes are in photographs, and the model takes none; give a detector")
+    };
+    if [image.width, image.height] != grid.input {
+        let [width, height] = grid.input;
+        refuse!("setting `samples.size`: the detector takes {width}×{height} pixels and no others; remove it");
+    }
+    options.grid = Some(grid);
+    Ok(())
+}
+
+/// Where a detector looks for boxes.
+///
+/// # Errors
+/// A model without a detector's raw head.
+pub fn grid_of(base: &Base) -> Result<data::Grid, Error> {
+    let detector = Detector::of(&base.graph)?;
+    Ok(data::Grid { input: detector.input, levels: detector.sizes(), bins: detector.bins })
+}
+
+/// Photographs for a detector are stretched as a whole, where nobody says otherwise: what is cut off could not be found.
+pub fn stretched(
+    preprocessing: Preprocessing,
+    asked: &Samples,
+    observer: &dyn Observer,
+) -> Result<Preprocessing, Error> {
+    let Preprocessing::Image(image) = preprocessing else { return Ok(preprocessing) };
+    if let Some(side) = asked.resize {
+        refuse!(
+            "setting `samples.resize = {side}`: a detector sees the whole photograph, stretched to its size; remove it"
+        );
+    }
+    let image = data::ImagePreprocessing { resize: 0, ..image };
+    observer.note(&format!("pixels    {} (for boxes)", image.described()));
+    Ok(Preprocessing::Image(image))
 }
 
 /// Labels are what a loss of the user's own takes, by the names of its inputs.

@@ -79,7 +79,13 @@ impl Sources<'_> {
         };
         let mut preprocessing = match known {
             Some(adapter) => samples::of_adapter(&adapter.preprocessing, path, observer),
-            None => recipe.samples.preprocessing(base, path, observer)?,
+            None => {
+                let preprocessing = recipe.samples.preprocessing(base, path, observer)?;
+                match target {
+                    Target::Boxes => samples::stretched(preprocessing, &recipe.samples, observer)?,
+                    _ => preprocessing,
+                }
+            }
         };
         let learned = (recipe.from.as_deref(), &preprocessing);
         let reading = samples::with_tokenizer(recipe.samples.reading(), base, learned, observer);
@@ -89,6 +95,9 @@ impl Sources<'_> {
         let mut options = samples::options(preprocessing.clone(), reading, &inputs_of(base), target, None);
         if let Some(own) = own {
             samples::label_for(own, &mut options);
+        }
+        if target == Target::Boxes {
+            samples::boxes_for(base, &mut options)?;
         }
         // An order has no place for a new class, and numbers of tags are places among the names.
         let is_fixed = matches!(target, Target::Ordinal | Target::Tokens | Target::Pixels);

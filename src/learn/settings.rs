@@ -2,7 +2,7 @@
 
 use super::observer::Observer;
 use super::sets::Data;
-use crate::adapter::{self, Positions};
+use crate::adapter::{self, Detector, Positions};
 use crate::amounts::counted;
 use crate::cut::{self, Selection};
 use crate::data::{self, Labels, Preprocessing, Split};
@@ -101,6 +101,12 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     let tagged = || recipe.data.as_deref().is_some_and(|data| data::holds_tags(data, &recipe.samples.label));
     if by_token && data::takes_text(&input_types(base)) && tagged() {
         recipe.loss = Some(LossName::TokenCrossEntropy);
+    }
+    if recipe.loss.is_none()
+        && recipe.data.as_deref().is_some_and(data::holds_boxes)
+        && Detector::of(&base.graph).is_ok()
+    {
+        recipe.loss = Some(LossName::Boxes);
     }
     if measured(&recipe).is_some() {
         recipe.loss = Some(LossName::MeanSquaredError);
@@ -266,12 +272,15 @@ pub fn fit_to_masks(loss: &mut Loss, base: &mut Base, data: &Data) {
     }
 }
 
-/// Gives the loss the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
+/// Gives the loss what it takes from the data: how many classes there are, and the recipe's class weights: `balanced` weighs each class by the inverse of its share of the training
 /// samples.
 ///
 /// # Errors
 /// Anything but `balanced` or one number of 0 or more for each class.
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
+    if let Loss::Boxes { classes, .. } = &mut settings.loss {
+        *classes = labels.names().len() as u64;
+    }
     let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };
     let (Loss::CrossEntropy { class_weights, .. }
     | Loss::TokenCrossEntropy { class_weights }

@@ -39,7 +39,12 @@ impl Shape {
     pub const fn new(task: Task, coordinates: usize, targets: usize) -> Result<Self, Error> {
         if matches!(
             task,
-            Task::LanguageModel | Task::Ordinal | Task::TokenClassification | Task::Segmentation | Task::Anything
+            Task::LanguageModel
+                | Task::Ordinal
+                | Task::TokenClassification
+                | Task::Segmentation
+                | Task::Anything
+                | Task::Detection
         ) {
             return Err(Error::Wrong(Field::Task));
         }

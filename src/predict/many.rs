@@ -1,9 +1,10 @@
 //! Many samples at once: body and tail over a data set, block by block.
 
 use super::answers::Prediction;
-use crate::data::{Dataset, Preprocessing, Target};
+use crate::data::{Dataset, Grid, Preprocessing, Target};
+use crate::delta::Task;
 use crate::graph::Tensor;
-use crate::learn::{Context, Forward};
+use crate::learn::{Context, Forward, samples};
 use crate::recipe::Error;
 use crate::task::{self, Asked, Pixels};
 use crate::train::artifact::Adapter;
@@ -44,8 +45,10 @@ impl Samples<'_> {
         let all: Vec<usize> = (0..self.dataset.len()).collect();
         let Some(mut answers) = forward.run("predicting", &self.dataset, &all, &[&values])? else { return Ok(None) };
         context.observer.warn_once(&answers.warnings);
+        let boxes = self.adapter.task == Task::Detection;
+        let grid = boxes.then(|| samples::grid_of(self.base)).transpose()?;
         let outputs = answers.found.remove(0).into_iter().enumerate();
-        Ok(Some(outputs.map(|(sample, output)| self.prediction(sample, output, None)).collect()))
+        Ok(Some(outputs.map(|(sample, output)| self.prediction(sample, output, None, grid.as_ref())).collect()))
     }
 
     /// Hands each sample's number and answer to `take` as soon as it is there, for a class each pixel: masks of all pictures would not fit into
@@ -64,14 +67,14 @@ impl Samples<'_> {
         let all: Vec<usize> = (0..self.dataset.len()).collect();
         let each = &mut |sample: usize, output: Tensor| {
             let pixels = pixels(&self.preprocessing, &output);
-            take(sample, self.prediction(sample, output.to_f32().unwrap_or_default(), pixels))
+            take(sample, self.prediction(sample, output.to_f32().unwrap_or_default(), pixels, None))
         };
         let warnings = forward.each_output("predicting", (&self.dataset, &all), &values, each)?;
         warnings.iter().for_each(|warnings| context.observer.warn_once(warnings));
         Ok(warnings.is_some())
     }
 
-    fn prediction(&self, sample: usize, output: Vec<f32>, pixels: Option<Pixels>) -> Prediction {
+    fn prediction(&self, sample: usize, output: Vec<f32>, pixels: Option<Pixels>, grid: Option<&Grid>) -> Prediction {
         let text = self.dataset.text(sample).map(String::from);
         let asked = Asked {
             names: &self.adapter.labels,
@@ -79,6 +82,7 @@ impl Samples<'_> {
             words: self.dataset.words(sample),
             text: text.as_deref().unwrap_or_default(),
             pixels,
+            picture: grid.zip(self.dataset.pixels(sample)),
         };
         let answer = (task::of_wire(self.adapter.task).answer)(&asked, output);
         let [from, to] = self.dataset.when(sample).map_or([None, None], |when| when.map(Some));

@@ -8,7 +8,7 @@ mod generate;
 mod many;
 mod one;
 
-pub use crate::task::{Answer, Scored, Span};
+pub use crate::task::{Answer, FoundBox, Scored, Span};
 pub use answers::Prediction;
 pub use generate::{Completion, Refusal, Writer};
 pub use many::Samples;

@@ -2,13 +2,13 @@
 
 use super::many::pixels;
 use crate::data::{
-    self, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
-    decode_array, decode_photograph, decode_sound, decode_window,
+    self, Grid, ImagePreprocessing, Limits, Preprocessing, SeriesPreprocessing, SoundPreprocessing, Target, Texts,
+    decode_array, decode_photograph, decode_sound, decode_window, size_of_photograph,
 };
 use crate::engine;
 use crate::graph::{DType, Dim, Tensor, TensorType};
 use crate::host::Folders;
-use crate::learn::samples::{named_types, refuse_other_tokenizer, tokenizer_beside};
+use crate::learn::samples::{grid_of, named_types, refuse_other_tokenizer, tokenizer_beside};
 use crate::recipe::{Error, refuse};
 use crate::task::{self, Answer, Asked};
 use crate::train::artifact::Adapter;
@@ -25,6 +25,8 @@ pub struct Predictor {
     adapter: Adapter,
     takes: Takes,
     single: Single,
+    /// Where a detector looks.
+    grid: Option<Grid>,
 }
 
 /// What a sample is.
@@ -70,7 +72,9 @@ impl Predictor {
         if let Some(blank) = takes.blank() {
             single.output(blank)?;
         }
-        Ok(Self { adapter, takes, single })
+        let boxes = adapter.task == crate::delta::Task::Detection;
+        let grid = boxes.then(|| grid_of(&base)).transpose()?;
+        Ok(Self { adapter, takes, single, grid })
     }
 
     /// The answer to a sample in its file's bytes: a photograph, a sound, a text or a NumPy array, as the model takes it. Of classes
@@ -85,9 +89,11 @@ impl Predictor {
             Takes::Text(texts) if task.target == Target::Tokens => by_words(texts).map_err(Error::Refused)?,
             takes => (takes.decode(sample).map_err(Error::Refused)?, "", Vec::new()),
         };
+        let size = |_: &Grid| size_of_photograph(sample, &Limits::default()).ok();
+        let picture = self.grid.as_ref().and_then(|grid| Some((grid, size(grid)?)));
         let output = self.single.tensor(input)?;
         let pixels = pixels(&self.adapter.preprocessing, &output);
-        let asked = Asked { names: &self.adapter.labels, top, words: &words, text, pixels };
+        let asked = Asked { names: &self.adapter.labels, top, words: &words, text, pixels, picture };
         Ok((task.answer)(&asked, output.to_f32().unwrap_or_default()))
     }
 

@@ -30,13 +30,18 @@ pub enum LossName {
     PixelCrossEntropy,
     /// The same and the soft Dice loss, for classes of few pixels
     DiceCrossEntropy,
+    /// Classes and boxes of a detector: photographs with boxes
+    #[serde(alias = "detection")]
+    Boxes,
+    /// Classes of a detector alone: what makes the edges of boxes stays
+    BoxClasses,
     /// A loss of one's own, an ONNX file: `loss-file` names it
     File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -46,6 +51,8 @@ impl LossName {
         Self::TokenCrossEntropy,
         Self::PixelCrossEntropy,
         Self::DiceCrossEntropy,
+        Self::Boxes,
+        Self::BoxClasses,
         Self::File,
     ];
 
@@ -61,6 +68,8 @@ impl LossName {
             Self::TokenCrossEntropy => "token-cross-entropy",
             Self::PixelCrossEntropy => "pixel-cross-entropy",
             Self::DiceCrossEntropy => "dice-cross-entropy",
+            Self::Boxes => "boxes",
+            Self::BoxClasses => "box-classes",
             Self::File => "file",
         }
     }
@@ -68,6 +77,12 @@ impl LossName {
     /// Whether it learns a class for each pixel.
     pub fn is_of_pixels(self) -> bool {
         matches!(self, Self::PixelCrossEntropy | Self::DiceCrossEntropy)
+    }
+
+    /// Whether sums of samples tell what is learned by it.
+    pub fn has_moments(self) -> bool {
+        let unsummed = [Self::NextToken, Self::Coral, Self::TokenCrossEntropy, Self::Boxes, Self::BoxClasses];
+        !unsummed.contains(&self) && !self.is_of_pixels()
     }
 
     /// The one of that name.

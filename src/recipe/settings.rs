@@ -23,7 +23,9 @@ impl Recipe {
     pub fn settings(&self) -> Result<Settings, Error> {
         self.refuse_without_effect()?;
         let language = self.loss == Some(LossName::NextToken);
-        let few_at_once = language || self.loss.is_some_and(LossName::is_of_pixels);
+        // Of a text, a picture with a mask and a photograph with boxes one sample is many positions.
+        let of_parts = |loss: LossName| loss.is_of_pixels() || matches!(loss, LossName::Boxes | LossName::BoxClasses);
+        let few_at_once = language || self.loss.is_some_and(of_parts);
         let settings = Settings {
             epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
             max_steps: self.max_steps,
@@ -115,7 +117,11 @@ impl Recipe {
                 beta1: 0.9,
                 beta2: 0.999,
                 epsilon: 1e-8,
-                weight_decay: self.weight_decay.unwrap_or(0.01),
+                weight_decay: self.weight_decay.unwrap_or(if self.loss == Some(LossName::BoxClasses) {
+                    0.0
+                } else {
+                    0.01
+                }),
             },
             OptimizerName::Sgd => Optimizer::Sgd {
                 momentum: self.momentum.unwrap_or(0.9),
@@ -172,6 +178,9 @@ impl Recipe {
             Some(loss) if loss.is_of_pixels() => refuse!(
                 "setting `solver`: a class for each pixel has no closed form; remove it to train by gradient steps"
             ),
+            Some(LossName::Boxes | LossName::BoxClasses) => {
+                refuse!("setting `solver`: boxes have no closed form; remove it to train by gradient steps")
+            }
             _ => {}
         }
         if self.train.iter().any(|text| text == AUTO) {
@@ -194,6 +203,11 @@ impl Recipe {
 
     fn refuse_without_effect(&self) -> Result<(), Error> {
         self.refuse_beside_solver()?;
+        if self.loss == Some(LossName::BoxClasses) && self.weight_decay.is_some_and(|decay| decay != 0.0) {
+            refuse!(
+                "setting `weight-decay`: it would change what makes the edges of boxes, which setting `loss = box-classes` keeps; remove it"
+            );
+        }
         let classes = matches!(self.loss, None | Some(LossName::CrossEntropy));
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         if self.momentum.is_some() && !sgd {

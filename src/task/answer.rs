@@ -1,7 +1,7 @@
 //! What an output means, as values and as a line for a person.
 
 use crate::amounts::{number, percent};
-use crate::data::Word;
+use crate::data::{Grid, Word};
 use serde::Serialize;
 use std::fmt;
 
@@ -20,6 +20,18 @@ pub struct Span {
     pub score: f32,
 }
 
+/// An object that was found in a photograph.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FoundBox {
+    /// What it is.
+    pub class: String,
+    /// Between 0 and 1.
+    pub score: f32,
+    /// Left, top, right and bottom edge in pixels of the photograph.
+    #[serde(rename = "box")]
+    pub corners: [f32; 4],
+}
+
 /// What an answer is made for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
@@ -33,6 +45,8 @@ pub struct Asked<'a> {
     pub text: &'a str,
     /// The sizes of scores and picture, for a class each pixel.
     pub pixels: Option<Pixels>,
+    /// Of a photograph for a detector: where it looks, and the photograph's width and height.
+    pub picture: Option<(&'a Grid, [u32; 2])>,
 }
 
 /// How many pixels scores and pictures have, down and across.
@@ -92,6 +106,9 @@ pub struct Answer {
     /// The class of each pixel, which programs read as a picture.
     #[serde(skip)]
     pub mask: Option<Mask>,
+    /// Objects in a photograph, the surest first; none where the task finds no objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Vec<FoundBox>>,
 }
 
 impl Answer {
@@ -130,9 +147,17 @@ impl fmt::Display for Answer {
         if self.spans.as_ref().is_some_and(Vec::is_empty) {
             return f.write_str("no span");
         }
+        if self.boxes.as_ref().is_some_and(Vec::is_empty) {
+            return f.write_str("no object");
+        }
+        let found = |found: &FoundBox| {
+            let [left, top, right, bottom] = found.corners.map(|corner| corner.round());
+            format!("{} {left},{top}–{right},{bottom} {}", found.class, percent(found.score.into()))
+        };
         let classes = classes.chain(self.spans.iter().flatten().map(span));
         let classes =
             classes.chain(self.shares.iter().map(|Share { class, share }| format!("{class} {}", percent(*share))));
+        let classes = classes.chain(self.boxes.iter().flatten().map(found));
         let all = classes.chain(self.values.iter().map(|value| number((*value).into())));
         f.write_str(&all.collect::<Vec<_>>().join(", "))
     }

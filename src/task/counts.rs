@@ -1,5 +1,6 @@
 //! What outputs have shown so far, as sums: the outputs of a data set would not fit into memory.
 
+use super::average_precision::OfClass;
 use crate::data::Labels;
 
 /// Sums over samples.
@@ -7,6 +8,8 @@ use crate::data::Labels;
 pub struct Counts {
     /// The losses of samples, or of tokens.
     pub sum: f64,
+    /// What the losses are divided by in the place of the samples' number; 0 where it is that number.
+    pub weight: f64,
     /// Positions that count, such as tokens of a text; 0 where a sample has one answer.
     pub positions: usize,
     /// Right ones among all decisions.
@@ -23,6 +26,8 @@ pub struct Counts {
     pub overlap: Vec<[f64; 2]>,
     /// Samples and right ones of each class.
     pub classes: Vec<(usize, usize)>,
+    /// Boxes that were found of each class.
+    pub boxes: Vec<OfClass>,
     /// How often each class was answered.
     pub answered: Vec<usize>,
 }
@@ -32,10 +37,11 @@ impl Counts {
     pub fn new(labels: &Labels) -> Self {
         let classes = vec![(0, 0); labels.names().len()];
         let answered = vec![0; classes.len()];
+        let boxes = vec![OfClass::default(); if matches!(labels, Labels::Boxes { .. }) { classes.len() } else { 0 }];
         #[rustfmt::skip]
         let none = Self {
-            sum: 0.0, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3], overlap: vec![], classes,
-            answered,
+            sum: 0.0, weight: 0.0, boxes, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3],
+            overlap: vec![], classes, answered,
         };
         none
     }

@@ -1,5 +1,6 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
+use super::box_loss;
 use super::enlarge::enlarged;
 use super::formula::{
     binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, dice, huber, huber_of,
@@ -56,6 +57,14 @@ pub enum Loss {
         /// Whether the soft Dice loss of all classes is added.
         dice: bool,
     },
+    /// Binary cross-entropy of the classes, generalised IoU of the boxes and cross-entropy of their edges' distributions, of `[batch,
+    /// cells, classes + 4 · bins]`; labels `[batch, cells, 6]` f32 are what an assignment gives each cell: see `box_loss`.
+    Boxes {
+        /// Scores of a cell; 0 until the data have told.
+        classes: u64,
+        /// Whether boxes are learned, too, and not their classes alone.
+        edges: bool,
+    },
     /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
     File(OwnLoss),
 }
@@ -73,6 +82,8 @@ impl Loss {
             Loss::TokenCrossEntropy { class_weights: None },
             Loss::PixelCrossEntropy { class_weights: None, size: None, dice: false },
             Loss::PixelCrossEntropy { class_weights: None, size: None, dice: true },
+            Loss::Boxes { classes: 0, edges: true },
+            Loss::Boxes { classes: 0, edges: false },
             Loss::File(OwnLoss::default()),
         ];
         all.into_iter().find(|loss| loss.name() == name)
@@ -90,6 +101,8 @@ impl Loss {
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
             Loss::PixelCrossEntropy { dice: false, .. } => "pixel-cross-entropy",
             Loss::PixelCrossEntropy { dice: true, .. } => "dice-cross-entropy",
+            Loss::Boxes { edges: true, .. } => "boxes",
+            Loss::Boxes { edges: false, .. } => "box-classes",
             Loss::File(_) => "file",
         }
     }
@@ -112,6 +125,7 @@ impl Loss {
         match self {
             Loss::TokenCrossEntropy { .. } => Positions::Token,
             Loss::PixelCrossEntropy { .. } => Positions::Pixel,
+            Loss::Boxes { .. } => Positions::Cell,
             _ => Positions::Sample,
         }
     }
@@ -123,7 +137,7 @@ impl Loss {
             | Loss::NextToken
             | Loss::TokenCrossEntropy { .. }
             | Loss::PixelCrossEntropy { .. } => Activation::Softmax,
-            Loss::BinaryCrossEntropy | Loss::Coral => Activation::Sigmoid,
+            Loss::BinaryCrossEntropy | Loss::Coral | Loss::Boxes { .. } => Activation::Sigmoid,
             // What stands before a loss of one's own is that loss's business.
             Loss::MeanSquaredError | Loss::Huber { .. } | Loss::File(_) => Activation::Identity,
         }
@@ -161,6 +175,10 @@ impl Loss {
                 let pixels = samples.iter().map(|sample| masks.counts(*sample, names.len()));
                 pixels.map(|counts| weighed(&counts, class_weights.as_deref())).sum()
             }
+            (Loss::Boxes { .. }, Labels::Boxes { pictures, .. }) => {
+                // The sum of the assigned scores, which is what the mean is over, is about as the number of boxes.
+                samples.iter().map(|sample| pictures[*sample].objects.len()).sum::<usize>().max(1) as f64
+            }
             _ => samples.len() as f64,
         }
     }
@@ -176,6 +194,10 @@ impl Loss {
                     (*height, *across) = (Dim::Fixed(size[0]), Dim::Fixed(size[1]));
                 }
                 TensorType::new(DType::Int64, rows)
+            }
+            Loss::Boxes { .. } => {
+                rows.push(Dim::Fixed(box_loss::COLUMNS));
+                TensorType::new(DType::Float, rows)
             }
             Loss::File(own) => {
                 rows.push(Dim::Fixed(own.width()));
@@ -201,6 +223,7 @@ impl Loss {
             Loss::Huber { delta } => huber(builder, logits, labels, f64::from(*delta)),
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
+            Loss::Boxes { classes, edges } => box_loss::append(builder, logits, labels, [*classes, width], *edges),
             Loss::File(own) => own.append(builder, logits, labels),
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())

@@ -6,9 +6,15 @@
 
 mod answer;
 mod anything;
+mod assign;
+pub mod average_precision;
+mod box_loss;
+mod boxes;
+mod corners;
 mod classification;
 mod counts;
 mod enlarge;
+mod detection;
 mod entities;
 mod formula;
 pub mod loss;
@@ -20,8 +26,9 @@ mod regression;
 mod segmentation;
 mod token_classification;
 
-pub use answer::{Answer, Asked, Mask, Pixels, Scored, Share, Span, largest, softmax};
+pub use answer::{Answer, Asked, FoundBox, Mask, Pixels, Scored, Share, Span, largest, softmax};
 pub use counts::Counts;
+pub use detection::assigned;
 pub use enlarge::enlarge;
 pub use entities::{Entity, entities};
 pub use loss::Loss;
@@ -79,6 +86,7 @@ impl Task {
 pub static TASKS: &[Task] = &[
     anything::TASK,
     classification::TASK,
+    detection::TASK,
     multi_label::TASK,
     next_token::TASK,
     ordinal::TASK,
@@ -106,6 +114,7 @@ pub fn of_loss(name: &str) -> &'static Task {
 mod tests {
     use super::*;
     use crate::data::Masks;
+    use crate::data::{Grid, Object, Picture};
     use ndarray::arr2;
 
     /// Labels of three samples of each kind.
@@ -116,6 +125,7 @@ mod tests {
         vec![
             Labels::OfLoss(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
+            boxes(),
             Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
             Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
@@ -123,6 +133,15 @@ mod tests {
             Labels::Pixels { names: names(), masks },
             Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
         ]
+    }
+
+    /// Three photographs of one size, the last one empty.
+    fn boxes() -> Labels {
+        let object = |class, left: f32| Object { class, corners: [left, 2.0, left + 9.0, 15.0], crowd: false };
+        let picture = |objects| Picture { size: [16, 16], objects };
+        let pictures = vec![picture(vec![object(0, 1.0)]), picture(vec![object(1, 3.0)]), picture(vec![])];
+        let grid = Grid { input: [16, 16], levels: vec![[4, 4], [2, 2]], bins: 4 };
+        Labels::Boxes { names: vec!["a".into(), "b".into()], pictures, grid }
     }
 
     #[test]

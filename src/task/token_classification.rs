@@ -126,7 +126,8 @@ mod tests {
         let names = ["O", "B-PER", "I-PER"].map(String::from);
         let word = |start, end, token| Word { start, end, token };
         let words = [word(0, 4, 1), word(5, 9, 3), word(10, 14, 4)];
-        let asked = Asked { names: &names, top: 1, words: &words, text: "Änna Bóhm lebt", pixels: None };
+        let asked =
+            Asked { names: &names, top: 1, words: &words, text: "Änna Bóhm lebt", pixels: None, picture: None };
         let rows = [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]];
         let spans = answer(&asked, rows.concat()).spans.unwrap();
         assert_eq!(spans.len(), 1);

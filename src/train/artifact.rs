@@ -179,6 +179,9 @@ fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
                     *count = count.saturating_add(more as u32);
                 });
             }
+            Labels::Boxes { pictures, .. } => {
+                pictures[*sample].objects.iter().for_each(|object| counts[object.class as usize] += 1);
+            }
             Labels::MultiLabel { rows, .. } => {
                 counts.iter_mut().zip(rows.row(*sample)).for_each(|(count, on)| *count += u32::from(*on > 0.5));
             }

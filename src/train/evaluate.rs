@@ -131,7 +131,7 @@ pub fn output(
     Ok(tail.run(&fed)?.remove(0))
 }
 
-fn floats(output: &Tensor) -> Vec<f32> {
+pub(super) fn floats(output: &Tensor) -> Vec<f32> {
     output.to_f32().expect("the tail's output is a float")
 }
 
@@ -245,7 +245,11 @@ impl<'a> Tally<'a> {
         let counts = &self.counts;
         let tokens = matches!(self.labels, Labels::NextTokens(_)).then_some(counts.positions);
         let counted = tokens.or((counts.positions > 0).then_some(counts.positions));
-        let loss = counts.sum / counted.unwrap_or(self.samples).max(1) as f64 + counts.beside_mean();
+        let mean = match counts.weight {
+            0.0 => counts.sum / counted.unwrap_or(self.samples).max(1) as f64,
+            weight => counts.sum / weight.max(1.0),
+        };
+        let loss = mean + counts.beside_mean();
         let figures = task::of_labels(self.labels).map_or(Vec::new(), |task| (task.figures)(counts));
         Metrics {
             loss,

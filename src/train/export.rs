@@ -11,6 +11,7 @@ use crate::adapter::{self, Adapted, Kind};
 use crate::atomic::write_atomically;
 use crate::cut;
 use crate::data;
+use crate::delta;
 use crate::engine;
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::onnx::{self, Weights};
@@ -46,6 +47,10 @@ pub fn merged(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
 /// As [`merged`].
 pub fn with_optional_inputs(base: &Base, learned: &Adapter) -> Result<Graph, Error> {
     learned.refuse_other(base)?;
+    if learned.task == delta::Task::Detection {
+        let problem = "a detector's outputs are shaped for its classes, which an optional input would change; export a whole model with setting `to = onnx`";
+        return Err(Error::Setting { setting: "to", problem: problem.into() });
+    }
     let Adapted { mut graph, output, parameters, head, method, .. } =
         adapter::from_delta(base.graph.clone(), &learned.change())?;
     let open = method.filter(|method| matches!(method.kind, Kind::Lora | Kind::RsLora)).map(|_| adapter::axis_of_rank);

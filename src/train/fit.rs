@@ -360,7 +360,8 @@ impl<'a> Run<'a> {
             for (name, tensor) in self.features.batch(chunk)? {
                 self.bound.set_input(name, &tensor)?;
             }
-            self.bound.set_input(LABELS, &labels_tensor(self.labels, chunk))?;
+            let labels = self.labels_of(chunk)?;
+            self.bound.set_input(LABELS, &labels)?;
             self.bound.run()?;
             loss += f64::from(self.bound.output::<f32>(LOSS)?[0]) * share;
             self.accumulate(runs, (share * runs as f64) as f32)?;
@@ -376,6 +377,21 @@ impl<'a> Run<'a> {
         let (epoch, step) = (self.state.epoch + 1, self.state.step);
         (around.tell)(Event::Step { epoch, step, steps, loss, samples: samples.len() });
         Ok(true)
+    }
+
+    /// What a step is told of samples: their labels, or what of a detector's cells is to tell them, by what it answers now.
+    fn labels_of(&mut self, samples: &[usize]) -> Result<Tensor, Error> {
+        if !matches!(self.settings.loss, Loss::Boxes { .. }) {
+            return Ok(labels_tensor(self.labels, samples));
+        }
+        let mut values = Vec::with_capacity(self.bundle.parameters.len());
+        for parameter in &self.bundle.parameters {
+            let now = self.bound.input::<f32>(&parameter.name)?;
+            values.push((parameter.name.clone(), Tensor::from_f32(&parameter.shape, now)));
+        }
+        let tail = loaded(&mut self.tail, self.bundle, self.options)?;
+        let output = evaluate::output(tail, self.features, samples, &values)?;
+        Ok(task::assigned(self.labels, samples, &evaluate::floats(&output)))
     }
 
     /// Adds the gradients of one of several runs to the sums, times its weight (1 where all runs weigh the same).
@@ -497,11 +513,7 @@ impl<'a> Run<'a> {
         let parameters = evaluate::shipped(&self.bundle.parameters, &self.state.parameters);
         let samples = &self.split.validation;
         let loss = &self.settings.loss;
-        let tail = match self.tail.take() {
-            Some(tail) => tail,
-            None => Session::from_file(&self.bundle.tail, self.options)?,
-        };
-        let tail = self.tail.insert(tail);
+        let tail = loaded(&mut self.tail, self.bundle, self.options)?;
         let metrics = evaluate::evaluate(tail, self.features, samples, &parameters, self.labels, loss)?;
         self.validation_s = clock() - began;
         Ok(Some(metrics))
@@ -548,6 +560,19 @@ impl<'a> Run<'a> {
             first_step_at_s: self.first_step_at_s,
         }
     }
+}
+
+/// The tail, which is loaded when it is first asked for.
+fn loaded<'t>(
+    tail: &'t mut Option<Session>,
+    bundle: &Bundle,
+    options: &engine::Options,
+) -> Result<&'t mut Session, Error> {
+    let session = match tail.take() {
+        Some(session) => session,
+        None => Session::from_file(&bundle.tail, options)?,
+    };
+    Ok(tail.insert(session))
 }
 
 /// What a checkpoint belongs to.

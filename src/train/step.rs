@@ -108,7 +108,7 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
             wanted: format!("[batch, {sequence}{width}{pixels}"),
         });
     }
-    let rows = rows(&shape, of_pixels);
+    let rows = rows(&shape, loss);
     let mut graph = tail.clone();
     let loss = &of_one_set(&mut graph, loss)?;
     graph.name = "step".into();
@@ -121,14 +121,21 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
 }
 
 /// The dimensions of labels: an output's without that of the scores. Open ones have names, by which they are compared.
-fn rows(shape: &[Dim], of_pixels: bool) -> Vec<Dim> {
+fn rows(shape: &[Dim], loss: &Loss) -> Vec<Dim> {
     let unnamed = |name: &str| Dim::Named(format!("edgetune.{name}"));
     let named = |dim: &Dim, name: &str| if let Dim::Named(_) = dim { dim.clone() } else { unnamed(name) };
-    if of_pixels {
-        let size = |dim: &Dim, name: &str| if dim.fixed().is_some() { dim.clone() } else { named(dim, name) };
-        return vec![named(&shape[0], "batch"), size(&shape[2], "height"), size(&shape[3], "width")];
+    let size = |dim: &Dim, name: &str| if dim.fixed().is_some() { dim.clone() } else { named(dim, name) };
+    match loss {
+        Loss::PixelCrossEntropy { .. } => {
+            vec![named(&shape[0], "batch"), size(&shape[2], "height"), size(&shape[3], "width")]
+        }
+        // A detector's cells are as many as its image size makes them.
+        Loss::Boxes { .. } => {
+            let rows = shape[..shape.len() - 1].iter().zip(["batch", "sequence"]);
+            rows.map(|(dim, name)| size(dim, name)).collect()
+        }
+        _ => shape[..shape.len() - 1].iter().zip(["batch", "sequence"]).map(|(dim, name)| named(dim, name)).collect(),
     }
-    shape[..shape.len() - 1].iter().zip(["batch", "sequence"]).map(|(dim, name)| named(dim, name)).collect()
 }
 
 /// Brings the tail and a loss of the user's own to the later of their operator sets.

@@ -121,7 +121,8 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
                 .for_each(|task| (task.measure)(&mut counts, labels, loss, answer, *sample));
             counts.sum
         }
-        Labels::OfLoss(_)
+        Labels::Boxes { .. }
+        | Labels::OfLoss(_)
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
         | Labels::Pixels { .. }

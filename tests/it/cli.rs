@@ -3,6 +3,7 @@
 mod adapters;
 mod agent;
 mod before;
+mod boxes;
 mod brought;
 mod cached;
 mod classes;

@@ -1,6 +1,7 @@
 //! Each task's loss, gradient and metrics against PyTorch's and the named library's (tests/goldens/tasks).
 
 mod classification;
+mod detection;
 mod ordinal;
 mod regression;
 mod segmentation;

@@ -66,8 +66,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         task::of_wire(adapter.task).target,
         classes,
     );
-    if let Loss::File(own) = &loss {
-        samples::label_for(own, &mut options);
+    match &loss {
+        Loss::File(own) => samples::label_for(own, &mut options),
+        Loss::Boxes { .. } => samples::boxes_for(&base, &mut options)?,
+        _ => {}
     }
     let (dataset, _) = samples::open(data, &options, printer)?;
     let dataset = Arc::new(dataset);

@@ -32,6 +32,7 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
         | Loss::Coral
         | Loss::TokenCrossEntropy { .. }
         | Loss::PixelCrossEntropy { .. }
+        | Loss::Boxes { .. }
         | Loss::File(_) => return None,
         Loss::MeanSquaredError if ridge_bytes <= BYTES_MAX => Solver::Ridge,
         Loss::CrossEntropy { .. } if one_each(labels, split) => Solver::Imprint,

@@ -72,6 +72,7 @@ impl<'a> Problem<'a> {
             | Loss::Coral
             | Loss::TokenCrossEntropy { .. }
             | Loss::PixelCrossEntropy { .. }
+            | Loss::Boxes { .. }
             | Loss::File(_) => {
                 return None;
             }

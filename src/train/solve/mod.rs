@@ -139,6 +139,7 @@ impl Settings {
                 | Loss::Coral
                 | Loss::TokenCrossEntropy { .. }
                 | Loss::PixelCrossEntropy { .. }
+                | Loss::Boxes { .. }
                 | Loss::File(_)),
             ) => {
                 let name = loss.name();

@@ -50,6 +50,7 @@ impl<'a> Targets<'a> {
             | Labels::Ordinal { .. }
             | Labels::Tokens { .. }
             | Labels::Pixels { .. }
+            | Labels::Boxes { .. }
             | Labels::NextTokens(_)
             | Labels::Unlabelled(_) => {
                 unreachable!("refused before the run")

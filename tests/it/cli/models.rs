@@ -231,3 +231,87 @@ pub fn segmenter(width: u64, moved: bool) -> Vec<u8> {
     graph.values[relu.index()].name = "hidden".into();
     onnx::encode(&graph, &Weights::Embedded)
 }
+
+/// `image` [batch, 3, 32, 32] → two convolutions of 32 channels → at 8 × 8 cells one convolution that is split, at 4 × 4 two: for each
+/// level `scores` [batch, cells, `classes`] behind a sigmoid and `edges` [batch, cells, 4 · 5].
+pub fn detector(classes: u64) -> Vec<u8> {
+    const EDGES: u64 = 20;
+    let b = Builder::new(Graph::new("detector", 17), "");
+    let convolution = |x: Val<'_>, seed: u64, [to, from, kernel]: [u64; 3], stride: i64, pad: i64| {
+        let attributes = [("strides", Attr::Ints(vec![stride; 2])), ("pads", Attr::Ints(vec![pad; 4]))];
+        b.op(
+            "Conv",
+            &[b.val(x.id()), weight(&b, seed, &[to, from, kernel, kernel]), weight(&b, seed + 1, &[to])],
+            &attributes,
+        )
+    };
+    let cells = |x: Val<'_>, width: u64| b.val(x.id()).reshape_to(&[0, width as i64, -1]).transpose(&[0, 2, 1]);
+    let fine = convolution(input(&b, "image", DType::Float, &[3, 32, 32]), 1, [32, 3, 12], 4, 4).unary("Relu");
+    let coarse = convolution(fine, 3, [32, 32, 3], 2, 1).unary("Relu");
+    let joint = convolution(fine, 5, [classes + EDGES, 32, 1], 1, 0);
+    let sizes = b.ints(&[classes as i64, EDGES as i64]);
+    let parts = b.node("Split", &[Some(joint), Some(sizes)], 2, &[("axis", Attr::Int(1))]);
+    b.output("scores_4", cells(parts[0].sigmoid(), classes));
+    b.output("scores_8", cells(convolution(coarse, 7, [classes, 32, 1], 1, 0).sigmoid(), classes));
+    b.output("edges_4", cells(parts[1], EDGES));
+    b.output("edges_8", cells(convolution(coarse, 9, [EDGES, 32, 1], 1, 0), EDGES));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}
+
+/// A photograph as BMP of 24 bits, by the colour (red, green, blue) of each pixel.
+pub fn bmp(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+    let row = (width * 3).div_ceil(4) * 4;
+    let mut bytes = b"BM".to_vec();
+    for number in [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 0, 0, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for y in (0..height).rev() {
+        let before = bytes.len();
+        (0..width).for_each(|x| bytes.extend(colour(x, y).into_iter().rev()));
+        bytes.resize(before + row as usize, 0);
+    }
+    bytes
+}
+
+/// As [`detector`], with two convolutions at each level and one output of decoded boxes above the scores, `[batch, 4 + classes, cells]`:
+/// the form of YOLOv8.
+pub fn decoding_detector(classes: u64) -> Vec<u8> {
+    const BINS: u64 = 5;
+    let b = Builder::new(Graph::new("decoding", 17), "");
+    let convolution = |x: Val<'_>, seed: u64, [to, from, kernel]: [u64; 3], stride: i64, pad: i64| {
+        let attributes = [("strides", Attr::Ints(vec![stride; 2])), ("pads", Attr::Ints(vec![pad; 4]))];
+        let weights = [weight(&b, seed, &[to, from, kernel, kernel]), weight(&b, seed + 1, &[to])];
+        b.op("Conv", &[b.val(x.id()), weights[0], weights[1]], &attributes)
+    };
+    let concat = |parts: &[Val<'_>], axis: i64| {
+        let parts: Vec<Val<'_>> = parts.iter().map(|part| b.val(part.id())).collect();
+        b.op("Concat", &parts, &[("axis", Attr::Int(axis))])
+    };
+    let fine = convolution(input(&b, "images", DType::Float, &[3, 32, 32]), 1, [32, 3, 12], 4, 4).unary("Relu");
+    let coarse = convolution(fine, 3, [32, 32, 3], 2, 1).unary("Relu");
+    let level = |x: Val<'_>, seed: u64| {
+        let (edges, scores) =
+            (convolution(x, seed, [4 * BINS, 32, 1], 1, 0), convolution(x, seed + 2, [classes, 32, 1], 1, 0));
+        concat(&[edges, scores], 1).reshape_to(&[0, (4 * BINS + classes) as i64, -1])
+    };
+    let all = concat(&[level(fine, 5), level(coarse, 9)], 2);
+    let sizes = b.ints(&[4 * BINS as i64, classes as i64]);
+    let parts = b.node("Split", &[Some(all), Some(sizes)], 2, &[("axis", Attr::Int(1))]);
+    let spread = parts[0].reshape_to(&[0, 4, BINS as i64, -1]).transpose(&[0, 2, 1, 3]);
+    let shares = b.op("Softmax", &[spread], &[("axis", Attr::Int(1))]);
+    let bins = b.constant(Tensor::from_f32(&[1, BINS, 1, 1], &[0.0, 1.0, 2.0, 3.0, 4.0]));
+    let told = b.op("Conv", &[shares, bins], &[]).reshape_to(&[0, 4, -1]);
+    let centres = |axis: usize| {
+        [(8u32, 4u32), (4, 8)]
+            .into_iter()
+            .flat_map(move |(side, _)| (0..side * side).map(move |cell| [cell % side, cell / side][axis] as f32 + 0.5))
+    };
+    let centres: Vec<f32> = centres(0).chain(centres(1)).collect();
+    let centres = b.constant(Tensor::from_f32(&[1, 2, 80], &centres));
+    let strides: Vec<f32> = [vec![4.0; 64], vec![8.0; 16]].concat();
+    let strides = b.constant(Tensor::from_f32(&[1, 1, 80], &strides));
+    let (first, last) = (told.slice(&[0], &[2], &[1]), told.slice(&[2], &[4], &[1]));
+    let corners = concat(&[centres - first, centres + last], 1) * strides;
+    b.output("output0", concat(&[corners, parts[1].sigmoid()], 1));
+    onnx::encode(&b.finish(), &Weights::Embedded)
+}

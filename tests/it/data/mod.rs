@@ -1,5 +1,6 @@
 //! Data as users bring them: good folders, tables, texts and arrays, and each way in which they can be wrong.
 
+mod boxes;
 mod brought;
 mod groups;
 mod images;
