@@ -92,7 +92,9 @@ enum Command {
     Fleet(commands::fleet::Args),
     Doctor(commands::doctor::Args),
     Cache(commands::cache::Args),
+    #[cfg(feature = "shell")]
     Completions(commands::shell::Completions),
+    #[cfg(feature = "shell")]
     Man(commands::shell::Man),
 }
 
@@ -174,7 +176,9 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Cache(args) => commands::cache::run(&args, &global, printer),
+        #[cfg(feature = "shell")]
         Command::Completions(args) => commands::shell::completions(&args, program::<Cli>(), printer),
+        #[cfg(feature = "shell")]
         Command::Man(args) => commands::shell::man(&args, program::<Cli>(), printer),
     }
 }

@@ -87,8 +87,21 @@ pub(super) fn seen(width: u32, height: u32, to: &ImagePreprocessing) -> [Seen; 2
 }
 
 /// The formats that are read. Of one with several pictures, such as a moving GIF, it is the first.
-const FORMATS: [ImageFormat; 6] =
-    [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Tiff, ImageFormat::WebP];
+const FORMATS: &[ImageFormat] = &[
+    ImageFormat::Bmp,
+    ImageFormat::Gif,
+    ImageFormat::Jpeg,
+    ImageFormat::Png,
+    #[cfg(feature = "tiff")]
+    ImageFormat::Tiff,
+    ImageFormat::WebP,
+];
+/// The same in words.
+const READ: &str = if cfg!(feature = "tiff") {
+    "JPEG, PNG, WebP, BMP, GIF and TIFF are read"
+} else {
+    "JPEG, PNG, WebP, BMP and GIF are read by this build, which is without the feature `tiff`"
+};
 
 /// A format's name as people write it.
 fn name(format: ImageFormat) -> String {
@@ -122,7 +135,6 @@ fn problem(format: ImageFormat, error: &ImageError) -> String {
 
 /// What a file that is no photograph for this program may be instead, with what to do about it.
 fn not_read(bytes: &[u8], format: Option<ImageFormat>) -> String {
-    const READ: &str = "JPEG, PNG, WebP, BMP, GIF and TIFF are read";
     // ISO base media files: the brands that a file is compatible with (ISO/IEC 14496-12, 23008-12).
     let brands = bytes.get(4..).and_then(|rest| rest.strip_prefix(b"ftyp"));
     let brands = brands.map(|rest| &rest[..rest.len().min(32)]).unwrap_or_default();

@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod root;
 #[cfg(feature = "fleet")]
 pub mod serve;
+#[cfg(feature = "shell")]
 pub mod shell;
 #[cfg(feature = "fleet")]
 pub mod simulate;
