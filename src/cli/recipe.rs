@@ -94,7 +94,7 @@ pub struct RecipeArgs {
     /// Optimiser steps after which the run ends, in place of --epochs
     #[arg(long, help_heading = "Optimiser", value_name = "N")]
     pub max_steps: Option<u32>,
-    /// Samples computed together [default: 32, 4 for a language model or a detector]
+    /// Samples computed together [default: 32, 4 where samples are large]
     ///
     /// Also written --batch-size. Fewer samples need less memory; --accumulate averages several batches for one step.
     #[arg(long, display_order = 7, aliases = ["batch-size"], value_name = "N")]

@@ -106,7 +106,7 @@ pub struct Recipe {
     pub epochs: Option<u32>,
     /// Optimiser steps after which the run ends, in place of --epochs
     pub max_steps: Option<u32>,
-    /// Samples computed together [default: 32, 4 for a language model or a detector]
+    /// Samples computed together [default: 32, 4 where samples are large]
     ///
     /// Also written --batch-size. Fewer samples need less memory; --accumulate averages several batches for one step.
     #[serde(alias = "batch-size")]

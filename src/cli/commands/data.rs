@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Look for wrong labels, duplicates and outliers in data before learning from them
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  edgetune data check photos/ --model model.onnx")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,

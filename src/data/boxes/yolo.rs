@@ -124,7 +124,7 @@ fn one(row: &str) -> Result<(usize, [f64; 4]), String> {
     if let [x, y, width, height] = values[..] {
         return Ok((class, [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]));
     }
-    if values.len() < 6 || values.len() % 2 != 0 {
+    if values.len() < 6 || !values.len().is_multiple_of(2) {
         return Err(format!(
             "{} numbers behind the class; write 4 (centre, width and height) or the points of an outline",
             values.len()

@@ -233,7 +233,7 @@ fn a_training_waits_for_what_still_lies_in_the_spool() {
 /// Kilobytes of memory that a process has for itself.
 fn resident_kb(process: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
