@@ -35,14 +35,8 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     if matches!(labels, Labels::Ordinal { .. }) {
         return ordinal(recipe, base, labels);
     }
-    if !matches!(
-        labels,
-        Labels::Classes { .. }
-            | Labels::MultiLabel { .. }
-            | Labels::Tokens { .. }
-            | Labels::Pixels { .. }
-            | Labels::Boxes { .. }
-    ) {
+    // Numbers, next tokens and what a loss of one's own takes have no classes.
+    if found.is_empty() {
         return match &recipe.classes {
             Some(_) => {
                 refuse!("setting `classes`: the data hold numbers or text to predict, not classes; remove the option")
