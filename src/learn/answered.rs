@@ -40,7 +40,7 @@ pub struct Confusion {
 /// How far probabilities are from shares of right answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
-    /// The expected calibration error: the mean difference of sureness and rightness over [`BINS`] equal bins, weighed by their samples
+    /// The expected calibration error: the mean difference of sureness and rightness over ten equal bins, weighed by their samples
     /// (Guo et al. 2017, arXiv 1706.04599, equation 3).
     pub expected_error: f64,
     /// The bins that have samples.

@@ -59,7 +59,7 @@ pub struct Surprising {
     pub expected: f64,
 }
 
-/// Rows with a number whose error is beyond [`DEVIATIONS`] robust standard deviations of the errors of all, the farthest first.
+/// Rows with a number whose error is beyond five robust standard deviations of the errors of all, the farthest first.
 /// `expected`, `given`: `[rows, targets]`, expected as of a model that has not learned from the row.
 pub fn surprising(expected: ArrayView2<f64>, given: ArrayView2<f64>) -> Vec<Surprising> {
     let mut found: Vec<(f64, Surprising)> = Vec::new();
