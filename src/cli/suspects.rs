@@ -18,6 +18,9 @@ const SHOWN: usize = 10;
 pub struct Found {
     samples: usize,
     label_errors: Vec<LabelError>,
+    /// Whether labels are of a kind that is judged.
+    #[serde(skip)]
+    are_judged: bool,
     duplicates: Vec<Duplicate>,
     outliers: Vec<Far>,
     leakage: Vec<Duplicate>,
@@ -50,10 +53,8 @@ struct Unreadable {
 }
 
 /// Looks at data, and at what is measured by.
-///
-/// # Errors
-/// Labels that no linear head learns.
-pub fn look(looked: Looked, tested: Option<Looked>) -> Result<Found> {
+pub fn look(looked: Looked, tested: Option<Looked>) -> Found {
+    let are_judged = matches!(looked.dataset.labels(), Labels::Classes { .. } | Labels::Values(_));
     let neighbours = Neighbours::of(looked.rows.view());
     let (duplicates, far) = (neighbours.duplicates(), neighbours.outliers());
     let leakage = tested.as_ref().map_or(Vec::new(), |tested| neighbours.shared_with(tested.rows.view()));
@@ -68,7 +69,7 @@ pub fn look(looked: Looked, tested: Option<Looked>) -> Result<Found> {
         same_label: same(pair, other),
     };
     let lonely = |Outlier { row, distance }: &Outlier| Far { sample: name(&looked, *row), distance: *distance };
-    Ok(Found {
+    Found {
         samples: looked.samples.len(),
         duplicates: duplicates.iter().map(|pair| duplicate(pair, &looked)).collect(),
         leakage: tested
@@ -76,10 +77,9 @@ pub fn look(looked: Looked, tested: Option<Looked>) -> Result<Found> {
             .map_or(Vec::new(), |tested| leakage.iter().map(|pair| duplicate(pair, tested)).collect()),
         outliers: far.iter().map(lonely).collect(),
         unreadable: unreadable(&looked),
-        label_errors: label_errors(&looked.dataset, &looked.samples, looked.rows).context(
-            "the data: labels are judged where each sample has one class or numbers; choose such labels with --label",
-        )?,
-    })
+        label_errors: label_errors(&looked.dataset, &looked.samples, looked.rows).unwrap_or_default(),
+        are_judged,
+    }
 }
 
 fn unreadable(looked: &Looked) -> Vec<Unreadable> {
@@ -103,6 +103,9 @@ fn label(of: &Looked, row: usize) -> Option<String> {
 pub fn tell(found: &Found, printer: &Printer) {
     printer.document(found);
     let of = found.samples;
+    if !found.are_judged {
+        printer.note("labels    are judged where each sample has one class or numbers: those of these data are not");
+    }
     section("wrong labels, probably", &found.label_errors, of, printer, |one| {
         let LabelError { sample, given, likely, .. } = one;
         match (one.given_probability, one.likely_probability) {

@@ -91,7 +91,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         },
         None => None,
     };
-    let found = printer.during("comparing samples", || suspects::look(looked, tested))?;
+    let found = printer.during("comparing samples", || suspects::look(looked, tested));
     suspects::tell(&found, printer);
     if let Some(folder) = &args.fix {
         suspects::set_aside(&found, folder, printer)?;

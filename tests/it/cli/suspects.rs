@@ -95,3 +95,29 @@ fn a_sample_like_no_other_and_a_surprising_number_are_found() {
     assert!(names(&found, "outliers").contains(&*format!("far.csv:{last}")), "{found}");
     assert!(names(&found, "label_errors").contains("far.csv:8"), "{found}");
 }
+
+/// Sets of classes are not judged, and what needs no labels is told all the same.
+#[test]
+fn sets_of_classes_are_compared_and_not_judged() {
+    let set = |row: &[f32]| {
+        if row[0] <= 0.0 {
+            "up"
+        } else if row[1] > 0.0 {
+            "left;up"
+        } else {
+            "left"
+        }
+    };
+    let place = Place::with_table(2, "label", |row| set(row).into());
+    let table = String::from_utf8(place.read("table.csv")).unwrap();
+    let copy = table.lines().nth(3).unwrap();
+    place.write("twice.csv", format!("{table}{copy}\n"));
+    let check = "data check twice.csv --model base.onnx --loss bce --label label";
+    let ran = place.run(&format!("{check} --json"));
+    assert!(ran.err.contains("those of these data are not"), "{}", ran.err);
+    let found = ran.json();
+    assert!(
+        names(&found, "label_errors").is_empty() && names(&found, "duplicates").contains("twice.csv:66"),
+        "{found}"
+    );
+}
