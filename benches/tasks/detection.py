@@ -29,6 +29,7 @@ BATCH = 4
 
 
 def convert(pages, out):
+    out.mkdir(parents=True, exist_ok=True)
     for part in ["train", "test"]:
         told = json.loads((pages / f"{part}.json").read_text())
         images, annotations = [], []

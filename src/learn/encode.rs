@@ -165,7 +165,8 @@ impl Prepared<'_> {
     fn label_errors(&self, features: &mut Features) -> Result<Vec<LabelError>, Error> {
         let (opened, data) = (&self.opened, &self.opened.data);
         let samples = &data.split.train;
-        if !opened.job.judges_labels || samples.len() > SAMPLES_JUDGED_MAX {
+        let are_judged = matches!(data.labels(), Labels::Classes { .. } | Labels::Values(_));
+        if !opened.job.judges_labels || !are_judged || samples.len() > SAMPLES_JUDGED_MAX {
             return Ok(Vec::new());
         }
         let mut set = Set { bundle: &self.bundle, features, labels: data.labels(), samples, options: &opened.options };
