@@ -10,7 +10,7 @@ const SAMPLES_MIN: usize = 3;
 /// Robust standard deviations from the usual error beyond which a number is surprising.
 const DEVIATIONS: f64 = 5.0;
 /// The median absolute deviation of a normal distribution times this is its standard deviation.
-const MAD_TO_DEVIATION: f64 = 1.4826;
+pub(super) const MAD_TO_DEVIATION: f64 = 1.4826;
 
 /// A sample whose label is probably wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! Samples that are nearly the same, and such as are like no other, by distances between features.
 
-use super::labels::median;
+use super::labels::{MAD_TO_DEVIATION, median};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// A pair is nearly the same where its distance is below this share of the usual distance to the nearest neighbour.
@@ -9,8 +9,6 @@ const NEAR: f64 = 0.13;
 const NEIGHBOURS: usize = 10;
 /// Robust standard deviations of the logarithm of that distance beyond which a sample is like no other.
 const DEVIATIONS: f64 = 5.0;
-/// The median absolute deviation of a normal distribution times this is its standard deviation.
-const MAD_TO_DEVIATION: f64 = 1.4826;
 /// Rows whose distances to all others are held at a time.
 const BLOCK: usize = 256;
 

@@ -1,11 +1,11 @@
 //! `edgetune board`: trainings beside each other on a page.
 
-use super::{STYLE, round_up, shade};
+use super::{document, round_up, shade};
 use crate::cli::print::{bytes, number, percent};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::train::evaluate::Metrics;
 use crate::train::fit::EpochRecord;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 use std::cmp::Ordering;
 
@@ -69,32 +69,20 @@ impl Run {
 /// The page of trainings, which are in their order.
 pub fn board(runs: &[Run]) -> String {
     let best = runs.iter().filter_map(|run| run.after()?.accuracy).fold(0.0, f64::max);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="generator" content="edgetune report";
-                title { "Trainings – edgetune" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { main {
-                h1 { "Trainings" }
-                p { (runs.len()) " trainings, the best first." }
-                (curves(runs))
-                h2 { "Figures" }
-                div class="wide" tabindex="0" role="region" aria-label="Figures" { table {
-                    thead { tr { @for name in ["training", "before", "accuracy", "loss", "measured on", "time", "memory", "delta"] {
-                        th scope="col" { (name) }
-                    } } }
-                    tbody { @for run in runs { (row(run, best)) } }
-                } }
-                @for run in runs { h2 { (run.name) } pre tabindex="0" { (run.recipe) } }
-            } }
-        }
+    let main = html! {
+        h1 { "Trainings" }
+        p { (runs.len()) " trainings, the best first." }
+        (curves(runs))
+        h2 { "Figures" }
+        div class="wide" tabindex="0" role="region" aria-label="Figures" { table {
+            thead { tr { @for name in ["training", "before", "accuracy", "loss", "measured on", "time", "memory", "delta"] {
+                th scope="col" { (name) }
+            } } }
+            tbody { @for run in runs { (row(run, best)) } }
+        } }
+        @for run in runs { h2 { (run.name) } pre tabindex="0" { (run.recipe) } }
     };
-    page.into_string()
+    document("Trainings", &main, &html! {})
 }
 
 fn row(run: &Run, best: f64) -> Markup {

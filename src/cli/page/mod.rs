@@ -24,6 +24,35 @@ const PAIRS: usize = 20;
 pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>) -> String {
     let model = model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let measured = report.test.as_ref().or(report.validation.as_ref());
+    let title = format!("Training of {model}");
+    let main = html! {
+        h1 { (title) }
+        p { (samples(report)) }
+        (figures(report, measured))
+        (curves(&report.epochs))
+        @if let Some(measured) = measured { (classes(measured)) }
+        @if let Some(answers) = &report.answers {
+            (confusion(answers))
+            (calibration(answers))
+            (mistakes(answers, thumbnails))
+        }
+        (labels(report, thumbnails))
+        (data(report))
+        (cost(report))
+        h2 { "Recipe" }
+        pre tabindex="0" { (report.recipe) }
+    };
+    let footer = html! {
+        footer {
+            "edgetune " (report.versions.edgetune) ", ONNX Runtime " (report.versions.onnxruntime) ", base " (report.base_hash)
+            ", seed " (report.seed)
+        }
+    };
+    document(&title, &main, &footer)
+}
+
+/// A page that needs nothing but itself.
+fn document(title: &str, main: &Markup, footer: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -31,32 +60,10 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="generator" content="edgetune report";
-                title { "Training of " (model) " – edgetune" }
+                title { (title) " – edgetune" }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                main {
-                    h1 { "Training of " (model) }
-                    p { (samples(report)) }
-                    (figures(report, measured))
-                    (curves(&report.epochs))
-                    @if let Some(measured) = measured { (classes(measured)) }
-                    @if let Some(answers) = &report.answers {
-                        (confusion(answers))
-                        (calibration(answers))
-                        (mistakes(answers, thumbnails))
-                    }
-                    (labels(report, thumbnails))
-                    (data(report))
-                    (cost(report))
-                    h2 { "Recipe" }
-                    pre tabindex="0" { (report.recipe) }
-                }
-                footer {
-                    "edgetune " (report.versions.edgetune) ", ONNX Runtime " (report.versions.onnxruntime) ", base " (report.base_hash)
-                    ", seed " (report.seed)
-                }
-            }
+            body { main { (main) } (footer) }
         }
     };
     page.into_string()
