@@ -127,6 +127,7 @@ fn adapter(base: &Base, rank: u32) -> Result<Adapter> {
         seed: 0,
         preprocessing: Preprocessing::Plain,
         tensors: parameters.map(|p| (p.name, p.shape, values(p.initial.len()))).collect(),
+        batch_axis: None,
         bytes: 0,
     })
 }

@@ -18,6 +18,7 @@ use edgetune::train::optimizer::{Optimizer, State};
 use edgetune::train::plan::liveness::bind;
 use edgetune::train::plan::usefulness::{Batch, step_seconds};
 use edgetune::train::prepare::{Base, divide, write};
+use edgetune::train::step::Again;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -146,7 +147,7 @@ fn measured(case: &Case, args: &Args) -> Result<(f64, f64)> {
             sizes.insert(name.clone(), case.batch);
         }
     }
-    let flop = flop_of(&bind(&divided.step(&case.loss)?, &sizes)?);
+    let flop = flop_of(&bind(&divided.step(&case.loss, Again::Cheap)?, &sizes)?);
     let scratch = tempfile::tempdir()?;
     let bundle = write(&base, divided, scratch.path())?;
     let options = Options { threads: args.threads, ..Options::default() };

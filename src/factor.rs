@@ -9,6 +9,8 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 /// to two powers more, so that the error comes near the best one's (Halko, Martinsson and Tropp, arXiv 0909.4061, section 10.4).
 const OVERSAMPLING: usize = 8;
 const PASSES: usize = 6;
+/// Passes where only the span is wanted.
+const SPAN_PASSES: usize = 4;
 /// Sweeps of Jacobi rotations, at most; six are usual.
 const SWEEPS: usize = 30;
 
@@ -66,9 +68,22 @@ pub fn factors(matrix: ArrayView2<'_, f64>, rank: usize) -> (Array2<f32>, Array2
     (b, a)
 }
 
+/// Rows of length 1, orthogonal to each other, that span the `rank` largest directions of the rows of `matrix: [m, n]`: `[rank, n]`, by
+/// subspace iteration. What the matrix does not tell is zero.
+pub fn span(matrix: ArrayView2<'_, f64>, rank: usize) -> Array2<f64> {
+    let n = matrix.ncols();
+    let first = first_values(0, "edgetune span", &[rank as u64, n as u64]).into_iter().map(f64::from).collect();
+    let mut columns =
+        Array2::from_shape_vec((rank, n), first).expect("as many values as the shape has").reversed_axes();
+    for _ in 0..SPAN_PASSES {
+        columns = orthonormal(matrix.t().dot(&matrix.dot(&columns)));
+    }
+    columns.reversed_axes()
+}
+
 /// Orthonormal columns that span the same: modified Gram–Schmidt, twice for the sake of rounding. What depends on the columns
 /// before becomes zero.
-fn orthonormal(mut columns: Array2<f64>) -> Array2<f64> {
+pub fn orthonormal(mut columns: Array2<f64>) -> Array2<f64> {
     for i in 0..columns.ncols() {
         let before = columns.column(i).dot(&columns.column(i)).sqrt();
         for _ in 0..2 {

@@ -35,7 +35,7 @@
 //! | (none) | the delta reader, for targets without a standard library |
 //! | `std` | the delta writer and key files |
 //! | `library` | training and predicting on arrays and tables of numbers |
-//! | `image` | photographs: JPEG, PNG, WebP, BMP, GIF, TIFF |
+//! | `image` | photographs: JPEG, PNG, BMP; with `more-images` (default) also GIF, TIFF and WebP |
 //! | `text` | texts and language models, by `tokenizer.json` |
 //! | `agent` | the service that collects samples and learns by itself, and the fleet's client |
 //! | `cli`, `device` (default) | the command `edgetune` |

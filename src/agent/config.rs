@@ -4,7 +4,7 @@ use super::policy::{Hours, Policy, off};
 use crate::data;
 use crate::delta::Counting;
 use crate::nearest;
-use crate::sync::wire::is_name;
+use crate::sync::wire::{CHANNEL_RULE, is_channel};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -270,15 +270,13 @@ pub enum Error {
         /// What is wrong with it, and what to write.
         problem: String,
     },
-    /// A text that can be no name.
-    #[error("{}: {key} = {text:?} is no name: it is empty, over 64 bytes or has control characters; write a plain one", path.display())]
-    Name {
+    /// A text that can be no channel's name.
+    #[error("{}: fleet.channel = {name:?}: a channel's name has {}", path.display(), CHANNEL_RULE)]
+    Channel {
         /// The file.
         path: PathBuf,
-        /// Table and key.
-        key: &'static str,
         /// What was given.
-        text: String,
+        name: String,
     },
     /// The agent's own files would be taken for samples.
     #[error(
@@ -377,8 +375,8 @@ impl Config {
             range("fleet.devices-min", 0.0, fleet.devices_min != Some(0), "write a count from 1, such as 5")?;
             range("fleet.samples-min", 0.0, fleet.samples_min > 0, "write a count from 1, such as 5")?;
             range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
-            if !is_name(&fleet.channel) {
-                return Err(Error::Name { path: path.into(), key: "fleet.channel", text: fleet.channel.clone() });
+            if !is_channel(&fleet.channel) {
+                return Err(Error::Channel { path: path.into(), name: fleet.channel.clone() });
             }
         }
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -11,6 +11,7 @@ use crate::train::loss::Loss;
 use crate::train::plan::candidates::{self, Target};
 use crate::train::prepare::{self, Base, Bundle};
 use crate::train::speed::{BATCH, measure};
+use crate::train::step::Again;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::path::Path;
@@ -65,7 +66,7 @@ impl Subject {
         let losses = [recipe::loss(None, None), Loss::NextToken, Loss::MeanSquaredError];
         let mut refused = None;
         for loss in losses {
-            match bundle.step(&loss) {
+            match bundle.step(&loss, Again::Cheap) {
                 Ok(_) => return Ok(Self { bundle, loss }),
                 Err(error) => refused = refused.or(Some(error)),
             }

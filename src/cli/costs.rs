@@ -12,6 +12,7 @@ use crate::train::plan::candidates::{self, Target};
 use crate::train::plan::memory::{self, Demand};
 use crate::train::plan::usefulness;
 use crate::train::prepare::{self, Base, Divided};
+use crate::train::step::Again;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -140,7 +141,7 @@ fn open_names(graph: &Graph) -> impl Iterator<Item = String> {
 /// The first loss that the output can have.
 fn loss(divided: &Divided) -> Option<Loss> {
     let classes = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None };
-    [classes, Loss::NextToken, Loss::MeanSquaredError].into_iter().find(|loss| divided.step(loss).is_ok())
+    [classes, Loss::NextToken, Loss::MeanSquaredError].into_iter().find(|loss| divided.step(loss, Again::Cheap).is_ok())
 }
 
 /// The private memory of a run.

@@ -10,7 +10,6 @@ use crate::learn::{Forward, increase_max};
 use crate::recipe::Reading;
 use crate::task;
 use crate::train::artifact::{self, Adapter};
-use crate::train::prepare::Base;
 use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -88,7 +87,7 @@ impl Bound<'_> {
         let recoded = recoded.with_context(|| file.path.display().to_string())?;
         let adapter = Adapter::from_bytes(&file.path, &file.bytes)?;
         engine::load(&global.choice())?;
-        let base = Base::read(self.model)?;
+        let base = adapter.base(self.model)?;
         let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
         let mut sets = vec![values];
         for bytes in &recoded {

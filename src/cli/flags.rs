@@ -4,7 +4,8 @@
 //! person who typed a command reads `--epochs` and `--train last:2`.
 
 /// Settings whose option has another name than the last part of theirs.
-const OTHER_NAMES: &[(&str, &str)] = &[("adapter.method", "adapter"), ("loss-file", "loss")];
+const OTHER_NAMES: &[(&str, &str)] =
+    &[("adapter.method", "adapter"), ("loss-file", "loss"), ("retention.set", "retention")];
 
 /// How a message names a setting.
 const BEFORE: &str = "setting `";
@@ -61,8 +62,8 @@ mod tests {
             list.lines().next().unwrap().split(", ").map(|key| key.trim_matches('`').to_string()).collect()
         };
         let mut all = keys("no-such-key = 1");
-        all.retain(|key| !["model", "memory", "samples", "adapter", "delta"].contains(&key.as_str()));
-        for table in ["samples", "adapter", "delta"] {
+        all.retain(|key| !["model", "memory", "retention", "samples", "adapter", "delta"].contains(&key.as_str()));
+        for table in ["retention", "samples", "adapter", "delta"] {
             all.extend(keys(&format!("[{table}]\nno-such-key = 1")).iter().map(|key| format!("{table}.{key}")));
         }
         all

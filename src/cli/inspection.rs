@@ -7,6 +7,7 @@ use crate::graph::{Graph, ValueId};
 use crate::train::prepare::{Base, hex};
 use anyhow::Result;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What `inspect --json` prints.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,8 @@ pub struct Inspection {
     pub nodes: usize,
     /// Bytes of all weights.
     pub weights_bytes: u64,
+    /// Bytes of weights by what they are stored as: a quantiser may have left floats without a word.
+    pub weights_stored: BTreeMap<String, u64>,
     /// Name and type of each input.
     pub inputs: Vec<String>,
     /// The batch that the file fixes; null where it is open.
@@ -36,8 +39,19 @@ pub struct Inspection {
     /// The size that `--time` gave to dimensions which the model leaves open, such as a text's length; null where there are
     /// none, or nothing was timed.
     pub open_size: Option<u64>,
+    /// Tensors that several modules share.
+    pub united: Vec<United>,
     /// Layers with weights, from the bottom to the top.
     pub layers: Vec<Layer>,
+}
+
+/// A tensor that layers of several modules read.
+#[derive(Debug, Serialize)]
+pub struct United {
+    /// Its name.
+    pub tensor: String,
+    /// The modules' paths.
+    pub modules: Vec<String>,
 }
 
 /// A node without a gradient.
@@ -154,6 +168,7 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         hash: hex(&base.hash),
         opset: graph.opset,
         nodes: graph.nodes.len(),
+        weights_stored: stored(graph),
         weights_bytes: graph.initializers.values().map(|tensor| tensor.data.len() as u64).sum(),
         inputs: graph.inputs.iter().map(|id| describe(graph, *id)).collect(),
         batch_in_file: base.baked,
@@ -163,8 +178,24 @@ pub fn inspect(base: &Base, output: Option<&str>, cuts: usize) -> Result<Inspect
         deepest,
         blocking,
         open_size: None,
+        united: united(graph, output),
         layers: found,
     })
+}
+
+/// Bytes of weights by element type.
+fn stored(graph: &Graph) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for tensor in graph.initializers.values() {
+        *found.entry(tensor.dtype.to_string()).or_default() += tensor.data.len() as u64;
+    }
+    found
+}
+
+/// Tensors that several modules share.
+fn united(graph: &Graph, output: ValueId) -> Vec<United> {
+    let named = |(id, modules)| United { tensor: graph.value_name(id).into(), modules };
+    cut::united(graph, output).into_iter().map(named).collect()
 }
 
 /// What crosses a cut below these weights, and its size for one sample.

@@ -1,7 +1,7 @@
 //! The command line: clap structs, the printer, one file per command. Nothing imports this module.
 //!
 //! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use
-//! went away, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
+//! went away, 4 more would be forgotten than allowed, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod answering;
 mod args;
@@ -17,6 +17,7 @@ mod flags;
 pub mod fleet;
 mod generation;
 mod health;
+mod identities;
 mod inputs;
 mod inspection;
 #[cfg(feature = "fleet")]
@@ -34,6 +35,7 @@ mod precedence;
 mod predictions;
 mod print;
 mod recipe;
+mod retention_args;
 mod sample_args;
 mod short_help;
 mod sifting;
@@ -43,23 +45,24 @@ mod suspects;
 mod usage;
 mod values;
 
-use crate::{mapped, priority};
+use crate::{mapped, priority, recipe as library};
 use args::Global;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use print::{LogWriter, Printer};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Fine-tunes a frozen ONNX model on the device that runs it.
 #[derive(Debug, Parser)]
 #[command(
     name = "edgetune",
     version,
-    about,
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ \
                   --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, 130 stopped by \
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, \
+                  4 more would be forgotten than --keep-base allows, 130 stopped by \
                   Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
                   (or debug) logs what is done to standard error."
 )]
@@ -78,9 +81,11 @@ enum Command {
     Data(Box<commands::data::Args>),
     Prepare(commands::prepare::Args),
     Train(Box<commands::train::Args>),
+    Retention(commands::retention::Args),
     Board(commands::board::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
+    EnrollIdentity(Box<commands::enroll_identity::Args>),
     Delta(Box<commands::delta::Args>),
     Moments(Box<commands::moments::Args>),
     Export(commands::export::Args),
@@ -126,10 +131,16 @@ pub fn main() -> ExitCode {
         Ok(Done::Interrupted) => ExitCode::from(stop::INTERRUPTED),
         Err(error) => {
             printer.failed(&error);
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(library::Error::Forgets(_)) => ExitCode::from(FORGETS),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
+
+/// The exit code of a training that would have forgotten more than it may.
+const FORGETS: u8 = 4;
 
 /// The program's commands, options and help.
 fn program<C: CommandFactory>() -> clap::Command {
@@ -146,11 +157,24 @@ fn parsed<C: CommandFactory + FromArgMatches>() -> C {
 /// `ort` is named: what stops a run is in the error of the command, with what helps.
 fn log_to_stderr(level: &str) {
     let asked = std::env::var("EDGETUNE_LOG").unwrap_or_default();
-    let asked = if asked.is_empty() { level.into() } else { asked };
-    let filter = if asked.contains("ort") { EnvFilter::new(asked) } else { EnvFilter::new(format!("ort=off,{asked}")) };
+    let filter = targets(if asked.is_empty() { level } else { &asked }).unwrap_or_else(|problem| {
+        eprintln!("warning: {problem}");
+        targets(level).expect("a level is a filter")
+    });
     let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter::default);
-    log.with_ansi(colours).without_time().init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(LogWriter::default).with_ansi(colours).without_time();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
+/// Which logs are written.
+///
+/// # Errors
+/// What is no filter, with how one is written.
+fn targets(asked: &str) -> Result<Targets, String> {
+    let whole = if asked.contains("ort") { asked.into() } else { format!("ort=off,{asked}") };
+    whole.parse().map_err(|error| {
+        format!("EDGETUNE_LOG={asked}: {error}; write a level (error, warn, info, debug, trace) or parts with levels, such as info,edgetune::cli=debug")
+    })
 }
 
 fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
@@ -163,8 +187,10 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Train(args) => commands::train::run(&args, &global, printer),
         Command::Eval(args) => commands::eval::run(&args, &global, printer),
         Command::Predict(args) => commands::predict::run(&args, &global, printer),
+        Command::EnrollIdentity(args) => commands::enroll_identity::run(&args, &global, printer),
         Command::Delta(args) => commands::delta::run(&args, &global, printer),
         Command::Data(args) => commands::data::run(&args, &global, printer),
+        Command::Retention(args) => commands::retention::run(&args, &global, printer),
         Command::Moments(args) => commands::moments::run(&args, &global, printer),
         Command::Export(args) => commands::export::run(&args, &global, printer),
         Command::Import(args) => commands::import::run(&args, &global, printer),

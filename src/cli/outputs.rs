@@ -5,7 +5,9 @@
 //! by a delta) always. Reads the files' names and first bytes; never writes, but for the probe that a file can be made.
 
 use super::args::Global;
+use crate::predict::identities;
 use crate::recipe::Recipe;
+use crate::train::retention;
 use crate::{atomic, data, delta, moments, onnx};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -32,6 +34,10 @@ pub enum Kind {
     Moments,
     /// `*.ebasis`
     Basis,
+    /// Vectors of known identities.
+    Identities,
+    /// `*.retention`
+    Retention,
     /// The state of an interrupted run.
     Checkpoint,
     /// A secret or public key as PEM.
@@ -66,6 +72,8 @@ impl fmt::Display for Kind {
             Kind::Delta => "a delta",
             Kind::Moments => "moments",
             Kind::Basis => "a basis of moments",
+            Kind::Identities => "a file of identities",
+            Kind::Retention => "a retention set",
             Kind::Checkpoint => "a checkpoint",
             Kind::Key => "a key",
             Kind::Model => "an ONNX model",
@@ -96,6 +104,8 @@ impl Kind {
             bytes if bytes.starts_with(&delta::MAGIC) => Some(Kind::Delta),
             bytes if bytes.starts_with(&moments::MAGIC) => Some(Kind::Moments),
             bytes if bytes.starts_with(&moments::BASIS_MAGIC) => Some(Kind::Basis),
+            bytes if bytes.starts_with(&identities::MAGIC) => Some(Kind::Identities),
+            bytes if bytes.starts_with(retention::MAGIC) => Some(Kind::Retention),
             [b'E', b'D', b'C', b'K', b'P', b'T', ..] => Some(Kind::Checkpoint),
             bytes if bytes.starts_with(b"-----BEGIN ") => Some(Kind::Key),
             [_, _, _, _, b'T', b'O', b'R', b'T', ..] => Some(Kind::OnnxAdapter),
@@ -152,10 +162,15 @@ pub struct Files {
 impl Files {
     /// What a training reads.
     pub fn of_recipe(recipe: &Recipe) -> Self {
-        let Recipe { model, data, test, val, from, samples, classes, .. } = recipe;
+        let Recipe { model, data, test, val, from, retention, samples, classes, .. } = recipe;
         let classes = classes.as_ref().map(PathBuf::from);
         let files = Self::default().reads(MODEL, model).reads("--from", from).reads("--classes", &classes);
-        files.reads("--tokenizer", &samples.tokenizer).data("--data", data).data("--val", val).data("--test", test)
+        files
+            .reads("--tokenizer", &samples.tokenizer)
+            .data("--data", data)
+            .data("--val", val)
+            .data("--test", test)
+            .data("--retention", &retention.set)
     }
 
     /// A file that is read.
@@ -332,6 +347,7 @@ fn example(kind: Kind) -> &'static str {
         Kind::Delta => "adapter.edelta",
         Kind::Moments => "device.emoments",
         Kind::Basis => "model.ebasis",
+        Kind::Retention => "base.retention",
         Kind::Model => "model.onnx",
         Kind::Report => "report.json",
         Kind::Picture => "plot.svg",

@@ -51,6 +51,9 @@ const STEPS: &[Setting] = &[
     setting!("warmup", warmup),
     setting!("clip-norm", clip_norm),
     setting!("patience", patience),
+    setting!("retention.l2-sp", retention.l2_sp),
+    setting!("retention.ewc", retention.ewc),
+    setting!("retention.distill", retention.distill),
 ];
 const EPOCHS: Setting = setting!("epochs", epochs);
 const MAX_STEPS: Setting = setting!("max-steps", max_steps);
@@ -319,6 +322,12 @@ fn is_unfit(solver: SolverName, loss: LossName) -> bool {
         | LossName::DiceCrossEntropy
         | LossName::Boxes
         | LossName::BoxClasses
+        | LossName::MultipleNegatives
+        | LossName::SupervisedContrastive
+        | LossName::Triplet
+        | LossName::CosineSimilarity
+        | LossName::Residual
+        | LossName::Mahalanobis
         | LossName::File => is_closed(solver),
         LossName::BinaryCrossEntropy => solver == SolverName::Imprint,
         LossName::MeanSquaredError => matches!(solver, SolverName::Lbfgs | SolverName::Imprint),

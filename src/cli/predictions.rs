@@ -1,12 +1,11 @@
 //! Answers as a table, and those that the demo shows.
 
-use crate::data::{Dataset, Target};
+use crate::data::{Dataset, Target, When};
 use crate::learn::Context;
 use crate::learn::samples::{self, inputs_of};
 use crate::predict::{Prediction, Samples};
 use crate::recipe::Reading;
 use crate::train::artifact::Adapter;
-use crate::train::prepare::Base;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,12 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     }
     if predictions.iter().any(|prediction| prediction.answer.boxes.is_some()) {
         return boxes(predictions);
+    }
+    if predictions.iter().any(|prediction| prediction.answer.anomaly.is_some()) {
+        return anomalies(predictions);
+    }
+    if predictions.iter().any(|prediction| prediction.nearest.is_some()) {
+        return nearest(predictions);
     }
     let mut writer = csv::WriterBuilder::new().flexible(false).from_writer(Vec::new());
     let with_text = predictions.iter().any(|prediction| prediction.text.is_some());
@@ -51,6 +56,31 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
         }
         row.extend(prediction.answer.values.iter().map(f32::to_string));
         writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Scores of anomalies as CSV: a row a sample.
+fn anomalies(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let when = |when: &Option<When>| when.as_ref().map_or_else(String::new, ToString::to_string);
+    writer.write_record(["input", "from", "to", "score", "anomaly"])?;
+    for prediction in predictions {
+        let (score, anomaly) = (prediction.answer.score.unwrap_or(0.0), prediction.answer.anomaly == Some(true));
+        let row = [prediction.input.clone(), when(&prediction.from), when(&prediction.to), score.to_string()];
+        writer.write_record(row.into_iter().chain([anomaly.to_string()]))?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Identities as CSV: a row a sample, without a name where nobody is recognised.
+fn nearest(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "identity", "nearest", "similarity"])?;
+    for prediction in predictions {
+        let Some(found) = &prediction.nearest else { continue };
+        let identity = found.identity.as_deref().unwrap_or_default();
+        writer.write_record([&prediction.input, identity, &found.nearest, &found.similarity.to_string()])?;
     }
     Ok(writer.into_inner()?)
 }
@@ -102,7 +132,7 @@ pub fn show(
     context: &Context<'_>,
 ) -> Result<Option<Vec<(String, String, f32)>>> {
     let adapter = Adapter::read(delta)?;
-    let base = Base::read(model)?;
+    let base = adapter.base(model)?;
     let mut files = Vec::new();
     for class in adapter.labels.iter().take(DEMONSTRATED) {
         let mut images: Vec<PathBuf> =
@@ -137,6 +167,7 @@ mod tests {
             to: None,
             text: text.map(String::from),
             mask: None,
+            nearest: None,
             answer: Answer {
                 classes: classes.iter().map(class).collect(),
                 values: values.to_vec(),

@@ -4,6 +4,7 @@ use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
 use super::precedence;
 use super::print::Printer;
+use super::retention_args::RetentionArgs;
 use super::sample_args::SamplesArgs;
 use crate::cli::values::{LossArg, LossParser};
 use crate::recipe::{HeadName, OptimizerName, Recipe, ScheduleName, SolverName};
@@ -49,6 +50,12 @@ pub struct RecipeArgs {
     /// Which of the model's outputs to train on [default: the only one, or the one that `edgetune inspect` names]
     #[arg(long, help_heading = "What learns", value_name = "NAME")]
     pub output: Option<String>,
+    /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
+    ///
+    /// PyTorch's recurrent layers and transformers take [time, batch, features] by default: --batch-axis 1. Samples are given without the
+    /// batch all the same. The adapter keeps it, so that no other command is to be told.
+    #[arg(long, help_heading = "What learns", value_name = "N")]
+    pub batch_axis: Option<u32>,
     /// What to do with the classifier [default: auto]
     #[arg(long, help_heading = "What learns", value_enum)]
     pub head: Option<HeadName>,
@@ -66,6 +73,12 @@ pub struct RecipeArgs {
     /// BLAKE3 of the file that --loss names, in hexadecimal: another is refused
     #[arg(long, hide = true, help_heading = "Loss, solver", value_name = "HEX")]
     pub loss_hash: Option<String>,
+    /// Length of the vectors that tell likeness [default: that of the features, up to 512; else 128]
+    #[arg(long, help_heading = "What learns", value_name = "N")]
+    pub embedding: Option<u32>,
+    /// Share of held-out normal samples that may be taken for anomalies: it decides the threshold [default: 0.01]
+    #[arg(long, help_heading = "Data", value_name = "SHARE")]
+    pub false_alarms: Option<f64>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, help_heading = "Loss, solver", value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
@@ -143,6 +156,9 @@ pub struct RecipeArgs {
     /// How the base is changed besides `train`
     #[command(flatten)]
     pub change: ChangeArgs,
+    /// What is done against forgetting
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// Preprocessing
     #[command(flatten)]
     pub samples: SamplesArgs,
@@ -155,18 +171,18 @@ pub struct RecipeArgs {
 impl From<RecipeArgs> for Recipe {
     fn from(typed: RecipeArgs) -> Self {
         let RecipeArgs {
-            data, test, val, train, budget_memory, budget_time, budget_delta, output, head, classes, loss, loss_hash,
-            label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch, accumulate, lr, head_rate,
+            data, test, val, train, budget_memory, budget_time, budget_delta, output, batch_axis, head, classes, loss, loss_hash,
+            embedding, false_alarms, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch, accumulate, lr, head_rate,
             optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience, val_fraction, per_class, seed,
-            change, samples, delta,
+            change, retention, samples, delta,
         } = typed;
         let (loss, loss_file) = LossArg::settings(loss);
-        let (change, samples, delta) = (change.into(), samples.into(), delta.into());
+        let (change, retention, samples, delta) = (change.into(), retention.into(), samples.into(), delta.into());
         Self {
-            model: None, memory: None, data, test, val, train, budget_memory, budget_time, budget_delta, output,
-            head, classes, loss, loss_file, loss_hash, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
+            model: None, memory: None, data, test, val, train, budget_memory, budget_time, budget_delta, output, batch_axis,
+            head, classes, loss, loss_file, loss_hash, embedding, false_alarms, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
             accumulate, lr, head_rate, optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience,
-            val_fraction, per_class, seed, change, samples, delta,
+            val_fraction, per_class, seed, change, retention, samples, delta,
         }
     }
 }

@@ -5,8 +5,6 @@ use clap::{Arg, Command};
 
 /// Columns of the list of names: narrower than most terminals, so that clap does not break its lines a second time.
 const COLUMNS: usize = 80;
-/// Examples that the short help of a command shows; one that has commands below it shows all.
-const EXAMPLES: usize = 1;
 
 /// The program with short help for each of its commands.
 pub fn with_short_help(program: Command) -> Command {
@@ -20,8 +18,7 @@ fn shortened(command: Command, path: &str, everywhere: &[Arg]) -> Command {
     let is_root = !path.contains(' ');
     let inherited = everywhere.iter().filter(|_| !is_root);
     let listed = named_by_heading(command.get_arguments().chain(inherited));
-    let shown = if command.has_subcommands() { usize::MAX } else { EXAMPLES };
-    let about = examples(&long, shown);
+    let about = if command.has_subcommands() && !is_root { all_examples(&long) } else { first_example(&long) };
     let short = if listed.is_empty() {
         about
     } else {
@@ -70,10 +67,19 @@ fn hanging(heading: &str, words: &[String], width: usize) -> String {
     text + &format!("{}\n", line.trim_end())
 }
 
-/// The heading and the first `count` examples of what stands below a command's options.
-fn examples(text: &str, count: usize) -> String {
-    let examples = text.split("\n\n").next().unwrap_or_default();
-    examples.lines().take(count.saturating_add(1)).collect::<Vec<_>>().join("\n")
+/// What stands below a command's options up to the first empty line: its examples.
+fn all_examples(text: &str) -> String {
+    text.split("\n\n").next().unwrap_or_default().into()
+}
+
+/// The first of the examples, in one line.
+fn first_example(text: &str) -> String {
+    let all = all_examples(text);
+    let mut lines = all.lines();
+    match (lines.next(), lines.next()) {
+        (Some("Examples:" | "Example:"), Some(first)) => format!("Example: {}", first.trim()),
+        _ => all,
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +99,7 @@ mod tests {
         let train = program.find_subcommand_mut("train").unwrap();
         let short = train.render_help().to_string();
         let list = "More options, which `edgetune train --help` explains:\n  Loss        --loss\n  Optimiser   --momentum\n  Everywhere  --json\n";
-        assert!(short.contains(list) && short.contains("Examples:\n  a\n"), "{short}");
+        assert!(short.contains(list) && short.contains("Example: a\n"), "{short}");
         assert!(!short.contains("  b") && !short.contains("More."), "{short}");
         let long = train.render_long_help().to_string();
         assert!(

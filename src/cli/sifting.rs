@@ -36,7 +36,7 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     read.settings().with_context(|| format!("the recipe {}", recipe.display()))?;
     let model = model_of(recipe, &read)?;
     engine::load(&global.choice())?;
-    let base = Base::read(&model)?;
+    let base = Base::read_with(&model, read.batch_axis)?;
     if let Some(tokenizer) = &read.samples.tokenizer {
         let inputs = named_types(&inputs_of(&base));
         let options = Options { inputs, tokenizer: Some(tokenizer.clone()), ..Options::default() };
@@ -75,7 +75,7 @@ pub fn sift(recipe: &Path, samples: &Path, compute: &Compute, global: &Global) -
     let read = Recipe::read(recipe)?;
     let model = model_of(recipe, &read)?;
     engine::load(&global.choice())?;
-    let base = Base::read(&model)?;
+    let base = Base::read_with(&model, read.batch_axis)?;
     let mut classes = BTreeSet::new();
     let mut files = Vec::new();
     for side in SIDES {

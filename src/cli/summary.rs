@@ -1,9 +1,9 @@
 //! The results of commands, as text for a person and, where no type says it already, as the document for a program.
 
-use super::inspection::Inspection;
+use super::inspection::{Inspection, United};
 use super::print::{Printer, bytes, number, percent, rate};
 use crate::amounts::counted;
-use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line};
+use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line, retention_line};
 use crate::train::evaluate::{ClassMetrics, Metrics};
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
@@ -20,6 +20,9 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
             printer.text(format!("{line}{on}"));
         }
         warn_of_little(trained, measured, printer);
+    }
+    if let Some(retention) = &trained.report.retention {
+        printer.text(retention_line(retention));
     }
     if let Some(line) = trained.report.answers.as_ref().and_then(confused) {
         printer.text(line);
@@ -263,7 +266,10 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
 
 /// Layers from the top down, the last `shown` of them.
 pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
-    let weights = bytes(found.weights_bytes);
+    let mut stored: Vec<(&String, &u64)> = found.weights_stored.iter().collect();
+    stored.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    let stored: Vec<String> = stored.into_iter().map(|(ty, size)| format!("{ty} {}", bytes(*size))).collect();
+    let weights = format!("{} ({})", bytes(found.weights_bytes), stored.join(", "));
     printer.text(format!("base      {}…", &found.hash[..16]));
     printer.text(format!("graph     {}, opset {}, weights {weights}", counted(found.nodes, "node"), found.opset));
     found.inputs.iter().for_each(|input| printer.text(format!("input     {input}")));
@@ -277,6 +283,10 @@ pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     }
     printer.text(format!("trains on {}", found.trains_on));
     layers(found, shown, printer);
+    for United { tensor, modules } in &found.united {
+        printer
+            .text(format!("{tensor} is one tensor of {}: what learns it changes all of them", modules.join(" and ")));
+    }
     if let Some(size) = found.open_size {
         printer.text(format!(
             "memory and ms/step are for sizes of {size} where the model leaves a size open; your data may have others"

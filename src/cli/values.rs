@@ -44,6 +44,14 @@ values! { LossName:
         "The same and the soft Dice loss, for classes of few pixels";
     Boxes = "boxes" ["detection"], "Classes and boxes of a detector (chosen by itself where the data have boxes)";
     BoxClasses = "box-classes" ["box_classes", "freeze-boxes"], "Classes of a detector alone: what makes the edges of boxes stays";
+    MultipleNegatives = "multiple-negatives" ["multiple_negatives", "mnrl", "infonce", "contrastive"],
+        "Likeness: each one's own among all others of the batch (InfoNCE); a folder for each identity, pairs, triplets";
+    SupervisedContrastive = "supervised-contrastive" ["supervised_contrastive", "supcon"],
+        "Likeness: all samples of an identity near each other";
+    Triplet = "triplet" ["batch-hard-triplet"], "Likeness: nearer to the farthest of one's own than to the nearest other, in each batch";
+    CosineSimilarity = "cosine-similarity" ["cosine_similarity", "cosine"], "Likeness: the cosine of pairs with scores";
+    Residual = "residual" ["pca-residual"], "Anomalies: what the principal directions of normal samples leave of a sample";
+    Mahalanobis = "mahalanobis", "Anomalies: the same, with each direction by its own spread";
 }
 
 /// What `--loss` takes where it may be a file: a loss by its name, or a loss of one's own.

@@ -3,17 +3,23 @@
 //! Everything behind the reader takes a sample a row. So such an input is taken with the batch first, and a `Transpose` gives the model
 //! what it wants; a model that is exported again takes its inputs as before.
 
-use crate::graph::{Attr, Dim, Graph, Node, TensorType, ValueId};
+use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
 
 /// What the names of the nodes begin with that move the batch.
 const MOVED: &str = "edgetune.batch_first/";
 
-/// Moves the batch of every input to the front that has it elsewhere by name (`batch`, `N`).
-pub fn batch_first(graph: &mut Graph) {
+/// Moves the batch of every input to the front: from the dimension `given`, in inputs that have one, else from that which is called so
+/// (`batch`, `N`), or by whose name every output begins. Whether an input has a dimension `given`, where there is such.
+pub fn batch_first(graph: &mut Graph, given: Option<usize>) -> bool {
+    let mut is_found = given.is_none();
     for id in graph.inputs.clone() {
         let Some(TensorType { dtype, shape: Some(shape) }) = graph.ty(id).cloned() else { continue };
-        let named: Vec<usize> = (0..shape.len()).filter(|axis| is_batch(&shape[*axis])).collect();
-        let [axis] = named[..] else { continue };
+        let axis = match given {
+            Some(axis) => Some(axis).filter(|axis| *axis < shape.len()),
+            None => only((0..shape.len()).filter(|axis| is_batch(&shape[*axis]))).or_else(|| of_outputs(graph, id)),
+        };
+        let Some(axis) = axis else { continue };
+        is_found = true;
         if axis == 0 {
             continue;
         }
@@ -31,6 +37,26 @@ pub fn batch_first(graph: &mut Graph) {
         let (inputs, outputs) = (vec![Some(id)], vec![Some(given)]);
         graph.nodes.insert(0, Node { name, op: "Transpose".into(), inputs, outputs, attributes, ..Node::default() });
     }
+    is_found
+}
+
+/// The dimension of an input of floats that is every output's first, under a name that nothing is known of. Of tokens it may be the
+/// place in a text, each of which has an answer.
+fn of_outputs(graph: &Graph, input: ValueId) -> Option<usize> {
+    let ty = graph.ty(input).filter(|ty| ty.dtype == DType::Float)?;
+    let first = |id: &ValueId| match graph.ty(*id).and_then(|ty| ty.shape.as_ref())?.first()? {
+        Dim::Named(name) => Some(name.clone()),
+        _ => None,
+    };
+    let name = first(graph.outputs.first()?)?;
+    let is_in_all = graph.outputs.iter().all(|output| first(output).as_ref() == Some(&name));
+    let shape = ty.shape.as_ref()?;
+    only((0..shape.len()).filter(|axis| shape[*axis] == Dim::Named(name.clone()))).filter(|_| is_in_all)
+}
+
+/// The one element, where there is one and no more.
+fn only(mut elements: impl Iterator<Item = usize>) -> Option<usize> {
+    elements.next().filter(|_| elements.next().is_none())
 }
 
 /// Undoes [`batch_first`] in a graph that is to be written for others.
@@ -70,7 +96,7 @@ fn is_batch(dim: &Dim) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Builder, DType};
+    use crate::graph::Builder;
 
     #[test]
     fn a_batch_in_the_second_place_is_taken_first_and_given_back() {
@@ -82,7 +108,7 @@ mod tests {
             let mut graph = b.finish();
             graph.outputs = vec![y];
             let before = graph.clone();
-            batch_first(&mut graph);
+            batch_first(&mut graph, None);
             let input = graph.inputs[0];
             assert_eq!(graph.ty(input).unwrap().to_string(), format!("float[{name},time,3]"));
             assert_eq!(graph.nodes[0].ints("perm"), Some(&[1, 2, 0][..]));
@@ -98,12 +124,47 @@ mod tests {
             let mut graph = Graph::new("g", 17);
             let dims = dims.iter().map(|name| Dim::Named((*name).into())).collect();
             graph.add_input("x", TensorType::new(DType::Float, dims));
-            batch_first(&mut graph);
+            batch_first(&mut graph, None);
             graph.nodes.len()
         };
         assert_eq!(of(&["batch", "time"]), 0);
         assert_eq!(of(&["rows", "time"]), 0);
         assert_eq!(of(&["batch", "N"]), 0, "two batches");
         assert_eq!(of(&["time", "batch"]), 1);
+    }
+
+    #[test]
+    fn what_every_output_begins_with_is_the_batch() {
+        let with = |dtype, outputs: &[&str]| {
+            let mut graph = Graph::new("g", 17);
+            let open = |name: &str| Dim::Named(name.into());
+            graph.add_input("x", TensorType::new(dtype, vec![Dim::Fixed(6), open("rows"), Dim::Fixed(3)]));
+            for name in outputs {
+                let output =
+                    graph.add_value(name, Some(TensorType::new(DType::Float, vec![open(name), Dim::Fixed(2)])));
+                graph.outputs.push(output);
+            }
+            batch_first(&mut graph, None);
+            graph.ty(graph.inputs[0]).unwrap().to_string()
+        };
+        assert_eq!(with(DType::Float, &["rows"]), "float[rows,6,3]");
+        assert_eq!(with(DType::Float, &["rows", "other"]), "float[6,rows,3]");
+        assert_eq!(with(DType::Int64, &["rows"]), "int64[6,rows,3]", "an answer for each token");
+    }
+
+    #[test]
+    fn a_batch_that_is_told_by_its_place_is_taken_from_there() {
+        let with = |given| {
+            let mut graph = Graph::new("g", 17);
+            let open = |name: &str| Dim::Named(name.into());
+            graph.add_input("x", TensorType::new(DType::Float, vec![open("d0"), open("d1"), Dim::Fixed(3)]));
+            graph.add_input("lengths", TensorType::new(DType::Int64, vec![open("d1")]));
+            let is_found = batch_first(&mut graph, Some(given));
+            let [x, lengths] = graph.inputs[..] else { panic!() };
+            (is_found, graph.ty(x).unwrap().to_string(), graph.ty(lengths).unwrap().to_string())
+        };
+        assert_eq!(with(1), (true, "float[d1,d0,3]".into(), "int64[d1]".into()));
+        assert_eq!(with(0), (true, "float[d0,d1,3]".into(), "int64[d1]".into()));
+        assert!(!with(3).0);
     }
 }

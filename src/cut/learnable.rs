@@ -19,11 +19,19 @@ pub(super) fn raw(graph: &Graph) -> HashSet<ValueId> {
     raw
 }
 
-/// Whether a node gives angles to `RotaryEmbedding` alone: they are a setting of the model.
-pub(super) fn turns(graph: &Graph, node: &Node) -> bool {
+/// Whether a node gives settings of the model: angles to `RotaryEmbedding` alone, or the zeros that a recurrent layer starts from.
+pub(super) fn sets(graph: &Graph, node: &Node) -> bool {
     let given: Vec<ValueId> = node.writes().collect();
-    let mut readers = graph.nodes.iter().filter(|reader| reader.reads().any(|id| given.contains(&id))).peekable();
-    readers.peek().is_some() && readers.all(|reader| reader.op == "RotaryEmbedding")
+    let read_by = |operators: &[&str]| {
+        let mut readers = graph.nodes.iter().filter(|reader| reader.reads().any(|id| given.contains(&id))).peekable();
+        readers.peek().is_some() && readers.all(|reader| operators.contains(&reader.op.as_str()))
+    };
+    let is_zeros = |id: ValueId| {
+        let values = weight_floats(graph, id).and_then(|tensor| tensor.to_f32());
+        values.is_some_and(|values| values.iter().all(|value| *value == 0.0))
+    };
+    let zeros = || node.reads().filter(|id| weight_type(graph, *id).is_some()).all(is_zeros);
+    read_by(&["RotaryEmbedding"]) || (read_by(&["GRU", "LSTM", "RNN"]) && zeros())
 }
 
 /// Operators that combine a weight with each element; beside layers they serve as scale and bias, and much else.

@@ -18,10 +18,10 @@ mod widen;
 
 pub use apart::take_apart;
 pub use batch_axis::{batch_as_given, batch_first};
-pub use free::{Baked, baked_batch, free_batch};
+pub use free::{Baked, Freed, baked_batch, free_batch, name_freed};
 pub use inference::{dropouts_off, random, size_pasts, without_past};
 pub use learnable::{constant_source, is_vector};
-pub use module::{modules, names_module, paths};
+pub use module::{modules, names_module, paths, united};
 pub use packed::Packed;
 pub use split::{Cut, batch_names, split};
 pub use spread::spread;
@@ -31,7 +31,7 @@ pub use widen::widen;
 use crate::graph::{Graph, Node, ValueId};
 use crate::nearest::nearest;
 use learnable::{
-    ELEMENTWISE, gives_one, is_angles, is_bias, is_number, learnable, of_positions, raw, scales_groups, turns,
+    ELEMENTWISE, gives_one, is_angles, is_bias, is_number, learnable, of_positions, raw, scales_groups, sets,
     whole_numbers,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -217,7 +217,7 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
             weights.retain(|id| is_vector(graph, *id) || !(whole_numbers(graph, *id) || is_angles(graph, *id)));
         }
         if of_positions(graph, &producers, node)
-            || (node.op == "Expand" && (weights.iter().all(|id| is_number(graph, *id)) || turns(graph, node)))
+            || (node.op == "Expand" && (weights.iter().all(|id| is_number(graph, *id)) || sets(graph, node)))
         {
             weights.clear();
         }

@@ -1,8 +1,8 @@
 //! The path of the module that a layer is in the program that the model was exported from: one rule for all exporters, by which
 //! patterns, `--targets` and adapters of other programs find layers.
 
-use super::{Layer, glob, weight_name};
-use crate::graph::{Graph, Node};
+use super::{Layer, glob, uses, weight_name};
+use crate::graph::{Graph, Node, ValueId};
 use std::collections::HashSet;
 
 /// The path of each layer's module, which several layers may have: one module is used at several places.
@@ -31,6 +31,24 @@ pub fn modules(graph: &Graph, layers: &[Layer]) -> Vec<String> {
         }
     }
     modules
+}
+
+/// Tensors that layers of several modules read, with the paths of those: exporters unite tensors that are equal, and models use one for
+/// several layers. What learns such a tensor changes all of them.
+pub fn united(graph: &Graph, output: ValueId) -> Vec<(ValueId, Vec<String>)> {
+    let layers = uses(graph, output);
+    let mut found: Vec<(ValueId, Vec<String>)> = Vec::new();
+    for (layer, path) in layers.iter().zip(paths(graph, &layers)) {
+        for id in layer.weights.iter().copied().chain(layer.packed.map(|packed| packed.weight)) {
+            match found.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, paths)) if paths.contains(&path) => {}
+                Some((_, paths)) => paths.push(path.clone()),
+                None => found.push((id, vec![path.clone()])),
+            }
+        }
+    }
+    found.retain(|(_, paths)| paths.len() > 1);
+    found
 }
 
 /// Whether a pattern names a module: as a whole, by the last parts of its path, or by `*` and `?`.

@@ -67,7 +67,7 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
     if !learns.contains(&output) {
         features.insert(output);
     }
-    let features = without_derived(&whole, features);
+    let features = without_derived(&whole, by_their_causes(&whole, features, &batch));
     shapes_from_features(&mut whole, &features, &learns);
     let inputs: Vec<ValueId> = features.iter().chain(trainable).copied().collect();
     let mut tail = whole.extract("tail", &inputs, &[output]);
@@ -84,6 +84,56 @@ pub fn split(graph: &Graph, trainable: &[ValueId], output: ValueId) -> Result<Cu
 const DERIVED_NODES_MAX: usize = 12;
 const DERIVED_PRODUCTS_MAX: usize = 1;
 const DERIVED_WALK_MAX: usize = 100;
+
+/// Open sizes of a sample, such as its length, for comparing what crosses.
+const OPEN: u64 = 64;
+
+/// Exchanges features for the model's inputs where these are smaller integers and a few nodes lead from them, none of which mixes what it
+/// reads: a causal mask `[batch, 1, seq, seq]` follows from the mask `[batch, seq]`, an embedding from its token. The cheap cause
+/// crosses, not the expensive effect.
+fn by_their_causes(graph: &Graph, features: BTreeSet<ValueId>, batch: &HashSet<String>) -> BTreeSet<ValueId> {
+    let producers = graph.producers();
+    let mut crossing = BTreeSet::new();
+    let inputs: BTreeSet<ValueId> = graph.inputs.iter().copied().collect();
+    let mixing: HashSet<ValueId> =
+        graph.nodes.iter().filter(|node| mixes(graph, node)).flat_map(Node::writes).collect();
+    let mixed = graph.descendants(mixing);
+    let causes = |id: ValueId| -> Option<BTreeSet<ValueId>> {
+        let sources = way(graph, &producers, &inputs, id).filter(|_| !mixed.contains(&id))?;
+        let is_integer = |id: &ValueId| graph.ty(*id).is_some_and(|ty| !ty.dtype.is_float());
+        let is_row = |id: &ValueId| is_integer(id) && per_sample(graph, *id, batch, &HashSet::new());
+        let bytes: u64 = sources.iter().map(|id| bytes(graph, *id)).fold(0, u64::saturating_add);
+        (!sources.is_empty() && sources.iter().all(is_row) && bytes < self::bytes(graph, id)).then_some(sources)
+    };
+    for id in features {
+        match causes(id) {
+            Some(sources) => crossing.extend(sources),
+            None => {
+                crossing.insert(id);
+            }
+        }
+    }
+    crossing
+}
+
+/// Whether a node is a layer's product, convolution or recurrence. A product over one number, such as that of positions and frequencies,
+/// is a table.
+fn mixes(graph: &Graph, node: &Node) -> bool {
+    let inner = node.inputs.first().copied().flatten().and_then(|id| graph.ty(id)?.shape.as_ref()?.last()?.fixed());
+    let is_table = node.op == "MatMul" && inner == Some(1);
+    let is_plain = node.domain.is_empty() && !is_table;
+    !node.domain.is_empty()
+        || (is_plain
+            && ["Conv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"].iter().any(|op| node.op.starts_with(op)))
+}
+
+/// Bytes of a sample, where each open size counts as [`OPEN`].
+fn bytes(graph: &Graph, id: ValueId) -> u64 {
+    let Some(ty) = graph.ty(id) else { return u64::MAX };
+    let size = |dim: &Dim| dim.fixed().unwrap_or(OPEN);
+    let sizes = ty.shape.as_deref().map(|shape| shape.iter().skip(1).map(size));
+    sizes.map_or(u64::MAX, |sizes| sizes.fold(ty.dtype.bits() as u64, u64::saturating_mul) / 8)
+}
 
 /// Leaves out features that a few nodes compute from others that are no larger: a layer with factors beside it reads the
 /// same value that the factors read, so its own product needs no place in the cache.
@@ -119,6 +169,18 @@ fn sizes_known(graph: &Graph, id: ValueId, names: &HashSet<String>) -> bool {
 }
 
 fn derived(graph: &Graph, producers: &HashMap<ValueId, usize>, kept: &BTreeSet<ValueId>, id: ValueId) -> bool {
+    let sources = way(graph, producers, kept, id);
+    let smallest = sources.iter().flatten().map(|id| elements(graph, *id)).min();
+    smallest.is_some_and(|smallest| smallest <= elements(graph, id))
+}
+
+/// Which of some values a value is computed from, where a few nodes do that which may be computed again.
+fn way(
+    graph: &Graph,
+    producers: &HashMap<ValueId, usize>,
+    kept: &BTreeSet<ValueId>,
+    id: ValueId,
+) -> Option<BTreeSet<ValueId>> {
     let named = dim_names(graph, kept);
     let (mut nodes, mut sources) = (BTreeSet::new(), BTreeSet::new());
     let mut pending = vec![id];
@@ -130,7 +192,7 @@ fn derived(graph: &Graph, producers: &HashMap<ValueId, usize>, kept: &BTreeSet<V
         if graph.initializers.contains_key(&value) {
             continue;
         }
-        let Some(index) = producers.get(&value) else { return false };
+        let index = producers.get(&value)?;
         let node = &graph.nodes[*index];
         if node.op == "Shape" && node.reads().all(|id| sizes_known(graph, id, &named)) {
             continue;
@@ -144,14 +206,13 @@ fn derived(graph: &Graph, producers: &HashMap<ValueId, usize>, kept: &BTreeSet<V
         (node.domain.is_empty() || node.op == "MatMulNBits") && !node.op.starts_with("Conv")
     };
     let product = |index: &&usize| matches!(graph.nodes[**index].op.as_str(), "MatMul" | "Gemm" | "MatMulNBits");
-    let smallest = sources.iter().map(|id| elements(graph, *id)).min();
     let floats =
         |index: &&usize| graph.nodes[**index].writes().all(|id| graph.ty(id).is_none_or(|ty| ty.dtype.is_float()));
-    nodes.len() <= DERIVED_WALK_MAX
+    let is_short = nodes.len() <= DERIVED_WALK_MAX
         && nodes.iter().filter(floats).count() <= DERIVED_NODES_MAX
         && nodes.iter().all(plain)
-        && nodes.iter().filter(product).count() <= DERIVED_PRODUCTS_MAX
-        && smallest.is_some_and(|smallest| smallest <= elements(graph, id))
+        && nodes.iter().filter(product).count() <= DERIVED_PRODUCTS_MAX;
+    is_short.then_some(sources)
 }
 
 /// Elements of a sample, where a named size counts as one, or the largest number where a size is not known at all.

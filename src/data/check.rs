@@ -5,8 +5,9 @@
 use super::masks::Masks;
 use super::numeric::{Looks, looks};
 use super::same::Same;
-use super::{Labels, Picture};
+use super::{Labels, Member, Picture, Role};
 use crate::amounts::counted;
+use std::collections::HashMap;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +56,17 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         Labels::Values(rows) => values(rows, &mut findings),
         Labels::Pixels { names, masks } => pixels(names, masks, &mut findings),
         Labels::Boxes { names, pictures, .. } => boxes(names, pictures, &mut findings),
-        Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Unlabelled(_) => {}
+        Labels::Identities { members, scored: false, .. } => identities(members, &mut findings),
+        Labels::Anomalies(anomalous) if !anomalous.contains(&false) => {
+            let problem = "no normal sample: there is nothing to learn from".to_string();
+            findings.push(finding(Severity::Error, problem, "add samples that are as they should be", vec![]));
+        }
+        Labels::OfLoss(_)
+        | Labels::NextTokens(_)
+        | Labels::Tokens { .. }
+        | Labels::Identities { .. }
+        | Labels::Anomalies(_)
+        | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -96,6 +107,26 @@ fn numbers(names: &[String], samples: usize, findings: &mut Vec<Finding>) {
         Looks::PerhapsMeasured => "if they are amounts and no names, setting `loss = mse` learns them as numbers",
     };
     findings.push(finding(Severity::Warning, problem, remedy, vec![]));
+}
+
+/// What cannot be compared: one identity alone, or none that has two samples.
+fn identities(members: &[Member], findings: &mut Vec<Finding>) {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    members.iter().for_each(|member| *counts.entry(member.identity).or_default() += 1);
+    let alone = counts.values().filter(|count| **count < SAMPLES_MIN).count();
+    let is_of_rows = members.iter().any(|member| member.role != Role::Any);
+    if counts.len() < 2 {
+        let problem = "one identity: there is nothing that it could be told from".to_string();
+        findings.push(finding(Severity::Error, problem, "add samples of another identity", vec![]));
+    } else if alone == counts.len() {
+        let problem = "no identity has two samples: nothing is like anything".to_string();
+        findings.push(finding(Severity::Error, problem, "add samples of each identity", vec![]));
+    } else if alone > 0 && !is_of_rows {
+        let problem =
+            format!("{} with one sample", if alone == 1 { "1 identity".into() } else { format!("{alone} identities") });
+        let remedy = "others are told from it, but nothing is like it; add samples";
+        findings.push(finding(Severity::Warning, problem, remedy, vec![]));
+    }
 }
 
 fn pixels(names: &[String], masks: &Masks, findings: &mut Vec<Finding>) {

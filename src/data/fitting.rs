@@ -5,8 +5,10 @@
 //! shape of their own, of which no other axis is moved or divided.
 
 use super::Options;
+use super::error::Error;
 use crate::amounts::counted;
 use crate::graph::Tensor;
+use std::path::Path;
 
 /// The sizes of a sample's axes in a model's input, `None` for an open one; `None` where even their number is not known.
 pub type SampleShape = Option<Vec<Option<u64>>>;
@@ -66,6 +68,21 @@ pub(super) fn shaped(name: &str, tensor: Tensor, options: &Options) -> Result<(T
         format!("shape     {} numbers a sample are read as {shape:?}, the last axis running fastest", given[0])
     });
     Ok((Tensor { shape: [&tensor.shape[..1], &shape].concat(), ..tensor }, note))
+}
+
+/// Samples in the shape that the model takes them in; what was made of them is noted.
+pub(super) fn in_shape(
+    path: &Path,
+    inputs: Vec<(String, Tensor)>,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(String, Tensor)>, Error> {
+    let shaped = inputs.into_iter().map(|(name, tensor)| {
+        let (tensor, note) = shaped(&name, tensor, options).map_err(|problem| Error::content(path, problem))?;
+        notes.extend(note);
+        Ok((name, tensor))
+    });
+    shaped.collect()
 }
 
 #[cfg(test)]

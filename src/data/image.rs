@@ -89,18 +89,20 @@ pub(super) fn seen(width: u32, height: u32, to: &ImagePreprocessing) -> [Seen; 2
 /// The formats that are read. Of one with several pictures, such as a moving GIF, it is the first.
 const FORMATS: &[ImageFormat] = &[
     ImageFormat::Bmp,
-    ImageFormat::Gif,
     ImageFormat::Jpeg,
     ImageFormat::Png,
-    #[cfg(feature = "tiff")]
+    #[cfg(feature = "more-images")]
+    ImageFormat::Gif,
+    #[cfg(feature = "more-images")]
     ImageFormat::Tiff,
+    #[cfg(feature = "more-images")]
     ImageFormat::WebP,
 ];
 /// The same in words.
-const READ: &str = if cfg!(feature = "tiff") {
+const READ: &str = if cfg!(feature = "more-images") {
     "JPEG, PNG, WebP, BMP, GIF and TIFF are read"
 } else {
-    "JPEG, PNG, WebP, BMP and GIF are read by this build, which is without the feature `tiff`"
+    "JPEG, PNG and BMP are read by this build, which is without the feature `more-images`"
 };
 
 /// A format's name as people write it.

@@ -1,6 +1,7 @@
 //! Two data sets behind each other, as one: what trains, and what somebody has kept to validate by.
 
 use super::labels::{IGNORED, Labels};
+use super::members::Member;
 use super::names::{Names, Paths};
 use super::{Dataset, Error, Samples, Scaler};
 use ndarray::{Array2, Axis, concatenate, s};
@@ -27,16 +28,38 @@ impl Dataset {
         }
     }
 
+    /// The tokens of each text, padding included; `None` where samples are no texts.
+    fn text_width(&self) -> Option<usize> {
+        match &self.samples {
+            Samples::Tokens(tokens) => Some(tokens.width),
+            Samples::Joined { both, .. } => both.iter().filter_map(Self::text_width).max(),
+            _ => None,
+        }
+    }
+
+    /// Pads texts to so many tokens.
+    fn widen(&mut self, width: usize) {
+        match &mut self.samples {
+            Samples::Tokens(tokens) => {
+                tokens.width = width;
+                self.keys = tokens.keys();
+            }
+            Samples::Joined { both, .. } => {
+                both.iter_mut().for_each(|set| set.widen(width));
+                self.keys = [&both[0].keys[..], &both[1].keys].concat();
+            }
+            _ => {}
+        }
+    }
+
     /// These samples with those of another data set behind them, which has the same classes. Groups are forgotten.
     ///
     /// # Errors
     /// Labels of another kind, or another count of numbers to predict.
     pub fn followed_by(mut self, mut other: Self) -> Result<Self, Error> {
         // All texts have the length of the longest, which their keys tell.
-        if let (Samples::Tokens(tokens), Samples::Tokens(others)) = (&mut self.samples, &mut other.samples) {
-            tokens.width = tokens.width.max(others.width);
-            others.width = tokens.width;
-            (self.keys, other.keys) = (tokens.keys(), others.keys());
+        if let (Some(width), Some(others)) = (self.text_width(), other.text_width()) {
+            [&mut self, &mut other].into_iter().for_each(|set| set.widen(width.max(others)));
         }
         let labels = joined(&self.labels, &other.labels).map_err(|problem| Error::content(other.name(0), problem))?;
         let keys = [std::mem::take(&mut self.keys), other.keys.clone()].concat();
@@ -69,6 +92,21 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
         (Labels::MultiLabel { names, rows: one }, Labels::MultiLabel { rows: other, .. }) => {
             Ok(Labels::MultiLabel { names: names.clone(), rows: rows(one, other)? })
         }
+        (Labels::Identities { names, members, scored }, Labels::Identities { members: others, scored: other, .. })
+            if scored == other =>
+        {
+            // Those that validate are compared among themselves: their numbers need only be others.
+            let beyond = |of: fn(&Member) -> u32| members.iter().map(of).max().map_or(0, |most| most + 1);
+            let (identity, group) = (beyond(|member| member.identity), beyond(|member| member.group));
+            let moved = |member: &Member| Member {
+                identity: member.identity + identity,
+                group: member.group + group,
+                ..*member
+            };
+            let members = members.iter().copied().chain(others.iter().map(moved)).collect();
+            Ok(Labels::Identities { names: names.clone(), members, scored: *scored })
+        }
+        (Labels::Anomalies(one), Labels::Anomalies(other)) => Ok(Labels::Anomalies([&one[..], other].concat())),
         (Labels::Values(one), Labels::Values(other)) => Ok(Labels::Values(rows(one, other)?)),
         (Labels::OfLoss(one), Labels::OfLoss(other)) => Ok(Labels::OfLoss(rows(one, other)?)),
         (Labels::NextTokens(one), Labels::NextTokens(other)) => Ok(Labels::NextTokens(padded(one, other))),

@@ -6,6 +6,7 @@ use super::Error;
 use super::boxes::{Grid, Picture};
 use super::classes::Names;
 use super::masks::Masks;
+use super::members::{Member, Role};
 use crate::amounts::counted;
 use crate::nearest::suggestion;
 use ndarray::Array2;
@@ -29,6 +30,10 @@ pub enum Target {
     Pixels,
     /// Boxes around objects in a photograph, each with its class.
     Boxes,
+    /// Which samples are alike: an identity each, or pairs and triplets of them.
+    Identities,
+    /// Whether a sample is normal; nothing is learned from those that are not.
+    Anomalies,
     /// Numbers that a loss of the user's own takes, under the names of its inputs.
     OfLoss,
     /// The text itself: each token is to be foretold from those before it.
@@ -93,6 +98,17 @@ pub enum Labels {
         /// Where the model looks for them.
         grid: Grid,
     },
+    /// Which samples are alike.
+    Identities {
+        /// Names of the identities; empty where they have none, as in pairs.
+        names: Vec<String>,
+        /// What each sample is to the others.
+        members: Vec<Member>,
+        /// Whether pairs say how alike they are.
+        scored: bool,
+    },
+    /// Whether each sample is none of the normal ones.
+    Anomalies(Vec<bool>),
     /// `[samples, sequence]`: for each position the number of the token that follows, [`IGNORED`] where none is learned.
     NextTokens(Array2<i64>),
     /// So many samples without labels, for prediction.
@@ -108,6 +124,8 @@ impl Labels {
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
             Labels::Pixels { masks, .. } => masks.len(),
             Labels::Boxes { pictures, .. } => pictures.len(),
+            Labels::Identities { members, .. } => members.len(),
+            Labels::Anomalies(anomalous) => anomalous.len(),
             Labels::Unlabelled(count) => *count,
         }
     }
@@ -126,7 +144,13 @@ impl Labels {
             | Labels::Pixels { names, .. }
             | Labels::Boxes { names, .. }
             | Labels::MultiLabel { names, .. } => names,
-            Labels::Values(_) | Labels::OfLoss(_) | Labels::NextTokens(_) | Labels::Unlabelled(_) => &[],
+            // Identities are no outputs of the model.
+            Labels::Values(_)
+            | Labels::OfLoss(_)
+            | Labels::NextTokens(_)
+            | Labels::Identities { .. }
+            | Labels::Anomalies(_)
+            | Labels::Unlabelled(_) => &[],
         }
     }
 
@@ -144,7 +168,13 @@ impl Labels {
             }
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.row(one) == rows.row(other),
             Labels::Pixels { masks, .. } => masks.same(one, other),
+            Labels::Anomalies(anomalous) => anomalous[one] == anomalous[other],
             Labels::Boxes { pictures, .. } => pictures[one] == pictures[other],
+            // The same text may be in several pairs.
+            Labels::Identities { members, .. } => {
+                let (one, other) = (&members[one], &members[other]);
+                one.role != Role::Any || one.identity == other.identity
+            }
             Labels::Unlabelled(_) => true,
         }
     }
@@ -210,7 +240,7 @@ pub(super) fn read(
         }
         Target::Values => values(cells, at).map(Labels::Values),
         Target::OfLoss => values(cells, at).map(Labels::OfLoss),
-        Target::Classes | Target::Ordinal => {
+        Target::Classes | Target::Ordinal | Target::Identities | Target::Anomalies => {
             let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
             let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
             let names = class_names(found, known);

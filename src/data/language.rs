@@ -219,7 +219,10 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
     let inputs = text::inputs(path, options)?;
     let file = text::tokenizer_file(path, options)?;
     let stated = text::read_tokenizer(file)?.get_truncation().map(|truncation| truncation.max_length);
-    let length = if max_length > 0 { max_length as usize } else { stated.unwrap_or(LENGTH) };
+    let fixed = text::fixed_length(&inputs, options);
+    let asked = text::within(fixed, max_length)? as usize;
+    let length = if asked > 0 { asked } else { stated.unwrap_or(LENGTH) };
+    let length = fixed.map_or(length, |fixed| length.min(fixed));
     let language = Language::open(file, options.bos_token.as_deref(), options.eos_token.as_deref())?;
     let least = language.prefix.len() + 2;
     if length < least {
@@ -233,7 +236,8 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
         Format::Lines => running(path, &language, length, options)?,
         _ => rows(path, format, &language, length, options)?,
     };
-    let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let longest = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let (width, is_fixed) = (fixed.unwrap_or(longest), fixed.is_some());
     let mut labels = ndarray::Array2::from_elem((samples.len(), width), IGNORED);
     for (mut row, sample) in labels.rows_mut().into_iter().zip(&samples) {
         row.iter_mut().zip(&sample.labels).for_each(|(to, label)| *to = *label);
@@ -246,7 +250,8 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
     let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: Report::default() };
-    Ok((Tokens { samples, width, pad, inputs, texts: Vec::new(), words: Vec::new() }, told))
+    let (texts, words) = (Vec::new(), Vec::new());
+    Ok((Tokens { samples, width, is_fixed, pad, inputs, texts, words }, told))
 }
 
 fn running(

@@ -29,6 +29,9 @@ impl Dataset {
                 None => both[0].load(sample),
             },
             Samples::Tokens(tokens) => Ok(tokens.load(sample)),
+            Samples::Kept(_) => {
+                Err(Error::content(self.names.file(sample), "holds features and not the samples that they are of"))
+            }
             Samples::Tensors(inputs) => {
                 // Out of the file, which may change, and aligned.
                 let rows = inputs.iter().map(|(name, tensor)| {

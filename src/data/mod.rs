@@ -3,6 +3,7 @@
 //! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
 //! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
 
+mod anomalies;
 mod arrays;
 mod boxes;
 mod cells;
@@ -23,12 +24,14 @@ mod image;
 mod indices;
 mod intervals;
 mod joined;
+mod kept;
 mod kinds;
 mod labels;
 mod language;
 mod limits;
 mod loading;
 mod masks;
+mod members;
 mod mel;
 mod names;
 #[cfg(not(feature = "text"))]
@@ -38,6 +41,7 @@ mod numeric;
 mod ordered;
 mod own;
 mod pace;
+mod pairs;
 mod parts;
 mod preprocessing;
 mod presets;
@@ -85,7 +89,9 @@ pub use language::{Language, prompts};
 pub use limits::Limits;
 pub use masks::{IGNORED_PIXEL, Masks};
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
+pub use members::{Member, Role, row_size, together};
 pub use numeric::numbers_to_predict;
+pub use pairs::{Pairs, holds_pairs};
 pub use parts::{Parts, parts};
 pub use preprocessing::{
     Channels, Filter, ImagePreprocessing, Layout, Preprocessing, parse_channel_values, parse_layout, parse_scale,
@@ -193,6 +199,8 @@ enum Samples {
     Tokens(Tokens),
     /// `[samples, …]` for each model input, in memory or in a mapped file.
     Tensors(Vec<(String, Tensor)>),
+    /// Features alone, for each sample one after the other.
+    Kept(Vec<Vec<Bytes>>),
     /// Two data sets behind each other; `first` is the number of samples of the one.
     Joined { first: usize, both: Box<[Dataset; 2]> },
 }
@@ -206,6 +214,11 @@ impl Dataset {
     /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
     /// listed in the report.
     pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+        match options.target {
+            Target::Identities => return Self::open_identities(path, options),
+            Target::Anomalies => return Self::open_anomalies(path, options),
+            _ => {}
+        }
         let (dataset, mut report) = Self::opened(path, options)?;
         if options.target != Target::Ordinal {
             return Ok((dataset, report));
@@ -316,7 +329,7 @@ impl Dataset {
                 return Err(Error::content(path, problem));
             }
             let mut arrays = arrays::open(path, options, labelled)?;
-            let inputs = in_shape(path, arrays.inputs, options, &mut arrays.notes)?;
+            let inputs = fitting::in_shape(path, arrays.inputs, options, &mut arrays.notes)?;
             let names = Names::Numbered(path.into());
             let report = Report { notes: arrays.notes, ..Report::default() };
             return Ok((Self { groups: arrays.groups, ..Self::of_tensors(inputs, arrays.labels, names) }, report));
@@ -338,7 +351,7 @@ impl Dataset {
             (Preprocessing::Plain, None) => {
                 let (features, mut told) = table::numbers(path, format, options, labelled)?;
                 let inputs = vec![(only_input(options), features)];
-                let inputs = in_shape(path, inputs, options, &mut told.report.notes)?;
+                let inputs = fitting::in_shape(path, inputs, options, &mut told.report.notes)?;
                 let dataset = Self::of_tensors(inputs, told.labels, told.names);
                 Ok((Self { groups: told.groups, ..dataset }, told.report))
             }
@@ -560,22 +573,6 @@ pub fn holds_tags(path: &Path, label: &[String]) -> bool {
     let Ok(Some(file)) = table::resolve(path, false) else { return false };
     let bytes_max = Limits::default().table_bytes_max;
     records::format(&file).is_some_and(|format| tagged::is_tagged(&file, format, label, bytes_max))
-}
-
-/// Samples in the shape that the model takes them in; what was made of them is noted.
-fn in_shape(
-    path: &Path,
-    inputs: Vec<(String, Tensor)>,
-    options: &Options,
-    notes: &mut Vec<String>,
-) -> Result<Vec<(String, Tensor)>, Error> {
-    let shaped = inputs.into_iter().map(|(name, tensor)| {
-        let (tensor, note) =
-            fitting::shaped(&name, tensor, options).map_err(|problem| Error::content(path, problem))?;
-        notes.extend(note);
-        Ok((name, tensor))
-    });
-    shaped.collect()
 }
 
 /// The name of the model's only input, or `""`.

@@ -76,8 +76,10 @@ pub(super) fn unknown_input(inputs: &[(String, DType)]) -> Option<String> {
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub samples: Vec<Encoded>,
-    /// Tokens of the longest sample: what all are padded to.
+    /// Tokens of the longest sample, or those that the model's file fixes: what all are padded to.
     pub width: usize,
+    /// Whether the model takes so many tokens and no other number.
+    pub is_fixed: bool,
     pub pad: Pad,
     pub inputs: Vec<(String, DType, Role)>,
     /// The texts themselves, where answers are to show them; else empty.
@@ -217,6 +219,8 @@ pub struct Texts {
     pub(super) tokenizer: Tokenizer,
     pub(super) pad: Pad,
     inputs: Vec<(String, DType, Role)>,
+    /// [`fixed_length`].
+    fixed: Option<usize>,
 }
 
 impl Texts {
@@ -227,8 +231,9 @@ impl Texts {
     /// No tokenizer, one that cannot be read, a model input that cannot be made from text.
     pub fn open(data: &Path, max_length: u32, options: &Options) -> Result<Self, Error> {
         let inputs = inputs(data, options)?;
-        let (tokenizer, pad) = tokenizer(data, max_length, options)?;
-        Ok(Self { tokenizer, pad, inputs })
+        let fixed = fixed_length(&inputs, options);
+        let (tokenizer, pad) = tokenizer(data, within(fixed, max_length)?, fixed, options)?;
+        Ok(Self { tokenizer, pad, inputs, fixed })
     }
 
     /// A text's tensors `[tokens]`, one a model input in the model's order.
@@ -245,8 +250,36 @@ impl Texts {
     }
 
     pub(super) fn tokens(&self, samples: Vec<Encoded>) -> Tokens {
-        let width = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-        Tokens { samples, width, pad: self.pad, inputs: self.inputs.clone(), texts: Vec::new(), words: Vec::new() }
+        let longest = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+        let (width, is_fixed) = (self.fixed.unwrap_or(longest), self.fixed.is_some());
+        let (inputs, texts, words) = (self.inputs.clone(), Vec::new(), Vec::new());
+        Tokens { samples, width, is_fixed, pad: self.pad, inputs, texts, words }
+    }
+}
+
+/// The tokens that a model takes of each text where its file leaves no other number: it was exported with the length of an example.
+pub(super) fn fixed_length(inputs: &[(String, DType, Role)], options: &Options) -> Option<usize> {
+    let place = inputs.iter().position(|(_, _, role)| *role == Role::Ids)?;
+    match options.shapes.get(place)?.as_deref()? {
+        [Some(length)] => usize::try_from(*length).ok(),
+        _ => None,
+    }
+}
+
+/// The most tokens that are made of a text: as asked for, within what the model's file fixes. 0 leaves it to the tokenizer.
+///
+/// # Errors
+/// More tokens than the model takes.
+pub(super) fn within(fixed: Option<usize>, max_length: u32) -> Result<u32, Error> {
+    match fixed {
+        Some(fixed) if max_length as usize > fixed => Err(Error::setting(
+            "max-length",
+            max_length,
+            format!(
+                "the model's file fixes {fixed} tokens a text; remove it, or export the model with an open sequence length"
+            ),
+        )),
+        _ => Ok(max_length),
     }
 }
 
@@ -301,7 +334,7 @@ pub(super) fn pad(tokenizer: &Tokenizer) -> Pad {
     }
 }
 
-fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokenizer, Pad), Error> {
+fn tokenizer(path: &Path, max_length: u32, fixed: Option<usize>, options: &Options) -> Result<(Tokenizer, Pad), Error> {
     let mut tokenizer = read_tokenizer(tokenizer_file(path, options)?)?;
     let stated = tokenizer.get_truncation().cloned();
     let length = match (max_length, &stated) {
@@ -309,6 +342,7 @@ fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokeniz
         (0, Some(stated)) => stated.max_length,
         (asked, _) => asked as usize,
     };
+    let length = fixed.map_or(length, |fixed| length.min(fixed));
     let mut truncation: TruncationParams = stated.unwrap_or_default();
     (truncation.max_length, truncation.stride) = (length, 0);
     let pad = pad(&tokenizer);
@@ -319,7 +353,7 @@ fn tokenizer(path: &Path, max_length: u32, options: &Options) -> Result<(Tokeniz
     Ok((tokenizer, pad))
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
+pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
     encode_both(tokenizer, text, None)
 }
 
@@ -360,6 +394,11 @@ impl Tokens {
         // Most encoders know no more places than that.
         let more = longest.next_power_of_two().min(LENGTH_MAX);
         let remedy = match more > at {
+            _ if self.is_fixed && at == self.width => {
+                format!(
+                    ", which the model's file fixes (the longest has {longest}); export it with an open sequence length to keep them whole"
+                )
+            }
             true if more >= longest => format!("; setting `samples.max-length = {more}` keeps them whole"),
             true => format!("; setting `samples.max-length = {more}` keeps more of them (the longest has {longest})"),
             false => format!(" (the longest has {longest})"),

@@ -75,6 +75,10 @@ pub enum Task {
     Segmentation,
     /// Boxes around objects, each of one of the labels: `[batch, cells, labels + 4 · bins]` logits of scores and of edges.
     Detection,
+    /// A vector, `[batch, dimensions]`: the cosine of two of them says how alike their samples are.
+    Likeness,
+    /// A vector, `[batch, dimensions]`, whose length says how far a sample is from normal ones: above 1 it is none.
+    Anomaly,
 }
 
 /// A linear layer that is appended to a value of the base.

@@ -3,6 +3,7 @@
 use super::Provider;
 use super::elf::Version;
 use super::runtime::Origin;
+use super::words::{refusal, while_running};
 use crate::graph::DType;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,9 +55,9 @@ pub enum Error {
     #[error("{path}: {source}; check the path, its permissions and the free space")]
     File { path: PathBuf, source: io::Error },
 
-    #[error("{model}: ONNX Runtime {version} refused it: {message}{}", load_remedy(.message))]
+    #[error("{model}: {}. ONNX Runtime {version} says: {message}", refusal(.message))]
     Load { model: String, version: String, message: String },
-    #[error("graph `{graph}`: ONNX Runtime {version} could not infer its types: {message}{}", load_remedy(.message))]
+    #[error("graph `{graph}`: {}. ONNX Runtime {version} says: {message}", refusal(.message))]
     Infer { graph: String, version: String, message: String },
     #[error(
         "graph `{graph}`: {weights_bytes} bytes of weights do not fit into a model in memory; write them to a weights file \
@@ -137,60 +138,4 @@ fn in_parentheses(libraries: &[(PathBuf, String)]) -> String {
     }
     let each: Vec<String> = libraries.iter().map(|(path, reason)| format!("{}: {reason}", path.display())).collect();
     format!(" ({})", each.join("; "))
-}
-
-/// What helps against the refusals that users meet.
-/// What stopped a run: the node first, which ONNX Runtime names in the middle of its message, then what helps, then its own words.
-fn while_running(message: &str) -> String {
-    let node = || {
-        let (_, rest) = message.split_once("while running ")?;
-        let (op, rest) = rest.split_once(" node. Name:'")?;
-        let (name, reason) = rest.split_once("' Status Message: ")?;
-        Some((op, name, reason))
-    };
-    let full = ["bad_alloc", "Failed to allocate"].iter().any(|words| message.contains(words));
-    match node() {
-        Some((op, name, reason)) if full => format!(
-            "node `{name}` ({op}) needs more memory than is free; lower setting `batch`, or let fewer layers learn. ONNX Runtime says: {reason}"
-        ),
-        Some((op, name, reason)) => format!(
-            "node `{name}` ({op}) does not take what it is fed; give sizes that the model takes, which `edgetune inspect MODEL` lists. ONNX \
-             Runtime says: {reason}"
-        ),
-        None => format!("the model stopped while it ran. ONNX Runtime says: {message}"),
-    }
-}
-
-fn load_remedy(message: &str) -> &'static str {
-    let has = |part: &str| message.contains(part);
-    if has("Unsupported model IR version")
-        || has("is under development")
-        || has("No Op registered for")
-        || has("is not a registered function/op")
-    {
-        "; a newer ONNX Runtime may know it: `edgetune runtime install`"
-    } else if has("cannot get file size") || has("External data") || has("external data") || has("external initializer")
-    {
-        "; keep the weights file in the model's own folder"
-    } else if has("NOT_IMPLEMENTED") || has("Could not find an implementation") {
-        "; this provider has no kernel for that element type: use a float32 model or another provider"
-    } else {
-        ""
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_stops_names_its_node_before_the_runtimes_words() {
-        let words = "Non-zero status code returned while running GroupQueryAttention node. Name:'/layers.0/attn' Status Message: head_size";
-        let told = Error::Ort(words.into()).to_string();
-        assert!(told.starts_with("node `/layers.0/attn` (GroupQueryAttention) "), "{told}");
-        assert!(told.ends_with("ONNX Runtime says: head_size"), "{told}");
-        let full = Error::Ort(words.replace("head_size", "std::bad_alloc")).to_string();
-        assert!(full.contains("needs more memory than is free"), "{full}");
-        assert!(Error::Ort("no memory".into()).to_string().ends_with("ONNX Runtime says: no memory"));
-    }
 }

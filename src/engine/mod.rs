@@ -18,6 +18,7 @@ mod runtime;
 mod session;
 mod types;
 mod value;
+mod words;
 
 pub use bound::Bound;
 pub use constants::{fold_constants, measure_sizes};

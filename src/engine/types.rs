@@ -18,6 +18,9 @@ const LARGEST_CONSTANT: usize = 1024;
 /// Batch sizes that are tried where inference by names loses a size, such as that of a `Reshape` to a computed shape. Far
 /// apart, so that no division rounds them to the same; small, because constants of that size may be made.
 const BATCHES: [u64; 2] = [7, 101];
+/// The same for other named sizes of inputs, such as a sequence: the first of them and by how much the next ones are larger. Below the
+/// positions that small models have.
+const SIZES: [(u64, u64); 2] = [(13, 6), (43, 11)];
 
 /// Operators of `ai.onnx.ml` that give a float for each number they take; ONNX Runtime infers no shape for them.
 const ELEMENTWISE: [&str; 4] = ["Binarizer", "Imputer", "Normalizer", "Scaler"];
@@ -119,9 +122,9 @@ fn skeleton(graph: &Graph) -> Graph {
     skeleton
 }
 
-/// Finds sizes that inference by names has lost: it is repeated for two batch sizes, for which ONNX Runtime also folds
-/// what is computed from shapes. What is the same in both does not depend on the batch, and what is the batch size in
-/// both is the batch. Shapes that depend on the data are inferred in neither.
+/// Finds sizes that inference by names has lost: it is repeated for two batch sizes, and two of each other named size of the inputs, for
+/// which ONNX Runtime also folds what is computed from shapes. What is the same in both depends on none of them, and what is the batch
+/// size in both is the batch. Shapes that depend on the data are inferred in neither.
 fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
     let dims = |id: &ValueId| skeleton.ty(*id).and_then(|ty| ty.shape.clone()).unwrap_or_default();
     let name = |dim: &Dim| if let Dim::Named(name) = dim { Some(name.clone()) } else { None };
@@ -144,16 +147,17 @@ fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
         return;
     }
     let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
-    // A model that refuses such a batch keeps what is known.
-    let with = |size| {
-        let model = encode(&with_batch(skeleton, batch, size)).ok()?;
-        output_types(&skeleton.name, &model, Optimisation::Basic).ok()
+    let mut named: Vec<(String, [u64; 2])> = vec![(batch.clone(), BATCHES)];
+    for (place, other) in known.iter().filter(|name| *name != batch).collect::<BTreeSet<_>>().into_iter().enumerate() {
+        named.push((other.clone(), SIZES.map(|(first, apart)| first + apart * place as u64)));
+    }
+    // A model that refuses such sizes may take such a batch; else it keeps what is known.
+    let Some((first, second)) = of_two_sizes(skeleton, &named).or_else(|| {
+        named.truncate(1);
+        of_two_sizes(skeleton, &named)
+    }) else {
+        return;
     };
-    let both = std::thread::scope(|scope| {
-        let second = scope.spawn(|| with(BATCHES[1]));
-        (with(BATCHES[0]), second.join().expect("no panic in ONNX Runtime's bindings"))
-    });
-    let (Some(first), Some(second)) = both else { return };
     for (value, ty) in found {
         let shape_of = |types: &Types| types.get(value).and_then(|ty| ty.shape.clone());
         let (Some(first), Some(second)) = (shape_of(&first), shape_of(&second)) else { continue };
@@ -162,24 +166,39 @@ fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
             continue;
         }
         for (axis, dim) in ty.shape.get_or_insert_with(|| vec![Dim::Unknown; rank]).iter_mut().enumerate() {
-            match (first[axis].fixed(), second[axis].fixed()) {
-                (Some(a), Some(b)) if open(dim) && [a, b] == BATCHES => *dim = Dim::Named(batch.clone()),
-                (Some(a), Some(b)) if open(dim) && a == b => *dim = Dim::Fixed(a),
+            let (Some(a), Some(b)) = (first[axis].fixed(), second[axis].fixed()) else { continue };
+            let like = named.iter().find(|(_, sizes)| [a, b] == *sizes);
+            match like {
+                Some((name, _)) if open(dim) => *dim = Dim::Named(name.clone()),
+                None if open(dim) && a == b => *dim = Dim::Fixed(a),
                 _ => {}
             }
         }
     }
 }
 
-/// The graph for one batch size.
-fn with_batch(graph: &Graph, batch: &str, size: u64) -> Graph {
+/// The types for the first and for the second size of each name; `None` where ONNX Runtime refuses one of them.
+fn of_two_sizes(skeleton: &Graph, named: &[(String, [u64; 2])]) -> Option<(Types, Types)> {
+    let with = |which: usize| {
+        let sized = named.iter().fold(skeleton.clone(), |graph, (name, sizes)| with_size(&graph, name, sizes[which]));
+        output_types(&skeleton.name, &encode(&sized).ok()?, Optimisation::Basic).ok()
+    };
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| with(1));
+        let first = with(0);
+        first.zip(second.join().expect("no panic in ONNX Runtime's bindings"))
+    })
+}
+
+/// The graph for one size of a name.
+fn with_size(graph: &Graph, name: &str, size: u64) -> Graph {
     let mut graph = graph.clone();
     for id in graph.inputs.clone() {
         let shape = graph.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_mut());
         shape
             .into_iter()
             .flatten()
-            .filter(|dim| **dim == Dim::Named(batch.into()))
+            .filter(|dim| **dim == Dim::Named(name.into()))
             .for_each(|dim| *dim = Dim::Fixed(size));
     }
     graph

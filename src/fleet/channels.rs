@@ -5,7 +5,7 @@ use super::rollout::Stages;
 use super::store::{self, adapter_key};
 use super::{Combining, Error, Fleet, Known, db};
 use crate::delta::{self, Delta};
-use crate::sync::wire::{Hex, is_name};
+use crate::sync::wire::{CHANNEL_RULE, Hex, is_channel};
 use axum::body::Bytes;
 
 /// How a channel is to be, as somebody has written it.
@@ -72,9 +72,8 @@ pub async fn make(fleet: &Fleet, name: &str, plan: Plan, bytes: &Bytes, who: &st
     if !(0.0..1.0).contains(&tolerated) {
         return Err(Refusal::Form(format!("tolerated `{tolerated}`: give a share from 0 to below 1, such as 0.25")));
     }
-    if !is_name(name) {
-        let detail = "the channel's name is empty, over 64 bytes or has control characters; give a plain name";
-        return Err(Refusal::Form(detail.into()));
+    if !is_channel(name) {
+        return Err(Refusal::Form(format!("channel {name:?}: a channel's name has {CHANNEL_RULE}")));
     }
     let (base, release) = kept(fleet, bytes).await?;
     let channel = Channel {

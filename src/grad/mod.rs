@@ -9,11 +9,15 @@ mod at;
 mod faster;
 mod recompute;
 pub mod rules;
+mod segments;
+mod shapes;
 mod unbroadcast;
 
 pub use at::At;
 pub use faster::with_faster_nodes;
 pub use recompute::{AGAIN, recompute};
+pub use segments::{SEGMENT, segments};
+pub use shapes::one_shape_each;
 
 use crate::graph::{Builder, DType, Graph, Node, Val, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -202,6 +206,20 @@ pub fn differentiate_from<'b>(
     cotangents: &[(ValueId, Val<'b>)],
     wanted: &[ValueId],
 ) -> Result<Vec<Val<'b>>, Error> {
+    let gradients = gradients_of_all(builder, cotangents, wanted)?;
+    let unreached = |id: &ValueId| Error::Unreached { value: builder.graph().value_name(*id).into() };
+    wanted.iter().map(|id| gradients.get(id).copied().ok_or_else(|| unreached(id))).collect()
+}
+
+/// [`differentiate_from`], with the gradients of all values on the way; a wanted value that the outputs do not depend on has none.
+///
+/// # Errors
+/// A node without a gradient in the way.
+pub fn gradients_of_all<'b>(
+    builder: &'b Builder,
+    cotangents: &[(ValueId, Val<'b>)],
+    wanted: &[ValueId],
+) -> Result<HashMap<ValueId, Val<'b>>, Error> {
     let forward = builder.graph().clone();
     let outputs: Vec<ValueId> = cotangents.iter().map(|(value, _)| *value).collect();
     let needed = needs_gradient(&forward, &outputs, wanted);
@@ -218,10 +236,7 @@ pub fn differentiate_from<'b>(
             accumulate(&mut gradients, value, gradient);
         }
     }
-    wanted
-        .iter()
-        .map(|id| gradients.get(id).copied().ok_or_else(|| Error::Unreached { value: forward.value_name(*id).into() }))
-        .collect()
+    Ok(gradients)
 }
 
 /// The values on a smooth path from a wanted value to an output.

@@ -61,6 +61,11 @@ impl Builder {
         self.val(id)
     }
 
+    /// Tells a value's type, where a rule will ask for more than the element type that an appended value has.
+    pub fn give_type(&self, value: Val<'_>, ty: TensorType) {
+        self.change(|graph| graph.values[value.id.index()].ty = Some(ty));
+    }
+
     /// Ends the construction.
     pub fn finish(self) -> Graph {
         self.graph.into_inner()

@@ -26,11 +26,18 @@ pub enum Outputs {
     Same(Matched, String),
 }
 
-/// Finds the data's classes among the model's outputs: by `--classes`, or by what the model's exporter states.
+/// Finds the data's classes among the model's outputs: by `--classes`, or by what the model's exporter states. `kept`: classes that the
+/// model is to keep, which are its own.
 ///
 /// # Errors
 /// `--classes` or `--head keep` that do not fit the data and the model.
-pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Observer) -> Result<Outputs, Error> {
+pub fn outputs(
+    recipe: &Recipe,
+    base: &Base,
+    labels: &Labels,
+    kept: &[String],
+    observer: &dyn Observer,
+) -> Result<Outputs, Error> {
     let found = labels.names();
     if matches!(labels, Labels::Ordinal { .. }) {
         return ordinal(recipe, base, labels);
@@ -47,25 +54,13 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     let width = own_width(recipe, base)?;
     let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
     if let Some(given) = &recipe.classes {
-        let names = class_names(given)?;
-        let matched = Matched::new(&names, found);
-        refuse_number(given, &matched, found)?;
-        if width == Some(names.len() as u64) && !anew {
-            return Ok(Outputs::Same(matched, "setting `classes`".into()));
-        }
-        return match &matched.new[..] {
-            [] => Ok(Outputs::Named(names)),
-            new => refuse!(
-                "setting `classes`: {} is in the data and not among its {} names; add it there, or take its samples out",
-                shown(new),
-                names.len()
-            ),
-        };
+        return by_names(given, found, width.filter(|_| !anew));
     }
-    let stated = if anew { None } else { stated(base, width, observer) };
+    let stated = if anew { None } else { stated(base, width, observer).or_else(|| of_kept(kept, width)) };
     if let Some(Stated { value, source }) = stated {
         let matched = Matched::new(&value, found);
-        if matched.is_the_model_s() {
+        let keeps_all = !kept.is_empty() && Matched::new(&value, kept).new.is_empty();
+        if matched.is_the_model_s() || keeps_all {
             return Ok(Outputs::Same(matched, source));
         }
         let (count, outputs) = (found.len(), value.len());
@@ -90,6 +85,24 @@ pub fn outputs(recipe: &Recipe, base: &Base, labels: &Labels, observer: &dyn Obs
     }
 }
 
+/// What the outputs are by the names that were given; `width`: how many the model has, where its head is kept.
+fn by_names(given: &str, found: &[String], width: Option<u64>) -> Result<Outputs, Error> {
+    let names = class_names(given)?;
+    let matched = Matched::new(&names, found);
+    refuse_number(given, &matched, found)?;
+    if width == Some(names.len() as u64) {
+        return Ok(Outputs::Same(matched, "setting `classes`".into()));
+    }
+    match &matched.new[..] {
+        [] => Ok(Outputs::Named(names)),
+        new => refuse!(
+            "setting `classes`: {} is in the data and not among its {} names; add it there, or take its samples out",
+            shown(new),
+            names.len()
+        ),
+    }
+}
+
 /// Classes in an order have one column less, whose meaning no name tells.
 fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Error> {
     let width = own_width(recipe, base)?;
@@ -98,7 +111,7 @@ fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Err
 }
 
 /// The model's own columns, where their number is fixed.
-fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
+pub(super) fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
     let positions = recipe::loss(recipe.loss, None).positions();
     if positions == Positions::Cell {
         return Ok(Some(Detector::of(&base.graph)?.classes));
@@ -108,7 +121,7 @@ fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
 }
 
 /// Columns that labels ask for.
-fn columns(labels: &Labels) -> Option<u64> {
+pub(super) fn columns(labels: &Labels) -> Option<u64> {
     task::of_labels(labels).and_then(|task| (task.width)(labels))
 }
 
@@ -124,6 +137,12 @@ fn stated(base: &Base, width: Option<u64>, observer: &dyn Observer) -> Option<St
     }
     tracing::info!(source = stated.source, names, ?width, "names that are not as many as the model's outputs");
     None
+}
+
+/// The names of a retention set, where they are as many as the model's outputs: they were in this order when it was made.
+fn of_kept(kept: &[String], width: Option<u64>) -> Option<Stated<Vec<String>>> {
+    let fits = !kept.is_empty() && width == Some(kept.len() as u64);
+    fits.then(|| Stated { value: kept.to_vec(), source: "the retention set".into() })
 }
 
 /// The share of chance's loss below which a classifier's answers are certainly of these classes. A fresh one is by luck a few per cent below

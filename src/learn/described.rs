@@ -65,6 +65,7 @@ pub fn adapter_of(base: &Base, path: &Path, bundles: &Path, observer: &dyn Obser
         seed: 0,
         preprocessing: preprocessing(base, path, observer)?,
         tensors,
+        batch_axis: base.batch_axis,
         bytes: 0,
     })
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// Output, width and head that a recipe and the data's labels ask for.
 pub(super) fn target<'a>(recipe: &'a Recipe, labels: &Labels) -> Target<'a> {
-    let width = task::of_labels(labels).and_then(|task| (task.width)(labels));
+    let embedding = recipe.embedding.map(u64::from);
+    let width = task::of_labels(labels).and_then(|task| (task.width)(labels)).or(embedding);
     let loss = recipe::loss(recipe.loss, None);
     let (activation, positions) = (Some(loss.activation()), loss.positions());
     Target { output: recipe.output.as_deref(), width, head: recipe.head_choice(), activation, positions }

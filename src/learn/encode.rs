@@ -7,6 +7,7 @@ use super::fitting::Learned;
 use super::forward::Forward;
 use super::label_errors::{LabelError, label_errors};
 use super::prepare::Prepared;
+use super::retention::Retention;
 use crate::data::Labels;
 use crate::engine::Session;
 use crate::recipe::Error;
@@ -15,6 +16,7 @@ use crate::train::baseline;
 use crate::train::evaluate::{self, Metrics, Tally};
 use crate::train::features::{Features, Pass};
 use crate::train::fit::{End, Outcome};
+use crate::train::loss::Loss;
 use crate::train::solve::moments::{self, Set};
 use crate::train::solve::{self, Solved};
 
@@ -34,6 +36,8 @@ pub struct Encoded<'a> {
     pub(super) answers: Option<Answered>,
     /// Labels that are probably wrong, where they were looked for.
     pub(super) label_errors: Vec<LabelError>,
+    /// What is left of what the base knew.
+    pub(super) retention: Option<Retention>,
     /// Whether it was stopped.
     pub(super) interrupted: bool,
     /// What the body did.
@@ -47,15 +51,16 @@ impl<'a> Learned<'a> {
     /// # Errors
     /// Values that are not finite; a sample that cannot be loaded; what ONNX Runtime refuses.
     pub fn encode(self) -> Result<Encoded<'a>, Error> {
-        let Learned { prepared, mut features, outcome, solved, earlier, mut warnings } = self;
+        let Learned { prepared, mut features, outcome, solved, earlier, mut warnings, watched } = self;
         let mut interrupted = outcome.end == End::Interrupted;
-        let mut label_errors = Vec::new();
+        let (mut label_errors, mut retention) = (Vec::new(), None);
         let (mut shipped, mut validation, mut test, mut answers) = (None, None, None, None);
         if !interrupted {
             let (values, measured) = prepared.encode(&mut features, &outcome, solved.as_ref())?;
             if prepared.opened.data.test.is_none() {
                 answers = prepared.answers(&mut features, &values, solved.as_ref())?;
             }
+            retention = prepared.retention(&mut features, watched, &values.values)?;
             (shipped, validation) = (Some(values), measured);
             label_errors = prepared.label_errors(&mut features)?;
         }
@@ -82,6 +87,7 @@ impl<'a> Learned<'a> {
             test,
             answers,
             label_errors,
+            retention,
             interrupted,
             pass,
             cache_bytes,
@@ -91,7 +97,7 @@ impl<'a> Learned<'a> {
 
 impl Prepared<'_> {
     /// The values before training, in fp16.
-    fn first_values(&self) -> Vec<Vec<f32>> {
+    pub(super) fn first_values(&self) -> Vec<Vec<f32>> {
         self.bundle.parameters.iter().map(|parameter| evaluate::rounded(&parameter.initial)).collect()
     }
 
@@ -103,9 +109,9 @@ impl Prepared<'_> {
         solved: Option<&Solved>,
     ) -> Result<(Shipped, Option<BeforeAfter>), Error> {
         let opened = &self.opened;
-        let (split, parameters, loss) = (&opened.data.split, &self.bundle.parameters, &opened.settings.loss);
+        let (split, parameters, loss) = (&opened.data.learning(), &self.bundle.parameters, &opened.settings.loss);
         let left_out = solved.and_then(|solved| solved.left_out.clone());
-        let samples = if left_out.is_some() { &split.train } else { &split.validation };
+        let samples = if left_out.is_some() { &split.train } else { &opened.data.split.validation };
         let mut tail = match samples.is_empty() {
             true => None,
             false => Some(Session::from_file(&self.bundle.tail, &opened.options)?),
@@ -180,8 +186,10 @@ impl Prepared<'_> {
     }
 
     /// Whether the head is one that has learned nothing before.
-    fn starts_from_nothing(&self) -> bool {
-        self.bundle.parameters.iter().any(|parameter| parameter.fresh)
+    pub(super) fn starts_from_nothing(&self) -> bool {
+        // Vectors begin with the model's own likeness.
+        let of_vectors = matches!(self.opened.settings.loss, Loss::Likeness { .. });
+        !of_vectors && self.bundle.parameters.iter().any(|parameter| parameter.fresh)
     }
 
     /// Before and after on the test samples; `None` if it was stopped, or where there are no test samples.

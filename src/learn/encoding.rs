@@ -12,7 +12,7 @@ use serde::Serialize;
 /// answer's probability (a perplexity higher by 1 %), have 0.01; squared errors have the data's units, so theirs is 1 %.
 pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
     match loss {
-        Loss::MeanSquaredError | Loss::Huber { .. } | Loss::Boxes { .. } => 0.01 * reference,
+        Loss::MeanSquaredError | Loss::Huber { .. } | Loss::Boxes { .. } | Loss::Normality { .. } => 0.01 * reference,
         // A loss of one's own may be below zero.
         Loss::File(_) => 0.01 * reference.abs(),
         Loss::CrossEntropy { .. }
@@ -20,7 +20,8 @@ pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
         | Loss::NextToken
         | Loss::Coral
         | Loss::TokenCrossEntropy { .. }
-        | Loss::PixelCrossEntropy { .. } => 0.01,
+        | Loss::PixelCrossEntropy { .. }
+        | Loss::Likeness { .. } => 0.01,
     }
 }
 

@@ -4,12 +4,14 @@ use super::budget;
 use super::division;
 use super::observer::tell_of_step;
 use super::prepare::Prepared;
+use super::retention::Watched;
 use crate::amounts::counted;
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::{Features, Pass};
 use crate::train::fit::{self, Around, End, Outcome};
-use crate::train::solve::{self, Solved};
+use crate::train::loss::Loss;
+use crate::train::solve::{self, Solved, projection};
 
 /// A training whose values are learned, or that was stopped on the way.
 pub struct Learned<'a> {
@@ -22,6 +24,8 @@ pub struct Learned<'a> {
     pub(super) earlier: Pass,
     /// What is wrong with the cache.
     pub(super) warnings: Vec<String>,
+    /// What the base knew before.
+    pub(super) watched: Option<Watched>,
 }
 
 impl<'a> Prepared<'a> {
@@ -30,15 +34,21 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// A sample that cannot be loaded; a loss that stops being a number; what ONNX Runtime refuses.
     pub fn learn(mut self) -> Result<Learned<'a>, Error> {
-        let split = &self.opened.data.split;
-        let mut order = fit::order(&split.train, self.opened.settings.seed, 0);
+        let split = self.opened.data.learning();
+        let train = &self.opened.data.split.train;
+        let mut order = fit::order(self.opened.data.labels(), train, self.opened.settings.seed, 0);
         order.extend(&split.validation);
+        if let Some(retained) = &self.opened.data.retained {
+            order.extend(retained.replayed.iter().chain(&retained.measured));
+        }
         let mut features = self.features(&order)?.telling(self.opened.context.observer.body_pass());
         let (cached, missing) = (features.pass().found, order.len() - features.pass().found);
         tracing::info!(cached, missing, "looked up features");
         drop(order);
+        self.project(&mut features)?;
+        self.refuse_other_cut(&features)?;
         self.choose_rate(&mut features)?;
-        let (outcome, solved) = match (&self.solver, &self.plan) {
+        let (mut outcome, mut solved) = match (&self.solver, &self.plan) {
             (Some(solver), _) => self.solve(solver, &mut features)?,
             // The plan has trained the head already.
             (None, Some(plan)) if !self.keep_start => (plan.head_outcome.clone(), None),
@@ -48,8 +58,12 @@ impl<'a> Prepared<'a> {
             let epoch = outcome.history.len().max(1);
             self.opened.context.observer.note(&format!("setting `budget-time` is over: ended in epoch {epoch}"));
         }
+        let watched = match outcome.end {
+            End::Interrupted => None,
+            _ => self.rewind(&mut features, &mut outcome, &mut solved)?,
+        };
         let (earlier, warnings) = (Pass::default(), Vec::new());
-        let learned = Learned { prepared: self, features, outcome, solved, earlier, warnings };
+        let learned = Learned { prepared: self, features, outcome, solved, earlier, warnings, watched };
         if learned.outcome.end == End::Interrupted {
             return Ok(learned);
         }
@@ -63,11 +77,25 @@ impl<'a> Prepared<'a> {
         Ok(learned)
     }
 
-    fn features(&self, samples: &[usize]) -> Result<Features, Error> {
+    pub(super) fn features(&self, samples: &[usize]) -> Result<Features, Error> {
         let (opened, context) = (&self.opened, self.opened.context);
         let (set, wire) = (opened.data.train.clone(), opened.data.preprocessing.wire());
         let clock = context.clock.clone();
         Ok(Features::open(&self.bundle, set, samples, &wire, context.store(), &opened.options, clock)?)
+    }
+
+    /// A fresh layer of vectors begins with what keeps directions apart; that is what training is compared with.
+    fn project(&mut self, features: &mut Features) -> Result<(), Error> {
+        let (opened, context) = (&self.opened, self.opened.context);
+        if !matches!(opened.settings.loss, Loss::Likeness { .. }) || opened.known.is_some() {
+            return Ok(());
+        }
+        let started = projection::start(&self.bundle, features, &opened.data.split, &opened.options, context.stop)?;
+        if let Some((first, told)) = started {
+            context.observer.note(&format!("start     {told}"));
+            self.bundle.parameters.iter_mut().zip(first).for_each(|(parameter, first)| parameter.initial = first);
+        }
+        Ok(())
     }
 
     /// By gradient steps.
@@ -85,8 +113,9 @@ impl<'a> Prepared<'a> {
             // A checkpoint of now would be one of a head that begins with zeros.
             return Ok(Outcome::without_steps(Vec::new(), End::Interrupted));
         }
-        let (data, settings) = (&opened.data, &opened.settings);
-        let samples = data.split.train.len();
+        let (data, settings) = (&opened.data, &self.holding()?);
+        let split = &data.learning();
+        let samples = split.train.len();
         let epochs = settings.epochs_begun(samples);
         let progress = context.observer.progress("training", settings.total_steps(samples), "steps");
         let mut around = Around {
@@ -99,8 +128,7 @@ impl<'a> Prepared<'a> {
             clock: &*context.clock,
             tell: &mut |event| tell_of_step(&*progress, epochs, event),
         };
-        let (labels, split) = (data.labels(), &data.split);
-        let outcome = fit::fit(&self.bundle, features, labels, split, settings, &opened.options, &mut around);
+        let outcome = fit::fit(&self.bundle, features, data.labels(), split, settings, &opened.options, &mut around);
         progress.end();
         let outcome = outcome?;
         if let Some((before, last)) = fit::still_falls(&outcome) {
@@ -118,16 +146,21 @@ impl<'a> Prepared<'a> {
         let (opened, context) = (&self.opened, self.opened.context);
         let recipe = &opened.job.recipe;
         let goes_on = opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
-        if recipe.solver.is_some() || recipe.from.is_some() || self.keep_start || goes_on {
+        let (labels, split, loss) = (opened.data.labels(), &opened.data.learning(), &opened.settings.loss);
+        let is_likeness = matches!(loss, Loss::Likeness { .. });
+        // Vectors of zeros have no direction that could learn.
+        if (recipe.solver.is_some() && !is_likeness) || recipe.from.is_some() || self.keep_start || goes_on {
             return Ok(None);
         }
-        let (labels, split, loss) = (opened.data.labels(), &opened.data.split, &opened.settings.loss);
         let mut around = solve::Around {
             until_s: self.until_s,
             stop: context.stop,
             clock: &*context.clock,
             tell: &mut |_: usize| {},
         };
+        if is_likeness {
+            return Ok(Some(self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect()));
+        }
         let first = solve::start(&self.bundle, features, labels, split, loss, &opened.options, &mut around)?;
         if first.is_some() {
             context
@@ -143,14 +176,16 @@ impl<'a> Prepared<'a> {
         // A set that is given to validate with is never learned from.
         let refit = settings.refit && opened.recipe.val.is_none();
         let settings = solve::Settings { loss: opened.settings.loss.clone(), refit, ..settings.clone() };
-        let (labels, split) = (opened.data.labels(), &opened.data.split);
+        let (labels, split) = (opened.data.labels(), &opened.data.learning());
         let progress = context.observer.progress("features", split.train.len() as u64, "samples");
         let tell = &mut |read: usize| progress.at(read as u64, "");
         let mut around = solve::Around { until_s: self.until_s, stop: context.stop, clock: &*context.clock, tell };
         let solved = solve::solve(&self.bundle, features, labels, split, &settings, &opened.options, &mut around);
         progress.end();
         let solved = match solved {
-            Err(train::Error::NoClosedForm { problem, .. }) if opened.job.recipe.solver.is_none() => {
+            Err(train::Error::NoClosedForm { problem, .. })
+                if opened.job.recipe.solver.is_none() && settings.solver != solve::Solver::Normality =>
+            {
                 context.observer.note(&format!("the head learns by gradient steps: {problem}"));
                 return Ok((self.fit(features)?, None));
             }
@@ -182,7 +217,7 @@ impl<'a> Learned<'a> {
     /// A delta of the head alone: what did not learn has no place in it. The head is what it would have been without a plan: where it is
     /// fitted at once, it learns from the validation samples, too, now that they have chosen.
     fn with_head_alone(self) -> Result<Learned<'a>, Error> {
-        let Learned { mut prepared, mut features, mut outcome, .. } = self;
+        let Learned { mut prepared, mut features, mut outcome, watched, .. } = self;
         let (earlier, warnings) = (features.pass(), features.take_warnings());
         drop(features);
         let Some(plan) = &prepared.plan else { unreachable!("only a plan trains a head first") };
@@ -196,12 +231,12 @@ impl<'a> Learned<'a> {
         let split = &prepared.opened.data.split;
         let Some(solver) = &prepared.solver else {
             let features = prepared.features(&split.validation)?;
-            return Ok(Learned { prepared, features, outcome, solved: None, earlier, warnings });
+            return Ok(Learned { prepared, features, outcome, solved: None, earlier, warnings, watched });
         };
         let mut features = prepared.features(&[&split.train[..], &split.validation].concat())?;
         let (at_once, solved) = prepared.solve(solver, &mut features)?;
         outcome.parameters = at_once.parameters;
         outcome.end = at_once.end;
-        Ok(Learned { prepared, features, outcome, solved, earlier, warnings })
+        Ok(Learned { prepared, features, outcome, solved, earlier, warnings, watched })
     }
 }

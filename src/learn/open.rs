@@ -64,13 +64,10 @@ impl<'a> Opened<'a> {
         let Some(model) = recipe.model.clone() else { refuse!("no model: name one, or a recipe with `model = …`") };
         refuse_to_resume(job, &recipe)?;
         let library = engine::load(&context.runtime)?;
-        let mut base = observer.during(format!("reading {}", model.display()), || Base::read(&model))?;
+        let read = || Base::read_with(&model, recipe.batch_axis);
+        let mut base = observer.during(format!("reading {}", model.display()), read)?;
         let own = settings::read_own_loss(&mut recipe)?;
-        let written = Recipe {
-            loss_hash: recipe.loss_hash.clone(),
-            loss: recipe.loss.filter(|_| own.is_some()).or(job.recipe.loss),
-            ..job.recipe.clone()
-        };
+        let written = written(job, &recipe, own.is_some());
         tracing::info!(model = %model.display(), hash = %base.short_hash(), nodes = base.graph.nodes.len(), "read the base");
         // The loss that the model calls for decides several defaults.
         settings::tell_of_measured(&recipe, observer);
@@ -114,6 +111,16 @@ impl<'a> Opened<'a> {
     /// Where the checkpoint lies.
     pub(super) fn checkpoint(&self) -> Option<PathBuf> {
         self.job.out.as_deref().map(checkpoint_path)
+    }
+}
+
+/// The recipe as it was written, with what the loss's own file and a delta that is gone on from add to it.
+fn written(job: &Job, recipe: &Recipe, has_own_loss: bool) -> Recipe {
+    Recipe {
+        loss_hash: recipe.loss_hash.clone(),
+        loss: recipe.loss.filter(|_| has_own_loss).or(job.recipe.loss),
+        batch_axis: recipe.batch_axis,
+        ..job.recipe.clone()
     }
 }
 

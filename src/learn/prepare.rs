@@ -64,6 +64,7 @@ impl<'a> Planned<'a> {
             opened.settings = settings::slow_below_head(opened.settings, &opened.recipe, &bundle);
         }
         describe(&bundle, &opened.data.split, observer);
+        settings::tell_of_united(&bundle, &opened.base, observer);
         Ok(Prepared { opened, plan, bundle, solver, keep_start, until_s, predicted_bytes })
     }
 }

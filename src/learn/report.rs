@@ -5,6 +5,7 @@ use super::compared::BeforeAfter;
 use super::encode::Encoded;
 use super::encoding::Tried;
 use super::label_errors::LabelError;
+use super::retention::Retention;
 use crate::adapter::Method;
 use crate::data::{Finding, Severity};
 use crate::host::written_bytes;
@@ -57,6 +58,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     pub validation: Option<BeforeAfter>,
     pub test: Option<BeforeAfter>,
+    /// What is left of what the base knew, before and after; null where it had nothing to keep.
+    pub retention: Option<Retention>,
     /// What was answered to the test samples, else to those that validate; null where samples have not one class each.
     pub answers: Option<Answered>,
     /// Samples that were learned from with labels that are probably wrong, where they were looked for.
@@ -181,6 +184,7 @@ impl Report {
             skipped: data.skipped.skipped.iter().map(Skipped::from).collect(),
             validation: encoded.validation.clone(),
             test: encoded.test.clone(),
+            retention: encoded.retention.clone(),
             answers: encoded.answers.clone(),
             label_errors: encoded.label_errors.clone(),
             test_samples_in_data: data.test_samples_in_data,

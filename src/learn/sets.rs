@@ -4,6 +4,7 @@ use super::Given;
 use super::classes::{self, Outputs};
 use super::observer::Observer;
 use super::pixels;
+use super::retained::{Retained, Set};
 use super::samples::{self, inputs_of};
 use crate::amounts::counted;
 use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
@@ -27,6 +28,8 @@ pub struct Data {
     pub test_samples_in_data: usize,
     /// Which samples of `train` train.
     pub split: Split,
+    /// Which samples of `train` are those of the retention set, where there is one.
+    pub(super) retained: Option<Retained>,
     /// What the model's outputs are to the classes.
     outputs: Outputs,
     /// What is done to a sample.
@@ -127,9 +130,11 @@ impl Data {
         if let Some(path) = &recipe.val {
             train = validated_by(path, train, (&options, out), &mut skipped, observer)?;
         }
+        let set = Set::open(recipe, base, &options, (&mut skipped, observer))?;
+        let kept = set.as_ref().map_or(&[][..], Set::names);
         let outputs = match known {
             Some(_) => Outputs::Others,
-            None => classes::outputs(recipe, base, train.labels(), observer)?,
+            None => classes::outputs(recipe, base, train.labels(), kept, observer)?,
         };
         if let Some(names) = outputs.names() {
             train = train.with_names(names);
@@ -141,29 +146,33 @@ impl Data {
             Some(_) => Split { train: (0..learned).collect(), validation: (learned..train.len()).collect() },
             None => split(&train, (recipe.val_fraction(), seed), &skipped, observer)?,
         };
-        let limited = |labels: &Labels, samples: Vec<usize>| match recipe.per_class {
-            Some(count) => data::per_class(labels, &samples, count, seed),
-            None => Ok(samples),
-        };
-        split.train = limited(train.labels(), split.train)?;
-        split.validation = limited(train.labels(), split.validation)?;
+        if let Labels::Anomalies(anomalous) = train.labels() {
+            let (normal, others) = split.train.into_iter().partition(|sample| !anomalous[*sample]);
+            split.train = normal;
+            split.validation.extend::<Vec<usize>>(others);
+            split.validation.sort_unstable();
+        }
+        split.train = limited(recipe, train.labels(), split.train)?;
+        split.validation = limited(recipe, train.labels(), split.validation)?;
         if known.is_none() && scale(&mut train, &mut preprocessing, (&recipe.samples, &split.train), observer)? {
             options.preprocessing = preprocessing.clone();
         }
+        let (train, retained) = match set {
+            None => (train, None),
+            Some(set) => {
+                let (train, retained) = set.behind(train, &split, recipe, &preprocessing.wire())?;
+                (train, Some(retained))
+            }
+        };
         let train = Arc::new(train);
         let mut test_samples_in_data = 0;
-        let test = match &recipe.test {
-            Some(path) => {
-                let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
-                let options = data::Options { classes, ..options };
-                let test = Arc::new(samples::open_beside(path, &options, out, &mut skipped, observer)?);
-                let samples = limited(test.labels(), (0..test.len()).collect())?;
-                test_samples_in_data = told_in_both(&train, &test, &samples, observer);
-                Some((test, samples))
-            }
-            None => None,
-        };
-        Ok(Self { train, test, test_samples_in_data, split, outputs, preprocessing, findings, skipped })
+        let mut test = None;
+        if let Some(path) = &recipe.test {
+            let (set, samples) = tested(path, (recipe, &train, out), options, &mut skipped, observer)?;
+            test_samples_in_data = told_in_both(&train, &set, &samples, observer);
+            test = Some((set, samples));
+        }
+        Ok(Self { train, test, test_samples_in_data, split, retained, outputs, preprocessing, findings, skipped })
     }
 
     /// Decides what becomes of the model's head.
@@ -179,7 +188,7 @@ impl Data {
     ) -> Result<(), Error> {
         let is_one_each = !self.train.labels().of_positions();
         if recipe.from.is_none() && is_one_each && recipe.samples.guesses_pixels(trial.base) {
-            pixels::warn_of_surer(&self.train, &self.split.train, &self.preprocessing, trial, observer);
+            pixels::warn_of_better(&self.train, &self.split.train, &self.preprocessing, trial, observer);
         }
         let wire = self.preprocessing.wire();
         self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, observer)
@@ -190,7 +199,9 @@ impl Data {
     pub fn learn_from_all_of_few(&mut self, recipe: &Recipe, observer: &dyn Observer) {
         let held_out = self.split.validation.len();
         // One sample left out of its group would be measured by what its own group has taught.
-        let chosen = recipe.val_fraction.is_some() || recipe.val.is_some();
+        // Held-out normal samples tell the threshold, which nothing that was learned could.
+        let has_threshold = matches!(self.train.labels(), Labels::Anomalies(_));
+        let chosen = recipe.val_fraction.is_some() || recipe.val.is_some() || has_threshold;
         if self.train.groups().is_some() || chosen || held_out == 0 || held_out >= VALIDATION_MIN {
             return;
         }
@@ -216,11 +227,51 @@ impl Data {
         }
     }
 
+    /// Which samples are learned from, those of the retention set included, and which validate.
+    pub(super) fn learning(&self) -> Split {
+        let Split { mut train, mut validation } = self.split.clone();
+        let Some(retained) = &self.retained else { return Split { train, validation } };
+        let validates = !validation.is_empty();
+        for (place, sample) in retained.replayed.iter().enumerate() {
+            match validates && place % FIFTH == FIFTH - 1 {
+                true => validation.push(*sample),
+                false => train.extend(std::iter::repeat_n(*sample, retained.times)),
+            }
+        }
+        Split { train, validation }
+    }
+
     /// The labels of what is learned and validated.
     pub fn labels(&self) -> &Labels {
         self.train.labels()
     }
 }
+
+/// As many samples of each class as the recipe takes at most.
+fn limited(recipe: &Recipe, labels: &Labels, samples: Vec<usize>) -> Result<Vec<usize>, Error> {
+    match recipe.per_class {
+        Some(count) => Ok(data::per_class(labels, &samples, count, recipe.seed.unwrap_or(0))?),
+        None => Ok(samples),
+    }
+}
+
+/// The test data, whose classes are those of what trains, and which samples of them are used.
+fn tested(
+    path: &Path,
+    (recipe, train, out): (&Recipe, &Dataset, Option<&Path>),
+    options: data::Options,
+    skipped: &mut data::Report,
+    observer: &dyn Observer,
+) -> Result<(Arc<Dataset>, Vec<usize>), Error> {
+    let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
+    let options = data::Options { classes, ..options };
+    let test = Arc::new(samples::open_beside(path, &options, out, skipped, observer)?);
+    let samples = limited(recipe, test.labels(), (0..test.len()).collect())?;
+    Ok((test, samples))
+}
+
+/// One of so many that are learned again chooses the penalty or the epoch, as of the new ones.
+const FIFTH: usize = 5;
 
 /// Scales windows of series by those that train, where that is wanted. Gives whether there were any.
 ///

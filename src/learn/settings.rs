@@ -5,8 +5,8 @@ use super::sets::Data;
 use crate::adapter::{self, Detector, Positions};
 use crate::amounts::counted;
 use crate::cut::{self, Selection};
-use crate::data::{self, Labels, Preprocessing, Split};
-use crate::graph::{DType, TensorType, ValueId};
+use crate::data::{self, Labels, Pairs, Preprocessing, Split};
+use crate::graph::{DType, Dim, TensorType, ValueId};
 use crate::recipe::{self, Error, HeadName, LossName, Recipe, SolverName, refuse};
 use crate::task::OwnLoss;
 use crate::train::artifact::Adapter;
@@ -18,6 +18,12 @@ use crate::train::prepare::{Base, Bundle};
 use crate::train::solve::{self, choose};
 use std::num::ParseFloatError;
 use std::path::Path;
+
+/// Vectors that tell likeness are as long as the features up to here, and else so long.
+const EMBEDDING_KEPT_MAX: u64 = 512;
+const EMBEDDING: u32 = 128;
+/// Those that tell anomalies: the longer, the better they keep what is left of a sample.
+const RESIDUAL: u32 = 256;
 
 /// How a fresh linear head is fitted where the recipe does not say it: at once, if nothing asks for gradient steps. `begun`:
 /// whether there are values to go on from.
@@ -34,7 +40,16 @@ pub fn by_default(
     let steps = recipe.option_of_steps().is_some() || recipe.change.adapter.is_some();
     let head_alone = bundle.parameters.iter().all(|parameter| parameter.fresh);
     let free = recipe.solver.is_none() && !steps && !begun && head_alone;
-    let found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
+    let mut found = free.then(|| choose::solver(bundle, data.labels(), &data.split, loss)).flatten();
+    if recipe.solver.is_none()
+        && !steps
+        && data.retained.is_some()
+        && !bundle.parameters.iter().any(|known| known.fresh)
+    {
+        let split = data.learning();
+        let samples = (split.train.len() + split.validation.len()) as u64;
+        found = choose::kept(bundle, samples, data.labels(), loss);
+    }
     match (found, recipe.l2) {
         (None, Some(_)) if recipe.solver.is_none() => {
             refuse!(
@@ -83,6 +98,19 @@ pub fn tell_of_all_layers(recipe: &Recipe, base: &Base, observer: &dyn Observer)
     Ok(())
 }
 
+/// Says that a tensor learns which several modules share, as exporters unite tensors that are equal.
+pub fn tell_of_united(bundle: &Bundle, base: &Base, observer: &dyn Observer) {
+    let learns = |name: &str| bundle.parameters.iter().any(|parameter| parameter.name == name);
+    // A detector's one output is no output of its file.
+    let Some(output) = base.graph.find(&bundle.output) else { return };
+    for (id, modules) in cut::united(&base.graph, output) {
+        let name = base.graph.value_name(id);
+        if learns(name) {
+            observer.note(&format!("shared    {name} is one tensor of {}: all of them change", modules.join(" and ")));
+        }
+    }
+}
+
 /// The recipe with the loss that base and data call for where it leaves that open: the next token's, where the output is
 /// `[batch, sequence, vocabulary]` and the data are text without labels; each word's, where they are words with tags; the squared
 /// error, where labels are fractions that nearly all differ.
@@ -117,6 +145,15 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     if matches!(recipe.loss, None | Some(LossName::CrossEntropy)) && each_pixel && masked() {
         recipe.loss = Some(LossName::PixelCrossEntropy);
     }
+    if recipe.loss.is_none() {
+        recipe.loss = recipe.data.as_deref().and_then(data::holds_pairs).map(|pairs| match pairs {
+            Pairs::Alike => LossName::MultipleNegatives,
+            Pairs::Scored => LossName::CosineSimilarity,
+        });
+    }
+    if recipe.loss.is_some_and(|loss| loss.is_of_likeness() || loss.is_of_normality()) {
+        choose_embedding(&mut recipe, base)?;
+    }
     if recipe.loss != Some(LossName::NextToken) {
         let only_text = [
             ("samples.packing", recipe.samples.packing),
@@ -130,6 +167,29 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
         }
     }
     Ok(recipe)
+}
+
+/// The length of vectors where the recipe leaves it open: that of the features, where it is not large. Vectors that have that length get a layer
+/// behind them, for there is none in its place.
+fn choose_embedding(recipe: &mut Recipe, base: &Base) -> Result<(), Error> {
+    if recipe.head == Some(HeadName::Keep) || recipe.from.is_some() {
+        return Ok(());
+    }
+    let output = adapter::output(&base.graph, recipe.output.as_deref())?;
+    let own = adapter::width(&base.graph, output, Positions::Sample);
+    let classifier = adapter::classifier_weight(&base.graph, recipe.output.as_deref())?;
+    let read = classifier.as_ref().map(|(_, [_, features])| *features as u64);
+    let shape = base.graph.ty(output).and_then(|ty| ty.shape.as_deref()).unwrap_or_default();
+    // Channels come first in pictures, and last elsewhere.
+    let channels = shape.get(1).and_then(Dim::fixed).filter(|size| shape.len() >= 4 && *size > 1);
+    let read = read.or(channels).or_else(|| shape.last().and_then(Dim::fixed));
+    let kept = read.filter(|features| *features <= EMBEDDING_KEPT_MAX).map(|features| features as u32);
+    let usual = if recipe.loss.is_some_and(LossName::is_of_normality) { RESIDUAL } else { EMBEDDING };
+    recipe.embedding = recipe.embedding.or(kept).or(Some(usual));
+    if recipe.head.is_none() && own == recipe.embedding.map(u64::from) {
+        recipe.head = Some(if classifier.is_some() { HeadName::Replace } else { HeadName::Append });
+    }
+    Ok(())
 }
 
 /// The column of numbers to predict, where the recipe leaves open what is learned and the labels leave no doubt.
@@ -156,7 +216,8 @@ pub fn tell_of_measured(recipe: &Recipe, observer: &dyn Observer) {
     }
 }
 
-fn input_types(base: &Base) -> Vec<(String, DType)> {
+/// The model's inputs with their types.
+pub(super) fn input_types(base: &Base) -> Vec<(String, DType)> {
     let named = |id: &ValueId| Some((base.graph.value_name(*id).to_string(), base.graph.ty(*id)?.dtype));
     base.graph.inputs.iter().filter_map(named).collect()
 }
@@ -168,6 +229,7 @@ fn input_types(base: &Base) -> Vec<(String, DType)> {
 pub fn go_on(recipe: &mut Recipe, adapter: &Adapter) -> Result<(), Error> {
     (recipe.train, recipe.head, recipe.classes, recipe.output, recipe.change) = Default::default();
     (recipe.budget_memory, recipe.budget_time, recipe.budget_delta) = Default::default();
+    recipe.batch_axis = adapter.batch_axis.or(recipe.batch_axis);
     let learned = LossName::named(adapter.loss.name()).expect("every loss has a name in recipes");
     let loss = *recipe.loss.get_or_insert(learned);
     if recipe::task(Some(loss)).name != recipe::task(Some(learned)).name {
@@ -280,6 +342,12 @@ pub fn fit_to_masks(loss: &mut Loss, base: &mut Base, data: &Data) {
 pub fn weigh(settings: &mut Settings, recipe: &Recipe, labels: &Labels, split: &Split) -> Result<(), Error> {
     if let Loss::Boxes { classes, .. } = &mut settings.loss {
         *classes = labels.names().len() as u64;
+    }
+    // A row of pairs or triplets that two batches shared would have nobody to compare in either.
+    if let Labels::Identities { members, .. } = labels
+        && let Some(size) = data::row_size(members)
+    {
+        settings.batch = (settings.batch / size as u32).max(1) * size as u32;
     }
     let Some(text) = recipe.class_weights.as_deref() else { return Ok(()) };
     let (Loss::CrossEntropy { class_weights, .. }

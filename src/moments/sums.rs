@@ -45,6 +45,8 @@ impl Shape {
                 | Task::Segmentation
                 | Task::Anything
                 | Task::Detection
+                | Task::Likeness
+                | Task::Anomaly
         ) {
             return Err(Error::Wrong(Field::Task));
         }

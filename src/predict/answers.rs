@@ -1,5 +1,6 @@
 //! Answers with the names of their samples, as they are told.
 
+use super::identities::Nearest;
 use crate::data::When;
 use crate::task::Answer;
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub struct Prediction {
     /// The picture that the classes of its pixels were written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<PathBuf>,
+    /// The nearest of those who are known, where likeness is asked about.
+    #[serde(flatten)]
+    pub nearest: Option<Nearest>,
     /// What the model says of it.
     #[serde(flatten)]
     pub answer: Answer,
@@ -31,7 +35,15 @@ impl Prediction {
     /// The answer in a line.
     pub fn line(&self) -> String {
         let text = self.text.as_deref().map_or(String::new(), |text| format!("  \"{}\"", shortened(text)));
-        format!("{}: {}{text}", self.input, self.answer)
+        match &self.nearest {
+            None => format!("{}: {}{text}", self.input, self.answer),
+            Some(Nearest { identity: Some(name), similarity, .. }) => {
+                format!("{}: {name} {similarity:.3}{text}", self.input)
+            }
+            Some(Nearest { nearest, similarity, .. }) => {
+                format!("{}: unknown (nearest {nearest} {similarity:.3}){text}", self.input)
+            }
+        }
     }
 }
 
@@ -55,7 +67,8 @@ mod tests {
         let classes = vec![Scored { name: "pos".into(), probability: 0.75 }];
         let text = Some("word ".repeat(30));
         let answer = Answer { classes, ..Answer::default() };
-        let line = Prediction { input: "text:1".into(), from: None, to: None, text, answer, mask: None }.line();
+        let line =
+            Prediction { input: "text:1".into(), from: None, to: None, text, answer, mask: None, nearest: None }.line();
         assert!(line.starts_with("text:1: pos 75.0 %  \"word word") && line.ends_with("…\""), "{line}");
     }
 }

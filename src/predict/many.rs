@@ -86,7 +86,7 @@ impl Samples<'_> {
         };
         let answer = (task::of_wire(self.adapter.task).answer)(&asked, output);
         let [from, to] = self.dataset.when(sample).map_or([None, None], |when| when.map(Some));
-        Prediction { input: self.dataset.name(sample), from, to, text, answer, mask: None }
+        Prediction { input: self.dataset.name(sample), from, to, text, answer, mask: None, nearest: None }
     }
 }
 

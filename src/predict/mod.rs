@@ -5,11 +5,13 @@
 
 mod answers;
 mod generate;
+pub mod identities;
 mod many;
 mod one;
 
 pub use crate::task::{Answer, FoundBox, Scored, Span};
 pub use answers::Prediction;
 pub use generate::{Completion, Refusal, Writer};
+pub use identities::{Enrolled, Identities, Nearest};
 pub use many::Samples;
 pub use one::{Predictor, Takes};

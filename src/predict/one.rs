@@ -12,7 +12,6 @@ use crate::learn::samples::{grid_of, named_types, refuse_other_tokenizer, tokeni
 use crate::recipe::{Error, refuse};
 use crate::task::{self, Answer, Asked};
 use crate::train::artifact::Adapter;
-use crate::train::prepare::Base;
 use crate::train::single::Single;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -64,7 +63,7 @@ impl Predictor {
         if let Some(Err(problem)) = found.map(|file| refuse_other_tokenizer(&file, &adapter.preprocessing)) {
             tracing::warn!("{problem}");
         }
-        let base = Base::read(model)?;
+        let base = adapter.base(model)?;
         let (bundle, values) = adapter.bundle(&base, &folders.bundles()?)?;
         let takes = Takes::open(adapter.preprocessing.clone(), &bundle.inputs, (model, tokenizer))?;
         let mut single = Single::new(&bundle, &values, options)?;

@@ -12,6 +12,9 @@ pub enum Error {
     /// and the remedy.
     #[error("{0}")]
     Refused(String),
+    /// What was learned costs more of what the base knew than setting `retention.keep-base` allows. The text says how much.
+    #[error("{0}")]
+    Forgets(String),
     /// The recipe's file.
     #[error("the recipe {}: cannot be read; check the path and that this user may read the file: {source}", path.display())]
     Unreadable {

@@ -10,6 +10,7 @@ mod delta;
 mod error;
 mod names;
 mod normal;
+mod retention;
 mod samples;
 mod settings;
 
@@ -19,6 +20,7 @@ pub use delta::{DeltaSettings, EncodingName};
 pub use error::Error;
 pub(crate) use error::refuse;
 pub use names::{HeadName, LossName, MemoryName, OptimizerName, ScheduleName, SolverName};
+pub use retention::Retention;
 pub use samples::{Reading, Samples};
 pub use settings::{loss, task};
 
@@ -66,6 +68,11 @@ pub struct Recipe {
     pub budget_delta: Option<String>,
     /// Which of the model's outputs to train on [default: the only one, or the one that `edgetune inspect` names]
     pub output: Option<String>,
+    /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
+    ///
+    /// PyTorch's recurrent layers and transformers take [time, batch, features] by default: --batch-axis 1. Samples are given without the
+    /// batch all the same. The adapter keeps it, so that no other command is to be told.
+    pub batch_axis: Option<u32>,
     /// What to do with the classifier [default: auto]
     pub head: Option<HeadName>,
     /// Names of the model's outputs, in their order [default: what stands in or beside the model]
@@ -83,6 +90,10 @@ pub struct Recipe {
     pub loss_file: Option<PathBuf>,
     /// BLAKE3 of the file that --loss names, in hexadecimal: another is refused
     pub loss_hash: Option<String>,
+    /// Length of the vectors that tell likeness [default: that of the features, up to 512; else 128]
+    pub embedding: Option<u32>,
+    /// Share of held-out normal samples that may be taken for anomalies: it decides the threshold [default: 0.01]
+    pub false_alarms: Option<f64>,
     /// Share of the target spread over all classes [default: 0]
     pub label_smoothing: Option<f32>,
     /// `balanced` (by frequency), or one weight a class
@@ -147,6 +158,9 @@ pub struct Recipe {
     /// How the base is changed besides `train`
     #[serde(rename = "adapter", skip_serializing_if = "is_default")]
     pub change: Change,
+    /// What is done against forgetting
+    #[serde(skip_serializing_if = "is_default")]
+    pub retention: Retention,
     /// Preprocessing
     #[serde(skip_serializing_if = "is_default")]
     pub samples: Samples,
@@ -187,8 +201,8 @@ impl Recipe {
         if let Some(classes) = recipe.classes.as_mut().filter(|classes| folder.join(&**classes).is_file()) {
             *classes = folder.join(&*classes).display().to_string();
         }
-        let Self { model, data, test, val, from, loss_file, samples, .. } = &mut recipe;
-        let paths = [model, data, test, val, from, loss_file, &mut samples.tokenizer];
+        let Self { model, data, test, val, from, loss_file, retention, samples, .. } = &mut recipe;
+        let paths = [model, data, test, val, from, loss_file, &mut retention.set, &mut samples.tokenizer];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
@@ -213,11 +227,14 @@ impl Recipe {
             budget_time: self.budget_time.or(other.budget_time),
             budget_delta: self.budget_delta.or(other.budget_delta),
             output: self.output.or(other.output),
+            batch_axis: self.batch_axis.or(other.batch_axis),
             head: self.head.or(other.head),
             classes: self.classes.or(other.classes),
             loss_file: if self.loss.is_some() { self.loss_file } else { self.loss_file.or(other.loss_file) },
             loss_hash: if self.loss.is_some() { self.loss_hash } else { self.loss_hash.or(other.loss_hash) },
             loss: self.loss.or(other.loss),
+            embedding: self.embedding.or(other.embedding),
+            false_alarms: self.false_alarms.or(other.false_alarms),
             label_smoothing: self.label_smoothing.or(other.label_smoothing),
             class_weights: self.class_weights.or(other.class_weights),
             solver: self.solver.or(other.solver),
@@ -240,6 +257,7 @@ impl Recipe {
             per_class: self.per_class.or(other.per_class),
             seed: self.seed.or(other.seed),
             change: self.change.or(other.change),
+            retention: self.retention.or(other.retention),
             samples: self.samples.or(other.samples),
             delta: self.delta.or(other.delta),
         }

@@ -35,13 +35,26 @@ pub enum LossName {
     Boxes,
     /// Classes of a detector alone: what makes the edges of boxes stays
     BoxClasses,
+    /// Each anchor's own among all others of the batch (InfoNCE): identities, pairs, triplets
+    #[serde(alias = "mnrl", alias = "infonce")]
+    MultipleNegatives,
+    /// Supervised contrastive: all of an identity near each other
+    SupervisedContrastive,
+    /// Triplets of the hardest of a batch
+    Triplet,
+    /// The cosine of pairs that have scores
+    CosineSimilarity,
+    /// Normal samples alone: what the principal directions of their features leave
+    Residual,
+    /// The same, with each direction by its own spread
+    Mahalanobis,
     /// A loss of one's own, an ONNX file: `loss-file` names it
     File,
 }
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -53,6 +66,12 @@ impl LossName {
         Self::DiceCrossEntropy,
         Self::Boxes,
         Self::BoxClasses,
+        Self::MultipleNegatives,
+        Self::SupervisedContrastive,
+        Self::Triplet,
+        Self::CosineSimilarity,
+        Self::Residual,
+        Self::Mahalanobis,
         Self::File,
     ];
 
@@ -70,6 +89,12 @@ impl LossName {
             Self::DiceCrossEntropy => "dice-cross-entropy",
             Self::Boxes => "boxes",
             Self::BoxClasses => "box-classes",
+            Self::MultipleNegatives => "multiple-negatives",
+            Self::SupervisedContrastive => "supervised-contrastive",
+            Self::Triplet => "triplet",
+            Self::CosineSimilarity => "cosine-similarity",
+            Self::Residual => "residual",
+            Self::Mahalanobis => "mahalanobis",
             Self::File => "file",
         }
     }
@@ -79,10 +104,20 @@ impl LossName {
         matches!(self, Self::PixelCrossEntropy | Self::DiceCrossEntropy)
     }
 
+    /// Whether it learns which samples are alike.
+    pub fn is_of_likeness(self) -> bool {
+        matches!(self, Self::MultipleNegatives | Self::SupervisedContrastive | Self::Triplet | Self::CosineSimilarity)
+    }
+
+    /// Whether it learns what normal samples are.
+    pub fn is_of_normality(self) -> bool {
+        matches!(self, Self::Residual | Self::Mahalanobis)
+    }
+
     /// Whether sums of samples tell what is learned by it.
     pub fn has_moments(self) -> bool {
         let unsummed = [Self::NextToken, Self::Coral, Self::TokenCrossEntropy, Self::Boxes, Self::BoxClasses];
-        !unsummed.contains(&self) && !self.is_of_pixels()
+        !unsummed.contains(&self) && !self.is_of_pixels() && !self.is_of_likeness() && !self.is_of_normality()
     }
 
     /// The one of that name.

@@ -14,6 +14,8 @@ use crate::train::solve::{self, Solver};
 
 /// The share of the data that validates, where nothing else is asked for.
 const VAL_FRACTION: f64 = 0.2;
+/// Numbers of a vector, at most.
+const EMBEDDING_MAX: u32 = 4096;
 
 impl Recipe {
     /// Settings of the loop, with the defaults, checked as far as that needs no data. Weights of classes need the data and follow.
@@ -45,7 +47,8 @@ impl Recipe {
             clip_norm: self.clip_norm,
             patience: self.patience,
             seed: self.seed.unwrap_or(0),
-            loss: loss(self.loss, self.label_smoothing),
+            loss: loss(self.loss, self.label_smoothing).with_false_alarms(self.false_alarms),
+            hold: self.retention.hold(),
         };
         settings.check()?;
         let fraction = self.val_fraction();
@@ -64,6 +67,7 @@ impl Recipe {
             self.selections()?;
         }
         self.change.check()?;
+        self.retention.check()?;
         self.delta.check(fraction > 0.0)?;
         Ok(settings)
     }
@@ -106,6 +110,9 @@ impl Recipe {
             ("clip-norm", self.clip_norm.is_some()),
             ("patience", self.patience.is_some()),
             ("max-steps", self.max_steps.is_some()),
+            ("retention.l2-sp", self.retention.l2_sp.is_some()),
+            ("retention.ewc", self.retention.ewc.is_some()),
+            ("retention.distill", self.retention.distill.is_some()),
         ];
         of_steps.into_iter().find(|(_, given)| *given).map(|(setting, _)| setting)
     }
@@ -117,11 +124,10 @@ impl Recipe {
                 beta1: 0.9,
                 beta2: 0.999,
                 epsilon: 1e-8,
-                weight_decay: self.weight_decay.unwrap_or(if self.loss == Some(LossName::BoxClasses) {
-                    0.0
-                } else {
-                    0.01
-                }),
+                // What is pulled towards the start is not pulled towards zero.
+                weight_decay: self.weight_decay.unwrap_or(
+                    if self.retention.l2_sp.is_some() || self.loss == Some(LossName::BoxClasses) { 0.0 } else { 0.01 },
+                ),
             },
             OptimizerName::Sgd => Optimizer::Sgd {
                 momentum: self.momentum.unwrap_or(0.9),
@@ -160,28 +166,8 @@ impl Recipe {
         if self.change.adapter.is_some() {
             refuse!("setting `adapter.method`: setting `solver` fits a whole linear head; remove one of them");
         }
-        match self.loss {
-            Some(LossName::NextToken) => {
-                refuse!("setting `solver`: a language model has no closed form; remove it to train by gradient steps")
-            }
-            Some(LossName::Coral) => {
-                refuse!(
-                    "setting `solver`: classes in an order have no closed form; remove it to train by gradient steps"
-                )
-            }
-            Some(LossName::File) => refuse!(
-                "setting `solver`: a loss of one's own has no closed form; remove it to train by gradient steps"
-            ),
-            Some(LossName::TokenCrossEntropy) => refuse!(
-                "setting `solver`: a class for each word has no closed form; remove it to train by gradient steps"
-            ),
-            Some(loss) if loss.is_of_pixels() => refuse!(
-                "setting `solver`: a class for each pixel has no closed form; remove it to train by gradient steps"
-            ),
-            Some(LossName::Boxes | LossName::BoxClasses) => {
-                refuse!("setting `solver`: boxes have no closed form; remove it to train by gradient steps")
-            }
-            _ => {}
+        if let Some(what) = self.loss.and_then(without_closed_form) {
+            refuse!("setting `solver`: {what} no closed form; remove it to train by gradient steps");
         }
         if self.train.iter().any(|text| text == AUTO) {
             refuse!("setting `train = auto`: setting `solver` fits the head and nothing else; remove one of them");
@@ -201,7 +187,41 @@ impl Recipe {
         Ok(())
     }
 
+    /// What normal samples are is found at once, from the features as they are.
+    fn refuse_beside_normality(&self) -> Result<(), Error> {
+        let is_asked = self.loss.is_some_and(LossName::is_of_normality);
+        if let Some(share) = self.false_alarms {
+            if !is_asked {
+                refuse!(
+                    "setting `false-alarms`: only anomalies have them; remove it, or choose setting `loss = residual`"
+                );
+            }
+            if !(0.0..1.0).contains(&share) {
+                refuse!("setting `false-alarms = {share}`: write a share from 0 to below 1, such as 0.01");
+            }
+        }
+        if !is_asked {
+            return Ok(());
+        }
+        let head = |text: &String| text == "head";
+        let others = [
+            ("adapter.method", self.change.adapter.is_some()),
+            ("from", self.from.is_some()),
+            ("train", !self.train.iter().all(head)),
+            ("solver", self.solver.is_some()),
+            ("head", self.head == Some(HeadName::Keep)),
+        ];
+        let others = others.into_iter().find(|(_, given)| *given).map(|(setting, _)| setting);
+        match others.or(self.option_of_steps()) {
+            Some(setting) => refuse!(
+                "setting `{setting}`: what normal samples are is found at once, from the features as they are; remove it"
+            ),
+            None => Ok(()),
+        }
+    }
+
     fn refuse_without_effect(&self) -> Result<(), Error> {
+        self.refuse_beside_normality()?;
         self.refuse_beside_solver()?;
         if self.loss == Some(LossName::BoxClasses) && self.weight_decay.is_some_and(|decay| decay != 0.0) {
             refuse!(
@@ -219,6 +239,19 @@ impl Recipe {
         ];
         let weighs = self.loss.is_some_and(|loss| loss == LossName::TokenCrossEntropy || loss.is_of_pixels());
         let knows = |setting: &str| classes || (weighs && setting == "class-weights");
+        let of_vectors = |loss: LossName| loss.is_of_likeness() || loss.is_of_normality();
+        if self.embedding.is_some() && !self.loss.is_some_and(of_vectors) {
+            refuse!(
+                "setting `embedding`: only likeness and anomalies have vectors of a length that is chosen; remove it, or choose setting `loss = \
+                 multiple-negatives`"
+            );
+        }
+        if self.embedding == Some(0) || self.embedding.is_some_and(|width| width > EMBEDDING_MAX) {
+            refuse!("setting `embedding`: a vector has 1 to {EMBEDDING_MAX} numbers, such as 128");
+        }
+        if self.embedding.is_some() && self.head == Some(HeadName::Keep) {
+            refuse!("setting `embedding`: setting `head = keep` keeps the model's own vectors; remove one of them");
+        }
         match only_classes.into_iter().find(|(setting, given)| *given && !knows(setting)) {
             Some((setting, _)) => {
                 refuse!("setting `{setting}`: only setting `loss = cross-entropy` knows it; remove one of them")
@@ -241,6 +274,20 @@ impl Recipe {
             Some(HeadName::Append) => HeadChoice::Append,
         }
     }
+}
+
+/// What learns by a loss that no solver knows.
+fn without_closed_form(loss: LossName) -> Option<&'static str> {
+    Some(match loss {
+        LossName::NextToken => "a language model has",
+        LossName::Coral => "classes in an order have",
+        LossName::File => "a loss of one's own has",
+        LossName::TokenCrossEntropy => "a class for each word has",
+        LossName::Boxes | LossName::BoxClasses => "boxes have",
+        loss if loss.is_of_pixels() => "a class for each pixel has",
+        loss if loss.is_of_likeness() => "likeness has",
+        _ => return None,
+    })
 }
 
 /// The loss of that name; the default is cross-entropy.

@@ -97,6 +97,12 @@ pub struct Answer {
     /// Predicted numbers, for regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
+    /// How far the sample is from normal ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+    /// Whether that is farther than normal samples are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<bool>,
     /// Parts of a text, in their order; none where the task gives no spans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spans: Option<Vec<Span>>,
@@ -149,6 +155,9 @@ impl fmt::Display for Answer {
         }
         if self.boxes.as_ref().is_some_and(Vec::is_empty) {
             return f.write_str("no object");
+        }
+        if let (Some(score), Some(anomaly)) = (self.score, self.anomaly) {
+            return write!(f, "{} {score:.3}", if anomaly { "anomaly" } else { "normal" });
         }
         let found = |found: &FoundBox| {
             let [left, top, right, bottom] = found.corners.map(|corner| corner.round());

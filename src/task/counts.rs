@@ -1,6 +1,7 @@
 //! What outputs have shown so far, as sums: the outputs of a data set would not fit into memory.
 
 use super::average_precision::OfClass;
+use super::compared::Compared;
 use crate::data::Labels;
 
 /// Sums over samples.
@@ -28,6 +29,10 @@ pub struct Counts {
     pub classes: Vec<(usize, usize)>,
     /// Boxes that were found of each class.
     pub boxes: Vec<OfClass>,
+    /// Vectors that are to be compared with each other.
+    pub compared: Compared,
+    /// How far samples are from normal ones, with whether they are none.
+    pub scores: Vec<(f64, bool)>,
     /// How often each class was answered.
     pub answered: Vec<usize>,
 }
@@ -41,16 +46,17 @@ impl Counts {
         #[rustfmt::skip]
         let none = Self {
             sum: 0.0, weight: 0.0, boxes, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3],
-            overlap: vec![], classes, answered,
+            overlap: vec![], classes, answered, compared: Compared::default(), scores: vec![],
         };
         none
     }
 
-    /// What a loss of all pixels together adds to the mean of their own: 1 − the mean of 2·∩ / (answered + labelled) over the classes that
-    /// are there.
+    /// What a loss of all samples together adds to the mean of their own: of pixels 1 − the mean of 2·∩ / (answered + labelled) over the classes
+    /// that are there, of vectors that of their batches.
     pub fn beside_mean(&self) -> f64 {
         let there = self.overlap.iter().zip(&self.classes).filter(|(_, (pixels, _))| *pixels > 0);
         let each: Vec<f64> = there.map(|([both, all], (pixels, _))| 2.0 * both / (all + *pixels as f64)).collect();
-        if each.is_empty() { 0.0 } else { 1.0 - each.iter().sum::<f64>() / each.len() as f64 }
+        let dice = if each.is_empty() { 0.0 } else { 1.0 - each.iter().sum::<f64>() / each.len() as f64 };
+        dice + self.compared.loss()
     }
 }

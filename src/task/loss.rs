@@ -6,12 +6,16 @@ use super::formula::{
     binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, dice, huber, huber_of,
     mean_squared_error, next_token, of_positions,
 };
+use super::likeness_loss::{self, Likeness};
 use super::own::OwnLoss;
 use crate::adapter::{Activation, Positions};
 use crate::data::{IGNORED, Labels};
 use crate::graph::{Builder, DType, Dim, TensorType, Val};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+
+/// Share of false alarms where nobody says another.
+const FALSE_ALARMS: f64 = 0.01;
 
 /// What is minimised. `logits` below is the tail's output, `[batch, width]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +69,20 @@ pub enum Loss {
         /// Whether boxes are learned, too, and not their classes alone.
         edges: bool,
     },
+    /// How near vectors of alike samples are to each other, and how far from others, within a batch; labels `[batch, 5]` f32 say who is like
+    /// whom: see `likeness_loss`.
+    Likeness {
+        /// Which of them.
+        by: Likeness,
+    },
+    /// The squared length of normal samples' vectors, `[batch, width]`; labels `[batch, 1]` f32 of 0 (normal) and 1. What learns by it is
+    /// found at once.
+    Normality {
+        /// Whether each principal direction counts by its own spread.
+        whitened: bool,
+        /// Share of held-out normal samples that may be above the threshold.
+        false_alarms: f64,
+    },
     /// What a file of the user's computes; labels `[batch, width]` f32, the values of all its inputs but the first.
     File(OwnLoss),
 }
@@ -84,9 +102,20 @@ impl Loss {
             Loss::PixelCrossEntropy { class_weights: None, size: None, dice: true },
             Loss::Boxes { classes: 0, edges: true },
             Loss::Boxes { classes: 0, edges: false },
+            Loss::Normality { whitened: false, false_alarms: FALSE_ALARMS },
+            Loss::Normality { whitened: true, false_alarms: FALSE_ALARMS },
             Loss::File(OwnLoss::default()),
         ];
-        all.into_iter().find(|loss| loss.name() == name)
+        let all = all.into_iter().chain(Likeness::ALL.map(|by| Loss::Likeness { by }));
+        all.into_iter().find(|loss: &Loss| loss.name() == name)
+    }
+
+    /// The same with the share of false alarms that is allowed.
+    pub fn with_false_alarms(self, share: Option<f64>) -> Self {
+        match (self, share) {
+            (Loss::Normality { whitened, .. }, Some(false_alarms)) => Loss::Normality { whitened, false_alarms },
+            (other, _) => other,
+        }
     }
 
     /// The name that recipes and `--loss` use.
@@ -103,6 +132,9 @@ impl Loss {
             Loss::PixelCrossEntropy { dice: true, .. } => "dice-cross-entropy",
             Loss::Boxes { edges: true, .. } => "boxes",
             Loss::Boxes { edges: false, .. } => "box-classes",
+            Loss::Likeness { by } => by.name(),
+            Loss::Normality { whitened: false, .. } => "residual",
+            Loss::Normality { whitened: true, .. } => "mahalanobis",
             Loss::File(_) => "file",
         }
     }
@@ -139,7 +171,11 @@ impl Loss {
             | Loss::PixelCrossEntropy { .. } => Activation::Softmax,
             Loss::BinaryCrossEntropy | Loss::Coral | Loss::Boxes { .. } => Activation::Sigmoid,
             // What stands before a loss of one's own is that loss's business.
-            Loss::MeanSquaredError | Loss::Huber { .. } | Loss::File(_) => Activation::Identity,
+            Loss::MeanSquaredError
+            | Loss::Huber { .. }
+            | Loss::Likeness { .. }
+            | Loss::Normality { .. }
+            | Loss::File(_) => Activation::Identity,
         }
     }
 
@@ -199,6 +235,14 @@ impl Loss {
                 rows.push(Dim::Fixed(box_loss::COLUMNS));
                 TensorType::new(DType::Float, rows)
             }
+            Loss::Normality { .. } => {
+                rows.push(Dim::Fixed(1));
+                TensorType::new(DType::Float, rows)
+            }
+            Loss::Likeness { .. } => {
+                rows.push(Dim::Fixed(likeness_loss::COLUMNS as u64));
+                TensorType::new(DType::Float, rows)
+            }
             Loss::File(own) => {
                 rows.push(Dim::Fixed(own.width()));
                 TensorType::new(DType::Float, rows)
@@ -224,6 +268,12 @@ impl Loss {
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
             Loss::Boxes { classes, edges } => box_loss::append(builder, logits, labels, [*classes, width], *edges),
+            Loss::Likeness { by } => likeness_loss::append(builder, logits, labels, *by),
+            Loss::Normality { .. } => {
+                let normal = builder.scalar(DType::Float, 1.0) - labels;
+                let count = builder.op("Max", &[normal.sum_all(), builder.scalar(DType::Float, 1.0)], &[]);
+                ((logits * logits).reduce_sum(&[1], true) * normal).sum_all() / count
+            }
             Loss::File(own) => own.append(builder, logits, labels),
             Loss::TokenCrossEntropy { class_weights } => {
                 of_positions(builder, logits, labels, -1, class_weights.as_deref())

@@ -4,6 +4,7 @@
 //! what the same answer for every sample would be, and how an output is told. Pure: it takes labels and outputs, and knows neither
 //! files nor models. The losses themselves, as nodes and in Rust, are in `formula`.
 
+mod anomaly;
 mod answer;
 mod anything;
 mod assign;
@@ -12,11 +13,14 @@ mod box_loss;
 mod boxes;
 mod corners;
 mod classification;
+pub mod compared;
 mod counts;
 mod enlarge;
 mod detection;
 mod entities;
 mod formula;
+pub mod likeness;
+mod likeness_loss;
 pub mod loss;
 mod multi_label;
 mod next_token;
@@ -31,6 +35,7 @@ pub use counts::Counts;
 pub use detection::assigned;
 pub use enlarge::enlarge;
 pub use entities::{Entity, entities};
+pub use likeness_loss::{Likeness, cosine, unit};
 pub use loss::Loss;
 pub use own::{OwnLoss, Part};
 pub use segmentation::ious;
@@ -84,9 +89,11 @@ impl Task {
 
 /// All tasks, by name.
 pub static TASKS: &[Task] = &[
+    anomaly::TASK,
     anything::TASK,
     classification::TASK,
     detection::TASK,
+    likeness::TASK,
     multi_label::TASK,
     next_token::TASK,
     ordinal::TASK,
@@ -113,8 +120,7 @@ pub fn of_loss(name: &str) -> &'static Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Masks;
-    use crate::data::{Grid, Object, Picture};
+    use crate::data::{Grid, Masks, Member, Object, Picture, Role};
     use ndarray::arr2;
 
     /// Labels of three samples of each kind.
@@ -123,9 +129,11 @@ mod tests {
         let mut masks = Masks::new(1, 2);
         [[0, 1], [255, 1], [0, 0]].iter().for_each(|mask| masks.push(mask));
         vec![
+            Labels::Anomalies(vec![false, true, false]),
             Labels::OfLoss(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
             Labels::Classes { names: names(), index: vec![0, 1, 0] },
             boxes(),
+            identities(),
             Labels::MultiLabel { names: names(), rows: arr2(&[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) },
             Labels::NextTokens(arr2(&[[1, 2], [0, -100], [3, 1]])),
             Labels::Ordinal { names: [names(), vec!["c".into()]].concat(), index: vec![0, 2, 1] },
@@ -133,6 +141,16 @@ mod tests {
             Labels::Pixels { names: names(), masks },
             Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
         ]
+    }
+
+    /// Two samples of one identity, one of another.
+    fn identities() -> Labels {
+        let member = |identity| Member { identity, group: identity, role: Role::Any, score: 1.0 };
+        Labels::Identities {
+            names: vec!["a".into(), "b".into()],
+            members: [0, 1, 0].map(member).to_vec(),
+            scored: false,
+        }
     }
 
     /// Three photographs of one size, the last one empty.

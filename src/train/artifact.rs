@@ -227,8 +227,16 @@ pub struct Adapter {
     pub preprocessing: data::Preprocessing,
     /// What was learned.
     pub tensors: Vec<LearnedTensor>,
+    /// The dimension of the base's inputs that is the batch, where the recipe says so.
+    pub batch_axis: Option<u32>,
     /// The file's size.
     pub bytes: usize,
+}
+
+/// What a recipe says of the batch. The text is the one that is written by machine: a setting a line, tables behind all of them.
+fn batch_axis(recipe: &str) -> Option<u32> {
+    let settings = recipe.lines().take_while(|line| !line.starts_with('['));
+    settings.filter_map(|line| line.strip_prefix("batch-axis = ")).find_map(|axis| axis.parse().ok())
 }
 
 impl Adapter {
@@ -277,8 +285,17 @@ impl Adapter {
             seed: header.seed,
             preprocessing: preprocessing_from_wire(&header.preprocessing),
             tensors,
+            batch_axis: batch_axis(header.recipe_text),
             bytes: bytes.len(),
         })
+    }
+
+    /// Reads the model that the adapter belongs to, as it was read where the adapter was learned.
+    ///
+    /// # Errors
+    /// As [`Base::read_with`]. That it is another model is said by [`Adapter::bundle`].
+    pub fn base(&self, model: &Path) -> Result<Base, Error> {
+        Base::read_with(model, self.batch_axis)
     }
 
     /// The adapter as a delta, for one that was learned elsewhere: without samples and measurements.

@@ -10,14 +10,14 @@ use super::fit::labels_tensor;
 use super::loss::Loss;
 use super::plan::usefulness::Batch;
 use super::prepare::Bundle;
-use super::step::{LABELS, LOSS, gradient_name};
+use super::step::{Again, LABELS, LOSS, gradient_name};
 use super::undefined;
 use crate::adapter::Positions;
-use crate::data::{self, Labels, Masks, TextRole};
+use crate::data::{self, Labels, Masks, Member, Role, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
 use crate::graph::{DType, Dim, Tensor, TensorType};
-use crate::task::Part;
+use crate::task::{Likeness, Part};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -97,7 +97,7 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
     };
     let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
     let slopes: Vec<Vec<f64>> = {
-        let mut step = ready(bundle.step(loss)?, &gradients)?;
+        let mut step = ready(bundle.step(loss, Again::within(options.packed_bytes_max))?, &gradients)?;
         step.run()?;
         let slope = |name: &String| Ok(step.output::<f32>(name)?.iter().map(|value| f64::from(*value)).collect());
         gradients.iter().map(slope).collect::<Result<_, Error>>()?
@@ -160,8 +160,10 @@ fn checked(
     let by_parameter = LENGTHS.map(|share| share * length);
     let by_loss = LOSS_SHARES.map(|share| share * at_rest.abs() / expected.abs());
     let (mut best, mut heard) = (f64::NAN, false);
-    // The lengths that were heard, with what they say.
-    let mut said: Vec<(f64, f64)> = Vec::new();
+    // Well above the rounding of a loss in f32.
+    let audible = 1e-4 * at_rest.abs();
+    // The lengths that were heard, with what they say, and the others.
+    let (mut said, mut silent): (Vec<(f64, f64)>, Vec<f64>) = Default::default();
     for h in by_parameter.into_iter().chain(by_loss).filter(|h| *h <= LONGEST * length) {
         let mut moved = |h: f64| -> Result<f64, Error> {
             let to = forward.input_mut::<f32>(parameter)?;
@@ -172,11 +174,12 @@ fn checked(
             Ok(f64::from(forward.output::<f32>(LOSS)?[0]))
         };
         let losses = [moved(h)?, moved(-h)?];
-        // Well above the rounding of a loss in f32.
         let numeric = (losses[0] - losses[1]) / (2.0 * h);
-        if (losses[0] - losses[1]).abs() > 1e-4 * at_rest.abs() {
+        if (losses[0] - losses[1]).abs() > audible {
             heard = true;
             said.push((h, numeric));
+        } else {
+            silent.push(h);
         }
         if best.is_nan() || (numeric - expected).abs() < (best - expected).abs() {
             best = numeric;
@@ -187,7 +190,10 @@ fn checked(
     }
     forward.input_mut::<f32>(parameter)?.copy_from_slice(values);
     let mut verdict = verdict(expected, best, heard, tolerance);
-    if verdict == Verdict::Differs && !settled(said, expected, tolerance) {
+    let is_curve = said.iter().all(|(_, numeric)| silent.iter().any(|h| 2.0 * h * numeric.abs() > 2.0 * audible));
+    let sure = !is_curve
+        && if tolerance > TOLERANCE { unanimous(&said, tolerance) } else { settled(said, expected, tolerance) };
+    if verdict == Verdict::Differs && !sure {
         verdict = Verdict::Flat;
     }
     Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict, cause: None })
@@ -200,6 +206,13 @@ fn settled(mut said: Vec<(f64, f64)>, gradient: f64, tolerance: f64) -> bool {
     let apart = |a: f64, b: f64| (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
     let far = said.first().is_some_and(|(_, numeric)| apart(*numeric, gradient) > 0.5);
     far || matches!(said[..], [(_, one), (_, other), ..] if apart(one, other) <= tolerance)
+}
+
+/// Whether all lengths say the same, of a loss that moves in steps: what rounds lets each of them say something else.
+fn unanimous(said: &[(f64, f64)], tolerance: f64) -> bool {
+    let slopes = || said.iter().map(|(_, numeric)| *numeric);
+    let (low, high) = (slopes().fold(f64::INFINITY, f64::min), slopes().fold(f64::NEG_INFINITY, f64::max));
+    said.len() > 2 && low.signum() == high.signum() && (high - low) <= tolerance * low.abs().max(high.abs())
 }
 
 fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Verdict {
@@ -380,6 +393,20 @@ fn random_labels(
         };
         return Labels::OfLoss(ndarray::Array2::from_shape_fn((rows, values.len()), value));
     }
+    if let Loss::Normality { .. } = loss {
+        return Labels::Anomalies(vec![false; rows]);
+    }
+    if let Loss::Likeness { by } = loss {
+        let scored = *by == Likeness::CosineSimilarity;
+        let member = |place: u32| Member {
+            identity: place / 2,
+            group: place / 2,
+            role: if place.is_multiple_of(2) { Role::Anchor } else { Role::Positive },
+            score: if scored { random.f32() } else { 1.0 },
+        };
+        let members = (0..rows as u32).map(member).collect();
+        return Labels::Identities { names: Vec::new(), members, scored };
+    }
     if loss.takes_classes() {
         let names = (0..columns).map(|class| class.to_string()).collect();
         return Labels::Classes { names, index: (0..rows).map(|_| random.u32(0..columns as u32)).collect() };
@@ -397,6 +424,14 @@ mod tests {
         assert!(!settled(vec![(0.1, 1.03)], 1.0, TOLERANCE), "one length may be a curve's");
         assert!(!settled(vec![(0.1, 1.2), (0.03, 1.05)], 1.0, TOLERANCE));
         assert!(settled(vec![(0.1, -1.0)], 1.0, TOLERANCE), "a flipped sign is no curve");
+    }
+
+    #[test]
+    fn an_estimate_differs_where_all_lengths_agree_that_it_does() {
+        assert!(unanimous(&[(0.1, 1.0), (0.01, 1.1), (0.001, 0.9)], ESTIMATE_TOLERANCE));
+        assert!(!unanimous(&[(0.1, 1.0), (0.01, 0.3), (0.001, 1.1)], ESTIMATE_TOLERANCE), "rounding speaks");
+        assert!(!unanimous(&[(0.1, 1.0), (0.01, 1.0)], ESTIMATE_TOLERANCE), "two may agree by chance");
+        assert!(!unanimous(&[(0.1, 1.0), (0.01, -1.0), (0.001, 1.0)], ESTIMATE_TOLERANCE));
     }
 
     #[test]

@@ -27,6 +27,14 @@ pub enum Error {
     /// ONNX Runtime refused.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// ONNX Runtime refused a model as its file has it.
+    #[error("{}: {source}", path.display())]
+    Refused {
+        /// The model's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: engine::Error,
+    },
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] data::Error),
@@ -51,6 +59,17 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A model without the dimension that is said to be the batch.
+    #[error(
+        "{}: setting `batch-axis = {axis}`: no input of the model has so many dimensions, which are counted from 0; `edgetune inspect MODEL` lists \
+         them", path.display()
+    )]
+    NoBatchAxis {
+        /// The model's file.
+        path: PathBuf,
+        /// The dimension.
+        axis: u32,
     },
     /// A model that takes one number of samples and no other.
     #[error(
@@ -189,6 +208,14 @@ pub enum Error {
         base: PathBuf,
         /// Start of the model's hash.
         found: String,
+    },
+    /// A retention set that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Retention {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the remedy.
+        problem: String,
     },
     /// A checkpoint that cannot be used.
     #[error("{}: {problem}", path.display())]

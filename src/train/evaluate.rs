@@ -131,6 +131,39 @@ pub fn output(
     Ok(tail.run(&fed)?.remove(0))
 }
 
+/// The mean divergence Σ p·ln(p/q) of the second of two sets of values from the first, over the positions of samples whose next token is
+/// known, in nats.
+///
+/// # Errors
+/// As [`outputs`].
+pub fn divergence(
+    tail: &mut Session,
+    features: &mut Features,
+    samples: &[usize],
+    sets: [&[(String, Tensor)]; 2],
+    labels: &Labels,
+) -> Result<f64, Error> {
+    let Labels::NextTokens(rows) = labels else { return Ok(0.0) };
+    let (mut sum, mut count) = (0.0, 0usize);
+    for sample in samples {
+        let [base, now] = sets.map(|set| output(tail, features, &[*sample], set).map(|output| floats(&output)));
+        let (base, now) = (base?, now?);
+        let tokens = rows.row(*sample);
+        let width = base.len() / tokens.len().max(1);
+        let positions = base.chunks_exact(width.max(1)).zip(now.chunks_exact(width.max(1)));
+        for ((base, now), _) in positions.zip(&tokens).filter(|(_, token)| **token >= 0) {
+            let (p, q) = (softmax(base), softmax(now));
+            let term = |(p, q): (&f32, &f32)| match (f64::from(*p), f64::from(*q)) {
+                (0.0, _) => 0.0,
+                (p, q) => p * (p / q.max(f64::MIN_POSITIVE)).ln(),
+            };
+            sum += p.iter().zip(&q).map(term).sum::<f64>();
+            count += 1;
+        }
+    }
+    Ok(sum / count.max(1) as f64)
+}
+
 pub(super) fn floats(output: &Tensor) -> Vec<f32> {
     output.to_f32().expect("the tail's output is a float")
 }

@@ -6,7 +6,7 @@
 use super::artifact::Adapter;
 use super::error::Error;
 use super::onnx_adapter;
-use super::prepare::{Base, hex};
+use super::prepare::{BATCH_AXIS, Base, hex};
 use crate::adapter::{self, Adapted, Kind};
 use crate::atomic::write_atomically;
 use crate::cut;
@@ -111,6 +111,7 @@ pub fn merged_model(path: &Path, base: &Base, learned: &Adapter, external: bool)
     metadata.extend(described(learned));
     let output = graph.outputs.last().filter(|_| learned.head.is_some());
     metadata.insert(OUTPUT.into(), output.map_or(learned.output.as_str(), |id| graph.value_name(*id)).into());
+    metadata.extend(base.batch_axis.map(|axis| (BATCH_AXIS.to_string(), axis.to_string())));
     let before = onnx::read(path).ok().and_then(|model| data::class_names_told(&model.metadata));
     model_described(path, &graph, external, &metadata)?;
     forget_labels(path, before.as_deref().unwrap_or_default(), &learned.labels)?;

@@ -141,7 +141,7 @@ impl Features {
     pub fn ready(&mut self, samples: &[usize], stop: &AtomicBool) -> Result<bool, Error> {
         // Each sample is looked up once: what is there stays there.
         for sample in samples {
-            while self.decoded.is_some() && !self.cache.contains(&self.dataset.key(*sample)) {
+            while self.decoded.is_some() && !self.has(*sample) {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(false);
                 }
@@ -164,13 +164,18 @@ impl Features {
         let mut buffers: Vec<Vec<u8>> = strides.iter().map(|stride| vec![0; samples.len() * stride]).collect();
         let mut lost = Vec::new();
         for (row, sample) in samples.iter().enumerate() {
-            match self.cache.get(&self.dataset.key(*sample)) {
-                Some(record) => {
-                    for (index, (buffer, stride)) in buffers.iter_mut().zip(&strides).enumerate() {
-                        buffer[row * stride..(row + 1) * stride].copy_from_slice(record.bytes(index));
-                    }
-                }
-                None => lost.push((row, *sample)),
+            let kept = self.dataset.kept(*sample);
+            let record = if kept.is_some() { None } else { self.cache.get(&self.dataset.key(*sample)) };
+            if kept.is_none() && record.is_none() {
+                lost.push((row, *sample));
+                continue;
+            }
+            for (index, (buffer, stride)) in buffers.iter_mut().zip(&strides).enumerate() {
+                let bytes = match (&record, kept) {
+                    (Some(record), _) => record.bytes(index),
+                    (None, kept) => kept.map_or(&[][..], |features| &features[index]),
+                };
+                buffer[row * stride..(row + 1) * stride].copy_from_slice(bytes);
             }
         }
         // What neither disk nor memory could keep, or was damaged, is computed again.
@@ -190,6 +195,16 @@ impl Features {
             stacked.push((name.as_str(), Tensor { dtype: ty.dtype, shape, data: bytes.into() }));
         }
         Ok(stacked)
+    }
+
+    /// Whether a sample's features are there.
+    fn has(&self, sample: usize) -> bool {
+        self.dataset.kept(sample).is_some() || self.cache.contains(&self.dataset.key(sample))
+    }
+
+    /// Name and type of each feature of one sample.
+    pub fn layout(&self) -> &[(String, TensorType)] {
+        &self.layout
     }
 
     /// Gives the body's memory back: no sample is left that it would have to run for.
@@ -256,7 +271,8 @@ impl Features {
 
 /// The samples that the cache lacks, in the order in which they are asked for; of those with the same content the first.
 fn missing(cache: &Cache, dataset: &Dataset, order: &[usize]) -> Vec<u32> {
-    let lacking = order.iter().filter(|sample| !cache.contains(&dataset.key(**sample)));
+    let is_there = |sample: usize| dataset.kept(sample).is_some() || cache.contains(&dataset.key(sample));
+    let lacking = order.iter().filter(|sample| !is_there(**sample));
     let lacking: Vec<u32> = lacking.map(|sample| *sample as u32).collect();
     let key = |place: &u32| dataset.key(lacking[*place as usize] as usize);
     let mut places: Vec<u32> = (0..lacking.len() as u32).collect();

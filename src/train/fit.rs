@@ -1,16 +1,20 @@
 //! The loop: epochs over cached features, one bound step after another, validation, early stopping, checkpoints.
 
+use super::anchor::Anchor;
+pub use super::anchor::Hold;
 use super::checkpoint::{self, Best, Checkpoint};
 use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::features::Features;
+pub use super::fitting_labels::{check_labels, labels_tensor, refuse_unknown_tokens};
 use super::loss::Loss;
 use super::optimizer::{global_norm, gradient_scale};
+pub use super::order::order;
 use super::prepare::Bundle;
 use super::schedule::Schedule;
 pub use super::settings::{ScheduleKind, Settings};
 use super::solve::VALIDATION_MIN;
-use super::step::{LABELS, LOSS, gradient_name};
+use super::step::{LABELS, LOSS, TEACHER, gradient_name};
 use super::step_session::step_session;
 use crate::adapter::fp16;
 use crate::data::{Labels, Split};
@@ -175,7 +179,7 @@ pub fn fit(
     while run.state.epoch < epochs && !run.out_of_patience() {
         let left = settings.total_steps(split.train.len()) - u64::from(run.state.epoch) * u64::from(steps);
         let due = left.min(steps.into()) as u32;
-        let order = order(&split.train, settings.seed, run.state.epoch);
+        let order = order(labels, &split.train, settings.seed, run.state.epoch);
         let began = (around.clock)();
         while run.state.step < due && !run.out_of_time(around) {
             if !run.step(&order, steps, around)? {
@@ -220,59 +224,6 @@ fn validate(settings: &Settings, labels: &Labels, split: &Split, bundle: &Bundle
     check_labels(&settings.loss, labels, split, bundle)
 }
 
-/// Whether there are samples to learn from, and their labels are what the loss and the output take.
-///
-/// # Errors
-/// [`Error::Setting`] with the option and the remedy.
-pub fn check_labels(loss: &Loss, labels: &Labels, split: &Split, bundle: &Bundle) -> Result<(), Error> {
-    let refuse = |setting, problem: String| Err(Error::Setting { setting, problem });
-    if split.train.is_empty() {
-        return refuse("data", "no sample is left to train on; lower setting `val-fraction` or add data".into());
-    }
-    let task = task::of_labels(labels);
-    if !task.is_some_and(|task| task.losses.contains(&loss.name())) {
-        let fitting = task.map_or("no labels", |task| task.labels);
-        return refuse("loss", format!("`{}` does not fit, the data have {fitting}", loss.name()));
-    }
-    if let Labels::MultiLabel { rows, .. } | Labels::Values(rows) = labels
-        && rows.ncols() as u64 != bundle.width
-    {
-        return refuse("data", format!("{} label columns, but the output has {}", rows.ncols(), bundle.width));
-    }
-    if let (Loss::File(own), Labels::OfLoss(rows)) = (loss, labels)
-        && rows.ncols() as u64 != own.width()
-    {
-        let (columns, values) = (rows.ncols(), own.width());
-        return refuse("data", format!("{columns} numbers a sample, but {} takes {values}", own.file));
-    }
-    match labels {
-        Labels::NextTokens(rows) => refuse_unknown_tokens(rows, bundle.width),
-        _ => Ok(()),
-    }
-}
-
-/// A token beyond the model's vocabulary comes from another model's tokenizer.
-pub fn refuse_unknown_tokens(rows: &ndarray::Array2<i64>, vocabulary: u64) -> Result<(), Error> {
-    match rows.iter().find(|token| **token >= vocabulary as i64) {
-        None => Ok(()),
-        Some(token) => Err(Error::Setting {
-            setting: "samples.tokenizer",
-            problem: format!(
-                "gives token {token}, but the model knows {vocabulary}; take the model's own tokenizer.json"
-            ),
-        }),
-    }
-}
-
-/// The order of an epoch depends on seed and epoch alone, so a resumed run needs no generator state.
-pub fn order(train: &[usize], seed: u64, epoch: u32) -> Vec<usize> {
-    let mut order = train.to_vec();
-    let mixed = blake3::hash(&[seed.to_le_bytes(), u64::from(epoch).to_le_bytes()].concat());
-    let seed = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight bytes"));
-    fastrand::Rng::with_seed(seed).shuffle(&mut order);
-    order
-}
-
 /// A run in progress.
 struct Run<'a> {
     bundle: &'a Bundle,
@@ -285,6 +236,10 @@ struct Run<'a> {
     /// Loaded for the first validation: the first step does not wait for it, and the body's memory is free again by then.
     tail: Option<Session>,
     options: &'a engine::Options,
+    /// What holds the values to those at the start.
+    anchor: Option<Anchor>,
+    /// The values at the start as the tail's inputs, where its answers are kept to.
+    teacher: Option<Vec<(String, Tensor)>>,
     /// `parameters` is brought up to date only when a checkpoint or an evaluation needs it.
     state: Checkpoint,
     /// Sums of gradients over the runs of one step, where there is more than one.
@@ -316,9 +271,15 @@ impl<'a> Run<'a> {
         if let Some(first) = &around.first {
             fresh.parameters.clone_from(first);
         }
+        let start = fresh.parameters.clone();
         let state = known.unwrap_or(fresh);
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
-        let bound = step_session(bundle, &settings.loss, options, &state.parameters)?;
+        let hold = &settings.hold;
+        let mut bound = step_session(bundle, (&settings.loss, hold.teacher()), options, &start)?;
+        let anchor = Anchor::new(&mut bound, (features, labels), &bundle.parameters, &start, hold)?;
+        for (parameter, values) in bundle.parameters.iter().zip(&state.parameters) {
+            bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
+        }
         let several = settings.accumulate > 1;
         let sums = state.parameters.iter().map(|values| vec![0.0; if several { values.len() } else { 0 }]).collect();
         Ok(Self {
@@ -331,6 +292,8 @@ impl<'a> Run<'a> {
             bound,
             tail: None,
             options,
+            anchor,
+            teacher: hold.teacher().map(|_| evaluate::fed(&bundle.parameters, &start)),
             state,
             sums,
             gradients,
@@ -360,6 +323,7 @@ impl<'a> Run<'a> {
             for (name, tensor) in self.features.batch(chunk)? {
                 self.bound.set_input(name, &tensor)?;
             }
+            self.ask_teacher(chunk)?;
             let labels = self.labels_of(chunk)?;
             self.bound.set_input(LABELS, &labels)?;
             self.bound.run()?;
@@ -377,6 +341,15 @@ impl<'a> Run<'a> {
         let (epoch, step) = (self.state.epoch + 1, self.state.step);
         (around.tell)(Event::Step { epoch, step, steps, loss, samples: samples.len() });
         Ok(true)
+    }
+
+    /// Tells a step what the values at the start answer to samples.
+    fn ask_teacher(&mut self, samples: &[usize]) -> Result<(), Error> {
+        let Some(start) = &self.teacher else { return Ok(()) };
+        let tail = loaded(&mut self.tail, self.bundle, self.options)?;
+        let output = evaluate::output(tail, self.features, samples, start)?;
+        let answers = Tensor::from_f32(&output.shape, &evaluate::floats(&output));
+        Ok(self.bound.set_input(TEACHER, &answers)?)
     }
 
     /// What a step is told of samples: their labels, or what of a detector's cells is to tell them, by what it answers now.
@@ -435,6 +408,9 @@ impl<'a> Run<'a> {
                 self.sums[index].fill(0.0);
             } else {
                 optimizer.update(values, gradient, scale, rate, state);
+            }
+            if let Some(anchor) = &self.anchor {
+                anchor.pull(index, values, rate);
             }
         }
         Ok(())
@@ -591,10 +567,4 @@ fn fingerprint(bundle: &Bundle, features: &Features, split: &Split, labels: &Lab
     let mut text = std::io::BufWriter::with_capacity(1 << 12, hasher);
     write!(text, "{split:?}{labels:?}{settings:?}").expect("hashing cannot fail");
     *text.into_inner().expect("hashing cannot fail").finalize().as_bytes()
-}
-
-/// The labels of some samples as the step graph takes them.
-pub fn labels_tensor(labels: &Labels, samples: &[usize]) -> Tensor {
-    let task = task::of_labels(labels).expect("samples without labels were refused before the run");
-    (task.tensor)(labels, samples)
 }

@@ -6,7 +6,7 @@
 use super::error::Error;
 use super::generate::is_present_of;
 use super::loss::Loss;
-use super::step;
+use super::step::{self, Again};
 use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Positions, Request};
 use crate::atomic::write_atomically;
 use crate::cache;
@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+
+/// The key of a model's metadata that says which dimension of its inputs is the batch, counted from 0.
+pub const BATCH_AXIS: &str = "edgetune.batch_axis";
 
 /// A base that has been read: its weights are mapped, nothing of it is copied.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Base {
     pub baked: Option<u64>,
     /// Why the graph still takes that batch and no other.
     pub stuck: Option<cut::Baked>,
+    /// The dimension of the file's inputs that is the batch, where somebody has said so.
+    pub batch_axis: Option<u32>,
 }
 
 impl Base {
@@ -42,27 +47,40 @@ impl Base {
     /// # Errors
     /// A file that is no model, or that ONNX Runtime refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_with(path, None)
+    }
+
+    /// As [`Base::read`], of a model whose batch is the dimension `batch_axis` of its inputs, counted from 0. Without one its metadata tell,
+    /// or the dimensions' names, or the batch is the first.
+    ///
+    /// # Errors
+    /// No input with so many dimensions; as [`Base::read`].
+    pub fn read_with(path: &Path, batch_axis: Option<u32>) -> Result<Self, Error> {
         let onnx::Model { mut graph, metadata, .. } = onnx::read(path)?;
+        let batch_axis = batch_axis.or_else(|| metadata.get(BATCH_AXIS)?.parse().ok());
         let hash = onnx::hash(&graph);
         cut::widen(&mut graph)?;
         cut::take_apart(&mut graph);
         cut::dropouts_off(&mut graph);
-        cut::batch_first(&mut graph);
+        if !cut::batch_first(&mut graph, batch_axis.map(|axis| axis as usize)) {
+            return Err(Error::NoBatchAxis { path: path.into(), axis: batch_axis.unwrap_or_default() });
+        }
         let baked = cut::baked_batch(&graph);
+        let refused = |source| Error::Refused { path: path.into(), source };
         let stuck = match baked {
-            Some(batch) => freed(&mut graph, batch)?,
+            Some(batch) => freed(&mut graph, batch).map_err(refused)?,
             None => {
                 name_batch(&mut graph);
-                engine::infer_types(&mut graph)?;
+                engine::infer_types(&mut graph).map_err(refused)?;
                 free_inside(&mut graph);
                 None
             }
         };
         cut::size_pasts(&mut graph);
         if cut::spread(&mut graph) {
-            engine::infer_types(&mut graph)?;
+            engine::infer_types(&mut graph).map_err(refused)?;
         }
-        Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck })
+        Ok(Self { path: path.into(), graph, hash, metadata, baked, stuck, batch_axis })
     }
 
     /// Lets a model that takes pictures of any size take those of one: what it gives for each pixel is of a known size then. `shape` is that of
@@ -100,6 +118,7 @@ impl Base {
             metadata: BTreeMap::new(),
             baked: self.baked,
             stuck: self.stuck.clone(),
+            batch_axis: self.batch_axis,
         };
         let folder = bundles.join(self.short_hash());
         let write = move || {
@@ -185,16 +204,20 @@ fn free_inside(graph: &mut Graph) {
 }
 
 /// Types a graph whose file fixes the batch, and frees it where that can be; else gives what is in the way.
-fn freed(graph: &mut Graph, batch: u64) -> Result<Option<cut::Baked>, Error> {
+fn freed(graph: &mut Graph, batch: u64) -> Result<Option<cut::Baked>, engine::Error> {
     engine::infer_types(graph)?;
     let mut free = graph.clone();
     engine::fold_constants(&mut free)?;
     engine::measure_sizes(&mut free)?;
-    if let Err(stuck) = cut::free_batch(&mut free, batch) {
-        return Ok(Some(stuck));
-    }
+    let freed = match cut::free_batch(&mut free, batch) {
+        Ok(freed) => freed,
+        Err(stuck) => return Ok(Some(stuck)),
+    };
     match engine::infer_types(&mut free) {
-        Ok(()) => *graph = free,
+        Ok(()) => {
+            cut::name_freed(&mut free, freed);
+            *graph = free;
+        }
         Err(error) => return Ok(Some(cut::Baked { batch, node: String::new(), problem: error.to_string() })),
     }
     Ok(None)
@@ -321,15 +344,21 @@ impl Divided {
     ///
     /// # Errors
     /// No gradient, or an output that the loss cannot take.
-    pub fn step(&self, loss: &Loss) -> Result<Graph, Error> {
-        step_graph(&self.tail, loss, self.width, &self.adapted.parameters)
+    pub fn step(&self, loss: &Loss, again: Again) -> Result<Graph, Error> {
+        step_graph(&self.tail, (loss, None), self.width, &self.adapted.parameters, again)
     }
 }
 
-fn step_graph(tail: &Graph, loss: &Loss, width: u64, parameters: &[Parameter]) -> Result<Graph, Error> {
-    let mut graph = step::with_loss(tail, loss, width)?;
-    engine::infer_types(&mut graph)?;
-    Ok(step::with_gradients(graph, parameters)?)
+fn step_graph(
+    tail: &Graph,
+    (loss, teacher): (&Loss, Option<(f64, u64)>),
+    width: u64,
+    parameters: &[Parameter],
+    again: Again,
+) -> Result<Graph, Error> {
+    let mut with_loss = step::with_loss_in_slices(tail, (loss, teacher), width, parameters)?;
+    engine::infer_types(&mut with_loss.graph)?;
+    Ok(step::with_gradients(with_loss, parameters, again)?)
 }
 
 fn typed(graph: &Graph, names: &[String]) -> Vec<(String, TensorType)> {
@@ -381,16 +410,25 @@ impl Bundle {
     ///
     /// # Errors
     /// No gradient, an output that the loss cannot take, or a file that cannot be written.
-    pub fn step(&self, loss: &Loss) -> Result<PathBuf, Error> {
-        write_graph(&self.folder, "step", &self.step_graph(loss)?, &self.weights)
+    pub fn step(&self, loss: &Loss, again: Again) -> Result<PathBuf, Error> {
+        self.step_beside(loss, None, again)
+    }
+
+    /// The same with the answers of a teacher beside the labels: their weight, and how many of the outputs have one.
+    ///
+    /// # Errors
+    /// As [`Bundle::step`].
+    pub fn step_beside(&self, loss: &Loss, teacher: Option<(f64, u64)>, again: Again) -> Result<PathBuf, Error> {
+        let graph = step_graph(&self.tail_graph, (loss, teacher), self.width, &self.parameters, again)?;
+        write_graph(&self.folder, "step", &graph, &self.weights)
     }
 
     /// What [`Bundle::step`] writes.
     ///
     /// # Errors
     /// No gradient, or an output that the loss cannot take.
-    pub fn step_graph(&self, loss: &Loss) -> Result<Graph, Error> {
-        step_graph(&self.tail_graph, loss, self.width, &self.parameters)
+    pub fn step_graph(&self, loss: &Loss, again: Again) -> Result<Graph, Error> {
+        step_graph(&self.tail_graph, (loss, None), self.width, &self.parameters, again)
     }
 
     /// The typed tail: features and parameters in, the output out.
@@ -420,7 +458,7 @@ impl Bundle {
     /// # Errors
     /// An output that the loss cannot take, or a file that cannot be written.
     pub fn forward(&self, loss: &Loss) -> Result<PathBuf, Error> {
-        let graph = step::with_loss(&self.tail_graph, loss, self.width)?;
+        let graph = step::with_loss(&self.tail_graph, (loss, None), self.width)?;
         write_graph(&self.folder, "loss", &graph, &self.weights)
     }
 

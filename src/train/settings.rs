@@ -2,6 +2,7 @@
 //!
 //! Takes and gives plain values; never reads a recipe (that is `cli`), never touches a model.
 
+use super::anchor::Hold;
 use super::error::Error;
 use super::loss::Loss;
 use super::optimizer::Optimizer;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub seed: u64,
     /// What is minimised.
     pub loss: Loss,
+    /// What holds the values to those at the start.
+    pub hold: Hold,
 }
 
 /// The shape of the learning rate over the run.

@@ -3,14 +3,15 @@
 //! Features, labels and parameters in; loss, logits and one gradient a parameter out. The optimiser is not in it.
 
 use super::loss::Loss;
+pub use super::names::{LABELS, LOSS};
+use super::slices::{self, WithLoss};
 use crate::adapter::{Parameter, Positions};
 use crate::grad;
-use crate::graph::{Builder, DType, Dim, Graph, Node, TensorType, ValueId};
+use crate::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val, ValueId};
+use std::collections::HashMap;
 
-/// Name of the labels' input.
-pub const LABELS: &str = "edgetune.labels";
-/// Name of the loss's output, a scalar.
-pub const LOSS: &str = "edgetune.loss";
+/// Name of the input with the answers that are kept to, of the output's shape.
+pub const TEACHER: &str = "edgetune.teacher";
 
 /// What the names of the nodes begin with that decide the order of running.
 const ORDER: &str = "edgetune.order/";
@@ -73,12 +74,13 @@ pub enum Error {
 }
 
 /// Appends the loss to a typed tail whose inputs are features and parameters. The new nodes are not typed: types are to
-/// be inferred before [`with_gradients`].
+/// be inferred before [`with_gradients`]. `teacher`: the weight of answers that are kept to beside the labels, and how many of the first
+/// outputs have one.
 ///
 /// # Errors
 /// An output of another shape than `[batch, width]`, `[batch, sequence, width]` for the next token or a class a token, or `[batch, width,
 /// height, width]` for a class a pixel.
-pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> {
+pub fn with_loss(tail: &Graph, (loss, teacher): (&Loss, Option<(f64, u64)>), width: u64) -> Result<Graph, Error> {
     let output = tail.outputs[0];
     let shape = tail.ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
     // What a loss of one's own takes is in its file.
@@ -115,9 +117,30 @@ pub fn with_loss(tail: &Graph, loss: &Loss, width: u64) -> Result<Graph, Error> 
     graph.outputs.clear();
     let builder = Builder::new(graph, "edgetune.step/");
     let labels = builder.input(LABELS, loss.labels_type(rows, width));
-    let value = loss.append(&builder, builder.val(output), labels, width);
+    let mut value = loss.append(&builder, builder.val(output), labels, width);
+    if let Some((weight, columns)) = teacher {
+        value = value + away(&builder, output, width, columns) * weight;
+    }
     builder.output(LOSS, value);
     Ok(builder.finish())
+}
+
+/// T²·Σ p·(ln p − ln q) a row, with p and q the softmax at temperature T of the teacher's answers and of the output, over the first `columns`
+/// (Hinton, Vinyals and Dean 2015, arXiv 1503.02531; Li and Hoiem 2017, arXiv 1606.09282).
+fn away<'b>(builder: &'b Builder, output: ValueId, width: u64, columns: u64) -> Val<'b> {
+    const TEMPERATURE: f64 = 2.0;
+    let shape = builder.graph().ty(output).and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    let teacher = builder.input(TEACHER, TensorType::new(DType::Float, shape));
+    // Outputs that the teacher does not have take no part.
+    let absent: Vec<f32> = (0..width).map(|column| if column < columns { 0.0 } else { -1e9 }).collect();
+    let absent = builder.constant(Tensor::from_f32(&[width], &absent));
+    let logarithms = |scores: Val<'b>| -> Val<'b> {
+        let scores = (scores.cast(DType::Float) + absent) * (1.0 / TEMPERATURE);
+        builder.op("LogSoftmax", &[scores], &[("axis", Attr::Int(-1))])
+    };
+    let (known, now) = (logarithms(teacher), logarithms(builder.val(output)));
+    let rows = now.unary("Size").cast(DType::Float) * (1.0 / width as f64);
+    (known.unary("Exp") * (known - now)).sum_all() / rows * TEMPERATURE.powi(2)
 }
 
 /// The dimensions of labels: an output's without that of the scores. Open ones have names, by which they are compared.
@@ -147,23 +170,73 @@ fn of_one_set(tail: &mut Graph, loss: &Loss) -> Result<Loss, Error> {
     Ok(Loss::File(own.raised(of_tail).map_err(refuse)?))
 }
 
-/// Appends the gradients to a typed graph of [`with_loss`].
+/// As [`with_loss`], with the loss in slices where it is a language model's: see [`slices`].
+///
+/// # Errors
+/// As [`with_loss`].
+pub fn with_loss_in_slices(
+    tail: &Graph,
+    (loss, teacher): (&Loss, Option<(f64, u64)>),
+    width: u64,
+    parameters: &[Parameter],
+) -> Result<WithLoss, Error> {
+    let whole = with_loss(tail, (loss, teacher), width)?;
+    // A teacher's answers are compared with all of the output.
+    if teacher.is_some() {
+        return Ok(WithLoss { graph: whole, gradients: Vec::new() });
+    }
+    let labels = whole.find(LABELS).and_then(|id| whole.ty(id)).cloned().expect("the labels are a typed input");
+    let sliced = slices::with_loss(tail, loss, &ids(tail, parameters), labels, slices::rows_of(width));
+    Ok(sliced.unwrap_or(WithLoss { graph: whole, gradients: Vec::new() }))
+}
+
+fn ids(graph: &Graph, parameters: &[Parameter]) -> Vec<ValueId> {
+    let id = |parameter: &Parameter| graph.find(&parameter.name).expect("a parameter is an input of the tail");
+    parameters.iter().map(id).collect()
+}
+
+/// What of the forward part the gradient computes again in place of keeping it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// What costs one pass over memory: see [`grad::recompute`].
+    Cheap,
+    /// Whole layers, too, for about a third of the time more: see [`grad::segments`].
+    Layers,
+}
+
+impl Again {
+    /// Whoever keeps no copies of weights wants the least memory.
+    pub fn within(packed_bytes_max: u64) -> Self {
+        if packed_bytes_max == 0 { Self::Layers } else { Self::Cheap }
+    }
+}
+
+/// Appends the gradients to a typed graph of [`with_loss_in_slices`].
 ///
 /// # Errors
 /// An operator without a gradient, a parameter that the loss does not depend on.
-pub fn with_gradients(graph: Graph, parameters: &[Parameter]) -> Result<Graph, Error> {
-    let loss = graph.outputs[0];
-    let wanted: Vec<ValueId> = parameters
-        .iter()
-        .map(|parameter| graph.find(&parameter.name).expect("a parameter is an input of the tail"))
-        .collect();
+pub fn with_gradients(with_loss: WithLoss, parameters: &[Parameter], again: Again) -> Result<Graph, Error> {
+    let WithLoss { graph, gradients } = with_loss;
+    let (loss, wanted) = (graph.outputs[0], ids(&graph, parameters));
     let builder = Builder::new(graph, BACKWARD);
-    let gradients = grad::differentiate(&builder, loss, &wanted)?;
-    for (parameter, gradient) in parameters.iter().zip(gradients) {
-        builder.output(&gradient_name(&parameter.name), gradient);
+    let mut cotangents: Vec<_> = gradients.iter().map(|(value, gradient)| (*value, builder.val(*gradient))).collect();
+    if cotangents.is_empty() {
+        cotangents.push((loss, builder.scalar(builder.val(loss).dtype(), 1.0)));
     }
+    let gradients = grad::gradients_of_all(&builder, &cotangents, &wanted)?;
+    for (parameter, id) in parameters.iter().zip(&wanted) {
+        let unreached = || grad::Error::Unreached { value: parameter.name.clone() };
+        builder.output(&gradient_name(&parameter.name), *gradients.get(id).ok_or_else(unreached)?);
+    }
+    let gradients: HashMap<ValueId, ValueId> =
+        gradients.into_iter().map(|(id, gradient)| (id, gradient.id())).collect();
     let mut graph = grad::with_faster_nodes(builder.finish());
+    grad::one_shape_each(&mut graph, BACKWARD);
     graph.prune();
+    if again == Again::Layers {
+        grad::segments(&mut graph, BACKWARD, &gradients);
+        graph.prune();
+    }
     grad::recompute(&mut graph, BACKWARD);
     graph.prune();
     order_for_memory(&mut graph);

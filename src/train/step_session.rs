@@ -3,16 +3,16 @@
 use super::error::Error;
 use super::loss::Loss;
 use super::prepare::Bundle;
-use super::step::{LOSS, gradient_name};
+use super::step::{Again, LOSS, gradient_name};
 use crate::engine::{self, Bound, Session};
 
-/// The step graph's session with its parameters and gradients in place, the parameters at `values`.
+/// The step graph's session with its parameters and gradients in place, the parameters at `values`. `teacher`: as [`super::step::with_loss`].
 ///
 /// # Errors
 /// No step graph, ONNX Runtime's refusal.
 pub fn step_session(
     bundle: &Bundle,
-    loss: &Loss,
+    (loss, teacher): (&Loss, Option<(f64, u64)>),
     options: &engine::Options,
     values: &[Vec<f32>],
 ) -> Result<Bound, Error> {
@@ -22,7 +22,8 @@ pub fn step_session(
     outputs.extend(gradients.iter().zip(&bundle.parameters).map(|(name, p)| (name.as_str(), p.shape.as_slice())));
     // What the gradient computes again is there twice on purpose.
     let options = engine::Options { equal_nodes: true, ..options.clone() };
-    let mut bound = Bound::new(Session::from_file(&bundle.step(loss)?, &options)?, &inputs, &outputs)?;
+    let step = bundle.step_beside(loss, teacher, Again::within(options.packed_bytes_max))?;
+    let mut bound = Bound::new(Session::from_file(&step, &options)?, &inputs, &outputs)?;
     for (parameter, values) in bundle.parameters.iter().zip(values) {
         bound.input_mut::<f32>(&parameter.name)?.copy_from_slice(values);
     }

@@ -5,6 +5,9 @@ use super::evaluate;
 use super::features::{Features, Store};
 use super::loss::{Loss, Target};
 use super::prepare::{self, Base};
+use super::solve;
+use super::solve::left_out::squared_errors;
+use super::solve::moments::{self, Set};
 use crate::adapter::{self, Activation, HeadChoice, Request};
 use crate::cut::Selection;
 use crate::data::{Dataset, Labels};
@@ -72,6 +75,35 @@ impl Trial<'_> {
 }
 
 impl Trial<'_> {
+    /// How far a linear head that has not learned from a sample is from the sample's label, squared, for some samples, on the features
+    /// that the base's own head reads; `None` where it was stopped. `dataset` has these samples alone, in their order; `labels` has
+    /// them as `samples`. `preprocessing` are the bytes that features are kept under.
+    ///
+    /// # Errors
+    /// As [`Self::answers`]; a base that no linear head fits.
+    pub fn left_out_errors(
+        &self,
+        dataset: &Arc<Dataset>,
+        (labels, samples): (&Labels, &[usize]),
+        preprocessing: &[u8],
+        width: u64,
+    ) -> Result<Option<Vec<f64>>, Error> {
+        let head = if self.replaces(Some(width)) { HeadChoice::Replace } else { HeadChoice::Append };
+        let (selections, output) = (&[Selection::Head], self.output);
+        let request = Request { output, selections, width: Some(width), head, ..Request::default() };
+        let bundle = prepare::prepare(self.base, &request, self.bundles)?;
+        let all: Vec<usize> = (0..dataset.len()).collect();
+        let clock = self.clock.clone();
+        let mut features =
+            Features::open(&bundle, dataset.clone(), &all, preprocessing, self.store, self.options, clock)?;
+        let unlabelled = Labels::Unlabelled(all.len());
+        let mut set =
+            Set { bundle: &bundle, features: &mut features, labels: &unlabelled, samples: &all, options: self.options };
+        let mut around = solve::Around { until_s: None, stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
+        let rows = moments::features(&mut set, &mut around)?;
+        Ok(rows.map(|rows| squared_errors(rows, labels, samples, width as usize)))
+    }
+
     /// Whether the base has a classifier that one of `width` classes can take the place of: its weights, or where these are not
     /// plain ones, a new layer on what it reads.
     pub fn replaces(&self, width: Option<u64>) -> bool {
@@ -86,6 +118,21 @@ pub fn sureness(answers: &[Vec<f32>]) -> Vec<f64> {
     answers.iter().map(|answer| f64::from(likeliest(answer))).collect()
 }
 
+/// Whether one way's errors are smaller for the same samples than another's beyond chance: the mean difference is above three of
+/// its standard errors.
+pub fn closer(one: &[f64], other: &[f64]) -> bool {
+    let (mean_difference, error) = difference(other, one);
+    mean_difference > 3.0 * error && mean_difference > 0.02 * mean(other)
+}
+
+/// The mean of what one way has more than another, and its standard error.
+fn difference(one: &[f64], other: &[f64]) -> (f64, f64) {
+    let differences: Vec<f64> = one.iter().zip(other).map(|(one, other)| one - other).collect();
+    let (count, mean_difference) = (differences.len() as f64, mean(&differences));
+    let squares: f64 = differences.iter().map(|difference| (difference - mean_difference).powi(2)).sum();
+    (mean_difference, (squares / (count - 1.0).max(1.0) / count.max(1.0)).sqrt())
+}
+
 /// The mean of numbers; 0 of none.
 pub fn mean(numbers: &[f64]) -> f64 {
     numbers.iter().sum::<f64>() / numbers.len().max(1) as f64
@@ -94,10 +141,7 @@ pub fn mean(numbers: &[f64]) -> f64 {
 /// Whether one way is surer of the same samples than another beyond chance: the mean difference is above two of its standard
 /// errors, and a tenth of the other's mean.
 pub fn surer(one: &[f64], other: &[f64]) -> bool {
-    let differences: Vec<f64> = one.iter().zip(other).map(|(one, other)| one - other).collect();
-    let (count, mean_difference) = (differences.len() as f64, mean(&differences));
-    let squares: f64 = differences.iter().map(|difference| (difference - mean_difference).powi(2)).sum();
-    let error = (squares / (count - 1.0).max(1.0) / count.max(1.0)).sqrt();
+    let (mean_difference, error) = difference(one, other);
     mean_difference > 2.0 * error && mean_difference > 0.1 * mean(other)
 }
 
@@ -126,6 +170,8 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
         | Labels::Pixels { .. }
+        | Labels::Identities { .. }
+        | Labels::Anomalies(_)
         | Labels::Unlabelled(_) => 0.0,
     };
     samples.iter().zip(answers).map(one).sum::<f64>() / samples.len().max(1) as f64
@@ -173,6 +219,15 @@ mod tests {
         assert!(!surer(&[0.31, 0.21, 0.41, 0.31], &own), "too little");
         assert!(!surer(&[], &[]));
         assert_eq!(sureness(&[vec![0.0, 0.0]]), [0.5]);
+    }
+
+    #[test]
+    fn closer_is_what_differs_beyond_chance() {
+        let own = [0.9, 0.7, 1.1, 0.8, 0.9];
+        assert!(closer(&[0.5, 0.4, 0.6, 0.3, 0.5], &own));
+        assert!(!closer(&[0.1, 0.9, 1.0, 1.2, 0.3], &own), "by chance");
+        assert!(!closer(&own.map(|error| error * 0.99), &own), "too little");
+        assert!(!closer(&[], &[]));
     }
 
     #[test]

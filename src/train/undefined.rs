@@ -7,7 +7,7 @@
 use super::error::Error;
 use super::loss::Loss;
 use super::prepare::Bundle;
-use super::step::BACKWARD;
+use super::step::{Again, BACKWARD};
 use crate::engine::{Optimisation, Options, Session};
 use crate::graph::{Graph, Node, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -24,7 +24,7 @@ pub fn cause(
     fed: &[(&str, &Tensor)],
     options: &Options,
 ) -> Result<Option<String>, Error> {
-    let mut graph = bundle.step_graph(loss)?;
+    let mut graph = bundle.step_graph(loss, Again::Cheap)?;
     let float = |id: &ValueId| graph.ty(*id).is_none_or(|ty| ty.dtype.is_float());
     graph.outputs = graph.nodes.iter().flat_map(Node::writes).filter(float).collect();
     let plain = Options { optimisation: Optimisation::Off, ..options.clone() };

@@ -127,7 +127,7 @@ fn a_restored_server_takes_all_devices_with_it() {
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
     done(&ran(&["restore", copy.path().to_str().unwrap()], place.path(), &more));
     let (process, address) = spawn(place.path(), &[&["--insecure-http"], more.as_slice()].concat());
-    let server = Server { address, folder: place, process };
+    let server = Server { address, process, power: None, folder: place };
     proxy.lead_to(Some(server.port()));
     let restored: Vec<Pulled> = members.iter().map(|member| member.pull(&channel)).collect();
     for pulled in &restored {

@@ -1,7 +1,8 @@
 //! Faults by chance: servers that are killed, lines that are cut anywhere, requests that come twice or too early, while deltas come in
 //! and while a round is combined. What was acknowledged counts, once, whatever happens.
 //!
-//! `EDGETUNE_FAULTS=500` makes as many, in place of a few; run by itself beside `tests/fleet/services`, it kills the database, too.
+//! `EDGETUNE_FAULTS=500` makes as many, in place of a few; run by itself beside `tests/fleet/services`, it kills the database, too. With
+//! `EDGETUNE_POWER` (`tests/power`) a kill of the server is a cut of its power: what was not brought to the disk is lost.
 
 use super::client::{Answer, Device, parsed, raw, request};
 use super::proxy::{Proxy, Way};
@@ -160,7 +161,7 @@ fn devices_in(server: &Server, device: &mut Device, channel: &str) -> (u32, u32)
 #[test]
 fn what_was_acknowledged_counts_once_whatever_goes_wrong() {
     let wanted = std::env::var("EDGETUNE_FAULTS").map_or(24, |count| count.parse().expect("a number of faults"));
-    let mut server = Server::start();
+    let mut server = Server::on_power();
     let channel = server.channel_of(AT_ONCE, &delta_of(&header(), &[0.0; 640], &KeyPair::from_secret(&[1; 32])));
     let proxy = Proxy::to(server.port());
     let mut devices: Vec<Device> = (0..DEVICES).map(|seed| server.device(seed as u8 + 2)).collect();
@@ -228,7 +229,7 @@ fn on_its_own_disk(folder: tempfile::TempDir, size: &str) -> Option<Server> {
     let (process, address) = super::server::started(command)?;
     let inside = inside(&process, folder.path());
     std::fs::copy(inside.join("operator.token"), folder.path().join("operator.token")).unwrap();
-    Some(Server { address, folder, process })
+    Some(Server { address, process, power: None, folder })
 }
 
 /// A folder as the process sees it.

@@ -14,6 +14,8 @@ mod help;
 mod member;
 mod operators;
 mod patience;
+#[path = "../power/client.rs"]
+mod power;
 mod proxy;
 mod recipes;
 mod reloads;

@@ -295,11 +295,16 @@ fn what_the_server_will_never_take_waits_no_longer() {
     let (channel, member) = (server.channel("mean"), Member::of(&server, server.port()));
     let lora = member.write("A.edelta", &lora_delta(&KeyPair::from_secret(&[9; 32])));
     member.run(&["push", &lora, "--channel", &channel]).fails(&["422"]);
-    member.run(&["push", &lora, "--channel", "no such"]).fails(&["404", "ask an operator"]);
+    member.run(&["push", &lora, "--channel", "no-such"]).fails(&["404", "ask an operator"]);
     assert_eq!(count(&member.status()["waiting"]), 0);
     let none = member.write("B.edelta", b"nothing");
     member.run(&["push", &none, "--channel", &channel]).fails(&["B.edelta"]);
-    member.run(&["push", &lora, "--channel", "a\nb"]).fails(&["is no name"]);
+    for wrong in ["a\nb", "bad name!"] {
+        for words in [&["push", &lora][..], &["pull"], &["sync"], &["report", "failed"]] {
+            let words = [words, &["--channel", wrong]].concat();
+            member.run(&words).fails(&[&format!("channel {wrong:?}"), "letters, digits"]);
+        }
+    }
 }
 
 #[test]

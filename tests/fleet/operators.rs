@@ -57,6 +57,10 @@ fn a_channel_is_made_at_a_terminal() {
     );
     fails(&ran(&server, &["channel", "create", &name, "--from", &first]), &["409", "there is a channel of that name"]);
     fails(&ran(&server, &["channel", "create", "x", "--from", &first, "--rule", "most"]), &["400", "is no rule"]);
+    for wrong in ["bad name!", "../x"] {
+        let create = ["channel", "create", wrong, "--from", &first];
+        fails(&ran(&server, &create), &["400", "a channel's name has", "letters, digits"]);
+    }
     let none = path(place.path(), "none.edelta", b"nothing");
     fails(&ran(&server, &["channel", "create", "x", "--from", &none]), &["none.edelta"]);
     fails(&ran(&server, &["channel", "close", &name]), &["409", "no delta to combine"]);
@@ -130,7 +134,7 @@ fn a_channel_is_made_and_released_to_on_the_pages() {
         (with(&name, fields("stage_s", "soon")), Some(adapter(1)), "write one in digits"),
         (with(&name, fields("", "")), None, "No file was chosen"),
         (with(&name, fields("", "")), Some(b"nothing".to_vec()), "no delta that can be released"),
-        (with("", fields("", "")), Some(adapter(1)), "give a plain name"),
+        (with("", fields("", "")), Some(adapter(1)), "has letters, digits"),
     ] {
         let answer = send(&mut operator, fields, file.as_deref());
         assert!(answer.status == 400 && answer.text().contains(why), "{why}: {}", answer.text());

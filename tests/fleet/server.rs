@@ -1,6 +1,7 @@
 //! A server process of its own for each test, its operator, and how it begins and ends.
 
 use super::client::{Answer, Device, parsed, raw, request};
+use super::power::Power;
 use super::*;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,8 +17,10 @@ pub const AT_ONCE: &str = "stages=100&stage_s=0&stage_reports=0";
 /// A running server; killed when dropped.
 pub struct Server {
     pub address: String,
-    pub folder: tempfile::TempDir,
     pub process: Process,
+    /// What its folder lies on, where its power can be cut.
+    pub power: Option<Power>,
+    pub folder: tempfile::TempDir,
 }
 
 /// A running program; killed when dropped, so that none outlives a test that fails.
@@ -40,8 +43,18 @@ impl Server {
         Self::with(&["--insecure-http"])
     }
 
-    pub fn with(options: &[&str]) -> Self {
+    /// A server whose kills are cuts of power, where `EDGETUNE_POWER` names a file system for it (`tests/power`).
+    pub fn on_power() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let power = Power::on(folder.path(), 7);
+        Self::inside(folder, power, &["--insecure-http"])
+    }
+
+    pub fn with(options: &[&str]) -> Self {
+        Self::inside(tempfile::tempdir().unwrap(), None, options)
+    }
+
+    fn inside(folder: tempfile::TempDir, power: Option<Power>, options: &[&str]) -> Self {
         // Replicas of one database sign with one key, whichever of them turns a round.
         let pem = KeyPair::from_secret(&[42; 32]).to_pem().unwrap();
         if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_some() {
@@ -49,7 +62,7 @@ impl Server {
             std::fs::write(folder.path().join("operator.token"), "0f".repeat(32)).unwrap();
         }
         let (process, address) = spawn(folder.path(), options);
-        Self { address, folder, process }
+        Self { address, process, power, folder }
     }
 
     /// Kills the server as a power cut would, and starts it again on the same files.
@@ -60,6 +73,9 @@ impl Server {
     pub fn restart(&mut self, options: &[&str]) {
         self.process.0.kill().unwrap();
         self.process.0.wait().unwrap();
+        if let Some(power) = &mut self.power {
+            power.cut(self.folder.path());
+        }
         let (process, address) = spawn(self.folder.path(), options);
         (self.process, self.address) = (process, address);
     }
@@ -77,7 +93,7 @@ impl Server {
             options.extend(["--database", &database]);
         }
         let (process, address) = spawn(folder.path(), &options);
-        Self { address, folder, process }
+        Self { address, process, power: None, folder }
     }
 
     pub fn operator_token(&self) -> String {

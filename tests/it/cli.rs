@@ -2,6 +2,7 @@
 
 mod adapters;
 mod agent;
+mod anomalies;
 mod before;
 mod boxes;
 mod brought;
@@ -11,16 +12,19 @@ mod contract;
 mod defaults;
 mod deltas;
 mod encodings;
+mod exported;
 mod failures;
 mod go_on;
 mod help;
 mod interrupts;
 mod kinds;
 mod language;
+mod likeness;
 mod machine;
 mod memory;
 mod models;
 mod moments;
+mod odd;
 mod ordinal;
 mod outputs;
 mod own_loss;
@@ -29,6 +33,7 @@ mod pixels;
 mod newcomer;
 mod plan;
 mod recurrent;
+mod retention;
 mod segmentation;
 mod sensors;
 mod solve;
@@ -124,10 +129,10 @@ impl Place {
     /// The program, ready to start in the folder; arguments are separated by spaces. `EDGETUNE_TEST_RUNNER` holds what a
     /// program for another machine is started with (`cross/run` sets it).
     pub fn command(&self, arguments: &str) -> Command {
-        let program = env!("CARGO_BIN_EXE_edgetune");
+        let program = program();
         let runner = std::env::var("EDGETUNE_TEST_RUNNER").unwrap_or_default();
-        let mut words = runner.split_whitespace().chain([program]);
-        let mut command = Command::new(words.next().unwrap_or(program));
+        let mut words = runner.split_whitespace().chain([program.as_str()]);
+        let mut command = Command::new(words.next().unwrap_or(&program));
         command.args(words).args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command.env_clear().env("HOME", self.path("home")).env("ORT_DYLIB_PATH", &runtime().path);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -183,11 +188,44 @@ pub fn not_tested(what: &str) {
     std::io::stderr().write_all(format!("\nNOT TESTED: {what}\n\n").as_bytes()).unwrap();
 }
 
+/// The program that is tested: the one that was built with the tests, or another, faster one that `EDGETUNE_TEST_PROGRAM` names.
+pub fn program() -> String {
+    std::env::var("EDGETUNE_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_edgetune").into())
+}
+
 /// Waits for the end.
 pub fn finished(mut command: Command) -> Ran {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    let ran = Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    // Whoever asks for the runtime's own lines gets them.
+    if command.get_envs().all(|(name, _)| name != "EDGETUNE_LOG") {
+        ran.err.lines().chain(ran.out.lines()).for_each(begins_with_own_words);
+    }
+    ran
+}
+
+/// Words that ONNX Runtime alone uses.
+const RUNTIMES: [&str; 9] = [
+    "Non-zero status code",
+    "Status Message:",
+    "ShapeInferenceError",
+    "TypeInferenceError",
+    "INVALID_ARGUMENT",
+    "INVALID_GRAPH",
+    "Load model from",
+    "Type Error:",
+    "onnxruntime:",
+];
+
+/// Whatever a command of any test prints: what the runtime says comes at the end of a line, behind a sentence of edgetune's own.
+#[track_caller]
+fn begins_with_own_words(line: &str) {
+    let Some(raw) = RUNTIMES.iter().filter_map(|words| line.find(words)).min() else { return };
+    let says = line.find(" says: ").filter(|at| line[..*at].contains("ONNX Runtime"));
+    // A sentence, not only a file's name.
+    let own = says.is_some_and(|says| says < raw && line[..says].contains("; "));
+    assert!(own, "ONNX Runtime's words reach the user without a sentence before them: {line}");
 }
 
 /// A file of the project.

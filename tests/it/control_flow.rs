@@ -9,6 +9,7 @@ use edgetune::onnx::{self, Weights};
 use edgetune::train::check::{Verdict, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
+use edgetune::train::step::Again;
 
 fn rows(width: u64) -> TensorType {
     TensorType::new(DType::Float, vec![Dim::Named("batch".into()), Dim::Fixed(width)])
@@ -75,7 +76,7 @@ fn what_nothing_trainable_feeds_stays_in_the_body() {
     assert!(bundle.body.is_some() && bundle.features[0].0 == "chosen", "{:?}", bundle.features);
     let found = check(&bundle, &loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{error}"));
     assert!(found.len() == 1 && found[0].verdict == Verdict::Agrees, "{found:?}");
-    let refused = prepared(2).step(&loss).unwrap_err().to_string();
+    let refused = prepared(2).step(&loss, Again::Cheap).unwrap_err().to_string();
     assert!(refused.contains("choice") && refused.contains("setting `train = last:N`"), "{refused}");
 }
 

@@ -1,5 +1,7 @@
 //! The programs in `examples` run, on the project's own models and data; each takes seconds.
 
+#[path = "../../examples/own_loss.rs"]
+mod own_loss;
 #[path = "../../examples/predict.rs"]
 mod predict;
 #[path = "../../examples/read_delta.rs"]
@@ -20,6 +22,7 @@ fn every_example_does_what_it_says_within_half_a_minute() {
         ("predict", &|| predict::main().map_err(Into::into)),
         ("read_delta", &read_delta::main),
         ("train_from_memory", &train_from_memory::main),
+        ("own_loss", &own_loss::main),
     ] {
         let began = Instant::now();
         run().unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -3,6 +3,7 @@
 
 mod page;
 mod rows;
+mod verbs;
 
 use crate::engine::runtime;
 use crate::training::follow::follows_pytorch;
@@ -43,7 +44,7 @@ models! {
     grouped_default_1 grouped_default_2 grouped_torchscript_1 einsum_default_1 einsum_default_2 einsum_torchscript_1
     rnn_default_1 rnn_default_2 rnn_torchscript_1 causal_default_1 causal_default_2 causal_torchscript_1 cosine_default_1 cosine_default_2
     cosine_torchscript_1 llama_classes_default_1 llama_classes_default_2 llama_classes_torchscript_1 llama_classes_torchscript_2
-    bert_torchscript14_1
+    bert_torchscript14_1 swin_torchscript_1
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn train_until(until_s: Option<f64>, keep_start: bool) -> (Outcome, f64) {
         patience: None,
         seed: 0,
         loss: Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None },
+        hold: Default::default(),
     };
     let mut around = Around {
         checkpoint: None,

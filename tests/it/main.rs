@@ -30,8 +30,12 @@ mod peft;
 mod plan;
 mod policy;
 mod pooling;
+#[path = "../power/client.rs"]
+mod power;
 mod quantised;
 mod recompute;
+mod segments;
+mod slices;
 mod solve;
 mod tasks;
 mod tidy;

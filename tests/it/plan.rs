@@ -7,6 +7,7 @@ use edgetune::train::loss::Loss;
 use edgetune::train::plan::candidates::{self, Target};
 use edgetune::train::plan::liveness::{arena_bytes, bind, peak};
 use edgetune::train::prepare::{Base, divide};
+use edgetune::train::step::Again;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -108,7 +109,7 @@ const TARGET: Target<'static> =
 /// The step graph of a candidate, with what learns.
 fn step(base: &Base, train: &[String]) -> (Graph, Vec<String>) {
     let divided = divide(candidates::install(base, TARGET, train).unwrap()).unwrap();
-    let step = divided.step(&Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None }).unwrap();
+    let step = divided.step(&Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None }, Again::Cheap).unwrap();
     (step, divided.adapted.parameters.iter().map(|parameter| parameter.name.clone()).collect())
 }
 
@@ -174,5 +175,5 @@ fn a_step_asked_for_in_its_order_holds_less() {
         sizes.extend(["seq", "sequence", "s"].map(|name| (name.to_string(), 64)));
         peak(&bind(step, &sizes).unwrap()).bytes
     };
-    assert!(peak(&ordered) < peak(&as_written) * 9 / 10, "{} and {} bytes", peak(&ordered), peak(&as_written));
+    assert!(peak(&ordered) < peak(&as_written), "{} and {} bytes", peak(&ordered), peak(&as_written));
 }

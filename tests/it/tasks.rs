@@ -2,6 +2,7 @@
 
 mod classification;
 mod detection;
+mod likeness;
 mod ordinal;
 mod regression;
 mod segmentation;

@@ -50,7 +50,7 @@ const MODULES: &[Module] = &[
     row("data",      &["amounts", "atomic", "graph", "mapped", "nearest"],   &[Clock, Environment]),
     row("cache",     &["atomic", "engine", "graph", "mapped"],               &[Clock, Environment, Random]),
     row("task",      &["adapter", "amounts", "data", "delta", "graph"],       &[Clock, Environment, Random, Io]),
-    row("train",     &["adapter", "amounts", "atomic", "cache", "cut", "data", "delta", "engine", "grad", "graph", "moments", "onnx", "ridge", "task"],
+    row("train",     &["adapter", "amounts", "atomic", "cache", "cut", "data", "delta", "engine", "factor", "grad", "graph", "moments", "onnx", "ridge", "task"],
                                                                              &[Clock, Environment]),
     row("delta",     &[],                                                    &[Clock, Environment, Random]),
     row("moments",   &["delta", "factor", "ridge"],                          &[Clock, Environment, Random, Io]),

@@ -1,6 +1,6 @@
 //! `edgetune check`: proof of a tail's gradient on this machine.
 
-use crate::adapter::{self, HeadChoice, Positions, Request};
+use crate::adapter::{self, HeadChoice, Request};
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::change::ChangeArgs;
@@ -8,6 +8,7 @@ use crate::cli::print::Printer;
 use crate::cli::values::{LossArg, LossParser};
 use crate::cut::{self, Selection};
 use crate::engine;
+use crate::learn;
 use crate::recipe::{self, Change};
 use crate::train::check::{self, Checked, Verdict};
 use crate::train::loss::Loss;
@@ -17,7 +18,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Compare the gradient of a model's tail with how its loss moves, for each parameter
+/// Compare the gradient of a tail with how its loss moves, for each parameter
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  edgetune check model.onnx --train last:3")]
 pub struct Args {
@@ -29,12 +30,15 @@ pub struct Args {
     /// The number of classes [default: the model's own]
     #[arg(long, value_name = "N")]
     classes: Option<u64>,
-    /// What to minimise [default: cross-entropy; of one column, binary-cross-entropy]
+    /// What to minimise [default: cross-entropy, or what the output calls for, which is told]
     #[arg(long, value_parser = LossParser)]
     loss: Option<LossArg>,
     /// Which of the model's outputs to train on
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
+    /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
+    #[arg(long, value_name = "N")]
+    batch_axis: Option<u32>,
     /// Decides the random samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -46,14 +50,12 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
-    let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let base = printer.during("reading the model", || Base::read_with(&args.model, args.batch_axis))?;
     let selections = args.train.iter().map(|text| Selection::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.as_deref();
     let loss = match args.loss.clone() {
         Some(LossArg::File(path)) => Loss::File(own_loss::read(&path)?),
-        None if args.classes.is_none_or(|classes| classes == 1) && gives_one_column(&base, output)? => {
-            Loss::BinaryCrossEntropy
-        }
+        None if args.classes.is_none_or(|classes| classes == 1) => guessed(&base, output, printer)?,
         named => recipe::loss(LossArg::settings(named).0, None),
     };
     let change = Change::from(args.change.clone());
@@ -119,10 +121,13 @@ fn tell(checked: &[Checked], printer: &Printer) {
     }
 }
 
-/// Whether the output has one column: of a single class there is nothing to learn, so that it is a class and its opposite.
-fn gives_one_column(base: &Base, output: Option<&str>) -> Result<bool> {
-    let scores = adapter::output(&base.graph, output)?;
-    Ok(adapter::width(&base.graph, scores, Positions::Sample) == Some(1))
+/// The loss that the output calls for, as a training without labels would have it.
+fn guessed(base: &Base, output: Option<&str>, printer: &Printer) -> Result<Loss> {
+    let (name, why) = learn::loss_of(base, output)?;
+    if let Some(why) = why {
+        printer.note(format!("loss      {}: {why}; --loss says it otherwise", name.name()));
+    }
+    Ok(recipe::loss(Some(name), None))
 }
 
 /// The number of layers above the topmost one whose gradient differs.

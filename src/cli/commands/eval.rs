@@ -14,7 +14,6 @@ use crate::recipe::Reading;
 use crate::task;
 use crate::train::artifact::Adapter;
 use crate::train::loss::Loss;
-use crate::train::prepare::Base;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +53,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = Adapter::read(&args.adapter)?;
     engine::load(&global.choice())?;
     let loss = settings::loss_to_measure(&adapter, args.loss.as_deref())?;
-    let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let base = printer.during("reading the model", || adapter.base(&args.model))?;
     let (bundle, values) = adapter.bundle(&base, &global.bundles()?)?;
     let classes = (!adapter.labels.is_empty()).then(|| adapter.labels.clone());
     let preprocessing = samples::of_adapter(&adapter.preprocessing, data, printer);

@@ -6,7 +6,6 @@ use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
 use crate::engine;
 use crate::train::artifact::Adapter;
-use crate::train::prepare::Base;
 use crate::train::{export, peft};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -75,7 +74,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = Adapter::read(&args.adapter)?;
     let base = || {
         engine::load(&global.choice())?;
-        Ok::<_, anyhow::Error>(Base::read(args.model.as_deref().context("--model: name the model")?)?)
+        Ok::<_, anyhow::Error>(adapter.base(args.model.as_deref().context("--model: name the model")?)?)
     };
     let write = || match args.to {
         Form::Onnx => anyhow::Ok(export::merged_model(&args.out, &base()?, &adapter, args.external_weights)?),

@@ -91,6 +91,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         seed: 0,
         preprocessing: Samples::from(&args.pixels).preprocessing(&base, &args.folder, printer)?,
         tensors,
+        batch_axis: None,
         bytes: 0,
     };
     write(&args.out, &adapter.encoded()?, printer)?;

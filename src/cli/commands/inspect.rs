@@ -17,9 +17,11 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune inspect model.onnx\n  edgetune inspect model.onnx --json | jq .deepest\n\n\
-    --json prints {hash, opset, nodes, weights_bytes, inputs, batch_in_file, batch_fixed_by, outputs, trains_on, deepest, blocking: [{node, \
-    op, opset, remedy}], layers: [{last, module, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes, \
-    memory_bytes, step_ms, time_problem}], open_size}. `blocking` names every node without a gradient that is in the way to a layer, from the \
+    --json prints {hash, opset, nodes, weights_bytes, weights_stored, inputs, batch_in_file, batch_fixed_by, outputs, trains_on, deepest, blocking: [{node, \
+    op, opset, remedy}], united: [{tensor, modules}], layers: [{last, module, node, op, output, parameters, trainable, blocked_by, cut, feature_bytes, \
+    memory_bytes, step_ms, time_problem}], open_size}. `weights_stored` has the bytes by element type, \
+    so that floats which a quantiser left are seen; `united` names tensors that several modules share, or that the exporter united as they \
+    were equal. `blocking` names every node without a gradient that is in the way to a layer, from the \
     output down; layers go from the bottom to the top; `module` is the layer's path in the program that the model was exported from, as --train, \
     --targets and PEFT name it; `batch_in_file` is the batch that the file fixes, `batch_fixed_by` why no other number of samples can \
     pass, null where any can; `cut` is what --train last:N would hand from the frozen body to \
@@ -33,6 +35,9 @@ pub struct Args {
     /// The output to train on [default: the likeliest one, which is shown as `trains on`]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
+    /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
+    #[arg(long, value_name = "N")]
+    batch_axis: Option<u32>,
     /// Show all layers instead of the last twelve
     #[arg(long)]
     all: bool,
@@ -51,7 +56,7 @@ const SHOWN: usize = 12;
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     engine::load(&global.choice())?;
-    let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let base = printer.during("reading the model", || Base::read_with(&args.model, args.batch_axis))?;
     let shown = if args.all || global.json { usize::MAX } else { SHOWN };
     let mut found = inspect(&base, args.output.as_deref(), shown)?;
     let (began, bundles) = (Instant::now(), global.bundles()?);

@@ -12,6 +12,7 @@ pub mod data;
 pub mod delta;
 pub mod demo;
 pub mod doctor;
+pub mod enroll_identity;
 pub mod eval;
 pub mod export;
 pub mod fleet;
@@ -21,6 +22,7 @@ pub mod moments;
 pub mod ops;
 pub mod predict;
 pub mod prepare;
+pub mod retention;
 pub mod runtime;
 #[cfg(feature = "fleet")]
 pub mod root;

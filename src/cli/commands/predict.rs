@@ -3,6 +3,7 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::generation::{self, Generating};
+use crate::cli::identities::{self, IdentitiesArgs};
 use crate::cli::inputs::{self, Asked};
 use crate::cli::masks::{self, MaskArgs};
 use crate::cli::outputs::Files;
@@ -64,6 +65,8 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_skip: bool,
     #[command(flatten)]
+    identities: IdentitiesArgs,
+    #[command(flatten)]
     masks: MaskArgs,
     #[command(flatten)]
     generating: Generating,
@@ -80,7 +83,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
     let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
     engine::load(&global.choice())?;
-    let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let batch_axis = adapter.as_ref().and_then(|adapter| adapter.batch_axis);
+    let base = printer.during("reading the model", || Base::read_with(&args.model, batch_axis))?;
     let stop = flag_on_signals()?;
     let context = global.context(&args.compute, began, &stop, printer)?;
     if goes_on {
@@ -110,7 +114,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Task::Segmentation => masks::predict(&samples, &args.masks, &context)?,
         _ => samples.predict(&context)?,
     };
-    let Some(predictions) = predicted else { return Ok(Done::Interrupted) };
+    let Some(mut predictions) = predicted else { return Ok(Done::Interrupted) };
+    identities::recognise(&args.identities, (&base, &adapter), &mut predictions)?;
     if args.csv && !global.json {
         printer.raw(&predictions::table(&predictions, adapter.task == Task::MultiLabel)?);
         return Ok(Done::Fully);

@@ -13,6 +13,7 @@ use crate::learn;
 use crate::learn::samples::class_names;
 use crate::recipe::{self, Change, LossName, Recipe};
 use crate::train::prepare::Base;
+use crate::train::step::Again;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ pub struct Args {
     /// Which of the model's outputs to train on
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
+    /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
+    #[arg(long, value_name = "N")]
+    batch_axis: Option<u32>,
     /// The folder that is written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -44,7 +48,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Files::default().reads("the model", [&args.model]).fills("--out", &args.out, &[]).check(Replacing::default())?;
     engine::load(&global.choice())?;
-    let base = printer.during("reading the model", || Base::read(&args.model))?;
+    let base = printer.during("reading the model", || Base::read_with(&args.model, args.batch_axis))?;
     let labels = match args.loss {
         Some(LossName::NextToken) => Labels::NextTokens(ndarray::Array2::default((0, 0))),
         Some(LossName::TokenCrossEntropy) => {
@@ -59,7 +63,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let (train, output) = (args.train.clone(), args.output.clone());
     let recipe = Recipe { train, output, change, loss: args.loss, ..Recipe::default() };
     let bundle = printer.during("preparing the model", || learn::bundle(&base, &recipe, &labels, &args.out))?;
-    let step = bundle.step(&recipe::loss(args.loss, None))?;
+    let step = bundle.step(&recipe::loss(args.loss, None), Again::Cheap)?;
     let weights = bundle.folder.join("weights.bin");
     let files: Vec<PathBuf> = bundle.files().map(PathBuf::from).chain([step, weights]).collect();
     summary::prepared(&bundle, &files, printer);

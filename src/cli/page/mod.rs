@@ -109,6 +109,15 @@ fn figures(report: &Report, measured: Option<&BeforeAfter>) -> Markup {
             }
         }
     }
+    if let Some(retention) = &report.retention {
+        let shown =
+            retention.after.perplexity.map(|now| (number as fn(f64) -> String, now, retention.before.perplexity));
+        let by_answers =
+            retention.after.accuracy.map(|now| (percent as fn(f64) -> String, now, retention.before.accuracy));
+        if let Some((show, now, before)) = shown.or(by_answers) {
+            tiles.push(("Kept", show(now), before.map(|before| format!("{} before: {}", show(before), retention.of))));
+        }
+    }
     tiles.push(("Time", format!("{:.1} s", report.seconds), None));
     tiles.push(("Memory", bytes(report.peak_private_bytes), Some("private, at its peak".into())));
     tiles.push(("Delta", bytes(report.delta_bytes), report.encoding.clone()));

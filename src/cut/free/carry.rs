@@ -295,14 +295,14 @@ impl Walk<'_> {
     }
 
     /// What works along an axis that is not the batch's.
-    fn along(&self, node: &Node) -> Result<Carry, String> {
+    fn along(&mut self, node: &mut Node) -> Result<Carry, String> {
         let (id, carry) = self.reads_carry(node, 0)?;
         let shape = self.shape(id)?;
         let axis = |axis: i64| axis.rem_euclid(shape.len() as i64) as usize;
         let unknown = "takes places that are not constant";
         let touched = match node.op.as_str() {
             "Slice" => {
-                let (starts, ends) = (self.integers(node, 1), self.integers(node, 2));
+                let (starts, ends) = (self.settled(node, 1), self.settled(node, 2));
                 let all = || starts.as_ref().map(|starts| (0..starts.len() as i64).collect());
                 let axes = self.integers(node, 3).or_else(all).ok_or(unknown)?;
                 let number = |list: &Option<Vec<i64>>, at: usize| list.as_ref().and_then(|list| list.get(at)).copied();
@@ -312,14 +312,12 @@ impl Walk<'_> {
                 axes.iter().enumerate().any(|(at, along)| axis(*along) == carry.axis && !whole(at))
             }
             "Pad" => {
-                let pads = self
-                    .integers(node, 1)
-                    .filter(|_| node.inputs.get(3).copied().flatten().is_none())
-                    .ok_or(unknown)?;
+                let pads =
+                    self.settled(node, 1).filter(|_| node.inputs.get(3).copied().flatten().is_none()).ok_or(unknown)?;
                 [carry.axis, carry.axis + shape.len()].iter().any(|at| pads.get(*at) != Some(&0))
             }
-            "Tile" => self.integers(node, 1).ok_or(unknown)?.get(carry.axis) != Some(&1),
-            "CumSum" => self.integers(node, 1).ok_or(unknown)?.iter().any(|along| axis(*along) == carry.axis),
+            "Tile" => self.settled(node, 1).ok_or(unknown)?.get(carry.axis) != Some(&1),
+            "CumSum" => self.settled(node, 1).ok_or(unknown)?.iter().any(|along| axis(*along) == carry.axis),
             "Trilu" => carry.axis + 2 >= shape.len(),
             "OneHot" => node.int("axis", -1) != -1,
             _ => axis(node.int("axis", if node.op == "TopK" { -1 } else { 0 })) == carry.axis,

@@ -51,20 +51,23 @@ pub fn baked_batch(graph: &Graph) -> Option<u64> {
     batches.all(|other| other == Some(batch)).then_some(batch)
 }
 
+/// A size that follows from the batch: its value and axis, and what it is called.
+pub type Freed = (ValueId, usize, Dim);
+
 /// Frees the batch of a graph whose values are all typed, for a batch that [`baked_batch`] gives. Types of what nodes give are to be
-/// inferred anew afterwards.
+/// inferred anew afterwards; inference loses the batch at a `Reshape` to −1, so that [`name_freed`] is to tell it then.
 ///
 /// # Errors
 /// What is in the way; the graph is then not to be used.
-pub fn free_batch(graph: &mut Graph, batch: u64) -> Result<(), Baked> {
+pub fn free_batch(graph: &mut Graph, batch: u64) -> Result<Vec<Freed>, Baked> {
     let mut choices = Choices::default();
     let mut first = None;
     for _ in 0..ATTEMPTS {
         let mut tried = graph.clone();
         match attempt(&mut tried, batch, &mut choices) {
-            Ok(()) => {
+            Ok(freed) => {
                 *graph = tried;
-                return Ok(());
+                return Ok(freed);
             }
             Err(baked) => {
                 let baked = first.get_or_insert(baked);
@@ -75,6 +78,16 @@ pub fn free_batch(graph: &mut Graph, batch: u64) -> Result<(), Baked> {
         }
     }
     Err(first.expect("an attempt has failed"))
+}
+
+/// Puts the batch's name where inference has lost it: several rows a sample are called so, `6*batch`.
+pub fn name_freed(graph: &mut Graph, freed: Vec<Freed>) {
+    for (id, axis, dim) in freed {
+        let shape = graph.values[id.index()].ty.as_mut().and_then(|ty| ty.shape.as_mut());
+        if let Some(known) = shape.and_then(|shape| shape.get_mut(axis)).filter(|known| known.fixed().is_none()) {
+            *known = dim;
+        }
+    }
 }
 
 /// How often a batch of 1, which may stand in several places, is followed anew.
@@ -113,7 +126,7 @@ impl Choices {
     }
 }
 
-fn attempt(graph: &mut Graph, batch: u64, choices: &mut Choices) -> Result<(), Baked> {
+fn attempt(graph: &mut Graph, batch: u64, choices: &mut Choices) -> Result<Vec<Freed>, Baked> {
     let nodes = std::mem::take(&mut graph.nodes);
     let inputs = graph.inputs.clone();
     let reached = descendants(&nodes, &inputs);
@@ -146,7 +159,14 @@ fn attempt(graph: &mut Graph, batch: u64, choices: &mut Choices) -> Result<(), B
     for id in written {
         graph.values[id.index()].ty = None;
     }
-    Ok(())
+    let named = |(id, carry): (ValueId, Carry)| {
+        let name = match carry.outer * carry.inner {
+            1 => BATCH.to_string(),
+            several => format!("{several}*{BATCH}"),
+        };
+        (id, carry.axis, Dim::Named(name))
+    };
+    Ok(carries.into_iter().map(named).collect())
 }
 
 /// A row for each sample.
@@ -258,8 +278,8 @@ impl Walk<'_> {
 }
 
 /// Operators that compute sizes from sizes, besides the elementwise ones.
-const SIZE_ARITHMETIC: [&str; 8] =
-    ["Concat", "Gather", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Unsqueeze"];
+const SIZE_ARITHMETIC: [&str; 9] =
+    ["Concat", "Gather", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
 
 #[cfg(test)]
 mod tests {
@@ -356,6 +376,48 @@ mod tests {
         free_batch(&mut graph, 1).unwrap();
         let ops: Vec<&str> = graph.nodes.iter().map(|node| node.op.as_str()).collect();
         assert_eq!(ops, ["Shape", "Gather", "Concat", "Expand", "GatherElements"]);
+    }
+
+    /// `[1, 6, 3]` filled up to whole windows of 4 by pads that are computed from its own sizes, and a mask that is repeated for as many samples
+    /// as `Shape` tells, as torch's older exporter writes Swin.
+    #[test]
+    fn pads_of_sizes_are_settled_and_a_mask_is_repeated_by_them() {
+        let b = Builder::new(Graph::new("windows", 17), "");
+        let x = b.input("x", fixed(&[1, 6, 3]));
+        let length = x.shape().gather(b.ints(&[1]), 0);
+        let rest = b.op("Mod", &[length, b.ints(&[4])], &[]);
+        let missing = b.op("Mod", &[b.ints(&[4]) - rest, b.ints(&[4])], &[]);
+        let pads = b.op("Concat", &[b.ints(&[0, 0, 0, 0]), missing, b.ints(&[0])], &[("axis", Attr::Int(0))]);
+        let padded = b.op("Pad", &[x, pads], &[]);
+        let samples = padded.shape().gather(b.ints(&[0]), 0);
+        let sizes = b.op("Concat", &[samples, b.ints(&[-1, -1])], &[("axis", Attr::Int(0))]);
+        let kept = b.op("Equal", &[sizes, b.ints(&[-1])], &[]);
+        let sizes = b.op("Where", &[kept, b.ints(&[1, 1, 1]), sizes], &[]);
+        let mask = b.constant(Tensor::from_f32(&[1, 8, 3], &[0.5; 24]));
+        let mask = b.op("Expand", &[mask, sizes], &[]);
+        let y = padded + mask;
+        let typed: Vec<(ValueId, Vec<u64>)> =
+            [(padded, vec![1, 8, 3]), (mask, vec![1, 8, 3]), (y, vec![1, 8, 3]), (sizes, vec![3]), (kept, vec![3])]
+                .map(|(value, sizes)| (value.id(), sizes))
+                .into();
+        let one: Vec<ValueId> = [length, rest, missing, samples].map(|value| value.id()).into();
+        let y = y.id();
+        let mut graph = b.finish();
+        graph.outputs = vec![y];
+        for (id, sizes) in typed.into_iter().chain(one.into_iter().map(|id| (id, vec![1]))) {
+            graph.values[id.index()].ty = Some(fixed(&sizes));
+        }
+        // b.ints(4) − rest
+        for id in graph.nodes.iter().flat_map(Node::writes).collect::<Vec<_>>() {
+            if graph.ty(id).is_none_or(|ty| ty.shape.is_none()) {
+                graph.values[id.index()].ty = Some(fixed(&[1]));
+            }
+        }
+        free_batch(&mut graph, 1).unwrap();
+        let of = |op: &str| graph.nodes.iter().find(|node| node.op == op).unwrap();
+        let pads = of("Pad").inputs[1].unwrap();
+        assert_eq!(graph.initializers[&pads].to_i64(), Some(vec![0, 0, 0, 0, 2, 0]));
+        assert!(!graph.initializers.contains_key(&of("Expand").inputs[1].unwrap()), "as many as there are samples");
     }
 
     #[test]

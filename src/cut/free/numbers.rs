@@ -5,51 +5,110 @@ use super::carry::Carry;
 use crate::graph::{Attr, Node, Tensor, ValueId};
 
 /// Numbers computed one from another, at most: a mask's places take a handful.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 256;
+/// Numbers that are filled in at once, at most.
+const NUMBERS_MAX: u64 = 1024;
 
 impl Walk<'_> {
-    /// What a value holds for the batch in the file: a constant, a size, or a sum or product of such.
+    /// What a value holds for the batch in the file: a constant, a size, or what is computed from such.
     pub fn numbers(&self, id: ValueId) -> Option<(Vec<u64>, Vec<i64>)> {
-        self.numbers_within(id, &mut { STEPS_MAX })
+        self.numbers_within(id, self.batch, &mut { STEPS_MAX })
     }
 
-    fn numbers_within(&self, id: ValueId, steps: &mut usize) -> Option<(Vec<u64>, Vec<i64>)> {
+    /// The integers that a node reads, where they are the same for every batch: a constant, or computed from sizes that do not hold it, as
+    /// torch's older exporter writes the pads of pictures that are filled up to whole windows. Computed ones become a constant.
+    pub fn settled(&mut self, node: &mut Node, input: usize) -> Option<Vec<i64>> {
+        let id = node.inputs.get(input).copied().flatten()?;
+        if let Some(tensor) = self.graph.initializers.get(&id) {
+            return tensor.to_i64();
+        }
+        let (shape, values) = self.numbers(id)?;
+        let (_, otherwise) = self.numbers_within(id, self.batch + 1, &mut { STEPS_MAX })?;
+        if otherwise != values {
+            return None;
+        }
+        let name = format!("{}/settled", self.graph.value_name(id));
+        node.inputs[input] = Some(self.graph.add_initializer(&name, Tensor::from_i64(&shape, &values)));
+        Some(values)
+    }
+
+    /// The axis of the sizes that a node reads which is the batch, alone among them.
+    pub fn batch_among(&self, node: &Node, input: usize) -> Option<usize> {
+        let id = node.inputs.get(input).copied().flatten()?;
+        let (_, now) = self.numbers(id)?;
+        let (_, then) = self.numbers_within(id, self.batch + 1, &mut { STEPS_MAX })?;
+        if now.len() != then.len() {
+            return None;
+        }
+        let mut other = (0..now.len()).filter(|at| now[*at] != then[*at]);
+        let (axis, none) = (other.next()?, other.next().is_none());
+        let batch = self.batch as i64;
+        (none && (now[axis], then[axis]) == (batch, batch + 1)).then_some(axis)
+    }
+
+    /// As [`Walk::numbers`], for any batch.
+    fn numbers_within(&self, id: ValueId, batch: u64, steps: &mut usize) -> Option<(Vec<u64>, Vec<i64>)> {
         *steps = steps.checked_sub(1)?;
         if let Some(tensor) = self.graph.initializers.get(&id) {
             return Some((tensor.shape.clone(), tensor.to_i64()?));
         }
         let node = self.nodes.iter().rev().find(|node| node.writes().any(|written| written == id))?;
         let read = |place: usize| node.inputs.get(place).copied().flatten();
+        let mut given = |place: usize| self.numbers_within(read(place)?, batch, steps);
         match node.op.as_str() {
-            "Shape" if node.int("start", 0) == 0 && !node.attributes.contains_key("end") => {
-                let sizes: Vec<i64> = self.shape(read(0)?).ok()?.iter().map(|size| *size as i64).collect();
-                Some((vec![sizes.len() as u64], sizes))
-            }
-            "Cast" | "Identity" => self.numbers_within(read(0)?, steps),
+            "Shape" => self.sizes_of(node, batch),
+            "Cast" | "Identity" => given(0),
             "Unsqueeze" | "Squeeze" | "Reshape" => {
-                let (_, values) = self.numbers_within(read(0)?, steps)?;
+                let (_, values) = given(0)?;
                 Some((self.shape(id).ok()?, values))
             }
+            "Concat" => {
+                let parts = (0..node.inputs.len()).map(&mut given).collect::<Option<Vec<_>>>()?;
+                let values: Vec<i64> = parts.iter().flat_map(|(_, values)| values).copied().collect();
+                parts.iter().all(|(shape, _)| shape.len() == 1).then_some((vec![values.len() as u64], values))
+            }
+            "ConstantOfShape" => filled(given(0)?.1, node.attributes.get("value")),
+            "Where" => {
+                let shape = self.shape(id).ok()?;
+                let [chosen, one, other] = [given(0)?, given(1)?, given(2)?].map(|numbers| spread(&numbers, &shape));
+                let both = one?.into_iter().zip(other?);
+                Some((shape, chosen?.into_iter().zip(both).map(|(c, (a, b))| if c != 0 { a } else { b }).collect()))
+            }
+            "Slice" => sliced(given(0)?, [given(1)?.1, given(2)?.1], given(3)?.1, given(4).map(|steps| steps.1)),
+            "Transpose" => transposed(given(0)?, node.ints("perm")),
             "Gather" if node.int("axis", 0) == 0 => {
-                let (from, values) = self.numbers_within(read(0)?, steps)?;
-                let (shape, places) = self.numbers_within(read(1)?, steps)?;
-                let at = |place: &i64| values.get(place.rem_euclid(values.len() as i64) as usize).copied();
+                let (from, values) = given(0)?;
+                let (shape, places) = given(1)?;
+                let at = |place: &i64| values.get(place.checked_rem_euclid(values.len() as i64)? as usize).copied();
                 let picked = places.iter().map(at).collect::<Option<_>>()?;
                 (from.len() == 1).then_some((shape, picked))
             }
-            op @ ("Add" | "Sub" | "Mul") => {
-                let (one, other) = (self.numbers_within(read(0)?, steps)?, self.numbers_within(read(1)?, steps)?);
+            op @ ("Add" | "Sub" | "Mul" | "Div" | "Mod" | "Equal") => {
+                let (one, other) = (given(0)?, given(1)?);
                 let shape = self.shape(id).ok()?;
                 let pairs = spread(&one, &shape)?.into_iter().zip(spread(&other, &shape)?);
-                let of = |(a, b): (i64, i64)| match op {
-                    "Add" => a.checked_add(b),
-                    "Sub" => a.checked_sub(b),
-                    _ => a.checked_mul(b),
-                };
+                let of = |(a, b)| arithmetic(op, a, b, node.int("fmod", 0) != 0);
                 Some((shape, pairs.map(of).collect::<Option<_>>()?))
             }
             _ => None,
         }
+    }
+
+    /// What a `Shape` gives for a batch.
+    fn sizes_of(&self, node: &Node, batch: u64) -> Option<(Vec<u64>, Vec<i64>)> {
+        let id = node.inputs.first().copied().flatten()?;
+        let mut sizes: Vec<i64> = self.shape(id).ok()?.iter().map(|size| *size as i64).collect();
+        if let Some(Carry { axis, outer, inner }) = self.carries.get(&id) {
+            *sizes.get_mut(*axis)? = (outer * batch * inner) as i64;
+        }
+        let rank = sizes.len() as i64;
+        let place = |name: &str, otherwise: i64| {
+            let at = node.int(name, otherwise);
+            (if at < 0 { at + rank } else { at }).clamp(0, rank) as usize
+        };
+        let (start, end) = (place("start", 0), place("end", rank));
+        let sizes = sizes.get(start..end.max(start))?.to_vec();
+        Some((vec![sizes.len() as u64], sizes))
     }
 
     /// Places in a table whose rows are those of all samples, one sample's after the other, as torch's older exporter widens masks
@@ -169,9 +228,93 @@ fn spread((from, values): &(Vec<u64>, Vec<i64>), to: &[u64]) -> Option<Vec<i64>>
     (0..count).map(|at| values.get(place(at)).copied()).collect()
 }
 
+/// Numbers of a shape.
+type Numbers = (Vec<u64>, Vec<i64>);
+
+/// One number of two.
+fn arithmetic(op: &str, a: i64, b: i64, as_c_has_it: bool) -> Option<i64> {
+    match op {
+        "Add" => a.checked_add(b),
+        "Sub" => a.checked_sub(b),
+        "Mul" => a.checked_mul(b),
+        "Div" => a.checked_div(b),
+        "Equal" => Some(i64::from(a == b)),
+        // Of whole numbers the sign is the divisor's.
+        _ => a
+            .checked_rem(b)
+            .map(|rest| if !as_c_has_it && rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }),
+    }
+}
+
+/// The same number everywhere, zero unless the attribute says another.
+fn filled(sizes: Vec<i64>, value: Option<&Attr>) -> Option<Numbers> {
+    let shape: Vec<u64> = sizes.iter().map(|size| u64::try_from(*size).ok()).collect::<Option<_>>()?;
+    let value = match value {
+        None => 0,
+        Some(Attr::Tensor(tensor)) => *tensor.to_i64()?.first()?,
+        Some(_) => return None,
+    };
+    let count = shape.iter().try_fold(1u64, |count, size| count.checked_mul(*size))?;
+    (count <= NUMBERS_MAX).then(|| (shape, vec![value; count as usize]))
+}
+
+/// A part along the first axis, as pads are turned round.
+fn sliced(
+    (shape, values): Numbers,
+    [starts, ends]: [Vec<i64>; 2],
+    axes: Vec<i64>,
+    steps: Option<Vec<i64>>,
+) -> Option<Numbers> {
+    let ([start], [end], [axis]) = (&starts[..], &ends[..], &axes[..]) else { return None };
+    let step = steps.map_or(Some(1), |steps| steps.first().copied())?;
+    let (size, rank) = (*shape.first()? as i64, shape.len() as i64);
+    if axis.checked_rem_euclid(rank)? != 0 || step == 0 || size == 0 {
+        return None;
+    }
+    let counted = |at: i64| if at < 0 { at.saturating_add(size) } else { at };
+    // Backwards one begins at the last row at most, and ends before the first at least.
+    let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
+    let (mut at, end) = (counted(*start).clamp(low.max(0), high), counted(*end).clamp(low, high));
+    let row = values.len() / size as usize;
+    let mut given = Vec::new();
+    while (step > 0 && at < end) || (step < 0 && at > end) {
+        given.extend_from_slice(values.get(at as usize * row..(at as usize + 1) * row)?);
+        at = at.checked_add(step)?;
+    }
+    let mut shape = shape;
+    shape[0] = (given.len() / row.max(1)) as u64;
+    Some((shape, given))
+}
+
+/// Rows and columns exchanged.
+fn transposed((shape, values): Numbers, perm: Option<&[i64]>) -> Option<Numbers> {
+    let [rows, columns] = shape[..] else { return (shape.len() == 1).then_some((shape, values)) };
+    match perm {
+        Some([0, 1]) => return Some((shape, values)),
+        Some([1, 0]) | None => {}
+        Some(_) => return None,
+    }
+    let (rows, columns) = (rows as usize, columns as usize);
+    let given = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
+    Some((vec![columns as u64, rows as u64], given.map(|at| values.get(at).copied()).collect::<Option<_>>()?))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::spread;
+    use super::{sliced, spread, transposed};
+
+    #[test]
+    fn pads_are_turned_round_as_torch_writes_them() {
+        let pads = (vec![4, 2], vec![0, 3, 0, 1, 5, 6, 7, 8]);
+        let turned = sliced(pads, [vec![-1], vec![i64::MIN + 1]], vec![0], Some(vec![-1])).unwrap();
+        assert_eq!(turned, (vec![4, 2], vec![7, 8, 5, 6, 0, 1, 0, 3]));
+        assert_eq!(transposed(turned, Some(&[1, 0])), Some((vec![2, 4], vec![7, 5, 0, 0, 8, 6, 1, 3])));
+        let some = sliced((vec![5], vec![1, 2, 3, 4, 5]), [vec![1], vec![-1]], vec![0], None);
+        assert_eq!(some, Some((vec![3], vec![2, 3, 4])));
+        let every = sliced((vec![5], vec![1, 2, 3, 4, 5]), [vec![9], vec![i64::MIN]], vec![0], Some(vec![-2]));
+        assert_eq!(every, Some((vec![3], vec![5, 3, 1])));
+        assert_eq!(sliced((vec![2], vec![1, 2]), [vec![0], vec![2]], vec![0], Some(vec![0])), None, "no step");
+    }
 
     #[test]
     fn numbers_are_spread_as_onnx_broadcasts() {

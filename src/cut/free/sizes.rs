@@ -12,6 +12,13 @@ impl Walk<'_> {
         let (from, to) = (self.shape(data)?, self.gives(node)?);
         let carry = self.carries.get(&data).map(|carry| Carry { axis: carry.axis + to.len() - from.len(), ..*carry });
         let axis = carry.map(|carry| carry.axis);
+        // What is the same for all samples, such as the masks of windows, repeated by sizes that are right at run time.
+        let repeats =
+            |at: &usize| carry.is_none() && (at + from.len()).checked_sub(to.len()).is_none_or(|at| from[at] == 1);
+        if let Some(axis) = self.batch_among(node, 1).filter(repeats) {
+            self.carries.extend(node.writes().map(|id| (id, Carry { axis, outer: 1, inner: 1 })));
+            return Ok(());
+        }
         self.exchange_sizes(node, 1, &to, |at, size| if Some(at) == axis { 1 } else { size });
         if let Some(carry) = carry {
             self.carries.extend(node.writes().map(|id| (id, carry)));

@@ -1,5 +1,6 @@
 //! Why something did not come about, and whether it may later.
 
+use crate::sync::wire::{CHANNEL_RULE, is_channel};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,12 @@ pub enum Error {
     Name {
         /// What it was to be the name of, and the name.
         what: String,
+    },
+    /// A text that can be no channel's name.
+    #[error("channel {name:?}: a channel's name has {}", CHANNEL_RULE)]
+    Channel {
+        /// The text.
+        name: String,
     },
     /// A file of the folder, or one that was named.
     #[error("{path}: {problem}")]
@@ -102,6 +109,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Refuses what can be no channel's name.
+    ///
+    /// # Errors
+    /// [`Error::Channel`].
+    pub fn unless_channel(name: &str) -> Result<(), Self> {
+        if is_channel(name) { Ok(()) } else { Err(Self::Channel { name: name.into() }) }
+    }
+
     /// A file's.
     pub(super) fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), problem: problem.to_string() }

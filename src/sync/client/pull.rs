@@ -5,7 +5,7 @@ use super::line::{Answer, Request};
 use super::{Client, Error, Folder, Member, Taken, escaped};
 use crate::atomic::write_atomically;
 use crate::delta::{DELTA_BYTES_MAX, Delta};
-use crate::sync::wire::{Clocks, Distrusted, Hex, Release, Root, Unchanged, Uprooted, is_name};
+use crate::sync::wire::{Clocks, Distrusted, Hex, Release, Root, Unchanged, Uprooted};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,9 +29,7 @@ pub struct Pulled {
 /// A server that is not reached or refuses; a release that is older than the last one, or whose adapter is not what it says or not
 /// signed by the release key. What was there before is then still there.
 pub fn pull(client: &mut Client<'_>, folder: &Folder, channel: &str) -> Result<Pulled, Error> {
-    if !is_name(channel) {
-        return Err(Error::Name { what: format!("--channel {channel:?}") });
-    }
+    Error::unless_channel(channel)?;
     let mut member = folder.member()?;
     let (mut seen, path) = (folder.seen()?, folder.adapter(channel));
     let taken = seen.0.get(channel).cloned();

@@ -4,7 +4,6 @@
 
 use super::{Error, escaped, unescaped};
 use crate::atomic::write_atomically;
-use crate::sync::wire::is_name;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -36,9 +35,7 @@ impl Queue {
     /// # Errors
     /// A channel that can be none; a file that cannot be written.
     pub fn put(&self, channel: &str, bytes: &[u8]) -> Result<(), Error> {
-        if !is_name(channel) {
-            return Err(Error::Name { what: format!("--channel {channel:?}") });
-        }
+        Error::unless_channel(channel)?;
         let path = self.path(channel);
         let _held = self.hold()?;
         let written: io::Result<()> = write_atomically(&path, |file| file.write_all(bytes));
@@ -107,19 +104,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = Queue { folder: folder.path().into(), ending: ".edelta" };
         queue.put("b", b"1").unwrap();
-        queue.put("../a", b"22").unwrap();
+        queue.put("a.é", b"22").unwrap();
         queue.put("b", b"333").unwrap();
         fs::write(folder.path().join(".b.edelta.1-0.tmp"), b"killed").unwrap();
         let waits = |channel: &str, length| Queued { channel: channel.into(), length };
-        assert_eq!(queue.list().unwrap(), [waits("../a", 2), waits("b", 3)]);
+        assert_eq!(queue.list().unwrap(), [waits("a.é", 2), waits("b", 3)]);
         assert_eq!(queue.get("b").unwrap().unwrap(), b"333");
         queue.remove("b", b"1").unwrap();
         assert_eq!(queue.get("b").unwrap().unwrap(), b"333", "a newer one has come while the older was sent");
         queue.remove("b", b"333").unwrap();
         queue.remove("b", b"333").unwrap();
-        assert_eq!(queue.list().unwrap(), [waits("../a", 2)]);
-        for wrong in ["", "a\nb", &"x".repeat(65)] {
-            assert!(matches!(queue.put(wrong, b"1"), Err(Error::Name { .. })), "{wrong}");
+        assert_eq!(queue.list().unwrap(), [waits("a.é", 2)]);
+        for wrong in ["", "a\nb", "../a", "-a", "bad name!", &"x".repeat(65)] {
+            assert!(matches!(queue.put(wrong, b"1"), Err(Error::Channel { .. })), "{wrong}");
         }
         queue.put(&"é".repeat(32), b"1").unwrap();
         assert_eq!(queue.get("b").unwrap(), None);

@@ -17,6 +17,16 @@ pub fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
 }
 
+/// Whether a text can be a channel's name, which is typed at terminals, stands in addresses and names files: letters, digits, spaces, `-`, `_` and
+/// `.`, a letter or digit first.
+pub fn is_channel(text: &str) -> bool {
+    let plain = |letter: char| letter.is_alphanumeric() || [' ', '-', '_', '.'].contains(&letter);
+    is_name(text) && text.chars().all(plain) && text.starts_with(char::is_alphanumeric)
+}
+
+/// The rule of [`is_channel`], behind "a channel's name has".
+pub const CHANNEL_RULE: &str = "letters, digits, spaces, `-`, `_` and `.`, begins with a letter or digit, and has at most 64 bytes, such as `photos-2`";
+
 /// `POST /v1/enrol`: a device introduces itself. It is signed by the key that it brings, which proves that it has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "fleet", derive(ToSchema))]

@@ -120,6 +120,7 @@ mod tests {
             seed: 0,
             preprocessing: crate::data::Preprocessing::Plain,
             tensors: vec![tensor(names[0], [1, 2]), tensor(names[1], [2, 1])],
+            batch_axis: None,
             bytes: 0,
         }
     }

@@ -7,7 +7,8 @@
 
 use super::arena::Arena;
 use crate::engine;
-use crate::graph::{Dim, Graph, Node, TensorType, ValueId};
+use crate::graph::{DType, Dim, Graph, Node, TensorType, ValueId};
+use crate::train::slices;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Blocks of ONNX Runtime's arena are multiples of this many bytes.
@@ -103,7 +104,7 @@ enum Moment<'g> {
 
 /// Tells every moment of a run in its order.
 fn walk(graph: &Graph, mut tell: impl FnMut(Moment<'_>)) {
-    let graph = &in_order_of_running(graph);
+    let graph = &with_scratch(in_order_of_running(graph));
     let sizes = sizes(graph);
     let owners = owners(graph, &sizes);
     let mut last_reader: HashMap<ValueId, usize> = HashMap::new();
@@ -151,6 +152,19 @@ fn in_order_of_running(graph: &Graph) -> Graph {
     let mut ordered = graph.clone();
     ordered.nodes = order;
     ordered
+}
+
+/// The graph with what a loop over slices of a loss holds inside as one more buffer, which is there while the loop runs.
+fn with_scratch(mut graph: Graph) -> Graph {
+    for index in (0..graph.nodes.len()).rev() {
+        let Some(body) = slices::of_a_loss(&graph, &graph.nodes[index]) else { continue };
+        let ty = TensorType::new(DType::Uint8, vec![Dim::Fixed(peak(&body).bytes)]);
+        let scratch = graph.add_value("scratch", Some(ty));
+        let name = graph.nodes[index].name.clone();
+        graph.nodes[index].inputs.push(Some(scratch));
+        graph.nodes.insert(index, Node { name, outputs: vec![Some(scratch)], ..Node::default() });
+    }
+    graph
 }
 
 /// Bytes of every value, in whole blocks of the arena.

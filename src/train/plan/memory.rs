@@ -9,6 +9,7 @@ use crate::train::features::LIMITS;
 use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Divided;
+use crate::train::step::Again;
 use std::collections::BTreeMap;
 
 /// What of the settings decides how much memory a run takes.
@@ -71,7 +72,7 @@ impl Memory {
 /// # Errors
 /// No step graph, or ONNX Runtime's refusal.
 pub fn estimate(divided: &Divided, demand: &Demand<'_>) -> Result<Memory, Error> {
-    let step = divided.step(demand.loss)?;
+    let step = divided.step(demand.loss, Again::within(demand.packed_bytes_max))?;
     // Where everything learns there is no body.
     let body = match divided.body.nodes.is_empty() {
         true => divided.body.clone(),

@@ -157,7 +157,10 @@ pub fn plan(situation: &Situation<'_>) -> Result<Option<Plan>, Error> {
     };
     let body_s = (pass.computed > 0).then(|| pass.seconds / pass.computed as f64);
     let calibration: Vec<usize> =
-        fit::order(&situation.split.train, situation.settings.seed, 0).into_iter().take(CALIBRATION_SAMPLES).collect();
+        fit::order(situation.dataset.labels(), &situation.split.train, situation.settings.seed, 0)
+            .into_iter()
+            .take(CALIBRATION_SAMPLES)
+            .collect();
     // With fewer validation samples nothing could show that more than the head helps.
     let compares = situation.split.validation.len() >= VALIDATION_MIN;
     if compares && !situation.time_all(&mut rows, body_s) {
@@ -362,7 +365,7 @@ impl Situation<'_> {
     /// Trains the head; gives its values and what the body did. `None` if stopped.
     fn train_head(&self, row: &mut Row) -> Result<Option<TrainedHead>, Error> {
         let bundle = self.bundle(&row.train)?;
-        let mut order = fit::order(&self.split.train, self.settings.seed, 0);
+        let mut order = fit::order(self.dataset.labels(), &self.split.train, self.settings.seed, 0);
         order.extend(&self.split.validation);
         let mut features = self.features(&bundle, &order)?.telling((self.told.pass)());
         // What is too slow is found out with a few samples.
@@ -431,7 +434,7 @@ impl Situation<'_> {
     /// As few samples as the body takes in one run: a step's time depends on the sizes of what it reads, not on their number
     /// of different samples.
     fn few(&self) -> Vec<usize> {
-        fit::order(&self.split.train, self.settings.seed, 0).into_iter().take(CHUNK).collect()
+        fit::order(self.dataset.labels(), &self.split.train, self.settings.seed, 0).into_iter().take(CHUNK).collect()
     }
 
     /// A batch of the user's own samples, the [`Self::few`] repeated: sizes that are open in the model are then those of the

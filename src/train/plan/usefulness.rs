@@ -38,7 +38,7 @@ pub fn gains(
         return Ok(None);
     }
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    let mut bound = step_session(bundle, &settings.loss, options, &initial)?;
+    let mut bound = step_session(bundle, (&settings.loss, None), options, &initial)?;
     let (first, second) = samples.split_at(samples.len() / 2);
     let mut gradients = |half| gradient(bundle, &mut bound, features, labels, half, settings.batch as usize);
     let (first, second) = (gradients(first)?, gradients(second)?);
@@ -134,7 +134,7 @@ pub fn step_seconds(
     clock: &dyn Fn() -> f64,
 ) -> Result<f64, Error> {
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
-    let mut bound = step_session(bundle, loss, options, &initial)?;
+    let mut bound = step_session(bundle, (loss, None), options, &initial)?;
     for (name, tensor) in &batch.features {
         bound.set_input(name, tensor)?;
     }

@@ -20,6 +20,10 @@ const VECTORS: u64 = 28;
 /// The solver that fits a bundle's fresh linear head best; `None` where what learns has no closed form, or one that would take
 /// more time or memory than gradient steps.
 pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> Option<Settings> {
+    if let Loss::Normality { .. } = loss {
+        let loss = loss.clone();
+        return Some(Settings { solver: Solver::Normality, l2: None, loss, known: 0, refit: false, below: false });
+    }
     let linear = Linear::fresh_head(bundle).ok()?;
     let samples = (split.train.len() + split.validation.len()) as u64;
     let (inputs, outputs) = (linear.inputs as u64, linear.outputs as u64);
@@ -33,6 +37,8 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
         | Loss::TokenCrossEntropy { .. }
         | Loss::PixelCrossEntropy { .. }
         | Loss::Boxes { .. }
+        | Loss::Likeness { .. }
+        | Loss::Normality { .. }
         | Loss::File(_) => return None,
         Loss::MeanSquaredError if ridge_bytes <= BYTES_MAX => Solver::Ridge,
         Loss::CrossEntropy { .. } if one_each(labels, split) => Solver::Imprint,
@@ -40,6 +46,25 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
         _ => return None,
     };
     Some(Settings { solver, l2: None, loss: loss.clone(), known: 0, refit: true, below: false })
+}
+
+/// How a trained head goes on where samples of what it knows are learned again: at once, and no further from what it is than the samples
+/// ask for. `None` where it is no linear layer, or where gradient steps would take less time or memory.
+pub fn kept(bundle: &Bundle, samples: u64, labels: &Labels, loss: &Loss) -> Option<Settings> {
+    let linear = Linear::find(bundle).ok()?;
+    let (inputs, outputs) = (linear.inputs as u64, linear.outputs as u64);
+    let bytes = 4 * samples * inputs + VECTORS * 8 * outputs * (inputs + 1);
+    let small = samples * inputs * outputs <= WORK_MAX && bytes <= BYTES_MAX;
+    let fits = matches!((loss, labels), (Loss::CrossEntropy { .. }, Labels::Classes { .. }));
+    let settings = Settings {
+        solver: Solver::Lbfgs,
+        l2: None,
+        loss: loss.clone(),
+        known: linear.outputs,
+        refit: true,
+        below: false,
+    };
+    (fits && small).then_some(settings)
 }
 
 /// Whether no class has two samples to tell a good penalty from a bad one by.

@@ -14,12 +14,29 @@ const CHUNK: usize = 256;
 /// cross-validation: probabilities `[samples, classes]` where labels are one class each, else numbers `[samples, targets]`.
 ///
 /// Features are in Pareto scaling, as where a head is fitted ([`super::logistic`]).
-pub fn left_out(mut rows: Array2<f32>, labels: &Labels, samples: &[usize], width: usize) -> Array2<f64> {
-    scale(&mut rows);
+pub fn left_out(rows: Array2<f32>, labels: &Labels, samples: &[usize], width: usize) -> Array2<f64> {
     let targets = Targets::new(labels, width);
-    let wanted = targets.signed(samples);
+    let mut found = regressed(rows, &targets.signed(samples));
+    if targets.is_one_class() {
+        let factor = temperature::fit(&found, samples, &targets);
+        found.rows_mut().into_iter().for_each(|row| softmax(row, factor));
+    }
+    found
+}
+
+/// For each row of features the squared distance of the answer of a ridge regression of all others from what the labels want, as
+/// [`left_out`] makes it; classes are 1 and -1.
+pub fn squared_errors(rows: Array2<f32>, labels: &Labels, samples: &[usize], width: usize) -> Vec<f64> {
+    let wanted = Targets::new(labels, width).signed(samples);
+    let missed = regressed(rows, &wanted) - wanted;
+    missed.rows().into_iter().map(|row| row.dot(&row)).collect()
+}
+
+/// What the regression of all others answers to each row.
+fn regressed(mut rows: Array2<f32>, wanted: &Array2<f64>) -> Array2<f64> {
+    scale(&mut rows);
     let problem = if rows.nrows() > rows.ncols() {
-        let mut moments = Moments::new(rows.ncols(), width, true);
+        let mut moments = Moments::new(rows.ncols(), wanted.ncols(), true);
         for (x, y) in rows.axis_chunks_iter(Axis(0), CHUNK).zip(wanted.axis_chunks_iter(Axis(0), CHUNK)) {
             moments.add(x, y);
         }
@@ -28,12 +45,7 @@ pub fn left_out(mut rows: Array2<f32>, labels: &Labels, samples: &[usize], width
         Ridge::dual(rows.clone(), wanted.view(), true)
     };
     let lambda = problem.choose(&problem.grid());
-    let mut found = problem.left_out(lambda, rows.view(), wanted.view());
-    if targets.is_one_class() {
-        let factor = temperature::fit(&found, samples, &targets);
-        found.rows_mut().into_iter().for_each(|row| softmax(row, factor));
-    }
-    found
+    problem.left_out(lambda, rows.view(), wanted.view())
 }
 
 fn softmax(mut row: ndarray::ArrayViewMut1<f64>, factor: f64) {

@@ -35,6 +35,8 @@ pub struct Problem<'a> {
     scale: f64,
     /// What each feature is divided by.
     divisors: Array1<f64>,
+    /// The weights that the penalty leads to, as they are while it is fitted; none leads to zero.
+    towards: Option<Array2<f64>>,
 }
 
 /// The loss of one row of outputs.
@@ -73,6 +75,8 @@ impl<'a> Problem<'a> {
             | Loss::TokenCrossEntropy { .. }
             | Loss::PixelCrossEntropy { .. }
             | Loss::Boxes { .. }
+            | Loss::Likeness { .. }
+            | Loss::Normality { .. }
             | Loss::File(_) => {
                 return None;
             }
@@ -89,7 +93,12 @@ impl<'a> Problem<'a> {
             deviation if deviation > 0.0 => (deviation.max(NARROWEST * scale) * scale).sqrt(),
             _ => scale,
         });
-        Some(Self { rows, targets: table, weights, loss: rowwise, intercept, means, scale, divisors })
+        Some(Self { rows, targets: table, weights, loss: rowwise, intercept, means, scale, divisors, towards: None })
+    }
+
+    /// Has the penalty lead to the weights of that layer, in the place of zero (L2-SP: Li, Grandvalet and Davoine 2018, arXiv 1802.01483).
+    pub fn towards(self, layer: &Layer) -> Self {
+        Self { towards: Some(&layer.weights * &self.divisors), ..self }
     }
 
     /// λ from 10 down to 10⁻⁵ of the samples' scatter a feature, one a decade.
@@ -129,9 +138,10 @@ impl<'a> Problem<'a> {
         let (outputs, width) = (self.targets.ncols(), self.rows.ncols());
         let (w, b) = x.split_at(outputs * width);
         let w = ndarray::ArrayView2::from_shape((outputs, width), w).expect("the sizes are those of the layer");
-        let mut dw = penalty * &w;
+        let away = self.towards.as_ref().map_or_else(|| w.to_owned(), |towards| &w - towards);
+        let mut sum = 0.5 * penalty * away.iter().map(|w| w * w).sum::<f64>();
+        let mut dw = penalty * away;
         let mut db = Array1::<f64>::zeros(outputs);
-        let mut sum = 0.5 * penalty * w.iter().map(|w| w * w).sum::<f64>();
         for start in (0..self.rows.nrows()).step_by(BLOCK) {
             let end = self.rows.nrows().min(start + BLOCK);
             let mut rows = self.rows.slice(s![start..end, ..]).mapv(f64::from);

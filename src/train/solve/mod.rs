@@ -11,6 +11,8 @@ pub mod lbfgs;
 pub mod left_out;
 pub mod logistic;
 pub mod moments;
+pub mod normality;
+pub mod projection;
 mod rows;
 pub mod targets;
 pub mod temperature;
@@ -62,6 +64,8 @@ pub enum Solver {
     Imprint,
     /// Least squares with a penalty from sums of integers ([`moments`]).
     Moments,
+    /// What normal samples are ([`normality`]).
+    Normality,
 }
 
 /// What is asked for.
@@ -73,7 +77,8 @@ pub struct Settings {
     pub l2: Option<f64>,
     /// What is minimised; ridge takes it for the kind of targets only.
     pub loss: Loss,
-    /// Classes whose rows are kept as the bundle's parameters hold them; for imprinting, else 0.
+    /// Imprinting: classes whose rows are kept as the bundle's parameters hold them. L-BFGS: above 0, its penalty leads to what the
+    /// parameters hold, in the place of zero. Else 0.
     pub known: usize,
     /// Whether the validation samples are learned from, too, once they have chosen the penalty and measured the result.
     pub refit: bool,
@@ -140,6 +145,7 @@ impl Settings {
                 | Loss::TokenCrossEntropy { .. }
                 | Loss::PixelCrossEntropy { .. }
                 | Loss::Boxes { .. }
+                | Loss::Likeness { .. }
                 | Loss::File(_)),
             ) => {
                 let name = loss.name();
@@ -287,6 +293,7 @@ impl Work<'_> {
             Solver::Lbfgs => self.lbfgs(),
             Solver::Imprint => self.imprint(),
             Solver::Moments => self.moments(),
+            Solver::Normality => self.normality(),
         }
     }
 
@@ -401,8 +408,21 @@ impl Work<'_> {
 
     fn problem<'r>(&self, rows: ArrayView2<'r, f32>, samples: &[usize]) -> logistic::Problem<'r> {
         let bias = self.rows.linear.has_bias();
-        logistic::Problem::new(rows, samples, &self.targets, &self.settings.loss, bias)
-            .expect("the settings were checked")
+        let problem = logistic::Problem::new(rows, samples, &self.targets, &self.settings.loss, bias)
+            .expect("the settings were checked");
+        if self.settings.known == 0 { problem } else { problem.towards(&self.known_layer()) }
+    }
+
+    /// The layer that the bundle's parameters hold.
+    fn known_layer(&self) -> Layer {
+        let linear = self.rows.linear;
+        let (weights, bias) = linear.stored(&self.initial_values());
+        let (alpha, beta) = linear.factors();
+        let bias = if bias.is_empty() { vec![0.0; linear.outputs] } else { bias };
+        Layer {
+            weights: weights.mapv(|w| alpha * f64::from(w)),
+            bias: bias.iter().map(|b| beta * f64::from(*b)).collect(),
+        }
     }
 
     /// The penalty with the lowest loss on the validation samples.
@@ -413,7 +433,7 @@ impl Work<'_> {
         go_on: &dyn Fn() -> bool,
     ) -> Choice {
         let mut best: Option<(f64, Choice)> = None;
-        let mut last: Option<Layer> = None;
+        let mut last = (self.settings.known > 0).then(|| self.known_layer());
         let (mut iterations, mut worse) = (0, 0);
         for lambda in problem.grid() {
             let fitted = problem.fit(lambda, last.as_ref(), GRADIENT_WHILE_CHOOSING, go_on);
@@ -465,6 +485,22 @@ impl Work<'_> {
         Folds::new(rows, &self.split.train, &self.targets)
     }
 
+    fn normality(&mut self) -> Result<Option<Found>, Error> {
+        let (Loss::Normality { whitened, false_alarms }, Labels::Anomalies(anomalous)) =
+            (&self.settings.loss, self.labels)
+        else {
+            unreachable!("labels were checked against the loss before the run")
+        };
+        let held_out: Vec<usize> = self.split.validation.iter().copied().filter(|sample| !anomalous[*sample]).collect();
+        normality::check(self.split.train.len(), held_out.len(), self.rows.linear.has_bias())?;
+        let train = &self.split.train;
+        let (Some(rows), Some(held_out)) = (self.rows.all(train)?, self.rows.all(&held_out)?) else { return Ok(None) };
+        let outputs = self.rows.linear.outputs;
+        let layer =
+            normality::layer(rows.mapv(f64::from), &held_out.mapv(f64::from), outputs, *whitened, *false_alarms);
+        Ok(Some(Found::layer(layer)))
+    }
+
     fn imprint(&mut self) -> Result<Option<Found>, Error> {
         let train = &self.split.train;
         let Some(rows) = self.rows.all(train)? else { return Ok(None) };
@@ -475,11 +511,10 @@ impl Work<'_> {
         if !linear.has_bias() {
             return Err(refuse("the layer has no bias that could set a new class against the known ones".into()));
         }
-        let (weights, bias) = linear.stored(&self.initial_values());
-        let (alpha, beta) = linear.factors();
+        let Layer { weights, bias } = self.known_layer();
         let old = Layer {
-            weights: weights.slice(ndarray::s![..known, ..]).mapv(|w| alpha * f64::from(w)),
-            bias: bias[..known].iter().map(|b| beta * f64::from(*b)).collect(),
+            weights: weights.slice(ndarray::s![..known, ..]).to_owned(),
+            bias: bias.slice(ndarray::s![..known]).to_owned(),
         };
         let new = imprint::extend(&old, &rows, train, &self.targets);
         Ok(Some(Found { added: true, ..Found::layer(new) }))

@@ -51,6 +51,8 @@ impl<'a> Targets<'a> {
             | Labels::Tokens { .. }
             | Labels::Pixels { .. }
             | Labels::Boxes { .. }
+            | Labels::Identities { .. }
+            | Labels::Anomalies(_)
             | Labels::NextTokens(_)
             | Labels::Unlabelled(_) => {
                 unreachable!("refused before the run")

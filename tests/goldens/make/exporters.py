@@ -141,6 +141,19 @@ class Cosine(nn.Module):
         return F.linear(F.normalize(self.below(x.mean(1)), dim=1) * 5, F.normalize(self.weight, dim=1))
 
 
+class Swin(nn.Module):
+    """Windows that are shifted: the older exporter computes pads, and masks for each window, by the sizes of the samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = hf.SwinForImageClassification(hf.SwinConfig(
+            image_size=8, patch_size=1, embed_dim=8, depths=[2], num_heads=[2], window_size=4, mlp_ratio=1.0, num_labels=CLASSES, drop_path_rate=0.0,
+            attn_implementation="eager"))
+
+    def forward(self, x):
+        return self.model(x).logits
+
+
 class Mixes(nn.Module):
     """Takes the batch's mean away: what a sample is answered depends on the others."""
 
@@ -202,11 +215,12 @@ MODELS = {
     "causal": (lambda: Net(Causal(), 8, lambda y: y[:, :, -1]), sequence),
     "cosine": (Cosine, sequence),
     "llama_classes": (LlamaClasses, text),
+    "swin": (Swin, picture),
 }
-EXPORTS = [(name, exporter, batch) for name in MODELS for exporter, batch in (("default", 1), ("default", 2), ("torchscript", 1))]
+EXPORTS = [(name, exporter, batch) for name in MODELS if name != "swin" for exporter, batch in (("default", 1), ("default", 2), ("torchscript", 1))]
 # The older exporter writes rows picked from a flat table by the numbers of its example's samples, and at opset 14 a mask of two
 # constants, of which ONNX Runtime infers no sizes.
-EXPORTS += [("llama_classes", "torchscript", 2), ("bert", "torchscript14", 1)]
+EXPORTS += [("llama_classes", "torchscript", 2), ("bert", "torchscript14", 1), ("swin", "torchscript", 1)]
 
 
 def perturbed(model):

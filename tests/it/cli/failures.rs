@@ -287,7 +287,7 @@ fn with_little_room(place: &Place, script: &str) -> Option<super::Ran> {
     let ours = place.command("");
     command.current_dir(ours.get_current_dir().unwrap()).env_clear();
     command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("EDGETUNE", env!("CARGO_BIN_EXE_edgetune"));
+    command.env("EDGETUNE", super::program());
     let ran = command.output().ok().filter(|output| output.status.code() != Some(77))?;
     // 1 without words of the program: the system has no such namespaces.
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -176,6 +176,8 @@ fn logs_are_told_when_they_are_asked_for() {
     assert!(!told.contains("ort::") && !told.contains('\u{1b}'), "{told}");
     let all = place.run_with("EDGETUNE_LOG", "info,ort=info", train).done().err;
     assert!(all.contains("ort::"), "{all}");
+    let wrong = place.run_with("EDGETUNE_LOG", "edgetune=loud", train).done().err;
+    assert!(wrong.contains("warning: EDGETUNE_LOG=edgetune=loud: ") && wrong.contains("such as info,"), "{wrong}");
 }
 
 #[test]

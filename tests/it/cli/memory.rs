@@ -147,7 +147,7 @@ fn read_only(place: &Place, folders: &[&str], script: &str) -> Option<Ran> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--map-root-user", "sh", "-c", &format!("{mounts}{script}")]);
     unshare.current_dir(place.path(".")).env_clear();
-    unshare.envs(command.env("EDGETUNE", env!("CARGO_BIN_EXE_edgetune")).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    unshare.envs(command.env("EDGETUNE", super::program()).get_envs().filter_map(|(k, v)| Some((k, v?))));
     let ran = finished(unshare);
     (!ran.err.contains("mount:")).then_some(ran)
 }

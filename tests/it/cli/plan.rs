@@ -116,11 +116,15 @@ fn with_few_samples_only_the_head_is_trained() {
 #[test]
 fn a_budget_of_time_is_kept() {
     let place = ready();
-    let train = "train base.onnx --data train --train auto --epochs 20000 --budget-time 8s --out a.edelta";
+    let train = "train base.onnx --data train --train auto --out a.edelta";
     let began = std::time::Instant::now();
-    let ran = place.run(train).done();
+    place.run(&format!("{train} --epochs 1")).done();
+    // What planning alone takes on a busy machine; most of the budget is then left for steps.
+    let budget = (3.0 * began.elapsed().as_secs_f64()).max(6.0).ceil();
+    let began = std::time::Instant::now();
+    let ran = place.run(&format!("{train} --epochs 8000 --budget-time {budget}s --no-cache --force")).done();
     let seconds = began.elapsed().as_secs_f64();
-    assert!(seconds < 16.0, "{seconds} s: {}", ran.err);
+    assert!(seconds < 2.0 * budget, "{seconds} s of {budget}: {}", ran.err);
 }
 
 #[test]

@@ -8,13 +8,14 @@ use edgetune::grad;
 use edgetune::onnx;
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
+use edgetune::train::step::Again;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Folders of which every model is in the page.
 const FOLDERS: [&str; 5] = ["exporters", "genai", "newest", "quantised", "sklearn"];
 
-fn goldens() -> PathBuf {
+pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
 }
 
@@ -32,7 +33,8 @@ fn variants(row: &Row) -> Vec<String> {
     found
 }
 
-fn names(folder: &str) -> Vec<String> {
+/// The models of a folder.
+pub fn names(folder: &str) -> Vec<String> {
     let files = std::fs::read_dir(goldens().join(folder)).unwrap();
     let mut names: Vec<String> =
         files.filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_string())).collect();
@@ -158,7 +160,8 @@ fn what_is_said_to_learn_has_a_step() {
                 positions: loss.positions(),
                 ..Request::default()
             };
-            let step = prepare(&base, &request, scratch.path()).and_then(|bundle| bundle.step_graph(&loss));
+            let step =
+                prepare(&base, &request, scratch.path()).and_then(|bundle| bundle.step_graph(&loss, Again::Cheap));
             assert!(step.is_ok(), "{folder}/{name}, last:{count}: {}", step.unwrap_err());
             tried += 1;
         }

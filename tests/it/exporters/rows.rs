@@ -89,6 +89,12 @@ pub const ROWS: &[Row] = &[
         "with a fixed sequence the angles of rotary embeddings are tables, which are multiplied as weights are and are none",
     ),
     row(
+        "exporters/swin",
+        "`SwinForImageClassification`: pads to whole windows, and a mask for each shifted window of each sample, by `Shape` of the samples",
+        "computes the pads, which are the same for every batch; the masks are repeated for as many samples as there are",
+        "with B = 1 nothing but the arithmetic of sizes tells which of the mask's rows are of samples",
+    ),
+    row(
         "exporters/mixes",
         "the batch's mean is taken away",
         "",
@@ -97,7 +103,7 @@ pub const ROWS: &[Row] = &[
     row(
         "exporters/second_lstm",
         "`[time, batch, features]`, `nn.LSTM`'s default, the batch open",
-        "takes a sample a row, `[batch, time, features]`, by the dimension's name (`batch`, `batch_size`, `N`, …)",
+        "takes a sample a row, `[batch, time, features]`, by the dimension's name (`batch`, `N`, or the one that the outputs begin with), else by `--batch-axis`",
         "a merged model takes its input as the base does",
     ),
     row("exporters/second_encoder", "the same for `nn.TransformerEncoderLayer`, time and batch open", "the same", ""),

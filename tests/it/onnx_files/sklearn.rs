@@ -1,9 +1,12 @@
 //! Models of scikit-learn as skl2onnx writes them: read as layers that can learn, they answer what scikit-learn answers.
 
+use crate::training::follow::Trainer;
 use edgetune::adapter::Request;
-use edgetune::cut::Selection;
+use edgetune::cut::{self, Selection};
 use edgetune::engine::{Options, Session};
 use edgetune::graph::Tensor;
+use edgetune::train::loss::Loss;
+use edgetune::train::optimizer::Optimizer;
 use edgetune::train::prepare::{self, Base};
 use ndarray::{ArrayD, OwnedRepr};
 use ndarray_npy::NpzReader;
@@ -67,4 +70,51 @@ fn what_brings_inputs_to_a_range_is_no_layer() {
         let base = base(name);
         assert_eq!(edgetune::cut::layers(&base.graph, base.graph.outputs[0]).len(), 1, "{name}");
     }
+}
+
+/// A step of scikit-learn's own gradient descent after the other, from the fitted model on: `partial_fit` of a perceptron, which has no hidden
+/// layer where the model is linear.
+#[test]
+fn ten_steps_are_those_of_scikit_learn() {
+    let mut arrays = NpzReader::new(File::open(folder().join("sklearn.npz")).unwrap()).unwrap();
+    let mut array = |name: String| -> ArrayD<f32> { arrays.by_name::<OwnedRepr<f32>, _>(&name).unwrap() };
+    let text = std::fs::read(folder().join("sklearn.json")).unwrap();
+    let facts: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    let mut compared = 0;
+    for fact in facts.iter().filter(|fact| fact["losses"].is_array()) {
+        let name = fact["name"].as_str().unwrap();
+        let (base, scratch) = (base(name), tempfile::tempdir().unwrap());
+        let (x, labels) = (array(format!("{name}/x")), array(format!("{name}/labels")));
+        let rows = x.shape()[0] as u64;
+        let numbers = name == "linear_regression";
+        let classes = labels.iter().fold(0f32, |most, label| most.max(*label)) as u64 + 1;
+        let (loss, labels, rate) = if numbers {
+            // scikit-learn takes half of the mean squared error.
+            (Loss::MeanSquaredError, Tensor::from_f32(&[rows, 1], labels.as_slice().unwrap()), 0.5)
+        } else {
+            let index: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
+            // The one column of two classes is two of opposite signs in `LinearClassifier`, of which each learns as much.
+            let share = if name == "logistic_binary" { 0.5 } else { 1.0 };
+            (Loss::CrossEntropy { label_smoothing: 0.0, class_weights: None }, Tensor::from_i64(&[rows], &index), share)
+        };
+        let selections = [Selection::Last(cut::layers(&base.graph, base.graph.outputs[0]).len())];
+        let width = (!numbers).then_some(classes);
+        let request =
+            Request { selections: &selections, width, activation: Some(loss.activation()), ..Request::default() };
+        let bundle =
+            prepare::prepare(&base, &request, scratch.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+        let mut trainer = Trainer::new(&bundle, &loss, optimizer);
+        let input = base.graph.value_name(base.graph.inputs[0]).to_string();
+        let x = Tensor::from_f32(&[rows, x.shape()[1] as u64], x.as_slice().unwrap());
+        let rate = rate * fact["learning_rate"].as_f64().unwrap();
+        for (step, expected) in fact["losses"].as_array().unwrap().iter().enumerate() {
+            let (expected, found) =
+                (expected.as_f64().unwrap(), trainer.step(&[(input.clone(), x.clone())], &labels, rate));
+            let apart = (found - expected).abs() / expected;
+            assert!(apart < 1e-3, "{name}, step {step}: loss {found}, scikit-learn's {expected}, off by {apart:e}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 10);
 }

@@ -9,7 +9,7 @@ use edgetune::graph::{DType, Tensor};
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::{Optimizer, State};
 use edgetune::train::prepare::{Base, Bundle, prepare};
-use edgetune::train::step::{LABELS, LOSS, gradient_name};
+use edgetune::train::step::{Again, LABELS, LOSS, gradient_name};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -58,7 +58,7 @@ impl<'a> Trainer<'a> {
     pub fn new(bundle: &'a Bundle, loss: &Loss, optimizer: Optimizer) -> Self {
         let options = Options { threads: 1, ..Options::default() };
         let body = bundle.body.as_deref().map(|path| Session::from_file(path, &options).unwrap());
-        let step = bundle.step(loss).unwrap_or_else(|error| panic!("{error}"));
+        let step = bundle.step(loss, Again::Layers).unwrap_or_else(|error| panic!("{error}"));
         let gradients: Vec<String> = bundle.parameters.iter().map(|p| gradient_name(&p.name)).collect();
         let bound = bound(bundle, &step, &gradients, &options);
         let states = bundle.parameters.iter().map(|p| State::new(&optimizer, p.initial.len())).collect();
@@ -67,7 +67,13 @@ impl<'a> Trainer<'a> {
 
     /// One step on a batch of the model's inputs; gives the loss before it.
     pub fn step(&mut self, inputs: &[(String, Tensor)], labels: &Tensor, rate: f64) -> f64 {
-        for (name, tensor) in features(self.bundle, self.body.as_mut(), inputs) {
+        let features = features(self.bundle, self.body.as_mut(), inputs);
+        self.step_on(features.into_iter().collect(), labels, rate)
+    }
+
+    /// One step on a batch of features.
+    pub fn step_on(&mut self, features: Vec<(String, Tensor)>, labels: &Tensor, rate: f64) -> f64 {
+        for (name, tensor) in features {
             self.bound.set_input(&name, &tensor).unwrap();
         }
         self.bound.set_input(LABELS, labels).unwrap();

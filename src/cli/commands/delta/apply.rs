@@ -8,7 +8,6 @@ use crate::delta;
 use crate::engine;
 use crate::train::artifact::Adapter;
 use crate::train::export;
-use crate::train::prepare::Base;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -48,7 +47,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     files.writes("--out", &weights, Kind::Weights).check(args.replacing)?;
     let adapter = Adapter::read(&args.delta)?;
     engine::load(&global.choice())?;
-    export::merged_model(&args.out, &Base::read(&args.base)?, &adapter, args.external_weights)?;
+    export::merged_model(&args.out, &adapter.base(&args.base)?, &adapter, args.external_weights)?;
     printer.document(&serde_json::json!({ "model": args.out }));
     printer.text(format!("{}: the model with {} in it", args.out.display(), args.delta.display()));
     Ok(())

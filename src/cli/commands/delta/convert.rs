@@ -8,7 +8,8 @@ use crate::cli::sample_args::ReadingArgs;
 use crate::delta;
 use crate::engine;
 use crate::recipe::EncodingName;
-use crate::train::{low_rank, prepare::Base};
+use crate::train::artifact::Adapter;
+use crate::train::low_rank;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -99,7 +100,8 @@ fn low_rank(args: &Args, rank: u32, global: &Global, printer: &Printer) -> Resul
     }
     let model = args.model.as_deref().context("--encoding low-rank: name the delta's base with --model FILE")?;
     engine::load(&global.choice())?;
-    let (file, base) = (File::read(&args.delta)?, Base::read(model)?);
+    let file = File::read(&args.delta)?;
+    let base = Adapter::from_bytes(&args.delta, &file.bytes)?.base(model)?;
     let made = low_rank::refactor(&base, &args.delta, &file.bytes, rank)?;
     for (name, lost) in &made.lost {
         printer.note(format!("{name}: rank {rank} loses {:.2} % of the change", 100.0 * lost));

@@ -6,7 +6,7 @@ use crate::cli::membership::{Patience, State};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::{Printer, bytes};
 use crate::delta::Delta;
-use crate::sync::client::{Client, pull};
+use crate::sync::client::{Client, Error, pull};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::io::Write;
@@ -39,6 +39,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    Error::unless_channel(&args.channel)?;
     let folder = args.state.open(global)?;
     let files = Files::default().reads("the adapter that was fetched last,", [&folder.adapter(&args.channel)]);
     files

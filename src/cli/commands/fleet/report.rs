@@ -3,7 +3,7 @@
 use crate::cli::args::Global;
 use crate::cli::membership::{Patience, State};
 use crate::cli::print::Printer;
-use crate::sync::client::{Client, deliver_reports, keep_report};
+use crate::sync::client::{Client, Error, deliver_reports, keep_report};
 use crate::sync::wire;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -46,9 +46,10 @@ enum Verdict {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    Error::unless_channel(&args.channel)?;
+    let channel = args.channel.clone();
     let folder = args.state.open(global)?;
     let _lock = folder.lock()?;
-    let channel = args.channel.clone();
     let taken = folder.seen()?.0.remove(&channel);
     let none = || format!("channel `{channel}`: nothing was pulled; edgetune fleet pull --channel {channel}");
     let release = taken.with_context(none)?.release;

@@ -3,7 +3,7 @@
 use crate::cli::args::Global;
 use crate::cli::membership::{Demand, Patience, State};
 use crate::cli::print::{Printer, bytes};
-use crate::sync::client::{Client, deliver, deliver_reports, pull};
+use crate::sync::client::{Client, Error, deliver, deliver_reports, pull};
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -26,6 +26,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    Error::unless_channel(&args.channel)?;
     let folder = args.state.open(global)?;
     let _lock = folder.lock()?;
     let mut client = Client::of(&folder, args.patience.outside())?;

@@ -15,7 +15,7 @@ use crate::cli::print::Printer;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Sum up samples once, then add, remove, merge and solve for a head without training
+/// Sum up samples once, then add, remove, merge and solve for a head
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune moments add model.onnx --data monday/ --out A.emoments\n  edgetune moments add model.onnx \

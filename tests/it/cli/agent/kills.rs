@@ -4,6 +4,8 @@
 use super::api::{BLUE, RED, listening, post};
 use super::{CONFIG, Service, count, drop_pictures, drop_reds_and_blues, history, picture, ready, samples, until};
 use crate::cli::{Place, not_tested};
+use crate::power::Power;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,6 +133,35 @@ fn waiting_for_all() -> Place {
 
 #[test]
 fn what_was_acknowledged_survives_kills_and_torn_writes() {
+    let (random, torn) = (RefCell::new(fastrand::Rng::with_seed(12)), Cell::new(0));
+    let tears = |place: &Place| torn.set(torn.get() + tear(&place.path("state"), &mut random.borrow_mut()));
+    let (done, lives) = acknowledged_survives(kills(10), &|_| Box::new(&tears));
+    println!("{done} kills and {} torn writes in {lives} lives of a state", torn.get());
+}
+
+/// On a file system that forgets what was not brought to the disk (`tests/power`), where `EDGETUNE_POWER` names its program.
+#[test]
+fn what_was_acknowledged_survives_cuts_of_power() {
+    if Power::on(tempfile::tempdir().unwrap().path(), 0).is_none() {
+        return not_tested("cuts of power: EDGETUNE_POWER names no program (tests/power), or nothing may be mounted");
+    }
+    let (lives, lost) = (Cell::new(0), Cell::new(0));
+    let (done, _) = acknowledged_survives(kills(10), &|place| {
+        lives.set(lives.get() + 1);
+        fs::create_dir(place.path("state")).unwrap();
+        let mut power = Power::on(&place.path("state"), lives.get()).unwrap();
+        let lost = &lost;
+        Box::new(move |place: &Place| lost.set(lost.get() + power.cut(&place.path(""))))
+    });
+    println!("{done} cuts of power, which lost {} operations, in {} lives of a state", lost.get(), lives.get());
+}
+
+/// What is done to a place after each kill.
+type Then<'a> = Box<dyn FnMut(&Place) + 'a>;
+
+/// Runs services that are killed until an adapter is in use, each time with what `then` gives for a place done to what is left. What was acknowledged has to be there each time, and the adapter in the end is that of a service that nobody killed. Gives how many
+/// kills there were, and in how many lives of a state.
+fn acknowledged_survives<'a>(kills: u32, then: &dyn Fn(&Place) -> Then<'a>) -> (u32, u32) {
     let expected = {
         let place = waiting_for_all();
         let service = Service::start_answering(&place);
@@ -139,11 +170,11 @@ fn what_was_acknowledged_survives_kills_and_torn_writes() {
         service.stop();
         place.read("state/active.edelta")
     };
-    let kills = kills(10);
-    let mut random = fastrand::Rng::with_seed(12);
-    let (mut done, mut torn, mut lives) = (0, 0, 0);
+    let mut random = fastrand::Rng::with_seed(13);
+    let (mut done, mut lives) = (0, 0);
     while done < kills {
         let place = waiting_for_all();
+        let mut then = then(&place);
         let (acknowledged, alive) = (Mutex::default(), AtomicBool::new(true));
         std::thread::scope(|scope| {
             scope.spawn(|| send_reds_and_blues(&place, &acknowledged, &alive));
@@ -156,10 +187,10 @@ fn what_was_acknowledged_survives_kills_and_torn_writes() {
                 (done, longest_ms) = (done + 1, longest_ms * 11 / 10);
                 // Asked for before what is there, so that none is missed that comes meanwhile.
                 let told: Vec<Vec<u8>> = acknowledged.lock().unwrap().clone();
+                then(&place);
                 let stored = stored(&place);
                 let lost = told.iter().filter(|picture| !stored.contains(picture)).count();
                 assert_eq!(lost, 0, "of {} acknowledged samples, after {done} kills", told.len());
-                torn += tear(&place.path("state"), &mut random);
             }
             alive.store(false, Ordering::Relaxed);
         });
@@ -173,7 +204,7 @@ fn what_was_acknowledged_survives_kills_and_torn_writes() {
         assert!(place.read("state/active.edelta") == expected, "another adapter, after {done} kills");
         assert_eq!(count(&history(&place), "failed"), 0, "{:?}", history(&place));
     }
-    println!("{done} kills and {torn} torn writes in {lives} lives of a state");
+    (done, lives)
 }
 
 #[test]
