@@ -24,10 +24,12 @@ fn program(root: &Path) -> String {
     )
 }
 
-/// The target folder that this test was built in: what is there need not be built again.
-fn target() -> PathBuf {
+/// The target folder that this test was built in, and its profile: what is there need not be built again.
+fn built() -> (PathBuf, &'static str) {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).expect("target/debug/deps/it").into()
+    let built = test.ancestors().nth(2).expect("target/debug/deps/it");
+    let profile = if built.ends_with("release") { "release" } else { "dev" };
+    (built.parent().unwrap().into(), profile)
 }
 
 #[test]
@@ -49,13 +51,14 @@ fn the_library_with_photographs_needs_no_command_line_and_no_network() {
 #[test]
 fn ten_lines_outside_of_the_repository_train_and_predict() {
     let library = &runtime().path;
+    let (target, profile) = built();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = program(root);
     assert_eq!(text.lines().count(), 10);
     let place = tempfile::tempdir().unwrap();
     let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     // Built with the same profile, so that the dependencies are those that are there.
-    let profiles = &manifest[manifest.find("[profile.dev]").unwrap()..];
+    let profiles = &manifest[manifest.find("[profile.release]").unwrap()..];
     let package = format!(
         "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          [dependencies]\nedgetune = {{ path = {root:?} }}\n\n{profiles}"
@@ -65,9 +68,9 @@ fn ten_lines_outside_of_the_repository_train_and_predict() {
     fs::write(place.path().join("Cargo.toml"), package).unwrap();
     fs::copy(root.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
     let ran = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--offline"])
+        .args(["run", "--quiet", "--offline", "--profile", profile])
         .current_dir(place.path())
-        .env("CARGO_TARGET_DIR", target())
+        .env("CARGO_TARGET_DIR", target)
         .env("CARGO_INCREMENTAL", "0")
         .env("ORT_DYLIB_PATH", library)
         .output()
