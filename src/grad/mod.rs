@@ -22,6 +22,7 @@ pub use shapes::one_shape_each;
 use crate::graph::{Builder, DType, Graph, Node, Val, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 /// What a rule gives: for each input of the node its gradient, or `None` where none flows.
 pub type Grads<'b> = Result<Vec<Option<Val<'b>>>, String>;
@@ -63,6 +64,31 @@ pub struct Rule {
     pub note: &'static str,
 }
 
+impl Rule {
+    /// A row for an operator of `ai.onnx` whose gradients have the inputs' shapes already.
+    pub const fn new(op: &'static str, opsets: RangeInclusive<i64>, action: Action) -> Self {
+        Self { op, domain: "", opsets, action, broadcasts: false, quantises: false, refusal: None, note: "" }
+    }
+
+    /// Adds what a user should know.
+    pub const fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+
+    /// Adds what tells the nodes without a gradient.
+    pub const fn unless(mut self, refusal: fn(&Node) -> Option<String>) -> Self {
+        self.refusal = Some(refusal);
+        self
+    }
+
+    /// Puts the row into another domain than `ai.onnx`.
+    pub const fn of(mut self, domain: &'static str) -> Self {
+        self.domain = domain;
+        self
+    }
+}
+
 /// Why a gradient could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -98,14 +124,25 @@ pub enum Error {
     },
 }
 
+/// Rules of the application's own.
+static ADDED: OnceLock<Vec<Rule>> = OnceLock::new();
+
+/// Adds rules for operators that the table does not have, or has another rule for: these come first. They hold for the whole
+/// process, so an application adds all of its rules once, before it opens a model. `examples/add_an_operator.rs` does so.
+///
+/// # Errors
+/// Gives the rules back where others were added before.
+pub fn add_rules(rules: Vec<Rule>) -> Result<(), Vec<Rule>> {
+    ADDED.set(rules)
+}
+
 /// The rule for an operator, if there is one.
 pub fn find(op: &str, domain: &str, opset: i64) -> Option<&'static Rule> {
+    let fits = |rule: &&Rule| rule.op == op && rule.domain == domain && rule.opsets.contains(&opset);
     let rules = rules::all();
     let start = rules.partition_point(|rule| (rule.op, rule.domain) < (op, domain));
-    rules[start..]
-        .iter()
-        .take_while(|rule| rule.op == op && rule.domain == domain)
-        .find(|rule| rule.opsets.contains(&opset))
+    let of_table = || rules[start..].iter().take_while(|rule| rule.op == op && rule.domain == domain).find(fits);
+    ADDED.get().and_then(|added| added.iter().find(fits)).or_else(of_table)
 }
 
 /// The version of the operator set that a node belongs to.

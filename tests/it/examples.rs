@@ -1,5 +1,7 @@
 //! The programs in `examples` run, on the project's own models and data; each takes seconds.
 
+#[path = "../../examples/add_an_operator.rs"]
+mod add_an_operator;
 #[path = "../../examples/own_loss.rs"]
 mod own_loss;
 #[path = "../../examples/predict.rs"]
@@ -23,6 +25,7 @@ fn every_example_does_what_it_says_within_half_a_minute() {
         ("read_delta", &read_delta::main),
         ("train_from_memory", &train_from_memory::main),
         ("own_loss", &own_loss::main),
+        ("add_an_operator", &add_an_operator::main),
     ] {
         let began = Instant::now();
         run().unwrap_or_else(|error| panic!("{name}: {error}"));

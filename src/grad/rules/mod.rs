@@ -35,37 +35,21 @@ use std::ops::RangeInclusive;
 
 /// A row whose gradients have the inputs' shapes already.
 const fn rule(op: &'static str, opsets: RangeInclusive<i64>, action: Action) -> Rule {
-    Rule { op, domain: "", opsets, action, broadcasts: false, quantises: false, refusal: None, note: "" }
+    Rule::new(op, opsets, action)
 }
 
 /// A row whose gradients have the broadcast shape.
 const fn broadcast(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: true, quantises: false, refusal: None, note: "" }
+    let mut rule = Rule::new(op, opsets, Flows(apply));
+    rule.broadcasts = true;
+    rule
 }
 
 /// A row of a step of quantised arithmetic.
 const fn quantised(op: &'static str, opsets: RangeInclusive<i64>, apply: RuleFn) -> Rule {
-    Rule { op, domain: "", opsets, action: Flows(apply), broadcasts: false, quantises: true, refusal: None, note: "" }
-}
-
-impl Rule {
-    /// Adds what a user should know.
-    const fn note(mut self, note: &'static str) -> Self {
-        self.note = note;
-        self
-    }
-
-    /// Adds what tells the nodes without a gradient.
-    const fn unless(mut self, refusal: fn(&Node) -> Option<String>) -> Self {
-        self.refusal = Some(refusal);
-        self
-    }
-
-    /// Puts the row into another domain than `ai.onnx`.
-    const fn of(mut self, domain: &'static str) -> Self {
-        self.domain = domain;
-        self
-    }
+    let mut rule = Rule::new(op, opsets, Flows(apply));
+    rule.quantises = true;
+    rule
 }
 
 /// The node's only output computed by other nodes, where that is faster; see [`super::with_faster_nodes`].
