@@ -1,4 +1,4 @@
-//! A program of somebody else: ten lines outside of the repository, which depend on the crate and on nothing else.
+//! A program of somebody else: ten lines outside of the repository, which depend on the crate with photographs and on nothing else.
 
 use super::engine::runtime;
 use std::fs;
@@ -61,7 +61,7 @@ fn ten_lines_outside_of_the_repository_train_and_predict() {
     let profiles = &manifest[manifest.find("[profile.release]").unwrap()..];
     let package = format!(
         "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
-         [dependencies]\nedgetune = {{ path = {root:?} }}\n\n{profiles}"
+         [dependencies]\nedgetune = {{ path = {root:?}, default-features = false, features = [\"image\"] }}\n\n{profiles}"
     );
     fs::create_dir(place.path().join("src")).unwrap();
     fs::write(place.path().join("src/main.rs"), text).unwrap();
