@@ -6,7 +6,7 @@
 use super::Done;
 use super::args::{Compute, Global};
 use super::flags::with_options;
-use crate::agent::frames::{self, Class};
+use crate::agent::work::frames::{self, Class};
 use crate::engine;
 use crate::predict::{Answer, Predictor};
 use anyhow::{Context, Result};

@@ -5,9 +5,10 @@
 use super::Done;
 use super::args::{Compute, Global};
 use super::print::Printer;
-use crate::agent::inventory::{SIDES, name_of_content, parse};
-use crate::agent::samples::visible;
-use crate::agent::training::Unusable;
+use crate::agent::record::folders::visible;
+use crate::agent::record::inventory::SIDES;
+use crate::agent::record::sample_name::{name_of_content, parse};
+use crate::agent::work::training::Unusable;
 use crate::data::{Labels, Options, Texts};
 use crate::engine;
 use crate::graph::Tensor;

@@ -7,8 +7,9 @@ mod stored;
 
 use crate::agent::api::listen::Socket;
 use crate::agent::config::Config;
-use crate::agent::notify::Notifier;
-use crate::agent::service::{Moment, World, serve};
+use crate::agent::moment::Moment;
+use crate::agent::service::notify::Notifier;
+use crate::agent::service::{World, serve};
 use crate::cache;
 use crate::cli::Done;
 use crate::cli::answering;

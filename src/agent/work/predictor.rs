@@ -5,15 +5,16 @@
 //! new process is started; once that is ready it takes over, and the old one finishes what it was asked, so that no
 //! request is lost. A process that dies or hangs is replaced, and its request asked once more. It never loads a model itself.
 
-use super::adapters;
 use super::frames::{self, Answer};
+use crate::agent::locks::lock;
+use crate::agent::record::adapters;
 use anyhow::{Context, Result};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Requests that may wait for their turn.
@@ -102,10 +103,6 @@ impl Drop for Lane {
         self.kill();
         let _ = lock(&self.child).wait();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
