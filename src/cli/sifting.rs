@@ -8,7 +8,7 @@ use super::print::Printer;
 use crate::agent::record::folders::visible;
 use crate::agent::record::inventory::SIDES;
 use crate::agent::record::sample_name::{name_of_content, parse};
-use crate::agent::work::training::Unusable;
+use crate::agent::work::request::Unusable;
 use crate::data::{Labels, Options, Texts};
 use crate::engine;
 use crate::graph::Tensor;
@@ -62,7 +62,11 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     Ok(Done::Fully)
 }
 
-fn model_of(file: &Path, recipe: &Recipe) -> Result<PathBuf> {
+/// The model that a recipe names.
+///
+/// # Errors
+/// It names none.
+pub fn model_of(file: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let missing = || format!("{}: it names no model; write `model = \"model.onnx\"`", file.display());
     recipe.model.clone().with_context(missing)
 }

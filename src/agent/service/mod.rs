@@ -24,9 +24,9 @@ use crate::agent::record::refused::{self, RefusedFile};
 use crate::agent::record::run;
 use crate::agent::record::sample_name::Name;
 use crate::agent::record::samples::Door;
+use crate::agent::work::predictor;
 use crate::agent::work::process;
 use crate::agent::work::sync::Syncing;
-use crate::agent::work::training;
 use crate::amounts::counted;
 use crate::host::{Processors, WriteMeter, memory_pressure, on_battery, temperature_c};
 use anyhow::{Context, Result, bail};
@@ -133,7 +133,7 @@ impl Answering {
     fn start(sockets: Vec<Socket>, board: &Arc<Board>, program: &Path) -> Result<Self> {
         let (program, keeping) = (program.to_path_buf(), board.clone());
         let keep = move || {
-            let start = |adapter: &Path| training::predictor(&program, &keeping.config(), adapter);
+            let start = |adapter: &Path| predictor::start(&program, &keeping.config(), adapter);
             keeping.predictor.keep(start);
         };
         let keeper = std::thread::Builder::new().name("predictor".into()).spawn(keep)?;

@@ -2,6 +2,7 @@
 //!
 //! May be cut off anywhere and done again: the verdict is found once, and what follows is done where it was not.
 
+use super::request::HeldOut;
 use crate::agent::config::Config;
 use crate::agent::judge::gate::{Accepted, Comparison, Promise, Verdict, accept, judge};
 use crate::agent::record::adapters::{self, Event, FLEET};
@@ -11,7 +12,6 @@ use crate::agent::record::inventory;
 use crate::agent::record::membership;
 use crate::agent::record::run::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -164,36 +164,21 @@ fn of_learned(state: &Path, name: &str, against: &str, counted: Comparison) -> R
     Ok(compare(&new, &right(&read_answers(&before)?)))
 }
 
-/// An answer as `edgetune predict --json` gives it.
-#[derive(Deserialize)]
-struct Found {
-    input: String,
-    #[serde(default)]
-    classes: Vec<Answered>,
-}
-
-/// A class; a probability that is no number is none.
-#[derive(Deserialize)]
-struct Answered {
-    name: String,
-    probability: Option<f32>,
-}
-
-fn read_answers(answers: &Path) -> Result<Vec<Found>> {
+fn read_answers(answers: &Path) -> Result<Vec<HeldOut>> {
     let text = fs::read(answers).map_err(|error| with(answers, error))?;
     serde_json::from_slice(&text).with_context(|| answers.display().to_string())
 }
 
 /// Whether each answer is the class in whose folder the sample lies.
-fn right(found: &[Found]) -> HashMap<String, bool> {
-    let right = |answer: &Found| {
+fn right(found: &[HeldOut]) -> HashMap<String, bool> {
+    let right = |answer: &HeldOut| {
         answer.classes.first().is_some_and(|class| class.probability.is_some() && class.name == class_of(&answer.input))
     };
     found.iter().map(|answer| (answer.input.clone(), right(answer))).collect()
 }
 
 /// How an adapter did by itself, for its predictions to be held to.
-fn promise(found: &[Found]) -> Promise {
+fn promise(found: &[HeldOut]) -> Promise {
     let confidences: Vec<f64> =
         found.iter().filter_map(|answer| Some(f64::from(answer.classes.first()?.probability?))).collect();
     let count = confidences.len().max(1) as f64;

@@ -7,5 +7,6 @@ pub mod conclusion;
 pub mod frames;
 pub mod predictor;
 pub mod process;
+pub mod request;
 pub mod sync;
 pub mod training;

@@ -6,12 +6,15 @@
 //! request is lost. A process that dies or hangs is replaced, and its request asked once more. It never loads a model itself.
 
 use super::frames::{self, Answer};
+use super::process;
+use super::request::Request;
+use crate::agent::config::Config;
 use crate::agent::locks::lock;
 use crate::agent::record::adapters;
 use anyhow::{Context, Result};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -113,6 +116,15 @@ struct Desk {
     /// Processes that finish what they were asked.
     leaving: Vec<Weak<Lane>>,
     trouble: Option<String>,
+}
+
+/// Starts the process that answers applications with an adapter, over its standard input and output ([`frames`]).
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn start(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
+    let request = Request::Answer { recipe: config.recipe.clone(), adapter: adapter.into() };
+    process::start(program, config, &request, (Stdio::piped(), Stdio::inherit()))
 }
 
 /// Asks for predictions, from any thread.
