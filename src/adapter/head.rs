@@ -1,12 +1,13 @@
 //! The classifier: which output, where its weights are, replacing it by a fresh one, appending one.
 
+use super::appended::push;
 use super::below::{below, is_packed_below, weights_below};
 use super::ending::{Activation, logits, producer, quantises};
 use super::positions::{Positions, own_width};
 use super::{Error, pooling};
 use crate::amounts::counted;
 use crate::cut;
-use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
+use crate::graph::{DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 
 /// What to do when the data's classes are not the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -434,25 +435,4 @@ fn append_to_each(
     };
     let value = graph.value_name(value).to_string();
     Some((output, AppendedHead { value, features, classes }, vec![weight, bias]))
-}
-
-pub(super) fn push(
-    graph: &mut Graph,
-    name: &str,
-    op: &str,
-    inputs: &[ValueId],
-    attributes: &[(&str, i64)],
-    ty: Option<TensorType>,
-) -> ValueId {
-    let name = format!("edgetune.head/{name}");
-    let output = graph.add_value(&name, ty);
-    graph.nodes.push(Node {
-        name,
-        op: op.into(),
-        inputs: inputs.iter().map(|id| Some(*id)).collect(),
-        outputs: vec![Some(output)],
-        attributes: attributes.iter().map(|(name, value)| (name.to_string(), Attr::Int(*value))).collect(),
-        ..Node::default()
-    });
-    output
 }

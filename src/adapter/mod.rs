@@ -5,6 +5,7 @@
 //! values. Parameters are fp32 while they learn and fp16
 //! at rest ([`fp16`]). Never runs anything.
 
+mod appended;
 mod attach;
 mod below;
 mod detector;

@@ -1,6 +1,6 @@
 //! The mean that a head reads where its value has more than features: over space, over time, over the tokens that count.
 
-use super::head::push;
+use super::appended::push;
 use crate::graph::{DType, Dim, Graph, Tensor, TensorType, ValueId};
 
 /// The mean of `value` over all dimensions but the first and `axis`: `[batch, features]`.

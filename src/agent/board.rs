@@ -3,15 +3,17 @@
 //! Each part has a lock of its own, held only as long as something is read or changed; no part waits for another.
 
 use super::config::Config;
-use super::drift::Confidences;
-use super::feedback::{Feedback, Promise};
-use super::predictor::Predictor;
-use super::refused::{self, RefusedFiles};
-use super::samples::Store;
-use super::training::Run;
+use super::judge::drift::Confidences;
+use super::judge::gate::Promise;
+use super::locks::lock;
+use super::record::feedback::Feedback;
+use super::record::refused::{self, RefusedFiles};
+use super::record::run::Run;
+use super::record::samples::Store;
+use super::work::predictor::Predictor;
 use serde::Serialize;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What both know.
 pub struct Board {
@@ -79,9 +81,4 @@ impl Board {
     pub fn config(&self) -> Arc<Config> {
         lock(&self.config).clone()
     }
-}
-
-/// A part of the board. What a thread that panicked left there is as good as what was there before.
-pub fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
 }

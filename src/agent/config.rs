@@ -1,6 +1,6 @@
 //! What `edgetune.toml` says: one file for the service, beside the recipe that says how to train.
 
-use super::policy::{Hours, Policy, off};
+use super::judge::policy::{Hours, Policy, off};
 use crate::data;
 use crate::delta::Counting;
 use crate::nearest;

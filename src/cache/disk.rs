@@ -14,8 +14,10 @@
 //! Whoever holds the lock on `keys` writes. Everybody holds a shared lock on `records` as long as it may be mapped;
 //! whoever gets that lock for itself may shorten or remove the file.
 
+use super::file_names::{KEYS, RECORDS};
 use super::index::{Index, SLOTS_MAX};
 use super::layout::aligned;
+use super::space::free_bytes;
 use super::{Key, Limits, evict, room};
 use crate::mapped;
 use bytes::Bytes;
@@ -24,9 +26,6 @@ use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-pub(super) const RECORDS: &str = "records";
-pub(super) const KEYS: &str = "keys";
 
 const MAGIC: &[u8; 4] = b"EDFC";
 const VERSION: u32 = 1;
@@ -351,16 +350,4 @@ fn read_unmapped(records: &File, at: u64, stride: usize) -> io::Result<Bytes> {
     let mut read = Ok(());
     let bytes = aligned(stride, |bytes| read = records.read_exact_at(bytes, at));
     read.map(|()| bytes)
-}
-
-/// Bytes that an ordinary user may still write to the file system.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let system = rustix::fs::statvfs(folder)?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-/// Bytes of the whole file system.
-pub(super) fn system_bytes(folder: &Path) -> io::Result<u64> {
-    let system = rustix::fs::statvfs(folder)?;
-    Ok(system.f_blocks.saturating_mul(system.f_frsize))
 }

@@ -4,14 +4,10 @@
 //! “Long ago” is counted, not timed: many small devices have no clock that survives a power cut. Who uses features holds
 //! locks on their files (see `disk.rs`); who uses a bundle holds a shared lock on its file `used`.
 
-use super::disk::{KEYS, RECORDS};
-use super::room;
+use super::file_names::{KEYS, RECORDS, USED};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-const USED: &str = "used";
 
 /// A folder of the cache that can be made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,22 +27,6 @@ pub enum Holds {
     Model,
     /// Features of a model's frozen part.
     Features,
-}
-
-/// A bundle that must not go while this is held. While it is in use it may be larger than a limit that was set allows; after that it is
-/// the first to go.
-#[derive(Debug)]
-pub struct InUse {
-    /// Held until the limit is looked at.
-    lock: Option<File>,
-    root: PathBuf,
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        drop(self.lock.take());
-        room::keep_set_limit(&self.root);
-    }
 }
 
 /// The folders of a cache that are ours by their names, the one used longest ago first. Links and anything else are not.
@@ -101,23 +81,6 @@ pub(super) fn mark_used(root: &Path, folder: &Path) -> io::Result<()> {
         fs::write(folder.join(USED), latest.saturating_add(1).to_string())?;
     }
     Ok(())
-}
-
-/// Keeps a bundle, whose folder is there, from being removed as long as the answer lives; `None` where it is not in a cache, or
-/// its folder cannot be written, so that nothing is removed either.
-pub fn hold(bundle: &Path) -> Option<InUse> {
-    let root = root_of(bundle)?;
-    loop {
-        fs::create_dir_all(bundle).ok()?;
-        let lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(bundle.join(USED)).ok()?;
-        lock.lock_shared().ok()?;
-        // It may have been removed between opening and locking.
-        if lock.metadata().ok()?.nlink() > 0 {
-            mark_used(root, bundle).ok()?;
-            return Some(InUse { lock: Some(lock), root: root.to_owned() });
-        }
-    }
 }
 
 /// The cache that a bundle is in, if it is in one: others are written where somebody asked for them, and stay.

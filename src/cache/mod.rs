@@ -6,14 +6,17 @@
 //! limits and never hands out a record that differs from what was appended: each carries a checksum, and a record that a
 //! crash or a flipped bit has damaged is a miss.
 //!
-//! The files are described in `disk.rs`, what gives way in `evict.rs`, how much there may be in `room.rs`. Beside the features,
+//! The files are described in `disk.rs`, what gives way in `evict.rs`, what may not in `in_use.rs`, how much there may be in `room.rs`. Beside the features,
 //! the cache holds the bundles of models, which count under the same limit.
 
 mod disk;
 mod evict;
+mod file_names;
+mod in_use;
 mod index;
 mod layout;
 mod room;
+mod space;
 
 use crate::graph::{Tensor, TensorType};
 use bytes::Bytes;
@@ -25,9 +28,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use disk::free_bytes;
-pub use evict::{Entry, Holds, InUse, entries, hold, mark};
+pub use evict::{Entry, Holds, entries, mark};
+pub use in_use::{InUse, hold};
 pub use room::{LIMIT_BYTES_MAX, Limit, clear, limit, make_room_for_bundle, set_limit, taken_bytes, types_bytes};
+pub use space::free_bytes;
 
 /// What identifies a sample or a body.
 pub type Key = [u8; 32];

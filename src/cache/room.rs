@@ -1,7 +1,7 @@
 //! How much a cache may take: what a person has set, else a share of the file system, so that a small SD card is not filled.
 
-use super::disk::system_bytes;
 use super::evict::{Entry, entries, remove_oldest, root_of};
+use super::space::system_bytes;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;

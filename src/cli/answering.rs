@@ -6,9 +6,11 @@
 use super::Done;
 use super::args::{Compute, Global};
 use super::flags::with_options;
-use crate::agent::frames::{self, Class};
+use super::sifting;
+use crate::agent::work::frames::{self, Class};
 use crate::engine;
 use crate::predict::{Answer, Predictor};
+use crate::recipe::Recipe;
 use anyhow::{Context, Result};
 use std::io::{self, BufReader, Write};
 use std::path::Path;
@@ -17,9 +19,9 @@ use std::path::Path;
 ///
 /// # Errors
 /// A model or an adapter that cannot be loaded; a pipe that breaks.
-pub fn answer(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &Global) -> Result<Done> {
+pub fn answer(recipe: &Path, adapter: &Path, global: &Global) -> Result<Done> {
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
-    let mut predictor = match load(files, compute, global) {
+    let mut predictor = match load(recipe, adapter, global) {
         Ok(predictor) => predictor,
         Err(error) => {
             frames::write(&mut to, &[with_options(&format!("{error:#}")).as_bytes()])?;
@@ -39,10 +41,13 @@ pub fn answer(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &
     Ok(Done::Fully)
 }
 
-/// Of a model's file, an adapter's and, for texts, the tokenizer's.
-fn load(files: (&Path, &Path, Option<&Path>), compute: &Compute, global: &Global) -> Result<Predictor> {
+/// Of the model and, for texts, the tokenizer that the recipe names.
+fn load(recipe: &Path, adapter: &Path, global: &Global) -> Result<Predictor> {
+    let read = Recipe::read(recipe)?;
+    let model = sifting::model_of(recipe, &read)?;
     engine::load(&global.choice())?;
-    Ok(Predictor::load(files, &compute.options(), &global.folders()?)?)
+    let files = (model.as_path(), adapter, read.samples.tokenizer.as_deref());
+    Ok(Predictor::load(files, &Compute::default().options(), &global.folders()?)?)
 }
 
 /// As the agent reads it: a class that is decided for is the first of the classes.

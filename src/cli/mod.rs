@@ -115,10 +115,12 @@ enum Done {
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
     let cli: Cli = parsed();
-    log_to_stderr(if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" });
+    // A service tells what it does; what its processes say last is taken for the reason where one fails.
+    log_to_stderr(if matches!(&cli.command, Command::Agent(args) if !args.works()) { "info" } else { "warn" });
     mapped::exit_on_lost_file();
     let printer = Printer::new(cli.global.json);
     let works_for_agent = std::env::var("EDGETUNE_PARENT").ok();
+    // `agent work` decides by itself, for somebody may wait for what it does.
     if works_for_agent.is_some() && !matches!(cli.command, Command::Agent(_)) {
         priority::stand_back();
     }

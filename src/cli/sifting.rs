@@ -5,9 +5,10 @@
 use super::Done;
 use super::args::{Compute, Global};
 use super::print::Printer;
-use crate::agent::inventory::{SIDES, name_of_content, parse};
-use crate::agent::samples::visible;
-use crate::agent::training::Unusable;
+use crate::agent::record::folders::visible;
+use crate::agent::record::inventory::SIDES;
+use crate::agent::record::sample_name::{name_of_content, parse};
+use crate::agent::work::request::Unusable;
 use crate::data::{Labels, Options, Texts};
 use crate::engine;
 use crate::graph::Tensor;
@@ -61,7 +62,11 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     Ok(Done::Fully)
 }
 
-fn model_of(file: &Path, recipe: &Recipe) -> Result<PathBuf> {
+/// The model that a recipe names.
+///
+/// # Errors
+/// It names none.
+pub fn model_of(file: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let missing = || format!("{}: it names no model; write `model = \"model.onnx\"`", file.display());
     recipe.model.clone().with_context(missing)
 }

@@ -1,7 +1,7 @@
 //! Memory maps: of the model file and of the external-data files beside it, one map per file.
 
-use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto, TensorProto};
-use super::{Error, names, read};
+use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto, TensorProto, decode};
+use super::{Error, names};
 use crate::mapped;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -38,7 +38,7 @@ pub fn map(path: &Path) -> Result<Bytes, Error> {
 /// # Errors
 /// A file that is no model.
 pub fn external_files(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let model = map(path).and_then(read::decode).map_err(|fault| fault.at(path))?;
+    let model = map(path).and_then(decode).map_err(|fault| fault.at(path))?;
     let graph = model.graph.filter(|_| model.ir_version.is_some());
     let graph = graph.ok_or_else(|| Error::Missing { field: "graph" }.at(path))?;
     let mut found = BTreeSet::new();

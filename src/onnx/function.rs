@@ -2,9 +2,8 @@
 //! function's nodes, in sub-graphs too, until none is left.
 
 use super::Error;
-use super::names::{Unique, each_bound, rename_node, subgraphs_mut};
+use super::names::{Unique, each_bound, node_name, plain_domain, rename_node, subgraphs_mut};
 use super::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
-use super::read::{node_name, plain_domain};
 use super::scope;
 use prost::Message;
 use std::collections::{HashMap, HashSet};

@@ -1,7 +1,19 @@
-//! Names in sub-graphs and function bodies: which are bound inside, which are free, renaming all of them at once.
+//! Names of nodes and domains, and names in sub-graphs and function bodies: which are bound inside, which are free, renaming all of
+//! them at once.
 
 use super::proto::{GraphProto, NodeProto};
 use std::collections::{HashMap, HashSet};
+
+/// `ai.onnx` has two spellings; the empty one is used.
+pub fn plain_domain(domain: Option<&str>) -> &str {
+    domain.filter(|domain| *domain != "ai.onnx").unwrap_or_default()
+}
+
+/// The file's name for a node, or `Op_index`.
+pub fn node_name(node: &NodeProto, index: usize) -> String {
+    let given = node.name.as_deref().filter(|name| !name.is_empty()).map(String::from);
+    given.unwrap_or_else(|| format!("{}_{index}", node.op_type.as_deref().unwrap_or_default()))
+}
 
 /// Hands out names, each once: one that is taken gets a number appended.
 #[derive(Default)]

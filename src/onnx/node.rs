@@ -3,9 +3,8 @@
 use super::Error;
 use super::declared::declared;
 use super::external::ExternalFiles;
-use super::names;
+use super::names::{self, plain_domain};
 use super::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};
-use super::read::plain_domain;
 use super::scope;
 use super::tensor;
 use crate::graph::{Attr, Graph, Node, Tensor, ValueId};

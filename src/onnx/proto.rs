@@ -2,8 +2,26 @@
 //!
 //! Documentation strings and sharding are not among them: a decoder skips fields that it does not know.
 
+use super::Error;
 use bytes::Bytes;
 use prost::Message;
+
+/// What a protobuf message can have at most.
+const BYTES_MAX: usize = i32::MAX as usize;
+
+/// The bytes as a message, with raw tensors as slices of them.
+///
+/// # Errors
+/// No bytes, more than a message can have, or no message.
+pub fn decode(bytes: Bytes) -> Result<ModelProto, Error> {
+    if bytes.is_empty() {
+        return Err(Error::Empty);
+    }
+    if bytes.len() > BYTES_MAX {
+        return Err(Error::TooLarge { found: bytes.len() });
+    }
+    ModelProto::decode(bytes).map_err(|source| Error::Decode { source })
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {

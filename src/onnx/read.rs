@@ -1,12 +1,11 @@
 //! Model file → graph.
 
 use super::external::{ExternalFiles, map};
-use super::names::Unique;
-use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+use super::names::{Unique, node_name, plain_domain};
+use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, decode};
 use super::{Error, forms, function, ml, node, tensor};
 use crate::graph::{DType, Dim, Graph, TensorType, ValueId};
 use bytes::Bytes;
-use prost::Message;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -15,9 +14,6 @@ use std::path::Path;
 pub const IR_VERSION_MIN: i64 = 3;
 /// The `ai.onnx` operator sets that are read; `forms.rs` has what is rewritten.
 pub const OPSETS: RangeInclusive<i64> = 7..=28;
-/// What a protobuf message can have at most.
-const BYTES_MAX: usize = i32::MAX as usize;
-
 /// A model as read.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -70,22 +66,6 @@ pub fn read_bytes(bytes: Bytes, folder: Option<&Path>) -> Result<Model, Error> {
     ml::rewrite(&mut graph);
     drop_idle_domains(&mut graph, &proto);
     Ok(Model { graph, ir_version, producer, metadata })
-}
-
-/// The bytes as a message, with raw tensors as slices of them.
-pub fn decode(bytes: Bytes) -> Result<ModelProto, Error> {
-    if bytes.is_empty() {
-        return Err(Error::Empty);
-    }
-    if bytes.len() > BYTES_MAX {
-        return Err(Error::TooLarge { found: bytes.len() });
-    }
-    ModelProto::decode(bytes).map_err(|source| Error::Decode { source })
-}
-
-/// `ai.onnx` has two spellings; the empty one is used.
-pub fn plain_domain(domain: Option<&str>) -> &str {
-    domain.filter(|domain| *domain != "ai.onnx").unwrap_or_default()
 }
 
 fn opset(model: &ModelProto) -> Result<i64, Error> {
@@ -190,12 +170,6 @@ fn add_written<'p>(
         kept.push((node, name));
     }
     Ok(kept)
-}
-
-/// The file's name for a node, or `Op_index`.
-pub fn node_name(node: &NodeProto, index: usize) -> String {
-    let given = node.name.as_deref().filter(|name| !name.is_empty()).map(String::from);
-    given.unwrap_or_else(|| format!("{}_{index}", node.op_type.as_deref().unwrap_or_default()))
 }
 
 fn define(graph: &mut Graph, name: &str, ty: Option<TensorType>, second: &str) -> Result<ValueId, Error> {

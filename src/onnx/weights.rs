@@ -9,8 +9,8 @@
 //! Byte 0 is page-aligned in a memory map, so every tensor is 64-byte aligned in memory, enough for any vector unit.
 
 use super::external::Place;
-use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto};
-use super::{Error, external, names, read};
+use super::proto::{DATA_LOCATION_EXTERNAL, GraphProto, decode};
+use super::{Error, external, names};
 use crate::atomic::write_atomically;
 use crate::graph::{Graph, Tensor};
 use crate::mapped;
@@ -55,7 +55,7 @@ impl WeightsFile {
     pub fn reopen<'p>(models: impl IntoIterator<Item = &'p Path>) -> Result<Option<Self>, Error> {
         let mut found: Option<Self> = None;
         for path in models {
-            let model = external::map(path).and_then(read::decode).map_err(|fault| fault.at(path))?;
+            let model = external::map(path).and_then(decode).map_err(|fault| fault.at(path))?;
             collect(&model.graph.unwrap_or_default(), &mut found).map_err(|fault| fault.at(path))?;
         }
         Ok(found)

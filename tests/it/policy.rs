@@ -1,7 +1,7 @@
 //! A day of a device, by a fake clock: traces of load, heat, battery and memory against the policy, half a second a look.
 
-use edgetune::agent::flash::Ledger;
-use edgetune::agent::policy::{Conditions, Hours, Policy, Reason, hinders_start, hinders_training};
+use edgetune::agent::judge::policy::{Conditions, Hours, Policy, Reason, hinders_start, hinders_training};
+use edgetune::agent::record::flash::Ledger;
 use std::collections::BTreeMap;
 
 /// Seconds between two looks.

@@ -2,8 +2,8 @@
 //!
 //! The shape is the configuration's, so the numbers alone are enough. Pure.
 
-use super::super::config::Kind;
 use super::problem::Problem;
+use crate::agent::config::Kind;
 use crate::data::npy_of_floats;
 use bytes::Bytes;
 use hyper::body::Incoming;

@@ -2,8 +2,8 @@
 //!
 //! A socket file that a killed service left is replaced; one that somebody answers on is not.
 
-use super::super::config::Address;
-use super::super::samples::with;
+use crate::agent::config::Address;
+use crate::agent::record::folders::with;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;

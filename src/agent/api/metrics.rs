@@ -2,11 +2,12 @@
 //!
 //! Reads the board and changes nothing.
 
-use super::super::board::{Board, Found, lock};
-use super::super::drift::Drift;
-use super::super::feedback::Tally;
-use super::super::inventory::text as text_of;
-use super::super::refused::RefusedFiles;
+use crate::agent::board::{Board, Found};
+use crate::agent::judge::drift::Drift;
+use crate::agent::judge::feedback::Tally;
+use crate::agent::locks::lock;
+use crate::agent::record::refused::RefusedFiles;
+use crate::agent::record::sample_name::text as text_of;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;

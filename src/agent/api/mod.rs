@@ -5,6 +5,7 @@
 //! trains, and never answers another machine: on a port it refuses what a browser was talked into.
 
 mod arrays;
+mod exchange;
 pub mod listen;
 mod metrics;
 mod problem;
@@ -12,13 +13,13 @@ mod remembered;
 mod routes;
 mod stored;
 
-use super::board::Board;
+use crate::agent::board::Board;
 use anyhow::{Context, Result};
+use exchange::Api;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use listen::{Listener, Socket};
-use routes::Api;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;

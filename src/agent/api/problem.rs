@@ -1,7 +1,7 @@
 //! What is wrong with a request, as RFC 9457 has it: `application/problem+json`, with the field and the remedy.
 
-use super::super::predictor::Failure;
-use super::super::samples::Refusal;
+use crate::agent::record::samples::Refusal;
+use crate::agent::work::predictor::Failure;
 use hyper::StatusCode;
 use serde::Serialize;
 

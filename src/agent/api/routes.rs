@@ -3,34 +3,32 @@
 //! A body is read only after its announced size, its label and the room for it are known to be right, and within a time.
 //! A sample and an answer to a prediction are on the disk when they are acknowledged.
 
-use super::super::adapters;
-use super::super::board::{Board, lock};
-use super::super::config::Samples;
-use super::super::frames::Answer;
-use super::super::inventory::SIDES;
-use super::super::predictor::Failure;
-use super::super::samples::{self, Door};
 use super::arrays;
-use super::metrics::{self, Requests};
+use super::exchange::{Api, Reply, asked, blocking, body, json_reply, missing};
+use super::metrics;
 use super::problem::{self, Problem};
-use super::remembered::{Prediction, Remembered};
+use super::remembered::Prediction;
 use super::stored;
+use crate::agent::board::Board;
+use crate::agent::config::Samples;
+use crate::agent::locks::lock;
+use crate::agent::record::adapters;
+use crate::agent::record::inventory::SIDES;
+use crate::agent::record::samples::{self, Door};
+use crate::agent::work::frames::Answer;
+use crate::agent::work::predictor::Failure;
 use crate::sync::is_this_machine;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
-/// Bodies of the largest size that may be in memory at the same time.
-const BODIES: u64 = 4;
 /// Bytes of what is said of a prediction.
 const FEEDBACK_BYTES_MAX: u64 = 4096;
 /// Classes that a prediction names, where none are asked for.
@@ -38,35 +36,9 @@ const TOP: u16 = 5;
 /// Hexadecimal digits of a sample's hash in a prediction's name, and of its adapter.
 const ID_DIGITS: [usize; 2] = [32, 8];
 
-const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 /// The text that Prometheus reads, version 0.0.4.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What all connections share.
-pub(super) struct Api {
-    pub(super) board: Arc<Board>,
-    remembered: Mutex<Remembered>,
-    requests: Mutex<Requests>,
-    /// Kilobytes of bodies that may be read.
-    room: Arc<Semaphore>,
-    room_kb: u32,
-}
-
-impl Api {
-    pub(super) fn new(board: Arc<Board>) -> Self {
-        let room_kb = (board.config().samples.each_max_kb * BODIES).clamp(1, u32::MAX.into()) as u32;
-        let room = Arc::new(Semaphore::new(room_kb as usize));
-        Self { board, remembered: Mutex::default(), requests: Mutex::default(), room, room_kb }
-    }
-}
-
-/// An answer's status, kind and text.
-pub(super) type Reply = (StatusCode, &'static str, Vec<u8>);
-
-pub(super) fn json_reply(status: StatusCode, value: &Value) -> Reply {
-    (status, JSON, value.to_string().into_bytes())
-}
 
 /// The routes, each with the methods that it answers.
 const ROUTES: [(&str, &[Method]); 7] = [
@@ -305,60 +277,6 @@ fn grouped(said: Option<String>, limits: &Samples, example: &str) -> Result<Opti
         true => Err(missing("group", example)),
         false => Ok(said),
     }
-}
-
-/// A value behind the path's `?`.
-pub(super) fn asked(request: &Request<Incoming>, name: &'static str) -> Result<Option<String>, Problem> {
-    let query = request.uri().query().unwrap_or_default();
-    let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value);
-    let first = found.next().map(String::from);
-    match found.next() {
-        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is given twice; give it once"))),
-        None => Ok(first),
-    }
-}
-
-pub(super) fn missing(name: &'static str, example: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is missing; write {example}"))
-}
-
-/// The request's body, and its share of the memory for bodies.
-async fn body(api: &Api, request: Request<Incoming>, bytes_max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
-    let Some(bytes) = request.body().size_hint().exact() else {
-        let detail = "the body's size is not announced; send content-length, not chunks";
-        return Err(Problem::new(StatusCode::LENGTH_REQUIRED, "content-length", detail));
-    };
-    if bytes > bytes_max {
-        let detail = format!("{bytes} bytes are more than {bytes_max}; send less, or raise samples.each-max-kb");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", detail));
-    }
-    let room = (bytes / 1000 + 1).min(api.room_kb.into()) as u32;
-    let Ok(room) = api.room.clone().try_acquire_many_owned(room) else {
-        let detail = "other bodies take all the memory that there is for them; send it again in a second";
-        return Err(Problem::again(StatusCode::SERVICE_UNAVAILABLE, detail));
-    };
-    let seconds = api.board.config().api.timeout_s;
-    let read = Limited::new(request.into_body(), bytes_max as usize).collect();
-    match timeout(Duration::from_secs(seconds), read).await {
-        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
-        Ok(Err(error)) => {
-            let detail = format!("the body did not arrive ({error}); send it again");
-            Err(Problem::new(StatusCode::BAD_REQUEST, "body", detail))
-        }
-        Err(_) => {
-            let detail = format!("the body did not arrive within api.timeout-s = {seconds}; send it again");
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body", detail))
-        }
-    }
-}
-
-/// Does on another thread what blocks.
-pub(super) async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request's thread ended");
-        let detail = "the service failed; its log tells why";
-        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, None, detail))
-    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Samples that are there already: `GET /samples` lists them, `PUT /samples/{sample}` gives one another label, `DELETE` ends it; and
 //! `POST /train`, which asks for what is learned from them.
 
-use super::super::asked::{self, Ask};
-use super::super::inventory::parse;
-use super::super::listing::{self, Wanted};
-use super::super::samples::Refusal;
+use super::exchange::{Api, Reply, asked, blocking, json_reply, missing};
 use super::problem::Problem;
-use super::routes::{Api, Reply, asked, blocking, json_reply, missing};
+use crate::agent::record::asked::{self, Ask};
+use crate::agent::record::listing::{self, Wanted};
+use crate::agent::record::sample_name::parse;
+use crate::agent::record::samples::Refusal;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::json;

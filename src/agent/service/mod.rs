@@ -4,27 +4,34 @@
 //! It holds no state of its own that matters: all of it lies in files, so it may be killed at any moment and goes on where
 //! it was. Clock, processes' end and free space arrive in [`World`].
 
+pub mod notify;
+pub mod spool;
 mod work;
 
-use super::adapters::{self, Event};
 use super::api::{self, listen::Socket};
-use super::asked::{self, Ask};
-use super::board::{Board, Found, lock};
-use super::config::{self, Config};
-use super::failing;
-use super::feedback::falls_short;
-use super::flash::Ledger;
-use super::member::Syncing;
-use super::notify::Notifier;
-use super::policy::Conditions;
-use super::refused::{self, RefusedFile};
-use super::samples::Door;
-use super::spool::{Look, Spool};
-use super::training;
-use super::waiting::Known;
+use crate::agent::board::{Board, Found};
+use crate::agent::config::{self, Config};
+use crate::agent::judge::failing;
+use crate::agent::judge::feedback::falls_short;
+use crate::agent::judge::policy::Conditions;
+use crate::agent::judge::waiting::Known;
+use crate::agent::locks::lock;
+use crate::agent::moment::Moment;
+use crate::agent::record::adapters::{self, Event};
+use crate::agent::record::asked::{self, Ask};
+use crate::agent::record::flash::Ledger;
+use crate::agent::record::refused::{self, RefusedFile};
+use crate::agent::record::run;
+use crate::agent::record::sample_name::Name;
+use crate::agent::record::samples::Door;
+use crate::agent::work::predictor;
+use crate::agent::work::process;
+use crate::agent::work::sync::Syncing;
 use crate::amounts::counted;
 use crate::host::{Processors, WriteMeter, memory_pressure, on_battery, temperature_c};
 use anyhow::{Context, Result, bail};
+use notify::Notifier;
+use spool::{Look, Spool};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -48,17 +55,6 @@ const BACKLOG_S: f64 = 600.0;
 const CAUSE_S: f64 = 5.0;
 /// How often what was written is written down.
 const LEDGER_S: f64 = 900.0;
-
-/// A moment, by three clocks.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
-    /// Seconds since 1970.
-    pub unix_s: i64,
-    /// Minute of the local day.
-    pub minute_of_day: u16,
-    /// Seconds of the clock that nobody sets.
-    pub steady_s: f64,
-}
 
 /// The outside world.
 pub struct World<'a> {
@@ -137,7 +133,7 @@ impl Answering {
     fn start(sockets: Vec<Socket>, board: &Arc<Board>, program: &Path) -> Result<Self> {
         let (program, keeping) = (program.to_path_buf(), board.clone());
         let keep = move || {
-            let start = |adapter: &Path| training::predictor(&program, &keeping.config(), adapter);
+            let start = |adapter: &Path| predictor::start(&program, &keeping.config(), adapter);
             keeping.predictor.keep(start);
         };
         let keeper = std::thread::Builder::new().name("predictor".into()).spawn(keep)?;
@@ -201,8 +197,8 @@ struct Warned {
 impl<'a> Service<'a> {
     fn new(config: Config, world: &'a World<'a>) -> Result<Self> {
         let history = adapters::history(&config.state)?;
-        if training::current(&config.state)?.is_none() {
-            training::end(&config.state)?;
+        if run::current(&config.state)?.is_none() {
+            run::end(&config.state)?;
         }
         Ok(Self {
             board: Arc::new(Board::read(&config)?),
@@ -308,8 +304,7 @@ impl<'a> Service<'a> {
             Vec::new()
         });
         for (path, ask) in asked {
-            let done = |samples: &[super::inventory::Name],
-                        each: &dyn Fn(&super::inventory::Name) -> Result<(), String>| {
+            let done = |samples: &[Name], each: &dyn Fn(&Name) -> Result<(), String>| {
                 for sample in samples {
                     if let Err(reason) = each(sample) {
                         tracing::warn!(reason, "what was asked for a sample is not done");
@@ -336,7 +331,7 @@ impl<'a> Service<'a> {
     /// Talks to the fleet where there is one. What goes wrong with it hinders nothing else.
     fn sync(&mut self, now: Moment) {
         let Some(fleet) = &self.config.fleet else { return };
-        let cache = training::cache(&self.config);
+        let cache = process::cache(&self.config);
         if let Err(error) = self.syncing.look(&self.world.program, &cache, fleet, now, (self.world.chance)()) {
             tracing::error!("the fleet: {error:#}");
         }
@@ -393,7 +388,7 @@ impl<'a> Service<'a> {
             active,
             promise,
             falls_short,
-            training: training::current(&self.config.state)?,
+            training: run::current(&self.config.state)?,
             trained_s: conditions.trained_s,
             written_bytes,
             load: conditions.load,

@@ -3,17 +3,20 @@
 //! One at a time, besides the one that reads recipe and model. What a process leaves lies in `STATE/run`, so that a service that was killed
 //! finds it again.
 
-use super::{Moment, Service};
-use crate::agent::adapters::Event;
-use crate::agent::asked;
-use crate::agent::board::lock;
-use crate::agent::conclusion;
-use crate::agent::failing::trouble;
-use crate::agent::gate::Accepted;
-use crate::agent::inventory::name_of;
-use crate::agent::member::{self, Offer};
-use crate::agent::policy::{Conditions, hinders_training};
-use crate::agent::training::{self, Next, Run, Unusable};
+use super::Service;
+use crate::agent::judge::failing::trouble;
+use crate::agent::judge::gate::Accepted;
+use crate::agent::judge::policy::{Conditions, hinders_training};
+use crate::agent::locks::lock;
+use crate::agent::moment::Moment;
+use crate::agent::record::adapters::Event;
+use crate::agent::record::asked;
+use crate::agent::record::membership::{self, Offer};
+use crate::agent::record::run::{self, Next, Run};
+use crate::agent::record::sample_name::{self, name_of};
+use crate::agent::work::conclusion;
+use crate::agent::work::request::Unusable;
+use crate::agent::work::training;
 use crate::amounts::counted;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -55,7 +58,7 @@ impl Service<'_> {
     /// Lets the run go on, or begins one; gives what the service does, and what it waits for.
     pub(super) fn go_on_or_begin(&mut self, conditions: &Conditions, now: Moment) -> Result<(String, Vec<String>)> {
         let policy = self.known()?.policy();
-        match (&mut self.work, training::current(&self.config.state)?) {
+        match (&mut self.work, run::current(&self.config.state)?) {
             (Some(work), run) => {
                 let reason = hinders_training(&policy, conditions, false);
                 if let (Task::Train, Some(reason), false) = (&work.task, reason, work.asked_to_pause) {
@@ -72,14 +75,14 @@ impl Service<'_> {
 
     /// Begins what is to be done next, if anything is: to try what the fleet offers, else to train.
     fn begin(&mut self, conditions: &Conditions, now: Moment) -> Result<(String, Vec<String>)> {
-        let last = self.config.fleet.as_ref().and_then(|fleet| member::last(&self.history, &fleet.channel));
+        let last = self.config.fleet.as_ref().and_then(|fleet| membership::last(&self.history, &fleet.channel));
         let offer = self.syncing.offer();
         let untried = offer.filter(|offer| last.is_none_or(|(number, _)| offer.release.number() > number));
         if let Some(offer) = untried
             && conditions.held_out[0] >= self.config.gate.held_out_min.max(1)
         {
             let number = offer.release.number();
-            training::try_release(&self.config.state, offer, now.unix_s)?;
+            run::try_release(&self.config.state, offer, now.unix_s)?;
             tracing::info!(%number, "trying the fleet's release");
             return Ok((format!("trying release {number}"), Vec::new()));
         }
@@ -115,7 +118,7 @@ impl Service<'_> {
         // What begins with a release is learned for others, too.
         let fleet = self.config.fleet.as_ref().filter(|_| from.is_some());
         let samples_min = fleet.map_or(0, |fleet| fleet.samples_min_shared());
-        let run = training::begin(&self.config.state, from, samples_min, now.unix_s)?;
+        let run = run::begin(&self.config.state, from, samples_min, now.unix_s)?;
         tracing::info!(samples = run.samples, round = run.round, "a training begins");
         Ok(run)
     }
@@ -181,7 +184,7 @@ impl Service<'_> {
 
     /// The next step of a run without a process.
     fn go_on(&mut self, run: &Run, conditions: &Conditions, now: Moment) -> Result<String> {
-        let next = training::next(&self.config.state, run)?;
+        let next = run::next(&self.config.state, run)?;
         let program = &self.world.program;
         let policy = self.known()?.policy();
         let (child, task) = match next {
@@ -237,7 +240,7 @@ impl Service<'_> {
             self.record(Event::Trained { at: now.unix_s, seconds })?;
         }
         match (work.task, status.code()) {
-            (Task::Predict(answers), Some(0)) => training::answered(&state, &answers),
+            (Task::Predict(answers), Some(0)) => run::answered(&state, &answers),
             (Task::Sift { reason, training }, Some(0)) => {
                 let found = training::sifted(&state)?;
                 self.set_aside(&found, (reason, training), now)
@@ -292,11 +295,11 @@ impl Service<'_> {
         if sides == [false, false] {
             return self.failed(reason, now);
         }
-        let sample = crate::agent::inventory::text(&name_of(&first.input));
+        let sample = sample_name::text(&name_of(&first.input));
         self.record(Event::SetAside { at: now.unix_s, count, sample, reason: first.reason.clone() })?;
         // What was learned without the bad ones stays; what was to be learned from them begins anew.
         if training {
-            training::end(&self.config.state)?;
+            run::end(&self.config.state)?;
             self.again = true;
         }
         Ok(())
@@ -306,10 +309,10 @@ impl Service<'_> {
     fn failed(&mut self, reason: String, now: Moment) -> Result<()> {
         tracing::error!(reason, "a training failed");
         let state = self.config.state.clone();
-        let run = training::current(&state)?;
+        let run = run::current(&state)?;
         let (samples, release) = run.map_or((0, None), |run| (run.samples, run.release));
         if let (Some(fleet), Some(release)) = (&self.config.fleet, &release) {
-            member::tell(fleet, release, None, None)?;
+            membership::tell(fleet, release, None, None)?;
             self.sync_soon(now);
         }
         self.again = false;
@@ -320,6 +323,6 @@ impl Service<'_> {
             asked::trained(&state)?;
         }
         self.record(Event::Failed { at: now.unix_s, samples: samples.max(1), reason, release, cause })?;
-        training::end(&state)
+        run::end(&state)
     }
 }

@@ -16,12 +16,12 @@ use crate::delta::Task;
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
 use crate::learn::{Context, adapter_of};
-use crate::predict::Samples;
+use crate::predict::{Prediction, Samples};
 use crate::recipe::Reading;
 use crate::task;
 use crate::train::artifact::Adapter;
 use crate::train::prepare::Base;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ pub struct Args {
     /// A model that `edgetune export` has written says it in its metadata, others by the names of their classes in or beside them
     /// (labels.txt). A language model goes on from a prompt without an adapter.
     #[arg(long, value_name = "FILE")]
-    adapter: Option<PathBuf>,
+    pub adapter: Option<PathBuf>,
     /// Images or folders of them, one table, text or array file; texts themselves, or - for standard input
     ///
     /// A model of text also takes the texts themselves, and - for texts on standard input, a line each.
@@ -52,9 +52,9 @@ pub struct Args {
     /// Classes to show for each sample
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// With the base's own values in place of what was learned; nothing where the base has no such classes
-    #[arg(long, hide = true)]
-    untrained: bool,
+    /// With the base's own values in place of what was learned; nothing where the base has no such classes: the agent asks for it
+    #[arg(skip)]
+    pub untrained: bool,
     /// Print a CSV table: a row a sample
     #[arg(long)]
     csv: bool,
@@ -63,7 +63,7 @@ pub struct Args {
     no_cache: bool,
     /// End where a sample cannot be read: the agent finds out then what is wrong with it
     #[arg(long, hide = true)]
-    no_skip: bool,
+    pub no_skip: bool,
     #[command(flatten)]
     identities: IdentitiesArgs,
     #[command(flatten)]
@@ -71,23 +71,17 @@ pub struct Args {
     #[command(flatten)]
     generating: Generating,
     #[command(flatten)]
-    reading: ReadingArgs,
+    pub reading: ReadingArgs,
     #[command(flatten)]
     compute: Compute,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let began = Instant::now();
-    let given: Vec<PathBuf> = args.inputs.iter().map(PathBuf::from).collect();
-    Files::default().data("INPUT", &given).cache(global).check(args.masks.replacing)?;
-    let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
-    let goes_on = generation::is_asked(adapter.as_ref(), &args.generating)?;
-    engine::load(&global.choice())?;
-    let batch_axis = adapter.as_ref().and_then(|adapter| adapter.batch_axis);
-    let base = printer.during("reading the model", || Base::read_with(&args.model, batch_axis))?;
+    let (base, adapter) = read(args, global, printer)?;
     let stop = flag_on_signals()?;
     let context = global.context(&args.compute, began, &stop, printer)?;
-    if goes_on {
+    if generation::is_asked(adapter.as_ref(), &args.generating)? {
         refuse_table(args)?;
         let inputs = inputs::asked(&args.inputs, true, &mut std::io::stdin())?;
         let asked = (&args.generating, &inputs, &Reading::from(args.reading.clone()));
@@ -99,23 +93,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Some(adapter) => adapter,
         None => adapter_of(&base, first_of(&asked), &global.bundles()?, printer)?,
     };
-    let Some(adapter) = (if args.untrained { adapter.untrained(&base, &global.bundles()?)? } else { Some(adapter) })
-    else {
-        printer.document(&Vec::<()>::new());
-        return Ok(Done::Fully);
+    let Some(predictions) = predicted(args, &asked, (&base, &adapter), context, printer)? else {
+        return Ok(Done::Interrupted);
     };
-    masks::refuse_without(&adapter, &args.masks)?;
-    let (dataset, preprocessing) = opened(&asked, &adapter, (&base, args), printer)?;
-    // Photographs that come one by one do not come again: the features of a folder alone are kept.
-    let context = Context { keeps_features: asked.is_folder() && !args.no_cache, ..context };
-    let (dataset, top) = (Arc::new(dataset), args.top.into());
-    let samples = Samples { base: &base, adapter: &adapter, preprocessing, dataset, top };
-    let predicted = match adapter.task {
-        Task::Segmentation => masks::predict(&samples, &args.masks, &context)?,
-        _ => samples.predict(&context)?,
-    };
-    let Some(mut predictions) = predicted else { return Ok(Done::Interrupted) };
-    identities::recognise(&args.identities, (&base, &adapter), &mut predictions)?;
     if args.csv && !global.json {
         printer.raw(&predictions::table(&predictions, adapter.task == Task::MultiLabel)?);
         return Ok(Done::Fully);
@@ -123,6 +103,58 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     printer.document(&predictions);
     predictions.iter().for_each(|prediction| printer.text(prediction.line()));
     Ok(Done::Fully)
+}
+
+/// What an adapter, or the base without what it learned, says of samples: for the agent, which compares them. `None` if it was stopped.
+///
+/// # Errors
+/// As [`run`]; an adapter of a language model, whose answers are no classes.
+pub fn of_adapter(args: &Args, global: &Global, printer: &Printer) -> Result<Option<Vec<Prediction>>> {
+    let began = Instant::now();
+    let (base, adapter) = read(args, global, printer)?;
+    let adapter = adapter.filter(|adapter| adapter.task != Task::LanguageModel);
+    let adapter = adapter.context("the agent compares adapters by their classes; this one is of a language model")?;
+    let stop = flag_on_signals()?;
+    let context = global.context(&args.compute, began, &stop, printer)?;
+    let adapter = if args.untrained { adapter.untrained(&base, &global.bundles()?)? } else { Some(adapter) };
+    let Some(adapter) = adapter else { return Ok(Some(Vec::new())) };
+    predicted(args, &Asked::Paths(args.inputs.clone()), (&base, &adapter), context, printer)
+}
+
+/// The model, and the adapter if one is named.
+fn read(args: &Args, global: &Global, printer: &Printer) -> Result<(Base, Option<Adapter>)> {
+    let given: Vec<PathBuf> = args.inputs.iter().map(PathBuf::from).collect();
+    Files::default().data("INPUT", &given).cache(global).check(args.masks.replacing)?;
+    let adapter = args.adapter.as_deref().map(Adapter::read).transpose()?;
+    // Refused before the model is read.
+    generation::is_asked(adapter.as_ref(), &args.generating)?;
+    engine::load(&global.choice())?;
+    let batch_axis = adapter.as_ref().and_then(|adapter| adapter.batch_axis);
+    let base = printer.during("reading the model", || Base::read_with(&args.model, batch_axis))?;
+    Ok((base, adapter))
+}
+
+/// The answers to what is asked; `None` if it was stopped.
+fn predicted(
+    args: &Args,
+    asked: &Asked,
+    (base, adapter): (&Base, &Adapter),
+    context: Context<'_>,
+    printer: &Printer,
+) -> Result<Option<Vec<Prediction>>> {
+    masks::refuse_without(adapter, &args.masks)?;
+    let (dataset, preprocessing) = opened(asked, adapter, (base, args), printer)?;
+    // Photographs that come one by one do not come again: the features of a folder alone are kept.
+    let context = Context { keeps_features: asked.is_folder() && !args.no_cache, ..context };
+    let (dataset, top) = (Arc::new(dataset), args.top.into());
+    let samples = Samples { base, adapter, preprocessing, dataset, top };
+    let predicted = match adapter.task {
+        Task::Segmentation => masks::predict(&samples, &args.masks, &context)?,
+        _ => samples.predict(&context)?,
+    };
+    let Some(mut predictions) = predicted else { return Ok(None) };
+    identities::recognise(&args.identities, (base, adapter), &mut predictions)?;
+    Ok(Some(predictions))
 }
 
 /// Where what is asked about begins.

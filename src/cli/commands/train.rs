@@ -30,21 +30,21 @@ pub struct Args {
     file: PathBuf,
     /// The file that is written: what was learned
     #[arg(long, value_name = "FILE", default_value = "adapter.edelta", display_order = 8)]
-    out: PathBuf,
+    pub out: PathBuf,
     #[command(flatten)]
-    recipe: RecipeArgs,
+    pub recipe: RecipeArgs,
     /// Write everything that was measured: as a page for a browser (.html), else as JSON
     #[arg(long, help_heading = "Run", value_name = "FILE")]
     report: Option<PathBuf>,
     /// Go on from the checkpoint of an interrupted run
     #[arg(long, help_heading = "Run")]
-    resume: bool,
+    pub resume: bool,
     /// Keep features in memory for this run only
     #[arg(long, help_heading = "Run")]
     no_cache: bool,
     /// End where a sample cannot be read: the agent finds out then what is wrong with it
     #[arg(long, hide = true)]
-    no_skip: bool,
+    pub no_skip: bool,
     #[command(flatten)]
     replacing: Replacing,
     #[command(flatten)]

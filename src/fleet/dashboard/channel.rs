@@ -4,14 +4,14 @@ use super::LINES;
 use super::chart::{Bar, Series, bars, lines};
 use super::failure::Failure;
 use super::frame::{Part, careful, cell, empty, page, pages, table};
-use super::overview::mean;
+use super::known::channel_of;
+use super::outcomes::{VERDICTS, devices, mean, of};
 use super::visitor::{Acting, Fields, Visitor};
 use super::words::{bytes, count, device_link, mark, moment, path, percent, place_of, place_text, points, short};
 use super::{releasing, rollout};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Channel, Kept, Outcome, Reported, Role, Sent, Version};
 use crate::fleet::{rollouts, rounds};
-use crate::sync::wire::is_name;
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
 use maud::{Markup, html};
@@ -19,9 +19,6 @@ use std::sync::Arc;
 
 /// Releases of a page, and of its charts.
 const RELEASES: i64 = 20;
-/// Verdicts that devices give, with what is said of them.
-const VERDICTS: [&str; 4] = ["activated", "kept", "rejected", "failed"];
-
 /// What a page shows.
 struct Shown {
     channel: Channel,
@@ -63,15 +60,6 @@ pub(super) async fn show(
     let bytes_max = fleet.current().limits.delta_bytes_max;
     let shown = Shown { channel, deltas, members, offered, current, sent, releases, outcomes, reports, bytes_max, at };
     Ok(page(&visitor, Part::Overview, &name, markup(&visitor, &shown, fleet.now_ms())))
-}
-
-/// The channel of a name in a path.
-pub(super) async fn channel_of(fleet: &Fleet, name: &str) -> Result<Channel, Failure> {
-    let none = || Failure::NotFound("a channel of this name");
-    if !is_name(name) {
-        return Err(none());
-    }
-    fleet.db.channel(name).await?.ok_or_else(none)
 }
 
 fn markup(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
@@ -163,16 +151,6 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
         }
         (pages(&path(&["channels", &channel.name]), &[], "sent", &at[1], next))
     } }
-}
-
-/// What devices say of one release.
-fn of(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
-    outcomes.iter().filter(|outcome| outcome.version == version).cloned().collect()
-}
-
-/// How many devices say that.
-pub(super) fn devices(outcomes: &[Outcome], verdict: &str) -> i64 {
-    outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
 }
 
 fn releases(shown: &Shown, now_ms: i64) -> Markup {

@@ -1,10 +1,10 @@
 //! Two releases of a channel beside each other: how far each has gone, how far they are apart, how they did.
 
-use super::channel::{channel_of, devices};
 use super::chart::{Bar, groups};
 use super::failure::Failure;
 use super::frame::{Part, cell, empty, page, table};
-use super::overview::mean;
+use super::known::channel_of;
+use super::outcomes::{devices, mean};
 use super::visitor::{Fields, Visitor};
 use super::words::{bytes, count, moment, path, percent, short};
 use crate::aggregate::{self, Compared};

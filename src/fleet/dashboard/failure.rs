@@ -1,7 +1,7 @@
 //! What is shown where there is nothing to show, each with what to do next.
 
-use super::frame::bare;
-use super::sign_in;
+use super::document::bare;
+use super::way_back::sign_in_path;
 use crate::fleet::api::TooSlow;
 use crate::fleet::channels::Refusal;
 use crate::fleet::limit::Source;
@@ -129,7 +129,7 @@ impl From<store::Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         if let Failure::SignIn(to) = self {
-            return Redirect::to(&sign_in::path(to.as_deref().unwrap_or("/"))).into_response();
+            return Redirect::to(&sign_in_path(to.as_deref().unwrap_or("/"))).into_response();
         }
         let (status, title, detail) = self.told();
         let page = bare(

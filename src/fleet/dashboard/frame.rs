@@ -1,10 +1,11 @@
-//! What is around every page, and the pieces that pages are made of.
+//! What is around every page of somebody who is signed in, and the pieces that pages are made of.
 
+use super::document::document;
 use super::visitor::Visitor;
 use super::words::link;
 use crate::fleet::db::Role;
 use axum::response::Html;
-use maud::{DOCTYPE, Markup, Render, html};
+use maud::{Markup, Render, html};
 
 /// The parts of the dashboard, as the navigation lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,43 +43,6 @@ pub(super) fn page(visitor: &Visitor, part: Part, title: &str, content: Markup) 
         }
     };
     Html(document(title, around, content).into_string())
-}
-
-/// A page for anybody.
-pub(super) fn bare(title: &str, content: Markup) -> Markup {
-    document(title, html! {}, html! { div.narrow { (content) } })
-}
-
-fn document(title: &str, around: Markup, content: Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · edgetune fleet" }
-                link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
-                link rel="stylesheet" href="/assets/style.css";
-                script src="/assets/live.js" defer {}
-            }
-            body {
-                a.skip href="#content" { "Skip to the content" }
-                header {
-                    a.brand href="/" {
-                        svg width="20" height="20" viewBox="0 0 16 16" aria-hidden="true" {
-                            path d="M2 13 L6 7 L9 10 L14 3" {}
-                            circle cx="14" cy="3" r="1.6" {}
-                        }
-                        "edgetune fleet"
-                    }
-                    (around)
-                }
-                main #content tabindex="-1" { (content) }
-                footer { "All times are UTC." }
-            }
-        }
-    }
 }
 
 /// A table with its caption, which scrolls by itself where it is too wide; on a phone each row is a card, and each cell tells what

@@ -14,13 +14,17 @@ mod chart;
 mod compare;
 mod device;
 mod devices;
+mod document;
 mod failure;
 mod frame;
+mod known;
+mod outcomes;
 mod overview;
 mod releasing;
 mod rollout;
 mod sign_in;
 mod visitor;
+mod way_back;
 mod words;
 
 pub(super) use failure::{no_page, too_many};

@@ -1,9 +1,9 @@
 //! The first page: how the fleet is, at a glance.
 
 use super::audit::listed;
-use super::channel::devices;
 use super::failure::Failure;
 use super::frame::{Part, cell, empty, figure, page, pages, table};
+use super::outcomes::{devices, mean};
 use super::visitor::{Fields, Visitor};
 use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
@@ -125,13 +125,6 @@ fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
             }
         },
     ]
-}
-
-/// Mean accuracy before (0) or after (1) over the devices that have measured it.
-pub(super) fn mean(outcomes: &[Outcome], which: usize) -> Option<f64> {
-    let measured: i64 = outcomes.iter().map(|outcome| outcome.measured).sum();
-    let sum: f64 = outcomes.iter().map(|outcome| outcome.sums[which]).sum();
-    (measured > 0).then(|| sum / measured as f64)
 }
 
 /// How a channel is made.

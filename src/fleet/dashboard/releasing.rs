@@ -1,8 +1,8 @@
 //! What operators make on the pages: a channel from its first adapter, and a release that no round has made.
 
-use super::channel::channel_of;
 use super::failure::Failure;
 use super::frame::{Part, page};
+use super::known::channel_of;
 use super::visitor::{Uploaded, Visitor};
 use super::words::{bytes, path};
 use crate::fleet::Fleet;

@@ -1,8 +1,8 @@
 //! How far a channel's newest release is on its way to the devices, and what operators do with it.
 
-use super::channel::channel_of;
 use super::failure::Failure;
 use super::frame::{button, careful};
+use super::known::channel_of;
 use super::visitor::{Acting, Visitor};
 use super::words::{count, mark, moment, path};
 use crate::fleet::Fleet;

@@ -1,8 +1,9 @@
 //! Signing in with an access token, or with the one of the server's first start; and out again.
 
+use super::document::bare;
 use super::failure::Failure;
-use super::frame::bare;
 use super::visitor::{Fields, FormToken, Posted, SESSION_MS, Visitor, cookie, cookie_of, form, is_secure};
+use super::way_back::page_of_ours;
 use crate::fleet::Fleet;
 use crate::fleet::limit::Source;
 use axum::extract::{Request, State};
@@ -16,24 +17,6 @@ use std::time::Instant;
 const FORM_S: i64 = 60 * 60;
 /// The cookie of the form, which nobody has a session for yet.
 const FORM: &str = "sign-in";
-
-/// Bytes of the path that somebody is led back to.
-const TO_BYTES_MAX: usize = 512;
-
-/// The path of the form, for somebody who was going to a page.
-pub(super) fn path(to: &str) -> String {
-    let query = || form_urlencoded::Serializer::new(String::new()).append_pair("to", to).finish();
-    if page_of_ours(to) == "/" { "/sign-in".into() } else { format!("/sign-in?{}", query()) }
-}
-
-/// The page of this server that a text names; the first one where it names none, or one of somebody else's (`//host`).
-fn page_of_ours(to: &str) -> &str {
-    let is_ours = to.len() <= TO_BYTES_MAX
-        && to.starts_with('/')
-        && !to.starts_with("//")
-        && to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if is_ours && !to.starts_with("/sign-") { to } else { "/" }
-}
 
 /// The form.
 pub(super) async fn show(
@@ -131,23 +114,4 @@ pub(super) async fn end(
     fleet.audit(&visitor.who, "signed out", "").await;
     let dropped = cookie("session", "", 0, is_secure(&fleet, &headers));
     Ok(([(header::SET_COOKIE, dropped)], Redirect::to("/sign-in")).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_led_elsewhere() {
-        for ours in ["/", "/devices?from=3", "/channels/a%20b/compare?a=1&b=2"] {
-            assert_eq!(page_of_ours(ours), ours);
-        }
-        let long = format!("/{}", "a".repeat(TO_BYTES_MAX));
-        for others in ["", "//evil", "https://evil", "/\\evil", "/a\r\nset-cookie: b", "evil", "/sign-in", "/ä", &long]
-        {
-            assert_eq!(page_of_ours(others), "/");
-        }
-        assert_eq!(path("/"), "/sign-in");
-        assert_eq!(path("/audit?who=x&at=1"), "/sign-in?to=%2Faudit%3Fwho%3Dx%26at%3D1");
-    }
 }

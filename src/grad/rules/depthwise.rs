@@ -3,8 +3,8 @@
 //! Where space is small (7×7 in most image models' last layers) a channel is a product of two small matrices, one for
 //! each pair of an input and an output position; matrix products run at full speed, convolutions of one channel do not.
 
-use super::conv::{channels_last, seen, stacked};
 use super::shape::as_input;
+use super::taps::{channels_last, seen, stacked};
 use super::window::{Window, digits};
 use crate::grad::At;
 use crate::graph::{Attr, Tensor, Val};

@@ -1,6 +1,6 @@
 //! The embeddings of an encoder as one node, as ONNX Runtime's transformer optimiser fuses them.
 
-use super::index::added;
+use super::added::added;
 use super::norm::{centred, normalised};
 use super::shape::sizes;
 use crate::grad::{At, Grads};

@@ -4,6 +4,7 @@
 //! batch as a number, never sums a broadcast back (the walk does), and emits only `ai.onnx` operators of opset 17.
 
 mod activation;
+mod added;
 mod attention;
 mod blockwise;
 mod conv;
@@ -24,12 +25,13 @@ mod rotary;
 mod scatter;
 mod shape;
 mod softmax;
+mod taps;
 mod transposed;
 mod trigonometric;
 mod window;
 
 use super::{Action, At, Rule, RuleFn};
-use crate::graph::{Node, Val};
+use crate::graph::Val;
 use Action::{Flows, Refuses, Stops};
 use std::ops::RangeInclusive;
 

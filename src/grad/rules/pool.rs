@@ -1,6 +1,6 @@
 //! Pooling.
 
-use super::index::scattered;
+use super::added::scattered;
 use super::shape::{as_input, sizes};
 use super::window::{Window, input_gradient, windows};
 use crate::grad::{At, Grads};

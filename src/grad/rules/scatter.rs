@@ -1,6 +1,6 @@
 //! Operators that pick or place whole slices, and the largest elements.
 
-use super::index::scattered;
+use super::added::scattered;
 use super::shape::positions;
 use crate::grad::{At, Grads};
 use crate::graph::{Attr, Val};

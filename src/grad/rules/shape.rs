@@ -1,6 +1,6 @@
 //! Operators that move elements without computing: views, joins, cuts, borders, repeats.
 
-use super::index::scattered;
+use super::added::scattered;
 use crate::grad::{At, Grads};
 use crate::graph::{Attr, DType, Dim, Val};
 

@@ -1,9 +1,9 @@
 //! `edgetune agent train`, `accept`, `rollback`: what a person decides.
 
 use super::status::is_served;
-use crate::agent::adapters;
-use crate::agent::asked::{self, Ask};
 use crate::agent::config::Config;
+use crate::agent::record::adapters;
+use crate::agent::record::asked::{self, Ask};
 use crate::cli::Done;
 use crate::cli::print::Printer;
 use anyhow::{Result, bail};

@@ -1,9 +1,8 @@
 //! `edgetune agent history`: what was trained, judged and put to use, in words.
 
-use crate::agent::adapters::{self, Event};
 use crate::agent::config::Config;
-use crate::agent::feedback::Promise;
-use crate::agent::gate::{Accepted, Verdict};
+use crate::agent::judge::gate::{Accepted, Promise, Verdict};
+use crate::agent::record::adapters::{self, Event};
 use crate::amounts;
 use crate::cli::Done;
 use crate::cli::print::Printer;
@@ -86,7 +85,7 @@ fn counted(verdict: &Verdict, promise: Option<&Promise>, confidence: Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::gate::{Comparison, judge};
+    use crate::agent::judge::gate::{Comparison, judge};
 
     #[test]
     fn a_verdict_is_told_in_plain_words() {

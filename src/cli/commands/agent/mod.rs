@@ -4,15 +4,16 @@ mod change;
 mod history;
 mod status;
 mod stored;
+mod work;
 
 use crate::agent::api::listen::Socket;
 use crate::agent::config::Config;
-use crate::agent::notify::Notifier;
-use crate::agent::service::{Moment, World, serve};
+use crate::agent::moment::Moment;
+use crate::agent::service::notify::Notifier;
+use crate::agent::service::{World, serve};
 use crate::cache;
 use crate::cli::Done;
-use crate::cli::answering;
-use crate::cli::args::{Compute, Global};
+use crate::cli::args::Global;
 use crate::cli::print::Printer;
 use crate::cli::sifting;
 use crate::cli::stop::{flag_on_hangup, flag_on_signals, terminate};
@@ -55,27 +56,9 @@ enum Action {
         #[arg(long, value_name = "MB")]
         flash_budget: Option<u64>,
     },
-    /// Predict for the service, over a pipe
+    /// Do what the service asks for over standard input
     #[command(hide = true)]
-    Predictor {
-        model: PathBuf,
-        adapter: PathBuf,
-        #[arg(long)]
-        tokenizer: Option<PathBuf>,
-        #[command(flatten)]
-        compute: Compute,
-    },
-    /// Read recipe and model for the service, and say what cannot be used
-    #[command(hide = true)]
-    Check { recipe: PathBuf },
-    /// Find samples from which nothing can be learned, for the service
-    #[command(hide = true)]
-    Sift {
-        recipe: PathBuf,
-        samples: PathBuf,
-        #[command(flatten)]
-        compute: Compute,
-    },
+    Work,
     /// Samples, what training waits for in numbers, the adapter in use, and a training in progress
     #[command(after_help = "Example:\n  edgetune agent status --json")]
     Status,
@@ -110,18 +93,17 @@ enum Action {
     Samples(stored::Action),
 }
 
+impl Args {
+    /// Whether this is a process of the service's, not the service nor a person's question.
+    pub fn works(&self) -> bool {
+        matches!(self.action, Action::Work)
+    }
+}
+
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     match &args.action {
         Action::Run { flash_budget } => run_service(&args.config, *flash_budget, global),
-        Action::Predictor { model, adapter, tokenizer, compute } => {
-            answering::answer((model, adapter, tokenizer.as_deref()), compute, global)
-        }
-        Action::Check { recipe } => sifting::check(recipe, global),
-        Action::Sift { recipe, samples, compute } => {
-            let found = sifting::sift(recipe, samples, compute, global)?;
-            Printer::new(true).document(&found);
-            Ok(Done::Fully)
-        }
+        Action::Work => work::run(global, printer),
         Action::Status => status::run(&Config::read(&args.config)?, global, printer),
         Action::History => history::run(&Config::read(&args.config)?, printer),
         Action::Train { now } => change::train(&Config::read(&args.config)?, *now, printer),

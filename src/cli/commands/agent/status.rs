@@ -2,18 +2,19 @@
 
 use super::history::{line, time};
 use super::moment;
-use crate::agent::adapters;
-use crate::agent::aside::Why;
-use crate::agent::asked;
 use crate::agent::config::Config;
-use crate::agent::flash::Ledger;
-use crate::agent::gate::Accepted;
-use crate::agent::inventory::{Inventory, Name, text};
-use crate::agent::member;
-use crate::agent::policy::Conditions;
-use crate::agent::refused::{self, REFUSED, Refused, RefusedFiles};
-use crate::agent::training;
-use crate::agent::waiting::Known;
+use crate::agent::judge::gate::Accepted;
+use crate::agent::judge::policy::Conditions;
+use crate::agent::judge::waiting::Known;
+use crate::agent::record::adapters;
+use crate::agent::record::aside::Why;
+use crate::agent::record::asked;
+use crate::agent::record::flash::Ledger;
+use crate::agent::record::inventory::Inventory;
+use crate::agent::record::membership;
+use crate::agent::record::refused::{self, REFUSED, Refused, RefusedFiles};
+use crate::agent::record::run;
+use crate::agent::record::sample_name::{Name, text};
 use crate::amounts::counted;
 use crate::cache;
 use crate::cli::Done;
@@ -34,7 +35,7 @@ pub(super) fn run(config: &Config, global: &Global, printer: &Printer) -> Result
     let state = &config.state;
     let inventory = Inventory::count_in(state)?;
     let ([train, held_out], classes) = (inventory.counts(), inventory.classes());
-    let (active, run, history) = (adapters::active(state)?, training::current(state)?, adapters::history(state)?);
+    let (active, run, history) = (adapters::active(state)?, run::current(state)?, adapters::history(state)?);
     let known = Known { config, history: &history, asked: asked::training(state)? };
     let now = moment(Instant::now());
     let conditions = known.conditions(&inventory, device(config), 0);
@@ -160,8 +161,8 @@ pub(super) fn is_served(config: &Config) -> Result<bool> {
 /// The fleet and what became of its release here, for a program and for a person.
 fn fleet(config: &Config, history: &[adapters::Event]) -> Result<Option<(serde_json::Value, String)>> {
     let Some(fleet) = &config.fleet else { return Ok(None) };
-    let release = member::offer(fleet)?.map(|offer| offer.release.number());
-    let last = member::last(history, &fleet.channel).filter(|(number, _)| release == Some(*number));
+    let release = membership::offer(fleet)?.map(|offer| offer.release.number());
+    let last = membership::last(history, &fleet.channel).filter(|(number, _)| release == Some(*number));
     let became = last.map(|(_, accepted)| accepted);
     let document = json!({
         "channel": fleet.channel, "release": release.map(|number| number.version), "tried": became.is_some(), "accepted": became.flatten(),

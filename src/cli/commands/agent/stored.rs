@@ -3,12 +3,12 @@
 //! While a service runs, its samples are its own: it is asked, by a file in its state.
 
 use super::status::is_served;
-use crate::agent::asked::{self, Ask};
-use crate::agent::board::lock;
 use crate::agent::config::Config;
-use crate::agent::inventory::{Name, parse};
-use crate::agent::listing::{Wanted, list};
-use crate::agent::samples::{Store, class_name};
+use crate::agent::locks::lock;
+use crate::agent::record::asked::{self, Ask};
+use crate::agent::record::listing::{Wanted, list};
+use crate::agent::record::sample_name::{Name, parse};
+use crate::agent::record::samples::{Store, class_name};
 use crate::amounts::counted;
 use crate::cli::Done;
 use crate::cli::print::Printer;

@@ -124,7 +124,10 @@ fn predictor_of(service: &Service) -> Option<u32> {
     let is_child = |id: &u32| {
         let read = |file: &str| fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
         let parent = read("stat").rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(2)?.parse::<u32>().ok());
-        parent == Some(service.child.id()) && read("cmdline").contains("predictor")
+        // Of the service's processes it is the one that answers over a pipe.
+        let answers =
+            fs::read_link(format!("/proc/{id}/fd/1")).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
+        parent == Some(service.child.id()) && answers
     };
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     all.into_iter().find(is_child)

@@ -5,9 +5,11 @@
 //! lies, so the same content is one sample, on one side. Where samples come from is told by `spool` and `api`.
 
 use super::aside::Why;
-use super::board::lock;
-use super::config::{Kind, Samples};
-use super::inventory::{self, Inventory, Name, SIDES, name_of_content};
+use super::folders::{file_name, visible, with};
+use super::inventory::{Inventory, SIDES};
+use super::sample_name::{self, Name, name_of_content};
+use crate::agent::config::{Kind, Samples};
+use crate::agent::locks::lock;
 use crate::data::{self, Limits};
 use crate::delta::LABELS_MAX;
 use bytes::Bytes;
@@ -119,11 +121,11 @@ impl Store {
         let known = lock(&self.inventory).find(&name).map(|(side, _)| side);
         if let Some(side) = known.filter(|_| self.file(&name).is_some()) {
             let new = self.relabel(door.limits, &name, class)?;
-            return Ok(Stored { sample: inventory::text(&name), side, new });
+            return Ok(Stored { sample: sample_name::text(&name), side, new });
         }
         if let Some(why) = lock(&self.inventory).aside.why(&name) {
             let remedy = "delete it there before it is sent again: `edgetune agent samples delete`";
-            let name = inventory::text(&name);
+            let name = sample_name::text(&name);
             return Err(Refusal::Content(format!("{name} was set aside ({}); {remedy}", why.reason)));
         }
         let extension = self.usable_whole(content, door.limits)?;
@@ -140,7 +142,7 @@ impl Store {
         let side = side_of(door.group.map_or(content, str::as_bytes), door.held_out);
         let folder = self.folder(side, class);
         fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
-        let target = folder.join(format!("{}.{extension}", inventory::text(&name)));
+        let target = folder.join(format!("{}.{extension}", sample_name::text(&name)));
         let written = crate::atomic::write_atomically(&target, |file| {
             file.get_ref().set_permissions(Permissions::from_mode(MODE))?;
             file.write_all(content)
@@ -148,7 +150,7 @@ impl Store {
         written.map_err(|error: io::Error| with(&target, error))?;
         sync(folder.parent().expect("a side"))?;
         inventory.add(name, side, class, bytes);
-        Ok(Stored { sample: inventory::text(&name), side, new: true })
+        Ok(Stored { sample: sample_name::text(&name), side, new: true })
     }
 
     /// Gives a sample another label; gives whether it had another one before.
@@ -159,14 +161,14 @@ impl Store {
         class_name(class, limits).map_err(Refusal::Label)?;
         let mut inventory = lock(&self.inventory);
         let Some((side, before)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
-            return Err(Refusal::Unknown(inventory::text(name)));
+            return Err(Refusal::Unknown(sample_name::text(name)));
         };
         if before == class {
             return Ok(false);
         }
         refuse_more_classes(&inventory, class)?;
         let file = sample_in(&self.folder(side, &before), name);
-        let file = file.ok_or_else(|| Refusal::Unknown(inventory::text(name)))?;
+        let file = file.ok_or_else(|| Refusal::Unknown(sample_name::text(name)))?;
         let (from, to) = (self.folder(side, &before), self.folder(side, class));
         fs::create_dir_all(&to).map_err(|error| with(&to, error))?;
         fs::rename(&file, to.join(file.file_name().unwrap_or_default())).map_err(|error| with(&file, error))?;
@@ -186,7 +188,7 @@ impl Store {
         let Some((side, class)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
             return match inventory.aside.delete(&self.state, name)? {
                 true => Ok(()),
-                false => Err(Refusal::Unknown(inventory::text(name))),
+                false => Err(Refusal::Unknown(sample_name::text(name))),
             };
         };
         let folder = self.folder(side, &class);
@@ -248,7 +250,7 @@ impl Store {
 
 /// A sample's file in the folder of its class; a link is none.
 fn sample_in(folder: &Path, name: &Name) -> Option<PathBuf> {
-    let name = inventory::text(name);
+    let name = sample_name::text(name);
     let paths = EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}")));
     paths.into_iter().find(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()))
 }
@@ -275,30 +277,10 @@ pub fn count(state: &Path, side: &str) -> io::Result<(u64, Vec<String>)> {
         let files = visible(&class)?.len() as u64;
         if files > 0 {
             samples += files;
-            classes.push(inventory::file_name(&class));
+            classes.push(file_name(&class));
         }
     }
     Ok((samples, classes))
-}
-
-/// A folder's entries in the order of names, hidden ones left out; none where there is no folder.
-pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(with(folder, error)),
-    };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
-    paths.sort();
-    Ok(paths)
-}
-
-/// An error that says where.
-pub fn with(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// What may be a class: a folder's name that leads nowhere else, and one of `samples.classes` where those are given.
@@ -409,7 +391,7 @@ fn side_of(content: &[u8], held_out: f64) -> usize {
 mod tests {
     use super::*;
 
-    const PHOTOGRAPH: &[u8] = include_bytes!("../../tests/goldens/images/mosaic.png");
+    const PHOTOGRAPH: &[u8] = include_bytes!("../../../tests/goldens/images/mosaic.png");
 
     /// A photograph of its own: bytes behind a PNG's end are no part of the picture.
     fn photograph(number: u32) -> Vec<u8> {
@@ -464,9 +446,9 @@ mod tests {
         assert_eq!(classes(&store), ["dog"]);
         assert!(!store.folder(stored.side, "cat").exists());
         agrees(&store);
-        store.delete(&inventory::parse(&stored.sample).unwrap()).unwrap();
+        store.delete(&sample_name::parse(&stored.sample).unwrap()).unwrap();
         assert!(classes(&store).is_empty() && !store.folder(stored.side, "dog").exists());
-        let gone = store.delete(&inventory::parse(&stored.sample).unwrap()).unwrap_err();
+        let gone = store.delete(&sample_name::parse(&stored.sample).unwrap()).unwrap_err();
         assert!(matches!(gone, Refusal::Unknown(_)), "{gone}");
         agrees(&store);
     }
@@ -486,7 +468,7 @@ mod tests {
         let (_folder, store) = place();
         let limits = Samples::default();
         let stored = add(&store, &limits, "cat", &photograph(1)).unwrap();
-        let name = inventory::parse(&stored.sample).unwrap();
+        let name = sample_name::parse(&stored.sample).unwrap();
         assert_eq!(store.set_aside(&name, "not finite", 7).unwrap(), Some(stored.side));
         assert_eq!(lock(&store.inventory).aside.why(&name).unwrap().label, "cat");
         assert!(classes(&store).is_empty());
@@ -501,7 +483,7 @@ mod tests {
     fn a_file_that_was_taken_away_can_be_sent_again() {
         let (_folder, store) = place();
         let stored = add(&store, &Samples::default(), "cat", &photograph(1)).unwrap();
-        let file = store.file(&inventory::parse(&stored.sample).unwrap()).unwrap();
+        let file = store.file(&sample_name::parse(&stored.sample).unwrap()).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, MODE);
         fs::remove_file(&file).unwrap();
         assert!(add(&store, &Samples::default(), "dog", &photograph(1)).unwrap().new);
@@ -544,8 +526,8 @@ mod tests {
     fn a_sound_is_taken_whole_and_nothing_else_instead() {
         let (_folder, store) = place();
         let limits = Samples { kind: Kind::Sound, ..Samples::default() };
-        let flac = include_bytes!("../../tests/goldens/sounds/pcm16.flac");
-        let wav = include_bytes!("../../tests/goldens/sounds/pcm24.wav");
+        let flac = include_bytes!("../../../tests/goldens/sounds/pcm16.flac");
+        let wav = include_bytes!("../../../tests/goldens/sounds/pcm24.wav");
         for content in [&flac[..], wav] {
             assert!(add(&store, &limits, "lark", content).unwrap().new);
             let error = add(&store, &limits, "lark", &content[..content.len() / 2]).unwrap_err();

@@ -3,8 +3,9 @@
 //! Reads the state's folders and changes nothing.
 
 use super::aside::Aside;
-use super::inventory::{self, SIDES};
-use super::samples::visible;
+use super::folders::{file_name, visible};
+use super::inventory::SIDES;
+use super::sample_name;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
@@ -57,13 +58,13 @@ pub fn list(state: &Path, wanted: &Wanted) -> io::Result<Vec<Listed>> {
     };
     for side in SIDES.into_iter().filter(|side| wanted.side.as_deref().is_none_or(|wanted| wanted == *side)) {
         for class in visible(&state.join("samples").join(side))? {
-            let label = inventory::file_name(&class);
+            let label = file_name(&class);
             for file in visible(&class)? {
                 if found.len() >= wanted.limit {
                     return Ok(found);
                 }
                 let bytes = file.symlink_metadata().map_or(0, |file| file.len());
-                let sample = inventory::text(&inventory::name_of(&file));
+                let sample = sample_name::text(&sample_name::name_of(&file));
                 let listed = Listed { sample, label: label.clone(), side, bytes, reason: None };
                 found.extend(Some(listed).filter(&is_wanted));
             }
@@ -75,7 +76,7 @@ pub fn list(state: &Path, wanted: &Wanted) -> io::Result<Vec<Listed>> {
             .latest()
             .into_iter()
             .map(|(name, why)| Listed {
-                sample: inventory::text(&name),
+                sample: sample_name::text(&name),
                 label: why.label.clone(),
                 side: "aside",
                 bytes: why.bytes,
@@ -97,9 +98,9 @@ fn place_key(place: &str) -> (usize, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{Kind, Samples};
     use super::super::samples::{Door, Store};
     use super::*;
+    use crate::agent::config::{Kind, Samples};
 
     #[test]
     fn samples_are_listed_piece_by_piece() {
@@ -111,7 +112,7 @@ mod tests {
             store.add(door, ["cat", "dog"][number % 2], number.to_string().as_bytes()).unwrap();
         }
         let first = list(state, &Wanted { limit: 1000, ..Wanted::default() }).unwrap();
-        let name = inventory::parse(&first[3].sample).unwrap();
+        let name = sample_name::parse(&first[3].sample).unwrap();
         store.set_aside(&name, "not finite", 7).unwrap();
         let all = list(state, &Wanted { limit: 1000, ..Wanted::default() }).unwrap();
         assert_eq!((all.len(), all[29].reason.as_deref()), (30, Some("not finite")));

@@ -4,8 +4,8 @@
 //! `STATE/aside/<name>.<extension>` is the sample, `<name>.json` beside it says its label, when it was set aside and why. The
 //! latest stay, within a bound of number and bytes.
 
-use super::inventory::{Name, name_of, parse};
-use super::samples::{visible, with};
+use super::folders::{visible, with};
+use super::sample_name::{Name, name_of, parse};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -134,7 +134,7 @@ fn folder(state: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inventory::{name_of_content, text};
+    use super::super::sample_name::{name_of_content, text};
     use super::*;
 
     #[test]

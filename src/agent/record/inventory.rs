@@ -5,7 +5,8 @@
 //! nothing has learned from, whatever was deleted meanwhile. It decides nothing.
 
 use super::aside::Aside;
-use super::samples::{visible, with};
+use super::folders::{file_name, visible, with};
+use super::sample_name::{Name, name_of};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,15 +14,10 @@ use std::path::{Path, PathBuf};
 
 /// The two sides.
 pub const SIDES: [&str; 2] = ["train", "held-out"];
-/// Bytes of a sample's name: half of a BLAKE3 hash.
-const NAME_BYTES: usize = 16;
 /// What has been learned from.
 const LEARNED: &str = "learned";
 /// Bytes of an entry there.
 const MARK_BYTES: usize = 8;
-
-/// A sample's name as a key: its content's hash.
-pub type Name = [u8; NAME_BYTES];
 
 /// Where a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,40 +222,6 @@ pub fn keep_learned(state: &Path, folders: &[PathBuf]) -> io::Result<()> {
     crate::atomic::write_atomically(&path, |file| file.write_all(&marks)).map_err(|error: io::Error| with(&path, error))
 }
 
-/// The key of a sample's file: the hash that its name writes out, or what stands for it where the file was put there by hand.
-pub fn name_of(file: &Path) -> Name {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    parse(&stem).unwrap_or_else(|| name_of_content(stem.as_bytes()))
-}
-
-/// The key of a sample's content.
-pub fn name_of_content(content: &[u8]) -> Name {
-    blake3::hash(content).as_bytes()[..NAME_BYTES].try_into().expect("half of a hash")
-}
-
-/// A key as it is written.
-pub fn text(name: &Name) -> String {
-    name.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A key as it was written.
-pub fn parse(text: &str) -> Option<Name> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * NAME_BYTES || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let mut name = Name::default();
-    for (byte, pair) in name.iter_mut().zip(digits.as_chunks::<2>().0) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(name)
-}
-
-/// A folder's or file's own name.
-pub fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
@@ -278,17 +240,8 @@ fn remove_unfinished(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample_name::{name_of_content, text};
     use super::*;
-
-    #[test]
-    fn names_are_written_and_read() {
-        let name = name_of_content(b"cat");
-        assert_eq!(parse(&text(&name)), Some(name));
-        assert_eq!(text(&name), blake3::hash(b"cat").to_hex()[..32]);
-        for wrong in ["", "0g", &"a".repeat(31), &"A".repeat(32), &"é".repeat(16)] {
-            assert_eq!(parse(wrong), None, "{wrong}");
-        }
-    }
 
     /// Differences of totals would be negative here, and training would never begin again.
     #[test]

@@ -6,15 +6,12 @@
 //! is given back, and what kills them does not kill the service.
 
 use super::adapters::{self, Event, Release};
-use super::config::Config;
-use super::member::Offer;
-use super::samples::{self, with};
-use anyhow::{Context, Result, bail};
+use super::folders::{visible, with};
+use super::membership::Offer;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 /// What a training is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,20 +49,18 @@ pub enum Next {
     Judge,
 }
 
-/// Characters of a reason that a process gives.
-const REASON_CHARS_MAX: usize = 1000;
 /// What the run has made.
 const CANDIDATE: &str = "candidate.edelta";
 /// What the answers of the base are called by, in an adapter's place.
-pub(super) const BASE: &str = "base";
+pub(in crate::agent) const BASE: &str = "base";
 /// What it goes on from.
-pub(super) const FROM: &str = "from.edelta";
+pub(in crate::agent) const FROM: &str = "from.edelta";
 /// The samples that are learned from, a folder a class.
-pub(super) const DATA: &str = "data";
+pub(in crate::agent) const DATA: &str = "data";
 /// Those of classes that have too few for what is learned from them to leave the device.
-pub(super) const LEFT_OUT: &str = "left-out";
+pub(in crate::agent) const LEFT_OUT: &str = "left-out";
 
-pub(super) fn folder(state: &Path) -> PathBuf {
+pub(in crate::agent) fn folder(state: &Path) -> PathBuf {
     state.join("run")
 }
 
@@ -78,8 +73,8 @@ pub(super) fn folder(state: &Path) -> PathBuf {
 pub fn begin(state: &Path, offer: Option<&Offer>, samples_min: u64, at: i64) -> Result<Run> {
     let draft = draft(state)?;
     let mut samples = 0;
-    for class in samples::visible(&state.join("samples/train"))? {
-        let mut files = samples::visible(&class)?;
+    for class in visible(&state.join("samples/train"))? {
+        let mut files = visible(&class)?;
         // A class without samples is no class, and what is no plain file is no sample: neither may be the end of the training.
         files.retain(|file| file.symlink_metadata().is_ok_and(|file| file.is_file()));
         let is_left_out = (files.len() as u64) < samples_min;
@@ -122,8 +117,8 @@ pub fn try_release(state: &Path, offer: &Offer, at: i64) -> Result<Run> {
 
 /// Files in the folders of a folder.
 fn files_in(folder: &Path) -> Result<u64> {
-    let classes = samples::visible(folder)?;
-    let counts = classes.iter().map(|class| Ok(samples::visible(class)?.len() as u64));
+    let classes = visible(folder)?;
+    let counts = classes.iter().map(|class| Ok(visible(class)?.len() as u64));
     Ok(counts.sum::<std::io::Result<u64>>()?)
 }
 
@@ -151,7 +146,7 @@ fn put_in_place(state: &Path, draft: &Path, run: &Run) -> Result<()> {
 }
 
 /// Copies a file and brings it to the disk.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(in crate::agent) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map_err(|error| with(from, error))?;
     Ok(File::open(to)?.sync_all()?)
 }
@@ -223,7 +218,7 @@ pub fn next(state: &Path, run: &Run) -> Result<Next> {
 }
 
 /// What this run's adapter was judged to be, if that is in the history: the verdict, and whether something was put to use after it.
-pub(super) fn verdict<'a>(history: &'a [Event], run: &Run, name: &str) -> Option<(&'a Event, bool)> {
+pub(in crate::agent) fn verdict<'a>(history: &'a [Event], run: &Run, name: &str) -> Option<(&'a Event, bool)> {
     let of_run =
         |event: &Event| matches!(event, Event::Judged { at, adapter, .. } if adapter == name && *at >= run.began);
     let place = history.iter().rposition(of_run)?;
@@ -231,143 +226,8 @@ pub(super) fn verdict<'a>(history: &'a [Event], run: &Run, name: &str) -> Option
     Some((&history[place], history[place..].iter().any(used)))
 }
 
-pub(super) fn answers(state: &Path, adapter: &str) -> PathBuf {
+pub(in crate::agent) fn answers(state: &Path, adapter: &str) -> PathBuf {
     folder(state).join(format!("answers-{adapter}.json"))
-}
-
-/// The trainer's process.
-///
-/// # Errors
-/// A program that cannot be started.
-pub fn train(program: &Path, config: &Config, of: &Run) -> Result<Child> {
-    let run = folder(&config.state);
-    let out = candidate(&config.state);
-    let mut command = edgetune(program, &cache(config));
-    command.arg("train").arg(&config.recipe).arg("--data").arg(run.join(DATA)).arg("--out").arg(&out);
-    // One that has changed since it was taken is set aside, and so told; left out in silence it would be of no use for ever.
-    command.arg("--no-skip");
-    let recipe = named(&config.recipe)?;
-    let goes_on = run.join(FROM).exists() && recipe.solver.is_none_or(|solver| solver == "steps");
-    if goes_on {
-        command.arg("--from").arg(run.join(FROM));
-    }
-    if let Some(round) = of.round {
-        command.arg("--round").arg(round.to_string());
-    }
-    // A plan may choose differently now, so it begins anew, with the features that it has; a delta to go on from has no plan.
-    let plans = !goes_on && recipe.train.iter().any(|text| text == "auto");
-    if run.join("candidate.edelta.checkpoint").exists() && !plans {
-        command.arg("--resume");
-    }
-    spawn(command, &run)
-}
-
-/// The process that predicts the held-out samples.
-///
-/// # Errors
-/// A program that cannot be started.
-pub fn predict(program: &Path, config: &Config, adapter: &Path, base: bool) -> Result<Child> {
-    let run = folder(&config.state);
-    let mut command = edgetune(program, &cache(config));
-    command.arg("predict").arg(model(&config.recipe)?).arg("--adapter").arg(adapter).arg("--json");
-    command.arg("--no-skip").args(base.then_some("--untrained"));
-    command.args(tokenizer(&config.recipe)?);
-    command.arg(config.state.join("samples/held-out"));
-    spawn(command, &run)
-}
-
-/// The process that looks for samples from which nothing can be learned, and tells them with the reason.
-///
-/// # Errors
-/// A program that cannot be started.
-pub fn sift(program: &Path, config: &Config) -> Result<Child> {
-    let mut command = edgetune(program, &cache(config));
-    command.arg("agent").arg("sift").arg(&config.recipe).arg(config.state.join("samples"));
-    spawn(command, &folder(&config.state))
-}
-
-/// The process that reads recipe and model, and says on standard error what is wrong with them.
-///
-/// # Errors
-/// A program that cannot be started.
-pub fn check(program: &Path, config: &Config) -> Result<Child> {
-    let mut command = edgetune(program, &cache(config));
-    command.arg("agent").arg("check").arg(&config.recipe);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(checked(&config.state))?);
-    command.spawn().with_context(|| format!("cannot start {}", program.display()))
-}
-
-/// What the process that reads recipe and model has said.
-fn checked(state: &Path) -> PathBuf {
-    state.join("check.err")
-}
-
-/// A sample from which nothing can be learned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unusable {
-    /// Its file.
-    pub input: PathBuf,
-    /// Why.
-    pub reason: String,
-}
-
-/// What [`sift`] found.
-///
-/// # Errors
-/// The system's; an answer that cannot be read.
-pub fn sifted(state: &Path) -> Result<Vec<Unusable>> {
-    Ok(serde_json::from_slice(&fs::read(folder(state).join("out"))?)?)
-}
-
-/// The process that answers applications with an adapter, over its standard input and output ([`super::frames`]).
-///
-/// # Errors
-/// A program that cannot be started.
-pub fn predictor(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
-    let mut command = edgetune(program, &cache(config));
-    command.arg("agent").arg("predictor").arg(model(&config.recipe)?).arg(adapter).args(tokenizer(&config.recipe)?);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.spawn().with_context(|| format!("cannot start {}", program.display()))
-}
-
-/// edgetune's own program, to work for this state. It ends with this process.
-pub(super) fn edgetune(program: &Path, cache: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("--cache").arg(cache);
-    command.env("EDGETUNE_PARENT", std::process::id().to_string());
-    command
-}
-
-/// Where its processes keep what they can make again.
-pub fn cache(config: &Config) -> PathBuf {
-    config.state.join("cache")
-}
-
-/// What a process prints goes to files: a pipe that nobody reads would stop it.
-fn spawn(mut command: Command, run: &Path) -> Result<Child> {
-    let (out, err) = (File::create(run.join("out"))?, File::create(run.join("err"))?);
-    let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().with_context(|| format!("cannot start {program}"))
-}
-
-/// The last line that the run's process printed to standard error: its reason, where it failed.
-pub fn last_words(state: &Path) -> String {
-    last_line(&folder(state).join("err"))
-}
-
-/// The same of the process that read recipe and model.
-pub fn check_words(state: &Path) -> String {
-    last_line(&checked(state))
-}
-
-/// What stands behind the last `error: `, in one line; else the last line.
-fn last_line(file: &Path) -> String {
-    let text = fs::read(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    let said = text.rfind("error: ").map_or(last, |place| &text[place + "error: ".len()..]);
-    let words: Vec<&str> = said.split_whitespace().collect();
-    words.join(" ").chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// The answers of a finished prediction, in their place.
@@ -378,42 +238,6 @@ pub fn answered(state: &Path, answers: &Path) -> Result<()> {
     let out = folder(state).join("out");
     File::open(&out)?.sync_all()?;
     Ok(fs::rename(out, answers)?)
-}
-
-/// What a recipe says that is asked for here.
-#[derive(Deserialize)]
-struct Named {
-    model: Option<PathBuf>,
-    solver: Option<String>,
-    #[serde(default)]
-    train: Vec<String>,
-    #[serde(default)]
-    samples: NamedSamples,
-}
-
-#[derive(Default, Deserialize)]
-struct NamedSamples {
-    tokenizer: Option<PathBuf>,
-}
-
-fn named(recipe: &Path) -> Result<Named> {
-    let text = fs::read_to_string(recipe).map_err(|error| with(recipe, error))?;
-    toml::from_str(&text).with_context(|| recipe.display().to_string())
-}
-
-/// The flag for the tokenizer that a recipe names, if it does.
-fn tokenizer(recipe: &Path) -> Result<Vec<OsString>> {
-    let named = named(recipe)?.samples.tokenizer;
-    let path = named.map(|tokenizer| recipe.parent().unwrap_or(Path::new("")).join(tokenizer));
-    Ok(path.map(|path| vec!["--tokenizer".into(), path.into()]).unwrap_or_default())
-}
-
-/// The model that a recipe names.
-fn model(recipe: &Path) -> Result<PathBuf> {
-    match named(recipe)?.model {
-        Some(model) => Ok(recipe.parent().unwrap_or(Path::new("")).join(model)),
-        None => bail!("{}: it names no model; write `model = \"model.onnx\"`", recipe.display()),
-    }
 }
 
 #[cfg(test)]
@@ -433,7 +257,7 @@ mod tests {
         }
         let learned = |samples_min| {
             let run = begin(state, None, samples_min, 7).unwrap();
-            let classes = samples::visible(&folder(state).join(DATA)).unwrap();
+            let classes = visible(&folder(state).join(DATA)).unwrap();
             let names: Vec<_> = classes.iter().map(|class| class.file_name().unwrap().to_owned()).collect();
             end(state).unwrap();
             (run.samples, run.stays, names)
@@ -466,7 +290,7 @@ mod tests {
         fs::create_dir_all(state.join("samples/train/empty")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", state.join("samples/train/cat/b.png")).unwrap();
         assert_eq!(begin(state, None, 0, 10).unwrap().samples, 1);
-        assert_eq!(samples::visible(&folder(state).join(DATA)).unwrap().len(), 1);
+        assert_eq!(visible(&folder(state).join(DATA)).unwrap().len(), 1);
         assert!(state.join("samples/train/cat/a.png").exists());
     }
 }

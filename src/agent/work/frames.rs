@@ -1,7 +1,7 @@
 //! Messages between the service and the process that predicts for it, over a pipe: a length (u32, little-endian), then
 //! as many bytes.
 //!
-//! Of the service, the number of classes that are asked for (u16, little-endian) and a sample; of the other process, one
+//! Of the service, first what is to be done ([`super::request::Request`]). To one that predicts for applications then the number of classes that are asked for (u16, little-endian) and a sample; of the other process, one
 //! message when its model is loaded, then one [`Answer`] as JSON for each sample. It never waits longer than the pipe does.
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //! A training that failed has used up no samples. It is tried again when its cause may have gone: recipe, model or ONNX Runtime have
 //! changed, new samples came, a person asked, or a while has passed, which doubles each time.
 
-use super::adapters::Event;
+use crate::agent::record::adapters::Event;
 
 /// Seconds until the same is tried again, doubled each time up to the second.
 const WAIT_S: (i64, i64) = (300, 24 * 3600);
@@ -83,7 +83,7 @@ impl Trouble<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::gate::{Comparison, judge};
+    use crate::agent::judge::gate::{Comparison, judge};
 
     fn failed(at: i64, reason: &str, samples: u64) -> Event {
         Event::Failed { at, samples, reason: reason.into(), release: None, cause: Some("files".into()) }

@@ -4,7 +4,7 @@
 //! is lost where nobody answers (Guillory et al., "Predicting with confidence on unseen distributions", 2021). A block of
 //! predictions is judged once, when it is full, so that looking often does not make alarms. Pure: no clock, no files.
 
-use super::feedback::Promise;
+use super::gate::Promise;
 use serde::Serialize;
 
 /// Predictions in a block.

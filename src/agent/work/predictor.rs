@@ -5,15 +5,19 @@
 //! new process is started; once that is ready it takes over, and the old one finishes what it was asked, so that no
 //! request is lost. A process that dies or hangs is replaced, and its request asked once more. It never loads a model itself.
 
-use super::adapters;
 use super::frames::{self, Answer};
+use super::process;
+use super::request::Request;
+use crate::agent::config::Config;
+use crate::agent::locks::lock;
+use crate::agent::record::adapters;
 use anyhow::{Context, Result};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Requests that may wait for their turn.
@@ -104,10 +108,6 @@ impl Drop for Lane {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[derive(Default)]
 struct Desk {
     wanted: bool,
@@ -116,6 +116,15 @@ struct Desk {
     /// Processes that finish what they were asked.
     leaving: Vec<Weak<Lane>>,
     trouble: Option<String>,
+}
+
+/// Starts the process that answers applications with an adapter, over its standard input and output ([`frames`]).
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn start(program: &Path, config: &Config, adapter: &Path) -> Result<Child> {
+    let request = Request::Answer { recipe: config.recipe.clone(), adapter: adapter.into() };
+    process::start(program, config, &request, (Stdio::piped(), Stdio::inherit()))
 }
 
 /// Asks for predictions, from any thread.

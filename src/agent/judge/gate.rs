@@ -29,6 +29,19 @@ pub struct Verdict {
     pub better: bool,
 }
 
+/// What an adapter showed on the held-out samples when it was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Held-out samples.
+    pub samples: u64,
+    /// Of them, those that it got right.
+    pub right: u64,
+    /// Mean probability of its answers.
+    pub confidence: f64,
+    /// Standard deviation of that probability.
+    pub deviation: f64,
+}
+
 impl Comparison {
     /// Samples compared.
     pub fn samples(&self) -> u64 {

@@ -2,8 +2,8 @@
 //!
 //! The service alone changes its samples while it runs, so commands leave their wish there instead.
 
-use super::inventory::Name;
-use super::samples::{visible, with};
+use super::folders::{visible, with};
+use super::sample_name::Name;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};

@@ -2,11 +2,11 @@
 //!
 //! The service asks it at each look, `edgetune agent status` once. Reads nothing itself.
 
-use super::adapters::Event;
-use super::config::Config;
 use super::failing::{BLOCKED, trouble};
-use super::inventory::Inventory;
 use super::policy::{Conditions, Policy, hinders_start};
+use crate::agent::config::Config;
+use crate::agent::record::adapters::Event;
+use crate::agent::record::inventory::Inventory;
 
 const DAY_S: i64 = 24 * 3600;
 

@@ -2,17 +2,16 @@
 //!
 //! May be cut off anywhere and done again: the verdict is found once, and what follows is done where it was not.
 
-use super::adapters::{self, Event, FLEET};
-use super::asked;
-use super::config::Config;
-use super::feedback::Promise;
-use super::gate::{Accepted, Comparison, Verdict, accept, judge};
-use super::inventory;
-use super::member;
-use super::samples::{self, with};
-use super::training::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
+use super::request::HeldOut;
+use crate::agent::config::Config;
+use crate::agent::judge::gate::{Accepted, Comparison, Promise, Verdict, accept, judge};
+use crate::agent::record::adapters::{self, Event, FLEET};
+use crate::agent::record::asked;
+use crate::agent::record::folders::{visible, with};
+use crate::agent::record::inventory;
+use crate::agent::record::membership;
+use crate::agent::record::run::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -142,11 +141,11 @@ fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Pat
     let follows = was_adapter.is_none_or(|by| by == FLEET);
     let accuracy = (follows || !verdict.better).then(|| [part(before), part(promise.right)]);
     match &run.release {
-        Some(release) => member::tell(fleet, release, *accepted, accuracy),
+        Some(release) => membership::tell(fleet, release, *accepted, accuracy),
         // A round is of what was learned from its release.
         None if fleet.share && !run.stays && folder(&config.state).join(FROM).exists() => {
             let counted = of_learned(&config.state, name, against, counted)?;
-            if counted.wins >= counted.losses { member::share(fleet, candidate) } else { Ok(()) }
+            if counted.wins >= counted.losses { membership::share(fleet, candidate) } else { Ok(()) }
         }
         None => Ok(()),
     }
@@ -154,7 +153,7 @@ fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Pat
 
 /// A comparison without the classes that were left out of the training: of those an adapter is not to know anything.
 fn of_learned(state: &Path, name: &str, against: &str, counted: Comparison) -> Result<Comparison> {
-    let left_out = samples::visible(&folder(state).join(LEFT_OUT))?;
+    let left_out = visible(&folder(state).join(LEFT_OUT))?;
     let before = answers(state, against);
     if left_out.is_empty() || !before.exists() {
         return Ok(counted);
@@ -165,36 +164,21 @@ fn of_learned(state: &Path, name: &str, against: &str, counted: Comparison) -> R
     Ok(compare(&new, &right(&read_answers(&before)?)))
 }
 
-/// An answer as `edgetune predict --json` gives it.
-#[derive(Deserialize)]
-struct Found {
-    input: String,
-    #[serde(default)]
-    classes: Vec<Answered>,
-}
-
-/// A class; a probability that is no number is none.
-#[derive(Deserialize)]
-struct Answered {
-    name: String,
-    probability: Option<f32>,
-}
-
-fn read_answers(answers: &Path) -> Result<Vec<Found>> {
+fn read_answers(answers: &Path) -> Result<Vec<HeldOut>> {
     let text = fs::read(answers).map_err(|error| with(answers, error))?;
     serde_json::from_slice(&text).with_context(|| answers.display().to_string())
 }
 
 /// Whether each answer is the class in whose folder the sample lies.
-fn right(found: &[Found]) -> HashMap<String, bool> {
-    let right = |answer: &Found| {
+fn right(found: &[HeldOut]) -> HashMap<String, bool> {
+    let right = |answer: &HeldOut| {
         answer.classes.first().is_some_and(|class| class.probability.is_some() && class.name == class_of(&answer.input))
     };
     found.iter().map(|answer| (answer.input.clone(), right(answer))).collect()
 }
 
 /// How an adapter did by itself, for its predictions to be held to.
-fn promise(found: &[Found]) -> Promise {
+fn promise(found: &[HeldOut]) -> Promise {
     let confidences: Vec<f64> =
         found.iter().filter_map(|answer| Some(f64::from(answer.classes.first()?.probability?))).collect();
     let count = confidences.len().max(1) as f64;
@@ -210,8 +194,8 @@ fn commonest<'a>(state: &Path, inputs: impl Iterator<Item = &'a String>) -> Resu
     let snapshot = folder(state).join(DATA);
     let data = if snapshot.exists() { snapshot } else { state.join("samples/train") };
     let mut largest = (0, String::new());
-    for class in samples::visible(&data)? {
-        let count = samples::visible(&class)?.len();
+    for class in visible(&data)? {
+        let count = visible(&class)?.len();
         if count > largest.0 {
             largest = (count, class.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
@@ -226,8 +210,8 @@ fn class_of(input: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::training::{self, Next, begin};
     use super::*;
+    use crate::agent::record::run::{self, Next, begin};
 
     /// A run whose adapter and answers lie there, as after its processes.
     fn place() -> (tempfile::TempDir, Config, Run) {
@@ -279,11 +263,11 @@ mod tests {
         adapters::keep(state, &kept, &name).unwrap();
         adapters::activate(state, &name, "gate", 8).unwrap();
         assert!(judged.verdict.better);
-        assert_eq!(training::next(state, &run).unwrap(), Next::Judge, "nothing is predicted again");
+        assert_eq!(run::next(state, &run).unwrap(), Next::Judge, "nothing is predicted again");
         let (again, verdict) = conclude(&config, &run, 9).unwrap();
         assert_eq!((again, verdict), (name.clone(), judged.verdict));
         assert_eq!(outcome(state), (1, 1, Some(name)));
-        assert_eq!(training::current(state).unwrap(), None);
+        assert_eq!(run::current(state).unwrap(), None);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! and a sample is a copy of the bytes that were looked at. What goes wrong with one folder ends with that folder. A look takes as
 //! long as its caller says.
 
-use super::refused::{REFUSED, RefusedFile};
-use super::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
+use crate::agent::record::refused::{REFUSED, RefusedFile};
+use crate::agent::record::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
 use crate::data;
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, mkdirat, openat, renameat, statat, unlinkat,
@@ -310,16 +310,18 @@ fn forget_refused(root: &OwnedFd, files_max: usize, bytes_max: u64) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use super::super::board::lock;
-    use super::super::config::Samples;
-    use super::super::inventory::{SIDES, name_of_content};
-    use super::super::samples::{count, visible};
     use super::*;
+    use crate::agent::config::Samples;
+    use crate::agent::locks::lock;
+    use crate::agent::record::folders::visible;
+    use crate::agent::record::inventory::SIDES;
+    use crate::agent::record::sample_name::name_of_content;
+    use crate::agent::record::samples::count;
     use std::cell::Cell;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    const PHOTOGRAPH: &[u8] = include_bytes!("../../tests/goldens/images/mosaic.png");
+    const PHOTOGRAPH: &[u8] = include_bytes!("../../../tests/goldens/images/mosaic.png");
 
     fn photograph(number: u32) -> Vec<u8> {
         [PHOTOGRAPH, &number.to_le_bytes()].concat()
@@ -402,7 +404,7 @@ mod tests {
         assert_eq!((found.taken, found.refused.len()), (48, 1), "{found:?}");
         assert!(found.refused[0].reason.contains("samples.group = 'rec([0-9]+)'"), "{found:?}");
         let sides = |place: &Place, recording: u32| {
-            let inventory = super::super::board::lock(&place.store.inventory);
+            let inventory = lock(&place.store.inventory);
             let side = |frame| inventory.find(&name_of_content(&photograph(recording * 100 + frame))).unwrap().0;
             (0..4).map(side).collect::<Vec<usize>>()
         };

@@ -3,7 +3,7 @@
 //! What [`crate::host::WriteMeter`] counts is summed by the hour in `STATE/written.json`, so that a day's budget outlives a
 //! restart. Where the kernel does not count, nothing is known and nothing forbidden.
 
-use super::samples::with;
+use super::folders::with;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,46 +1,13 @@
-//! What people say of predictions, and whether an adapter keeps what its verdict promised.
-//!
-//! `STATE/feedback.jsonl` has a line for each answer, only ever appended. The judgement is pure: a test that may be asked
-//! after every answer without being wrong more often for it. Never is an adapter taken back for a few unlucky answers.
+//! Whether an adapter keeps what its verdict promised, by what people say of its predictions: a test that may be asked after every
+//! answer without being wrong more often for it. Never is an adapter taken back for a few unlucky answers. Pure.
 
-use super::adapters::{append, whole_lines};
-use super::config::Unanswered;
+use super::gate::Promise;
+use crate::agent::config::Unanswered;
 use crate::evidence::falls_below;
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::io;
-use std::path::Path;
+use serde::Serialize;
 
-const FILE: &str = "feedback.jsonl";
 /// The normal distribution's quantile of the promise's lower bound: one in twenty promises is lower.
 const PROMISE_Z: f64 = 1.645;
-
-/// What an adapter showed on the held-out samples when it was judged.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Promise {
-    /// Held-out samples.
-    pub samples: u64,
-    /// Of them, those that it got right.
-    pub right: u64,
-    /// Mean probability of its answers.
-    pub confidence: f64,
-    /// Standard deviation of that probability.
-    pub deviation: f64,
-}
-
-/// One answer to a prediction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// The adapter that predicted.
-    pub adapter: String,
-    /// Whether it was right.
-    pub right: bool,
-    /// What an earlier answer to the same prediction said, which this one replaces.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instead_of: Option<bool>,
-    /// Predictions of that adapter so far.
-    pub predicted: u64,
-}
 
 /// What is known of an adapter's predictions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -62,63 +29,6 @@ impl Tally {
             Unanswered::Right => answered.max(self.predicted),
         };
         (of - self.wrong, of)
-    }
-
-    fn take(&mut self, line: &Line) {
-        match line.instead_of {
-            Some(true) => self.right = self.right.saturating_sub(1),
-            Some(false) => self.wrong = self.wrong.saturating_sub(1),
-            None => {}
-        }
-        if line.right {
-            self.right += 1
-        } else {
-            self.wrong += 1
-        }
-        self.predicted = self.predicted.max(line.predicted);
-    }
-}
-
-/// All answers, added up by adapter.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Feedback(HashMap<String, Tally>);
-
-impl Feedback {
-    /// What the state knows.
-    ///
-    /// # Errors
-    /// The system's; a line that is no answer, with its number.
-    pub fn read(state: &Path) -> io::Result<Self> {
-        let mut found = Self::default();
-        for line in whole_lines::<Line>(&state.join(FILE))? {
-            found.0.entry(line.adapter.clone()).or_default().take(&line);
-        }
-        Ok(found)
-    }
-
-    /// What is known of an adapter.
-    pub fn of(&self, adapter: &str) -> Tally {
-        self.0.get(adapter).copied().unwrap_or_default()
-    }
-
-    /// Counts one prediction more.
-    pub fn predicted(&mut self, adapter: &str) {
-        match self.0.get_mut(adapter) {
-            Some(tally) => tally.predicted += 1,
-            None => drop(self.0.insert(adapter.into(), Tally { predicted: 1, ..Tally::default() })),
-        }
-    }
-
-    /// Keeps an answer; it is on the disk when this returns.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn answered(&mut self, state: &Path, adapter: &str, right: bool, instead_of: Option<bool>) -> io::Result<()> {
-        let predicted = self.of(adapter).predicted;
-        let line = Line { adapter: adapter.into(), right, instead_of, predicted };
-        append(state, FILE, &line)?;
-        self.0.entry(adapter.into()).or_default().take(&line);
-        Ok(())
     }
 }
 
@@ -189,22 +99,6 @@ mod tests {
         assert!(good <= 70, "{good} of 1000, where 50 are allowed on average");
         let bad = (0..200).filter(|seed| taken_back(accuracy - 0.2, *seed)).count();
         assert!(bad >= 195, "{bad} of 200 that are worse by a fifth");
-    }
-
-    #[test]
-    fn answers_are_kept_and_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path();
-        let mut feedback = Feedback::read(state).unwrap();
-        (0..10).for_each(|_| feedback.predicted("a"));
-        feedback.answered(state, "a", true, None).unwrap();
-        feedback.answered(state, "a", false, None).unwrap();
-        feedback.answered(state, "a", false, Some(true)).unwrap();
-        feedback.answered(state, "b", true, None).unwrap();
-        let tally = Tally { predicted: 10, right: 0, wrong: 2 };
-        assert_eq!((feedback.of("a"), feedback.of("c")), (tally, Tally::default()));
-        assert_eq!(Feedback::read(state).unwrap(), feedback);
-        assert_eq!((tally.counted(Unanswered::Right), tally.counted(Unanswered::Ignored)), ((8, 10), (0, 2)));
     }
 
     proptest! {

@@ -1,0 +1,33 @@
+//! Folders of a state as they are read: their entries, their names, and errors that say where something went wrong.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A folder's entries in the order of names, hidden ones left out; none where there is no folder.
+///
+/// # Errors
+/// The system's, with the folder.
+pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(with(folder, error)),
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.sort();
+    Ok(paths)
+}
+
+/// An error that says where.
+pub fn with(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A folder's or file's own name.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

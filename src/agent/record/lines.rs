@@ -1,0 +1,53 @@
+//! Files of a state with a JSON object a line, only ever appended: a line that a lost power cut off says nothing, and is taken
+//! away before the next one is written.
+
+use super::folders::with;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+/// Bytes of a line, at most: a reason is one line of a program's words.
+const LINE_BYTES_MAX: u64 = 1 << 16;
+
+/// What each line of a file says; a last line without its end says nothing, nor does a file that is not there.
+pub(in crate::agent) fn whole_lines<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(with(path, error)),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let problem = format!("{}: line {}: {error}; take the line away", path.display(), number + 1);
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })
+    };
+    whole.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(parse).collect()
+}
+
+/// Appends a line to a file of the state and brings it to the disk. What a lost power cut off goes first.
+pub(in crate::agent) fn append(state: &Path, name: &str, line: &impl Serialize) -> io::Result<()> {
+    let path = state.join(name);
+    let new = !path.exists();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| with(&path, e))?;
+    // A command may append while the service does: without this, one takes the other's line for what was cut off.
+    file.lock().map_err(|error| with(&path, error))?;
+    let length = file.metadata()?.len();
+    // A line is shorter than this: the rest of the file, years of it, need not be read.
+    file.seek(io::SeekFrom::Start(length.saturating_sub(LINE_BYTES_MAX)))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(length - (text.len() - whole) as u64)?;
+    let mut line = serde_json::to_vec(line).expect("lines are JSON");
+    line.push(b'\n');
+    let written = file.write_all(&line).and_then(|()| file.sync_data());
+    written.map_err(|error| with(&path, error))?;
+    if new {
+        File::open(state)?.sync_all()?;
+    }
+    Ok(())
+}
