@@ -33,7 +33,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
             },
         )
     };
-    let refused = training().run().err().expect("no rule yet").to_string();
+    let refused = training().run().expect_err("no rule yet").to_string();
     println!("without the rule: {refused}");
     assert!(refused.contains("Shrink"), "{refused}");
 
