@@ -34,6 +34,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// A sample that cannot be loaded; a loss that stops being a number; what ONNX Runtime refuses.
     pub fn learn(mut self) -> Result<Learned<'a>, Error> {
+        self.refuse_uncalibrated()?;
         let split = self.opened.data.learning();
         let train = &self.opened.data.split.train;
         let mut order = fit::order(self.opened.data.labels(), train, self.opened.settings.seed, 0);

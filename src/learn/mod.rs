@@ -8,6 +8,7 @@
 
 mod answered;
 mod budget;
+mod calibrate;
 mod classes;
 mod compared;
 mod context;
@@ -18,6 +19,7 @@ mod encoding;
 mod fitting;
 mod keeping;
 mod forward;
+mod gates;
 mod guessed;
 mod label_errors;
 mod observer;
@@ -45,6 +47,7 @@ pub use encode::Encoded;
 pub use encoding::increase_max;
 pub use fitting::Learned;
 pub use forward::{Answers, Forward};
+pub use gates::Gate;
 pub use guessed::loss_of;
 pub use keeping::{Made, make as make_retention};
 pub use label_errors::{LabelError, label_errors};

@@ -2,6 +2,7 @@
 
 use super::compared::BeforeAfter;
 use super::encode::Encoded;
+use super::gates::Gate;
 use super::report::Report;
 use crate::recipe::Error;
 use crate::train::artifact::{self, About};
@@ -12,7 +13,7 @@ use crate::train::checkpoint;
 pub struct Trained {
     /// Whether it was stopped before the delta was written.
     pub interrupted: bool,
-    /// The delta; empty where it was stopped.
+    /// The delta; empty where it was stopped, and where a gate refuses it.
     pub delta: Vec<u8>,
     /// Everything measured.
     pub report: Report,
@@ -20,26 +21,34 @@ pub struct Trained {
     pub measured: Option<BeforeAfter>,
     /// Whether an adapter was gone on from.
     pub went_on: bool,
+    /// Why a gate of the recipe refuses what was learned; nothing was written then.
+    pub refused: Option<String>,
 }
 
 impl Encoded<'_> {
-    /// Writes the delta, where the job names a file for it. Only then is the checkpoint of no more use.
+    /// Writes the delta, where the job names a file for it and no gate of the recipe refuses it. Then the checkpoint is of no more use.
     ///
     /// # Errors
     /// Names that are too long for the format; a file that cannot be written.
     pub fn save(self) -> Result<Trained, Error> {
-        let delta = self.delta()?;
+        let mut delta = self.delta()?;
+        let bytes = delta.len();
+        let gates = self.gates(bytes)?;
+        let refused = gates.iter().find(|gate| !gate.passed).filter(|_| bytes > 0).map(Gate::refusal);
+        if refused.is_some() {
+            delta.clear();
+        }
         if let (Some(out), false) = (&self.prepared.opened.job.out, delta.is_empty()) {
             artifact::save(out, &delta)?;
-            tracing::info!(out = %out.display(), bytes = delta.len(), "wrote the delta");
+            tracing::info!(out = %out.display(), bytes, "wrote the delta");
         }
-        if let (Some(path), false) = (self.prepared.opened.checkpoint(), delta.is_empty()) {
+        if let (Some(path), true) = (self.prepared.opened.checkpoint(), bytes > 0) {
             checkpoint::remove(&path)?;
         }
-        let report = Report::new(&self, delta.len() as u64);
+        let report = Report::new(&self, bytes as u64, gates);
         let measured = self.test.or(self.validation);
         let went_on = self.prepared.opened.known.is_some();
-        Ok(Trained { interrupted: self.interrupted, delta, report, measured, went_on })
+        Ok(Trained { interrupted: self.interrupted, delta, report, measured, went_on, refused })
     }
 
     /// The delta's bytes; none where the training was stopped.

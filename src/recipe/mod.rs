@@ -8,6 +8,7 @@ mod budget;
 mod change;
 mod delta;
 mod error;
+mod gates;
 mod names;
 mod normal;
 mod retention;
@@ -19,6 +20,7 @@ pub use change::{Change, MethodName};
 pub use delta::{DeltaSettings, EncodingName};
 pub use error::Error;
 pub(crate) use error::refuse;
+pub use gates::Gates;
 pub use names::{HeadName, LossName, MemoryName, OptimizerName, ScheduleName, SolverName};
 pub use retention::Retention;
 pub use samples::{Reading, Samples};
@@ -107,6 +109,9 @@ pub struct Recipe {
     ///
     /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
     pub l2: Option<f64>,
+    /// Divide the last layer by one temperature, fitted on the validation samples, so that probabilities are shares of right answers
+    #[serde(skip_serializing_if = "is_default")]
+    pub calibrate: bool,
     /// Adapter to go on from: what it has learned goes on learning
     ///
     /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
@@ -167,6 +172,9 @@ pub struct Recipe {
     /// How the delta is stored, and what it says of itself
     #[serde(skip_serializing_if = "is_default")]
     pub delta: DeltaSettings,
+    /// What an adapter must meet before it is written
+    #[serde(skip_serializing_if = "is_default")]
+    pub gates: Gates,
 }
 
 /// Whether a table says nothing.
@@ -239,6 +247,7 @@ impl Recipe {
             class_weights: self.class_weights.or(other.class_weights),
             solver: self.solver.or(other.solver),
             l2: self.l2.or(other.l2),
+            calibrate: self.calibrate || other.calibrate,
             from: self.from.or(other.from),
             epochs: self.epochs.or(other.epochs),
             max_steps: self.max_steps.or(other.max_steps),
@@ -260,6 +269,7 @@ impl Recipe {
             retention: self.retention.or(other.retention),
             samples: self.samples.or(other.samples),
             delta: self.delta.or(other.delta),
+            gates: self.gates.or(other.gates),
         }
     }
 

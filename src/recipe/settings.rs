@@ -69,6 +69,7 @@ impl Recipe {
         self.change.check()?;
         self.retention.check()?;
         self.delta.check(fraction > 0.0)?;
+        self.check_gates()?;
         Ok(settings)
     }
 
