@@ -1,7 +1,7 @@
 //! Whether what comes from a fleet follows what is in use: a sign test on samples that neither has learned from.
 
-pub use crate::evidence::paired::{Comparison, Verdict, judge};
 use crate::evidence::paired::at_least;
+pub use crate::evidence::paired::{Comparison, Verdict, judge};
 use serde::{Deserialize, Serialize};
 
 /// What becomes of a fleet's release.

@@ -5,13 +5,13 @@ use clap::Args;
 
 /// What an adapter must meet before it is written.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Gates")]
+#[command(next_help_heading = "Delta")]
 pub struct GateArgs {
     /// Gain over what was there before, at least: of right answers in all, else the share by which the loss falls [default: none]
     ///
     /// It counts with --confidence, on the test samples, else on those that validate. An adapter that does not meet a gate is not
     /// written, and the training ends with exit code 5.
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     pub gain_min: Option<f64>,
     /// How sure that gain has to be [default: 0.95]
     #[arg(long, value_name = "SHARE")]
@@ -20,7 +20,7 @@ pub struct GateArgs {
     #[arg(long, value_name = "SHARE")]
     pub calibration_max: Option<f64>,
     /// Time for the answer to one sample on this device, at most, such as 20ms [default: none]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, help_heading = "Computing", value_name = "TIME")]
     pub latency_max: Option<String>,
     /// Size of the delta, at most, such as 64KiB [default: none]
     #[arg(long, value_name = "BYTES")]

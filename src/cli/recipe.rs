@@ -8,7 +8,7 @@ use super::print::Printer;
 use super::retention_args::RetentionArgs;
 use super::sample_args::SamplesArgs;
 use crate::cli::values::{LossArg, LossParser};
-use crate::recipe::{HeadName, OptimizerName, Recipe, ScheduleName, SolverName};
+use crate::recipe::{HeadName, OptimizerName, Rate, Recipe, ScheduleName, SolverName};
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ pub struct RecipeArgs {
     ///
     /// The last layer is divided by it (Guo et al. 2017, arXiv 1706.04599), so every program that uses the adapter has the calibrated
     /// probabilities. No answer changes.
-    #[arg(long, help_heading = "Loss, solver")]
+    #[arg(long, help_heading = "Adapter")]
     pub calibrate: bool,
     /// Adapter to go on from: what it has learned goes on learning
     ///
@@ -122,11 +122,12 @@ pub struct RecipeArgs {
     /// Runs averaged for one optimiser step [default: 1]
     #[arg(long, help_heading = "Optimiser", aliases = ["gradient-accumulation-steps"], value_name = "N")]
     pub accumulate: Option<u32>,
-    /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
+    /// Learning rate, or auto [default: 0.001 for adamw, 0.01 for sgd]
     ///
+    /// auto makes 100 steps with a growing rate, takes a third of the one at which the loss falls steepest, and begins anew with that.
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[arg(long, display_order = 6, aliases = ["learning-rate"], value_name = "X")]
-    pub lr: Option<f64>,
+    pub lr: Option<Rate>,
     /// Factor of the learning rate for a fresh head [default: 1]
     #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub head_rate: Option<f64>,

@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn losses_that_are_lower_by_a_share_show_it() {
         let old: Vec<f64> = (0..100).map(|place| 1.0 + f64::from(place % 7)).collect();
-        let new: Vec<f64> = old.iter().enumerate().map(|(place, loss)| loss * if place % 2 == 0 { 0.8 } else { 0.6 }).collect();
+        let new: Vec<f64> =
+            old.iter().enumerate().map(|(place, loss)| loss * if place % 2 == 0 { 0.8 } else { 0.6 }).collect();
         let least = loss_gain_at_least(&old, &new, 0.95);
         assert!((0.27..0.3).contains(&least), "{least}");
         assert!((loss_gain_at_least(&old, &old, 0.95)).abs() < 1e-12 && loss_gain_at_least(&new, &old, 0.95) < 0.0);

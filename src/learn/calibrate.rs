@@ -95,7 +95,9 @@ impl Prepared<'_> {
         let missed = |(before, after): (&f32, &f32)| (before * factor as f32 - after).abs();
         let missed = before.iter().flatten().zip(after.iter().flatten()).map(missed).fold(0.0, f32::max);
         if missed > TOLERANCE * largest {
-            refuse!("setting `calibrate`: what makes the last layer is used elsewhere in the model, too, so it cannot be divided; remove it");
+            refuse!(
+                "setting `calibrate`: what makes the last layer is used elsewhere in the model, too, so it cannot be divided; remove it"
+            );
         }
         observer.note(&format!(
             "calibrate temperature {}, fitted on {} that validate",

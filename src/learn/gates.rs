@@ -1,8 +1,6 @@
 //! What an adapter must meet before it is written: measured, compared, and told where it is refused.
 
-use super::encode::Encoded;
 use super::prepare::Prepared;
-use super::retention::Retention;
 use crate::amounts::{bytes, number, percent};
 use crate::data::Labels;
 use crate::engine::Session;
@@ -62,7 +60,7 @@ pub(super) struct Paired {
 
 impl Paired {
     /// The gain at least, with a confidence: of right answers, else the share by which the loss falls.
-    fn gain_at_least(&self, confidence: f64) -> f64 {
+    pub fn gain_at_least(&self, confidence: f64) -> f64 {
         if !self.one_answer {
             let losses = |scores: &[Score]| scores.iter().map(|score| score.loss).collect::<Vec<_>>();
             return loss_gain_at_least(&losses(&self.old), &losses(&self.new), confidence);
@@ -89,7 +87,8 @@ impl Prepared<'_> {
     /// answer where the head started from nothing.
     pub(super) fn paired(&self, (labels, samples): (&Labels, &[usize]), first: Vec<Score>, new: Vec<Score>) -> Paired {
         let data = &self.opened.data;
-        let commonest = || baseline::scores((data.labels(), &data.split.train), (labels, samples), &self.opened.settings.loss);
+        let commonest =
+            || baseline::scores((data.labels(), &data.split.train), (labels, samples), &self.opened.settings.loss);
         let old = if self.starts_from_nothing() { commonest().unwrap_or(first) } else { first };
         Paired { one_answer: matches!(labels, Labels::Classes { .. } | Labels::Ordinal { .. }), old, new }
     }
@@ -169,54 +168,6 @@ impl Prepared<'_> {
         }
         times.sort_by(f64::total_cmp);
         Ok(Some(times[TIMED / 2]))
-    }
-}
-
-impl Encoded<'_> {
-    /// Every gate that is asked for, and those that always are, of a delta with so many bytes.
-    ///
-    /// # Errors
-    /// An amount that cannot be read.
-    pub(super) fn gates(&self, delta_bytes: usize) -> Result<Vec<Gate>, Error> {
-        let Some(shipped) = &self.shipped else { return Ok(Vec::new()) };
-        let recipe = &self.prepared.opened.recipe;
-        let wanted = &recipe.gates;
-        let finite = shipped.values.iter().flatten().all(|value| value.is_finite());
-        let mut gates = vec![Gate { name: "finite", wanted: None, measured: None, passed: finite }];
-        if let Some(difference) = self.shown.difference {
-            gates.push(Gate { name: "acts", wanted: None, measured: Some(difference), passed: difference > 0.0 });
-        }
-        if let Some(least) = wanted.gain_min {
-            let gain = self.shown.paired.as_ref().map(|paired| paired.gain_at_least(wanted.confidence()));
-            let measured = gain.filter(|gain| gain.is_finite());
-            let passed = measured.is_some_and(|gain| gain >= least);
-            gates.push(Gate { name: "gain", wanted: Some(least), measured, passed });
-        }
-        if let (Some(share), Some(retention)) = (recipe.retention.keep_base, &self.retention) {
-            // One that loses more has been refused, in each class, too.
-            gates.push(Gate { name: "retention", wanted: Some(share), measured: Some(lost(retention)), passed: true });
-        }
-        let calibration = self.answers.as_ref().map(|answers| answers.calibration.expected_error);
-        let most = [
-            ("calibration", wanted.calibration_max, calibration),
-            ("latency", wanted.latency_ms()?, self.shown.latency_ms),
-            ("size", wanted.size_bytes()?, Some(delta_bytes as f64)),
-        ];
-        for (name, wanted, measured) in most {
-            let Some(most) = wanted else { continue };
-            let passed = measured.is_some_and(|measured| measured <= most);
-            gates.push(Gate { name, wanted, measured, passed });
-        }
-        Ok(gates)
-    }
-}
-
-/// The share of what was known that is lost: of right answers, else by which the perplexity or the loss has grown.
-fn lost(Retention { before, after, .. }: &Retention) -> f64 {
-    match (before.perplexity, after.perplexity, before.accuracy, after.accuracy) {
-        (Some(before), Some(after), ..) => after / before - 1.0,
-        (_, _, Some(before), Some(after)) if before > 0.0 => 1.0 - after / before,
-        _ => after.loss / before.loss.abs().max(f64::MIN_POSITIVE) - 1.0,
     }
 }
 

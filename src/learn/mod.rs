@@ -27,6 +27,7 @@ mod open;
 mod pixels;
 mod plan;
 mod prepare;
+mod range;
 mod rates;
 mod report;
 mod retained;

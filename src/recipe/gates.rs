@@ -92,7 +92,9 @@ impl Recipe {
         let of_classes = of_classes.into_iter().find(|(_, given)| *given).map(|(setting, _)| setting);
         let has_classes = matches!(self.loss, None | Some(LossName::CrossEntropy));
         if let Some(setting) = of_classes.filter(|_| !has_classes) {
-            refuse!("setting `{setting}`: only samples of one class each have probabilities that are compared; remove it");
+            refuse!(
+                "setting `{setting}`: only samples of one class each have probabilities that are compared; remove it"
+            );
         }
         if self.gates.gain_min.is_some() && self.loss.is_some_and(|loss| !is_of_each_sample(loss)) {
             refuse!(
@@ -101,7 +103,9 @@ impl Recipe {
         }
         let held_out = self.val_fraction() > 0.0 || self.val.is_some();
         if self.calibrate && !held_out {
-            refuse!("setting `calibrate`: it needs samples that validate; raise setting `val-fraction` above 0, or remove it");
+            refuse!(
+                "setting `calibrate`: it needs samples that validate; raise setting `val-fraction` above 0, or remove it"
+            );
         }
         let measured = self.gates.gain_min.map(|_| "gates.gain-min").or(of_classes);
         if let Some(setting) = measured.filter(|_| !held_out && self.test.is_none()) {
@@ -151,7 +155,8 @@ mod tests {
             let refused = recipe.settings().unwrap_err().to_string();
             assert!(refused.contains(part), "{text}: {refused}");
         }
-        let good = "val-fraction = 0.0\ntest = 'test'\n[gates]\ngain-min = -0.02\nlatency-max = '1.5 ms'\nsize-max = '1KiB'";
+        let good =
+            "val-fraction = 0.0\ntest = 'test'\n[gates]\ngain-min = -0.02\nlatency-max = '1.5 ms'\nsize-max = '1KiB'";
         let recipe: Recipe = toml::from_str(good).unwrap();
         recipe.settings().unwrap();
         assert_eq!((recipe.gates.latency_ms().unwrap(), recipe.gates.size_bytes().unwrap()), (Some(1.5), Some(1024.0)));

@@ -11,6 +11,7 @@ mod error;
 mod gates;
 mod names;
 mod normal;
+mod rate;
 mod retention;
 mod samples;
 mod settings;
@@ -22,6 +23,7 @@ pub use error::Error;
 pub(crate) use error::refuse;
 pub use gates::Gates;
 pub use names::{HeadName, LossName, MemoryName, OptimizerName, ScheduleName, SolverName};
+pub use rate::Rate;
 pub use retention::Retention;
 pub use samples::{Reading, Samples};
 pub use settings::{loss, task};
@@ -130,11 +132,11 @@ pub struct Recipe {
     /// Runs averaged for one optimiser step [default: 1]
     #[serde(alias = "gradient-accumulation-steps")]
     pub accumulate: Option<u32>,
-    /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
+    /// Learning rate, or auto for the one that a range test finds [default: 0.001 for adamw, 0.01 for sgd]
     ///
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[serde(alias = "learning-rate")]
-    pub lr: Option<f64>,
+    pub lr: Option<Rate>,
     /// Factor of the learning rate for a fresh head [default: 1]
     pub head_rate: Option<f64>,
     /// The update [default: adamw]

@@ -59,7 +59,7 @@ fn gates_that_are_met_are_told() {
         report["gates"].as_array().unwrap().iter().map(|gate| gate["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["finite", "acts", "gain", "calibration", "latency", "size"]);
     assert!(report["gates"].as_array().unwrap().iter().all(|gate| gate["passed"] == true), "{}", report["gates"]);
-    assert_eq!(gate(&report, "size")["measured"], place.read("a.edelta").len());
+    assert_eq!(gate(&report, "size")["measured"].as_f64(), Some(place.read("a.edelta").len() as f64));
     // At least so much: less than what was measured, and above what is wanted.
     let gained = |when: &str| report["test"][when]["accuracy"].as_f64().unwrap();
     let gain = gate(&report, "gain")["measured"].as_f64().unwrap();
@@ -85,7 +85,8 @@ fn an_adapter_that_does_nothing_is_refused() {
 fn what_the_base_keeps_stands_among_the_gates() {
     let place = knowing();
     place.photographs("more", &["truck", "frog", "ship"], 30);
-    let train = "train known.onnx --data more --classes truck,frog,ship --epochs 2 --keep-base 0.5 --out a.edelta --json";
+    let train =
+        "train known.onnx --data more --classes truck,frog,ship --epochs 2 --keep-base 0.5 --out a.edelta --json";
     let report = place.run(train).json();
     let gate = gate(&report, "retention");
     assert_eq!((gate["wanted"].as_f64(), &gate["passed"]), (Some(0.5), &true.into()), "{gate}");
@@ -104,16 +105,28 @@ fn calibrated_probabilities_are_in_the_adapter_itself() {
         };
         told.as_array().or(told["predictions"].as_array()).unwrap_or_else(|| panic!("{told}")).iter().map(one).collect()
     };
-    for how in ["--solver steps --epochs 12 --lr 0.01", "--solver lbfgs --val train", "--train last:2 --epochs 4"] {
+    for how in
+        ["--solver steps --epochs 12 --lr 0.01", "--solver lbfgs --l2 10 --val test", "--train last:2 --epochs 4"]
+    {
         place.run(&format!("{TRAIN} {how}")).done();
         let plain = answers("a.edelta");
         let report = place.run(&format!("{TRAIN} {how} --calibrate --json")).json();
         let temperature = report["temperature"].as_f64().unwrap_or_else(|| panic!("{report}"));
         assert!(temperature > 0.0 && temperature != 1.0, "{how}: {temperature}");
+        let mut compared = 0;
         for ((class, odds), (same, divided)) in plain.iter().zip(&answers("a.edelta")) {
             assert_eq!(class, same, "{how}");
-            assert!((odds / temperature - divided).abs() < 0.02 * divided.abs().max(1.0), "{how}: {odds} and {divided}");
+            // A probability of 1 has no odds.
+            if !(odds.is_finite() && *odds < 12.0) {
+                continue;
+            }
+            compared += 1;
+            assert!(
+                (odds / temperature - divided).abs() < 0.02 * divided.abs().max(1.0),
+                "{how}: {odds} and {divided}"
+            );
         }
+        assert!(compared > 10, "{how}: {compared}");
     }
     place.run(&format!("{TRAIN} --adapter lora --targets * --calibrate")).fails(&["--calibrate", "last layer"]);
     place.run(&format!("{TRAIN} --val-fraction 0 --calibrate")).fails(&["--calibrate", "--val-fraction"]);
