@@ -124,7 +124,8 @@ pub struct RecipeArgs {
     pub accumulate: Option<u32>,
     /// Learning rate, or auto [default: 0.001 for adamw, 0.01 for sgd]
     ///
-    /// auto makes 100 steps with a growing rate, takes a third of the one at which the loss falls steepest, and begins anew with that.
+    /// auto makes 100 steps on the same samples with a growing rate, takes a third of the one at which the loss falls steepest, and begins
+    /// anew with that (the range test of Smith 2017, arXiv 1506.01186).
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[arg(long, display_order = 6, aliases = ["learning-rate"], value_name = "X")]
     pub lr: Option<Rate>,

@@ -76,17 +76,10 @@ impl Prepared<'_> {
         // As if one sample more might have been of any class.
         let doubt = 1.0 / (samples.len() + 2) as f64;
         let factor = temperature::fit_with_doubt(&logits, samples, &Targets::new(data.labels(), names.len()), doubt);
-        let scale = |values: &mut Vec<Vec<f32>>| {
-            let of_layer = places.iter().map(|place| std::mem::take(&mut values[*place])).collect::<Vec<_>>();
-            for (place, mut values_of) in places.iter().zip(of_layer) {
-                values_of.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
-                values[*place] = values_of;
-            }
-        };
-        scale(&mut outcome.parameters);
+        scale(&mut outcome.parameters, &places, factor);
         let after = match validated {
             Some(validated) => {
-                scale(validated);
+                scale(validated, &places, factor);
                 outputs(validated)?
             }
             None => outputs(&outcome.parameters)?,
@@ -105,5 +98,12 @@ impl Prepared<'_> {
             counted(samples.len(), "sample")
         ));
         Ok(Some(1.0 / factor))
+    }
+}
+
+/// Multiplies the values in some places.
+fn scale(values: &mut [Vec<f32>], places: &[usize], factor: f64) {
+    for place in places {
+        values[*place].iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
     }
 }

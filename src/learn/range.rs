@@ -1,7 +1,7 @@
 //! A learning rate for what is learned here: steps with a rate that grows tell where the loss falls steepest (the range test of Smith,
 //! "Cyclical Learning Rates for Training Neural Networks", 2017, arXiv 1506.01186, section 3.3, as fastai made it known).
 //!
-//! The steps are thrown away: the run that follows begins with the same values, and is the same as one with the rate given.
+//! Every step is on the same samples, so that a loss that falls is the rate's doing and not that of easier samples. The steps are thrown away: the run that follows begins with the same values, and is the same as one with the rate given.
 
 use super::prepare::Prepared;
 use crate::amounts::number;
@@ -10,7 +10,9 @@ use crate::recipe::Error;
 use crate::train;
 use crate::train::features::Features;
 use crate::train::fit::{self, Around, Event, ScheduleKind, Settings};
+use crate::train::loss::Loss;
 use crate::train::optimizer::Optimizer;
+use crate::train::trial::spread;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Steps of a test.
@@ -22,7 +24,7 @@ const TOP_OF_SGD: f64 = 10.0;
 /// The loss, of the lowest so far, at which a test ends: larger rates can only be worse.
 const GROWN: f64 = 4.0;
 /// Steps on either side that a loss is averaged with.
-const AROUND: usize = 4;
+const AROUND: usize = 2;
 /// By which share the loss has to fall, for a rate to be seen.
 const FALLS: f64 = 0.01;
 /// The steepest fall is of one step: a run of many is safe with a third of its rate.
@@ -49,8 +51,11 @@ impl Prepared<'_> {
             warmup_share: 0.0,
             ..settings.clone()
         };
-        // What validates has no part in it, and costs no time.
-        let split = Split { validation: Vec::new(), ..opened.data.learning() };
+        // What validates has no part in it, and costs no time. Likeness is between samples, of which a few may have no partner.
+        let all = opened.data.learning().train;
+        let of_a_step = settings.batch as usize * settings.accumulate as usize;
+        let train = if matches!(settings.loss, Loss::Likeness { .. }) { all } else { spread(&all, of_a_step) };
+        let split = Split { train, validation: Vec::new() };
         let (mut losses, mut lowest, is_over) = (Vec::new(), f64::INFINITY, AtomicBool::new(false));
         let tell = &mut |event: Event<'_>| {
             let Event::Step { loss, .. } = event else { return };
