@@ -25,11 +25,14 @@ pub struct GateArgs {
     /// Size of the delta, at most, such as 64KiB [default: none]
     #[arg(long, value_name = "BYTES")]
     pub size_max: Option<String>,
+    /// Write the adapter also where it changes no output: names of classes may be what it is for
+    #[arg(long, help_heading = "Run")]
+    pub allow_idle: bool,
 }
 
 impl From<GateArgs> for Gates {
     fn from(typed: GateArgs) -> Self {
-        let GateArgs { gain_min, confidence, calibration_max, latency_max, size_max } = typed;
-        Self { gain_min, confidence, calibration_max, latency_max, size_max }
+        let GateArgs { gain_min, confidence, calibration_max, latency_max, size_max, allow_idle } = typed;
+        Self { gain_min, confidence, calibration_max, latency_max, size_max, allow_idle }
     }
 }

@@ -204,7 +204,7 @@ impl Gate {
         let remedy = match (self.name, self.measured) {
             ("finite", _) => "the values hold infinity or no number (NaN); lower setting `lr`, or limit gradients with setting `clip-norm`".into(),
             ("acts", _) => "every output is what it was before to the last bit, so the adapter would do nothing; train longer with setting `epochs`, \
-                            or with a higher setting `lr`"
+                            or with a higher setting `lr`; setting `gates.allow-idle` writes it all the same"
                 .into(),
             ("gain" | "calibration", None) => unmeasured.into(),
             ("gain", _) => format!("learn from more data, hold out more samples to measure by, or lower {}", setting("gain-min")),

@@ -62,7 +62,7 @@ impl Encoded<'_> {
         let wanted = &recipe.gates;
         let finite = shipped.values.iter().flatten().all(|value| value.is_finite());
         let mut gates = vec![Gate { name: "finite", wanted: None, measured: None, passed: finite }];
-        if let Some(difference) = self.shown.difference {
+        if let Some(difference) = self.shown.difference.filter(|_| !wanted.allow_idle) {
             gates.push(Gate { name: "acts", wanted: None, measured: Some(difference), passed: difference > 0.0 });
         }
         if let Some(least) = wanted.gain_min {

@@ -24,6 +24,8 @@ pub struct Gates {
     pub latency_max: Option<String>,
     /// Bytes of the delta, at most
     pub size_max: Option<String>,
+    /// Whether an adapter is written that changes no output
+    pub allow_idle: bool,
 }
 
 impl Gates {
@@ -35,6 +37,7 @@ impl Gates {
             calibration_max: self.calibration_max.or(other.calibration_max),
             latency_max: self.latency_max.or(other.latency_max),
             size_max: self.size_max.or(other.size_max),
+            allow_idle: self.allow_idle || other.allow_idle,
         }
     }
 
