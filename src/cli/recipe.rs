@@ -150,8 +150,7 @@ pub struct RecipeArgs {
     /// Limit on the norm of all gradients together [default: none]
     #[arg(long, help_heading = "Optimiser", aliases = ["max-grad-norm"], value_name = "NORM")]
     pub clip_norm: Option<f64>,
-    /// Epochs without a better validation loss before the run ends [default: a third of all, at least 5; with --max-steps or a cosine
-    /// rate never]
+    /// Epochs without a better validation loss before the run ends [default: never]
     #[arg(long, help_heading = "Optimiser", value_name = "N")]
     pub patience: Option<u32>,
     /// Share of the data that validates [default: 0.2]

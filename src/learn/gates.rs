@@ -10,6 +10,7 @@ use crate::train::baseline;
 use crate::train::evaluate::{self, Score};
 use crate::train::features::Features;
 use crate::train::fit::Outcome;
+use crate::train::loss::Loss;
 use crate::train::single::Single;
 use crate::train::solve::Solved;
 use crate::train::trial::spread;
@@ -128,7 +129,9 @@ impl Prepared<'_> {
     ) -> Result<Option<f64>, Error> {
         let split = &self.opened.data.split;
         let samples = spread(if split.validation.is_empty() { &split.train } else { &split.validation }, ACTS_SAMPLES);
-        if outcome.steps == 0 && solved.is_none() {
+        // A fresh layer of vectors begins with a projection, which may be what is best.
+        let is_projection = matches!(self.opened.settings.loss, Loss::Likeness { .. }) && outcome.best_epoch == 0;
+        if is_projection || (outcome.steps == 0 && solved.is_none()) {
             return Ok(None);
         }
         let mut tail = Session::from_file(&self.bundle.tail, &self.opened.options)?;

@@ -153,8 +153,7 @@ pub struct Recipe {
     /// Limit on the norm of all gradients together [default: none]
     #[serde(alias = "max-grad-norm")]
     pub clip_norm: Option<f64>,
-    /// Epochs without a better validation loss before the run ends [default: a third of all, at least 5; with --max-steps or a cosine
-    /// rate never]
+    /// Epochs without a better validation loss before the run ends [default: never]
     pub patience: Option<u32>,
     /// Share of the data that validates [default: 0.2]
     #[serde(alias = "validation-split")]

@@ -14,8 +14,6 @@ use crate::train::solve::{self, Solver};
 
 /// The share of the data that validates, where nothing else is asked for.
 const VAL_FRACTION: f64 = 0.2;
-/// Epochs without a better validation loss that a run is given at least.
-const PATIENCE_MIN: u32 = 5;
 /// Numbers of a vector, at most.
 const EMBEDDING_MAX: u32 = 4096;
 
@@ -30,9 +28,8 @@ impl Recipe {
         // Of a text, a picture with a mask and a photograph with boxes one sample is many positions.
         let of_parts = |loss: LossName| loss.is_of_pixels() || matches!(loss, LossName::Boxes | LossName::BoxClasses);
         let few_at_once = language || self.loss.is_some_and(of_parts);
-        let epochs = self.epochs.unwrap_or(if language { 3 } else { 10 });
         let settings = Settings {
-            epochs,
+            epochs: self.epochs.unwrap_or(if language { 3 } else { 10 }),
             max_steps: self.max_steps,
             batch: self.batch.unwrap_or(if few_at_once { 4 } else { 32 }),
             accumulate: self.accumulate.unwrap_or(1),
@@ -45,7 +42,7 @@ impl Recipe {
             head_rate: self.head_rate.unwrap_or(1.0),
             optimizer: self.optimizer(),
             clip_norm: self.clip_norm,
-            patience: self.patience.or_else(|| self.usual_patience(epochs)),
+            patience: self.patience,
             seed: self.seed.unwrap_or(0),
             loss: loss(self.loss, self.label_smoothing).with_false_alarms(self.false_alarms),
             hold: self.retention.hold(),
@@ -55,7 +52,7 @@ impl Recipe {
         if !(0.0..1.0).contains(&fraction) {
             refuse!("setting `val-fraction = {fraction}`: write a share from 0 to below 1, such as 0.2");
         }
-        if self.patience.is_some() && fraction == 0.0 {
+        if settings.patience.is_some() && fraction == 0.0 {
             refuse!(
                 "setting `patience`: without validation nothing tells when to stop; raise setting `val-fraction` above 0, or remove it"
             );
@@ -82,15 +79,6 @@ impl Recipe {
             (_, Some(OptimizerName::Sgd)) => 0.01,
             _ => 0.001,
         }
-    }
-
-    /// Epochs without a better validation loss before a run ends, where nobody has named a number: a third of all, so that a long run that
-    /// is asked for is not cut short by a few bad epochs. None where nothing validates, where steps are counted and not epochs, and where
-    /// the rate falls towards the end, for then the last epochs are the best.
-    fn usual_patience(&self, epochs: u32) -> Option<u32> {
-        let validates = self.val_fraction() > 0.0 || self.val.is_some();
-        let is_constant = self.schedule.is_none_or(|schedule| schedule == ScheduleName::Constant);
-        (validates && is_constant && self.max_steps.is_none()).then(|| PATIENCE_MIN.max(epochs / 3))
     }
 
     /// The share of the data that validates.
