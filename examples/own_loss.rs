@@ -25,7 +25,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         .samples(vec![("x".into(), sizes)], took)
         .set(|recipe| {
             (recipe.loss_file, recipe.val_fraction) = (Some(loss.clone()), Some(0.0));
-            (recipe.epochs, recipe.lr) = (Some(200), Some(0.02));
+            (recipe.epochs, recipe.lr) = (Some(200), Some(0.02.into()));
         })
         .run()?;
     let delta = folder.join("minutes.edelta");

@@ -1,7 +1,7 @@
 //! The command line: clap structs, the printer, one file per command. Nothing imports this module.
 //!
 //! Takes the process's arguments and environment; gives exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use
-//! went away, 4 more would be forgotten than allowed, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
+//! went away, 4 more would be forgotten than allowed, 5 a gate refuses what was learned, 130 interrupted with a checkpoint written. It is the only place that prints, reads the clock and reads the environment.
 
 mod answering;
 mod args;
@@ -15,6 +15,7 @@ mod deltas;
 mod flags;
 #[cfg(feature = "fleet")]
 pub mod fleet;
+mod gate_args;
 mod generation;
 mod health;
 mod identities;
@@ -62,8 +63,8 @@ use tracing_subscriber::prelude::*;
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ \
                   --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, \
-                  4 more would be forgotten than --keep-base allows, 130 stopped by \
-                  Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
+                  4 more would be forgotten than --keep-base allows, 5 a gate refuses what \
+                  was learned, 130 stopped by Ctrl-C or SIGTERM.\nEDGETUNE_LOG=info \
                   (or debug) logs what is done to standard error."
 )]
 struct Cli {
@@ -135,6 +136,7 @@ pub fn main() -> ExitCode {
             printer.failed(&error);
             match error.downcast_ref() {
                 Some(library::Error::Forgets(_)) => ExitCode::from(FORGETS),
+                Some(library::Error::Gate(_)) => ExitCode::from(GATE),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -143,6 +145,8 @@ pub fn main() -> ExitCode {
 
 /// The exit code of a training that would have forgotten more than it may.
 const FORGETS: u8 = 4;
+/// The exit code of a training whose result does not meet a gate.
+const GATE: u8 = 5;
 
 /// The program's commands, options and help.
 fn program<C: CommandFactory>() -> clap::Command {

@@ -2,12 +2,13 @@
 
 use super::change::ChangeArgs;
 use super::delta_args::DeltaArgs;
+use super::gate_args::GateArgs;
 use super::precedence;
 use super::print::Printer;
 use super::retention_args::RetentionArgs;
 use super::sample_args::SamplesArgs;
 use crate::cli::values::{LossArg, LossParser};
-use crate::recipe::{HeadName, OptimizerName, Recipe, ScheduleName, SolverName};
+use crate::recipe::{HeadName, OptimizerName, Rate, Recipe, ScheduleName, SolverName};
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,12 @@ pub struct RecipeArgs {
     /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
     #[arg(long, help_heading = "Loss, solver", value_name = "X")]
     pub l2: Option<f64>,
+    /// Make probabilities fit the shares of right answers: one temperature, fitted on the validation samples
+    ///
+    /// The last layer is divided by it (Guo et al. 2017, arXiv 1706.04599), so every program that uses the adapter has the calibrated
+    /// probabilities. No answer changes.
+    #[arg(long, help_heading = "Adapter")]
+    pub calibrate: bool,
     /// Adapter to go on from: what it has learned goes on learning
     ///
     /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
@@ -115,11 +122,13 @@ pub struct RecipeArgs {
     /// Runs averaged for one optimiser step [default: 1]
     #[arg(long, help_heading = "Optimiser", aliases = ["gradient-accumulation-steps"], value_name = "N")]
     pub accumulate: Option<u32>,
-    /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
+    /// Learning rate, or auto [default: 0.001 for adamw, 0.01 for sgd]
     ///
+    /// auto makes 100 steps on the same samples with a growing rate, takes a third of the one at which the loss falls steepest, and begins
+    /// anew with that (the range test of Smith 2017, arXiv 1506.01186).
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[arg(long, display_order = 6, aliases = ["learning-rate"], value_name = "X")]
-    pub lr: Option<f64>,
+    pub lr: Option<Rate>,
     /// Factor of the learning rate for a fresh head [default: 1]
     #[arg(long, help_heading = "Optimiser", value_name = "X")]
     pub head_rate: Option<f64>,
@@ -165,6 +174,9 @@ pub struct RecipeArgs {
     /// How the delta is stored, and what it says of itself
     #[command(flatten)]
     pub delta: DeltaArgs,
+    /// What an adapter must meet before it is written
+    #[command(flatten)]
+    pub gates: GateArgs,
 }
 
 #[rustfmt::skip]
@@ -172,17 +184,17 @@ impl From<RecipeArgs> for Recipe {
     fn from(typed: RecipeArgs) -> Self {
         let RecipeArgs {
             data, test, val, train, budget_memory, budget_time, budget_delta, output, batch_axis, head, classes, loss, loss_hash,
-            embedding, false_alarms, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch, accumulate, lr, head_rate,
+            embedding, false_alarms, label_smoothing, class_weights, solver, l2, calibrate, from, epochs, max_steps, batch, accumulate, lr, head_rate,
             optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience, val_fraction, per_class, seed,
-            change, retention, samples, delta,
+            change, retention, samples, delta, gates,
         } = typed;
         let (loss, loss_file) = LossArg::settings(loss);
         let (change, retention, samples, delta) = (change.into(), retention.into(), samples.into(), delta.into());
         Self {
             model: None, memory: None, data, test, val, train, budget_memory, budget_time, budget_delta, output, batch_axis,
-            head, classes, loss, loss_file, loss_hash, embedding, false_alarms, label_smoothing, class_weights, solver, l2, from, epochs, max_steps, batch,
+            head, classes, loss, loss_file, loss_hash, embedding, false_alarms, label_smoothing, class_weights, solver, l2, calibrate, from, epochs, max_steps, batch,
             accumulate, lr, head_rate, optimizer, weight_decay, momentum, schedule, warmup, clip_norm, patience,
-            val_fraction, per_class, seed, change, retention, samples, delta,
+            val_fraction, per_class, seed, change, retention, samples, delta, gates: gates.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::inspection::{Inspection, United};
 use super::print::{Printer, bytes, number, percent, rate};
 use crate::amounts::counted;
-use crate::learn::{Answered, BeforeAfter, Confusion, Report, Trained, output_line, retention_line};
+use crate::learn::{Answered, BeforeAfter, Confusion, Gate, Report, Trained, output_line, retention_line};
 use crate::train::evaluate::{ClassMetrics, Metrics};
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
@@ -28,6 +28,7 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
         printer.text(line);
     }
     let report = &trained.report;
+    gates(&report.gates, printer);
     let (private, all) = (bytes(report.peak_private_bytes), bytes(report.peak_rss_bytes));
     printer.text(format!("memory    {private} private, {all} in all"));
     if let Some(energy) = &report.energy {
@@ -35,6 +36,10 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     }
     let encoding = report.encoding.as_deref().unwrap_or_default();
     let size = format!("{} in {encoding}", bytes(report.delta_bytes));
+    if trained.refused.is_some() {
+        printer.text(format!("time      {:.1} s", report.seconds));
+        return;
+    }
     if let Some(solved) = &report.solved {
         let l2 = solved.l2.map_or(String::new(), |l2| format!(", --l2 {}", number(l2)));
         printer.text(format!("time      {:.1} s, of it {:.3} s to solve{l2}", report.seconds, solved.seconds));
@@ -46,6 +51,14 @@ pub fn trained(trained: &Trained, out: &Path, printer: &Printer) {
     let steps = steps.flatten().map_or(String::new(), |rate| format!(", {rate}"));
     printer.text(format!("time      {:.1} s{steps}", report.seconds));
     printer.text(format!("delta     {} ({size}){}", out.display(), chosen_epoch(report)));
+}
+
+/// The gates that were asked for, and those that are not met.
+fn gates(gates: &[Gate], printer: &Printer) {
+    for gate in gates.iter().filter(|gate| gate.wanted.is_some() || !gate.passed) {
+        let verdict = if gate.passed { "met" } else { "not met" };
+        printer.text(format!("gate      {} {verdict}: {}", gate.name, gate.line()));
+    }
 }
 
 /// Which classes are taken for which most often.

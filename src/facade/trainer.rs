@@ -181,7 +181,11 @@ impl Trainer {
             clock: Arc::new(move || began.elapsed().as_secs_f64()),
             observer: &self.observer,
         };
-        learn::train(&self.job, &context)?.map(|trained| Run { trained }).ok_or(Error::Stopped)
+        let trained = learn::train(&self.job, &context)?.ok_or(Error::Stopped)?;
+        match trained.refused {
+            Some(refusal) => Err(Error::Gate(refusal)),
+            None => Ok(Run { trained }),
+        }
     }
 }
 

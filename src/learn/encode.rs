@@ -5,6 +5,7 @@ use super::compared::BeforeAfter;
 use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
+use super::gates::{Paired, Shown};
 use super::label_errors::{LabelError, label_errors};
 use super::prepare::Prepared;
 use super::retention::Retention;
@@ -38,6 +39,8 @@ pub struct Encoded<'a> {
     pub(super) label_errors: Vec<LabelError>,
     /// What is left of what the base knew.
     pub(super) retention: Option<Retention>,
+    /// What its gates are judged by besides.
+    pub(super) shown: Shown,
     /// Whether it was stopped.
     pub(super) interrupted: bool,
     /// What the body did.
@@ -51,15 +54,19 @@ impl<'a> Learned<'a> {
     /// # Errors
     /// Values that are not finite; a sample that cannot be loaded; what ONNX Runtime refuses.
     pub fn encode(self) -> Result<Encoded<'a>, Error> {
-        let Learned { prepared, mut features, outcome, solved, earlier, mut warnings, watched } = self;
+        let Learned { prepared, mut features, mut outcome, mut solved, earlier, mut warnings, watched } = self;
         let mut interrupted = outcome.end == End::Interrupted;
         let (mut label_errors, mut retention) = (Vec::new(), None);
         let (mut shipped, mut validation, mut test, mut answers) = (None, None, None, None);
+        let mut shown = Shown::default();
         if !interrupted {
+            shown.temperature = prepared.calibrate(&mut features, &mut outcome, &mut solved)?;
             let (values, measured) = prepared.encode(&mut features, &outcome, solved.as_ref())?;
             if prepared.opened.data.test.is_none() {
                 answers = prepared.answers(&mut features, &values, solved.as_ref())?;
+                shown.paired = prepared.paired_validation(&mut features, &values.values, solved.as_ref())?;
             }
+            shown.difference = prepared.difference(&mut features, &outcome, &values.values, solved.as_ref())?;
             retention = prepared.retention(&mut features, watched, &values.values)?;
             (shipped, validation) = (Some(values), measured);
             label_errors = prepared.label_errors(&mut features)?;
@@ -70,12 +77,15 @@ impl<'a> Learned<'a> {
         if let (Some(shipped), true) = (&shipped, prepared.opened.data.test.is_some()) {
             match prepared.test(&shipped.values)? {
                 Some(tested) => {
-                    (test, answers) = (Some(tested.measured), tested.answers);
+                    (test, answers, shown.paired) = (Some(tested.measured), tested.answers, tested.paired);
                     pass = pass.plus(tested.pass);
                     warnings.extend(tested.warnings);
                 }
                 None => interrupted = true,
             }
+        }
+        if let Some(shipped) = shipped.as_ref().filter(|_| !interrupted) {
+            shown.latency_ms = prepared.latency_ms(&shipped.values)?;
         }
         prepared.opened.context.observer.warn_once(&warnings);
         Ok(Encoded {
@@ -88,6 +98,7 @@ impl<'a> Learned<'a> {
             answers,
             label_errors,
             retention,
+            shown,
             interrupted,
             pass,
             cache_bytes,
@@ -204,23 +215,28 @@ impl Prepared<'_> {
         };
         let (first, loss) = (self.first_values(), &opened.settings.loss);
         let sets: [&[Vec<f32>]; 2] = [&first, after];
-        if !matches!(set.labels(), Labels::Classes { .. }) {
-            let Some(ran) = forward.measure("testing", set, samples, (&sets, loss))? else { return Ok(None) };
-            let [before, after] = ran.found.try_into().expect("as many as sets of values");
-            let measured = self.compared(before, after, (set.labels(), samples));
-            return Ok(Some(Tested { measured, answers: None, pass: ran.pass, warnings: ran.warnings }));
-        }
-        let Some(ran) = forward.run("testing", set, samples, &sets)? else { return Ok(None) };
-        let [before, after] = ran.found.try_into().expect("as many as sets of values");
-        let metrics = |rows: &[Vec<f32>]| {
-            let mut tally = Tally::new(set.labels(), loss);
-            rows.iter().zip(samples).for_each(|(row, sample)| tally.add(row, &[*sample]));
-            tally.metrics()
+        let labels = set.labels();
+        let start = Tally::new(labels, loss);
+        let start = if self.wants_gain() { start.scoring() } else { start };
+        let (tallies, answers, pass, warnings) = if let Labels::Classes { .. } = labels {
+            let Some(ran) = forward.run("testing", set, samples, &sets)? else { return Ok(None) };
+            let known = (!self.starts_from_nothing()).then_some(&ran.found[0][..]);
+            let answers = Answered::of(set, samples, &ran.found[1], known);
+            let tally = |rows: &Vec<Vec<f32>>| {
+                let mut tally = start.clone();
+                rows.iter().zip(samples).for_each(|(row, sample)| tally.add(row, &[*sample]));
+                tally
+            };
+            (ran.found.iter().map(tally).collect(), answers, ran.pass, ran.warnings)
+        } else {
+            let Some(ran) = forward.tally("testing", set, samples, (&sets, start))? else { return Ok(None) };
+            (ran.found, None, ran.pass, ran.warnings)
         };
-        let measured = self.compared(metrics(&before), metrics(&after), (set.labels(), samples));
-        let before = (!self.starts_from_nothing()).then_some(&before[..]);
-        let answers = Answered::of(set, samples, &after, before);
-        Ok(Some(Tested { measured, answers, pass: ran.pass, warnings: ran.warnings }))
+        let [before, after]: [Tally<'_>; 2] = tallies.try_into().expect("as many as sets of values");
+        let measured = self.compared(before.metrics(), after.metrics(), (labels, samples));
+        let paired = || self.paired((labels, samples), before.into_scores(), after.into_scores());
+        let paired = self.wants_gain().then(paired);
+        Ok(Some(Tested { measured, answers, paired, pass, warnings }))
     }
 }
 
@@ -228,6 +244,7 @@ impl Prepared<'_> {
 struct Tested {
     measured: BeforeAfter,
     answers: Option<Answered>,
+    paired: Option<Paired>,
     pass: Pass,
     warnings: Vec<String>,
 }

@@ -6,7 +6,7 @@ use super::observer::tell_of_step;
 use super::prepare::Prepared;
 use super::retention::Watched;
 use crate::amounts::counted;
-use crate::recipe::Error;
+use crate::recipe::{Error, Rate};
 use crate::train;
 use crate::train::features::{Features, Pass};
 use crate::train::fit::{self, Around, End, Outcome};
@@ -34,6 +34,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// A sample that cannot be loaded; a loss that stops being a number; what ONNX Runtime refuses.
     pub fn learn(mut self) -> Result<Learned<'a>, Error> {
+        self.refuse_uncalibrated()?;
         let split = self.opened.data.learning();
         let train = &self.opened.data.split.train;
         let mut order = fit::order(self.opened.data.labels(), train, self.opened.settings.seed, 0);
@@ -113,7 +114,11 @@ impl<'a> Prepared<'a> {
             // A checkpoint of now would be one of a head that begins with zeros.
             return Ok(Outcome::without_steps(Vec::new(), End::Interrupted));
         }
-        let (data, settings) = (&opened.data, &self.holding()?);
+        let mut settings = self.holding()?;
+        if opened.job.recipe.lr == Some(Rate::Auto) {
+            settings.learning_rate = self.rate_of_range(&settings, first.as_deref(), features)?;
+        }
+        let (data, settings) = (&opened.data, &settings);
         let split = &data.learning();
         let samples = split.train.len();
         let epochs = settings.epochs_begun(samples);
@@ -145,7 +150,9 @@ impl<'a> Prepared<'a> {
     fn first(&self, features: &mut Features) -> Result<Option<Vec<Vec<f32>>>, Error> {
         let (opened, context) = (&self.opened, self.opened.context);
         let recipe = &opened.job.recipe;
-        let goes_on = opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
+        // A range test begins where the run began that a checkpoint is of.
+        let tests_rates = recipe.lr == Some(Rate::Auto);
+        let goes_on = !tests_rates && opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
         let (labels, split, loss) = (opened.data.labels(), &opened.data.learning(), &opened.settings.loss);
         let is_likeness = matches!(loss, Loss::Likeness { .. });
         // Vectors of zeros have no direction that could learn.

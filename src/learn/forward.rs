@@ -97,13 +97,28 @@ impl Forward<'_> {
         samples: &[usize],
         (sets, loss): (&[&[Vec<f32>]], &Loss),
     ) -> Result<Option<Answers<Metrics>>, Error> {
-        let mut tallies = vec![Tally::new(dataset.labels(), loss); sets.len()];
+        let tally = Tally::new(dataset.labels(), loss);
+        let ran = self.tally(what, dataset, samples, (sets, tally))?;
+        Ok(ran.map(|Answers { found, pass, warnings }| {
+            let found = found.iter().map(Tally::metrics).collect();
+            Answers { found, pass, warnings }
+        }))
+    }
+
+    /// The same as what was added up, which begins with `tally`; `None` if it was stopped.
+    pub fn tally<'t>(
+        &self,
+        what: &'static str,
+        dataset: &Arc<Dataset>,
+        samples: &[usize],
+        (sets, tally): (&[&[Vec<f32>]], Tally<'t>),
+    ) -> Result<Option<Answers<Tally<'t>>>, Error> {
+        let mut tallies = vec![tally; sets.len()];
         let each = &mut |tail: &mut Session, features: &mut Features, chunk: &[usize], set: usize, values: &Set| {
             Ok(tallies[set].measure(tail, features, chunk, values)?)
         };
         let ran = self.each(what, dataset, samples, sets, each)?;
-        let found = tallies.iter().map(Tally::metrics).collect();
-        Ok(ran.map(|(pass, warnings)| Answers { found, pass, warnings }))
+        Ok(ran.map(|(pass, warnings)| Answers { found: tallies, pass, warnings }))
     }
 
     /// Calls back with each chunk of samples, whose features are there, and each set; `None` if it was stopped.

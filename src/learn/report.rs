@@ -4,6 +4,7 @@ use super::answered::Answered;
 use super::compared::BeforeAfter;
 use super::encode::Encoded;
 use super::encoding::Tried;
+use super::gates::Gate;
 use super::label_errors::LabelError;
 use super::retention::Retention;
 use crate::adapter::Method;
@@ -60,6 +61,10 @@ pub struct Report {
     pub test: Option<BeforeAfter>,
     /// What is left of what the base knew, before and after; null where it had nothing to keep.
     pub retention: Option<Retention>,
+    /// What the last layer was divided by, so that probabilities are shares of right answers; null where that was not asked for.
+    pub temperature: Option<f64>,
+    /// What the adapter has to meet before it is written, and whether it does.
+    pub gates: Vec<Gate>,
     /// What was answered to the test samples, else to those that validate; null where samples have not one class each.
     pub answers: Option<Answered>,
     /// Samples that were learned from with labels that are probably wrong, where they were looked for.
@@ -146,7 +151,7 @@ pub struct Versions {
 
 impl Report {
     /// Tells of a training whose delta has so many bytes, and looks at the process's memory.
-    pub(super) fn new(encoded: &Encoded<'_>, delta_bytes: u64) -> Self {
+    pub(super) fn new(encoded: &Encoded<'_>, delta_bytes: u64, gates: Vec<Gate>) -> Self {
         let Encoded { prepared, outcome, solved, shipped, pass, .. } = encoded;
         let (opened, bundle, data) = (&prepared.opened, &prepared.bundle, &prepared.opened.data);
         Self {
@@ -185,6 +190,8 @@ impl Report {
             validation: encoded.validation.clone(),
             test: encoded.test.clone(),
             retention: encoded.retention.clone(),
+            temperature: encoded.shown.temperature,
+            gates,
             answers: encoded.answers.clone(),
             label_errors: encoded.label_errors.clone(),
             test_samples_in_data: data.test_samples_in_data,

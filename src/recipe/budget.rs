@@ -7,7 +7,7 @@ use crate::train::plan::choice::Budgets;
 /// The word that leaves to the plan what learns.
 pub const AUTO: &str = "auto";
 
-const BYTE_UNITS: &[(&str, f64)] = &[
+pub(super) const BYTE_UNITS: &[(&str, f64)] = &[
     ("B", 1.0),
     ("kB", 1e3),
     ("MB", 1e6),
@@ -66,7 +66,7 @@ pub fn amount_bytes(option: &str, text: &str) -> Result<u64, Error> {
 }
 
 /// `<number><unit>` for something that is called `what`, a space between them allowed.
-fn parse(what: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, Error> {
+pub(super) fn parse(what: &str, text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, Error> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -15,6 +15,9 @@ pub enum Error {
     /// What was learned costs more of what the base knew than setting `retention.keep-base` allows. The text says how much.
     #[error("{0}")]
     Forgets(String),
+    /// What was learned does not meet a gate of the recipe. The text names the gate, what was measured and the remedy.
+    #[error("{0}")]
+    Gate(String),
     /// The recipe's file.
     #[error("the recipe {}: cannot be read; check the path and that this user may read the file: {source}", path.display())]
     Unreadable {

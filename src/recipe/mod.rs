@@ -8,8 +8,10 @@ mod budget;
 mod change;
 mod delta;
 mod error;
+mod gates;
 mod names;
 mod normal;
+mod rate;
 mod retention;
 mod samples;
 mod settings;
@@ -19,7 +21,9 @@ pub use change::{Change, MethodName};
 pub use delta::{DeltaSettings, EncodingName};
 pub use error::Error;
 pub(crate) use error::refuse;
+pub use gates::Gates;
 pub use names::{HeadName, LossName, MemoryName, OptimizerName, ScheduleName, SolverName};
+pub use rate::Rate;
 pub use retention::Retention;
 pub use samples::{Reading, Samples};
 pub use settings::{loss, task};
@@ -107,6 +111,9 @@ pub struct Recipe {
     ///
     /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
     pub l2: Option<f64>,
+    /// Divide the last layer by one temperature, fitted on the validation samples, so that probabilities are shares of right answers
+    #[serde(skip_serializing_if = "is_default")]
+    pub calibrate: bool,
     /// Adapter to go on from: what it has learned goes on learning
     ///
     /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
@@ -125,11 +132,11 @@ pub struct Recipe {
     /// Runs averaged for one optimiser step [default: 1]
     #[serde(alias = "gradient-accumulation-steps")]
     pub accumulate: Option<u32>,
-    /// Learning rate [default: 0.001 for adamw, 0.01 for sgd]
+    /// Learning rate, or auto for the one that a range test finds [default: 0.001 for adamw, 0.01 for sgd]
     ///
     /// Also written --learning-rate. Where the loss jumps about or grows, take a third of it; where it falls slowly, three times.
     #[serde(alias = "learning-rate")]
-    pub lr: Option<f64>,
+    pub lr: Option<Rate>,
     /// Factor of the learning rate for a fresh head [default: 1]
     pub head_rate: Option<f64>,
     /// The update [default: adamw]
@@ -167,6 +174,9 @@ pub struct Recipe {
     /// How the delta is stored, and what it says of itself
     #[serde(skip_serializing_if = "is_default")]
     pub delta: DeltaSettings,
+    /// What an adapter must meet before it is written
+    #[serde(skip_serializing_if = "is_default")]
+    pub gates: Gates,
 }
 
 /// Whether a table says nothing.
@@ -239,6 +249,7 @@ impl Recipe {
             class_weights: self.class_weights.or(other.class_weights),
             solver: self.solver.or(other.solver),
             l2: self.l2.or(other.l2),
+            calibrate: self.calibrate || other.calibrate,
             from: self.from.or(other.from),
             epochs: self.epochs.or(other.epochs),
             max_steps: self.max_steps.or(other.max_steps),
@@ -260,6 +271,7 @@ impl Recipe {
             retention: self.retention.or(other.retention),
             samples: self.samples.or(other.samples),
             delta: self.delta.or(other.delta),
+            gates: self.gates.or(other.gates),
         }
     }
 

@@ -3,7 +3,9 @@
 //! Devices of a fleet are compared by their recipes, and somebody who types a default trains no otherwise than somebody who leaves
 //! the setting out. Pure: a recipe goes in and a recipe comes out.
 
-use super::{Change, DeltaSettings, EncodingName, HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use super::{
+    Change, DeltaSettings, EncodingName, HeadName, LossName, OptimizerName, Rate, Recipe, ScheduleName, SolverName,
+};
 use crate::cut::Selection;
 
 impl Recipe {
@@ -50,7 +52,7 @@ impl Recipe {
         self.epochs = self.epochs.filter(|epochs| *epochs != usual.epochs);
         self.batch = self.batch.filter(|batch| *batch != usual.batch);
         self.accumulate = self.accumulate.filter(|runs| *runs != usual.accumulate);
-        self.lr = self.lr.filter(|rate| *rate != usual.learning_rate);
+        self.lr = self.lr.filter(|rate| *rate != Rate::Of(usual.learning_rate));
         self.head_rate = self.head_rate.filter(|rate| *rate != usual.head_rate);
         self.weight_decay =
             self.weight_decay.filter(|_| Self { weight_decay: None, ..self.clone() }.optimizer() != self.optimizer());
@@ -121,6 +123,7 @@ mod tests {
         for text in [
             "lr = 0.01",
             "epochs = 10",
+            "lr = \"auto\"",
             "lr = 0.001\noptimizer = 'sgd'",
             "loss = 'next-token'\nepochs = 10\nsolver = 'steps'",
             "train = ['last:2']",

@@ -2,7 +2,7 @@
 
 use super::budget::AUTO;
 use super::error::{Error, refuse};
-use super::{HeadName, LossName, OptimizerName, Recipe, ScheduleName, SolverName};
+use super::{HeadName, LossName, OptimizerName, Rate, Recipe, ScheduleName, SolverName};
 use crate::adapter::HeadChoice;
 use crate::cut::Selection;
 use crate::data::Target;
@@ -33,10 +33,7 @@ impl Recipe {
             max_steps: self.max_steps,
             batch: self.batch.unwrap_or(if few_at_once { 4 } else { 32 }),
             accumulate: self.accumulate.unwrap_or(1),
-            learning_rate: self.lr.unwrap_or(match self.optimizer {
-                Some(OptimizerName::Sgd) => 0.01,
-                _ => 0.001,
-            }),
+            learning_rate: self.learning_rate(),
             schedule: match self.schedule {
                 Some(ScheduleName::Cosine) => ScheduleKind::Cosine,
                 _ => ScheduleKind::Constant,
@@ -65,11 +62,23 @@ impl Recipe {
         }
         if self.budgets()?.is_none() {
             self.selections()?;
+        } else if self.lr == Some(Rate::Auto) {
+            refuse!("setting `lr = auto`: setting `train = auto` finds a rate by itself; remove one of them");
         }
         self.change.check()?;
         self.retention.check()?;
         self.delta.check(fraction > 0.0)?;
+        self.check_gates()?;
         Ok(settings)
+    }
+
+    /// The rate that is named; where a range test is to find one, what is taken if it finds none.
+    fn learning_rate(&self) -> f64 {
+        match (self.lr, self.optimizer) {
+            (Some(Rate::Of(rate)), _) => rate,
+            (_, Some(OptimizerName::Sgd)) => 0.01,
+            _ => 0.001,
+        }
     }
 
     /// The share of the data that validates.

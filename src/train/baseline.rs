@@ -1,7 +1,7 @@
 //! What knowing nothing but the training samples' labels shows: the commonest class, or the mean. An accuracy is worth what
 //! it is above this.
 
-use super::evaluate::{Metrics, Tally};
+use super::evaluate::{Metrics, Score, Tally};
 use super::loss::Loss;
 use crate::data::Labels;
 use crate::task;
@@ -9,10 +9,19 @@ use crate::task;
 /// What the same answer for every sample shows on `samples` of `measured`: the shares of the classes among the training
 /// samples (one more counted in each, so that none is impossible), or the mean of the numbers. `None` for a language model.
 pub fn constant(trained: (&Labels, &[usize]), measured: (&Labels, &[usize]), loss: &Loss) -> Option<Metrics> {
-    let answer = (task::of_labels(trained.0)?.commonest)(trained.0, trained.1)?;
-    let mut tally = Tally::new(measured.0, loss);
-    measured.1.iter().for_each(|sample| tally.add(&answer, &[*sample]));
+    let tally = tally(trained, measured, Tally::new(measured.0, loss))?;
     (!measured.1.is_empty()).then(|| tally.metrics())
+}
+
+/// What the same answer shows on each sample.
+pub fn scores(trained: (&Labels, &[usize]), measured: (&Labels, &[usize]), loss: &Loss) -> Option<Vec<Score>> {
+    Some(tally(trained, measured, Tally::new(measured.0, loss).scoring())?.into_scores())
+}
+
+fn tally<'l>(trained: (&Labels, &[usize]), measured: (&Labels, &[usize]), mut tally: Tally<'l>) -> Option<Tally<'l>> {
+    let answer = (task::of_labels(trained.0)?.commonest)(trained.0, trained.1)?;
+    measured.1.iter().for_each(|sample| tally.add(&answer, &[*sample]));
+    Some(tally)
 }
 
 #[cfg(test)]

@@ -195,6 +195,31 @@ pub fn evaluate(
     Ok(tally.metrics())
 }
 
+/// What the tail shows on each of some samples.
+///
+/// # Errors
+/// As [`outputs`].
+pub fn scores(
+    tail: &mut Session,
+    features: &mut Features,
+    samples: &[usize],
+    parameters: &[(String, Tensor)],
+    (labels, loss): (&Labels, &Loss),
+) -> Result<Vec<Score>, Error> {
+    let mut tally = Tally::new(labels, loss).scoring();
+    tally.measure(tail, features, samples, parameters)?;
+    Ok(tally.into_scores())
+}
+
+/// What one sample showed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// The losses of its answers together.
+    pub loss: f64,
+    /// Right ones among its answers.
+    pub right: usize,
+}
+
 /// Metrics of samples that come in pieces. Only sums are kept: the logits of a language model's data set would not fit
 /// into memory.
 #[derive(Debug, Clone)]
@@ -205,12 +230,24 @@ pub struct Tally<'a> {
     own: Option<Rc<RefCell<Measure>>>,
     samples: usize,
     counts: Counts,
+    /// Each sample by itself, where that was asked for.
+    scores: Option<Vec<Score>>,
 }
 
 impl<'a> Tally<'a> {
     /// No sample yet.
     pub fn new(labels: &'a Labels, loss: &'a Loss) -> Self {
-        Self { labels, loss, own: None, samples: 0, counts: Counts::new(labels) }
+        Self { labels, loss, own: None, samples: 0, counts: Counts::new(labels), scores: None }
+    }
+
+    /// The same, that keeps what each sample shows by itself, too.
+    pub fn scoring(self) -> Self {
+        Self { scores: Some(Vec::new()), ..self }
+    }
+
+    /// What each sample has shown; nothing where it was not asked for.
+    pub fn into_scores(self) -> Vec<Score> {
+        self.scores.unwrap_or_default()
     }
 
     /// Runs the tail over some samples and adds what it gives.
@@ -262,8 +299,12 @@ impl<'a> Tally<'a> {
 
     fn add_one(&mut self, logits: &[f32], sample: usize) {
         self.samples += 1;
+        let (sum, right) = (self.counts.sum, self.counts.right);
         if let Some(task) = task::of_labels(self.labels) {
             (task.measure)(&mut self.counts, self.labels, self.loss, logits, sample);
+        }
+        if let Some(scores) = &mut self.scores {
+            scores.push(Score { loss: self.counts.sum - sum, right: self.counts.right - right });
         }
     }
 

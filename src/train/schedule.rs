@@ -23,6 +23,13 @@ pub enum Schedule {
         /// The share of the rate that is reached at the end, in [0, 1].
         end_share: f64,
     },
+    /// From a share of the rate up to it, by the same factor at every step.
+    Growing {
+        /// Steps of the whole run.
+        total_steps: u64,
+        /// The share of the rate that the first step gets.
+        start_share: f64,
+    },
 }
 
 impl Schedule {
@@ -31,12 +38,19 @@ impl Schedule {
 
     /// The rate for the step with that number (0 is the first), where `peak` is the rate that was asked for.
     pub fn learning_rate(&self, peak: f64, step: u64) -> f64 {
-        let (Self::Constant { warmup_steps } | Self::Cosine { warmup_steps, .. }) = *self;
+        let warmup_steps = match *self {
+            Self::Constant { warmup_steps } | Self::Cosine { warmup_steps, .. } => warmup_steps,
+            Self::Growing { .. } => 0,
+        };
         if step < warmup_steps {
             return peak * (step + 1) as f64 / warmup_steps as f64;
         }
         match *self {
             Self::Constant { .. } => peak,
+            Self::Growing { total_steps, start_share } => {
+                let left = 1.0 - step as f64 / total_steps.saturating_sub(1).max(1) as f64;
+                peak * start_share.powf(left.max(0.0))
+            }
             Self::Cosine { total_steps, end_share, .. } => {
                 let span = total_steps.saturating_sub(warmup_steps).max(1) as f64;
                 let done = ((step - warmup_steps) as f64 / span).min(1.0);
@@ -49,6 +63,14 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::Schedule;
+
+    #[test]
+    fn a_growing_rate_grows_by_one_factor() {
+        let schedule = Schedule::Growing { total_steps: 4, start_share: 1e-6 };
+        for (step, expected) in [(0, 2e-6), (1, 2e-4), (2, 2e-2), (3, 2.0), (9, 2.0)] {
+            assert!((schedule.learning_rate(2.0, step) / expected - 1.0).abs() < 1e-9, "{step}");
+        }
+    }
 
     #[test]
     fn a_run_no_longer_than_its_warm_up_ends_at_the_end() {

@@ -10,6 +10,9 @@ use super::schedule::Schedule;
 use crate::adapter::Parameter;
 use serde::{Deserialize, Serialize};
 
+/// What a growing rate begins with, of its end.
+const GROWS_FROM: f64 = 1e-6;
+
 /// How to train. Two runs with equal settings, base and data give the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -51,6 +54,8 @@ pub enum ScheduleKind {
     Constant,
     /// Half a cosine down to zero after the warm-up.
     Cosine,
+    /// From a millionth of the rate up to it, by the same factor at every step: a test of many rates.
+    Growing,
 }
 
 impl Settings {
@@ -73,6 +78,11 @@ impl Settings {
     /// The largest learning rate that a parameter sees: a fresh head's is [`Settings::head_rate`] times that of the others.
     pub fn peak_rate(&self, parameter: &Parameter) -> f64 {
         self.rate(self.learning_rate, parameter)
+    }
+
+    /// The rate of a step, counted from 0, of a run on so many samples.
+    pub fn rate_of_step(&self, samples: usize, step: u64) -> f64 {
+        self.schedule(samples).learning_rate(self.learning_rate, step)
     }
 
     pub(super) fn rate(&self, learning_rate: f64, parameter: &Parameter) -> f64 {
@@ -142,6 +152,7 @@ impl Settings {
         let warmup_steps = (self.warmup_share * total_steps as f64).round() as u64;
         match self.schedule {
             ScheduleKind::Constant => Schedule::Constant { warmup_steps },
+            ScheduleKind::Growing => Schedule::Growing { total_steps, start_share: GROWS_FROM },
             ScheduleKind::Cosine => Schedule::Cosine { warmup_steps, total_steps, end_share: 0.0 },
         }
     }

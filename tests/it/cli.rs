@@ -14,6 +14,7 @@ mod deltas;
 mod encodings;
 mod exported;
 mod failures;
+mod gates;
 mod go_on;
 mod help;
 mod interrupts;

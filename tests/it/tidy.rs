@@ -66,7 +66,7 @@ const MODULES: &[Module] = &[
     row("host",      &["atomic", "cache"],                                   &[Clock, Random]),
     row("recipe",    &["adapter", "cut", "data", "delta", "engine", "host", "nearest", "task", "train"],
                                                                              &[Clock, Environment, Random]),
-    row("learn",     &["adapter", "amounts", "cut", "data", "delta", "engine", "graph", "host", "recipe", "suspect", "task", "train"],
+    row("learn",     &["adapter", "amounts", "cut", "data", "delta", "engine", "evidence", "graph", "host", "recipe", "suspect", "task", "train"],
                                                                              &[Clock, Environment, Random]),
     row("predict",   &["amounts", "data", "delta", "engine", "graph", "host", "learn", "recipe", "task", "train"],
                                                                              &[Clock, Environment, Random]),

@@ -24,6 +24,8 @@ use std::process::{Child, ExitStatus};
 
 /// The exit code of a trainer that was asked to stop and wrote a checkpoint.
 const PAUSED: i32 = 130;
+/// Those of one whose result its recipe refuses: more is forgotten than allowed, or a gate is not met.
+const REFUSED: [i32; 2] = [4, 5];
 
 /// What a process is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,6 +251,8 @@ impl Service<'_> {
             (Task::Train, Some(0 | PAUSED)) => Ok(()),
             // Killed from outside, as by the kernel for its memory: the next look goes on from the checkpoint, if it was us.
             (Task::Train, None) if work.asked_to_pause => Ok(()),
+            // No sample is at fault.
+            (Task::Train, Some(code)) if REFUSED.contains(&code) => self.failed(training::last_words(&state), now),
             (task, _) => {
                 let reason = format!("{status}: {}", training::last_words(&state));
                 self.sift(reason, task == Task::Train, now)

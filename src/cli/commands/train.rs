@@ -10,6 +10,7 @@ use crate::cli::recipe::{RecipeArgs, with_file, with_parts};
 use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::learn::{self, Context, Job, checkpoint_path};
+use crate::recipe::Error;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
@@ -96,7 +97,10 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         return Ok(Done::Interrupted);
     }
     summary::trained(&trained, out, printer);
-    Ok(Done::Fully)
+    match trained.refused {
+        Some(refusal) => Err(Error::Gate(refusal).into()),
+        None => Ok(Done::Fully),
+    }
 }
 
 /// What `--report` writes, by its file's name.

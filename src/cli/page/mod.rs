@@ -6,7 +6,7 @@ pub mod board;
 mod thumbnails;
 
 use super::print::{bytes, number, percent};
-use crate::learn::{Answered, BeforeAfter, Confusion, Energy, Report};
+use crate::learn::{Answered, BeforeAfter, Confusion, Energy, Gate, Report};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::train::fit::EpochRecord;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -29,11 +29,12 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
         h1 { (title) }
         p { (samples(report)) }
         (figures(report, measured))
+        (gates(&report.gates))
         (curves(&report.epochs))
         @if let Some(measured) = measured { (classes(measured)) }
         @if let Some(answers) = &report.answers {
             (confusion(answers))
-            (calibration(answers))
+            (calibration(answers, report.temperature))
             (mistakes(answers, thumbnails))
         }
         (labels(report, thumbnails))
@@ -126,6 +127,24 @@ fn figures(report: &Report, measured: Option<&BeforeAfter>) -> Markup {
             @for (name, value, note) in tiles {
                 div { dt { (name) } dd { (value) @if let Some(note) = note { small { (note) } } } }
             }
+        }
+    }
+}
+
+/// What the adapter has to meet, and whether it does.
+fn gates(gates: &[Gate]) -> Markup {
+    html! {
+        @if !gates.is_empty() {
+            h2 { "Gates" }
+            @if gates.iter().any(|gate| !gate.passed) { p { "The adapter was not written: a gate refuses it." } }
+            div class="wide" tabindex="0" role="region" aria-label="Gates" { table {
+                thead { tr { th scope="col" { "gate" } th scope="col" { "measured" } th scope="col" { "verdict" } } }
+                tbody { @for gate in gates { tr {
+                    th scope="row" { (gate.name) }
+                    td { (gate.line()) }
+                    td class=(if gate.passed { "good" } else { "bad" }) { (if gate.passed { "met" } else { "not met" }) }
+                } } }
+            } }
         }
     }
 }
@@ -271,12 +290,13 @@ fn pairs(answers: &Answered) -> Markup {
 }
 
 /// How sure answers are beside how right they are.
-fn calibration(answers: &Answered) -> Markup {
+fn calibration(answers: &Answered, temperature: Option<f64>) -> Markup {
     let calibration = &answers.calibration;
     html! {
         h2 { "Calibration" }
         p { "Of answers with a probability of 80 %, four in five should be right. On average the two differ by "
-            (percent(calibration.expected_error)) " (expected calibration error)." }
+            (percent(calibration.expected_error)) " (expected calibration error)."
+            @if let Some(temperature) = temperature { " The last layer is divided by the temperature " (number(temperature)) "." } }
         div class="wide" tabindex="0" role="region" aria-label="Calibration" { table {
             thead { tr { th scope="col" { "probability" } th scope="col" { "right" } th scope="col" { "samples" } } }
             tbody { @for bin in &calibration.bins {

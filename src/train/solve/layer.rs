@@ -49,6 +49,17 @@ impl Linear {
         Self::among(bundle, &fresh)
     }
 
+    /// Places among a bundle's parameters of all that makes the last layer, where all of it learns: what divides them divides the output.
+    ///
+    /// # Errors
+    /// [`Error::NoClosedForm`] with what the output is made of besides.
+    pub fn last(bundle: &Bundle) -> Result<Vec<usize>, Error> {
+        let names: Vec<Option<&str>> =
+            bundle.parameters.iter().map(|parameter| Some(parameter.name.as_str())).collect();
+        let found = walk(bundle.tail_graph(), &names)?;
+        Ok(std::iter::once(found.weight).chain(found.bias).collect())
+    }
+
     /// The layer that is made of all the parameters that have a name here.
     fn among(bundle: &Bundle, names: &[Option<&str>]) -> Result<Self, Error> {
         let mut found = walk(bundle.tail_graph(), names)?;

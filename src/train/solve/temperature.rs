@@ -12,6 +12,12 @@ const FACTORS: [f64; 2] = [1e-3, 1e4];
 ///
 /// `logits`: `[samples, width]`; `samples` are their numbers in `targets`.
 pub fn fit(logits: &Array2<f64>, samples: &[usize], targets: &Targets<'_>) -> f64 {
+    fit_with_doubt(logits, samples, targets, 0.0)
+}
+
+/// The same where each target has a share of doubt that every class has a part of: without any, samples that are all answered rightly would
+/// make every answer certain.
+pub fn fit_with_doubt(logits: &Array2<f64>, samples: &[usize], targets: &Targets<'_>, doubt: f64) -> f64 {
     let [mut low, mut high] = FACTORS;
     let mut factor = 1.0;
     let mut target = vec![0.0; logits.ncols()];
@@ -19,6 +25,8 @@ pub fn fit(logits: &Array2<f64>, samples: &[usize], targets: &Targets<'_>) -> f6
         let (mut slope, mut curvature) = (0.0, 0.0);
         for (row, sample) in logits.rows().into_iter().zip(samples) {
             targets.row(*sample, &mut target);
+            let even = doubt / target.len().max(1) as f64;
+            target.iter_mut().for_each(|share| *share = (1.0 - doubt) * *share + even);
             let (first, second) = derivatives(row, factor, &target, targets.is_one_class());
             slope += first;
             curvature += second;

@@ -161,7 +161,7 @@ fn decoded_boxes_are_looked_through_and_a_merged_model_answers_as_its_adapter() 
         let learned = number(&place.run(&eval).json(), "map50");
         assert!(learned > 0.8, "{model}: {learned}");
         place.run(&format!("export --adapter {model}.edelta --model {model}.onnx --to onnx --out merged.onnx")).done();
-        let again = "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --out again.edelta --json --force";
+        let again = "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --allow-idle --out again.edelta --json --force";
         let before = place.run(again).json();
         let known = number(&before["test"]["before"]["figures"], "map50");
         assert!((known - learned).abs() < 0.01, "{model}: {known}, as an adapter {learned}");
@@ -173,7 +173,8 @@ fn decoded_boxes_are_looked_through_and_a_merged_model_answers_as_its_adapter() 
     let learned = number(&place.run("eval base.onnx --adapter lora.edelta --data coco --json").json(), "map50");
     assert!(learned > 0.8, "with factors {learned}");
     place.run("export --adapter lora.edelta --model base.onnx --to onnx --out merged.onnx").done();
-    let again = "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --out again.edelta --json --force";
+    let again =
+        "train merged.onnx --data coco --test coco --epochs 1 --lr 1e-9 --allow-idle --out again.edelta --json --force";
     let known = number(&place.run(again).json()["test"]["before"]["figures"], "map50");
     assert!((known - learned).abs() < 0.01, "with factors {known}, as an adapter {learned}");
     let optional = "export --adapter base.edelta --model base.onnx --to onnx-adapter --out optional";

@@ -172,3 +172,30 @@ fn a_sigmoid_column_is_solved_as_the_two_classes_that_it_is() {
     let surer = |answer: &serde_json::Value| answer["classes"][0]["probability"].as_f64().unwrap() >= 0.5;
     assert!(answers.as_array().unwrap().iter().all(surer), "{answers}");
 }
+
+/// A range test tells a rate, and the run is the one with that rate given.
+#[test]
+fn a_rate_is_found_by_a_test_that_leaves_nothing_behind() {
+    let place = Place::with_model("mobilenet_folded");
+    place.photographs("train", &["cat", "dog", "ship"], 30);
+    for how in ["--train last:2 --epochs 3", "--train head --solver steps --optimizer sgd --epochs 3 --seed 4"] {
+        let train = format!("train base.onnx --data train {how}");
+        let ran = place.run(&format!("{train} --lr auto --out found.edelta --report found.json")).done();
+        let line =
+            ran.err.lines().find(|line| line.starts_with("rate      --lr ")).unwrap_or_else(|| panic!("{}", ran.err));
+        let rate: f64 = line["rate      --lr ".len()..].split(':').next().unwrap().parse().unwrap();
+        assert!(line.contains("fell steepest") && (1e-5..1.0).contains(&rate), "{line}");
+        place.run(&format!("{train} --lr {rate} --out given.edelta --report given.json")).done();
+        let losses = |file: &str| {
+            let report: serde_json::Value = serde_json::from_slice(&place.read(file)).unwrap();
+            report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["train_loss"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(losses("found.json"), losses("given.json"), "{how}");
+        // It says another recipe, and nothing else.
+        assert!(place.read("found.edelta").len().abs_diff(place.read("given.edelta").len()) < 8);
+    }
+    let both = "train base.onnx --data train --train auto --lr auto --out a.edelta";
+    place.run(both).fails(&["--lr auto", "--train auto"]);
+    let ran = place.run("train base.onnx --data train --lr fast --out a.edelta");
+    assert!(ran.code == Some(2) && ran.err.contains("or auto"), "{ran:?}");
+}

@@ -4,7 +4,7 @@ use super::Place;
 use edgetune::train::artifact::Adapter;
 
 /// A step so small that it is lost in fp16: what comes out is what the training began with.
-const STILL: &str = "--lr 1e-12 --weight-decay 0 --epochs 1 --val-fraction 0";
+const STILL: &str = "--lr 1e-12 --allow-idle --weight-decay 0 --epochs 1 --val-fraction 0";
 
 fn tensors(place: &Place, name: &str) -> Vec<(String, Vec<u64>, Vec<f32>)> {
     Adapter::read(&place.path(name)).unwrap().tensors

@@ -1,6 +1,10 @@
-//! A test of a share that may be asked after every observation without being wrong more often for it.
+//! What counts and losses show beyond chance.
 //!
-//! Pure: takes counts and gives a judgement. An agent judges an adapter's answers by it, the fleet's server a release's reports.
+//! Pure: takes numbers and gives a judgement. [`falls_below`] is a test of a share that may be asked after every observation without being
+//! wrong more often for it: an agent judges an adapter's answers by it, the fleet's server a release's reports. [`paired`] compares two
+//! models on the same samples: an agent's two adapters, and a training with what was there before.
+
+pub mod paired;
 
 /// Alternatives that the test weighs against what was promised.
 const ALTERNATIVES: u32 = 64;
