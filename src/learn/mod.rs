@@ -20,6 +20,7 @@ mod keeping;
 mod forward;
 mod guessed;
 mod label_errors;
+pub mod lines;
 mod observer;
 mod open;
 mod pixels;
