@@ -6,6 +6,7 @@ use super::samples::inputs_of;
 use crate::adapter::{self, Positions};
 use crate::amounts::counted;
 use crate::data::{self, ImagePreprocessing, Preprocessing, Stated};
+use crate::delta;
 use crate::engine::{Options, Session};
 use crate::graph::{Dim, Graph, Tensor, TensorType};
 use crate::recipe::{Error, HeadName, Recipe, Samples, refuse};
@@ -131,6 +132,7 @@ pub fn alphabet(recipe: &Recipe, base: &Base, observer: &dyn Observer) -> Result
         let characters =
             if path.is_file() { data::characters_of(path)? } else { given.chars().map(String::from).collect() };
         let names = data::alphabet(characters, outputs.filter(|_| !anew));
+        refuse_unwritable(&names, given)?;
         if let Some((_, twice)) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
             refuse!(
                 "setting `classes = {given}`: `{twice}` stands there twice; each output has a character of its own"
@@ -144,6 +146,7 @@ pub fn alphabet(recipe: &Recipe, base: &Base, observer: &dyn Observer) -> Result
     if let Some(Stated { value, source }) = data::characters(&base.path, &base.metadata)? {
         let names = data::alphabet(value, outputs);
         if outputs == Some(names.len() as u64) {
+            refuse_unwritable(&names, &source)?;
             let place = data::blank_of(&names);
             observer.note(&format!(
                 "classes   {} from {source}, and the blank, output {place}",
@@ -155,10 +158,22 @@ pub fn alphabet(recipe: &Recipe, base: &Base, observer: &dyn Observer) -> Result
             .note(&format!("classes   {} names in {source}, which are not as many as the outputs", names.len() - 1));
     }
     refuse!(
-        "setting `classes`: nothing in or beside the model says which characters its {} outputs are; name a file with one a line in their order, \
+        "setting `classes`: nothing in or beside the model says which characters its {}outputs are; name a file with one a line in their order, \
          where no line `{}` stands for the blank that is the first output, or let a head for the characters of the data learn with setting `head = \
          replace`",
-        outputs.map_or("unnumbered".into(), |outputs| outputs.to_string()),
+        outputs.map_or(String::new(), |outputs| format!("{outputs} ")),
         data::BLANK
     )
+}
+
+/// A delta holds so many characters, none of which is empty or controls a terminal; that is said before anything is learned.
+fn refuse_unwritable(names: &[String], source: &str) -> Result<(), Error> {
+    let most = delta::LABELS_MAX;
+    if names.len() > most {
+        refuse!("{source}: {} characters, and an adapter holds {most} at most; give a model of fewer", names.len());
+    }
+    match names.iter().position(|name| name.is_empty() || name.contains(char::is_control)) {
+        Some(place) => refuse!("{source}: output {place} is an empty line or no printable character; write one there"),
+        None => Ok(()),
+    }
 }

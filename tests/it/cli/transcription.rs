@@ -24,8 +24,10 @@ fn line(text: &str) -> Vec<u8> {
 /// A text of one or two words, by a number.
 fn text(number: u64) -> String {
     let mut random = fastrand::Rng::with_seed(number);
-    let mut word =
-        |most: usize| (0..random.usize(1..=most)).map(|_| random.choice("abcd".chars()).unwrap()).collect::<String>();
+    let mut word = |most: usize| -> String {
+        let letters = random.usize(1..=most);
+        (0..letters).map(|_| char::from(b"abcd"[random.usize(0..4)])).collect()
+    };
     if number.is_multiple_of(2) { word(7) } else { format!("{} {}", word(4), word(3)) }
 }
 
