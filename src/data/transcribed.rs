@@ -20,6 +20,10 @@ const BESIDE: [&str; 2] = ["gt.txt", "txt"];
 /// How PaddleOCR's lists are called, and what stands for any of them in a folder.
 const LISTS: [&str; 3] = ["rec_gt_train.txt", "rec_gt.txt", "labels.txt"];
 
+/// What is said of data that are none of these.
+const NONE: &str = "no pictures with texts; give a table with the columns `file` and `text`, a list of path and text with a tab \
+                    between them, or pictures with NAME.gt.txt beside each";
+
 /// Where texts are written.
 enum Source {
     /// A table, or a list of a path and a text behind a tab; with the folder that they are to lie in where the table tells of others, too.
@@ -57,9 +61,11 @@ fn source(path: &Path) -> Result<Option<Source>, Error> {
     if !found.is_empty() {
         return Ok(Some(Source::Beside(found)));
     }
-    // A part of a data set whose table lies above all parts.
-    let above = path.parent().map(table_in).transpose()?.flatten();
-    Ok(above.and_then(|file| records::format(&file).map(|format| Source::Table(file, format, Some(path.into())))))
+    // A part of a data set whose table lies above all parts. What else lies there is no matter of these data.
+    let Some(above) = path.parent() else { return Ok(None) };
+    let listed = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let found = table_in(listed).ok().flatten().map(|file| above.join(file.file_name().unwrap_or_default()));
+    Ok(found.and_then(|file| records::format(&file).map(|format| Source::Table(file, format, Some(path.into())))))
 }
 
 /// The table or list in a folder: the only table there is, the one called `train`, or a list of a usual name.
@@ -124,8 +130,6 @@ fn other<'h>(header: &'h [String], options: &Options) -> Option<&'h String> {
 /// No texts; a character that is not among the classes, or a text that needs more steps than the model gives, each with its line.
 pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Told), Error> {
     let source = source(path)?;
-    let none = "no pictures with texts; give a table with the columns `file` and `text`, a list of path and text with a tab \
-                between them, or pictures with NAME.gt.txt beside each";
     match source {
         Some(Source::Table(file, format, below)) => {
             let (options, note) = columns_of(&file, format, options)?;
@@ -140,7 +144,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Told), Erro
             Ok((files, told))
         }
         Some(Source::Beside(pairs)) => beside(path, pairs, options),
-        None => Err(Error::content(path, none)),
+        None => Err(Error::content(path, NONE)),
     }
 }
 
@@ -187,7 +191,7 @@ pub fn widest(path: &Path, options: &Options) -> Result<Option<f64>, Error> {
             named.filter(|picture| below.as_ref().is_none_or(|folder| picture.starts_with(folder))).collect()
         }
         Some(Source::Beside(pairs)) => pairs.into_iter().map(|(picture, _)| picture).collect(),
-        None => Vec::new(),
+        None => return Err(Error::content(path, NONE)),
     };
     let ratio = |picture: &PathBuf| {
         let bytes = folder::map_at_most(picture, options.limits.file_bytes_max).ok()?;

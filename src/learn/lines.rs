@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// Pixels that a width chosen by the data is a multiple of: models of lines halve it several times.
 const MULTIPLE: u32 = 32;
+/// Pixels down that PaddleOCR's readers of lines take since PP-OCRv3 (`image_shape: [3, 48, 320]`).
+const PADDLE: u32 = 48;
 /// The widest picture that the data choose.
 const WIDTH_MAX: u32 = 8192;
 
@@ -46,7 +48,7 @@ pub fn preprocessing(
         );
     }
     let mut samples = samples.clone();
-    if let (None, Some(height)) = (&samples.size, open_width(ty)) {
+    if let (None, Some(height)) = (&samples.size, height_of_open_width(base, ty)) {
         let reading = data::Options {
             label: samples.label.clone(),
             text: samples.text.clone(),
@@ -57,7 +59,7 @@ pub fn preprocessing(
             let width = (widest * f64::from(height)).ceil().min(f64::from(WIDTH_MAX)) as u32;
             let width = width.next_multiple_of(MULTIPLE).min(WIDTH_MAX);
             observer.note(&format!(
-                "size      {width}x{height}, as wide as the widest line asks for (setting `samples.size` sets another)"
+                "size      {width}x{height}, as wide as the widest line asks for; setting `samples.size` sets another"
             ));
             samples.size = Some(format!("{width}x{height}"));
         }
@@ -68,13 +70,15 @@ pub fn preprocessing(
     Ok(Preprocessing::Image(image))
 }
 
-/// The height of a model's pictures where it leaves nothing but their width open.
-fn open_width(ty: &TensorType) -> Option<u32> {
+/// The height of a model's pictures where it leaves their width open: its own, or that of PaddleOCR's readers for one of these that leaves it
+/// open, too.
+fn height_of_open_width(base: &Base, ty: &TensorType) -> Option<u32> {
     let shape = ty.shape.as_deref()?;
     let size = |axis: usize| shape.get(axis).and_then(Dim::fixed);
     let is_channels = |size: Option<u64>| matches!(size, Some(1 | 3));
     let [rows, columns] = if !is_channels(size(1)) && is_channels(size(3)) { [1, 2] } else { [2, 3] };
-    size(rows).filter(|_| size(columns).is_none()).map(|height| height as u32)
+    let height = size(rows).map(|height| height as u32).or(base.metadata.contains_key("character").then_some(PADDLE));
+    height.filter(|_| size(columns).is_none())
 }
 
 /// Tells how many steps the model gives for a picture, which bounds the length of a text.
