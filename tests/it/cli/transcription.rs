@@ -70,9 +70,10 @@ fn lines_are_learned_from_every_form_and_told_as_texts() {
         deltas.push(place.read("a.edelta"));
     }
     assert!(deltas.iter().all(|delta| *delta == deltas[0]), "the same lines gave another delta");
-    // Whoever names the loss of classes means that of texts here.
+    // Columns by their names; and whoever names the loss of classes means that of texts here.
     place.run(&format!("{TRAIN} --loss cross-entropy --data list --out again.edelta")).done();
     assert!(place.read("again.edelta") == deltas[0]);
+    place.run(&format!("{TRAIN} --data table --text text --file file --out named.edelta")).done();
     let measured = place.run("eval base.onnx --adapter a.edelta --data beside --json").json();
     assert!(number(&measured, "cer") < 0.05 && number(&measured, "wer") < 0.1, "{measured}");
     assert!(number(&measured, "accuracy") > 0.9 && number(&measured, "loss") < 0.1, "{measured}");
@@ -195,7 +196,7 @@ fn what_is_no_line_with_its_text_is_told_with_its_row() {
     let flat = format!("{train} list --size 32x8").replace("base.onnx", "flat.onnx");
     place.run(&flat).fails(&["--loss ctc", "[batch, steps, characters]"]);
     place.run(&format!("{train} list --resize 8")).fails(&["--resize 8", "a line is seen as a whole"]);
-    place.run(&format!("{TRAIN} --loss ctc --solver ridge --data list --out a.edelta")).fails(&["--solver", "a text"]);
+    place.run("train base.onnx --loss ctc --solver ridge --data list --out a.edelta").fails(&["--solver", "a text"]);
     let other = "train base.onnx --size 32x8 --data list --loss binary-cross-entropy --out a.edelta";
     place.run(other).fails(&["list"]);
 }
