@@ -4,7 +4,7 @@
 //! A path gives each step a character or the blank; its text is what is left when repeats are collapsed and blanks dropped. The loss is −ln
 //! of the sum of the probabilities of all paths that give the label. With γ[t, c], the share of those paths that are at c in step t, its
 //! gradient for the logits is softmax − γ: that of the cross-entropy Σ −γ·ln softmax, in which γ is constant. So γ is computed here, in f64
-//! by sums of logarithms, and the step graph knows nothing but a cross-entropy (`formula::of_occupancies`).
+//! by sums of logarithms, and the step graph knows nothing but a cross-entropy ([`append`]).
 
 use crate::graph::{Attr, Builder, DType, Tensor, Val};
 
@@ -14,7 +14,7 @@ pub(super) struct Occupied {
     pub loss: f64,
     /// γ, `[steps, classes]`: each step's shares sum to 1.
     pub shares: Vec<f64>,
-    /// The cross-entropy Σ −γ·ln softmax, which is less than the loss by what no logit can change while γ stands.
+    /// The cross-entropy Σ −γ·ln softmax, which is more than the loss by the entropy of the paths: a constant while γ stands.
     pub cross_entropy: f64,
 }
 
@@ -147,8 +147,8 @@ pub(super) fn likeliest(row: &[f32]) -> (u32, f32) {
     (class as u32, super::softmax(row)[class])
 }
 
-/// Σ −γ·ln softmax(logits) + what no logit changes, over the number of samples. `labels`: `[batch, steps, width + 1]`, γ and behind it
-/// that rest, each sample's divided by the length of its text.
+/// Σ −γ·ln softmax(logits) + what the loss differs by, over the number of samples. `labels`: `[batch, steps, width + 1]`, γ and behind it
+/// that difference, each sample's divided by the length of its text.
 pub(super) fn append<'b>(builder: &'b Builder, logits: Val<'b>, labels: Val<'b>, width: u64) -> Val<'b> {
     let width = width as i64;
     let (shares, rest) = (labels.slice(&[0], &[width], &[2]), labels.slice(&[width], &[width + 1], &[2]));
@@ -203,7 +203,7 @@ mod tests {
             prop_assert!((found.loss - expected).abs() < 1e-9, "{} {}", found.loss, expected);
             prop_assert!((loss(&logits, 3, &label, blank) - expected).abs() < 1e-9);
             prop_assert!(found.shares.iter().zip(&shares).all(|(one, other)| (one - other).abs() < 1e-9));
-            prop_assert!(found.cross_entropy <= found.loss + 1e-9);
+            prop_assert!(found.cross_entropy >= found.loss - 1e-9, "paths have an entropy");
         }
     }
 

@@ -31,8 +31,8 @@ fn lines(labels: &Labels) -> (&Lines, usize) {
     (lines, names.len())
 }
 
-/// `[samples, steps, classes + 1]`: how much of each step belongs to each class, by what the model answers now, and what the cross-entropy of that
-/// lacks of the loss. Without `outputs` as if all answers were alike. A text's numbers are divided by its length, as the mean of
+/// `[samples, steps, classes + 1]`: how much of each step belongs to each class, by what the model answers now, and by how much the
+/// loss differs from the cross-entropy of that. Without `outputs` as if all answers were alike. A text's numbers are divided by its length, as the mean of
 /// `torch.nn.CTCLoss` has it. A text that has no path tells nothing, and its gradient is zero.
 pub(super) fn occupied(labels: &Labels, samples: &[usize], outputs: &[f32]) -> Tensor {
     let (lines, classes) = lines(labels);
