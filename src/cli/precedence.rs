@@ -320,6 +320,7 @@ fn is_unfit(solver: SolverName, loss: LossName) -> bool {
         | LossName::TokenCrossEntropy
         | LossName::PixelCrossEntropy
         | LossName::DiceCrossEntropy
+        | LossName::Ctc
         | LossName::Boxes
         | LossName::BoxClasses
         | LossName::MultipleNegatives

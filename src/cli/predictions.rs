@@ -24,6 +24,9 @@ pub fn table(predictions: &[Prediction], by_name: bool) -> Result<Vec<u8>> {
     if predictions.iter().any(|prediction| prediction.answer.boxes.is_some()) {
         return boxes(predictions);
     }
+    if predictions.iter().any(|prediction| prediction.answer.transcription.is_some()) {
+        return transcriptions(predictions);
+    }
     if predictions.iter().any(|prediction| prediction.answer.anomaly.is_some()) {
         return anomalies(predictions);
     }
@@ -69,6 +72,18 @@ fn anomalies(predictions: &[Prediction]) -> Result<Vec<u8>> {
         let (score, anomaly) = (prediction.answer.score.unwrap_or(0.0), prediction.answer.anomaly == Some(true));
         let row = [prediction.input.clone(), when(&prediction.from), when(&prediction.to), score.to_string()];
         writer.write_record(row.into_iter().chain([anomaly.to_string()]))?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Texts as CSV: a row a picture.
+fn transcriptions(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["input", "transcription", "confidence"])?;
+    for prediction in predictions {
+        let text = prediction.answer.transcription.as_deref().unwrap_or_default();
+        let confidence = prediction.answer.confidence.unwrap_or(0.0).to_string();
+        writer.write_record([prediction.input.as_str(), text, &confidence])?;
     }
     Ok(writer.into_inner()?)
 }

@@ -45,7 +45,8 @@ pub fn check(recipe: &Path, global: &Global) -> Result<Done> {
     }
     let read = settings::with_loss(read, &base)?;
     let of_parts = |loss: LossName| {
-        loss.is_of_pixels() || matches!(loss, LossName::TokenCrossEntropy | LossName::Boxes | LossName::BoxClasses)
+        let of_parts = [LossName::TokenCrossEntropy, LossName::Ctc, LossName::Boxes, LossName::BoxClasses];
+        loss.is_of_pixels() || of_parts.contains(&loss)
     };
     if read.loss.is_some_and(of_parts) {
         bail!(

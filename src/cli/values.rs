@@ -42,6 +42,8 @@ values! { LossName:
         "Cross-entropy of a class for each pixel: pictures with masks (chosen by itself where the data have them)";
     DiceCrossEntropy = "dice-cross-entropy" ["dice_cross_entropy", "dice", "dice-ce"],
         "The same and the soft Dice loss, for classes of few pixels";
+    Ctc = "ctc" ["transcription", "ocr"],
+        "Connectionist temporal classification: pictures of lines with their texts (chosen by itself where the data have them)";
     Boxes = "boxes" ["detection"], "Classes and boxes of a detector (chosen by itself where the data have boxes)";
     BoxClasses = "box-classes" ["box_classes", "freeze-boxes"], "Classes of a detector alone: what makes the edges of boxes stays";
     MultipleNegatives = "multiple-negatives" ["multiple_negatives", "mnrl", "infonce", "contrastive"],

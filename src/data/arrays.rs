@@ -240,7 +240,12 @@ fn array_labels(array: &Array, options: &Options, at: &dyn Fn(usize, String) -> 
         Target::Pixels => return Err(at(0, NO_MASKS.into())),
         Target::Tokens => return array_tokens(rows, columns, &number, options.classes.as_deref(), at),
         // Identities and anomalies are opened as classes.
-        Target::NextTokens | Target::OfLoss | Target::Boxes | Target::Identities | Target::Anomalies => {}
+        Target::NextTokens
+        | Target::OfLoss
+        | Target::Boxes
+        | Target::Lines
+        | Target::Identities
+        | Target::Anomalies => {}
     }
     let mut cells = Cells::default();
     for row in 0..rows {

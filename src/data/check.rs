@@ -64,6 +64,7 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         Labels::OfLoss(_)
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
+        | Labels::Lines { .. }
         | Labels::Identities { .. }
         | Labels::Anomalies(_)
         | Labels::Unlabelled(_) => {}

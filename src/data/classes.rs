@@ -91,6 +91,7 @@ impl Labels {
                 let place = |class: i64| usize::try_from(class).map_or(class, |class| places[class] as i64);
                 Labels::Tokens { names, rows: rows.mapv(place) }
             }
+            Labels::Lines { lines, .. } => Labels::Lines { names, lines: lines.renumbered(&places) },
             Labels::Pixels { masks, .. } => Labels::Pixels { names, masks: masks.renumbered(&places) },
             Labels::Ordinal { index, .. } => {
                 let index = index.into_iter().map(|class| places[class as usize] as u32).collect();

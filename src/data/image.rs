@@ -76,8 +76,31 @@ pub fn load(bytes: &[u8], preprocessing: &ImagePreprocessing, limits: &Limits) -
     let mut decoded = decoded(format, decoder)?;
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
-    let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, preprocessing)?;
-    Ok(normalise(&pixels, preprocessing))
+    let to = ImagePreprocessing { width: line_width(width, height, preprocessing), ..*preprocessing };
+    let pixels = resize(channel_bytes(decoded, preprocessing.channels), width, height, &to)?;
+    let seen = normalise(&pixels, &to);
+    Ok(if to.width < preprocessing.width { filled_up(&seen, &to, preprocessing) } else { seen })
+}
+
+/// How wide a picture of that size becomes: a line of text keeps its proportions where there is room, as PaddleOCR has it.
+fn line_width(width: u32, height: u32, to: &ImagePreprocessing) -> u32 {
+    if !to.is_line() {
+        return to.width;
+    }
+    let wide = (u64::from(to.height) * u64::from(width)).div_ceil(u64::from(height).max(1));
+    u32::try_from(wide).unwrap_or(u32::MAX).clamp(1, to.width)
+}
+
+/// A line of text in a wider picture, zeros at its right.
+fn filled_up(line: &Tensor, narrow: &ImagePreprocessing, to: &ImagePreprocessing) -> Tensor {
+    let values = line.as_slice::<f32>().unwrap_or_default();
+    // Of channels that come last a pixel is several numbers.
+    let numbers = if to.layout == Layout::Nhwc { to.channels.count() } else { 1 };
+    let [from, wide] = [narrow.width, to.width].map(|width| width as usize * numbers);
+    let mut filled = vec![0.0f32; values.len() / from.max(1) * wide];
+    let rows = filled.chunks_exact_mut(wide).zip(values.chunks_exact(from));
+    rows.for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+    Tensor::from_vec(&to.shape(), filled)
 }
 
 /// What of a photograph of that size the model sees, across and down.
@@ -188,7 +211,7 @@ fn channel_bytes(decoded: DynamicImage, channels: Channels) -> Vec<u8> {
 /// Sizes are rounded as torchvision's `Resize` and `CenterCrop` round them. Only this part is resampled: a very long
 /// image costs no more than a square one.
 fn source_box(width: u32, height: u32, to: &ImagePreprocessing) -> (f64, f64, f64, f64) {
-    if to.resize == 0 {
+    if to.resize == 0 || to.is_line() {
         return (0.0, 0.0, width.into(), height.into());
     }
     let (crop_width, crop_height) = (f64::from(to.width), f64::from(to.height));
@@ -304,6 +327,25 @@ mod tests {
         let interleaved = normalise(&pixels, &to);
         assert_eq!(interleaved.shape, [1, 2, 3]);
         assert_eq!(interleaved.to_f32().unwrap(), [0.0, 0.0, 0.0, 1.5, 3.0, 0.75]);
+    }
+
+    #[test]
+    fn a_line_keeps_its_proportions_and_is_filled_up() {
+        let to = ImagePreprocessing { resize: ImagePreprocessing::AS_LINE, ..ImagePreprocessing::new(8, 2) };
+        assert_eq!(line_width(6, 4, &to), 3);
+        assert_eq!(line_width(7, 4, &to), 4, "rounded up");
+        assert_eq!(line_width(90, 4, &to), 8, "as narrow as there is room");
+        let narrow = ImagePreprocessing { width: 1, ..to };
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let (narrow, to) = (ImagePreprocessing { layout, ..narrow }, ImagePreprocessing { layout, width: 2, ..to });
+            let line = normalise(&[255, 0, 255, 0, 255, 0], &narrow);
+            let filled = filled_up(&line, &narrow, &to).to_f32().unwrap();
+            let expected = match layout {
+                Layout::Nchw => [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+                Layout::Nhwc => [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+            };
+            assert_eq!(filled, expected, "{layout:?}");
+        }
     }
 
     proptest! {

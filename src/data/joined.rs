@@ -117,6 +117,10 @@ fn joined(one: &Labels, other: &Labels) -> Result<Labels, String> {
             let masks = masks.followed_by(others).ok_or("masks of another size than those of setting `data`")?;
             Ok(Labels::Pixels { names: names.clone(), masks })
         }
+        (Labels::Lines { names, lines }, Labels::Lines { lines: others, .. }) => {
+            let lines = lines.followed_by(others).ok_or(OTHER)?;
+            Ok(Labels::Lines { names: names.clone(), lines })
+        }
         _ => Err(OTHER.into()),
     }
 }

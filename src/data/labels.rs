@@ -2,15 +2,16 @@
 //!
 //! Takes one string a label column and row, gives [`Labels`]. Knows no file format; the caller says where a row came from.
 
-use super::Error;
 use super::boxes::{Grid, Picture};
 use super::classes::Names;
+use super::lines::{Lines, alphabet, blank_of, characters_in, steps_needed};
 use super::masks::Masks;
 use super::members::{Member, Role};
+use super::{Error, Options};
 use crate::amounts::counted;
 use crate::nearest::suggestion;
 use ndarray::Array2;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// What a label column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +31,8 @@ pub enum Target {
     Pixels,
     /// Boxes around objects in a photograph, each with its class.
     Boxes,
+    /// The text that stands in a picture, a character at a time.
+    Lines,
     /// Which samples are alike: an identity each, or pairs and triplets of them.
     Identities,
     /// Whether a sample is normal; nothing is learned from those that are not.
@@ -46,6 +49,10 @@ pub const IGNORED: i64 = -100;
 /// What is said of data without masks.
 pub(super) const NO_MASKS: &str =
     "a class for each pixel is learned from a folder with the folders `images` and `masks`; give that";
+
+/// What is said of data without pictures of lines.
+pub(super) const NO_LINES: &str =
+    "texts are read from pictures of lines; give a table of pictures with the columns `file` and `text`";
 
 /// The labels of a data set, sample by sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +105,13 @@ pub enum Labels {
         /// Where the model looks for them.
         grid: Grid,
     },
+    /// The text that stands in a picture.
+    Lines {
+        /// The characters in the order of the model's outputs, the blank among them.
+        names: Vec<String>,
+        /// For each sample, its characters' positions in `names`.
+        lines: Lines,
+    },
     /// Which samples are alike.
     Identities {
         /// Names of the identities; empty where they have none, as in pairs.
@@ -124,6 +138,7 @@ impl Labels {
             Labels::NextTokens(rows) | Labels::Tokens { rows, .. } => rows.nrows(),
             Labels::Pixels { masks, .. } => masks.len(),
             Labels::Boxes { pictures, .. } => pictures.len(),
+            Labels::Lines { lines, .. } => lines.len(),
             Labels::Identities { members, .. } => members.len(),
             Labels::Anomalies(anomalous) => anomalous.len(),
             Labels::Unlabelled(count) => *count,
@@ -143,6 +158,7 @@ impl Labels {
             | Labels::Tokens { names, .. }
             | Labels::Pixels { names, .. }
             | Labels::Boxes { names, .. }
+            | Labels::Lines { names, .. }
             | Labels::MultiLabel { names, .. } => names,
             // Identities are no outputs of the model.
             Labels::Values(_)
@@ -156,7 +172,14 @@ impl Labels {
 
     /// Whether a sample has a label for each of its positions, so that its output is large.
     pub fn of_positions(&self) -> bool {
-        matches!(self, Labels::NextTokens(_) | Labels::Tokens { .. } | Labels::Pixels { .. } | Labels::Boxes { .. })
+        matches!(
+            self,
+            Labels::NextTokens(_)
+                | Labels::Tokens { .. }
+                | Labels::Pixels { .. }
+                | Labels::Boxes { .. }
+                | Labels::Lines { .. }
+        )
     }
 
     /// Whether two samples are labelled alike.
@@ -170,6 +193,7 @@ impl Labels {
             Labels::Pixels { masks, .. } => masks.same(one, other),
             Labels::Anomalies(anomalous) => anomalous[one] == anomalous[other],
             Labels::Boxes { pictures, .. } => pictures[one] == pictures[other],
+            Labels::Lines { lines, .. } => lines.line(one) == lines.line(other),
             // The same text may be in several pairs.
             Labels::Identities { members, .. } => {
                 let (one, other) = (&members[one], &members[other]);
@@ -235,6 +259,7 @@ pub(super) fn read(
             "only text has a class for each word; give the model's tokenizer.json, or tokens as arrays".into(),
         )),
         Target::Pixels => Err(at(0, NO_MASKS.into())),
+        Target::Lines => Err(at(0, NO_LINES.into())),
         Target::Boxes => {
             Err(at(0, "a table has no boxes; give COCO's JSON, a YOLO folder or Pascal VOC's Annotations".into()))
         }
@@ -268,6 +293,41 @@ pub(super) fn read(
             Ok(Labels::MultiLabel { names, rows: table })
         }
     }
+}
+
+/// Texts that stand in pictures, one a row, as the numbers of their characters: those of `options.classes`, else all that are found.
+///
+/// # Errors
+/// A character that is not among the classes, or a text that needs more steps than the model gives.
+pub(super) fn lines(cells: &Cells, options: &Options, at: &dyn Fn(usize, String) -> Error) -> Result<Labels, Error> {
+    let texts = || cells.rows().map(|cells| cells.first().map_or("", |text| text.trim()));
+    let names = options.classes.clone().unwrap_or_else(|| alphabet(characters_in(texts()), None));
+    let known: HashMap<&str, u32> = (0..).zip(&names).map(|(place, name)| (name.as_str(), place)).collect();
+    let steps = options.steps.unwrap_or(u64::MAX) as usize;
+    let mut lines = Lines::new(blank_of(&names), steps, []);
+    for (row, text) in texts().enumerate() {
+        let place = |letter: char| known.get(letter.encode_utf8(&mut [0; 4]) as &str).copied().ok_or(letter);
+        let line: Vec<u32> = text.chars().map(place).collect::<Result<_, char>>().map_err(|letter| {
+            let code = u32::from(letter);
+            let problem = format!(
+                "the character `{letter}` (U+{code:04X}) in `{text}` is not among the model's {}; write the text with these, take it out, \
+                 or let a head for the characters of the data learn with setting `head = replace`",
+                names.len() - 1
+            );
+            at(row, problem)
+        })?;
+        let needed = steps_needed(&line);
+        if needed > steps {
+            let problem = format!(
+                "`{text}` needs {needed} steps, one for each character and one between two of the same, and the model gives {steps} for a \
+                 picture; make pictures wider with setting `samples.size`, divide the line, or take it out"
+            );
+            return Err(at(row, problem));
+        }
+        lines.push(&line);
+    }
+    drop(known);
+    Ok(Labels::Lines { names, lines })
 }
 
 /// Sorted; by number where every name is a whole number, so that `10` follows `9`.

@@ -29,6 +29,7 @@ mod kinds;
 mod labels;
 mod language;
 mod limits;
+mod lines;
 mod loading;
 mod masks;
 mod members;
@@ -65,6 +66,7 @@ mod table;
 mod tagged;
 mod text;
 mod times;
+mod transcribed;
 mod usual;
 mod words;
 #[cfg(feature = "image")]
@@ -87,6 +89,7 @@ pub use kinds::{holds_arrays, holds_numbers, is_one_file_of_arrays};
 pub use labels::{IGNORED, Labels, Target};
 pub use language::{Language, prompts};
 pub use limits::Limits;
+pub use lines::{BLANK, Lines, alphabet, blank_of, steps_needed};
 pub use masks::{IGNORED_PIXEL, Masks};
 pub use mel::{Edge, LogMel, Logarithm, MelScale, parse_front_end};
 pub use members::{Member, Role, row_size, together};
@@ -106,10 +109,11 @@ pub use segmented::holds_masks;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
 pub use split::{Split, per_class, split};
-pub use stated::{Stated, class_names, class_names_of, class_names_told};
+pub use stated::{Stated, characters, characters_of, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
 pub use times::TimeUnit;
+pub use transcribed::{holds_lines, widest};
 pub use windows::{decode_window, is_series};
 
 use crate::graph::{DType, Tensor, TensorType};
@@ -149,6 +153,10 @@ pub struct Options {
     pub splits: bool,
     /// The classes that the model has, in order. Data with another class are refused. `None`: the classes found, sorted.
     pub classes: Option<Vec<String>>,
+    /// Steps that the model gives for the text in a picture.
+    pub steps: Option<u64>,
+    /// Of the files that a table names, only those below this folder.
+    pub below: Option<PathBuf>,
     /// Where a detector looks for boxes.
     pub grid: Option<Grid>,
     /// The `tokenizer.json` of a text model.
@@ -245,6 +253,11 @@ impl Dataset {
         if options.target == Target::Boxes {
             let (files, labels, report) = boxes::open(path, options)?;
             return Ok((Self::of_files(path, files, labels, options)?, report));
+        }
+        if options.target == Target::Lines {
+            let (files, told) = transcribed::open(path, options)?;
+            let dataset = Self::of_files(path, files, told.labels, options)?;
+            return Ok((Self { groups: told.groups, ..dataset }, told.report));
         }
         match table::resolve(path, options.preprocessing.takes_files())? {
             Some(file) => Self::open_file(&file, options, true),

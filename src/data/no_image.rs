@@ -39,14 +39,6 @@ pub fn load(_bytes: &[u8], _preprocessing: &ImagePreprocessing, _limits: &Limits
     Err(ABSENT.into())
 }
 
-/// No photograph is read.
-///
-/// # Errors
-/// Always.
-pub fn size(_bytes: &[u8], _limits: &Limits) -> Result<(u32, u32), String> {
-    Err(ABSENT.into())
-}
-
 /// Of no photograph is anything seen.
 pub(super) fn seen(width: u32, height: u32, _to: &ImagePreprocessing) -> [Seen; 2] {
     let whole = |end: u32| Seen { start: 0.0, length: end.into(), end };

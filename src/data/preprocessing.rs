@@ -137,7 +137,7 @@ pub struct ImagePreprocessing {
     /// Pixels that the model sees, down.
     pub height: u32,
     /// Shortest side before the crop, in pixels; at least the shortest of `width` and `height`. 0: nothing is cropped, the whole
-    /// photograph is stretched to `width` × `height`.
+    /// photograph is stretched to `width` × `height`. [`ImagePreprocessing::AS_LINE`]: a line of text, see there.
     pub resize: u32,
     /// Factor for 8-bit values; usually 1/255.
     pub scale: f32,
@@ -155,6 +155,15 @@ pub struct ImagePreprocessing {
 }
 
 impl ImagePreprocessing {
+    /// In the place of `resize`: the picture is made `height` pixels high with its proportions kept, stands at the left, and what is
+    /// empty at its right is filled with what the model sees as 0. One that would be wider than `width` is made as narrow as that.
+    pub const AS_LINE: u32 = u32::MAX;
+
+    /// Whether pictures are lines of text.
+    pub fn is_line(&self) -> bool {
+        self.resize == Self::AS_LINE
+    }
+
     /// Values in 0..1, RGB, channels first, no margin around the crop.
     pub fn new(width: u32, height: u32) -> Self {
         Self {
@@ -190,6 +199,7 @@ impl ImagePreprocessing {
         let (mean, std, filter) = (each(self.mean), each(self.std), self.filter.name());
         let fitted = match resize {
             0 => "stretched".into(),
+            _ if self.is_line() => "as high as that, filled up at the right".into(),
             side => format!("shortest side {side}, centre cut out"),
         };
         format!("{width}×{height} {colours} {layout}, {fitted}, {filter}, scale {scale}, mean {mean}, std {std}")
@@ -209,7 +219,7 @@ impl ImagePreprocessing {
     /// # Errors
     /// [`Error::Setting`] with the first field that does not.
     pub fn validate(&self) -> Result<(), Error> {
-        let stretched = self.resize == 0;
+        let stretched = self.resize == 0 || self.is_line();
         let resize = if stretched { 1 } else { self.resize };
         let sides = [("size", self.width), ("size", self.height), ("resize", resize)];
         for (setting, side) in sides {

@@ -96,6 +96,7 @@ pub(super) fn classes_of(labels: &Labels, sample: usize, mut each: impl FnMut(us
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
         | Labels::Pixels { .. }
+        | Labels::Lines { .. }
         | Labels::Identities { .. }
         | Labels::Anomalies(_)
         | Labels::Unlabelled(_) => {}

@@ -4,6 +4,7 @@
 //! metadata that Ultralytics (`names`) and others write.
 
 use super::Error;
+use super::lines::characters_of as characters_in;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,43 @@ pub fn class_names_of(path: &Path) -> Result<Option<Vec<String>>, Error> {
         true => Ok(serde_json::from_str(&text).ok().and_then(|json| named_in(&json))),
         false => Ok(lines(&text)),
     }
+}
+
+/// The characters that a model's outputs stand for, as its metadata or a file beside it states them: as [`class_names`], but a line is a
+/// character as it stands, which may be a space.
+///
+/// # Errors
+/// A file of such a name that cannot be read.
+pub fn characters(model: &Path, metadata: &BTreeMap<String, String>) -> Result<Option<Stated<Vec<String>>>, Error> {
+    for key in METADATA {
+        let Some(text) = metadata.get(key) else { continue };
+        let value = match text.trim_start().starts_with(['{', '[']) && !text.contains('\n') {
+            true => names_in(text),
+            false => text.contains('\n').then(|| characters_in(text)),
+        };
+        if let Some(value) = value {
+            return Ok(Some(Stated { value, source: format!("the model's metadata `{key}`") }));
+        }
+    }
+    for path in beside(model, &FILES) {
+        let value = characters_of(&path)?;
+        if !value.is_empty() {
+            return Ok(Some(Stated { value, source: shown(&path) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Characters in a file: one a line as it stands, or JSON as [`class_names_of`] reads it.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn characters_of(path: &Path) -> Result<Vec<String>, Error> {
+    if path.extension().is_some_and(|extension| extension == "json") {
+        return Ok(class_names_of(path)?.unwrap_or_default());
+    }
+    let text = fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+    Ok(characters_in(&text))
 }
 
 /// Those of the files that are there: beside the model, or where its folder is called `onnx`, in the folder above, as Hugging

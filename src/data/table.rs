@@ -120,7 +120,10 @@ impl<'a> Rows<'a> {
             false => Labels::Unlabelled(self.lines.len()),
             true => {
                 let at = |row: usize, problem: String| Error::line(self.path, self.lines[row].into(), problem);
-                labels::read(&self.cells, self.options.target, self.options.classes.as_deref(), &at)?
+                match self.options.target {
+                    Target::Lines => labels::lines(&self.cells, self.options, &at)?,
+                    target => labels::read(&self.cells, target, self.options.classes.as_deref(), &at)?,
+                }
             }
         };
         if let Some(column) = self.columns.as_ref().and_then(|columns| columns.perhaps_group.as_deref()) {
@@ -310,6 +313,9 @@ pub(super) fn files(
             return Ok(());
         }
         let file = named_file(folder, cell);
+        if options.below.as_ref().is_some_and(|folder| !file.starts_with(folder)) {
+            return Ok(());
+        }
         let part = if is_sound { part_in(path, &row)? } else { None };
         if let Some(reason) = part.and_then(|part| behind_the_end(&file, part, options)) {
             rows.skip(&row, reason);
@@ -327,17 +333,7 @@ pub(super) fn files(
     })?;
     rows.report.notes.extend(notes);
     if files.len() == 0 {
-        let first = rows
-            .report
-            .skipped
-            .first()
-            .map_or_else(String::new, |(file, reason)| format!("{} ({reason})", file.display()));
-        let problem = format!(
-            "none of the {} {}s that it names can be used, such as {first}; paths in a table are relative to the table's folder",
-            rows.report.skipped.len(),
-            kind.what()
-        );
-        return Err(Error::content(path, problem));
+        return Err(none_usable(path, &rows.report, kind));
     }
     let mut told = rows.told()?;
     if let Some(pattern) =
@@ -349,6 +345,18 @@ pub(super) fn files(
         told.groups = by_recording(&files);
     }
     Ok((files, told))
+}
+
+/// What is said where no file that a table names can be used.
+fn none_usable(path: &Path, report: &Report, kind: &Kind) -> Error {
+    let first = report.skipped.first();
+    let first = first.map_or_else(String::new, |(file, reason)| format!("{} ({reason})", file.display()));
+    let problem = format!(
+        "none of the {} {}s that it names can be used, such as {first}; paths in a table are relative to the table's folder",
+        report.skipped.len(),
+        kind.what()
+    );
+    Error::content(path, problem)
 }
 
 /// Parts of one recording belong together, where there are several of some.

@@ -79,6 +79,8 @@ pub enum Task {
     Likeness,
     /// A vector, `[batch, dimensions]`, whose length says how far a sample is from normal ones: above 1 it is none.
     Anomaly,
+    /// A text, one of the labels or none at each step: `[batch, steps, labels]` logits, of which the label `<blank>` stands for none.
+    Transcription,
 }
 
 /// A linear layer that is appended to a value of the base.

@@ -42,6 +42,9 @@ pub fn outputs(
     if matches!(labels, Labels::Ordinal { .. }) {
         return ordinal(recipe, base, labels);
     }
+    if matches!(labels, Labels::Lines { .. }) {
+        return lines(recipe, base, labels);
+    }
     // Numbers, next tokens and what a loss of one's own takes have no classes.
     if found.is_empty() {
         return match &recipe.classes {
@@ -108,6 +111,13 @@ fn ordinal(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Err
     let width = own_width(recipe, base)?;
     let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
     Ok(if !anew && width == columns(labels) { Outputs::AsMany } else { Outputs::Others })
+}
+
+/// Characters were found for the model's outputs, or are those of the data, before the data were read.
+fn lines(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Error> {
+    let anew = matches!(recipe.head, Some(HeadName::Replace | HeadName::Append));
+    let is_kept = !anew && own_width(recipe, base)? == columns(labels);
+    Ok(if is_kept { Outputs::Others } else { Outputs::Named(labels.names().to_vec()) })
 }
 
 /// The model's own columns, where their number is fixed.
@@ -255,6 +265,10 @@ fn absent(labels: &Labels) -> Vec<String> {
                 let counts = masks.counts(sample, names.len());
                 there.iter_mut().zip(counts).for_each(|(there, count)| *there |= count > 0);
             }
+        }
+        Labels::Lines { lines, .. } => {
+            let all = (0..lines.len()).flat_map(|line| lines.line(line));
+            all.for_each(|character| there[*character as usize] = true);
         }
         Labels::Boxes { pictures, .. } => {
             let objects = pictures.iter().flat_map(|picture| &picture.objects);

@@ -21,6 +21,7 @@ pub fn increase_max(loss: &Loss, reference: f64) -> f64 {
         | Loss::Coral
         | Loss::TokenCrossEntropy { .. }
         | Loss::PixelCrossEntropy { .. }
+        | Loss::Ctc
         | Loss::Likeness { .. } => 0.01,
     }
 }

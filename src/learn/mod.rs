@@ -22,6 +22,7 @@ mod forward;
 mod gates;
 mod guessed;
 mod label_errors;
+pub mod lines;
 mod observer;
 mod open;
 mod pixels;

@@ -81,7 +81,7 @@ impl Samples {
         given.into_iter().find_map(|(setting, given)| given.then_some(setting))
     }
 
-    fn image(
+    pub(super) fn image(
         &self,
         (name, ty): (&str, &TensorType),
         base: &Base,

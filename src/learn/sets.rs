@@ -2,6 +2,7 @@
 
 use super::Given;
 use super::classes::{self, Outputs};
+use super::lines;
 use super::observer::Observer;
 use super::pixels;
 use super::retained::{Retained, Set};
@@ -82,6 +83,7 @@ impl Sources<'_> {
         };
         let mut preprocessing = match known {
             Some(adapter) => samples::of_adapter(&adapter.preprocessing, path, observer),
+            None if target == Target::Lines => lines::preprocessing(&recipe.samples, base, path, observer)?,
             None => {
                 let preprocessing = recipe.samples.preprocessing(base, path, observer)?;
                 match target {
@@ -102,11 +104,16 @@ impl Sources<'_> {
         if target == Target::Boxes {
             samples::boxes_for(base, &mut options)?;
         }
+        if target == Target::Lines {
+            let output = known.map(|adapter| adapter.output.as_str()).or(recipe.output.as_deref());
+            lines::steps_for(base, output, &mut options)?;
+        }
         // An order has no place for a new class, and numbers of tags are places among the names.
-        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens | Target::Pixels);
+        let is_fixed = matches!(target, Target::Ordinal | Target::Tokens | Target::Pixels | Target::Lines);
         options.classes = match known {
             Some(adapter) if is_fixed => Some(adapter.labels.clone()),
             Some(adapter) => samples::classes_from(adapter, recipe.closed_form(), path, &options)?,
+            None if target == Target::Lines => lines::alphabet(recipe, base, observer)?,
             None if is_fixed => recipe.classes.as_deref().map(samples::class_names).transpose()?,
             None => None,
         };

@@ -136,6 +136,9 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     {
         recipe.loss = Some(LossName::Boxes);
     }
+    if matches!(recipe.loss, None | Some(LossName::CrossEntropy)) && each_token && reads_lines(&recipe, base) {
+        recipe.loss = Some(LossName::Ctc);
+    }
     if measured(&recipe).is_some() {
         recipe.loss = Some(LossName::MeanSquaredError);
     }
@@ -167,6 +170,19 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
         }
     }
     Ok(recipe)
+}
+
+/// Whether the model takes pictures, and the data are pictures with a text each.
+fn reads_lines(recipe: &Recipe, base: &Base) -> bool {
+    let takes_pictures = base.graph.inputs.iter().all(|id| base.graph.ty(*id).and_then(TensorType::rank) == Some(4));
+    let samples = &recipe.samples;
+    let options = data::Options {
+        label: samples.label.clone(),
+        text: samples.text.clone(),
+        file: samples.file.clone(),
+        ..data::Options::default()
+    };
+    takes_pictures && recipe.data.as_deref().is_some_and(|data| data::holds_lines(data, &options))
 }
 
 /// The length of vectors where the recipe leaves it open: that of the features, where it is not large. Vectors that have that length get a layer
@@ -324,13 +340,17 @@ pub fn loss_to_measure(adapter: &Adapter, file: Option<&Path>) -> Result<Loss, E
     }
 }
 
-/// Tells a loss of pixels how large the masks are, and the model how large their pictures: what it gives for each pixel has a size then.
+/// Tells a loss of pixels how large the masks are, and the model how large pictures of masks or lines are: what it gives for each pixel or step has a
+/// size then.
 pub fn fit_to_masks(loss: &mut Loss, base: &mut Base, data: &Data) {
     if let (Loss::PixelCrossEntropy { size, .. }, Labels::Pixels { masks, .. }) = (loss, data.labels()) {
         *size = Some(masks.size());
         if let Preprocessing::Image(image) = &data.preprocessing {
             base.fix_pictures(image.shape());
         }
+    }
+    if let (Labels::Lines { .. }, Preprocessing::Image(image)) = (data.labels(), &data.preprocessing) {
+        base.fix_pictures(image.shape());
     }
 }
 

@@ -45,6 +45,7 @@ impl Shape {
                 | Task::Segmentation
                 | Task::Anything
                 | Task::Detection
+                | Task::Transcription
                 | Task::Likeness
                 | Task::Anomaly
         ) {

@@ -30,6 +30,9 @@ pub enum LossName {
     PixelCrossEntropy,
     /// The same and the soft Dice loss, for classes of few pixels
     DiceCrossEntropy,
+    /// Connectionist temporal classification: pictures of lines with their texts
+    #[serde(alias = "transcription")]
+    Ctc,
     /// Classes and boxes of a detector: photographs with boxes
     #[serde(alias = "detection")]
     Boxes,
@@ -54,7 +57,7 @@ pub enum LossName {
 
 impl LossName {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CrossEntropy,
         Self::BinaryCrossEntropy,
         Self::MeanSquaredError,
@@ -64,6 +67,7 @@ impl LossName {
         Self::TokenCrossEntropy,
         Self::PixelCrossEntropy,
         Self::DiceCrossEntropy,
+        Self::Ctc,
         Self::Boxes,
         Self::BoxClasses,
         Self::MultipleNegatives,
@@ -87,6 +91,7 @@ impl LossName {
             Self::TokenCrossEntropy => "token-cross-entropy",
             Self::PixelCrossEntropy => "pixel-cross-entropy",
             Self::DiceCrossEntropy => "dice-cross-entropy",
+            Self::Ctc => "ctc",
             Self::Boxes => "boxes",
             Self::BoxClasses => "box-classes",
             Self::MultipleNegatives => "multiple-negatives",
@@ -116,7 +121,8 @@ impl LossName {
 
     /// Whether sums of samples tell what is learned by it.
     pub fn has_moments(self) -> bool {
-        let unsummed = [Self::NextToken, Self::Coral, Self::TokenCrossEntropy, Self::Boxes, Self::BoxClasses];
+        let unsummed =
+            [Self::NextToken, Self::Coral, Self::TokenCrossEntropy, Self::Ctc, Self::Boxes, Self::BoxClasses];
         !unsummed.contains(&self) && !self.is_of_pixels() && !self.is_of_likeness() && !self.is_of_normality()
     }
 

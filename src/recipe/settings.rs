@@ -292,6 +292,7 @@ fn without_closed_form(loss: LossName) -> Option<&'static str> {
         LossName::Coral => "classes in an order have",
         LossName::File => "a loss of one's own has",
         LossName::TokenCrossEntropy => "a class for each word has",
+        LossName::Ctc => "a text has",
         LossName::Boxes | LossName::BoxClasses => "boxes have",
         loss if loss.is_of_pixels() => "a class for each pixel has",
         loss if loss.is_of_likeness() => "likeness has",

@@ -112,6 +112,12 @@ pub struct Answer {
     /// The class of each pixel, which programs read as a picture.
     #[serde(skip)]
     pub mask: Option<Mask>,
+    /// The text that stands in a picture; none where the task reads none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcription: Option<String>,
+    /// How sure the model is of that text, between 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
     /// Objects in a photograph, the surest first; none where the task finds no objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boxes: Option<Vec<FoundBox>>,
@@ -155,6 +161,9 @@ impl fmt::Display for Answer {
         }
         if self.boxes.as_ref().is_some_and(Vec::is_empty) {
             return f.write_str("no object");
+        }
+        if let (Some(text), Some(confidence)) = (&self.transcription, self.confidence) {
+            return write!(f, "\"{text}\" {}", percent(confidence.into()));
         }
         if let (Some(score), Some(anomaly)) = (self.score, self.anomaly) {
             return write!(f, "{} {score:.3}", if anomaly { "anomaly" } else { "normal" });

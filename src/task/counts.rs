@@ -2,6 +2,7 @@
 
 use super::average_precision::OfClass;
 use super::compared::Compared;
+use super::edits::Edits;
 use crate::data::Labels;
 
 /// Sums over samples.
@@ -33,6 +34,8 @@ pub struct Counts {
     pub compared: Compared,
     /// How far samples are from normal ones, with whether they are none.
     pub scores: Vec<(f64, bool)>,
+    /// How far texts are from what is written.
+    pub edits: Edits,
     /// How often each class was answered.
     pub answered: Vec<usize>,
 }
@@ -46,7 +49,7 @@ impl Counts {
         #[rustfmt::skip]
         let none = Self {
             sum: 0.0, weight: 0.0, boxes, positions: 0, right: 0, decisions: 0, distance: 0.0, numbers: 0, entities: [0; 3],
-            overlap: vec![], classes, answered, compared: Compared::default(), scores: vec![],
+            overlap: vec![], classes, answered, compared: Compared::default(), scores: vec![], edits: Edits::default(),
         };
         none
     }

@@ -40,7 +40,7 @@ fn pictures(labels: &Labels) -> (&[Picture], &Grid) {
 
 /// What each cell is to tell, by what the detector answers now: `outputs` of the samples, one behind the other. Without any, as if
 /// all its answers were alike.
-pub fn assigned(labels: &Labels, samples: &[usize], outputs: &[f32]) -> Tensor {
+pub(super) fn assigned(labels: &Labels, samples: &[usize], outputs: &[f32]) -> Tensor {
     let (pictures, grid) = pictures(labels);
     let (cells, classes) = (grid.cells(), labels.names().len());
     let width = cells * (classes + 4 * grid.bins);

@@ -1,6 +1,7 @@
 //! Losses by name: as ONNX nodes for the step graph, and in Rust for evaluation. What each is, is in `formula.rs`.
 
 use super::box_loss;
+use super::ctc;
 use super::enlarge::enlarged;
 use super::formula::{
     binary_cross_entropy, binary_cross_entropy_of, coral, cross_entropy, cross_entropy_of, dice, huber, huber_of,
@@ -69,6 +70,9 @@ pub enum Loss {
         /// Whether boxes are learned, too, and not their classes alone.
         edges: bool,
     },
+    /// −ln of the probability of all ways in which the steps of `[batch, steps, width]` give a text, over the text's length, as
+    /// `torch.nn.CTCLoss` with its `mean`; labels `[batch, steps, width + 1]` f32 are what the answers make of it: see `ctc`.
+    Ctc,
     /// How near vectors of alike samples are to each other, and how far from others, within a batch; labels `[batch, 5]` f32 say who is like
     /// whom: see `likeness_loss`.
     Likeness {
@@ -100,6 +104,7 @@ impl Loss {
             Loss::TokenCrossEntropy { class_weights: None },
             Loss::PixelCrossEntropy { class_weights: None, size: None, dice: false },
             Loss::PixelCrossEntropy { class_weights: None, size: None, dice: true },
+            Loss::Ctc,
             Loss::Boxes { classes: 0, edges: true },
             Loss::Boxes { classes: 0, edges: false },
             Loss::Normality { whitened: false, false_alarms: FALSE_ALARMS },
@@ -130,6 +135,7 @@ impl Loss {
             Loss::TokenCrossEntropy { .. } => "token-cross-entropy",
             Loss::PixelCrossEntropy { dice: false, .. } => "pixel-cross-entropy",
             Loss::PixelCrossEntropy { dice: true, .. } => "dice-cross-entropy",
+            Loss::Ctc => "ctc",
             Loss::Boxes { edges: true, .. } => "boxes",
             Loss::Boxes { edges: false, .. } => "box-classes",
             Loss::Likeness { by } => by.name(),
@@ -155,7 +161,7 @@ impl Loss {
     /// What has a row of scores each. A language model's output stays as it is.
     pub fn positions(&self) -> Positions {
         match self {
-            Loss::TokenCrossEntropy { .. } => Positions::Token,
+            Loss::TokenCrossEntropy { .. } | Loss::Ctc => Positions::Token,
             Loss::PixelCrossEntropy { .. } => Positions::Pixel,
             Loss::Boxes { .. } => Positions::Cell,
             _ => Positions::Sample,
@@ -168,6 +174,7 @@ impl Loss {
             Loss::CrossEntropy { .. }
             | Loss::NextToken
             | Loss::TokenCrossEntropy { .. }
+            | Loss::Ctc
             | Loss::PixelCrossEntropy { .. } => Activation::Softmax,
             Loss::BinaryCrossEntropy | Loss::Coral | Loss::Boxes { .. } => Activation::Sigmoid,
             // What stands before a loss of one's own is that loss's business.
@@ -190,6 +197,11 @@ impl Loss {
     /// Whether it also asks how far answers and labels overlap, over all pixels.
     pub fn has_overlap(&self) -> bool {
         matches!(self, Loss::PixelCrossEntropy { dice: true, .. })
+    }
+
+    /// Whether what a step is told depends on what the model answers before it.
+    pub fn asks_outputs(&self) -> bool {
+        matches!(self, Loss::Boxes { .. } | Loss::Ctc)
     }
 
     /// Whether labels are class numbers rather than one value an output.
@@ -235,6 +247,10 @@ impl Loss {
                 rows.push(Dim::Fixed(box_loss::COLUMNS));
                 TensorType::new(DType::Float, rows)
             }
+            Loss::Ctc => {
+                rows.push(Dim::Fixed(width + 1));
+                TensorType::new(DType::Float, rows)
+            }
             Loss::Normality { .. } => {
                 rows.push(Dim::Fixed(1));
                 TensorType::new(DType::Float, rows)
@@ -268,6 +284,7 @@ impl Loss {
             Loss::NextToken => next_token(builder, logits, labels),
             Loss::Coral => coral(logits, labels, width),
             Loss::Boxes { classes, edges } => box_loss::append(builder, logits, labels, [*classes, width], *edges),
+            Loss::Ctc => ctc::append(builder, logits, labels, width),
             Loss::Likeness { by } => likeness_loss::append(builder, logits, labels, *by),
             Loss::Normality { .. } => {
                 let normal = builder.scalar(DType::Float, 1.0) - labels;

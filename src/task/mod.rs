@@ -15,8 +15,10 @@ mod corners;
 mod classification;
 pub mod compared;
 mod counts;
+mod ctc;
 mod enlarge;
 mod detection;
+mod edits;
 mod entities;
 mod formula;
 pub mod likeness;
@@ -29,10 +31,11 @@ mod own;
 mod regression;
 mod segmentation;
 mod token_classification;
+mod transcription;
 
 pub use answer::{Answer, Asked, FoundBox, Mask, Pixels, Scored, Share, Span, largest, softmax};
 pub use counts::Counts;
-pub use detection::assigned;
+pub use edits::Edits;
 pub use enlarge::enlarge;
 pub use entities::{Entity, entities};
 pub use likeness_loss::{Likeness, cosine, unit};
@@ -100,7 +103,18 @@ pub static TASKS: &[Task] = &[
     regression::TASK,
     segmentation::TASK,
     token_classification::TASK,
+    transcription::TASK,
 ];
+
+/// What a step is told of samples where that depends on what the model answers now: `outputs` of the samples, one behind the other. `None`
+/// where it does not.
+pub fn assigned(labels: &Labels, samples: &[usize], outputs: &[f32]) -> Option<Tensor> {
+    match labels {
+        Labels::Boxes { .. } => Some(detection::assigned(labels, samples, outputs)),
+        Labels::Lines { .. } => Some(transcription::occupied(labels, samples, outputs)),
+        _ => None,
+    }
+}
 
 /// The task of some labels; `None` where there are none.
 pub fn of_labels(labels: &Labels) -> Option<&'static Task> {
@@ -120,7 +134,7 @@ pub fn of_loss(name: &str) -> &'static Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Grid, Masks, Member, Object, Picture, Role};
+    use crate::data::{Grid, Lines, Masks, Member, Object, Picture, Role};
     use ndarray::arr2;
 
     /// Labels of three samples of each kind.
@@ -140,6 +154,7 @@ mod tests {
             Labels::Values(arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
             Labels::Pixels { names: names(), masks },
             Labels::Tokens { names: names(), rows: arr2(&[[-100, 0, 1], [-100, 1, -100], [-100, 0, 0]]) },
+            Labels::Lines { names: names(), lines: Lines::new(0, 3, [&[1][..], &[1, 1], &[]]) },
         ]
     }
 

@@ -179,6 +179,9 @@ fn label_counts(labels: &Labels, train: &[usize]) -> Vec<u32> {
                     *count = count.saturating_add(more as u32);
                 });
             }
+            Labels::Lines { lines, .. } => {
+                lines.line(*sample).iter().for_each(|character| counts[*character as usize] += 1);
+            }
             Labels::Boxes { pictures, .. } => {
                 pictures[*sample].objects.iter().for_each(|object| counts[object.class as usize] += 1);
             }

@@ -13,7 +13,7 @@ use super::prepare::Bundle;
 use super::step::{Again, LABELS, LOSS, gradient_name};
 use super::undefined;
 use crate::adapter::Positions;
-use crate::data::{self, Labels, Masks, Member, Role, TextRole};
+use crate::data::{self, Labels, Lines, Masks, Member, Role, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
 use crate::graph::{DType, Dim, Tensor, TensorType};
@@ -340,14 +340,14 @@ fn random_input(name: &str, ty: &TensorType, open: u64, random: &mut fastrand::R
     }
 }
 
-/// The size of the labels for each pixel: the loss's own, or that of the scores, which a run of the tail tells.
+/// The size of the labels for each pixel: the loss's own, or that of the scores, which a run of the tail tells. Of texts the steps come first.
 fn pixels(
     bundle: &Bundle,
     loss: &Loss,
     options: &Options,
     features: &HashMap<String, Tensor>,
 ) -> Result<Option<[u64; 2]>, Error> {
-    if loss.positions() != Positions::Pixel || loss.size().is_some() {
+    if *loss != Loss::Ctc && (loss.positions() != Positions::Pixel || loss.size().is_some()) {
         return Ok(loss.size());
     }
     let mut tail = Session::from_file(&bundle.tail, options)?;
@@ -360,6 +360,16 @@ fn pixels(
     Ok(shape.last_chunk::<2>().copied())
 }
 
+/// Texts of half as many characters as there are steps, so that repeats have room for the blank between them.
+fn random_lines(steps: u64, columns: usize, random: &mut fastrand::Rng) -> Labels {
+    let mut lines = Lines::new(0, steps as usize, []);
+    for _ in 0..BATCH {
+        let line: Vec<u32> = (0..steps / 2).map(|_| random.u32(1..columns.max(2) as u32)).collect();
+        lines.push(&line);
+    }
+    Labels::Lines { names: (0..columns).map(|class| class.to_string()).collect(), lines }
+}
+
 fn random_labels(
     bundle: &Bundle,
     (loss, pixels): (&Loss, Option<[u64; 2]>),
@@ -367,6 +377,9 @@ fn random_labels(
     random: &mut fastrand::Rng,
 ) -> Labels {
     let (rows, columns) = (BATCH as usize, bundle.width as usize);
+    if *loss == Loss::Ctc {
+        return random_lines(pixels.map_or(open, |[steps, _]| steps), columns, random);
+    }
     if let Some([height, width]) = pixels {
         let mut masks = Masks::new(height as u32, width as u32);
         for _ in 0..rows {

@@ -7,7 +7,6 @@ use super::error::Error;
 use super::evaluate::{self, Metrics};
 use super::features::Features;
 pub use super::fitting_labels::{check_labels, labels_tensor, refuse_unknown_tokens};
-use super::loss::Loss;
 use super::optimizer::{global_norm, gradient_scale};
 pub use super::order::order;
 use super::prepare::Bundle;
@@ -352,9 +351,10 @@ impl<'a> Run<'a> {
         Ok(self.bound.set_input(TEACHER, &answers)?)
     }
 
-    /// What a step is told of samples: their labels, or what of a detector's cells is to tell them, by what it answers now.
+    /// What a step is told of samples: their labels, or where what the model answers now decides that, as of a detector's cells or of a text's steps, what
+    /// follows from it.
     fn labels_of(&mut self, samples: &[usize]) -> Result<Tensor, Error> {
-        if !matches!(self.settings.loss, Loss::Boxes { .. }) {
+        if !self.settings.loss.asks_outputs() {
             return Ok(labels_tensor(self.labels, samples));
         }
         let mut values = Vec::with_capacity(self.bundle.parameters.len());
@@ -364,7 +364,8 @@ impl<'a> Run<'a> {
         }
         let tail = loaded(&mut self.tail, self.bundle, self.options)?;
         let output = evaluate::output(tail, self.features, samples, &values)?;
-        Ok(task::assigned(self.labels, samples, &evaluate::floats(&output)))
+        let told = task::assigned(self.labels, samples, &evaluate::floats(&output));
+        Ok(told.unwrap_or_else(|| labels_tensor(self.labels, samples)))
     }
 
     /// Adds the gradients of one of several runs to the sums, times its weight (1 where all runs weigh the same).

@@ -86,12 +86,17 @@ impl Base {
     /// Lets a model that takes pictures of any size take those of one: what it gives for each pixel is of a known size then. `shape` is that of
     /// a picture without the batch. A model that leaves no size open, or whose types cannot be told then, stays as it is.
     pub fn fix_pictures(&mut self, shape: [u64; 3]) {
-        let [input] = self.graph.inputs[..] else { return };
-        let Some(known) = self.graph.ty(input).and_then(|ty| ty.shape.clone()).filter(|known| known.len() == 4) else {
-            return;
-        };
+        if let Some(fixed) = self.of_pictures(shape) {
+            self.graph = fixed;
+        }
+    }
+
+    /// The graph as [`Base::fix_pictures`] makes it; `None` where the model stays as it is.
+    pub fn of_pictures(&self, shape: [u64; 3]) -> Option<Graph> {
+        let [input] = self.graph.inputs[..] else { return None };
+        let known = self.graph.ty(input)?.shape.clone().filter(|known| known.len() == 4)?;
         if known[1..].iter().all(|dim| dim.fixed().is_some()) {
-            return;
+            return None;
         }
         let mut fixed = self.graph.clone();
         for id in fixed.nodes.iter().flat_map(Node::writes).collect::<Vec<_>>() {
@@ -102,8 +107,11 @@ impl Base {
         let dtype = self.graph.ty(input).map_or(crate::graph::DType::Float, |ty| ty.dtype);
         fixed.values[input.index()].ty = Some(TensorType::new(dtype, dims));
         match engine::infer_types(&mut fixed) {
-            Ok(()) => self.graph = fixed,
-            Err(error) => tracing::info!(%error, "the model stays open to pictures of any size"),
+            Ok(()) => Some(fixed),
+            Err(error) => {
+                tracing::info!(%error, "the model stays open to pictures of any size");
+                None
+            }
         }
     }
 

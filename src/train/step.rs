@@ -152,8 +152,8 @@ fn rows(shape: &[Dim], loss: &Loss) -> Vec<Dim> {
         Loss::PixelCrossEntropy { .. } => {
             vec![named(&shape[0], "batch"), size(&shape[2], "height"), size(&shape[3], "width")]
         }
-        // A detector's cells are as many as its image size makes them.
-        Loss::Boxes { .. } => {
+        // A detector's cells are as many as its image size makes them, and so are the steps of a text.
+        Loss::Boxes { .. } | Loss::Ctc => {
             let rows = shape[..shape.len() - 1].iter().zip(["batch", "sequence"]);
             rows.map(|(dim, name)| size(dim, name)).collect()
         }

@@ -170,6 +170,7 @@ pub fn loss(loss: &Loss, labels: &Labels, samples: &[usize], answers: &[Vec<f32>
         | Labels::NextTokens(_)
         | Labels::Tokens { .. }
         | Labels::Pixels { .. }
+        | Labels::Lines { .. }
         | Labels::Identities { .. }
         | Labels::Anomalies(_)
         | Labels::Unlabelled(_) => 0.0,

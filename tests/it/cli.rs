@@ -41,6 +41,7 @@ mod solve;
 mod suspects;
 mod sounds;
 mod tokens;
+mod transcription;
 
 use crate::engine::runtime;
 use std::ffi::OsStr;

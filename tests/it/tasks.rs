@@ -7,6 +7,7 @@ mod ordinal;
 mod regression;
 mod segmentation;
 mod token_classification;
+mod transcription;
 
 use crate::engine::runtime;
 use edgetune::data::Labels;

@@ -9,7 +9,7 @@ use crate::cli::stop::flag_on_signals;
 use crate::cli::summary;
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
-use crate::learn::{Context, Forward, settings};
+use crate::learn::{Context, Forward, lines, settings};
 use crate::recipe::Reading;
 use crate::task;
 use crate::train::artifact::Adapter;
@@ -68,6 +68,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     match &loss {
         Loss::File(own) => samples::label_for(own, &mut options),
         Loss::Boxes { .. } => samples::boxes_for(&base, &mut options)?,
+        Loss::Ctc => lines::steps_for(&base, Some(&adapter.output), &mut options)?,
         _ => {}
     }
     let (dataset, _) = samples::open(data, &options, printer)?;

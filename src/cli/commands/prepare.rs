@@ -7,7 +7,7 @@ use crate::cli::change::ChangeArgs;
 use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::summary;
-use crate::data::{Labels, Masks};
+use crate::data::{Labels, Lines, Masks};
 use crate::engine;
 use crate::learn;
 use crate::learn::samples::class_names;
@@ -54,6 +54,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Some(LossName::TokenCrossEntropy) => {
             Labels::Tokens { names: classes(args, &base)?, rows: ndarray::Array2::default((0, 0)) }
         }
+        Some(LossName::Ctc) => Labels::Lines { names: classes(args, &base)?, lines: Lines::new(0, 0, []) },
         Some(loss) if loss.is_of_pixels() => Labels::Pixels { names: classes(args, &base)?, masks: Masks::new(0, 0) },
         Some(LossName::Coral) => Labels::Ordinal { names: classes(args, &base)?, index: vec![] },
         _ => Labels::Classes { names: classes(args, &base)?, index: vec![] },

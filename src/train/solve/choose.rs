@@ -37,6 +37,7 @@ pub fn solver(bundle: &Bundle, labels: &Labels, split: &Split, loss: &Loss) -> O
         | Loss::TokenCrossEntropy { .. }
         | Loss::PixelCrossEntropy { .. }
         | Loss::Boxes { .. }
+        | Loss::Ctc
         | Loss::Likeness { .. }
         | Loss::Normality { .. }
         | Loss::File(_) => return None,

@@ -75,6 +75,7 @@ impl<'a> Problem<'a> {
             | Loss::TokenCrossEntropy { .. }
             | Loss::PixelCrossEntropy { .. }
             | Loss::Boxes { .. }
+            | Loss::Ctc
             | Loss::Likeness { .. }
             | Loss::Normality { .. }
             | Loss::File(_) => {

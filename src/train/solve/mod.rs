@@ -145,6 +145,7 @@ impl Settings {
                 | Loss::TokenCrossEntropy { .. }
                 | Loss::PixelCrossEntropy { .. }
                 | Loss::Boxes { .. }
+                | Loss::Ctc
                 | Loss::Likeness { .. }
                 | Loss::File(_)),
             ) => {

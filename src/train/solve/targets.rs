@@ -51,6 +51,7 @@ impl<'a> Targets<'a> {
             | Labels::Tokens { .. }
             | Labels::Pixels { .. }
             | Labels::Boxes { .. }
+            | Labels::Lines { .. }
             | Labels::Identities { .. }
             | Labels::Anomalies(_)
             | Labels::NextTokens(_)

@@ -315,3 +315,20 @@ pub fn decoding_detector(classes: u64) -> Vec<u8> {
     b.output("output0", concat(&[corners, parts[1].sigmoid()], 1));
     onnx::encode(&b.finish(), &Weights::Embedded)
 }
+
+/// `x` [batch, 3, 8, width] → convolution over the whole height, 2 across → `steps` [batch, width / 2, 24] → dense 32 → ReLU `hidden` →
+/// dense `width` → softmax `texts`, as PaddleOCR's readers of lines end. `metadata`: what stands in the file beside the graph.
+pub fn reader(width: u64, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let b = Builder::new(Graph::new("reader", 17), "");
+    let [batch, across] = ["batch", "width"].map(|name| Dim::Named(name.into()));
+    let x = b.input("x", TensorType::new(DType::Float, vec![batch, Dim::Fixed(3), Dim::Fixed(8), across]));
+    let strides = [("strides", Attr::Ints(vec![8, 2]))];
+    let columns = b.op("Conv", &[x, weight(&b, 1, &[24, 3, 8, 2]), weight(&b, 2, &[24])], &strides).unary("Relu");
+    let steps = columns.squeeze(&[2]).transpose(&[0, 2, 1]);
+    let hidden = (steps.matmul(weight(&b, 3, &[24, 32])) + weight(&b, 4, &[32])).unary("Relu");
+    let scores = hidden.matmul(weight(&b, 5, &[32, width])) + weight(&b, 6, &[width]);
+    b.output("texts", b.op("Softmax", &[scores], &[("axis", Attr::Int(2))]));
+    let graph = b.finish();
+    let metadata = metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    onnx::encode_described(&graph, &Weights::Embedded, &metadata)
+}

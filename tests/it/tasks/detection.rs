@@ -27,7 +27,7 @@ fn cells_are_assigned_and_measured_as_by_pytorch() {
     let labels = labels(&mut golden);
     let output = golden.array::<f32>("output");
     let values: Vec<f32> = output.iter().copied().collect();
-    let told = task::assigned(&labels, &[0, 1, 2], &values);
+    let told = task::assigned(&labels, &[0, 1, 2], &values).unwrap();
     let expected = golden.array::<f64>("labels");
     assert_eq!(told.shape, expected.shape().iter().map(|size| *size as u64).collect::<Vec<_>>());
     for (place, (found, expected)) in told.to_f32().unwrap().iter().zip(&expected).enumerate() {
