@@ -120,14 +120,6 @@ pub fn stated_image(model: &Path, metadata: &BTreeMap<String, String>) -> Result
         let value = StatedImage { pixels: Some((BYTE, [0.0; 3], [1.0; 3])), ..StatedImage::default() };
         return Ok(Some(Stated { value, source: "the model's metadata".into() }));
     }
-    if metadata.contains_key("character") {
-        // PaddleOCR's recognisers of lines, whose `resize_norm_img` has (p / 255 - 0.5) / 0.5.
-        let value = StatedImage { pixels: Some((BYTE, [0.5; 3], [0.5; 3])), ..StatedImage::default() };
-        return Ok(Some(Stated {
-            value,
-            source: "the model's metadata `character`, as PaddleOCR's readers of lines are".into(),
-        }));
-    }
     for path in beside(model, &["preprocessor_config.json", "config.json"]) {
         let text = fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
         let json: Value = serde_json::from_str(&text)

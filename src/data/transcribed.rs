@@ -182,7 +182,7 @@ fn beside(root: &Path, pairs: Vec<(PathBuf, PathBuf)>, options: &Options) -> Res
 /// Width over height of the widest picture; `None` where none can be read.
 ///
 /// # Errors
-/// As [`open`], of what says where the pictures are.
+/// No texts, or a list of them that cannot be read.
 pub fn widest(path: &Path, options: &Options) -> Result<Option<f64>, Error> {
     let pictures: Vec<PathBuf> = match source(path)? {
         Some(Source::Table(file, format, below)) => {

@@ -64,6 +64,14 @@ pub fn preprocessing(
             samples.size = Some(format!("{width}x{height}"));
         }
     }
+    let given = samples.scale.is_some() || samples.mean.is_some() || samples.std.is_some();
+    let told = data::stated_image(&base.path, &base.metadata)?.is_some();
+    if samples.preprocessing.is_none() && !given && !told && base.metadata.contains_key("character") {
+        // `resize_norm_img` of PaddleOCR's readers of lines has (p / 255 - 0.5) / 0.5. Its detectors name classes there, too, and scale otherwise.
+        observer
+            .note("pixels    are scaled as PaddleOCR's readers of lines have it, by the model's metadata `character`");
+        samples.preprocessing = Some("inception".into());
+    }
     let image =
         ImagePreprocessing { resize: ImagePreprocessing::AS_LINE, ..samples.image((name, ty), base, observer)? };
     observer.note(&format!("pixels    {} (for lines)", image.described()));
