@@ -131,7 +131,9 @@ impl Prepared<'_> {
         let samples = spread(if split.validation.is_empty() { &split.train } else { &split.validation }, ACTS_SAMPLES);
         // A fresh layer of vectors begins with a projection, which may be what is best.
         let is_projection = matches!(self.opened.settings.loss, Loss::Likeness { .. }) && outcome.best_epoch == 0;
-        if is_projection || (outcome.steps == 0 && solved.is_none()) {
+        // Of normal samples nothing may be left: what they are is answered with what was answered before anything was learned.
+        let is_normality = matches!(self.opened.settings.loss, Loss::Normality { .. });
+        if is_projection || is_normality || (outcome.steps == 0 && solved.is_none()) {
             return Ok(None);
         }
         let mut tail = Session::from_file(&self.bundle.tail, &self.opened.options)?;
