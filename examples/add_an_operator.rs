@@ -29,7 +29,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         let inputs = vec![("x".to_string(), Tensor::from_f32(&[64, 1], &points))];
         Trainer::new(&model).samples(inputs, Labels::Values(wanted.clone())).learn("last:1".parse().unwrap()).set(
             |recipe| {
-                (recipe.epochs, recipe.lr, recipe.val_fraction) = (Some(100), Some(0.05), Some(0.0));
+                (recipe.epochs, recipe.lr, recipe.val_fraction) = (Some(100), Some(0.05.into()), Some(0.0));
             },
         )
     };
