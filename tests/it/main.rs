@@ -3,6 +3,7 @@
 mod adapter;
 mod aggregate;
 mod alone;
+mod application;
 mod cache;
 mod check;
 mod cli;
@@ -25,7 +26,7 @@ mod language;
 mod moments;
 mod onnx_files;
 mod optimizer;
-mod outside;
+
 mod peft;
 mod plan;
 mod policy;

@@ -59,9 +59,11 @@ fn ten_lines_outside_of_the_repository_train_and_predict() {
     let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     // Built with the same profile, so that the dependencies are those that are there.
     let profiles = &manifest[manifest.find("[profile.release]").unwrap()..];
+    // Only compiled quickly: the program computes for a second.
+    let quick = "[profile.release.package.edgetune]\nopt-level = 0\n";
     let package = format!(
         "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
-         [dependencies]\nedgetune = {{ path = {root:?}, default-features = false, features = [\"image\"] }}\n\n{profiles}"
+         [dependencies]\nedgetune = {{ path = {root:?}, default-features = false, features = [\"image\"] }}\n\n{profiles}\n{quick}"
     );
     fs::create_dir(place.path().join("src")).unwrap();
     fs::write(place.path().join("src/main.rs"), text).unwrap();
