@@ -26,7 +26,6 @@ mod language;
 mod moments;
 mod onnx_files;
 mod optimizer;
-
 mod peft;
 mod plan;
 mod policy;
