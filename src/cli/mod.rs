@@ -83,6 +83,7 @@ enum Command {
     Prepare(commands::prepare::Args),
     Train(Box<commands::train::Args>),
     Retention(commands::retention::Args),
+    #[cfg(feature = "workstation")]
     Board(commands::board::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
@@ -98,9 +99,9 @@ enum Command {
     Fleet(commands::fleet::Args),
     Doctor(commands::doctor::Args),
     Cache(commands::cache::Args),
-    #[cfg(feature = "shell")]
+    #[cfg(feature = "workstation")]
     Completions(commands::shell::Completions),
-    #[cfg(feature = "shell")]
+    #[cfg(feature = "workstation")]
     Man(commands::shell::Man),
 }
 
@@ -202,15 +203,16 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Import(args) => commands::import::run(&args, &global, printer),
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
+        #[cfg(feature = "workstation")]
         Command::Board(args) => commands::board::run(&args, printer),
         Command::Tasks(args) => commands::tasks::run(&args, printer),
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Cache(args) => commands::cache::run(&args, &global, printer),
-        #[cfg(feature = "shell")]
+        #[cfg(feature = "workstation")]
         Command::Completions(args) => commands::shell::completions(&args, program::<Cli>(), printer),
-        #[cfg(feature = "shell")]
+        #[cfg(feature = "workstation")]
         Command::Man(args) => commands::shell::man(&args, program::<Cli>(), printer),
     }
 }

@@ -3,6 +3,7 @@
 pub mod agent;
 #[cfg(feature = "fleet")]
 pub mod backup;
+#[cfg(feature = "workstation")]
 pub mod board;
 pub mod cache;
 #[cfg(feature = "fleet")]
@@ -28,7 +29,7 @@ pub mod runtime;
 pub mod root;
 #[cfg(feature = "fleet")]
 pub mod serve;
-#[cfg(feature = "shell")]
+#[cfg(feature = "workstation")]
 pub mod shell;
 #[cfg(feature = "fleet")]
 pub mod simulate;
