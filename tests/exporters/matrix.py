@@ -971,7 +971,7 @@ class Case:
     def base(self):
         if not self.entry["base"]:
             return "-"
-        still = ["--lr", "1e-30", "--weight-decay", 0, "--epochs", 1, "--head", "keep", "--solver", "steps"]
+        still = ["--lr", "1e-30", "--weight-decay", 0, "--epochs", 1, "--head", "keep", "--solver", "steps", "--allow-idle"]
         self.call("train", self.model, "--data", self.data, "--train", "last:2", "--threads", 1, "--out", "B.edelta", *still, *self.loss)
         still = self.merge_into("still", "B.edelta")
         arrays = {name: array[:7] for name, array in samples(self.entry, seed=5)[0].items()}
