@@ -3,12 +3,14 @@
 use super::moments::Looked;
 use super::print::{Printer, percent};
 use crate::data::Labels;
-use crate::learn::{LabelError, label_errors};
+use crate::learn::{LabelError, curve_line, curve_of, label_errors};
 use crate::suspect::{Neighbours, Outlier, Pair};
+use crate::train::solve::LearningCurve;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Lines of a kind that a person is shown.
 const SHOWN: usize = 10;
@@ -25,6 +27,8 @@ pub struct Found {
     outliers: Vec<Far>,
     leakage: Vec<Duplicate>,
     unreadable: Vec<Unreadable>,
+    /// Whether more samples would help; null where that cannot be told.
+    learning_curve: Option<LearningCurve>,
 }
 
 /// A sample that is nearly the same as an earlier one, or as one that is learned from.
@@ -53,7 +57,7 @@ struct Unreadable {
 }
 
 /// Looks at data, and at what is measured by.
-pub fn look(looked: Looked, tested: Option<Looked>) -> Found {
+pub fn look(looked: Looked, tested: Option<Looked>, stop: &AtomicBool) -> Found {
     let are_judged = matches!(looked.dataset.labels(), Labels::Classes { .. } | Labels::Values(_));
     let neighbours = Neighbours::of(looked.rows.view());
     let (duplicates, far) = (neighbours.duplicates(), neighbours.outliers());
@@ -77,6 +81,7 @@ pub fn look(looked: Looked, tested: Option<Looked>) -> Found {
             .map_or(Vec::new(), |tested| leakage.iter().map(|pair| duplicate(pair, tested)).collect()),
         outliers: far.iter().map(lonely).collect(),
         unreadable: unreadable(&looked),
+        learning_curve: curve_of(&looked.dataset, &looked.samples, &looked.rows, stop),
         label_errors: label_errors(&looked.dataset, &looked.samples, looked.rows).unwrap_or_default(),
         are_judged,
     }
@@ -138,6 +143,9 @@ pub fn tell(found: &Found, printer: &Printer) {
         && found.unreadable.is_empty();
     if nothing {
         printer.text(format!("nothing to look at in {of} samples"));
+    }
+    if let Some(curve) = &found.learning_curve {
+        printer.text(curve_line(curve));
     }
 }
 

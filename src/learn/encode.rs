@@ -6,7 +6,7 @@ use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
 use super::gates::{Paired, Shown};
-use super::label_errors::{LabelError, label_errors};
+use super::label_errors::{LabelError, curve_line, curve_of, label_errors};
 use super::prepare::Prepared;
 use super::retention::Retention;
 use crate::data::Labels;
@@ -19,10 +19,19 @@ use crate::train::features::{Features, Pass};
 use crate::train::fit::{End, Outcome};
 use crate::train::loss::Loss;
 use crate::train::solve::moments::{self, Set};
-use crate::train::solve::{self, Solved};
+use crate::train::solve::{self, LearningCurve, Solved};
 
 /// Samples whose features are held at the same time to judge labels by.
 const SAMPLES_JUDGED_MAX: usize = 20_000;
+
+/// What is seen in the samples that were learned from.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// Labels that are probably wrong.
+    pub(super) label_errors: Vec<LabelError>,
+    /// What more samples would give.
+    pub(super) learning_curve: Option<LearningCurve>,
+}
 
 /// A training whose values are encoded and measured, or that was stopped on the way.
 pub struct Encoded<'a> {
@@ -35,8 +44,8 @@ pub struct Encoded<'a> {
     pub(super) test: Option<BeforeAfter>,
     /// What was answered to the test samples, else to those that validate.
     pub(super) answers: Option<Answered>,
-    /// Labels that are probably wrong, where they were looked for.
-    pub(super) label_errors: Vec<LabelError>,
+    /// What the samples that were learned from show, where that was asked for.
+    pub(super) judged: Judged,
     /// What is left of what the base knew.
     pub(super) retention: Option<Retention>,
     /// What its gates are judged by besides.
@@ -56,7 +65,7 @@ impl<'a> Learned<'a> {
     pub fn encode(self) -> Result<Encoded<'a>, Error> {
         let Learned { prepared, mut features, mut outcome, mut solved, earlier, mut warnings, watched } = self;
         let mut interrupted = outcome.end == End::Interrupted;
-        let (mut label_errors, mut retention) = (Vec::new(), None);
+        let (mut judged, mut retention) = (Judged::default(), None);
         let (mut shipped, mut validation, mut test, mut answers) = (None, None, None, None);
         let mut shown = Shown::default();
         if !interrupted {
@@ -69,7 +78,10 @@ impl<'a> Learned<'a> {
             shown.difference = prepared.difference(&mut features, &outcome, &values.values, solved.as_ref())?;
             retention = prepared.retention(&mut features, watched, &values.values)?;
             (shipped, validation) = (Some(values), measured);
-            label_errors = prepared.label_errors(&mut features)?;
+            judged = prepared.judged(&mut features)?;
+            if let Some(curve) = &judged.learning_curve {
+                prepared.opened.context.observer.note(&format!("more data {}", curve_line(curve)));
+            }
         }
         warnings.extend(features.take_warnings());
         let (mut pass, cache_bytes) = (earlier.plus(features.pass()), features.bytes());
@@ -96,7 +108,7 @@ impl<'a> Learned<'a> {
             validation,
             test,
             answers,
-            label_errors,
+            judged,
             retention,
             shown,
             interrupted,
@@ -177,21 +189,24 @@ impl Prepared<'_> {
         Ok(Answered::of(&data.train, samples, &after, before.as_deref()))
     }
 
-    /// Labels that are probably wrong, by a head that has not learned from them on the features as the base gives them. None where nobody
-    /// asked, where there is no fresh head to judge by, and where the features are too many to compare.
-    fn label_errors(&self, features: &mut Features) -> Result<Vec<LabelError>, Error> {
+    /// What heads that have not learned from them say of the samples, on the features as the base gives them. Nothing where nobody asked, where
+    /// there is no fresh head to judge by, and where the features are too many to compare.
+    fn judged(&self, features: &mut Features) -> Result<Judged, Error> {
         let (opened, data) = (&self.opened, &self.opened.data);
         let samples = &data.split.train;
         let are_judged = matches!(data.labels(), Labels::Classes { .. } | Labels::Values(_));
-        if !opened.job.judges_labels || !are_judged || samples.len() > SAMPLES_JUDGED_MAX {
-            return Ok(Vec::new());
+        if !opened.job.judges_samples || !are_judged || samples.len() > SAMPLES_JUDGED_MAX {
+            return Ok(Judged::default());
         }
+        let (stop, clock) = (opened.context.stop, &*opened.context.clock);
         let mut set = Set { bundle: &self.bundle, features, labels: data.labels(), samples, options: &opened.options };
-        let clock = &*opened.context.clock;
-        let mut around = solve::Around { until_s: None, stop: opened.context.stop, clock, tell: &mut |_| {} };
+        let mut around = solve::Around { until_s: None, stop, clock, tell: &mut |_| {} };
         match moments::features(&mut set, &mut around) {
-            Ok(Some(rows)) => Ok(label_errors(&data.train, samples, rows).unwrap_or_default()),
-            Ok(None) | Err(train::Error::NoClosedForm { .. }) => Ok(Vec::new()),
+            Ok(Some(rows)) => Ok(Judged {
+                learning_curve: curve_of(&data.train, samples, &rows, stop),
+                label_errors: label_errors(&data.train, samples, rows).unwrap_or_default(),
+            }),
+            Ok(None) | Err(train::Error::NoClosedForm { .. }) => Ok(Judged::default()),
             Err(error) => Err(error.into()),
         }
     }

@@ -52,7 +52,7 @@ pub use forward::{Answers, Forward};
 pub use gates::Gate;
 pub use guessed::loss_of;
 pub use keeping::{Made, make as make_retention};
-pub use label_errors::{LabelError, label_errors};
+pub use label_errors::{LabelError, curve_line, curve_of, label_errors};
 pub use observer::{Event, Observer, Progress, Told, epoch_line};
 pub use open::{Opened, checkpoint_path};
 pub use plan::Planned;
@@ -80,8 +80,8 @@ pub struct Job {
     pub resume: bool,
     /// End where a sample cannot be read, instead of leaving it out.
     pub no_skip: bool,
-    /// Whether to look for labels that are probably wrong among the samples, for the report.
-    pub judges_labels: bool,
+    /// Whether to look for labels that are probably wrong among the samples, and for what more samples would give, for the report.
+    pub judges_samples: bool,
     /// When the delta is written, in seconds since 1970.
     pub created_unix_s: u64,
 }

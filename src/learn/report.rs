@@ -13,7 +13,7 @@ use crate::host::written_bytes;
 use crate::train::fit::EpochRecord;
 use crate::train::plan::Plan;
 use crate::train::prepare::hex;
-use crate::train::solve::Solved;
+use crate::train::solve::{LearningCurve, Solved};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -69,6 +69,8 @@ pub struct Report {
     pub answers: Option<Answered>,
     /// Samples that were learned from with labels that are probably wrong, where they were looked for.
     pub label_errors: Vec<LabelError>,
+    /// What a head reaches with a quarter, a half and all of the samples; null where that was not looked for, and where it tells nothing.
+    pub learning_curve: Option<LearningCurve>,
     /// Test samples whose content is in the data that were learned from, too.
     pub test_samples_in_data: usize,
     /// What `--train auto` compared and chose.
@@ -193,7 +195,8 @@ impl Report {
             temperature: encoded.shown.temperature,
             gates,
             answers: encoded.answers.clone(),
-            label_errors: encoded.label_errors.clone(),
+            label_errors: encoded.judged.label_errors.clone(),
+            learning_curve: encoded.judged.learning_curve.clone(),
             test_samples_in_data: data.test_samples_in_data,
             plan: prepared.plan.clone(),
             seed: opened.settings.seed,

@@ -11,6 +11,8 @@ pub use tridiagonal::Tridiagonal;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
+/// Steps of the grid of penalties in a decade.
+const DECADE: usize = 4;
 /// Rows and columns of the blocks that products of a matrix with itself are made of: half of them are never computed.
 const BLOCK: usize = 128;
 
@@ -278,18 +280,27 @@ impl Ridge {
     /// λ from 10⁻⁶ to 10³ mean eigenvalues, four to a decade, largest first.
     pub fn grid(&self) -> Vec<f64> {
         let scale = if self.scale > 0.0 { self.scale } else { 1.0 };
-        (-24..=12).rev().map(|quarter| scale * 10f64.powf(f64::from(quarter) / 4.0)).collect()
+        (-24..=12).rev().map(|step| scale * 10f64.powf(f64::from(step) / DECADE as f64)).collect()
     }
 
-    /// The λ of a list with the smallest cross-validation error; the first of equals.
+    /// The λ of a list, largest first, where the cross-validation error has its first minimum: below which none of the next four λ gets, which
+    /// of [`Ridge::grid`] are a decade.
+    ///
+    /// It may fall again where next to nothing is left of the penalty, and lower: samples that are nearly equal make an eigenvalue of nearly
+    /// nothing, which the error is divided by twice. What is chosen there interpolates, and answers new samples badly (240 questions on 384
+    /// features: 58 % right in the place of 72 %).
     pub fn choose(&self, lambdas: &[f64]) -> f64 {
-        let error = |lambda: &f64| self.cross_validation_error(*lambda);
-        let better = |best: (f64, f64), lambda: &f64| {
-            let found = error(lambda);
-            if found < best.1 * (1.0 - 1e-12) { (*lambda, found) } else { best }
-        };
-        let first = lambdas.first().copied().unwrap_or(1.0);
-        lambdas.iter().skip(1).fold((first, error(&first)), better).0
+        let (mut best, mut least, mut since) = (lambdas.first().copied().unwrap_or(1.0), f64::INFINITY, 0);
+        for lambda in lambdas {
+            let error = self.cross_validation_error(*lambda);
+            since += 1;
+            if error < least * (1.0 - 1e-12) {
+                (best, least, since) = (*lambda, error, 0);
+            } else if since == DECADE {
+                break;
+            }
+        }
+        best
     }
 }
 

@@ -101,6 +101,42 @@ fn the_penalty_is_chosen_by_generalised_cross_validation() {
     }
 }
 
+/// Samples that are nearly equal, such as messages that are sent twice, let generalised cross-validation fall below all else where nothing is
+/// left of the penalty.
+#[test]
+fn samples_that_are_nearly_equal_do_not_take_the_penalty_away() {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+    let (count, width) = (70, 80);
+    let scales: Vec<f64> = (0..width).map(|feature| 1.0 / (1.0 + feature as f64 / 4.0)).collect();
+    let mut sample = |rows: usize| {
+        let x = Array2::from_shape_fn((rows, width), |(_, feature)| scales[feature] * normal());
+        let y = x.map_axis(Axis(1), |row| (row.slice(s![..5]).sum() + normal()).signum()).insert_axis(Axis(1));
+        (x.mapv(|value| value as f32), y)
+    };
+    let ((mut x, mut y), (others, wanted)) = (sample(count), sample(2000));
+    for pair in 0..5 {
+        let (from, to) = (2 * pair, 2 * pair + 1);
+        let twin = x.row(from).mapv(|value| value * (1.0 + 1e-6));
+        x.row_mut(to).assign(&twin);
+        y[(to, 0)] = y[(from, 0)];
+    }
+    for ridge in both(&x, &y, true) {
+        let right = |lambda: f64| {
+            let answers = ridge.solve(lambda).apply(others.view());
+            answers.iter().zip(&wanted).filter(|(answer, wanted)| *answer * *wanted > 0.0).count()
+        };
+        let grid = ridge.grid();
+        let least = grid
+            .iter()
+            .copied()
+            .min_by(|one, other| ridge.cross_validation_error(*one).total_cmp(&ridge.cross_validation_error(*other)));
+        let (chosen, best) = (ridge.choose(&grid), grid.iter().map(|lambda| right(*lambda)).max().unwrap());
+        assert!(right(chosen) as f64 > 0.97 * best as f64, "{} of at best {best} at {chosen}", right(chosen));
+        assert!((right(least.unwrap()) as f64) < 0.9 * best as f64, "what the least error answers: {least:?}");
+    }
+}
+
 /// The formula gives what a fit of all others gives.
 #[test]
 fn what_is_left_out_is_answered_as_by_a_fit_without_it() {

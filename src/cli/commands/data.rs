@@ -6,12 +6,14 @@ use crate::cli::moments::{BasisArgs, Model, Reads, Summing};
 use crate::cli::outputs::{Files, Replacing};
 use crate::cli::print::Printer;
 use crate::cli::sample_args::SamplesArgs;
+use crate::cli::stop::flag_on_signals;
 use crate::cli::suspects;
 use crate::data;
 use crate::recipe::LossName;
 use anyhow::Result;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Look for wrong labels, duplicates and outliers in data before learning from them
 #[derive(Debug, clap::Args)]
@@ -91,7 +93,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         },
         None => None,
     };
-    let found = printer.during("comparing samples", || suspects::look(looked, tested));
+    let stop = flag_on_signals()?;
+    let found = printer.during("comparing samples", || suspects::look(looked, tested, &stop));
+    if stop.load(Ordering::Relaxed) {
+        return Ok(Done::Interrupted);
+    }
     suspects::tell(&found, printer);
     if let Some(folder) = &args.fix {
         suspects::set_aside(&found, folder, printer)?;

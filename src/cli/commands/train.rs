@@ -71,8 +71,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let stop = flag_on_signals()?;
     let Args { compute, out, resume, no_cache, no_skip, .. } = args;
     let (resume, no_skip) = (*resume, *no_skip);
-    let judges_labels = args.report.is_some();
-    let job = Job { recipe, out: Some(out.clone()), resume, no_skip, judges_labels, created_unix_s, ..Job::default() };
+    let judges_samples = args.report.is_some();
+    let job = Job { recipe, out: Some(out.clone()), resume, no_skip, judges_samples, created_unix_s, ..Job::default() };
     let context = global.context(compute, began, &stop, printer)?;
     let context = Context { keeps_features: !no_cache, ..context };
     let Some(trained) = learn::train(&job, &context)? else { return Ok(Done::Interrupted) };

@@ -7,9 +7,10 @@ pub mod board;
 mod thumbnails;
 
 use super::print::{bytes, number, percent};
-use crate::learn::{Answered, BeforeAfter, Confusion, Energy, Gate, Report};
+use crate::learn::{Answered, BeforeAfter, Confusion, Energy, Gate, Report, curve_line};
 use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::train::fit::EpochRecord;
+use crate::train::solve::LearningCurve;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,6 +33,7 @@ pub fn page(report: &Report, model: &Path, thumbnails: &HashMap<String, String>)
         (figures(report, measured))
         (gates(&report.gates))
         (curves(&report.epochs))
+        @if let Some(curve) = &report.learning_curve { (more_samples(curve)) }
         @if let Some(measured) = measured { (classes(measured)) }
         @if let Some(answers) = &report.answers {
             (confusion(answers))
@@ -184,6 +186,24 @@ fn curves(epochs: &[EpochRecord]) -> Markup {
     html! {
         h2 { "Learning" }
         div class="plots" { @for panel in panels { (PreEscaped(plot::svg(&[panel]))) } }
+    }
+}
+
+/// What more samples would give.
+fn more_samples(curve: &LearningCurve) -> Markup {
+    let points = curve.samples.iter().zip(curve.accuracy).map(|(samples, share)| [*samples as f64, 100.0 * share]);
+    let panel = Panel {
+        title: "Accuracy, per cent".into(),
+        x_label: "samples".into(),
+        y_label: String::new(),
+        across: Across::Logarithmic,
+        scale: Scale::FromZero { top: 100.0 },
+        curves: vec![Curve { label: String::new(), points: points.collect() }],
+    };
+    html! {
+        h2 { "More samples" }
+        p { "By heads on the model's features, on samples that were left out: " (curve_line(curve)) "." }
+        div class="plots" { (PreEscaped(plot::svg(&[panel]))) }
     }
 }
 

@@ -34,7 +34,23 @@ pub fn squared_errors(rows: Array2<f32>, labels: &Labels, samples: &[usize], wid
 
 /// What the regression of all others answers to each row.
 fn regressed(mut rows: Array2<f32>, wanted: &Array2<f64>) -> Array2<f64> {
-    scale(&mut rows);
+    let deviations = deviations_of(&rows);
+    scale(&mut rows, &deviations);
+    let (problem, lambda) = posed(&rows, wanted);
+    problem.left_out(lambda, rows.view(), wanted.view())
+}
+
+/// What the same regression of some rows, with the targets that are wanted of them, answers to others: `[others, targets]`.
+pub(super) fn answers_of(mut rows: Array2<f32>, wanted: &Array2<f64>, mut others: Array2<f32>) -> Array2<f64> {
+    let deviations = deviations_of(&rows);
+    scale(&mut rows, &deviations);
+    scale(&mut others, &deviations);
+    let (problem, lambda) = posed(&rows, wanted);
+    problem.solve(lambda).apply(others.view())
+}
+
+/// The regression of scaled rows, and its penalty.
+fn posed(rows: &Array2<f32>, wanted: &Array2<f64>) -> (Ridge, f64) {
     let problem = if rows.nrows() > rows.ncols() {
         let mut moments = Moments::new(rows.ncols(), wanted.ncols(), true);
         for (x, y) in rows.axis_chunks_iter(Axis(0), CHUNK).zip(wanted.axis_chunks_iter(Axis(0), CHUNK)) {
@@ -45,7 +61,7 @@ fn regressed(mut rows: Array2<f32>, wanted: &Array2<f64>) -> Array2<f64> {
         Ridge::dual(rows.clone(), wanted.view(), true)
     };
     let lambda = problem.choose(&problem.grid());
-    problem.left_out(lambda, rows.view(), wanted.view())
+    (problem, lambda)
 }
 
 fn softmax(mut row: ndarray::ArrayViewMut1<f64>, factor: f64) {
@@ -55,10 +71,13 @@ fn softmax(mut row: ndarray::ArrayViewMut1<f64>, factor: f64) {
     row.mapv_inplace(|power| power / sum);
 }
 
+fn deviations_of(rows: &Array2<f32>) -> Array1<f64> {
+    variances(rows.view(), &means(rows.view())).mapv(f64::sqrt)
+}
+
 /// Divides each feature by the root of its standard deviation; one that never changes stays.
-fn scale(rows: &mut Array2<f32>) {
-    let deviations = variances(rows.view(), &means(rows.view())).mapv(f64::sqrt);
-    for (mut column, deviation) in rows.columns_mut().into_iter().zip(&deviations) {
+fn scale(rows: &mut Array2<f32>, deviations: &Array1<f64>) {
+    for (mut column, deviation) in rows.columns_mut().into_iter().zip(deviations) {
         if *deviation > 0.0 {
             column.mapv_inplace(|value| (f64::from(value) / deviation.sqrt()) as f32);
         }

@@ -4,6 +4,7 @@
 //! gives the same parameters that the loop would. Never reads the clock; time arrives as a function.
 
 pub mod choose;
+mod curve;
 mod folds;
 pub mod imprint;
 mod layer;
@@ -18,6 +19,7 @@ pub mod targets;
 pub mod temperature;
 
 pub use crate::ridge;
+pub use curve::{LearningCurve, learning_curve};
 pub use layer::Linear;
 
 use super::error::Error;
