@@ -21,22 +21,12 @@ SEEDS = range(5)
 COUNTS = [120, 240, 480]
 TESTED = 3000
 POINTS = 3.0
-ROWS = [
-    "photographs, 20 a class",
-    "questions (trec6), 50 a class",
-    "messages (sms-spam), 100 a class",
-    "instruments (sounds), 10 a class",
-    "power demand (sensors), 20 a class",
-]
 
 
 def pooled(name, data, scratch):
     """All samples of a row: features `[samples, features]` and classes."""
     of = run.ROWS[name][0](data, scratch)
-    kept = scratch / f"{of.base.stem}-{'-'.join(name.split(',')[0].split())}.npz"
-    if not kept.exists():
-        np.savez(kept, **{part: run.features(of.base, of.output, of.feeds(part)) for part in ["train", "test"]})
-    x = np.load(kept)
+    x = run.kept_features(of, name, scratch)
     y = np.concatenate([of.labels("train"), of.labels("test")])
     return np.concatenate([x["train"], x["test"]]), np.unique(y, return_inverse=True)[1]
 
@@ -82,7 +72,7 @@ def main():
     program, data, scratch = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     print(f"| data | samples | foretold | came | within {POINTS:.0f} points |\n|---|---:|---:|---:|---:|")
     within = cases = 0
-    for name in sys.argv[4:] or ROWS:
+    for name in sys.argv[4:] or run.KINDS:
         x, y = pooled(name, data, scratch)
         folder = scratch / "curve" / name
         folder.mkdir(parents=True, exist_ok=True)

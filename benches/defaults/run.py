@@ -249,6 +249,15 @@ ROWS = {
     "power demand (sensors), 20 a class": (lambda data, scratch: Windows(data, "ItalyPowerDemand", scratch), 20),
 }
 
+# One of each kind of data, the largest draw.
+KINDS = [
+    "photographs, 20 a class",
+    "questions (trec6), 50 a class",
+    "messages (sms-spam), 100 a class",
+    "instruments (sounds), 10 a class",
+    "power demand (sensors), 20 a class",
+]
+
 
 def opened(name, data, scratch):
     """The data of a row, how many samples of each class are drawn, and where edgetune's test samples are; None where data are missing."""
@@ -261,15 +270,20 @@ def opened(name, data, scratch):
     return of, per_class, of.write("test", range(len(of.labels("test"))), scratch / name / "test")
 
 
+def kept_features(of, name, scratch):
+    """The features of both parts of a row's data, computed once and kept in `scratch`."""
+    kept = scratch / f"{of.base.stem}-{'-'.join(name.split(',')[0].split())}.npz"
+    if not kept.exists():
+        np.savez(kept, **{part: features(of.base, of.output, of.feeds(part)) for part in ["train", "test"]})
+    return np.load(kept)
+
+
 def row(name, program, data, scratch):
     found = opened(name, data, scratch)
     if found is None:
         return
     of, per_class, test = found
-    kept = scratch / f"{of.base.stem}-{'-'.join(name.split(',')[0].split())}.npz"
-    if not kept.exists():
-        np.savez(kept, **{part: features(of.base, of.output, of.feeds(part)) for part in ["train", "test"]})
-    x = np.load(kept)
+    x = kept_features(of, name, scratch)
     found = {"edgetune": [], "scikit-learn": [], "scikit-learn, scaled": [], "PyTorch": []}
     for seed in SEEDS:
         chosen = draw(of.labels("train"), per_class, seed)

@@ -24,13 +24,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 SAMPLES = 1000
-ROWS = [
-    "photographs, 20 a class",
-    "questions (trec6), 50 a class",
-    "messages (sms-spam), 100 a class",
-    "instruments (sounds), 10 a class",
-    "power demand (sensors), 20 a class",
-]
 
 
 def changed(labels, classes, seed):
@@ -72,12 +65,9 @@ def cleanlab(x, labels):
 def main():
     program, data, scratch = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     print("| data | samples | edgetune: recall, precision, s | cleanlab: recall, precision, s |\n|---|---:|---:|---:|")
-    for name in sys.argv[4:] or ROWS:
+    for name in sys.argv[4:] or run.KINDS:
         of = run.ROWS[name][0](data, scratch)
-        kept = scratch / f"{of.base.stem}-{'-'.join(name.split(',')[0].split())}.npz"
-        if not kept.exists():
-            np.savez(kept, **{part: run.features(of.base, of.output, of.feeds(part)) for part in ["train", "test"]})
-        features = np.load(kept)["train"]
+        features = run.kept_features(of, name, scratch)["train"]
         found = {"edgetune": [], "cleanlab": []}
         for seed in range(5):
             chosen = np.random.default_rng(seed).permutation(len(features))[:SAMPLES]

@@ -6,7 +6,8 @@ use super::encoding::{self, Shipped};
 use super::fitting::Learned;
 use super::forward::Forward;
 use super::gates::{Paired, Shown};
-use super::label_errors::{LabelError, curve_line, curve_of, label_errors};
+use super::label_errors::{LabelError, label_errors};
+use super::more_samples::{curve_line, curve_of};
 use super::prepare::Prepared;
 use super::retention::Retention;
 use crate::data::Labels;
@@ -202,10 +203,10 @@ impl Prepared<'_> {
         let mut set = Set { bundle: &self.bundle, features, labels: data.labels(), samples, options: &opened.options };
         let mut around = solve::Around { until_s: None, stop, clock, tell: &mut |_| {} };
         match moments::features(&mut set, &mut around) {
-            Ok(Some(rows)) => Ok(Judged {
+            Ok(Some(rows)) => Ok(opened.context.observer.during("judging the samples", || Judged {
                 learning_curve: curve_of(&data.train, samples, &rows, stop),
                 label_errors: label_errors(&data.train, samples, rows).unwrap_or_default(),
-            }),
+            })),
             Ok(None) | Err(train::Error::NoClosedForm { .. }) => Ok(Judged::default()),
             Err(error) => Err(error.into()),
         }

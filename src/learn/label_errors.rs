@@ -1,13 +1,11 @@
-//! What heads that have not learned from them say of the samples: labels that are probably wrong, and whether more samples would help.
+//! Labels that are probably wrong among the samples that are learned from.
 
-use crate::amounts::{number, percent};
+use crate::amounts::number;
 use crate::data::{Dataset, Labels};
 use crate::suspect::{mislabelled, surprising};
 use crate::train::solve::left_out::left_out;
-use crate::train::solve::{LearningCurve, learning_curve};
 use ndarray::{Array2, Axis};
 use serde::Serialize;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A sample whose label is probably wrong.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,23 +52,5 @@ pub fn label_errors(dataset: &Dataset, samples: &[usize], rows: Array2<f32>) -> 
             Some(found.collect())
         }
         _ => None,
-    }
-}
-
-/// The learning curve of samples with one class each. `rows`: their features `[samples, features]`. `None` where they have other labels, where they are
-/// too few, or where it was stopped.
-pub fn curve_of(dataset: &Dataset, samples: &[usize], rows: &Array2<f32>, stop: &AtomicBool) -> Option<LearningCurve> {
-    let labels @ Labels::Classes { names, .. } = dataset.labels() else { return None };
-    learning_curve(rows, labels, samples, names.len(), &|| stop.load(Ordering::Relaxed))
-}
-
-/// A learning curve as a person reads it.
-pub fn curve_line(curve: &LearningCurve) -> String {
-    let [few, some, most] = curve.accuracy.map(percent);
-    let [quarter, half, whole] = curve.samples;
-    let accuracies = format!("{few}, {some}, {most} right with {quarter}, {half}, {whole} samples");
-    match 100.0 * curve.gain_of_twice {
-        points if points < 0.5 => format!("twice as many samples would hardly help ({accuracies})"),
-        points => format!("twice as many samples: about +{points:.0} points expected ({accuracies})"),
     }
 }
