@@ -13,6 +13,7 @@ mod clips;
 mod columns;
 mod decoding;
 mod error;
+mod filesystem;
 mod first_line;
 mod fitting;
 mod folder;
@@ -78,8 +79,8 @@ pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
+pub use filesystem::is_no_sample;
 pub use fitting::SampleShape;
-pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{
     load as decode_photograph, probe as photograph, size as size_of_photograph, whole as whole_photograph,
@@ -548,7 +549,7 @@ pub fn npy_of_floats(shape: &[u64], values: &[f32]) -> Vec<u8> {
 /// # Errors
 /// Why not.
 pub fn is_text(bytes: &[u8]) -> Result<(), String> {
-    text::of_bytes(bytes).map(|_| ())
+    decoding::utf8(bytes).map(|_| ())
 }
 
 /// The tensor of a sample that is a NumPy array: a `.npy` file, without a batch axis.

@@ -2,6 +2,7 @@
 
 use super::anchor::Anchor;
 pub use super::anchor::Hold;
+pub use super::checkpoint::EpochRecord;
 use super::checkpoint::{self, Best, Checkpoint};
 use super::error::Error;
 use super::evaluate::{self, Metrics};
@@ -20,7 +21,6 @@ use crate::data::{Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
 use crate::task;
-use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -29,21 +29,6 @@ use std::sync::atomic::AtomicBool;
 const FALLS: f64 = 0.05;
 /// A mean loss below which nothing is left to learn, however much it falls.
 const LEARNED: f64 = 1e-2;
-
-/// One finished epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Mean loss of the epoch's steps.
-    pub train_loss: f64,
-    /// Loss on the validation samples, with the values that would ship.
-    pub validation_loss: Option<f64>,
-    /// Accuracy on the validation samples.
-    pub validation_accuracy: Option<f64>,
-    /// For a language model: perplexity on the validation samples.
-    pub validation_perplexity: Option<f64>,
-    /// Seconds for steps and validation.
-    pub seconds: f64,
-}
 
 /// What the loop tells while it runs.
 #[derive(Debug, Clone, Copy)]
