@@ -109,7 +109,7 @@ pub use same::count_of_same;
 pub use segmented::holds_masks;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
-pub use split::{Split, per_class, split};
+pub use split::{Labelled, Split, per_class, split};
 pub use stated::{Stated, characters, characters_of, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};

@@ -3,7 +3,7 @@
 use super::observer::Observer;
 use super::samples::class_names;
 use crate::adapter::{self, Detector, Positions};
-use crate::data::{self, Labels, Matched, Stated};
+use crate::data::{self, Labels, Matched, Preprocessing, Stated};
 use crate::recipe::{self, Error, HeadName, Recipe, refuse};
 use crate::task;
 use crate::train::loss::Loss;
@@ -178,7 +178,7 @@ impl Outputs {
         &self,
         recipe: &mut Recipe,
         (set, samples): (&std::sync::Arc<data::Dataset>, &[usize]),
-        (loss, preprocessing): (&Loss, &[u8]),
+        (loss, preprocessing): (&Loss, &Preprocessing),
         trial: &Trial<'_>,
         observer: &dyn Observer,
     ) -> Result<(), Error> {

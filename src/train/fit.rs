@@ -17,7 +17,7 @@ use super::solve::VALIDATION_MIN;
 use super::step::{LABELS, LOSS, TEACHER, gradient_name};
 use super::step_session::step_session;
 use crate::adapter::fp16;
-use crate::data::{Labels, Split};
+use crate::data::{Labelled, Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
 use crate::task;
@@ -133,14 +133,14 @@ pub struct Around<'a> {
 pub fn fit(
     bundle: &Bundle,
     features: &mut Features,
-    labels: &Labels,
-    split: &Split,
+    learned: Labelled<'_>,
     settings: &Settings,
     options: &engine::Options,
     around: &mut Around<'_>,
 ) -> Result<Outcome, Error> {
+    let Labelled { labels, split } = learned;
     validate(settings, labels, split, bundle)?;
-    let mut run = Run::start(bundle, features, labels, split, settings, options, around)?;
+    let mut run = Run::start(bundle, features, learned, settings, options, around)?;
     let steps = settings.steps_per_epoch(split.train.len());
     if around.keep_start && run.state.steps_total == 0 {
         if !run.features.ready(&split.validation, around.stop)? {
@@ -240,8 +240,7 @@ impl<'a> Run<'a> {
     fn start(
         bundle: &'a Bundle,
         features: &'a mut Features,
-        labels: &'a Labels,
-        split: &'a Split,
+        Labelled { labels, split }: Labelled<'a>,
         settings: &'a Settings,
         options: &'a engine::Options,
         around: &Around<'_>,

@@ -33,7 +33,7 @@ pub(super) async fn show(
 ) -> Result<Html<String>, Failure> {
     let (db, now_ms, after) = (&fleet.db, fleet.now_ms(), asked.get("after"));
     let seen = db.devices_seen(now_ms - SILENT_MS).await?;
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for channel in db.channels_after(after, CHANNELS).await? {
         let deltas = db.count_in(&channel.name, channel.round).await?;
         let outcomes = db.outcomes(&channel.name, channel.version, channel.version).await?;
@@ -42,23 +42,28 @@ pub(super) async fn show(
     let troubles = db.troubles(LATEST).await?;
     let lines = db.audited_by("", &Place::first(), LATEST).await?;
     let counts = db.channels_counted().await?;
-    Ok(page(
-        &visitor,
-        Part::Overview,
-        "Overview",
-        markup(&visitor, seen, counts, &rows, (after, now_ms), &troubles, &lines),
-    ))
+    let glance = Glance { seen, counts, rows, after, now_ms, troubles, lines };
+    Ok(page(&visitor, Part::Overview, "Overview", markup(&visitor, &glance)))
 }
 
-fn markup(
-    visitor: &Visitor,
+/// What the page shows.
+struct Glance<'a> {
     seen: Seen,
-    [channels, waiting]: [i64; 2],
-    rows: &[Row],
-    (after, now_ms): (&str, i64),
-    troubles: &[Reported],
-    lines: &[Kept<Logged>],
-) -> Markup {
+    /// Channels, and deltas that wait in their rounds.
+    counts: [i64; 2],
+    rows: Vec<Row>,
+    /// The channel behind which the rows begin.
+    after: &'a str,
+    now_ms: i64,
+    /// Releases that devices do not use.
+    troubles: Vec<Reported>,
+    /// The last lines of the audit log.
+    lines: Vec<Kept<Logged>>,
+}
+
+fn markup(visitor: &Visitor, glance: &Glance<'_>) -> Markup {
+    let Glance { seen, counts: [channels, waiting], rows, after, now_ms, troubles, lines } = glance;
+    let now_ms = *now_ms;
     let next = rows.last().filter(|_| rows.len() as i64 == CHANNELS).map(|last| last.channel.name.clone());
     let heads = ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"];
     let silent = seen.enrolled - seen.lately;
