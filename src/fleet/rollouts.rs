@@ -35,9 +35,6 @@ pub enum Steered {
 }
 
 /// Does what an operator (`who`) wants, and writes it down.
-///
-/// # Errors
-/// The database's.
 pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Result<Steered, Error> {
     let (db, name, now_ms) = (&fleet.db, &channel.name, fleet.now_ms());
     let (what, done) = match act {
@@ -97,9 +94,6 @@ pub fn is_offered(fleet: &Fleet, channel: &Channel, device: &str) -> bool {
 }
 
 /// What the devices that are offered the newest release have said of it. Whoever was not offered it has no vote.
-///
-/// # Errors
-/// The database's.
 pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let reported = fleet.db.reported(&channel.name, channel.version).await?;
@@ -112,18 +106,12 @@ pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
 const SILENT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Devices that take part in the channel, are not silent and are offered its newest release.
-///
-/// # Errors
-/// The database's.
 pub async fn members(fleet: &Fleet, channel: &Channel) -> Result<u64, Error> {
     let members = fleet.db.members(&channel.name, fleet.now_ms() - SILENT_MS).await?;
     Ok(members.iter().filter(|device| is_offered(fleet, channel, device)).count() as u64)
 }
 
 /// What all devices have said of a release.
-///
-/// # Errors
-/// The database's.
 pub async fn tally_of_all(fleet: &Fleet, channel: &str, version: i64) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let reported = fleet.db.reported(channel, version).await?;
@@ -169,9 +157,6 @@ async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
 }
 
 /// Goes back to an older release and writes it down. Whether the channel was still as given.
-///
-/// # Errors
-/// The database's.
 pub async fn back(
     fleet: &Fleet,
     channel: &Channel,

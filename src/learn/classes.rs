@@ -26,11 +26,11 @@ pub enum Outputs {
     Same(Matched, String),
 }
 
-/// Finds the data's classes among the model's outputs: by `--classes`, or by what the model's exporter states. `kept`: classes that the
+/// Finds the data's classes among the model's outputs: by the setting `classes`, or by what the model's exporter states. `kept`: classes that the
 /// model is to keep, which are its own.
 ///
 /// # Errors
-/// `--classes` or `--head keep` that do not fit the data and the model.
+/// A setting `classes` or `head = keep` that does not fit the data and the model.
 pub fn outputs(
     recipe: &Recipe,
     base: &Base,
@@ -173,7 +173,7 @@ impl Outputs {
     /// training samples: above that of chance, its outputs mean something else.
     ///
     /// # Errors
-    /// `--head keep` where names or answers say that the outputs are other classes.
+    /// The setting `head = keep` where names or answers say that the outputs are other classes.
     pub fn settle(
         &self,
         recipe: &mut Recipe,

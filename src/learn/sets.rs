@@ -185,7 +185,7 @@ impl Data {
     /// Decides what becomes of the model's head.
     ///
     /// # Errors
-    /// `--head keep` where the outputs are other classes.
+    /// The setting `head = keep` where the outputs are other classes.
     pub fn settle_head(
         &self,
         recipe: &mut Recipe,

@@ -96,9 +96,6 @@ pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
 
 impl Db {
     /// Makes a channel with its first release. Whether there was none of that name.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add_channel(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let added = sqlx::query(
@@ -133,27 +130,18 @@ impl Db {
     }
 
     /// The channel of that name.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channel(&self, name: &str) -> Result<Option<Channel>> {
         let row = sqlx::query(&format!("{CHANNEL} WHERE name = $1")).bind(name).fetch_optional(&self.pool).await?;
         row.as_ref().map(channel).transpose()
     }
 
     /// All channels in the order of their names.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channels(&self) -> Result<Channels> {
         let rows = sqlx::query(&format!("{CHANNEL} ORDER BY name")).fetch_all(&self.pool).await?;
         rows.iter().map(channel).collect()
     }
 
     /// Closes the open round of a channel: no delta counts any more, and whoever claims it combines those that do.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn close_round(&self, name: &str, round: i64) -> Result<bool> {
         let query = "UPDATE channels SET state = 'closing', problem = '', claimed_by = '', claimed_until_ms = 0 \
                      WHERE name = $1 AND round = $2 AND state = 'open'";
@@ -162,9 +150,6 @@ impl Db {
     }
 
     /// Claims a closed round that nobody is combining, until `until_ms`: then another replica may take it for dead.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn claim_round(&self, claim: &str, now_ms: i64, until_ms: i64) -> Result<Option<Closing>> {
         let claimed = sqlx::query(
             "UPDATE channels SET claimed_by = $1, claimed_until_ms = $2 WHERE state = 'closing' AND claimed_until_ms < $3 \
@@ -185,9 +170,6 @@ impl Db {
     }
 
     /// Holds a claim for longer. Whether it is still held.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn hold_round(&self, claim: &str, until_ms: i64) -> Result<bool> {
         let query = "UPDATE channels SET claimed_until_ms = $1 WHERE claimed_by = $2 AND state = 'closing'";
         let held = sqlx::query(query).bind(until_ms).bind(claim).execute(&self.writer).await?;
@@ -196,9 +178,6 @@ impl Db {
 
     /// A claimed round is done: its release is the channel's, and the next round is open; gives its version. None where the
     /// claim was not held any more: somebody else has done it, and nothing changes.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!(
@@ -222,9 +201,6 @@ impl Db {
     }
 
     /// A claimed round comes to nothing: it is open again, and says why.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reopen_round(&self, closing: &Closing, problem: &str) -> Result<()> {
         sqlx::query(
             "UPDATE channels SET state = 'open', problem = $1, claimed_by = '', claimed_until_ms = 0 \
@@ -238,9 +214,6 @@ impl Db {
     }
 
     /// Bytes of an adapter that is or was a release of any channel.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn released(&self, adapter: &str) -> Result<Option<i64>> {
         let query = "SELECT length FROM releases WHERE adapter = $1 LIMIT 1";
         let row = sqlx::query(query).bind(adapter).fetch_optional(&self.pool).await?;

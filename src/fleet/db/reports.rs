@@ -4,9 +4,6 @@ use super::{Db, Result};
 
 impl Db {
     /// Keeps what a device says of a release; the last word counts. Whether there is such a release.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn report(
         &self,
         device: &str,

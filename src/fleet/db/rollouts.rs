@@ -50,9 +50,6 @@ fn released(row: &sqlx::any::AnyRow) -> Result<Version> {
 
 impl Db {
     /// One release of a channel.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version = $2");
         let row = sqlx::query(&query).bind(channel).bind(version).fetch_optional(&self.pool).await?;
@@ -60,9 +57,6 @@ impl Db {
     }
 
     /// The last release that all devices had before they were given what they have; what was halted, here or under another number, is none.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn release_before(&self, channel: &Channel) -> Result<Option<Version>> {
         let query = format!(
             "{RELEASED} WHERE channel = $1 AND outcome IN ('done', 'back') \
@@ -75,9 +69,6 @@ impl Db {
     }
 
     /// The last releases of a channel before version `before`, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
         let rows = sqlx::query(&query).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
@@ -85,9 +76,6 @@ impl Db {
     }
 
     /// What devices that are still enrolled have said of a release.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reported(&self, channel: &str, version: i64) -> Result<Vec<Vote>> {
         let rows = sqlx::query(
             "SELECT r.device, r.verdict, r.accuracy_before, r.accuracy_after FROM reports r JOIN devices d ON d.key = r.device \
@@ -110,9 +98,6 @@ impl Db {
     }
 
     /// The next stage begins. Whether the rollout was still where `channel` says.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn advance_rollout(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
         let query = "UPDATE channels SET stage = stage + 1, stage_began_ms = $1 \
                      WHERE name = $2 AND version = $3 AND stage = $4 AND rollout IN ('rolling', 'paused')";
@@ -128,9 +113,6 @@ impl Db {
 
     /// Turns a rollout from one of two states into another: `rolling`, `paused` (no step is taken) or `held` (nobody new is offered
     /// it). Whether it was in that state.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn turn_rollout(&self, channel: &Channel, from: &str, to: &str, now_ms: i64) -> Result<bool> {
         let query =
             "UPDATE channels SET rollout = $1, stage_began_ms = $2 WHERE name = $3 AND version = $4 AND rollout = $5";
@@ -146,9 +128,6 @@ impl Db {
     }
 
     /// All devices have the newest release, and it stays. Whether it was still being rolled out.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn finish_rollout(&self, channel: &Channel) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET rollout = 'done', previous = version \
@@ -164,9 +143,6 @@ impl Db {
 
     /// Goes back to the adapter of an older release, under a new number and for all devices at once; `halted` says why the
     /// newest one is halted, where it is. Whether the channel was still as given.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn go_back(&self, channel: &Channel, to: &Version, halted: Option<&str>, now_ms: i64) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET version = version + 1, adapter = $1, length = $2, rollout = 'done', stage = 0, \
@@ -196,9 +172,6 @@ impl Db {
 
     /// A new release of an operator's, which is rolled out like a round's; gives its version. None where the channel was not as given
     /// any more.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
@@ -219,9 +192,6 @@ impl Db {
     }
 
     /// Keeps the devices of a channel at what they have: new releases wait; or lets them go on.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn pin(&self, name: &str, pinned: bool) -> Result<bool> {
         let query = "UPDATE channels SET pinned = $1 WHERE name = $2 AND pinned <> $1";
         let done = sqlx::query(query).bind(i64::from(pinned)).bind(name).execute(&self.writer).await?;

@@ -32,7 +32,7 @@ impl Linear {
     /// Finds the layer in a bundle's tail.
     ///
     /// # Errors
-    /// [`Error::Setting`] for `--solver` with what the tail has besides one linear layer.
+    /// [`Error::NoClosedForm`] with what the tail has besides one linear layer.
     pub fn find(bundle: &Bundle) -> Result<Self, Error> {
         let names: Vec<Option<&str>> =
             bundle.parameters.iter().map(|parameter| Some(parameter.name.as_str())).collect();
