@@ -7,7 +7,7 @@ use super::visitor::{Acting, Fields, Visitor, is_secure};
 use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
 use crate::fleet::Fleet;
 use crate::fleet::api::TOKEN_MS;
-use crate::fleet::db::{Device, Reported, Role, Seen};
+use crate::fleet::db::{Device, Reported, Role, Seen, Word};
 use crate::sync::wire::is_name;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -82,7 +82,7 @@ fn markup(visitor: &Visitor, listed: &Listed<'_>) -> Markup {
 fn row(device: &Device, last: Option<&Reported>, now_ms: i64) -> [Markup; 7] {
     let accuracy = last.and_then(|last| last.accuracy);
     let verdict = match last {
-        Some(last) => html! { (mark(&last.verdict)) " version " (last.version) },
+        Some(last) => html! { (mark(last.verdict.word())) " version " (last.version) },
         None => html! { span.quiet { "none" } },
     };
     [

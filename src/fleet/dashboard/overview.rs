@@ -7,7 +7,8 @@ use super::outcomes::{devices, mean};
 use super::visitor::{Fields, Visitor};
 use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen};
+use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen, Word};
+use crate::sync::wire::Verdict;
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -70,7 +71,7 @@ fn markup(visitor: &Visitor, glance: &Glance<'_>) -> Markup {
     let trouble_heads = ["Device", "Channel", "#Version", "Verdict", "When"];
     let trouble = |report: &Reported| {
         let (device, channel) = (device_link(&report.device, &report.name), channel_link(&report.channel));
-        [device, channel, cell(report.version), mark(&report.verdict), moment(report.at_ms, now_ms)]
+        [device, channel, cell(report.version), mark(report.verdict.word()), moment(report.at_ms, now_ms)]
     };
     html! {
         h1 { "Overview" }
@@ -116,16 +117,16 @@ fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
             @if !channel.problem.is_empty() { div.problem { (channel.problem) } }
         },
         cell(channel.version),
-        html! { (channel.round) " " (mark(&channel.state)) },
+        html! { (channel.round) " " (mark(channel.state.word())) },
         cell(deltas),
         cell(percent(mean(outcomes, 1))),
         html! {
             @if outcomes.is_empty() { span.quiet { "no report yet" } }
             @else {
-                (count(devices(outcomes, "activated"), "device uses it", "devices use it"))
-                @for verdict in ["kept", "rejected", "failed"] {
+                (count(devices(outcomes, Verdict::Activated), "device uses it", "devices use it"))
+                @for verdict in [Verdict::Kept, Verdict::Rejected, Verdict::Failed] {
                     @let said = devices(outcomes, verdict);
-                    @if said > 0 { ", " (said) " " (verdict) }
+                    @if said > 0 { ", " (said) " " (verdict.word()) }
                 }
             }
         },

@@ -1,6 +1,7 @@
 //! Channels: what devices use now, the round that is open, and who is combining one that has closed.
 
 use super::rollouts::{BEGIN_ROLLOUT, begun};
+use super::states::{RolloutState, RoundState, state};
 use super::{Db, Result};
 use sqlx::Row;
 
@@ -19,8 +20,8 @@ pub struct Channel {
     pub version: i64,
     /// The round that is open, or being combined.
     pub round: i64,
-    /// `open` or `closing`.
-    pub state: String,
+    /// How far that round is.
+    pub state: RoundState,
     /// How deltas are combined.
     pub rule: String,
     /// Why the last round came to nothing, or the last release was taken back; empty otherwise.
@@ -33,8 +34,8 @@ pub struct Channel {
     pub stage_reports: i64,
     /// Share of the devices that may refuse a release.
     pub tolerated: f64,
-    /// How far the newest release is: `rolling`, `paused`, `held` (nobody is offered it yet) or `done`.
-    pub rollout: String,
+    /// How far the newest release is.
+    pub rollout: RolloutState,
     /// The stage, from 0.
     pub stage: i64,
     /// When that began.
@@ -79,14 +80,14 @@ pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
         length: row.try_get(3)?,
         version: row.try_get(4)?,
         round: row.try_get(5)?,
-        state: row.try_get(6)?,
+        state: state(row, 6)?,
         rule: row.try_get(7)?,
         problem: row.try_get(8)?,
         stages: row.try_get(9)?,
         stage_ms: row.try_get(10)?,
         stage_reports: row.try_get(11)?,
         tolerated: row.try_get(12)?,
-        rollout: row.try_get(13)?,
+        rollout: state(row, 13)?,
         stage: row.try_get(14)?,
         stage_began_ms: row.try_get(15)?,
         previous: row.try_get(16)?,

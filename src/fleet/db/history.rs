@@ -2,7 +2,9 @@
 
 use super::channels::{CHANNEL, channel};
 use super::devices::{DEVICE, device};
+use super::states::{DeltaState, state};
 use super::{Audited, Channels, Db, Device, Result};
+use crate::sync::wire::Verdict;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -67,8 +69,8 @@ pub struct Reported {
     pub channel: String,
     /// The release's version.
     pub version: i64,
-    /// `activated`, `kept`, `rejected` or `failed`.
-    pub verdict: String,
+    /// What the device says of the release.
+    pub verdict: Verdict,
     /// Part of the samples that were right before and after, where the device has measured it.
     pub accuracy: Option<[f64; 2]>,
     /// When it said so last.
@@ -90,8 +92,8 @@ pub struct Sent {
     pub length: i64,
     /// Bytes that have come.
     pub received: i64,
-    /// `receiving`, `accepted`, `superseded` or `refused`.
-    pub state: String,
+    /// How far it is.
+    pub state: DeltaState,
     /// The round that it counts in; 0: in none.
     pub round: i64,
     /// How much it counts.
@@ -105,8 +107,8 @@ pub struct Sent {
 pub struct Outcome {
     /// The release's version.
     pub version: i64,
-    /// `activated`, `kept`, `rejected` or `failed`.
-    pub verdict: String,
+    /// What the device says of the release.
+    pub verdict: Verdict,
     /// Devices that say so.
     pub devices: i64,
     /// Of those, how many have measured.
@@ -129,7 +131,7 @@ fn reported(row: &AnyRow) -> Result<Kept<Reported>> {
         name: row.try_get(1)?,
         channel: row.try_get(2)?,
         version: row.try_get(3)?,
-        verdict: row.try_get(4)?,
+        verdict: state(row, 4)?,
         accuracy: (before >= 0.0).then_some([before, after]),
         at_ms: row.try_get(7)?,
     };
@@ -145,7 +147,7 @@ fn sent(row: &AnyRow) -> Result<Kept<Sent>> {
         channel: row.try_get(3)?,
         length: row.try_get(4)?,
         received: row.try_get(5)?,
-        state: row.try_get(6)?,
+        state: state(row, 6)?,
         round: row.try_get(7)?,
         weight: row.try_get(8)?,
         changed_ms: row.try_get(9)?,
@@ -237,7 +239,7 @@ impl Db {
         let outcome = |row: &AnyRow| {
             Ok(Outcome {
                 version: row.try_get(0)?,
-                verdict: row.try_get(1)?,
+                verdict: state(row, 1)?,
                 devices: row.try_get(2)?,
                 measured: row.try_get(3)?,
                 sums: [row.try_get(4)?, row.try_get(5)?],

@@ -15,6 +15,7 @@ mod members;
 mod requests;
 mod reports;
 mod rollouts;
+mod states;
 mod uploads;
 
 pub use access::{Access, Role, Session};
@@ -23,6 +24,7 @@ pub use copy::Belonging;
 pub use devices::{Device, Enrolment, Newcomer};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
+pub use states::{DeltaState, ReleaseState, RolloutState, RoundState, Word};
 pub use uploads::{Accepted, Bytes, Came, Counted, Upload, Worth};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};

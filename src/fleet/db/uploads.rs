@@ -1,5 +1,6 @@
 //! Deltas on their way in, and those that count.
 
+use super::states::{DeltaState, state};
 use super::{Audited, Db, Result};
 use sqlx::{AnyConnection, Row};
 
@@ -12,8 +13,8 @@ pub struct Upload {
     pub length: i64,
     /// Bytes that are stored.
     pub received: i64,
-    /// `receiving`, `accepted`, `superseded` or `refused`.
-    pub state: String,
+    /// How far it is.
+    pub state: DeltaState,
 }
 
 /// All of a delta, as it came.
@@ -119,7 +120,7 @@ impl Db {
                 channel: row.try_get(0)?,
                 length: row.try_get(1)?,
                 received: row.try_get(2)?,
-                state: row.try_get(3)?,
+                state: state(&row, 3)?,
             })
         };
         row.map(upload).transpose()
