@@ -43,6 +43,9 @@
 //! | `cuda`, `tensorrt`, `xnnpack` | execution providers, passed through to ONNX Runtime |
 //!
 //! The folder `examples` has a program for each of these; `src/architecture.md` tells which module may import which.
+//!
+//! What this page shows on docs.rs is the interface that programs may rely on, and that `cargo-semver-checks` guards: an
+//! incompatible change of it needs another version (0.1 → 0.2). Modules that are hidden there may change at any time.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![warn(missing_docs)]
 
@@ -74,6 +77,7 @@ pub mod onnx;
 #[cfg(feature = "library")]
 pub mod cut;
 #[cfg(feature = "library")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod adapter;
 #[cfg(feature = "library")]
 pub mod grad;
@@ -87,16 +91,21 @@ pub mod cache;
 #[cfg(feature = "library")]
 pub mod task;
 #[cfg(feature = "library")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod train;
 pub mod delta;
 pub mod moments;
 #[cfg(feature = "library")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod aggregate;
 #[cfg(feature = "agent")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod sync;
 #[cfg(feature = "fleet")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod fleet;
 #[cfg(feature = "fleet")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod simulate;
 #[cfg(feature = "library")]
 #[doc(hidden)]
@@ -111,6 +120,7 @@ pub mod agent;
 #[doc(hidden)]
 pub mod amounts;
 #[cfg(feature = "library")]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod host;
 #[cfg(feature = "library")]
 pub mod recipe;

@@ -156,6 +156,45 @@ pub(super) fn classifier_weight(graph: &Graph, scores: ValueId) -> Option<(Vec<f
     Some((turned, [second, first]))
 }
 
+/// The refusal of an output that cannot be a head's.
+fn refuse(graph: &Graph, scores: ValueId, reason: String) -> Result<Placed, Error> {
+    let ty = graph.ty(scores).map_or("type unknown".into(), ToString::to_string);
+    Err(Error::Head { output: graph.value_name(scores).into(), ty, reason })
+}
+
+/// Sees to it that a linear layer has `width` columns: keeps it, adds columns to it or makes it anew. `kept` is its output where it
+/// stays as it is, `scores` where it changes.
+fn place_classifier(
+    graph: &mut Graph,
+    found: &Classifier,
+    (kept, scores): (ValueId, ValueId),
+    width: u64,
+    choice: HeadChoice,
+) -> Result<Placed, Error> {
+    let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
+    match choice {
+        HeadChoice::Keep if had > width => refuse(
+            graph,
+            scores,
+            format!(
+                "it has {had} columns, more than the {width} classes; name all its classes with setting `classes`, or use setting `head = replace`"
+            ),
+        ),
+        HeadChoice::Keep if had < width => {
+            change(graph, found, width, true);
+            let note = format!("kept: {}, and {} new", counted(had, "output"), width - had);
+            Ok(Placed::changed(scores, found, false, note))
+        }
+        HeadChoice::Auto | HeadChoice::Keep if had == width => {
+            Ok(Placed::kept(kept, found.weights(), format!("kept: {}", counted(width, "output"))))
+        }
+        _ => {
+            change(graph, found, width, false);
+            Ok(Placed::changed(scores, found, true, format!("replaced: {had} → {}", counted(width, "output"))))
+        }
+    }
+}
+
 /// Sees to it that the output has `width` columns: keeps, replaces or appends the head. What is kept is learned on as the model
 /// gives it, but for the activation that the loss applies by itself; a new head's scores have no activation of the old ones.
 pub(super) fn place(
@@ -173,41 +212,13 @@ pub(super) fn place(
         && own_width(graph, kept, positions).is_some_and(|own| Some(own) == width);
     let binary = choice != HeadChoice::Append && width == Some(2) && is_binary(graph, (given, activation), positions);
     let embedding = [given, scores].into_iter().any(|value| is_embedding(graph, value));
-    let refuse = |graph: &Graph, reason: String| {
-        let ty = graph.ty(scores).map_or("type unknown".into(), ToString::to_string);
-        Err(Error::Head { output: graph.value_name(scores).into(), ty, reason })
-    };
     match (found, width) {
         (found, Some(_)) if binary && choice != HeadChoice::Replace => {
             let weights = found.map_or_else(|| weights_below(graph, scores), |found| found.weights());
             Ok(Placed::kept(scores, weights, "kept: one output, the second class's".into()))
         }
         (Some(found), Some(width)) if own || choice != HeadChoice::Auto || !embedding => {
-            let had = cut::weight_type(graph, found.weight).map_or(0, |(_, shape)| shape[found.axis]);
-            match choice {
-                HeadChoice::Keep if had > width => refuse(
-                    graph,
-                    format!(
-                        "it has {had} columns, more than the {width} classes; name all its classes with setting `classes`, or use setting `head = replace`"
-                    ),
-                ),
-                HeadChoice::Keep if had < width => {
-                    change(graph, &found, width, true);
-                    Ok(Placed::changed(
-                        scores,
-                        &found,
-                        false,
-                        format!("kept: {}, and {} new", counted(had, "output"), width - had),
-                    ))
-                }
-                HeadChoice::Auto | HeadChoice::Keep if had == width => {
-                    Ok(Placed::kept(kept, found.weights(), format!("kept: {}", counted(width, "output"))))
-                }
-                _ => {
-                    change(graph, &found, width, false);
-                    Ok(Placed::changed(scores, &found, true, format!("replaced: {had} → {}", counted(width, "output"))))
-                }
-            }
+            place_classifier(graph, &found, (kept, scores), width, choice)
         }
         (Some(found), None) if choice != HeadChoice::Auto || !embedding => {
             Ok(Placed::kept(kept, found.weights(), "kept".into()))
@@ -219,12 +230,14 @@ pub(super) fn place(
         }
         (None, Some(width)) if choice == HeadChoice::Keep => refuse(
             graph,
+            scores,
             format!(
                 "no linear layer makes it, so it cannot get {width} columns; use setting `head = append`, or data with its own classes"
             ),
         ),
         (None, Some(_)) if choice == HeadChoice::Replace && (embedding || below(graph, scores).is_none()) => refuse(
             graph,
+            scores,
             "no linear layer makes this output, so there is nothing to replace; use setting `head = append`".into(),
         ),
         (found, Some(width)) => {

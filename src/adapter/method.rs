@@ -65,11 +65,11 @@ impl Method {
 /// wherever it stands; with `*` or `?` a pattern is compared with the whole of a layer's module, node or initializer name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Places<'a> {
-    /// `--targets`: the layers; none means every linear layer and ungrouped convolution but the model's last one.
+    /// The layers, by setting `adapter.targets`; none means every linear layer and ungrouped convolution but the model's last one.
     pub targets: &'a [String],
-    /// `--layers last:N`: only among the N last layers that hold weights.
+    /// Setting `adapter.layers = last:N`: only among the N last layers that hold weights.
     pub last: Option<usize>,
-    /// `--feedforward`: targets of IA³ whose input is scaled instead of their output.
+    /// Setting `adapter.feedforward`: targets of IA³ whose input is scaled instead of their output.
     pub feedforward: &'a [String],
 }
 

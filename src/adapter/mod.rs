@@ -77,9 +77,9 @@ pub struct Adapted {
 pub struct Request<'a> {
     /// Which of several outputs to train on; `None` takes the default.
     pub output: Option<&'a str>,
-    /// `--train`, one or more; none takes the head, or, beside a method, only a head that is fresh.
+    /// The setting `train`, one value or more; none takes the head, or, beside a method, only a head that is fresh.
     pub selections: &'a [Selection],
-    /// `--adapter`: how the base is changed besides.
+    /// How the base is changed besides: the setting `adapter`.
     pub method: Option<Method>,
     /// Where `method` is put.
     pub places: Places<'a>,
@@ -101,7 +101,7 @@ pub enum Error {
     /// A selection that does not fit.
     #[error(transparent)]
     Cut(#[from] cut::Error),
-    /// `--output` names nothing.
+    /// The setting `output` names no output of the model.
     #[error("setting `output` `{name}`: the model has no such output; its outputs are {known}")]
     Output {
         /// What was asked for.
@@ -119,7 +119,7 @@ pub enum Error {
         /// What does not fit, and the remedy.
         reason: String,
     },
-    /// `--targets` or `--feedforward` names nothing.
+    /// The setting `adapter.targets` or `adapter.feedforward` names no layer of the model.
     #[error(
         "setting `adapter.{option}` `{pattern}`: no layer that {method} can be put on has such a name there{hint}; `edgetune inspect MODEL --all` lists them"
     )]

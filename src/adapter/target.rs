@@ -227,7 +227,7 @@ fn joined<'a>(missed: &str, parts: impl Iterator<Item = &'a str> + Clone) -> Opt
     })
 }
 
-/// What a module is called within its parent, as `--targets` takes it.
+/// What a module is called within its parent, as the setting `adapter.targets` takes it.
 fn last_part(module: &str) -> &str {
     module.rsplit('.').next().unwrap_or(module)
 }

@@ -327,6 +327,14 @@ impl Config {
                 problem: nearest::unknown(error.message()).map_or_else(|| bad_value(&text, &error), |(_, told)| told),
             }
         })?;
+        Self::refuse_bad_values(&config, path)?;
+        // Without anything new there is nothing to learn.
+        config.policy.new_samples_min = config.policy.new_samples_min.filter(|least| *least > 0);
+        config.resolved(path)
+    }
+
+    /// Numbers outside of their range and names that are none.
+    fn refuse_bad_values(config: &Self, path: &Path) -> Result<(), Error> {
         let range = |key, value: f64, inside: bool, remedy| match inside {
             true => Ok(()),
             false => Err(Error::Range { path: path.into(), key, value, remedy }),
@@ -367,8 +375,6 @@ impl Config {
             heat.is_finite(),
             "write degrees Celsius, such as 75, or \"off\"",
         )?;
-        // Without anything new there is nothing to learn.
-        config.policy.new_samples_min = config.policy.new_samples_min.filter(|least| *least > 0);
         if let Some(fleet) = &config.fleet {
             let (poll, rate) = (fleet.poll_s, fleet.limit_rate_kb);
             range("fleet.poll-s", poll as f64, poll > 0, "write seconds from 1, such as 3600")?;
@@ -379,6 +385,12 @@ impl Config {
                 return Err(Error::Channel { path: path.into(), name: fleet.channel.clone() });
             }
         }
+        Ok(())
+    }
+
+    /// The configuration with its relative paths as they are from where its file lies.
+    fn resolved(self, path: &Path) -> Result<Self, Error> {
+        let mut config = self;
         let folder = path.parent().unwrap_or(Path::new(""));
         for path in [&mut config.recipe, &mut config.state, &mut config.spool] {
             *path = folder.join(&*path);

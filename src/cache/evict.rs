@@ -95,9 +95,6 @@ const TAG_TEXT: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
     # edgetune can make everything here again. `edgetune cache` shows, limits and clears it.\n";
 
 /// Marks a folder as a cache whose bundles may be removed.
-///
-/// # Errors
-/// The system's.
 pub fn mark(root: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).open(root.join(TAG)) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

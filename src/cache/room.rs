@@ -31,9 +31,6 @@ pub fn limit(root: &Path) -> Limit {
 }
 
 /// Sets the limit, or takes it back to the default, and removes what is beyond it.
-///
-/// # Errors
-/// The system's.
 pub fn set_limit(root: &Path, bytes: Option<u64>) -> io::Result<()> {
     fs::create_dir_all(root)?;
     let file = root.join(LIMIT);

@@ -4,9 +4,6 @@ use std::io;
 use std::path::Path;
 
 /// Bytes that an ordinary user may still write to the file system.
-///
-/// # Errors
-/// The system's.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let system = rustix::fs::statvfs(folder)?;
     Ok(system.f_bavail.saturating_mul(system.f_frsize))

@@ -1,5 +1,5 @@
 //! The path of the module that a layer is in the program that the model was exported from: one rule for all exporters, by which
-//! patterns, `--targets` and adapters of other programs find layers.
+//! patterns, the setting `adapter.targets` and adapters of other programs find layers.
 
 use super::{Layer, glob, uses, weight_name};
 use crate::graph::{Graph, Node, ValueId};

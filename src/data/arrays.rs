@@ -5,7 +5,7 @@
 use super::groups::Groups;
 use super::labels::{self, Cells, IGNORED, Labels, NO_MASKS, Target};
 use super::npy::Array;
-use super::{Error, Options, columns, folder, own, tagged};
+use super::{Error, Options, columns, filesystem, own, tagged};
 use crate::amounts::counted;
 use crate::graph::{DType, Tensor};
 use crate::mapped;
@@ -111,7 +111,7 @@ fn take_groups(
 
 fn read_npz(path: &Path, bytes_max: u64) -> Result<Vec<(String, Array)>, Error> {
     let fail = |problem: String| Error::content(path, format!("no readable .npz file ({problem})"));
-    let file = folder::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
+    let file = filesystem::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
     let cut_off = || fail("it is cut off or damaged; copy it again".into());
     let mut archive = zip::ZipArchive::new(Cursor::new(&file[..])).map_err(|_| cut_off())?;
     let mut left = bytes_max;
@@ -153,7 +153,7 @@ fn read_entry(entry: zip::read::ZipFile<'_, Cursor<&[u8]>>, file: &Bytes, left: 
 
 fn read_npy_pair(path: &Path, bytes_max: u64, labelled: bool) -> Result<Vec<(String, Array)>, Error> {
     let read = |path: &Path| {
-        let bytes = folder::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
+        let bytes = filesystem::map_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
         Array::parse(&bytes).map_err(|problem| Error::content(path, problem))
     };
     let mut arrays = vec![("x".to_string(), read(path)?)];

@@ -2,7 +2,6 @@
 //!
 //! Pure functions of names: the folders of a data set sort otherwise than a model's outputs do.
 
-use super::labels::Labels;
 use std::collections::HashMap;
 
 /// Names, and how one is found among them: as it is written, or where only one is written alike but for case, `_`, `-` and
@@ -70,45 +69,6 @@ impl Matched {
     }
 }
 
-impl Labels {
-    /// The same labels with their classes at the places that `names` gives them, in which each is found; labels without classes stay.
-    pub fn with_names(self, names: Vec<String>) -> Self {
-        let found = Names::new(&names);
-        let place = |name: &String| found.find(name).expect("each class has a place among the names");
-        let places: Vec<usize> = self.names().iter().map(place).collect();
-        drop(found);
-        match self {
-            Labels::Classes { index, .. } => {
-                let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
-                Labels::Classes { names, index }
-            }
-            Labels::Boxes { mut pictures, grid, .. } => {
-                let objects = pictures.iter_mut().flat_map(|picture| &mut picture.objects);
-                objects.for_each(|object| object.class = places[object.class as usize] as u32);
-                Labels::Boxes { names, pictures, grid }
-            }
-            Labels::Tokens { rows, .. } => {
-                let place = |class: i64| usize::try_from(class).map_or(class, |class| places[class] as i64);
-                Labels::Tokens { names, rows: rows.mapv(place) }
-            }
-            Labels::Lines { lines, .. } => Labels::Lines { names, lines: lines.renumbered(&places) },
-            Labels::Pixels { masks, .. } => Labels::Pixels { names, masks: masks.renumbered(&places) },
-            Labels::Ordinal { index, .. } => {
-                let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
-                Labels::Ordinal { names, index }
-            }
-            Labels::MultiLabel { rows, .. } => {
-                let mut placed = ndarray::Array2::<f32>::zeros((rows.nrows(), names.len()));
-                for (column, place) in places.into_iter().enumerate() {
-                    placed.column_mut(place).zip_mut_with(&rows.column(column), |to, from| *to = to.max(*from));
-                }
-                Labels::MultiLabel { names, rows: placed }
-            }
-            other => other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,17 +100,5 @@ mod tests {
         assert!(more.is_the_model_s());
         assert!(!Matched::new(&outputs, &owned(&["amber", "red", "teal"])).is_the_model_s());
         assert!(!Matched::new(&outputs, &[]).is_the_model_s());
-    }
-
-    #[test]
-    fn labels_move_to_the_outputs_of_their_names() {
-        let labels = Labels::Classes { names: owned(&["blue", "red"]), index: vec![0, 1, 1, 0] };
-        let moved = labels.with_names(owned(&["red", "green", "blue"]));
-        let Labels::Classes { names, index } = moved else { panic!() };
-        assert_eq!((names, index), (owned(&["red", "green", "blue"]), vec![2, 0, 0, 2]));
-        let rows = ndarray::arr2(&[[1.0, 0.0], [1.0, 1.0]]);
-        let sets = Labels::MultiLabel { names: owned(&["b", "a"]), rows };
-        let Labels::MultiLabel { rows, .. } = sets.with_names(owned(&["a", "c", "b"])) else { panic!() };
-        assert_eq!(rows, ndarray::arr2(&[[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]));
     }
 }

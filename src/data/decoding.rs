@@ -35,6 +35,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, Option<&'static str>
     }
 }
 
+/// The text of a file that is one sample: UTF-8, without the white space around it.
+///
+/// # Errors
+/// Why nothing can be learned from it: it is no UTF-8, empty, or holds a zero byte.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("no text as UTF-8 ({error})"))?.trim();
+    // So ends what was meant for a C program, and begins what is no text at all.
+    if text.is_empty() || text.contains('\0') {
+        return Err("no text in it".into());
+    }
+    Ok(text)
+}
+
 fn windows_1252(byte: u8) -> char {
     match byte {
         0x80..=0x9f => WINDOWS_1252[usize::from(byte - 0x80)],

@@ -1,7 +1,7 @@
 //! Folders that are no data set of classes, though they look like one: a label for each pixel or word, boxes, and samples that nobody
 //! has sorted. Each is told by its names, before anything is read.
 
-use super::{Error, folder};
+use super::{Error, filesystem};
 use std::path::{Path, PathBuf};
 
 /// Folders of pictures beside folders of what is marked in them.
@@ -45,7 +45,7 @@ const BY_DETECTOR: &str = "a detector's raw outputs learn them (setting `loss = 
 /// Of some folders, that of pictures and that of their masks: pictures as well.
 pub(super) fn pictures_and_masks(folders: &[PathBuf]) -> Option<(&PathBuf, &PathBuf)> {
     let of_images = |marks: &&PathBuf| {
-        folder::below(marks).is_ok_and(|files| files.iter().any(|file| folder::has_image_name(file)))
+        filesystem::below(marks).is_ok_and(|files| files.iter().any(|file| filesystem::has_image_name(file)))
     };
     let marks = one_of(folders, &MASKS).or_else(|| one_of(folders, &BOXES)).filter(of_images);
     one_of(folders, &PICTURES).zip(marks)
@@ -58,12 +58,12 @@ pub(super) fn pictures_and_masks(folders: &[PathBuf]) -> Option<(&PathBuf, &Path
 pub(super) fn refuse_marked_pictures(root: &Path, folders: &[PathBuf]) -> Result<(), Error> {
     let name = |folder: &PathBuf| folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let what = |pictures: &Path, marks: &Path| -> Option<(&'static str, &'static str)> {
-        let marks = folder::below(marks).ok()?;
-        if !folder::has_image_name(marks.first()?) {
+        let marks = filesystem::below(marks).ok()?;
+        if !filesystem::has_image_name(marks.first()?) {
             return Some(("boxes around objects (detection)", BY_DETECTOR));
         }
         // A mask has its picture's name, often with something behind it; a class of pictures has names of its own.
-        let pictures: Vec<String> = folder::below(pictures).ok()?.iter().map(|path| stem(path)).collect();
+        let pictures: Vec<String> = filesystem::below(pictures).ok()?.iter().map(|path| stem(path)).collect();
         let has_picture = |mark: &PathBuf| pictures.iter().any(|picture| stem(mark).starts_with(picture));
         marks.iter().take(LOOKED_AT).any(has_picture).then_some(("a label for each pixel (segmentation)", BY_SEGMENTER))
     };

@@ -144,7 +144,7 @@ fn below(root: &Path, depth: usize, path: &Path) -> String {
     parts[depth.min(parts.len().saturating_sub(1))..].join("/")
 }
 
-/// What to give as `--group` where names of files suggest recordings or people, with what was seen.
+/// What to give as setting `samples.group` where names of files suggest recordings or people, with what was seen.
 ///
 /// Silent unless nearly all names have such a part, several files share each, and it does not just repeat the class.
 pub(super) fn suggested(root: &Path, files: &Paths, labels: &Labels) -> Option<(String, String)> {

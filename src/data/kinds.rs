@@ -1,7 +1,7 @@
 //! What data are, by the names of files and a table's first row: which reader is meant, and what is said where none is.
 
 use super::folder::Kind;
-use super::{Error, Options, Preprocessing, Target, folder, records, segmented, table};
+use super::{Error, Options, Preprocessing, Target, filesystem, records, segmented, table};
 use std::path::Path;
 
 /// What is said of sounds for what has learned from data of another kind.
@@ -24,7 +24,9 @@ pub fn holds_numbers(path: &Path, label: &[String], file: Option<&str>) -> bool 
 pub fn holds_arrays(path: &Path) -> bool {
     let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy" || extension == "npz");
     let stands_for = || table::resolve(path, true).is_ok_and(|file| file.is_some_and(|file| is_array(&file)));
-    is_array(path) || stands_for() || folder::first_named(path).is_some_and(|file| folder::has_array_name(&file))
+    is_array(path)
+        || stands_for()
+        || filesystem::first_named(path).is_some_and(|file| filesystem::has_array_name(&file))
 }
 
 /// Whether all samples lie in one file of arrays: `.npz`, or `x.npy` with `y.npy` beside it.
@@ -43,7 +45,7 @@ pub(super) fn kind_of_rows(path: &Path, options: &Options) -> Result<Kind, Error
 
 /// Why a single file is neither a table nor arrays, and what to give instead.
 pub(super) fn no_table(path: &Path, labelled: bool) -> &'static str {
-    match (folder::has_image_name(path), folder::has_sound_name(path), records::remedy(path)) {
+    match (filesystem::has_image_name(path), filesystem::has_sound_name(path), records::remedy(path)) {
         (true, ..) => "an image has no label of its own; give the folder that holds the class folders",
         (_, true, _) if !labelled => NO_SOUNDS,
         (_, true, _) => "a sound has no label of its own; give the folder that holds the class folders",
@@ -67,11 +69,11 @@ pub(super) fn kind_of_files(path: &Path, options: &Options) -> Result<Kind, Erro
         Preprocessing::Text { .. } if !matches!(options.target, Target::NextTokens | Target::Tokens) => Ok(Kind::Text),
         _ => Err(Error::content(
             path,
-            match folder::first_named(path).or_else(|| path.is_file().then(|| path.into())) {
-                Some(file) if folder::has_image_name(&file) => {
+            match filesystem::first_named(path).or_else(|| path.is_file().then(|| path.into())) {
+                Some(file) if filesystem::has_image_name(&file) => {
                     "images, but nothing says how to size and scale them; give a model that takes images, or an image size"
                 }
-                Some(file) if folder::has_sound_name(&file) => NO_SOUNDS,
+                Some(file) if filesystem::has_sound_name(&file) => NO_SOUNDS,
                 _ => {
                     "no data that this model takes; give class folders of .npy files, a .csv, .tsv, .jsonl, .txt or .npz file"
                 }

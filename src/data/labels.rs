@@ -202,6 +202,43 @@ impl Labels {
             Labels::Unlabelled(_) => true,
         }
     }
+
+    /// The same labels with their classes at the places that `names` gives them, in which each is found; labels without classes stay.
+    pub fn with_names(self, names: Vec<String>) -> Self {
+        let found = Names::new(&names);
+        let place = |name: &String| found.find(name).expect("each class has a place among the names");
+        let places: Vec<usize> = self.names().iter().map(place).collect();
+        drop(found);
+        match self {
+            Labels::Classes { index, .. } => {
+                let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
+                Labels::Classes { names, index }
+            }
+            Labels::Boxes { mut pictures, grid, .. } => {
+                let objects = pictures.iter_mut().flat_map(|picture| &mut picture.objects);
+                objects.for_each(|object| object.class = places[object.class as usize] as u32);
+                Labels::Boxes { names, pictures, grid }
+            }
+            Labels::Tokens { rows, .. } => {
+                let place = |class: i64| usize::try_from(class).map_or(class, |class| places[class] as i64);
+                Labels::Tokens { names, rows: rows.mapv(place) }
+            }
+            Labels::Lines { lines, .. } => Labels::Lines { names, lines: lines.renumbered(&places) },
+            Labels::Pixels { masks, .. } => Labels::Pixels { names, masks: masks.renumbered(&places) },
+            Labels::Ordinal { index, .. } => {
+                let index = index.into_iter().map(|class| places[class as usize] as u32).collect();
+                Labels::Ordinal { names, index }
+            }
+            Labels::MultiLabel { rows, .. } => {
+                let mut placed = ndarray::Array2::<f32>::zeros((rows.nrows(), names.len()));
+                for (column, place) in places.into_iter().enumerate() {
+                    placed.column_mut(place).zip_mut_with(&rows.column(column), |to, from| *to = to.max(*from));
+                }
+                Labels::MultiLabel { names, rows: placed }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What the label columns of rows hold, one behind the other.
@@ -483,5 +520,21 @@ mod tests {
             let message = read_column(&cells, target, None).unwrap_err();
             assert!(message.starts_with("t.csv:2: "), "{cells:?}: {message}");
         }
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn labels_move_to_the_outputs_of_their_names() {
+        let labels = Labels::Classes { names: owned(&["blue", "red"]), index: vec![0, 1, 1, 0] };
+        let moved = labels.with_names(owned(&["red", "green", "blue"]));
+        let Labels::Classes { names, index } = moved else { panic!() };
+        assert_eq!((names, index), (owned(&["red", "green", "blue"]), vec![2, 0, 0, 2]));
+        let rows = ndarray::arr2(&[[1.0, 0.0], [1.0, 1.0]]);
+        let sets = Labels::MultiLabel { names: owned(&["b", "a"]), rows };
+        let Labels::MultiLabel { rows, .. } = sets.with_names(owned(&["a", "c", "b"])) else { panic!() };
+        assert_eq!(rows, ndarray::arr2(&[[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]));
     }
 }

@@ -10,7 +10,7 @@ use super::no_text::Tokenizer;
 use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Tokens};
-use super::{Error, Options, Report, columns, decoding, folder};
+use super::{Error, Options, Report, columns, decoding, filesystem};
 use std::path::{Path, PathBuf};
 #[cfg(feature = "text")]
 use tokenizers::Tokenizer;
@@ -260,7 +260,8 @@ fn running(
     length: usize,
     options: &Options,
 ) -> Result<(Vec<Sequence>, Names), Error> {
-    let bytes = folder::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
+    let bytes =
+        filesystem::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
     let (text, _) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
     let mut stream = Stream::default();
     stream.push(&language.tokens(&text).map_err(|problem| Error::content(path, problem))?, true);

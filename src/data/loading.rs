@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use super::rows::{bytes_of, row_key};
-use super::{Dataset, Error, Limits, Samples, fitting, folder, image, npy, sound};
+use super::{Dataset, Error, Limits, Samples, filesystem, fitting, image, npy, sound};
 use crate::graph::Tensor;
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ impl Dataset {
     pub fn pixels(&self, sample: usize) -> Option<[u32; 2]> {
         match (&self.samples, &self.names) {
             (Samples::Images { limits, .. }, Names::Files(files)) => {
-                let bytes = folder::read_limited(&files.path(sample), limits).ok()?;
+                let bytes = filesystem::read_limited(&files.path(sample), limits).ok()?;
                 image::size(&bytes, limits).ok()
             }
             _ => self.part(sample).and_then(|(part, sample)| part.pixels(sample)),
@@ -81,7 +81,7 @@ impl Dataset {
     /// The file that a sample is.
     pub(super) fn read(&self, sample: usize, limits: &Limits) -> Result<Vec<u8>, Error> {
         let path = &self.names.file(sample);
-        let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
+        let bytes = filesystem::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
         let hash = *blake3::hash(&bytes).as_bytes();
         let key = match &self.samples {
             Samples::Clips { clips, .. } => clips.key(hash, sample),

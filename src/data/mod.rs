@@ -13,6 +13,7 @@ mod clips;
 mod columns;
 mod decoding;
 mod error;
+mod filesystem;
 mod first_line;
 mod fitting;
 mod folder;
@@ -78,8 +79,8 @@ pub use check::{Finding, Severity, check};
 pub use classes::Matched;
 pub use clips::{SoundPreprocessing, UnitAxis};
 pub use error::Error;
+pub use filesystem::is_no_sample;
 pub use fitting::SampleShape;
-pub use folder::is_no_sample;
 pub use groups::{Groups, group_in_name, split_groups};
 pub use image::{
     load as decode_photograph, probe as photograph, size as size_of_photograph, whole as whole_photograph,
@@ -108,7 +109,7 @@ pub use same::count_of_same;
 pub use segmented::holds_masks;
 pub use series::{Scaler, SeriesPreprocessing, When};
 pub use sound::decode as decode_sound;
-pub use split::{Split, per_class, split};
+pub use split::{Labelled, Split, per_class, split};
 pub use stated::{Stated, characters, characters_of, class_names, class_names_of, class_names_told};
 pub use survey::{StatedSound, Survey, holds_sounds, stated_sound, survey};
 pub use text::{Role as TextRole, Texts, Word};
@@ -548,7 +549,7 @@ pub fn npy_of_floats(shape: &[u64], values: &[f32]) -> Vec<u8> {
 /// # Errors
 /// Why not.
 pub fn is_text(bytes: &[u8]) -> Result<(), String> {
-    text::of_bytes(bytes).map(|_| ())
+    decoding::utf8(bytes).map(|_| ())
 }
 
 /// The tensor of a sample that is a NumPy array: a `.npy` file, without a batch axis.

@@ -10,7 +10,7 @@ const ABSENT: &str = "edgetune was built without the feature `image`";
 /// No photograph is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub fn probe(_bytes: &[u8], _limits: &Limits) -> Result<(), String> {
     Err(ABSENT.into())
 }
@@ -18,7 +18,7 @@ pub fn probe(_bytes: &[u8], _limits: &Limits) -> Result<(), String> {
 /// No photograph is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub fn whole(_bytes: &[u8], _limits: &Limits, _decoded_bytes_max: u64) -> Result<(), String> {
     Err(ABSENT.into())
 }
@@ -26,7 +26,7 @@ pub fn whole(_bytes: &[u8], _limits: &Limits, _decoded_bytes_max: u64) -> Result
 /// No photograph is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub fn size(_bytes: &[u8], _limits: &Limits) -> Result<[u32; 2], String> {
     Err(ABSENT.into())
 }
@@ -34,7 +34,7 @@ pub fn size(_bytes: &[u8], _limits: &Limits) -> Result<[u32; 2], String> {
 /// No photograph is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub fn load(_bytes: &[u8], _preprocessing: &ImagePreprocessing, _limits: &Limits) -> Result<Tensor, String> {
     Err(ABSENT.into())
 }

@@ -16,7 +16,7 @@ pub(super) struct Indices {
 /// No mask is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub(super) fn read(_bytes: &[u8], _limits: &Limits) -> Result<Indices, String> {
     Err(ABSENT.into())
 }
@@ -24,7 +24,7 @@ pub(super) fn read(_bytes: &[u8], _limits: &Limits) -> Result<Indices, String> {
 /// No mask is written.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `image`.
 pub fn mask_png(_pixels: &[u8], _width: u32, _height: u32) -> Result<Vec<u8>, String> {
     Err(ABSENT.into())
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// No sound is read.
 ///
 /// # Errors
-/// Always.
+/// Always: what reads it is behind the feature `audio`.
 pub fn decode(_bytes: &Bytes, _limits: &Limits) -> Result<Recording, String> {
     Err("edgetune was built without the feature `audio`".into())
 }

@@ -1,6 +1,6 @@
 //! Folders that hold a data set in parts: `train`, `val`, `test`, by the names that people and programs give them.
 
-use super::{Error, folder};
+use super::{Error, filesystem};
 use std::path::{Path, PathBuf};
 
 const TRAIN: [&str; 3] = ["train", "training", "trainset"];
@@ -35,7 +35,7 @@ pub fn parts(root: &Path) -> Result<Option<Parts>, Error> {
     if !root.is_dir() {
         return Ok(None);
     }
-    let folders: Vec<PathBuf> = folder::visible(root)?.into_iter().filter(|path| path.is_dir()).collect();
+    let folders: Vec<PathBuf> = filesystem::visible(root)?.into_iter().filter(|path| path.is_dir()).collect();
     if folders.len() < 2 || !folders.iter().all(|folder| is_part(folder)) {
         return Ok(None);
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 /// How pixels are scaled for models of one family.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
-    /// What `--preprocessing` calls it.
+    /// What the setting `samples.preprocessing` calls it.
     pub name: &'static str,
     scale: f32,
     mean: [f32; 3],

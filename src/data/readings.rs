@@ -8,7 +8,7 @@ use super::npy::Array;
 use super::records::{self, Format, Row};
 use super::roles::{NO_TIME, Roles, SeriesColumns, pointed};
 use super::series::CHANNELS_MAX;
-use super::{Error, Options, folder, times};
+use super::{Error, Options, filesystem, times};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Readings {
 
 /// Whether a name is that of a file of readings.
 pub(super) fn has_name(path: &Path) -> bool {
-    folder::has_array_name(path) || matches!(records::format(path), Some(Format::Separated(_) | Format::JsonLines))
+    filesystem::has_array_name(path) || matches!(records::format(path), Some(Format::Separated(_) | Format::JsonLines))
 }
 
 /// The readings of a file.
@@ -85,7 +85,8 @@ pub(super) fn read(
     asked: &SeriesColumns,
     (options, labelled): (&Options, bool),
 ) -> Result<(Readings, Roles, Vec<String>), Error> {
-    let bytes = folder::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
+    let bytes =
+        filesystem::read_at_most(path, options.limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
     read_bytes(path, bytes, asked, (options, labelled))
 }
 
@@ -99,7 +100,7 @@ pub(super) fn read_bytes(
     asked: &SeriesColumns,
     (options, labelled): (&Options, bool),
 ) -> Result<(Readings, Roles, Vec<String>), Error> {
-    let (readings, roles, notes) = if folder::has_array_name(path) {
+    let (readings, roles, notes) = if filesystem::has_array_name(path) {
         of_array(path, bytes, asked)?
     } else {
         let Some(format) = records::format(path).filter(|_| has_name(path)) else {

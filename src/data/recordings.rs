@@ -5,7 +5,7 @@ use super::intervals::{self, Interval};
 use super::readings;
 use super::roles::{self, SeriesColumns};
 use super::times::TimeUnit;
-use super::{Error, Options, folder, pace, records, table};
+use super::{Error, Options, filesystem, pace, records, table};
 use std::path::{Path, PathBuf};
 
 /// So many rows tell the channels and the rate.
@@ -71,13 +71,13 @@ pub fn series_width(path: &Path) -> Option<usize> {
 pub fn survey_series(path: &Path, asked: &SeriesColumns, options: &Options) -> Result<Option<SeriesSurvey>, Error> {
     let (sources, _) = sources(path, options, (false, false))?;
     // Arrays have neither names nor times: a table tells both, where there is one.
-    let place = sources.iter().position(|source| !folder::has_array_name(&source.file)).unwrap_or(0);
+    let place = sources.iter().position(|source| !filesystem::has_array_name(&source.file)).unwrap_or(0);
     let Some(Source { file, .. }) = sources.into_iter().nth(place) else { return Ok(None) };
     let asked = SeriesColumns { has_group: file == path, rows_max: ROWS_SEEN, ..asked.clone() };
     let (readings, roles, _) = readings::read(&file, &asked, (options, false))?;
     let time = roles.time.map(|place| {
         let own = || table::header(&file).ok().and_then(|columns| columns.get(place).cloned());
-        let name = if folder::has_array_name(&file) { None } else { own() };
+        let name = if filesystem::has_array_name(&file) { None } else { own() };
         (name.unwrap_or_else(|| place.to_string()), roles.unit)
     });
     let rate = pace::rate(&readings);
@@ -109,7 +109,7 @@ pub(super) fn sources(
         return of_file(file);
     }
     let (files, rest): (Vec<PathBuf>, Vec<PathBuf>) =
-        folder::below(path)?.into_iter().partition(|file| readings::has_name(file));
+        filesystem::below(path)?.into_iter().partition(|file| readings::has_name(file));
     let class = |file: &PathBuf| {
         let inside = file.strip_prefix(path).ok()?;
         inside.parent().filter(|folder| by_folder && !folder.as_os_str().is_empty())?;

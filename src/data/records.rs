@@ -4,7 +4,7 @@
 //! never filled up or cut off.
 
 use super::first_line::{self, First};
-use super::{Error, decoding, folder, foreign};
+use super::{Error, decoding, filesystem, foreign};
 use crate::amounts::counted;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::HashSet;
@@ -80,7 +80,7 @@ pub(super) fn read(
     bytes_max: u64,
     each: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<Vec<String>, Error> {
-    let bytes = folder::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
+    let bytes = filesystem::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
     read_bytes(path, format, &bytes, each)
 }
 

@@ -4,11 +4,13 @@
 //! A mask has its picture's size; it is cut and made as small as the picture is for the model, each pixel the nearest.
 
 use super::classes::Names;
-use super::folder::{self, Files, Kind};
+use super::folder::{Files, Kind};
 use super::labels::{Labels, unknown_class};
 use super::masks::{IGNORED_PIXEL, Masks, seen, spread};
 use super::parts::is_part;
-use super::{Dataset, Error, ImagePreprocessing, Limits, Options, Report, Samples, foreign, image, indices, stated};
+use super::{
+    Dataset, Error, ImagePreprocessing, Limits, Options, Report, Samples, filesystem, foreign, image, indices, stated,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -90,14 +92,14 @@ pub(super) fn open(root: &Path, to: &ImagePreprocessing, options: &Options) -> R
 
 /// What files in a folder of that name are to each other, if there are masks.
 fn pairs(root: &Path) -> Result<Option<Pairs>, Error> {
-    let entries = folder::visible(root)?;
+    let entries = filesystem::visible(root)?;
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.into_iter().partition(|path| path.is_dir());
     let images =
-        |files: Vec<PathBuf>| files.into_iter().filter(|path| folder::has_image_name(path)).collect::<Vec<_>>();
+        |files: Vec<PathBuf>| files.into_iter().filter(|path| filesystem::has_image_name(path)).collect::<Vec<_>>();
     if let Some((of_pictures, of_masks)) = foreign::pictures_and_masks(&folders) {
         refuse_parts_inside(of_pictures)?;
-        let pictures = images(folder::below(of_pictures)?);
-        let marks = images(folder::below(of_masks)?);
+        let pictures = images(filesystem::below(of_pictures)?);
+        let marks = images(filesystem::below(of_masks)?);
         let told = format!("masks are in {}", of_masks.display());
         let classes = folders_of_classes(of_pictures, of_masks)?;
         let class = |path: &Path| {
@@ -146,7 +148,7 @@ fn key(root: &Path, path: &Path, without_ending: bool) -> PathBuf {
 /// The names of the folders of masks where there is one for each class: pictures lie in no such folders.
 fn folders_of_classes(pictures: &Path, masks: &Path) -> Result<Option<Vec<String>>, Error> {
     let names = |folder: &Path| -> Result<(Vec<String>, bool), Error> {
-        let entries = folder::visible(folder)?;
+        let entries = filesystem::visible(folder)?;
         let is_flat = entries.iter().any(|path| path.is_file());
         let folders = entries.into_iter().filter(|path| path.is_dir());
         Ok((folders.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect(), is_flat))
@@ -157,7 +159,7 @@ fn folders_of_classes(pictures: &Path, masks: &Path) -> Result<Option<Vec<String
 
 /// Parts of a data set inside of its folder of pictures would all be learned from.
 fn refuse_parts_inside(pictures: &Path) -> Result<(), Error> {
-    let folders: Vec<PathBuf> = folder::visible(pictures)?.into_iter().filter(|path| path.is_dir()).collect();
+    let folders: Vec<PathBuf> = filesystem::visible(pictures)?.into_iter().filter(|path| path.is_dir()).collect();
     match folders.iter().find(|folder| is_part(folder)) {
         Some(part) => Err(Error::content(
             part,
@@ -174,11 +176,11 @@ fn mask(
     found: &[(Option<usize>, PathBuf)],
     (to, places, limits): (&ImagePreprocessing, &[u8], &Limits),
 ) -> Result<Vec<u8>, Error> {
-    let bytes = folder::read_limited(picture, limits).map_err(|source| Error::io(picture, source))?;
+    let bytes = filesystem::read_limited(picture, limits).map_err(|source| Error::io(picture, source))?;
     let [width, height] = image::size(&bytes, limits).map_err(|reason| Error::content(picture, reason))?;
     let mut whole: Option<Vec<u8>> = None;
     for (class, path) in found {
-        let bytes = folder::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
+        let bytes = filesystem::read_limited(path, limits).map_err(|source| Error::io(path, source))?;
         let one = indices::read(&bytes, limits).map_err(|reason| Error::content(path, reason))?;
         if (one.width, one.height) != (width, height) {
             return Err(Error::content(

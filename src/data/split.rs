@@ -14,6 +14,15 @@ pub struct Split {
     pub validation: Vec<usize>,
 }
 
+/// Labels of samples, and which of the samples learn and which measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    /// A label for each sample.
+    pub labels: &'a Labels,
+    /// Numbers of the samples.
+    pub split: &'a Split,
+}
+
 /// Parts the samples so that about `fraction` (0..1, 1 excluded) of each class validates.
 ///
 /// Samples with equal `keys` (equal content) stay together, and each class that occurs keeps at least one training

@@ -4,7 +4,7 @@
 use super::clips::SoundPreprocessing;
 use super::recording::Recording;
 use super::stated::{Stated, beside, shown};
-use super::{Error, Limits, Options, folder, records, sound, table};
+use super::{Error, Limits, Options, filesystem, records, sound, table};
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,17 +32,17 @@ pub struct Survey {
 /// A folder that cannot be read. A file that cannot be read is passed over: who opens it tells.
 pub fn survey(path: &Path, file: Option<&str>) -> Result<Option<Survey>, Error> {
     let options = Options { file: file.map(String::from), ..Options::default() };
-    let is_clip = |path: &Path| folder::has_sound_name(path) || folder::has_array_name(path);
+    let is_clip = |path: &Path| filesystem::has_sound_name(path) || filesystem::has_array_name(path);
     let files: Vec<(PathBuf, Option<[f64; 2]>)> = match table::resolve(path, true)? {
         Some(table) => match records::format(&table) {
             Some(format) if table::names_in_first_row(&table, format, &is_clip) => {
                 table::named_files(&table, format, &options)
             }
-            None if folder::has_sound_name(&table) => vec![(table, None)],
+            None if filesystem::has_sound_name(&table) => vec![(table, None)],
             _ => return Ok(None),
         },
-        None if folder::first_named(path).is_some_and(|file| is_clip(&file)) => {
-            folder::below(path)?.into_iter().filter(|file| is_clip(file)).map(|file| (file, None)).collect()
+        None if filesystem::first_named(path).is_some_and(|file| is_clip(&file)) => {
+            filesystem::below(path)?.into_iter().filter(|file| is_clip(file)).map(|file| (file, None)).collect()
         }
         None => return Ok(None),
     };
@@ -55,18 +55,18 @@ pub fn survey(path: &Path, file: Option<&str>) -> Result<Option<Survey>, Error> 
 pub fn holds_sounds(path: &Path) -> bool {
     match table::resolve(path, true) {
         Ok(Some(file)) => {
-            let named = |format| table::names_in_first_row(&file, format, &folder::has_sound_name);
-            folder::has_sound_name(&file) || records::format(&file).is_some_and(named)
+            let named = |format| table::names_in_first_row(&file, format, &filesystem::has_sound_name);
+            filesystem::has_sound_name(&file) || records::format(&file).is_some_and(named)
         }
-        Ok(None) => folder::first_named(path).is_some_and(|file| folder::has_sound_name(&file)),
+        Ok(None) => filesystem::first_named(path).is_some_and(|file| filesystem::has_sound_name(&file)),
         Err(_) => false,
     }
 }
 
 impl Survey {
     fn add(&mut self, file: &Path, part: Option<[f64; 2]>, limits: &Limits) {
-        let Ok(bytes) = folder::map_at_most(file, limits.file_bytes_max) else {
-            self.sounds += usize::from(folder::has_sound_name(file));
+        let Ok(bytes) = filesystem::map_at_most(file, limits.file_bytes_max) else {
+            self.sounds += usize::from(filesystem::has_sound_name(file));
             return;
         };
         match length(&bytes, limits) {
@@ -80,7 +80,7 @@ impl Survey {
                 let whole = samples as f64 / f64::from(rate);
                 self.longest_s = self.longest_s.max(part.map_or(whole, |[start, end]| (end - start).min(whole)));
             }
-            _ => self.sounds += usize::from(folder::has_sound_name(file)),
+            _ => self.sounds += usize::from(filesystem::has_sound_name(file)),
         }
     }
 }

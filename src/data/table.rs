@@ -5,14 +5,14 @@
 use super::cells::{EMPTY, with_point};
 use super::clips::Part;
 use super::columns::{self, Columns, Content};
-use super::folder::{self, Files, Kind};
+use super::folder::{Files, Kind};
 use super::groups::{self, Groups};
 use super::labels::{self, Cells, Labels, finite};
 use super::names::Names;
 use super::npy::Array;
 use super::records::{self, Format, Row};
 use super::sound;
-use super::{Error, Options, Report, Target};
+use super::{Error, Options, Report, Target, filesystem};
 use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -408,7 +408,7 @@ fn part_in(path: &Path, row: &Row) -> Result<Option<Part>, Error> {
 
 /// Why a part is none of its recording, where the recording's header tells its length.
 fn behind_the_end(file: &Path, [start, _]: Part, options: &Options) -> Option<String> {
-    let bytes = folder::map_at_most(file, options.limits.file_bytes_max).ok()?;
+    let bytes = filesystem::map_at_most(file, options.limits.file_bytes_max).ok()?;
     let (samples, rate) = sound::length(&bytes)?;
     let seconds = samples as f64 / f64::from(rate.filter(|rate| *rate > 0)?);
     let file = file.display();
@@ -432,7 +432,7 @@ pub(super) fn named_files(path: &Path, format: Format, options: &Options) -> Vec
 
 /// Whether the first row of a table names an array.
 pub(super) fn names_arrays(path: &Path, format: Format) -> bool {
-    names_in_first_row(path, format, &folder::has_array_name)
+    names_in_first_row(path, format, &filesystem::has_array_name)
 }
 
 /// Whether a cell of a table's first row is a file's name that `is` one looked for.
@@ -478,7 +478,7 @@ pub(super) fn resolve(path: &Path, images: bool) -> Result<Option<PathBuf>, Erro
     if path.is_file() {
         return Ok(Some(path.into()));
     }
-    let visible = folder::visible(path)?;
+    let visible = filesystem::visible(path)?;
     // Notes beside class folders, even in a table, do not make them less of an image folder.
     if images && visible.iter().any(|entry| entry.is_dir()) {
         return Ok(None);

@@ -10,7 +10,7 @@ use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Texts, Tokens, Word};
 use super::words::{Spans, split_words};
-use super::{Error, Options, Report, columns, decoding, folder, foreign};
+use super::{Error, Options, Report, columns, decoding, filesystem, foreign};
 use crate::graph::Tensor;
 use ndarray::Array2;
 use std::collections::{BTreeSet, HashMap};
@@ -104,7 +104,7 @@ impl Texts {
     /// # Errors
     /// Bytes that are no text, or of which no token remains.
     pub fn by_words<'t>(&self, bytes: &'t [u8]) -> Result<(Vec<Tensor>, &'t str, Vec<Word>), String> {
-        let text = text::of_bytes(bytes)?;
+        let text = decoding::utf8(bytes)?;
         let words = split_words(text, &[]);
         let (encoded, first) = encode(self, text, &words)?;
         Ok((self.alone(encoded), text, places(text, &words, &first)))
@@ -225,7 +225,7 @@ fn columns_of_words(path: &Path, format: Format, bytes_max: u64) -> Result<Optio
     if !matches!(format, Format::Words | Format::Lines) {
         return Ok(None);
     }
-    let bytes = folder::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
+    let bytes = filesystem::read_at_most(path, bytes_max).map_err(|source| Error::io(path, source))?;
     let (text, _) = decoding::decode(&bytes).map_err(|problem| Error::content(path, problem))?;
     Ok((format == Format::Words || foreign::is_conll(&text)).then(|| text.into_owned()))
 }

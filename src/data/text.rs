@@ -9,7 +9,7 @@ use super::names::Paths;
 use super::no_text::{Encoding, PaddingDirection, Tokenizer, TruncationParams};
 use super::records::{self, Format};
 use super::table::{Rows, Told};
-use super::{Error, Options, folder, foreign};
+use super::{Error, Options, decoding, filesystem, foreign};
 use crate::graph::{DType, Tensor};
 use std::path::Path;
 #[cfg(feature = "text")]
@@ -193,24 +193,11 @@ pub(super) fn of_files(root: &Path, files: &Paths, max_length: u32, options: &Op
     let texts = Texts::open(root, max_length, options)?;
     let read = |place: usize| {
         let path = files.path(place);
-        let bytes = folder::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
-        let text = of_bytes(&bytes).map_err(|problem| Error::content(&path, problem))?;
+        let bytes = filesystem::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
+        let text = decoding::utf8(&bytes).map_err(|problem| Error::content(&path, problem))?;
         encode(&texts.tokenizer, text).map_err(|problem| Error::content(&path, problem))
     };
     Ok(texts.tokens((0..files.len()).map(read).collect::<Result<_, _>>()?))
-}
-
-/// A file's text.
-///
-/// # Errors
-/// None that can be learned from.
-pub(super) fn of_bytes(bytes: &[u8]) -> Result<&str, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("no text as UTF-8 ({error})"))?.trim();
-    // So ends what was meant for a C program, and begins what is no text at all.
-    if text.is_empty() || text.contains('\0') {
-        return Err("no text in it".into());
-    }
-    Ok(text)
 }
 
 /// Makes a model's inputs from one text after another.
@@ -241,7 +228,7 @@ impl Texts {
     /// # Errors
     /// Bytes that are no text, or of which no token remains.
     pub fn tensors(&self, bytes: &[u8]) -> Result<Vec<Tensor>, String> {
-        Ok(self.alone(encode(&self.tokenizer, of_bytes(bytes)?)?))
+        Ok(self.alone(encode(&self.tokenizer, decoding::utf8(bytes)?)?))
     }
 
     /// The inputs of one sample, in the model's order.

@@ -3,13 +3,13 @@
 //! Gives files and [`Labels::Lines`], and how wide the widest picture is. Decodes no picture.
 
 use super::columns;
-use super::folder::{self, Files, Kind};
+use super::folder::{Files, Kind};
 use super::image;
 use super::labels::{self, Cells};
 use super::records::{self, Format};
 use super::table::{self, Told};
 use super::usual::TEXTS;
-use super::{Error, Options, Report};
+use super::{Error, Options, Report, filesystem};
 use std::path::{Path, PathBuf};
 
 /// What a column of texts is called besides the usual names.
@@ -38,7 +38,7 @@ pub fn holds_lines(path: &Path, options: &Options) -> bool {
         Ok(Some(Source::Beside(_))) => true,
         Ok(Some(Source::Table(file, format, _))) => {
             columns_of(&file, format, options).is_ok()
-                && table::names_in_first_row(&file, format, &folder::has_image_name)
+                && table::names_in_first_row(&file, format, &filesystem::has_image_name)
         }
         _ => false,
     }
@@ -52,7 +52,7 @@ fn source(path: &Path) -> Result<Option<Source>, Error> {
     if let Some(file) = table_in(path)? {
         return Ok(table(file));
     }
-    let pictures = folder::below(path)?.into_iter().filter(|file| folder::has_image_name(file));
+    let pictures = filesystem::below(path)?.into_iter().filter(|file| filesystem::has_image_name(file));
     let found = pictures.filter_map(|picture| {
         let text = BESIDE.map(|ending| picture.with_extension(ending)).into_iter().find(|text| text.is_file());
         Some((picture.clone(), text?))
@@ -70,7 +70,7 @@ fn source(path: &Path) -> Result<Option<Source>, Error> {
 
 /// The table or list in a folder: the only table there is, the one called `train`, or a list of a usual name.
 fn table_in(path: &Path) -> Result<Option<PathBuf>, Error> {
-    let visible = folder::visible(path)?;
+    let visible = filesystem::visible(path)?;
     let lists: Option<&PathBuf> = LISTS.iter().find_map(|name| visible.iter().find(|file| file.ends_with(name)));
     let rows = |file: &&PathBuf| {
         file.is_file() && records::format(file).is_some_and(|format| !matches!(format, Format::Lines | Format::Words))
@@ -153,7 +153,7 @@ fn beside(root: &Path, pairs: Vec<(PathBuf, PathBuf)>, options: &Options) -> Res
     let (mut files, mut cells, mut texts, mut report) =
         (Files::default(), Cells::default(), Vec::new(), Report::default());
     for (picture, path) in pairs {
-        let bytes = folder::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
+        let bytes = filesystem::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::content(&path, "no UTF-8; save it so"))?;
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
@@ -194,7 +194,7 @@ pub fn widest(path: &Path, options: &Options) -> Result<Option<f64>, Error> {
         None => return Err(Error::content(path, NONE)),
     };
     let ratio = |picture: &PathBuf| {
-        let bytes = folder::map_at_most(picture, options.limits.file_bytes_max).ok()?;
+        let bytes = filesystem::map_at_most(picture, options.limits.file_bytes_max).ok()?;
         let [width, height] = image::size(&bytes, &options.limits).ok()?;
         Some(f64::from(width) / f64::from(height))
     };

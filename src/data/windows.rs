@@ -12,7 +12,7 @@ use super::recordings::{Source, sources};
 use super::roles::{NO_TIME, Roles, SeriesColumns};
 use super::series::{SeriesPreprocessing, Window, Windows};
 use super::times;
-use super::{Dataset, Error, Options, Report, Samples, folder, only_input, pace, table};
+use super::{Dataset, Error, Options, Report, Samples, filesystem, only_input, pace, table};
 use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -259,7 +259,7 @@ impl<'a> Opening<'a> {
 
     /// Says once which columns were taken without being named.
     fn tell(&mut self, source: &Source, roles: &Roles) {
-        if self.files > 0 || folder::has_array_name(&source.file) {
+        if self.files > 0 || filesystem::has_array_name(&source.file) {
             return;
         }
         let Ok(columns) = table::header(&source.file) else { return };

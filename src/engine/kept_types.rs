@@ -84,9 +84,6 @@ fn typed(dtype: i32, sizes: Option<Vec<Size<'_>>>) -> Option<TensorType> {
 }
 
 /// Keeps types under a key. The oldest files go where the folder holds more than it may.
-///
-/// # Errors
-/// The system's.
 pub(super) fn write(folder: &Path, key: &Key, types: &Types) -> io::Result<()> {
     let size = |dim: &'_ Dim| match dim {
         Dim::Fixed(size) => Size::Fixed(*size),

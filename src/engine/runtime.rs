@@ -16,7 +16,7 @@ const OLDEST: Version = Version(1, 17, 0);
 /// Where to look for the library. [`Choice::new`] fills it in for this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// The file, or a folder with it, that the user named (`--onnxruntime`): this one or none.
+    /// The file, or a folder with it, that the user named (setting `onnxruntime`): this one or none.
     pub explicit: Option<PathBuf>,
     /// What the variable `ORT_DYLIB_PATH` names: this one or none, unless `explicit` is set.
     pub environment: Option<PathBuf>,

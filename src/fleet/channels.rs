@@ -1,6 +1,6 @@
 //! What operators make, over the interface and on the pages alike: channels, and releases that no round has made.
 
-use super::db::{Channel, NewRelease};
+use super::db::{Channel, NewRelease, RolloutState, RoundState};
 use super::rollout::Stages;
 use super::store::{self, adapter_key};
 use super::{Combining, Error, Fleet, Known, db};
@@ -83,14 +83,14 @@ pub async fn make(fleet: &Fleet, name: &str, plan: Plan, bytes: &Bytes, who: &st
         length: release.length,
         version: 1,
         round: 1,
-        state: "open".into(),
+        state: RoundState::Open,
         rule: rule.to_string(),
         problem: String::new(),
         stages: stages.to_string(),
         stage_ms: i64::from(stage_s) * 1000,
         stage_reports: stage_reports.into(),
         tolerated,
-        rollout: "done".into(),
+        rollout: RolloutState::Done,
         stage: 0,
         stage_began_ms: 0,
         previous: 1,

@@ -51,10 +51,10 @@ use tokio::sync::Semaphore;
 /// Why the server cannot start, or not do what it is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database's.
+    /// The database cannot be reached, or refuses.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The store's.
+    /// The store of deltas cannot be reached, or refuses.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// A chunk that was acknowledged is not in the store.

@@ -2,7 +2,7 @@
 //!
 //! Every replica looks; a step changes the channel only as long as it is as it was looked at, so it is taken once.
 
-use super::db::{Channel, Version};
+use super::db::{Channel, RolloutState, Version};
 use super::rollout::{self, Rollout, Stages, Step, Tally, is_among};
 use super::{Error, Fleet};
 
@@ -35,14 +35,15 @@ pub enum Steered {
 }
 
 /// Does what an operator (`who`) wants, and writes it down.
-///
-/// # Errors
-/// The database's.
 pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Result<Steered, Error> {
     let (db, name, now_ms) = (&fleet.db, &channel.name, fleet.now_ms());
     let (what, done) = match act {
-        Act::Pause => ("rollout paused", db.turn_rollout(channel, "rolling", "paused", now_ms).await?),
-        Act::Resume => ("rollout resumed", db.turn_rollout(channel, "paused", "rolling", now_ms).await?),
+        Act::Pause => {
+            ("rollout paused", db.turn_rollout(channel, RolloutState::Rolling, RolloutState::Paused, now_ms).await?)
+        }
+        Act::Resume => {
+            ("rollout resumed", db.turn_rollout(channel, RolloutState::Paused, RolloutState::Rolling, now_ms).await?)
+        }
         Act::Advance if channel.stage + 1 < stages(channel).count() => {
             ("rollout advanced", db.advance_rollout(channel, now_ms).await?)
         }
@@ -50,17 +51,17 @@ pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Res
         Act::Pin => ("pinned", db.pin(name, true).await?),
         Act::Unpin => {
             let unpinned = db.pin(name, false).await?;
-            db.turn_rollout(channel, "held", "rolling", now_ms).await?;
+            db.turn_rollout(channel, RolloutState::Held, RolloutState::Rolling, now_ms).await?;
             ("unpinned", unpinned)
         }
         Act::Rollback(version) => {
             let to = match version {
                 Some(version) => db.release(name, version).await?,
-                None if channel.rollout == "done" => db.release_before(channel).await?,
+                None if channel.rollout == RolloutState::Done => db.release_before(channel).await?,
                 None => db.release(name, channel.previous).await?,
             };
             let Some(to) = to else { return Ok(Steered::NoVersion) };
-            let done = back(fleet, channel, &to, None, who).await?;
+            let done = roll_back(fleet, channel, &to, None, who).await?;
             return Ok(if done { Steered::Done } else { Steered::Changed });
         }
     };
@@ -73,10 +74,11 @@ pub async fn steer(fleet: &Fleet, channel: &Channel, act: Act, who: &str) -> Res
 /// Looks at all channels once.
 ///
 /// # Errors
-/// The database's; what was not looked at is at the next time.
+/// The database fails; channels that were not looked at are looked at the next time.
 pub async fn turn(fleet: &Fleet) -> Result<(), Error> {
-    for channel in fleet.db.channels().await?.into_iter().filter(|channel| channel.rollout == "rolling") {
-        look(fleet, &channel).await?;
+    let is_rolling = |channel: &Channel| channel.rollout == RolloutState::Rolling;
+    for channel in fleet.db.channels().await?.into_iter().filter(is_rolling) {
+        take_step(fleet, &channel).await?;
     }
     Ok(())
 }
@@ -88,18 +90,15 @@ pub fn stages(channel: &Channel) -> Stages {
 
 /// Whether a device is offered the channel's newest release.
 pub fn is_offered(fleet: &Fleet, channel: &Channel, device: &str) -> bool {
-    let percent = match channel.rollout.as_str() {
-        "done" => 100,
-        "held" => 0,
-        _ => stages(channel).percent(channel.stage),
+    let percent = match channel.rollout {
+        RolloutState::Done => 100,
+        RolloutState::Held => 0,
+        RolloutState::Rolling | RolloutState::Paused => stages(channel).percent(channel.stage),
     };
     is_among(percent, &fleet.secret, &channel.name, channel.version, device)
 }
 
 /// What the devices that are offered the newest release have said of it. Whoever was not offered it has no vote.
-///
-/// # Errors
-/// The database's.
 pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let reported = fleet.db.reported(&channel.name, channel.version).await?;
@@ -112,18 +111,12 @@ pub async fn tally(fleet: &Fleet, channel: &Channel) -> Result<Tally, Error> {
 const SILENT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Devices that take part in the channel, are not silent and are offered its newest release.
-///
-/// # Errors
-/// The database's.
 pub async fn members(fleet: &Fleet, channel: &Channel) -> Result<u64, Error> {
     let members = fleet.db.members(&channel.name, fleet.now_ms() - SILENT_MS).await?;
     Ok(members.iter().filter(|device| is_offered(fleet, channel, device)).count() as u64)
 }
 
 /// What all devices have said of a release.
-///
-/// # Errors
-/// The database's.
 pub async fn tally_of_all(fleet: &Fleet, channel: &str, version: i64) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let reported = fleet.db.reported(channel, version).await?;
@@ -131,7 +124,8 @@ pub async fn tally_of_all(fleet: &Fleet, channel: &str, version: i64) -> Result<
     Ok(tally)
 }
 
-async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
+/// Takes the step of a rollout that is due, if any.
+async fn take_step(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
     let (tally, now_ms) = (tally(fleet, channel).await?, fleet.now_ms());
     let rollout = Rollout {
         stages: stages(channel),
@@ -161,7 +155,7 @@ async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
         Step::Halt(reason) => {
             let reason = format!("version {version} was taken back: {reason}");
             if let Some(to) = fleet.db.release(name, channel.previous).await? {
-                back(fleet, channel, &to, Some(&reason), "server").await?;
+                roll_back(fleet, channel, &to, Some(&reason), "server").await?;
             }
         }
     }
@@ -169,10 +163,7 @@ async fn look(fleet: &Fleet, channel: &Channel) -> Result<(), Error> {
 }
 
 /// Goes back to an older release and writes it down. Whether the channel was still as given.
-///
-/// # Errors
-/// The database's.
-pub async fn back(
+pub async fn roll_back(
     fleet: &Fleet,
     channel: &Channel,
     to: &Version,

@@ -97,7 +97,7 @@ pub fn devices_min(fleet: &Fleet, channel: &Channel) -> Result<u32, Error> {
 /// Why a channel's round cannot be closed yet; none where it can.
 ///
 /// # Errors
-/// The database's; a rule of a later version.
+/// The channel's rule is of a later version; the database fails.
 pub async fn too_few(fleet: &Fleet, channel: &Channel) -> Result<Option<String>, Error> {
     if fleet.current().root.as_ref().is_some_and(|root| !root.authors.is_empty()) {
         return Ok(Some(format!(
@@ -132,7 +132,7 @@ fn missing(channel: &Channel, deltas: i64, devices_min: u32) -> Result<Option<St
 /// All bytes of a device's delta, from its chunks.
 ///
 /// # Errors
-/// The store's; a chunk that is not there.
+/// A chunk is not there; the store fails.
 pub async fn delta_bytes(store: &Store, counted: &Counted, bytes: &mut Vec<u8>) -> Result<(), Error> {
     while (bytes.len() as i64) < counted.length {
         let key = chunk_key(&counted.device, &counted.hash, bytes.len() as u64);

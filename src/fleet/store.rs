@@ -1,7 +1,8 @@
 //! Where deltas lie: a folder by default, S3 by URL.
 //!
 //! Takes and gives bytes under keys that the server makes of hashes and numbers alone; nothing that a device says becomes a part
-//! of a path. What was put is on the disk (or in the store) when `put` comes back.
+//! of a path. What was put is on the disk (or in the store) when `put` comes back. Each call fails with [`Error`] where the folder
+//! or the store cannot be reached, or refuses.
 
 use axum::body::{Body, Bytes};
 use axum::http::Method;
@@ -34,7 +35,7 @@ pub struct Pieces {
 /// How long an address of a body holds: long enough to fetch the largest over a slow line.
 const ADDRESS_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// What the store said.
+/// Why the folder or the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("the store of deltas: {0}")]
 pub struct Error(String);
@@ -77,9 +78,6 @@ impl Store {
     }
 
     /// Where the bytes under a key can be fetched for a time, by whoever has the address; none where they come from here.
-    ///
-    /// # Errors
-    /// The store's.
     pub async fn address(&self, key: &str) -> Result<Option<String>> {
         let Some(direct) = &self.direct else { return Ok(None) };
         Ok(Some(direct.signed_url(Method::GET, &self.path(key), ADDRESS_LIFE).await?.into()))
@@ -90,18 +88,12 @@ impl Store {
     }
 
     /// Puts bytes under a key; what lay there is replaced.
-    ///
-    /// # Errors
-    /// The store's.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
         self.inner.put(&self.path(key), PutPayload::from_bytes(bytes)).await?;
         Ok(())
     }
 
     /// The bytes under a key; none where there are none.
-    ///
-    /// # Errors
-    /// The store's.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         match self.inner.get(&self.path(key)).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
@@ -111,9 +103,6 @@ impl Store {
     }
 
     /// What lies under a key, or a part of it, piece by piece; none where nothing does. Nothing of it is held but the piece on its way.
-    ///
-    /// # Errors
-    /// The store's.
     pub async fn read(&self, key: &str, part: Option<Range<u64>>) -> Result<Option<Pieces>> {
         let options = GetOptions { range: part.map(GetRange::Bounded), ..GetOptions::default() };
         match self.inner.get_opts(&self.path(key), options).await {
@@ -127,9 +116,6 @@ impl Store {
     }
 
     /// Removes what lies under a key, if anything does.
-    ///
-    /// # Errors
-    /// The store's.
     pub async fn delete(&self, key: &str) -> Result<()> {
         match self.inner.delete(&self.path(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

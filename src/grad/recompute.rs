@@ -72,47 +72,56 @@ pub fn recompute(graph: &mut Graph, backward: &str) {
         }
     }
 
-    let mut copies: HashMap<ValueId, ValueId> = HashMap::new();
     let nodes = std::mem::take(&mut graph.nodes);
-    let mut written: Vec<Node> = Vec::with_capacity(nodes.len());
+    let written = Vec::with_capacity(nodes.len());
+    let mut copier = Copier { graph, nodes: &nodes, producers, chains, copies: HashMap::new(), written };
     for node in &nodes {
         let mut node = node.clone();
         if is_backward(&node) && node.op != "Shape" {
             for id in node.inputs.iter_mut().flatten().filter(|id| again.contains(id)) {
-                *id = copy(graph, &nodes, &producers, &chains, &mut copies, &mut written, *id);
+                *id = copier.copy(*id);
             }
         }
-        written.push(node);
+        copier.written.push(node);
     }
-    graph.nodes = written;
+    copier.graph.nodes = copier.written;
 }
 
-/// The value made again, with the nodes that it takes.
-fn copy(
-    graph: &mut Graph,
-    nodes: &[Node],
-    producers: &HashMap<ValueId, usize>,
-    chains: &HashMap<ValueId, usize>,
-    copies: &mut HashMap<ValueId, ValueId>,
-    written: &mut Vec<Node>,
-    id: ValueId,
-) -> ValueId {
-    if chains[&id] == 0 {
-        return id;
+/// Makes values again, in a graph whose nodes are being written anew.
+struct Copier<'a> {
+    graph: &'a mut Graph,
+    /// The graph's nodes as they were.
+    nodes: &'a [Node],
+    /// For each value, the place of its node among them.
+    producers: HashMap<ValueId, usize>,
+    /// For each value that can be made again, how many nodes that takes.
+    chains: HashMap<ValueId, usize>,
+    /// What was made again.
+    copies: HashMap<ValueId, ValueId>,
+    /// The graph's nodes as they will be.
+    written: Vec<Node>,
+}
+
+impl Copier<'_> {
+    /// The value made again, with the nodes that it takes.
+    fn copy(&mut self, id: ValueId) -> ValueId {
+        if self.chains[&id] == 0 {
+            return id;
+        }
+        if let Some(made) = self.copies.get(&id) {
+            return *made;
+        }
+        let mut node = self.nodes[self.producers[&id]].clone();
+        for input in node.inputs.iter_mut().flatten() {
+            *input = self.copy(*input);
+        }
+        let made = self.graph.add_value(&format!("{AGAIN}{}", self.graph.value_name(id)), self.graph.ty(id).cloned());
+        node.name = format!("{AGAIN}{}", node.name);
+        node.outputs = vec![Some(made)];
+        self.written.push(node);
+        self.copies.insert(id, made);
+        made
     }
-    if let Some(made) = copies.get(&id) {
-        return *made;
-    }
-    let mut node = nodes[producers[&id]].clone();
-    for input in node.inputs.iter_mut().flatten() {
-        *input = copy(graph, nodes, producers, chains, copies, written, *input);
-    }
-    let made = graph.add_value(&format!("{AGAIN}{}", graph.value_name(id)), graph.ty(id).cloned());
-    node.name = format!("{AGAIN}{}", node.name);
-    node.outputs = vec![Some(made)];
-    written.push(node);
-    copies.insert(id, made);
-    made
 }
 
 /// Whether a value is worth it: as far as its type tells, rows of many numbers.

@@ -3,7 +3,7 @@
 use super::observer::Observer;
 use super::samples::class_names;
 use crate::adapter::{self, Detector, Positions};
-use crate::data::{self, Labels, Matched, Stated};
+use crate::data::{self, Labels, Matched, Preprocessing, Stated};
 use crate::recipe::{self, Error, HeadName, Recipe, refuse};
 use crate::task;
 use crate::train::loss::Loss;
@@ -26,11 +26,11 @@ pub enum Outputs {
     Same(Matched, String),
 }
 
-/// Finds the data's classes among the model's outputs: by `--classes`, or by what the model's exporter states. `kept`: classes that the
+/// Finds the data's classes among the model's outputs: by the setting `classes`, or by what the model's exporter states. `kept`: classes that the
 /// model is to keep, which are its own.
 ///
 /// # Errors
-/// `--classes` or `--head keep` that do not fit the data and the model.
+/// A setting `classes` or `head = keep` that does not fit the data and the model.
 pub fn outputs(
     recipe: &Recipe,
     base: &Base,
@@ -173,12 +173,12 @@ impl Outputs {
     /// training samples: above that of chance, its outputs mean something else.
     ///
     /// # Errors
-    /// `--head keep` where names or answers say that the outputs are other classes.
+    /// The setting `head = keep` where names or answers say that the outputs are other classes.
     pub fn settle(
         &self,
         recipe: &mut Recipe,
         (set, samples): (&std::sync::Arc<data::Dataset>, &[usize]),
-        (loss, preprocessing): (&Loss, &[u8]),
+        (loss, preprocessing): (&Loss, &Preprocessing),
         trial: &Trial<'_>,
         observer: &dyn Observer,
     ) -> Result<(), Error> {

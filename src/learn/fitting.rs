@@ -6,9 +6,10 @@ use super::observer::tell_of_step;
 use super::prepare::Prepared;
 use super::retention::Watched;
 use crate::amounts::counted;
+use crate::data::Labelled;
 use crate::recipe::{Error, Rate};
 use crate::train;
-use crate::train::features::{Features, Pass};
+use crate::train::features::{Features, Pass, Source};
 use crate::train::fit::{self, Around, End, Outcome};
 use crate::train::loss::Loss;
 use crate::train::solve::{self, Solved, projection};
@@ -80,9 +81,9 @@ impl<'a> Prepared<'a> {
 
     pub(super) fn features(&self, samples: &[usize]) -> Result<Features, Error> {
         let (opened, context) = (&self.opened, self.opened.context);
-        let (set, wire) = (opened.data.train.clone(), opened.data.preprocessing.wire());
-        let clock = context.clock.clone();
-        Ok(Features::open(&self.bundle, set, samples, &wire, context.store(), &opened.options, clock)?)
+        let (data, clock) = (&opened.data, context.clock.clone());
+        let source = Source { dataset: data.train.clone(), order: samples, preprocessing: &data.preprocessing };
+        Ok(Features::open(&self.bundle, source, context.store(), &opened.options, clock)?)
     }
 
     /// A fresh layer of vectors begins with what keeps directions apart; that is what training is compared with.
@@ -120,6 +121,7 @@ impl<'a> Prepared<'a> {
         }
         let (data, settings) = (&opened.data, &settings);
         let split = &data.learning();
+        let learned = Labelled { labels: data.labels(), split };
         let samples = split.train.len();
         let epochs = settings.epochs_begun(samples);
         let progress = context.observer.progress("training", settings.total_steps(samples), "steps");
@@ -133,7 +135,7 @@ impl<'a> Prepared<'a> {
             clock: &*context.clock,
             tell: &mut |event| tell_of_step(&*progress, epochs, event),
         };
-        let outcome = fit::fit(&self.bundle, features, data.labels(), split, settings, &opened.options, &mut around);
+        let outcome = fit::fit(&self.bundle, features, learned, settings, &opened.options, &mut around);
         progress.end();
         let outcome = outcome?;
         if let Some((before, last)) = fit::still_falls(&outcome) {
@@ -153,7 +155,7 @@ impl<'a> Prepared<'a> {
         // A range test begins where the run began that a checkpoint is of.
         let tests_rates = recipe.lr == Some(Rate::Auto);
         let goes_on = !tests_rates && opened.job.resume && opened.checkpoint().is_some_and(|path| path.exists());
-        let (labels, split, loss) = (opened.data.labels(), &opened.data.learning(), &opened.settings.loss);
+        let (split, loss) = (&opened.data.learning(), &opened.settings.loss);
         let is_likeness = matches!(loss, Loss::Likeness { .. });
         // Vectors of zeros have no direction that could learn.
         if (recipe.solver.is_some() && !is_likeness) || recipe.from.is_some() || self.keep_start || goes_on {
@@ -168,7 +170,8 @@ impl<'a> Prepared<'a> {
         if is_likeness {
             return Ok(Some(self.bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect()));
         }
-        let first = solve::start(&self.bundle, features, labels, split, loss, &opened.options, &mut around)?;
+        let learned = Labelled { labels: opened.data.labels(), split };
+        let first = solve::start(&self.bundle, features, learned, loss, &opened.options, &mut around)?;
         if first.is_some() {
             context
                 .observer
@@ -183,11 +186,12 @@ impl<'a> Prepared<'a> {
         // A set that is given to validate with is never learned from.
         let refit = settings.refit && opened.recipe.val.is_none();
         let settings = solve::Settings { loss: opened.settings.loss.clone(), refit, ..settings.clone() };
-        let (labels, split) = (opened.data.labels(), &opened.data.learning());
+        let split = &opened.data.learning();
+        let learned = Labelled { labels: opened.data.labels(), split };
         let progress = context.observer.progress("features", split.train.len() as u64, "samples");
         let tell = &mut |read: usize| progress.at(read as u64, "");
         let mut around = solve::Around { until_s: self.until_s, stop: context.stop, clock: &*context.clock, tell };
-        let solved = solve::solve(&self.bundle, features, labels, split, &settings, &opened.options, &mut around);
+        let solved = solve::solve(&self.bundle, features, learned, &settings, &opened.options, &mut around);
         progress.end();
         let solved = match solved {
             Err(train::Error::NoClosedForm { problem, .. })

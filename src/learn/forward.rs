@@ -8,7 +8,7 @@ use crate::engine::{Options, Session};
 use crate::graph::Tensor;
 use crate::recipe::Error;
 use crate::train::evaluate::{self, Metrics, Tally};
-use crate::train::features::{Features, Pass};
+use crate::train::features::{Features, Pass, Source};
 use crate::train::loss::Loss;
 use crate::train::prepare::Bundle;
 use std::rc::Rc;
@@ -131,7 +131,6 @@ impl Forward<'_> {
         each: &mut Each<'_>,
     ) -> Result<Option<(Pass, Vec<String>)>, Error> {
         let sets: Vec<Set> = sets.iter().map(|values| evaluate::fed(&self.bundle.parameters, values)).collect();
-        let wire = self.preprocessing.wire();
         let mut tail = Session::from_file(&self.bundle.tail, self.options)?;
         let (mut pass, mut warnings, mut done) = (Pass::default(), Vec::new(), 0);
         let progress: Rc<dyn Progress> =
@@ -144,9 +143,9 @@ impl Forward<'_> {
             Positions::Pixel => (FEW, FEW),
         };
         for block in samples.chunks(block) {
-            let (dataset, clock) = (dataset.clone(), self.context.clock.clone());
-            let features =
-                Features::open(self.bundle, dataset, block, &wire, self.context.store(), self.options, clock)?;
+            let clock = self.context.clock.clone();
+            let source = Source { dataset: dataset.clone(), order: block, preprocessing: self.preprocessing };
+            let features = Features::open(self.bundle, source, self.context.store(), self.options, clock)?;
             let shown = Rc::clone(&progress);
             let tell = move |computed, _| shown.at(done + computed as u64, "");
             let mut features = features.telling(Box::new(tell));

@@ -107,17 +107,17 @@ fn made(
     let Some(few) = dataset.with_pixels(samples, image).filter(|few| few.len() == samples.len()) else {
         return Ok(None);
     };
-    let (few, wire) = (Arc::new(few), Preprocessing::Image(image).wire());
+    let (few, preprocessing) = (Arc::new(few), Preprocessing::Image(image));
     let all: Vec<usize> = (0..few.len()).collect();
     let labels = dataset.labels();
     let are_fitted = matches!(labels, Labels::Classes { .. } | Labels::MultiLabel { .. } | Labels::Values(_));
     let errors = match columns(labels) {
         Some(width) if are_fitted && samples.len() >= LEARNED_MIN => {
-            trial.left_out_errors(&few, (labels, samples), &wire, width)?
+            trial.left_out_errors(&few, (labels, samples), &preprocessing, width)?
         }
         _ => None,
     };
-    let answers = trial.answers(&few, &all, &wire, None)?;
+    let answers = trial.answers(&few, &all, &preprocessing, None)?;
     let sure = answers.map(|answers| trial::sureness(&answers));
     let made = Made { errors: errors.unwrap_or_default(), sure: sure.unwrap_or_default() };
     Ok(Some(made).filter(|made| !made.errors.is_empty() || !made.sure.is_empty()))

@@ -66,7 +66,7 @@ impl<'a> Opened<'a> {
             bundles: &context.folders.bundles()?,
             dataset: &data.train,
             split: &data.split,
-            preprocessing: &data.preprocessing.wire(),
+            preprocessing: &data.preprocessing,
             store: context.store(),
             options: &self.options,
             settings: &self.settings,

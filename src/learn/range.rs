@@ -5,7 +5,7 @@
 
 use super::prepare::Prepared;
 use crate::amounts::number;
-use crate::data::Split;
+use crate::data::{Labelled, Split};
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::Features;
@@ -69,8 +69,8 @@ impl Prepared<'_> {
         let (checkpoint, until_s) = (None, self.until_s);
         let mut around =
             Around { checkpoint, resume: false, keep_start: false, first, until_s, stop: &is_over, clock, tell };
-        let labels = opened.data.labels();
-        match fit::fit(&self.bundle, features, labels, &split, &growing, &opened.options, &mut around) {
+        let learned = Labelled { labels: opened.data.labels(), split: &split };
+        match fit::fit(&self.bundle, features, learned, &growing, &opened.options, &mut around) {
             // A rate that is too large ends the test, not the training.
             Ok(_) | Err(train::Error::Diverged { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -4,6 +4,7 @@
 //! knew. A trial costs a tenth of a run, and the run that follows begins anew, so that it is the same as one with that rate given.
 
 use super::prepare::Prepared;
+use crate::data::Labelled;
 use crate::recipe::Error;
 use crate::train;
 use crate::train::features::Features;
@@ -68,8 +69,8 @@ impl Prepared<'_> {
             clock: &*context.clock,
             tell: &mut |_| {},
         };
-        let (labels, split) = (opened.data.labels(), &opened.data.split);
-        match fit::fit(&self.bundle, features, labels, split, &settings, &opened.options, &mut around) {
+        let learned = Labelled { labels: opened.data.labels(), split: &opened.data.split };
+        match fit::fit(&self.bundle, features, learned, &settings, &opened.options, &mut around) {
             Ok(outcome) if outcome.end == End::Finished => {
                 Ok(outcome.history.last().and_then(|epoch| epoch.validation_loss))
             }

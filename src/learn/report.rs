@@ -1,4 +1,4 @@
-//! What `train --report` writes: everything that a run measured, for people who compare runs.
+//! What a training's report holds: everything that a run measured, for people who compare runs.
 
 use super::answered::Answered;
 use super::compared::BeforeAfter;
@@ -73,14 +73,14 @@ pub struct Report {
     pub learning_curve: Option<LearningCurve>,
     /// Test samples whose content is in the data that were learned from, too.
     pub test_samples_in_data: usize,
-    /// What `--train auto` compared and chose.
+    /// What the setting `train = auto` compared and chose.
     pub plan: Option<Plan>,
     pub seed: u64,
     pub base_hash: String,
     pub versions: Versions,
 }
 
-/// `--adapter` with its numbers; both are 0 where the method has none.
+/// The setting `adapter` with its numbers; both are 0 where the method has none.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Change {

@@ -185,7 +185,7 @@ impl Data {
     /// Decides what becomes of the model's head.
     ///
     /// # Errors
-    /// `--head keep` where the outputs are other classes.
+    /// The setting `head = keep` where the outputs are other classes.
     pub fn settle_head(
         &self,
         recipe: &mut Recipe,
@@ -197,8 +197,8 @@ impl Data {
         if recipe.from.is_none() && is_one_each && recipe.samples.guesses_pixels(trial.base) {
             pixels::warn_of_better(&self.train, &self.split.train, &self.preprocessing, trial, observer);
         }
-        let wire = self.preprocessing.wire();
-        self.outputs.settle(recipe, (&self.train, &self.split.train), (loss, &wire), trial, observer)
+        let (samples, reads) = ((&self.train, &self.split.train[..]), (loss, &self.preprocessing));
+        self.outputs.settle(recipe, samples, reads, trial, observer)
     }
 
     /// With few samples a share of them would tell too little of the rest: all are learned from, and each is left out in turn

@@ -29,7 +29,7 @@ const RESIDUAL: u32 = 256;
 /// whether there are values to go on from.
 ///
 /// # Errors
-/// `--l2` where steps are made.
+/// The setting `l2` where steps are made.
 pub fn by_default(
     recipe: &Recipe,
     loss: &Loss,
@@ -71,7 +71,7 @@ pub fn slow_below_head(settings: Settings, recipe: &Recipe, bundle: &Bundle) -> 
     plan::below_a_trained_head(settings)
 }
 
-/// Says where `--train last:N` or `--layers last:N` asks for more layers than there are.
+/// Says where the setting `train = last:N` or `adapter.layers = last:N` asks for more layers than there are.
 ///
 /// # Errors
 /// An output that the base does not have.

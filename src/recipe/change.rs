@@ -85,7 +85,7 @@ impl Change {
     /// Where it is put.
     ///
     /// # Errors
-    /// `--layers` that is not `last:N`.
+    /// A setting `adapter.layers` that is not `last:N`.
     pub fn places(&self) -> Result<Places<'_>, Error> {
         let last = match self.layers.as_deref().map(|text| (text, Selection::parse(text))) {
             None => None,

@@ -146,7 +146,7 @@ impl Recipe {
         }
     }
 
-    /// What `--train` selects.
+    /// What the setting `train` selects.
     ///
     /// # Errors
     /// A text that is no selection.

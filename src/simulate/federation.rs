@@ -2,7 +2,7 @@
 
 use super::{Attack, Error};
 use crate::aggregate::{self, bound, combine};
-use crate::data::{Labels, Preprocessing, Split};
+use crate::data::{Labelled, Labels, Preprocessing, Split};
 use crate::delta::Choice;
 use crate::engine::{self, Session};
 use crate::moments::Basis;
@@ -203,6 +203,7 @@ impl Federation<'_, '_> {
         put(bundle, start);
         let labels = attack.map(|attack| attack.labels(labels)).unwrap_or_else(|| labels.clone());
         let split = Split { train: self.setting.parts[device].clone(), validation: Vec::new() };
+        let learned = Labelled { labels: &labels, split: &split };
         // Another order for each device and round.
         let mixed = (u64::from(round) << 32) + device as u64;
         let settings =
@@ -217,7 +218,7 @@ impl Federation<'_, '_> {
             clock: &|| 0.0,
             tell: &mut |_| {},
         };
-        let outcome = fit::fit(bundle, train, &labels, &split, &settings, options, &mut around)?;
+        let outcome = fit::fit(bundle, train, learned, &settings, options, &mut around)?;
         if outcome.end == End::Interrupted {
             return Ok(None);
         }

@@ -123,7 +123,7 @@ impl Loss {
         }
     }
 
-    /// The name that recipes and `--loss` use.
+    /// The name that the setting `loss` takes.
     pub fn name(&self) -> &'static str {
         match self {
             Loss::CrossEntropy { .. } => "cross-entropy",

@@ -8,7 +8,6 @@
 
 use super::error::Error;
 use super::evaluate::Metrics;
-use super::fit::EpochRecord;
 use super::optimizer::{Optimizer, State};
 use super::prepare::Bundle;
 use crate::atomic::write_atomically;
@@ -41,6 +40,21 @@ pub struct Checkpoint {
     pub start: Option<Metrics>,
     /// The best epoch so far, by validation loss.
     pub best: Option<Best>,
+}
+
+/// One finished epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Mean loss of the epoch's steps.
+    pub train_loss: f64,
+    /// Loss on the validation samples, with the values that would ship.
+    pub validation_loss: Option<f64>,
+    /// Accuracy on the validation samples.
+    pub validation_accuracy: Option<f64>,
+    /// For a language model: perplexity on the validation samples.
+    pub validation_perplexity: Option<f64>,
+    /// Seconds for steps and validation.
+    pub seconds: f64,
 }
 
 /// The parameters of the best epoch.

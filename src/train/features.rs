@@ -8,7 +8,7 @@ use super::body::{Body, row_of};
 use super::error::Error;
 use super::prepare::Bundle;
 use crate::cache::{self, Cache, Limits};
-use crate::data::{self, Dataset, TextRole};
+use crate::data::{self, Dataset, Preprocessing, TextRole};
 use crate::engine::Options;
 use crate::graph::{Dim, Tensor, TensorType};
 use bytes::Bytes;
@@ -44,6 +44,17 @@ type Tell = dyn FnMut(usize, usize);
 
 /// A chunk's sample numbers and its inputs, stacked.
 type Decoded = (Vec<usize>, Result<Vec<Tensor>, Error>);
+
+/// What features are computed of.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    /// The samples.
+    pub dataset: Arc<Dataset>,
+    /// Numbers of those whose features are wanted, each once, in the order in which they are computed.
+    pub order: &'a [usize],
+    /// What is done to each sample: features are kept under it.
+    pub preprocessing: &'a Preprocessing,
+}
 
 /// Where features are kept.
 #[derive(Debug, Clone, Copy)]
@@ -82,19 +93,18 @@ impl Pass {
 }
 
 impl Features {
-    /// Looks up which samples the cache lacks, and begins to decode them in the given order (sample numbers, each once).
+    /// Looks up which samples the cache lacks, and begins to decode them in the given order.
     ///
     /// # Errors
     /// A first sample that cannot be loaded or does not fit the model's inputs; a body that cannot be loaded.
     pub fn open(
         bundle: &Bundle,
-        dataset: Arc<Dataset>,
-        order: &[usize],
-        preprocessing: &[u8],
+        source: Source<'_>,
         store: Store<'_>,
         options: &Options,
         clock: Arc<dyn Fn() -> f64>,
     ) -> Result<Self, Error> {
+        let Source { dataset, order, preprocessing } = source;
         let mut body = Body::new(bundle, options);
         let sample = order.first().copied().unwrap_or(0);
         let first = inputs_of(&body.inputs, &dataset, sample)?;
@@ -305,9 +315,10 @@ fn decode_ahead(
 
 /// What features depend on, besides the sample and the shapes that the cache itself tells apart: base, cut and
 /// preprocessing.
-fn body_key(bundle: &Bundle, preprocessing: &[u8]) -> cache::Key {
+fn body_key(bundle: &Bundle, preprocessing: &Preprocessing) -> cache::Key {
+    let wire = preprocessing.wire();
     let names = bundle.features.iter().map(|(name, _)| name.as_bytes());
-    let parts: Vec<&[u8]> = [bundle.base_hash.as_slice(), preprocessing].into_iter().chain(names).collect();
+    let parts: Vec<&[u8]> = [bundle.base_hash.as_slice(), &wire].into_iter().chain(names).collect();
     cache::key(&parts)
 }
 

@@ -2,6 +2,7 @@
 
 use super::anchor::Anchor;
 pub use super::anchor::Hold;
+pub use super::checkpoint::EpochRecord;
 use super::checkpoint::{self, Best, Checkpoint};
 use super::error::Error;
 use super::evaluate::{self, Metrics};
@@ -16,11 +17,10 @@ use super::solve::VALIDATION_MIN;
 use super::step::{LABELS, LOSS, TEACHER, gradient_name};
 use super::step_session::step_session;
 use crate::adapter::fp16;
-use crate::data::{Labels, Split};
+use crate::data::{Labelled, Labels, Split};
 use crate::engine::{self, Bound, Session};
 use crate::graph::Tensor;
 use crate::task;
-use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -29,21 +29,6 @@ use std::sync::atomic::AtomicBool;
 const FALLS: f64 = 0.05;
 /// A mean loss below which nothing is left to learn, however much it falls.
 const LEARNED: f64 = 1e-2;
-
-/// One finished epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Mean loss of the epoch's steps.
-    pub train_loss: f64,
-    /// Loss on the validation samples, with the values that would ship.
-    pub validation_loss: Option<f64>,
-    /// Accuracy on the validation samples.
-    pub validation_accuracy: Option<f64>,
-    /// For a language model: perplexity on the validation samples.
-    pub validation_perplexity: Option<f64>,
-    /// Seconds for steps and validation.
-    pub seconds: f64,
-}
 
 /// What the loop tells while it runs.
 #[derive(Debug, Clone, Copy)]
@@ -148,14 +133,14 @@ pub struct Around<'a> {
 pub fn fit(
     bundle: &Bundle,
     features: &mut Features,
-    labels: &Labels,
-    split: &Split,
+    learned: Labelled<'_>,
     settings: &Settings,
     options: &engine::Options,
     around: &mut Around<'_>,
 ) -> Result<Outcome, Error> {
+    let Labelled { labels, split } = learned;
     validate(settings, labels, split, bundle)?;
-    let mut run = Run::start(bundle, features, labels, split, settings, options, around)?;
+    let mut run = Run::start(bundle, features, learned, settings, options, around)?;
     let steps = settings.steps_per_epoch(split.train.len());
     if around.keep_start && run.state.steps_total == 0 {
         if !run.features.ready(&split.validation, around.stop)? {
@@ -255,8 +240,7 @@ impl<'a> Run<'a> {
     fn start(
         bundle: &'a Bundle,
         features: &'a mut Features,
-        labels: &'a Labels,
-        split: &'a Split,
+        Labelled { labels, split }: Labelled<'a>,
         settings: &'a Settings,
         options: &'a engine::Options,
         around: &Around<'_>,

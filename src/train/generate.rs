@@ -6,6 +6,7 @@
 
 use super::error::Error;
 use super::evaluate::{fed, largest, softmax};
+use super::names::is_present_of;
 use super::prepare::{Base, Bundle, whole};
 use crate::data::{TextRole, text_role};
 use crate::engine::{Options, Session};
@@ -216,15 +217,6 @@ fn kept(inputs: &[(String, TensorType, TextRole)], session: &Session) -> Vec<(St
     pasts.map(pair).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
-/// Whether an output holds after a run what the input held before it: `present.0.key` for `past_key_values.0.key`.
-pub(super) fn is_present_of(output: &str, input: &str) -> bool {
-    let bare = |name: &str, word: &str| {
-        let rest = name.strip_prefix(word)?;
-        Some(rest.strip_prefix("_key_values").unwrap_or(rest).to_string())
-    };
-    bare(output, "present").is_some_and(|rest| bare(input, "past").is_some_and(|past| past == rest))
-}
-
 /// A row `[1, n]`.
 fn integers(dtype: DType, values: impl Iterator<Item = i64>) -> Tensor {
     let values: Vec<i64> = values.collect();
@@ -279,22 +271,6 @@ mod tests {
         assert_eq!(drawn(&Sampling { temperature: 1.0, top_p: Some(0.6), ..GREEDY }, &logits)[2], 0);
         let cold = drawn(&Sampling { temperature: 0.1, ..GREEDY }, &logits);
         assert!(cold[0] > 1950, "{cold:?}");
-    }
-
-    #[test]
-    fn pasts_find_their_presents() {
-        for (output, input) in [
-            ("present.0.key", "past_key_values.0.key"),
-            ("present_1", "past_1"),
-            ("present_key_values.1.value", "past_key_values.1.value"),
-        ] {
-            assert!(is_present_of(output, input), "{output} {input}");
-        }
-        for (output, input) in
-            [("present.1.key", "past_key_values.0.key"), ("logits", "past_1"), ("present.0.key", "input_ids")]
-        {
-            assert!(!is_present_of(output, input), "{output} {input}");
-        }
     }
 
     #[test]

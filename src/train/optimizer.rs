@@ -118,8 +118,10 @@ impl Optimizer {
                 if state.first.is_empty() {
                     sgd(parameter, gradient, gradient_scale, decay, rate);
                 } else {
-                    let velocity = &mut state.first;
-                    sgd_momentum(parameter, gradient, gradient_scale, velocity, momentum, nesterov, decay, rate);
+                    // The velocity weighs 1 and the gradient 0, or μ and 1: one loop without a branch for both kinds.
+                    let (of_velocity, of_gradient) = if nesterov { (momentum, 1.0) } else { (1.0, 0.0) };
+                    let factors = MomentumFactors { momentum, of_velocity, of_gradient, decay, rate };
+                    sgd_momentum(parameter, gradient, gradient_scale, &mut state.first, factors);
                 }
             }
         }
@@ -153,23 +155,21 @@ fn sgd(parameter: &mut [f32], gradient: &[f32], scale: f32, decay: f32, rate: f3
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the loop of one formula; a struct would only rename its letters")]
-fn sgd_momentum(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    scale: f32,
-    velocity: &mut [f32],
+/// What is the same for all elements in one step of SGD with momentum.
+#[derive(Clone, Copy)]
+struct MomentumFactors {
     momentum: f32,
-    nesterov: bool,
+    of_velocity: f32,
+    of_gradient: f32,
     decay: f32,
     rate: f32,
-) {
-    // The velocity weighs 1 and the gradient 0, or μ and 1: one loop without a branch for both kinds.
-    let (of_velocity, of_gradient) = if nesterov { (momentum, 1.0) } else { (1.0, 0.0) };
+}
+
+fn sgd_momentum(parameter: &mut [f32], gradient: &[f32], scale: f32, velocity: &mut [f32], by: MomentumFactors) {
     for ((p, g), v) in parameter.iter_mut().zip(gradient).zip(velocity) {
-        let g = g * scale + decay * *p;
-        *v = momentum * *v + g;
-        *p -= rate * (of_gradient * g + of_velocity * *v);
+        let g = g * scale + by.decay * *p;
+        *v = by.momentum * *v + g;
+        *p -= by.rate * (by.of_gradient * g + by.of_velocity * *v);
     }
 }
 

@@ -4,8 +4,8 @@
 //! what they were made from, written atomically, and reused by the next run.
 
 use super::error::Error;
-use super::generate::is_present_of;
 use super::loss::Loss;
+use super::names::is_present_of;
 use super::step::{self, Again};
 use crate::adapter::{self, Adapted, AppendedHead, Change, Method, Parameter, Positions, Request};
 use crate::atomic::write_atomically;

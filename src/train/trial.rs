@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::evaluate;
-use super::features::{Features, Store};
+use super::features::{Features, Source, Store};
 use super::loss::{Loss, Target};
 use super::prepare::{self, Base};
 use super::solve;
@@ -10,7 +10,7 @@ use super::solve::left_out::squared_errors;
 use super::solve::moments::{self, Set};
 use crate::adapter::{self, Activation, HeadChoice, Request};
 use crate::cut::Selection;
-use crate::data::{Dataset, Labels};
+use crate::data::{Dataset, Labels, Preprocessing};
 use crate::engine::{Options, Session};
 use crate::task::{self, Counts};
 use std::path::Path;
@@ -42,7 +42,7 @@ pub struct Trial<'a> {
 
 impl Trial<'_> {
     /// The base's outputs for some samples, before a final softmax or sigmoid, as far as [`HeadChoice::Auto`] keeps them for
-    /// `width` classes; `None` where it does not, or where it was stopped. `preprocessing` are the bytes that features are kept under.
+    /// `width` classes; `None` where it does not, or where it was stopped.
     ///
     /// # Errors
     /// A base that cannot be cut below its last layer, a sample that cannot be loaded, ONNX Runtime's refusal.
@@ -50,7 +50,7 @@ impl Trial<'_> {
         &self,
         dataset: &Arc<Dataset>,
         samples: &[usize],
-        preprocessing: &[u8],
+        preprocessing: &Preprocessing,
         width: Option<u64>,
     ) -> Result<Option<Vec<Vec<f32>>>, Error> {
         let (selections, head) = (&[Selection::Head], HeadChoice::Auto);
@@ -62,8 +62,8 @@ impl Trial<'_> {
             return Ok(None);
         }
         let clock = self.clock.clone();
-        let mut features =
-            Features::open(&bundle, dataset.clone(), samples, preprocessing, self.store, self.options, clock)?;
+        let source = Source { dataset: dataset.clone(), order: samples, preprocessing };
+        let mut features = Features::open(&bundle, source, self.store, self.options, clock)?;
         if !features.ready(samples, self.stop)? {
             return Ok(None);
         }
@@ -77,7 +77,7 @@ impl Trial<'_> {
 impl Trial<'_> {
     /// How far a linear head that has not learned from a sample is from the sample's label, squared, for some samples, on the features
     /// that the base's own head reads; `None` where it was stopped. `dataset` has these samples alone, in their order; `labels` has
-    /// them as `samples`. `preprocessing` are the bytes that features are kept under.
+    /// them as `samples`.
     ///
     /// # Errors
     /// As [`Self::answers`]; a base that no linear head fits.
@@ -85,7 +85,7 @@ impl Trial<'_> {
         &self,
         dataset: &Arc<Dataset>,
         (labels, samples): (&Labels, &[usize]),
-        preprocessing: &[u8],
+        preprocessing: &Preprocessing,
         width: u64,
     ) -> Result<Option<Vec<f64>>, Error> {
         let head = if self.replaces(Some(width)) { HeadChoice::Replace } else { HeadChoice::Append };
@@ -94,8 +94,8 @@ impl Trial<'_> {
         let bundle = prepare::prepare(self.base, &request, self.bundles)?;
         let all: Vec<usize> = (0..dataset.len()).collect();
         let clock = self.clock.clone();
-        let mut features =
-            Features::open(&bundle, dataset.clone(), &all, preprocessing, self.store, self.options, clock)?;
+        let source = Source { dataset: dataset.clone(), order: &all, preprocessing };
+        let mut features = Features::open(&bundle, source, self.store, self.options, clock)?;
         let unlabelled = Labels::Unlabelled(all.len());
         let mut set =
             Set { bundle: &bundle, features: &mut features, labels: &unlabelled, samples: &all, options: self.options };

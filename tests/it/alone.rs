@@ -3,11 +3,11 @@
 use crate::engine::runtime;
 use edgetune::adapter::Request;
 use edgetune::cut::Selection;
-use edgetune::data::{self, Dataset};
+use edgetune::data::{self, Dataset, Preprocessing};
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Tensor, TensorType, Val};
 use edgetune::onnx::{self, Weights};
-use edgetune::train::features::{Features, Store};
+use edgetune::train::features::{Features, Source, Store};
 use edgetune::train::prepare::{Base, Bundle, prepare};
 use ndarray::{Array1, Array2};
 use std::path::Path;
@@ -64,8 +64,9 @@ fn dataset(folder: &Path) -> Dataset {
 fn features(bundle: &Bundle, folder: &Path) -> (Vec<f32>, Vec<String>) {
     let order: Vec<usize> = (0..SAMPLES).collect();
     let (options, clock) = (Options::default(), Arc::new(|| 0.0));
-    let mut features =
-        Features::open(bundle, Arc::new(dataset(folder)), &order, &[], Store::Memory, &options, clock).unwrap();
+    let dataset = Arc::new(dataset(folder));
+    let source = Source { dataset, order: &order, preprocessing: &Preprocessing::Plain };
+    let mut features = Features::open(bundle, source, Store::Memory, &options, clock).unwrap();
     let values = features.batch(&order).unwrap()[0].1.to_f32().unwrap();
     (values, features.take_warnings())
 }

@@ -5,7 +5,7 @@ use edgetune::adapter::Request;
 use edgetune::cut::Selection;
 use edgetune::data::{self, Dataset, ImagePreprocessing, Preprocessing};
 use edgetune::engine::Options;
-use edgetune::train::features::{Features, Store};
+use edgetune::train::features::{Features, Source, Store};
 use edgetune::train::fit::{Around, End, Outcome, ScheduleKind, Settings, fit};
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::Optimizer;
@@ -42,7 +42,9 @@ fn train_until(until_s: Option<f64>, keep_start: bool) -> (Outcome, f64) {
     let options = Options { threads: 1, ..Options::default() };
     let fixed: Arc<dyn Fn() -> f64> = Arc::new(|| 0.0);
     let labels = dataset.labels().clone();
-    let mut features = Features::open(&bundle, Arc::new(dataset), &order, &[], Store::Memory, &options, fixed).unwrap();
+    let preprocessing = Preprocessing::Image(ImagePreprocessing::new(16, 16));
+    let source = Source { dataset: Arc::new(dataset), order: &order, preprocessing: &preprocessing };
+    let mut features = Features::open(&bundle, source, Store::Memory, &options, fixed).unwrap();
     let seconds = Rc::new(Cell::new(0.0));
     let settings = Settings {
         epochs: 3,
@@ -70,7 +72,8 @@ fn train_until(until_s: Option<f64>, keep_start: bool) -> (Outcome, f64) {
         clock: &|| seconds.replace(seconds.get() + 1.0),
         tell: &mut |_| {},
     };
-    let outcome = fit(&bundle, &mut features, &labels, &split, &settings, &options, &mut around).unwrap();
+    let learned = data::Labelled { labels: &labels, split: &split };
+    let outcome = fit(&bundle, &mut features, learned, &settings, &options, &mut around).unwrap();
     (outcome, seconds.get())
 }
 

@@ -17,7 +17,7 @@ use crate::plot::{self, Across, Curve, Panel, Scale};
 use crate::recipe::{AUTO, Recipe};
 use crate::simulate::{self, Arm, Attack, Outcome, Setting, World, dirichlet};
 use crate::train::artifact;
-use crate::train::features::Features;
+use crate::train::features::{Features, Source};
 use crate::train::prepare::Bundle;
 use crate::train::solve;
 use anyhow::{Context, Result, bail, ensure};
@@ -216,9 +216,9 @@ fn parts(args: &Args, opened: &Opened<'_>) -> Result<Vec<Vec<usize>>> {
 }
 
 fn features(opened: &Opened<'_>, bundle: &Bundle, set: &Arc<Dataset>, samples: &[usize]) -> Result<Features> {
-    let (context, wire) = (opened.context, opened.data.preprocessing.wire());
-    let (set, clock) = (Arc::clone(set), context.clock.clone());
-    let features = Features::open(bundle, set, samples, &wire, context.store(), &opened.options, clock)?;
+    let (context, clock) = (opened.context, opened.context.clock.clone());
+    let source = Source { dataset: Arc::clone(set), order: samples, preprocessing: &opened.data.preprocessing };
+    let features = Features::open(bundle, source, context.store(), &opened.options, clock)?;
     Ok(features.telling(context.observer.body_pass()))
 }
 

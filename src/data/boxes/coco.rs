@@ -1,7 +1,7 @@
 //! COCO's JSON: `images`, `annotations` and `categories` in one file (<https://cocodataset.org/#format-data>).
 
 use super::{At, Found, Marked, Told};
-use crate::data::folder::read_at_most;
+use crate::data::filesystem::read_at_most;
 use crate::data::{Error, Limits};
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -13,7 +13,8 @@ mod yolo;
 pub use grid::{Cell, Grid};
 
 use super::classes::Names;
-use super::folder::{Files, read_limited, visible};
+use super::filesystem::{read_limited, visible};
+use super::folder::Files;
 use super::labels::{Labels, unknown_class};
 use super::{Error, Options, Report, image};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::xml::{self, Element};
 use super::{At, Found, Marked, Told};
-use crate::data::folder::{below, has_image_name, read_at_most, visible};
+use crate::data::filesystem::{below, has_image_name, read_at_most, visible};
 use crate::data::{Error, Limits};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 
 use super::yaml::{Held, held};
 use super::{At, Found, Marked, Told};
-use crate::data::folder::{below, has_image_name, read_at_most};
+use crate::data::filesystem::{below, has_image_name, read_at_most};
 use crate::data::{Error, Limits};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

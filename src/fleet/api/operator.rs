@@ -4,7 +4,7 @@ use super::asked::{Operator, whole};
 use super::uploads::hash;
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::channels::{self, Plan};
-use crate::fleet::db::Channel;
+use crate::fleet::db::{Channel, RolloutState, Word};
 use crate::fleet::{Fleet, rollouts, rounds};
 use crate::sync::wire::is_name;
 use axum::Json;
@@ -212,9 +212,11 @@ pub(super) async fn sent(fleet: &Fleet, headers: &HeaderMap, body: Body) -> Answ
 }
 
 fn row(channel: Channel, deltas: usize) -> ChannelRow {
-    let percent = if channel.rollout == "done" { 100 } else { rollouts::stages(&channel).percent(channel.stage) };
+    let percent =
+        if channel.rollout == RolloutState::Done { 100 } else { rollouts::stages(&channel).percent(channel.stage) };
     let Channel { name, base, adapter, version, round, state, rule, problem, rollout, pinned, .. } = channel;
     let problem = Some(problem).filter(|problem| !problem.is_empty());
+    let (state, rollout) = (state.word().into(), rollout.word().into());
     ChannelRow { name, base, adapter, version, round, state, rule, deltas, problem, rollout, percent, pinned }
 }
 

@@ -5,7 +5,7 @@ use super::uploads::{JSON_BYTES_MAX, hash, json};
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::store::{Pieces, adapter_key};
 use crate::fleet::{rollouts, rounds};
-use crate::sync::wire::{Hex, Release, Report, Unchanged, Verdict, is_name};
+use crate::sync::wire::{Hex, Release, Report, Unchanged, is_name};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -126,12 +126,6 @@ pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JS
         return Err(Problem::form("`channel` is no name, or `accuracy` is not two parts from 0 to 1"));
     }
     let version = i64::try_from(version).map_err(|_| Problem::form("`version` is no release's"))?;
-    let verdict = match verdict {
-        Verdict::Activated => "activated",
-        Verdict::Kept => "kept",
-        Verdict::Rejected => "rejected",
-        Verdict::Failed => "failed",
-    };
     let accuracy = accuracy.map(|[before, after]| [f64::from(before), f64::from(after)]);
     // Before the server was set back, another release may have had the number.
     let is_known = epoch == fleet.epoch;

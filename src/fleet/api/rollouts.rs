@@ -5,7 +5,7 @@ use super::operator::sent;
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::Fleet;
 use crate::fleet::channels;
-use crate::fleet::db::Channel;
+use crate::fleet::db::{Channel, Word};
 use crate::fleet::rollouts::{self, Act, Steered};
 use crate::sync::wire::is_name;
 use axum::Json;
@@ -130,7 +130,7 @@ pub(super) async fn releases(
             length: release.length,
             created_ms: release.created_ms,
             devices: release.devices,
-            outcome: release.outcome,
+            outcome: release.state.word().into(),
             reason: Some(release.reason).filter(|reason| !reason.is_empty()),
             reports: Reports {
                 offered,

@@ -3,7 +3,7 @@
 use super::asked::{Device, Peer, Stranger};
 use super::{Answer, Problem, Refused, Shared};
 use crate::aggregate::Current;
-use crate::fleet::db::{Accepted, Came, Channel, Enrolment, Newcomer, Worth};
+use crate::fleet::db::{Accepted, Came, Channel, DeltaState, Enrolment, Newcomer, Worth};
 use crate::fleet::limit::Source;
 use crate::fleet::store::chunk_key;
 use crate::fleet::verify::{Expected, Fault, Verified, Verifier};
@@ -112,7 +112,7 @@ pub(super) async fn begin(
     if upload.length != length as i64 || upload.channel != channel {
         return Err(Problem::conflict(OTHERWISE));
     }
-    told(hash, upload.received, &upload.state)
+    upload_state(hash, upload.received, upload.state)
 }
 
 /// Whether a device may begin another delta: each is a row for ever, and most are verified in full.
@@ -141,14 +141,16 @@ pub(super) async fn state(
     let hash = hash(&text)?;
     let upload = fleet.db.upload(&key.to_string(), &hash.to_string()).await?;
     let upload = upload.ok_or_else(|| Problem::not_found("this hash; begin the upload first"))?;
-    told(hash, upload.received, &upload.state)
+    upload_state(hash, upload.received, upload.state)
 }
 
-fn told(hash: Hex<32>, received: i64, state: &str) -> Answer<Json<UploadState>> {
+fn upload_state(hash: Hex<32>, received: i64, state: DeltaState) -> Answer<Json<UploadState>> {
     match state {
-        "receiving" => Ok(Json(UploadState { hash, received: received as u64, accepted: false })),
-        "accepted" | "superseded" => Ok(Json(UploadState { hash, received: received as u64, accepted: true })),
-        _ => Err(Problem::delta("this delta was refused, and is not taken again; train a new one")),
+        DeltaState::Receiving => Ok(Json(UploadState { hash, received: received as u64, accepted: false })),
+        DeltaState::Accepted | DeltaState::Superseded => {
+            Ok(Json(UploadState { hash, received: received as u64, accepted: true }))
+        }
+        DeltaState::Refused => Err(Problem::delta("this delta was refused, and is not taken again; train a new one")),
     }
 }
 
@@ -175,9 +177,9 @@ pub(super) async fn chunk(
     let upload = fleet.db.upload(&device, &text).await?;
     let upload = upload.ok_or_else(|| Problem::not_found("this hash; begin the upload first"))?;
     let (length, received) = (upload.length as u64, upload.received as u64);
-    if upload.state != "receiving" || offset < received {
+    if upload.state != DeltaState::Receiving || offset < received {
         // Sent once more, because the answer was lost.
-        return told(hash, upload.received, &upload.state);
+        return upload_state(hash, upload.received, upload.state);
     }
     let end = offset.saturating_add(CHUNK_BYTES).min(length);
     if offset != received || offset.saturating_add(body.len() as u64) != end || body.is_empty() {
@@ -188,7 +190,7 @@ pub(super) async fn chunk(
     if end < length {
         fleet.store.put(&chunk_key(&device, &text, offset), body).await?;
         fleet.db.received(&device, &text, received as i64, end as i64, fleet.now_ms()).await?;
-        return told(hash, end as i64, "receiving");
+        return upload_state(hash, end as i64, DeltaState::Receiving);
     }
     let channel = channel_of(&fleet, &upload.channel).await?;
     let came = Came { device: &device, hash: &text, channel: &upload.channel, length: upload.length, at_ms: 0 };
@@ -227,9 +229,9 @@ pub(super) async fn whole(
         if upload.length as u64 != length || upload.channel != channel {
             return Err(Problem::conflict(OTHERWISE));
         }
-        if upload.state != "receiving" {
+        if upload.state != DeltaState::Receiving {
             // Sent once more, because the answer was lost.
-            return told(hash, upload.received, &upload.state);
+            return upload_state(hash, upload.received, upload.state);
         }
     } else {
         is_due(&fleet, key)?;
@@ -269,7 +271,7 @@ async fn finished(
             tracing::info!(who = device, what = "accepted", detail);
             Counts::add(&fleet.counts.accepted, 1);
             Counts::add(&fleet.counts.bytes, length as u64);
-            told(hash, length, "accepted")
+            upload_state(hash, length, DeltaState::Accepted)
         }
         Err(fault) => {
             forgotten(fleet, &came).await?;

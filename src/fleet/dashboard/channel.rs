@@ -5,12 +5,12 @@ use super::chart::{Bar, Series, bars, lines};
 use super::failure::Failure;
 use super::frame::{Part, careful, cell, empty, page, pages, table};
 use super::known::channel_of;
-use super::outcomes::{VERDICTS, devices, mean, of};
+use super::outcomes::{VERDICTS, devices, mean, of_release};
 use super::visitor::{Acting, Fields, Visitor};
 use super::words::{bytes, count, device_link, mark, moment, path, percent, place_of, place_text, points, short};
 use super::{releasing, rollout};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Kept, Outcome, Reported, Role, Sent, Version};
+use crate::fleet::db::{Channel, Kept, Outcome, Reported, Role, RoundState, Sent, Version, Word};
 use crate::fleet::{rollouts, rounds};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
@@ -86,7 +86,7 @@ fn progress(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
     let Shown { channel, members, offered, current, releases, .. } = shown;
     let said = VERDICTS.map(|verdict| devices(current, verdict));
     let waiting = (members - said.iter().sum::<i64>()).max(0);
-    let parts = VERDICTS.iter().zip(said).map(|(verdict, count)| (*verdict, count as f64));
+    let parts = VERDICTS.iter().zip(said).map(|(verdict, count)| (verdict.word(), count as f64));
     let bar = Bar {
         name: format!("v {}", channel.version),
         parts: parts.chain([("waiting", waiting as f64)]).collect(),
@@ -110,7 +110,7 @@ fn progress(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
             }
             div.charts { figure {
                 figcaption {
-                    @for verdict in VERDICTS { span class={ "key " (verdict) } { (verdict) } " " }
+                    @for verdict in VERDICTS { span class={ "key " (verdict.word()) } { (verdict.word()) } " " }
                     span.key.waiting { "waiting" }
                 }
                 (bars("how-far", "How far the release has come", "Devices by what they say of it.", &[bar]))
@@ -121,7 +121,7 @@ fn progress(visitor: &Visitor, shown: &Shown, now_ms: i64) -> Markup {
 
 fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now_ms: i64) -> Markup {
     let next = sent.last().filter(|_| sent.len() as i64 == LINES).map(|last| place_text(&last.place));
-    let is_open = channel.state == "open";
+    let is_open = channel.state == RoundState::Open;
     let heads = ["Device", "Delta", "#Weight", "#Size", "When"];
     let rows = sent.iter().map(|Kept { line, .. }| {
         let (weight, when) = (cell(format!("{:.0}", line.weight)), moment(line.changed_ms, now_ms));
@@ -129,7 +129,7 @@ fn round(visitor: &Visitor, Shown { channel, deltas, sent, at, .. }: &Shown, now
     });
     let listed = table("Deltas that count in this round, newest first", heads, rows);
     html! { section #round aria-labelledby="round-title" data-live=(if is_open { 10 } else { 2 }) {
-        h2 #round-title { "Round " (channel.round) " " (mark(&channel.state)) }
+        h2 #round-title { "Round " (channel.round) " " (mark(channel.state.word())) }
         p role="status" {
             @if is_open { (count(*deltas, "delta counts so far.", "deltas count so far.")) }
             @else { (count(*deltas, "delta is being combined.", "deltas are being combined.")) }
@@ -170,7 +170,7 @@ fn releases(shown: &Shown, now_ms: i64) -> Markup {
         "#Failed",
         "Made",
     ];
-    let rows = releases.iter().map(|it| row(it, &of(outcomes, it.version), channel.version, now_ms));
+    let rows = releases.iter().map(|it| row(it, &of_release(outcomes, it.version), channel.version, now_ms));
     let listed = table("Releases, newest first", heads, rows);
     html! { section aria-labelledby="releases" {
         h2 #releases { "Releases" }
@@ -186,7 +186,7 @@ fn row(release: &Version, said: &[Outcome], current: i64, now_ms: i64) -> [Marku
     [
         html! {
             (release.version) " "
-            @if release.version == current { (mark("current")) } @else { (mark(&release.outcome)) }
+            @if release.version == current { (mark("current")) } @else { (mark(release.state.word())) }
             @if !release.reason.is_empty() { div.problem { (release.reason) } }
         },
         short(&release.adapter),
@@ -209,7 +209,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
     let measured: Vec<(i64, [f64; 2])> = versions
         .iter()
         .filter_map(|version| {
-            let said = of(outcomes, *version);
+            let said = of_release(outcomes, *version);
             Some((*version, [mean(&said, 0)?, mean(&said, 1)?]))
         })
         .collect();
@@ -217,7 +217,8 @@ fn charts(outcomes: &[Outcome]) -> Markup {
     let (before, after) = (column(0), column(1));
     let of_which: Vec<i64> = measured.iter().map(|(version, _)| *version).collect();
     // The last ten, so that a bar is a line of text high.
-    let rows: Vec<Bar> = versions.iter().rev().take(10).map(|version| bar(*version, &of(outcomes, *version))).collect();
+    let rows: Vec<Bar> =
+        versions.iter().rev().take(10).map(|version| bar(*version, &of_release(outcomes, *version))).collect();
     let described = "For each release, how many devices use it, kept their own, rejected it or failed to try it.";
     html! { div.charts {
         @if measured.len() > 1 { figure {
@@ -228,7 +229,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
             ]))
         } }
         @if !rows.is_empty() { figure {
-            figcaption { "Verdicts: " @for verdict in VERDICTS { span class={ "key " (verdict) } { (verdict) } " " } }
+            figcaption { "Verdicts: " @for verdict in VERDICTS { span class={ "key " (verdict.word()) } { (verdict.word()) } " " } }
             (bars("verdicts", "Verdicts by release", described, &rows))
         } }
     } }
@@ -237,7 +238,7 @@ fn charts(outcomes: &[Outcome]) -> Markup {
 fn bar(version: i64, said: &[Outcome]) -> Bar {
     let counts = VERDICTS.map(|verdict| (verdict, devices(said, verdict)));
     let note: Vec<String> = counts.iter().map(|(_, count)| count.to_string()).collect();
-    let parts = counts.iter().map(|(verdict, count)| (*verdict, *count as f64)).collect();
+    let parts = counts.iter().map(|(verdict, count)| (verdict.word(), *count as f64)).collect();
     Bar { name: format!("v {version}"), parts, note: note.join("/") }
 }
 
@@ -246,7 +247,7 @@ fn reports(Shown { channel, reports, .. }: &Shown, now_ms: i64) -> Markup {
     let rows = reports.iter().map(|report| {
         let [before, after] = [0, 1].map(|which| cell(percent(report.accuracy.map(|both| both[which]))));
         let (device, when) = (device_link(&report.device, &report.name), moment(report.at_ms, now_ms));
-        [device, mark(&report.verdict), before, after, cell(points(report.accuracy)), when]
+        [device, mark(report.verdict.word()), before, after, cell(points(report.accuracy)), when]
     });
     let listed = table("Reports, those of devices that do not use it first", heads, rows);
     html! { section aria-labelledby="reports" {

@@ -9,7 +9,7 @@ use super::words::{
 };
 use super::{LINES, key_of};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Device, Kept, Place, Reported, Role, Sent};
+use crate::fleet::db::{DeltaState, Device, Kept, Place, Reported, Role, Sent, Word};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
 use maud::{Markup, html};
@@ -75,7 +75,7 @@ fn reported(shown: &Shown, now_ms: i64) -> Markup {
     let rows = reports.iter().map(|Kept { line, .. }| {
         let [before, after] = [0, 1].map(|which| cell(percent(line.accuracy.map(|both| both[which]))));
         let (channel, when) = (channel_link(&line.channel), moment(line.at_ms, now_ms));
-        [channel, cell(line.version), mark(&line.verdict), before, after, cell(points(line.accuracy)), when]
+        [channel, cell(line.version), mark(line.verdict.word()), before, after, cell(points(line.accuracy)), when]
     });
     let listed = table("Reports, newest first", heads, rows);
     html! { section aria-labelledby="reports" {
@@ -125,7 +125,7 @@ fn sent(shown: &Shown, now_ms: i64) -> Markup {
         let counted = |text: String| cell(if line.round > 0 { text.as_str() } else { "–" });
         [
             short(&line.hash),
-            html! { (mark(&line.state)) @if line.state == "receiving" { " " (bytes(line.received)) " so far" } },
+            html! { (mark(line.state.word())) @if line.state == DeltaState::Receiving { " " (bytes(line.received)) " so far" } },
             channel_link(&line.channel),
             counted(line.round.to_string()),
             counted(format!("{:.0}", line.weight)),

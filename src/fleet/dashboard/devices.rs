@@ -7,7 +7,7 @@ use super::visitor::{Acting, Fields, Visitor, is_secure};
 use super::words::{SILENT_MS, count, device_link, health, mark, moment, percent, points};
 use crate::fleet::Fleet;
 use crate::fleet::api::TOKEN_MS;
-use crate::fleet::db::{Device, Reported, Role, Seen};
+use crate::fleet::db::{Device, Reported, Role, Seen, Word};
 use crate::sync::wire::is_name;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -26,22 +26,31 @@ pub(super) async fn show(
     let reports = fleet.db.last_reports(&devices).await?;
     let now_ms = fleet.now_ms();
     let seen = fleet.db.devices_seen(now_ms - SILENT_MS).await?;
-    Ok(page(&visitor, Part::Devices, "Devices", markup(&visitor, &devices, &reports, seen, name, after, now_ms)))
+    let listed = Listed { devices, reports, seen, name, after, now_ms };
+    Ok(page(&visitor, Part::Devices, "Devices", markup(&visitor, &listed)))
 }
 
-fn markup(
-    visitor: &Visitor,
-    devices: &[Device],
-    reports: &[Reported],
+/// What a page of devices shows.
+struct Listed<'a> {
+    devices: Vec<Device>,
+    /// Their last reports, of those that have any.
+    reports: Vec<Reported>,
+    /// How many there are in all.
     seen: Seen,
-    name: &str,
-    after: &str,
+    /// What the names of these contain.
+    name: &'a str,
+    /// The device behind which the page begins.
+    after: &'a str,
     now_ms: i64,
-) -> Markup {
+}
+
+fn markup(visitor: &Visitor, listed: &Listed<'_>) -> Markup {
+    let Listed { devices, reports, seen, name, after, now_ms } = listed;
+    let now_ms = *now_ms;
     let next = devices.last().filter(|_| devices.len() as i64 == LINES).map(|last| last.key.clone());
     let heads = ["Name", "State", "Last seen", "Last verdict", "#Accuracy", "#Change", "Enrolled"];
     let last = |device: &Device| reports.iter().find(|report| report.device == device.key);
-    let listed = table("Devices by name", heads, devices.iter().map(|device| row(device, last(device), now_ms)));
+    let rows = table("Devices by name", heads, devices.iter().map(|device| row(device, last(device), now_ms)));
     let is_new = seen.enrolled + seen.revoked == 0;
     html! {
         h1 { "Devices" }
@@ -62,7 +71,7 @@ fn markup(
             @if devices.is_empty() {
                 (empty("No device of that name.", html! { p { a href="/devices" { "Show all devices" } } }))
             } @else {
-                (listed)
+                (rows)
                 (pages("/devices", &[("name", name)], "after", after, next))
             }
             section aria-labelledby="enrol" { h2 #enrol { "Enrol a device" } (enrolling(visitor)) }
@@ -73,7 +82,7 @@ fn markup(
 fn row(device: &Device, last: Option<&Reported>, now_ms: i64) -> [Markup; 7] {
     let accuracy = last.and_then(|last| last.accuracy);
     let verdict = match last {
-        Some(last) => html! { (mark(&last.verdict)) " version " (last.version) },
+        Some(last) => html! { (mark(last.verdict.word())) " version " (last.version) },
         None => html! { span.quiet { "none" } },
     };
     [

@@ -1,17 +1,18 @@
 //! What devices say of releases, counted.
 
 use crate::fleet::db::Outcome;
+use crate::sync::wire::Verdict;
 
-/// Verdicts that devices give, with what is said of them.
-pub(super) const VERDICTS: [&str; 4] = ["activated", "kept", "rejected", "failed"];
+/// Verdicts that devices give, in the order of the pages.
+pub(super) const VERDICTS: [Verdict; 4] = [Verdict::Activated, Verdict::Kept, Verdict::Rejected, Verdict::Failed];
 
 /// What devices say of one release.
-pub(super) fn of(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
+pub(super) fn of_release(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
     outcomes.iter().filter(|outcome| outcome.version == version).cloned().collect()
 }
 
 /// How many devices say that.
-pub(super) fn devices(outcomes: &[Outcome], verdict: &str) -> i64 {
+pub(super) fn devices(outcomes: &[Outcome], verdict: Verdict) -> i64 {
     outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
 }
 

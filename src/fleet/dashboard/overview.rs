@@ -7,7 +7,8 @@ use super::outcomes::{devices, mean};
 use super::visitor::{Fields, Visitor};
 use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen};
+use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen, Word};
+use crate::sync::wire::Verdict;
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -33,7 +34,7 @@ pub(super) async fn show(
 ) -> Result<Html<String>, Failure> {
     let (db, now_ms, after) = (&fleet.db, fleet.now_ms(), asked.get("after"));
     let seen = db.devices_seen(now_ms - SILENT_MS).await?;
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for channel in db.channels_after(after, CHANNELS).await? {
         let deltas = db.count_in(&channel.name, channel.round).await?;
         let outcomes = db.outcomes(&channel.name, channel.version, channel.version).await?;
@@ -42,30 +43,35 @@ pub(super) async fn show(
     let troubles = db.troubles(LATEST).await?;
     let lines = db.audited_by("", &Place::first(), LATEST).await?;
     let counts = db.channels_counted().await?;
-    Ok(page(
-        &visitor,
-        Part::Overview,
-        "Overview",
-        markup(&visitor, seen, counts, &rows, (after, now_ms), &troubles, &lines),
-    ))
+    let glance = Glance { seen, counts, rows, after, now_ms, troubles, lines };
+    Ok(page(&visitor, Part::Overview, "Overview", markup(&visitor, &glance)))
 }
 
-fn markup(
-    visitor: &Visitor,
+/// What the page shows.
+struct Glance<'a> {
     seen: Seen,
-    [channels, waiting]: [i64; 2],
-    rows: &[Row],
-    (after, now_ms): (&str, i64),
-    troubles: &[Reported],
-    lines: &[Kept<Logged>],
-) -> Markup {
+    /// Channels, and deltas that wait in their rounds.
+    counts: [i64; 2],
+    rows: Vec<Row>,
+    /// The channel behind which the rows begin.
+    after: &'a str,
+    now_ms: i64,
+    /// Releases that devices do not use.
+    troubles: Vec<Reported>,
+    /// The last lines of the audit log.
+    lines: Vec<Kept<Logged>>,
+}
+
+fn markup(visitor: &Visitor, glance: &Glance<'_>) -> Markup {
+    let Glance { seen, counts: [channels, waiting], rows, after, now_ms, troubles, lines } = glance;
+    let now_ms = *now_ms;
     let next = rows.last().filter(|_| rows.len() as i64 == CHANNELS).map(|last| last.channel.name.clone());
     let heads = ["Channel", "#Version", "Round", "#Deltas", "#Accuracy", "Verdicts"];
     let silent = seen.enrolled - seen.lately;
     let trouble_heads = ["Device", "Channel", "#Version", "Verdict", "When"];
     let trouble = |report: &Reported| {
         let (device, channel) = (device_link(&report.device, &report.name), channel_link(&report.channel));
-        [device, channel, cell(report.version), mark(&report.verdict), moment(report.at_ms, now_ms)]
+        [device, channel, cell(report.version), mark(report.verdict.word()), moment(report.at_ms, now_ms)]
     };
     html! {
         h1 { "Overview" }
@@ -111,16 +117,16 @@ fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
             @if !channel.problem.is_empty() { div.problem { (channel.problem) } }
         },
         cell(channel.version),
-        html! { (channel.round) " " (mark(&channel.state)) },
+        html! { (channel.round) " " (mark(channel.state.word())) },
         cell(deltas),
         cell(percent(mean(outcomes, 1))),
         html! {
             @if outcomes.is_empty() { span.quiet { "no report yet" } }
             @else {
-                (count(devices(outcomes, "activated"), "device uses it", "devices use it"))
-                @for verdict in ["kept", "rejected", "failed"] {
+                (count(devices(outcomes, Verdict::Activated), "device uses it", "devices use it"))
+                @for verdict in [Verdict::Kept, Verdict::Rejected, Verdict::Failed] {
                     @let said = devices(outcomes, verdict);
-                    @if said > 0 { ", " (said) " " (verdict) }
+                    @if said > 0 { ", " (said) " " (verdict.word()) }
                 }
             }
         },

@@ -6,7 +6,7 @@ use super::known::channel_of;
 use super::visitor::{Acting, Visitor};
 use super::words::{count, mark, moment, path};
 use crate::fleet::Fleet;
-use crate::fleet::db::{Channel, Role, Version};
+use crate::fleet::db::{Channel, ReleaseState, Role, RolloutState, Version, Word};
 use crate::fleet::rollouts::{Act, Steered, stages, steer};
 use axum::extract::{Path, State};
 use axum::response::Redirect;
@@ -24,7 +24,7 @@ pub(super) fn section(
 ) -> Markup {
     html! {
         p {
-            "Rollout " (mark(&channel.rollout)) " "
+            "Rollout " (mark(channel.rollout.word())) " "
             @if channel.pinned { (mark("pinned")) " " }
             (whereabouts(channel, (offered, reports), now_ms))
         }
@@ -37,12 +37,12 @@ fn whereabouts(channel: &Channel, (offered, reports): (u64, u64), now_ms: i64) -
     let percent = stages.percent(channel.stage);
     let devices = count(offered.try_into().unwrap_or(i64::MAX), "device", "devices");
     let missing = channel.stage_reports.saturating_sub(reports.try_into().unwrap_or(i64::MAX)).max(0);
-    match channel.rollout.as_str() {
-        "done" => html! { "All devices are offered version " (channel.version) "." },
-        "held" => html! {
+    match channel.rollout {
+        RolloutState::Done => html! { "All devices are offered version " (channel.version) "." },
+        RolloutState::Held => html! {
             "Version " (channel.version) " waits, for the channel is pinned: devices are offered version " (channel.previous) "."
         },
-        _ => html! {
+        RolloutState::Rolling | RolloutState::Paused => html! {
             "Stage " (channel.stage + 1) " of " (stages.count()) ", since " (moment(channel.stage_began_ms, now_ms)) ": "
             (percent) " % of the devices, " (devices) ", are offered version " (channel.version)
             @if percent < 100 { ", the others version " (channel.previous) }
@@ -53,14 +53,19 @@ fn whereabouts(channel: &Channel, (offered, reports): (u64, u64), now_ms: i64) -
     }
 }
 
+/// Whether a release may be gone back to.
+fn can_come_back(release: &Version, channel: &Channel) -> bool {
+    release.version < channel.version && release.state != ReleaseState::Halted
+}
+
 /// What can be done now.
 fn acts(visitor: &Visitor, channel: &Channel, releases: &[Version]) -> Markup {
     let to = |act: &str| path(&["channels", &channel.name, "rollout", act]);
     let is_last = channel.stage + 1 >= stages(channel).count();
-    let is_on_its_way = matches!(channel.rollout.as_str(), "rolling" | "paused");
+    let is_on_its_way = matches!(channel.rollout, RolloutState::Rolling | RolloutState::Paused);
     html! {
-        @if channel.rollout == "rolling" { (button(visitor, &to("pause"), "Pause")) }
-        @if channel.rollout == "paused" { (button(visitor, &to("resume"), "Resume")) }
+        @if channel.rollout == RolloutState::Rolling { (button(visitor, &to("pause"), "Pause")) }
+        @if channel.rollout == RolloutState::Paused { (button(visitor, &to("resume"), "Resume")) }
         @if is_on_its_way {
             (button(visitor, &to("advance"), if is_last { "Finish now" } else { "Next stage now" }))
         }
@@ -74,8 +79,8 @@ fn acts(visitor: &Visitor, channel: &Channel, releases: &[Version]) -> Markup {
             }, html! {
                 label for="back-to" { "Version" }
                 select id="back-to" name="version" {
-                    @for release in releases.iter().filter(|release| release.version < channel.version && release.outcome != "halted") {
-                        option value=(release.version) { (release.version) " (" (release.outcome) ")" }
+                    @for release in releases.iter().filter(|release| can_come_back(release, channel)) {
+                        option value=(release.version) { (release.version) " (" (release.state.word()) ")" }
                     }
                 }
                 input type="hidden" name="now" value=(channel.version);

@@ -71,9 +71,6 @@ fn role(word: &str) -> Role {
 
 impl Db {
     /// Keeps an access token, by the hash of its secret.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add_access(&self, access: &Access, hash: &str) -> Result<()> {
         sqlx::query("INSERT INTO access (id, hash, name, role, created_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(&access.id)
@@ -87,9 +84,6 @@ impl Db {
     }
 
     /// The access token of that secret's hash, unless it was revoked.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn access(&self, hash: &str) -> Result<Option<Access>> {
         let query = format!("{ACCESS} WHERE hash = $1 AND revoked_ms = 0");
         let row = sqlx::query(&query).bind(hash).fetch_optional(&self.pool).await?;
@@ -97,9 +91,6 @@ impl Db {
     }
 
     /// Access tokens, the last that was made first, from behind `place`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn accesses(&self, place: &Place, count: i64) -> Result<Vec<Access>> {
         let query = format!("{ACCESS} WHERE (created_ms, id) < ($1, $2) ORDER BY created_ms DESC, id DESC LIMIT $3");
         let rows = sqlx::query(&query).bind(place.at_ms).bind(&place.id).bind(count).fetch_all(&self.pool).await?;
@@ -107,9 +98,6 @@ impl Db {
     }
 
     /// Revokes an access token, and ends what was signed in with it. Gives its name; none where there was nothing to revoke.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn revoke_access(&self, id: &str, now_ms: i64) -> Result<Option<String>> {
         let mut transaction = self.writer.begin().await?;
         let revoked = sqlx::query("UPDATE access SET revoked_ms = $1 WHERE id = $2 AND revoked_ms = 0")
@@ -129,9 +117,6 @@ impl Db {
 
     /// Begins a session, by the hash of its secret; forgets those that are over. `access` is empty for the token of the
     /// server's first start.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn begin_session(&self, hash: &str, access: &str, now_ms: i64, expires_ms: i64) -> Result<()> {
         let mut transaction = self.writer.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE expires_ms <= $1").bind(now_ms).execute(&mut *transaction).await?;
@@ -147,9 +132,6 @@ impl Db {
     }
 
     /// The session of that secret's hash, if it is not over and its access token was not revoked.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn session(&self, hash: &str, now_ms: i64) -> Result<Option<Session>> {
         let row = sqlx::query(
             "SELECT sessions.access, COALESCE(access.name, ''), COALESCE(access.role, 'operator') \
@@ -170,27 +152,18 @@ impl Db {
     }
 
     /// Ends a session.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn end_session(&self, hash: &str) -> Result<()> {
         sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(hash).execute(&self.writer).await?;
         Ok(())
     }
 
     /// Ends all sessions but this one. How many there were.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn end_other_sessions(&self, hash: &str) -> Result<u64> {
         let ended = sqlx::query("DELETE FROM sessions WHERE hash <> $1").bind(hash).execute(&self.writer).await?;
         Ok(ended.rows_affected())
     }
 
     /// How many sessions are not over.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sessions(&self, now_ms: i64) -> Result<i64> {
         let query = "SELECT COUNT(*) FROM sessions WHERE expires_ms > $1";
         Ok(sqlx::query(query).bind(now_ms).fetch_one(&self.pool).await?.try_get(0)?)

@@ -1,6 +1,7 @@
 //! Channels: what devices use now, the round that is open, and who is combining one that has closed.
 
 use super::rollouts::{BEGIN_ROLLOUT, begun};
+use super::states::{RolloutState, RoundState, state};
 use super::{Db, Result};
 use sqlx::Row;
 
@@ -19,8 +20,8 @@ pub struct Channel {
     pub version: i64,
     /// The round that is open, or being combined.
     pub round: i64,
-    /// `open` or `closing`.
-    pub state: String,
+    /// How far that round is.
+    pub state: RoundState,
     /// How deltas are combined.
     pub rule: String,
     /// Why the last round came to nothing, or the last release was taken back; empty otherwise.
@@ -33,8 +34,8 @@ pub struct Channel {
     pub stage_reports: i64,
     /// Share of the devices that may refuse a release.
     pub tolerated: f64,
-    /// How far the newest release is: `rolling`, `paused`, `held` (nobody is offered it yet) or `done`.
-    pub rollout: String,
+    /// How far the newest release is.
+    pub rollout: RolloutState,
     /// The stage, from 0.
     pub stage: i64,
     /// When that began.
@@ -79,14 +80,14 @@ pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
         length: row.try_get(3)?,
         version: row.try_get(4)?,
         round: row.try_get(5)?,
-        state: row.try_get(6)?,
+        state: state(row, 6)?,
         rule: row.try_get(7)?,
         problem: row.try_get(8)?,
         stages: row.try_get(9)?,
         stage_ms: row.try_get(10)?,
         stage_reports: row.try_get(11)?,
         tolerated: row.try_get(12)?,
-        rollout: row.try_get(13)?,
+        rollout: state(row, 13)?,
         stage: row.try_get(14)?,
         stage_began_ms: row.try_get(15)?,
         previous: row.try_get(16)?,
@@ -96,9 +97,6 @@ pub(super) fn channel(row: &sqlx::any::AnyRow) -> Result<Channel> {
 
 impl Db {
     /// Makes a channel with its first release. Whether there was none of that name.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add_channel(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let added = sqlx::query(
@@ -133,27 +131,18 @@ impl Db {
     }
 
     /// The channel of that name.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channel(&self, name: &str) -> Result<Option<Channel>> {
         let row = sqlx::query(&format!("{CHANNEL} WHERE name = $1")).bind(name).fetch_optional(&self.pool).await?;
         row.as_ref().map(channel).transpose()
     }
 
     /// All channels in the order of their names.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channels(&self) -> Result<Channels> {
         let rows = sqlx::query(&format!("{CHANNEL} ORDER BY name")).fetch_all(&self.pool).await?;
         rows.iter().map(channel).collect()
     }
 
     /// Closes the open round of a channel: no delta counts any more, and whoever claims it combines those that do.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn close_round(&self, name: &str, round: i64) -> Result<bool> {
         let query = "UPDATE channels SET state = 'closing', problem = '', claimed_by = '', claimed_until_ms = 0 \
                      WHERE name = $1 AND round = $2 AND state = 'open'";
@@ -162,9 +151,6 @@ impl Db {
     }
 
     /// Claims a closed round that nobody is combining, until `until_ms`: then another replica may take it for dead.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn claim_round(&self, claim: &str, now_ms: i64, until_ms: i64) -> Result<Option<Closing>> {
         let claimed = sqlx::query(
             "UPDATE channels SET claimed_by = $1, claimed_until_ms = $2 WHERE state = 'closing' AND claimed_until_ms < $3 \
@@ -185,9 +171,6 @@ impl Db {
     }
 
     /// Holds a claim for longer. Whether it is still held.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn hold_round(&self, claim: &str, until_ms: i64) -> Result<bool> {
         let query = "UPDATE channels SET claimed_until_ms = $1 WHERE claimed_by = $2 AND state = 'closing'";
         let held = sqlx::query(query).bind(until_ms).bind(claim).execute(&self.writer).await?;
@@ -196,9 +179,6 @@ impl Db {
 
     /// A claimed round is done: its release is the channel's, and the next round is open; gives its version. None where the
     /// claim was not held any more: somebody else has done it, and nothing changes.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn finish_round(&self, closing: &Closing, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!(
@@ -222,9 +202,6 @@ impl Db {
     }
 
     /// A claimed round comes to nothing: it is open again, and says why.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reopen_round(&self, closing: &Closing, problem: &str) -> Result<()> {
         sqlx::query(
             "UPDATE channels SET state = 'open', problem = $1, claimed_by = '', claimed_until_ms = 0 \
@@ -238,9 +215,6 @@ impl Db {
     }
 
     /// Bytes of an adapter that is or was a release of any channel.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn released(&self, adapter: &str) -> Result<Option<i64>> {
         let query = "SELECT length FROM releases WHERE adapter = $1 LIMIT 1";
         let row = sqlx::query(query).bind(adapter).fetch_optional(&self.pool).await?;

@@ -66,9 +66,6 @@ pub(super) fn device(row: &sqlx::any::AnyRow) -> Result<Device> {
 
 impl Db {
     /// Keeps a one-time token, by its hash; for a device of that name alone, where `name` is not empty.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add_token(&self, hash: &str, name: &str, now_ms: i64, expires_ms: i64) -> Result<()> {
         sqlx::query("INSERT INTO tokens (hash, name, created_ms, expires_ms) VALUES ($1, $2, $3, $4)")
             .bind(hash)
@@ -82,9 +79,6 @@ impl Db {
 
     /// Uses a token up for a key, and lets the key in. Another key of the same name stands in the way, or is shut out where the new one may
     /// take its place.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn enrol(&self, newcomer: &Newcomer<'_>, now_ms: i64) -> Result<Enrolment> {
         let Newcomer { token, key, name, replaces, consent, time_ms } = *newcomer;
         // Anybody can ask: what is no token takes no turn of those who write.
@@ -147,18 +141,12 @@ impl Db {
     }
 
     /// The device of this key.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn device(&self, key: &str) -> Result<Option<Device>> {
         let row = sqlx::query(&format!("{DEVICE} WHERE key = $1")).bind(key).fetch_optional(&self.pool).await?;
         row.as_ref().map(device).transpose()
     }
 
     /// Devices in the order of their keys, from behind `after`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn devices(&self, after: &str, count: i64) -> Result<Vec<Device>> {
         let query = format!("{DEVICE} WHERE key > $1 ORDER BY key LIMIT $2");
         let rows = sqlx::query(&query).bind(after).bind(count).fetch_all(&self.pool).await?;
@@ -166,9 +154,6 @@ impl Db {
     }
 
     /// Shuts a device out, at once and for ever; what it has sent in rounds that are open does not count.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn revoke(&self, key: &str, now_ms: i64) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let revoked = shut_out(&mut transaction, key, now_ms).await?;

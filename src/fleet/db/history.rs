@@ -2,7 +2,9 @@
 
 use super::channels::{CHANNEL, channel};
 use super::devices::{DEVICE, device};
+use super::states::{DeltaState, state};
 use super::{Audited, Channels, Db, Device, Result};
+use crate::sync::wire::Verdict;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -67,8 +69,8 @@ pub struct Reported {
     pub channel: String,
     /// The release's version.
     pub version: i64,
-    /// `activated`, `kept`, `rejected` or `failed`.
-    pub verdict: String,
+    /// What the device says of the release.
+    pub verdict: Verdict,
     /// Part of the samples that were right before and after, where the device has measured it.
     pub accuracy: Option<[f64; 2]>,
     /// When it said so last.
@@ -90,8 +92,8 @@ pub struct Sent {
     pub length: i64,
     /// Bytes that have come.
     pub received: i64,
-    /// `receiving`, `accepted`, `superseded` or `refused`.
-    pub state: String,
+    /// How far it is.
+    pub state: DeltaState,
     /// The round that it counts in; 0: in none.
     pub round: i64,
     /// How much it counts.
@@ -105,8 +107,8 @@ pub struct Sent {
 pub struct Outcome {
     /// The release's version.
     pub version: i64,
-    /// `activated`, `kept`, `rejected` or `failed`.
-    pub verdict: String,
+    /// What the device says of the release.
+    pub verdict: Verdict,
     /// Devices that say so.
     pub devices: i64,
     /// Of those, how many have measured.
@@ -129,7 +131,7 @@ fn reported(row: &AnyRow) -> Result<Kept<Reported>> {
         name: row.try_get(1)?,
         channel: row.try_get(2)?,
         version: row.try_get(3)?,
-        verdict: row.try_get(4)?,
+        verdict: state(row, 4)?,
         accuracy: (before >= 0.0).then_some([before, after]),
         at_ms: row.try_get(7)?,
     };
@@ -145,7 +147,7 @@ fn sent(row: &AnyRow) -> Result<Kept<Sent>> {
         channel: row.try_get(3)?,
         length: row.try_get(4)?,
         received: row.try_get(5)?,
-        state: row.try_get(6)?,
+        state: state(row, 6)?,
         round: row.try_get(7)?,
         weight: row.try_get(8)?,
         changed_ms: row.try_get(9)?,
@@ -156,9 +158,6 @@ fn sent(row: &AnyRow) -> Result<Kept<Sent>> {
 
 impl Db {
     /// How many devices there are, and how many have asked something since `since_ms`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn devices_seen(&self, since_ms: i64) -> Result<Seen> {
         let query = "SELECT COUNT(CASE WHEN revoked_ms = 0 THEN 1 END), \
                      COUNT(CASE WHEN revoked_ms = 0 AND last_ms >= $1 THEN 1 END), \
@@ -169,9 +168,6 @@ impl Db {
 
     /// Devices in the order of their names, from behind the device of the key `after` (empty for the first), of those whose names
     /// contain `part`; upper and lower case of ASCII are one.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn devices_named(&self, part: &str, after: &str, count: i64) -> Result<Vec<Device>> {
         let behind = match after.is_empty() {
             true => "$2 = ''",
@@ -183,9 +179,6 @@ impl Db {
     }
 
     /// The last report of each of these devices that has made one.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn last_reports(&self, devices: &[Device]) -> Result<Vec<Reported>> {
         let query = format!("{REPORTED} WHERE reports.device = $1 ORDER BY at_ms DESC, {REPORT_ID} DESC LIMIT 1");
         let mut reports = Vec::new();
@@ -197,9 +190,6 @@ impl Db {
     }
 
     /// What a device has said of releases, the last word first, from behind `place`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reports_of(&self, device: &str, place: &Place, count: i64) -> Result<Vec<Kept<Reported>>> {
         let query = format!(
             "{REPORTED} WHERE reports.device = $1 AND (at_ms, {REPORT_ID}) < ($2, $3) \
@@ -216,9 +206,6 @@ impl Db {
     }
 
     /// What devices have said of a release, those that do not use it first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reports_on(&self, channel: &str, version: i64, count: i64) -> Result<Vec<Reported>> {
         let query = format!(
             "{REPORTED} WHERE channel = $1 AND version = $2 \
@@ -229,9 +216,6 @@ impl Db {
     }
 
     /// The last reports of devices that do not use the release that they report on.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn troubles(&self, count: i64) -> Result<Vec<Reported>> {
         let query = format!("{REPORTED} WHERE verdict IN ('rejected', 'failed') ORDER BY at_ms DESC LIMIT $1");
         let rows = sqlx::query(&query).bind(count).fetch_all(&self.pool).await?;
@@ -239,9 +223,6 @@ impl Db {
     }
 
     /// What devices say of a channel's releases from version `from` to `to`, counted.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn outcomes(&self, channel: &str, from: i64, to: i64) -> Result<Vec<Outcome>> {
         let rows = sqlx::query(
             "SELECT version, verdict, COUNT(*), COUNT(CASE WHEN accuracy_before >= 0.0 THEN 1 END), \
@@ -258,7 +239,7 @@ impl Db {
         let outcome = |row: &AnyRow| {
             Ok(Outcome {
                 version: row.try_get(0)?,
-                verdict: row.try_get(1)?,
+                verdict: state(row, 1)?,
                 devices: row.try_get(2)?,
                 measured: row.try_get(3)?,
                 sums: [row.try_get(4)?, row.try_get(5)?],
@@ -268,9 +249,6 @@ impl Db {
     }
 
     /// Deltas of a device, the last one that changed first, from behind `place`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sent_by(&self, device: &str, place: &Place, count: i64) -> Result<Vec<Kept<Sent>>> {
         let query = format!(
             "{SENT} WHERE device = $1 AND (changed_ms, hash) < ($2, $3) ORDER BY changed_ms DESC, hash DESC LIMIT $4"
@@ -282,9 +260,6 @@ impl Db {
     }
 
     /// Deltas that count in a round, the last one first, from behind `place`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sent_in(&self, channel: &str, round: i64, place: &Place, count: i64) -> Result<Vec<Kept<Sent>>> {
         let query = format!(
             "{SENT} WHERE channel = $1 AND round = $2 AND state = 'accepted' AND (changed_ms, hash, device) < ($3, $4, $5) \
@@ -304,18 +279,12 @@ impl Db {
     }
 
     /// How many deltas count in a round.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn count_in(&self, channel: &str, round: i64) -> Result<i64> {
         let query = "SELECT COUNT(*) FROM uploads WHERE channel = $1 AND round = $2 AND state = 'accepted'";
         Ok(sqlx::query(query).bind(channel).bind(round).fetch_one(&self.pool).await?.try_get(0)?)
     }
 
     /// How many channels there are, and how many deltas count in their rounds.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channels_counted(&self) -> Result<[i64; 2]> {
         let channels = sqlx::query("SELECT COUNT(*) FROM channels").fetch_one(&self.pool).await?;
         let query = "SELECT COUNT(*) FROM channels JOIN uploads ON uploads.channel = channels.name \
@@ -325,9 +294,6 @@ impl Db {
     }
 
     /// Channels in the order of their names, from behind `after`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn channels_after(&self, after: &str, count: i64) -> Result<Channels> {
         let query = format!("{CHANNEL} WHERE name > $1 ORDER BY name LIMIT $2");
         let rows = sqlx::query(&query).bind(after).bind(count).fetch_all(&self.pool).await?;
@@ -335,9 +301,6 @@ impl Db {
     }
 
     /// Lines of the audit log, newest first, from behind `place`; of one `who`, where it is not empty.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn audited_by(&self, who: &str, place: &Place, count: i64) -> Result<Vec<Kept<Logged>>> {
         // Two queries, so that each has an index that it follows.
         let of_one = if who.is_empty() { "$4 = ''" } else { "who = $4" };

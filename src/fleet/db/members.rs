@@ -5,9 +5,6 @@ use sqlx::Row;
 
 impl Db {
     /// A device takes part in a channel from now on; again does nothing.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn take_part(&self, channel: &str, device: &str, now_ms: i64) -> Result<()> {
         // Nearly all do already, and reading waits for nobody.
         let query = "SELECT 1 FROM members WHERE channel = $1 AND device = $2";
@@ -20,9 +17,6 @@ impl Db {
     }
 
     /// Keys of the devices that take part in a channel, are not revoked and have asked something since a moment.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn members(&self, channel: &str, since_ms: i64) -> Result<Vec<String>> {
         let query = "SELECT devices.key FROM members JOIN devices ON devices.key = members.device \
                      WHERE members.channel = $1 AND devices.revoked_ms = 0 AND devices.last_ms >= $2";
@@ -31,9 +25,6 @@ impl Db {
     }
 
     /// How many take part in it and are not revoked.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn count_members(&self, channel: &str) -> Result<i64> {
         let query = "SELECT COUNT(*) FROM members JOIN devices ON devices.key = members.device \
                      WHERE members.channel = $1 AND devices.revoked_ms = 0";

@@ -3,6 +3,8 @@
 //! What two replicas might do at the same time is decided by one statement that changes a row only as long as it is as expected;
 //! whether it was is the number of rows that it changed. That is what `FOR UPDATE SKIP LOCKED` would be needed for, and SQLite
 //! has it too. Transactions begin with what they write, so that SQLite takes its lock at once and never gives up half-way.
+//!
+//! Every query fails with [`Error`] where the database cannot be reached, does not answer in time or refuses it.
 
 mod access;
 mod channels;
@@ -13,6 +15,7 @@ mod members;
 mod requests;
 mod reports;
 mod rollouts;
+mod states;
 mod uploads;
 
 pub use access::{Access, Role, Session};
@@ -21,6 +24,7 @@ pub use copy::Belonging;
 pub use devices::{Device, Enrolment, Newcomer};
 pub use history::{Kept, Logged, Outcome, Place, Reported, Seen, Sent};
 pub use rollouts::{Version, Vote};
+pub use states::{DeltaState, ReleaseState, RolloutState, RoundState, Word};
 pub use uploads::{Accepted, Bytes, Came, Counted, Upload, Worth};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
@@ -54,7 +58,7 @@ const EPOCH: &str = "epoch";
 /// What the audit log calls refusals: what anybody can make happen. They are bounded, and forgotten after a while.
 pub const REFUSALS: [&str; 5] = ["refused", "enrolment refused", "upload refused", "delta refused", "sign-in refused"];
 
-/// What the database said.
+/// Why the database did not do what it was asked: it cannot be reached, did not answer in time, or refuses.
 #[derive(Debug, thiserror::Error)]
 #[error("the database: {0}")]
 pub struct Error(String);
@@ -145,18 +149,12 @@ impl Db {
     }
 
     /// Whether no server has ever worked with it.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn is_new(&self) -> Result<bool> {
         let settings: i64 = sqlx::query("SELECT COUNT(*) FROM settings").fetch_one(&self.pool).await?.try_get(0)?;
         Ok(settings == 0)
     }
 
     /// The setting of that name: `value`, where there was none. All replicas get the same.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn setting(&self, name: &str, value: &str) -> Result<String> {
         sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(name)
@@ -177,17 +175,11 @@ impl Db {
     }
 
     /// Adds a line to the audit log; `id` tells lines of one millisecond apart.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn audit(&self, line: &Audited, id: &str) -> Result<()> {
         insert_line(&mut *self.writer.acquire().await?, line, id).await
     }
 
     /// Forgets refusals from before a moment, so many at most. Whether there may be more. What was done stays for ever.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn forget_refusals(&self, before_ms: i64, count: i64) -> Result<bool> {
         let query = "DELETE FROM audit WHERE (at_ms, id) IN (SELECT at_ms, id FROM audit \
                      WHERE what IN ($3, $4, $5, $6, $7) AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
@@ -198,9 +190,6 @@ impl Db {
     }
 
     /// The last lines of the audit log, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn audited(&self, count: i64) -> Result<Vec<Audited>> {
         let rows = sqlx::query("SELECT at_ms, who, what, detail FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1")
             .bind(count)

@@ -1,18 +1,17 @@
 //! What devices say of releases.
 
+use super::states::Word;
 use super::{Db, Result};
+use crate::sync::wire::Verdict;
 
 impl Db {
     /// Keeps what a device says of a release; the last word counts. Whether there is such a release.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn report(
         &self,
         device: &str,
         channel: &str,
         version: i64,
-        verdict: &str,
+        verdict: Verdict,
         accuracy: Option<[f64; 2]>,
         now_ms: i64,
     ) -> Result<bool> {
@@ -27,7 +26,7 @@ impl Db {
         .bind(device)
         .bind(channel)
         .bind(version)
-        .bind(verdict)
+        .bind(verdict.word())
         .bind(before)
         .bind(after)
         .bind(now_ms)

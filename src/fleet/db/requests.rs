@@ -30,9 +30,6 @@ impl Queue {
 
 impl Db {
     /// Counts a request of this time, if the device is enrolled and its last one was earlier.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn count_request(&self, key: &str, time_ms: i64) -> Result<bool> {
         let (counted, answer) = oneshot::channel();
         let gone = || Error("requests are not counted any more".into());

@@ -1,7 +1,9 @@
 //! Rollouts: how far a channel's newest release is, what devices have said of it, and the steps that replicas take, each of
 //! which changes a row only as long as that is as expected.
 
+use super::states::{ReleaseState, RolloutState, Word, state};
 use super::{Channel, Db, NewRelease, Result};
+use crate::sync::wire::Verdict;
 use sqlx::Row;
 
 /// A release of a channel, past or present.
@@ -17,8 +19,8 @@ pub struct Version {
     pub created_ms: i64,
     /// Devices whose deltas are in it; 0 for an operator's.
     pub devices: i64,
-    /// `rolling`, `done`, `halted`, `replaced` or `back`.
-    pub outcome: String,
+    /// What has become of it.
+    pub state: ReleaseState,
     /// Why it was halted; empty otherwise.
     pub reason: String,
 }
@@ -43,16 +45,13 @@ fn released(row: &sqlx::any::AnyRow) -> Result<Version> {
         length: row.try_get(2)?,
         created_ms: row.try_get(3)?,
         devices: row.try_get(4)?,
-        outcome: row.try_get(5)?,
+        state: state(row, 5)?,
         reason: row.try_get(6)?,
     })
 }
 
 impl Db {
     /// One release of a channel.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version = $2");
         let row = sqlx::query(&query).bind(channel).bind(version).fetch_optional(&self.pool).await?;
@@ -60,9 +59,6 @@ impl Db {
     }
 
     /// The last release that all devices had before they were given what they have; what was halted, here or under another number, is none.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn release_before(&self, channel: &Channel) -> Result<Option<Version>> {
         let query = format!(
             "{RELEASED} WHERE channel = $1 AND outcome IN ('done', 'back') \
@@ -75,9 +71,6 @@ impl Db {
     }
 
     /// The last releases of a channel before version `before`, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
         let rows = sqlx::query(&query).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
@@ -85,9 +78,6 @@ impl Db {
     }
 
     /// What devices that are still enrolled have said of a release.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn reported(&self, channel: &str, version: i64) -> Result<Vec<Vote>> {
         let rows = sqlx::query(
             "SELECT r.device, r.verdict, r.accuracy_before, r.accuracy_after FROM reports r JOIN devices d ON d.key = r.device \
@@ -98,11 +88,11 @@ impl Db {
         .fetch_all(&self.pool)
         .await?;
         let reported = |row: &sqlx::any::AnyRow| {
-            let (verdict, accuracy): (String, [f64; 2]) = (row.try_get(1)?, [row.try_get(2)?, row.try_get(3)?]);
+            let (verdict, accuracy): (Verdict, [f64; 2]) = (state(row, 1)?, [row.try_get(2)?, row.try_get(3)?]);
             let accuracy = Some(accuracy).filter(|[before, _]| *before >= 0.0);
             Ok(Vote {
                 device: row.try_get(0)?,
-                activated: (verdict != "kept").then_some(verdict == "activated"),
+                activated: (verdict != Verdict::Kept).then_some(verdict == Verdict::Activated),
                 accuracy,
             })
         };
@@ -110,9 +100,6 @@ impl Db {
     }
 
     /// The next stage begins. Whether the rollout was still where `channel` says.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn advance_rollout(&self, channel: &Channel, now_ms: i64) -> Result<bool> {
         let query = "UPDATE channels SET stage = stage + 1, stage_began_ms = $1 \
                      WHERE name = $2 AND version = $3 AND stage = $4 AND rollout IN ('rolling', 'paused')";
@@ -126,29 +113,28 @@ impl Db {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Turns a rollout from one of two states into another: `rolling`, `paused` (no step is taken) or `held` (nobody new is offered
-    /// it). Whether it was in that state.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn turn_rollout(&self, channel: &Channel, from: &str, to: &str, now_ms: i64) -> Result<bool> {
+    /// Turns a rollout from one state into another. Whether it was in that state.
+    pub async fn turn_rollout(
+        &self,
+        channel: &Channel,
+        from: RolloutState,
+        to: RolloutState,
+        now_ms: i64,
+    ) -> Result<bool> {
         let query =
             "UPDATE channels SET rollout = $1, stage_began_ms = $2 WHERE name = $3 AND version = $4 AND rollout = $5";
         let turned = sqlx::query(query)
-            .bind(to)
+            .bind(to.word())
             .bind(now_ms)
             .bind(&channel.name)
             .bind(channel.version)
-            .bind(from)
+            .bind(from.word())
             .execute(&self.writer)
             .await?;
         Ok(turned.rows_affected() == 1)
     }
 
     /// All devices have the newest release, and it stays. Whether it was still being rolled out.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn finish_rollout(&self, channel: &Channel) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET rollout = 'done', previous = version \
@@ -157,16 +143,13 @@ impl Db {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        outcome(&mut transaction, &channel.name, channel.version, "done", "").await?;
+        became(&mut transaction, &channel.name, channel.version, ReleaseState::Done, "").await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     /// Goes back to the adapter of an older release, under a new number and for all devices at once; `halted` says why the
     /// newest one is halted, where it is. Whether the channel was still as given.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn go_back(&self, channel: &Channel, to: &Version, halted: Option<&str>, now_ms: i64) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let query = "UPDATE channels SET version = version + 1, adapter = $1, length = $2, rollout = 'done', stage = 0, \
@@ -177,28 +160,25 @@ impl Db {
             .bind(halted.unwrap_or(""))
             .bind(&channel.name)
             .bind(channel.version)
-            .bind(&channel.rollout)
+            .bind(channel.rollout.word())
             .execute(&mut *transaction)
             .await?;
         if gone.rows_affected() == 0 {
             return Ok(false);
         }
         if let Some(reason) = halted {
-            outcome(&mut transaction, &channel.name, channel.version, "halted", reason).await?;
-        } else if channel.rollout != "done" {
-            outcome(&mut transaction, &channel.name, channel.version, "replaced", "").await?;
+            became(&mut transaction, &channel.name, channel.version, ReleaseState::Halted, reason).await?;
+        } else if channel.rollout != RolloutState::Done {
+            became(&mut transaction, &channel.name, channel.version, ReleaseState::Replaced, "").await?;
         }
         let release = NewRelease { adapter: to.adapter.clone(), length: to.length, devices: to.devices };
-        insert(&mut transaction, &channel.name, channel.version + 1, &release, "back", now_ms).await?;
+        insert(&mut transaction, &channel.name, channel.version + 1, &release, ReleaseState::Back, now_ms).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     /// A new release of an operator's, which is rolled out like a round's; gives its version. None where the channel was not as given
     /// any more.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
@@ -219,9 +199,6 @@ impl Db {
     }
 
     /// Keeps the devices of a channel at what they have: new releases wait; or lets them go on.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn pin(&self, name: &str, pinned: bool) -> Result<bool> {
         let query = "UPDATE channels SET pinned = $1 WHERE name = $2 AND pinned <> $1";
         let done = sqlx::query(query).bind(i64::from(pinned)).bind(name).execute(&self.writer).await?;
@@ -254,7 +231,7 @@ pub(super) async fn begun(
                  (SELECT MAX(version) FROM releases WHERE channel = $1 AND outcome IN ('done', 'back')) \
                  ON CONFLICT DO NOTHING";
     sqlx::query(query).bind(channel).bind(version - 1).bind(now_ms).execute(&mut **transaction).await?;
-    insert(transaction, channel, version, release, "rolling", now_ms).await?;
+    insert(transaction, channel, version, release, ReleaseState::Rolling, now_ms).await?;
     Ok(version)
 }
 
@@ -263,7 +240,7 @@ async fn insert(
     channel: &str,
     version: i64,
     release: &NewRelease,
-    outcome: &str,
+    state: ReleaseState,
     now_ms: i64,
 ) -> Result<()> {
     let query = "INSERT INTO releases (channel, version, adapter, length, created_ms, devices, outcome) \
@@ -275,22 +252,23 @@ async fn insert(
         .bind(release.length)
         .bind(now_ms)
         .bind(release.devices)
-        .bind(outcome)
+        .bind(state.word())
         .execute(&mut **transaction)
         .await?;
     Ok(())
 }
 
-async fn outcome(
+/// Writes down what has become of a release, and why.
+async fn became(
     transaction: &mut sqlx::Transaction<'_, sqlx::Any>,
     channel: &str,
     version: i64,
-    outcome: &str,
+    state: ReleaseState,
     reason: &str,
 ) -> Result<()> {
     // A release that goes back stays one.
     let query =
         "UPDATE releases SET outcome = $1, reason = $2 WHERE channel = $3 AND version = $4 AND outcome <> 'back'";
-    sqlx::query(query).bind(outcome).bind(reason).bind(channel).bind(version).execute(&mut **transaction).await?;
+    sqlx::query(query).bind(state.word()).bind(reason).bind(channel).bind(version).execute(&mut **transaction).await?;
     Ok(())
 }

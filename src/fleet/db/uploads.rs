@@ -1,5 +1,6 @@
 //! Deltas on their way in, and those that count.
 
+use super::states::{DeltaState, state};
 use super::{Audited, Db, Result};
 use sqlx::{AnyConnection, Row};
 
@@ -12,8 +13,8 @@ pub struct Upload {
     pub length: i64,
     /// Bytes that are stored.
     pub received: i64,
-    /// `receiving`, `accepted`, `superseded` or `refused`.
-    pub state: String,
+    /// How far it is.
+    pub state: DeltaState,
 }
 
 /// All of a delta, as it came.
@@ -88,9 +89,6 @@ pub enum Accepted {
 
 impl Db {
     /// Begins an upload; one that has begun stays as it is.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn begin_upload(
         &self,
         device: &str,
@@ -114,9 +112,6 @@ impl Db {
     }
 
     /// The upload of a device under a hash.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn upload(&self, device: &str, hash: &str) -> Result<Option<Upload>> {
         let query = "SELECT channel, length, received, state FROM uploads WHERE device = $1 AND hash = $2";
         let row = sqlx::query(query).bind(device).bind(hash).fetch_optional(&self.pool).await?;
@@ -125,16 +120,13 @@ impl Db {
                 channel: row.try_get(0)?,
                 length: row.try_get(1)?,
                 received: row.try_get(2)?,
-                state: row.try_get(3)?,
+                state: state(&row, 3)?,
             })
         };
         row.map(upload).transpose()
     }
 
     /// Uploads of a device that are on their way, the one that has rested longest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn receiving(&self, device: &str) -> Result<Vec<Bytes>> {
         let query = format!("{BYTES} WHERE device = $1 AND state = 'receiving' ORDER BY changed_ms, hash");
         let rows = sqlx::query(&query).bind(device).fetch_all(&self.pool).await?;
@@ -142,9 +134,6 @@ impl Db {
     }
 
     /// Uploads on their way that have rested since before a moment, so many at most.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn abandoned(&self, before_ms: i64, count: i64) -> Result<Vec<Bytes>> {
         let query = format!("{BYTES} WHERE state = 'receiving' AND changed_ms < $1 ORDER BY changed_ms LIMIT $2");
         let rows = sqlx::query(&query).bind(before_ms).bind(count).fetch_all(&self.pool).await?;
@@ -153,9 +142,6 @@ impl Db {
 
     /// Deltas whose bytes are kept and needed no more: those of rounds that ended more than `rounds` rounds ago, those that a newer
     /// one of their device has taken the place of, and those of devices that were shut out; so many at most.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn spent(&self, rounds: i64, count: i64) -> Result<Vec<Bytes>> {
         let query = format!(
             "{BYTES} JOIN channels ON channels.name = uploads.channel WHERE uploads.stored = 1 \
@@ -168,9 +154,6 @@ impl Db {
 
     /// Forgets deltas from before a moment that did not come to count and whose bytes are gone, so many at most. Whether there may be
     /// more.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn forget_uploads(&self, before_ms: i64, count: i64) -> Result<bool> {
         let query = "DELETE FROM uploads WHERE (device, hash) IN (SELECT device, hash FROM uploads \
                      WHERE state IN ('superseded', 'refused') AND changed_ms < $1 AND stored = 0 LIMIT $2)";
@@ -179,9 +162,6 @@ impl Db {
     }
 
     /// The bytes of a delta are not kept any more.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn not_stored(&self, device: &str, hash: &str) -> Result<()> {
         let query = "UPDATE uploads SET stored = 0 WHERE device = $1 AND hash = $2";
         sqlx::query(query).bind(device).bind(hash).execute(&self.writer).await?;
@@ -189,9 +169,6 @@ impl Db {
     }
 
     /// An upload that is on its way, and has not moved, is none any more; it may begin again. Whether it was one.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn give_up(&self, upload: &Bytes) -> Result<bool> {
         let query = "DELETE FROM uploads WHERE device = $1 AND hash = $2 AND state = 'receiving' AND changed_ms = $3";
         let query = sqlx::query(query).bind(&upload.device).bind(&upload.hash).bind(upload.changed_ms);
@@ -199,9 +176,6 @@ impl Db {
     }
 
     /// A chunk is stored: goes from `received` bytes to `to`. Whether it was the next one.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn received(&self, device: &str, hash: &str, received: i64, to: i64, now_ms: i64) -> Result<bool> {
         let changed = sqlx::query(
             "UPDATE uploads SET received = $1, changed_ms = $2 \
@@ -218,9 +192,6 @@ impl Db {
     }
 
     /// A delta was refused, and is not taken again.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn refuse_upload(&self, came: &Came<'_>) -> Result<()> {
         sqlx::query(
             "INSERT INTO uploads (device, hash, channel, length, received, state, round, weight, changed_ms) \
@@ -239,9 +210,6 @@ impl Db {
     }
 
     /// A verified delta counts from now on, in place of what the device has sent in this round before, and the audit log says so.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn accept_upload(
         &self,
         came: &Came<'_>,
@@ -280,9 +248,6 @@ impl Db {
     }
 
     /// The deltas that count in a round, in one order.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn counted(&self, channel: &str, round: i64) -> Result<Vec<Counted>> {
         let rows = sqlx::query(
             "SELECT device, hash, length, weight FROM uploads \

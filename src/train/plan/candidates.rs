@@ -12,7 +12,7 @@ use crate::train::prepare::Base;
 pub struct Candidate {
     /// For the table.
     pub name: String,
-    /// `--train`, each.
+    /// The setting `train`, each of its values.
     pub train: Vec<String>,
     /// Layers from the top that learn in full; 1 is the head alone.
     pub depth: usize,

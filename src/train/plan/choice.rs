@@ -34,7 +34,7 @@ pub enum Verdict {
 pub struct Row {
     /// The candidate's short name.
     pub name: String,
-    /// `--train`, each: what makes the same choice without a plan.
+    /// The setting `train`, each of its values: what makes the same choice without a plan.
     pub train: Vec<String>,
     /// Learned values.
     pub parameters: u64,

@@ -14,11 +14,11 @@ mod weights;
 
 use super::body::CHUNK;
 use super::error::Error;
-use super::features::{Features, Pass, Store};
+use super::features::{Features, Pass, Source, Store};
 use super::fit::{self, Around, End, Event, Outcome, Settings};
 use super::prepare::{self, Base, Bundle};
 use super::solve::{self, VALIDATION_MIN};
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Labelled, Preprocessing, Split};
 use crate::engine;
 use crate::graph::Dim;
 use candidates::{Candidate, Target};
@@ -70,8 +70,8 @@ pub struct Situation<'a> {
     pub dataset: &'a Arc<Dataset>,
     /// Which of them train and validate.
     pub split: &'a Split,
-    /// The preprocessing's bytes, which features are kept under.
-    pub preprocessing: &'a [u8],
+    /// What is done to each sample.
+    pub preprocessing: &'a Preprocessing,
     /// Where features are kept.
     pub store: Store<'a>,
     /// How ONNX Runtime computes.
@@ -359,7 +359,8 @@ impl Situation<'_> {
 
     fn features(&self, bundle: &Bundle, order: &[usize]) -> Result<Features, Error> {
         let (dataset, clock) = (self.dataset.clone(), self.clock.clone());
-        Features::open(bundle, dataset, order, self.preprocessing, self.store, self.options, clock)
+        let source = Source { dataset, order, preprocessing: self.preprocessing };
+        Features::open(bundle, source, self.store, self.options, clock)
     }
 
     /// Trains the head; gives its values and what the body did. `None` if stopped.
@@ -393,12 +394,13 @@ impl Situation<'_> {
 
     /// Trains the head as a run of its own would.
     fn fit_head(&self, bundle: &Bundle, features: &mut Features, batch: u32) -> Result<Outcome, Error> {
-        let (labels, loss, until_s) = (self.dataset.labels(), &self.settings.loss, self.budgets.time_s);
+        let learned = Labelled { labels: self.dataset.labels(), split: self.split };
+        let (loss, until_s) = (&self.settings.loss, self.budgets.time_s);
         let mut solving = solve::Around { until_s, stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
         let first = match self.head {
             HeadBy::StepsFromZero => None,
             HeadBy::ClosedForm | HeadBy::Steps => self.during("planning: the head in closed form", || {
-                solve::start(bundle, features, labels, self.split, loss, self.options, &mut solving)
+                solve::start(bundle, features, learned, loss, self.options, &mut solving)
             })?,
         };
         if let (HeadBy::ClosedForm, Some(values)) = (self.head, &first) {
@@ -415,7 +417,7 @@ impl Situation<'_> {
             tell: &mut |event| (self.told.step)(event),
         };
         let settings = Settings { batch, ..self.settings.clone() };
-        fit::fit(bundle, features, labels, self.split, &settings, self.options, &mut around)
+        fit::fit(bundle, features, learned, &settings, self.options, &mut around)
     }
 
     /// Times a step of the row and estimates its run. `body_s` is the body's time for one sample.
@@ -550,10 +552,10 @@ impl Situation<'_> {
         }
         let labels = self.dataset.labels();
         let found = self.during("planning: what each layer's gradient promises", || {
-            usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options, self.stop)
+            usefulness::gains(&bundle, &mut features, labels, calibration, &settings, self.options)
         })?;
         let names = bundle.parameters.iter().map(|parameter| parameter.name.clone());
-        Ok(found.map(|found| names.zip(found).collect()))
+        Ok(Some(names.zip(found).collect()))
     }
 
     /// What of a row's tensors gains most within a delta of that size, the head included.

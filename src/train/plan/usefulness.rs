@@ -12,7 +12,6 @@ use crate::train::optimizer::Optimizer;
 use crate::train::prepare::Bundle;
 use crate::train::step::{LABELS, gradient_name};
 use crate::train::step_session::step_session;
-use std::sync::atomic::AtomicBool;
 
 /// For each parameter the decrease of the loss that one optimiser step promises, in the loss's units.
 ///
@@ -20,7 +19,8 @@ use std::sync::atomic::AtomicBool;
 /// judged by the gradient of the other half, and the other way round, so that what is only noise of a few samples promises
 /// nothing: `gain = η/2 · (⟨d(g₁), g₂⟩ + ⟨d(g₂), g₁⟩)`, with `d` the direction of the optimiser's first step: the gradient
 /// for SGD, its sign for AdamW (Kingma & Ba 2015, section 2.1). Summed over a set of parameters it is what the contribution
-/// analysis of arXiv 2206.15472 (section 3.2) estimates, without training each layer by itself. `None` if stopped.
+/// analysis of arXiv 2206.15472 (section 3.2) estimates, without training each layer by itself. The samples' features are there
+/// already ([`Features::ready`]): the run itself never holds the body and the step's session together.
 ///
 /// # Errors
 /// A sample that cannot be loaded, ONNX Runtime's refusal.
@@ -31,12 +31,7 @@ pub fn gains(
     samples: &[usize],
     settings: &Settings,
     options: &engine::Options,
-    stop: &AtomicBool,
-) -> Result<Option<Vec<f64>>, Error> {
-    // All of the body before the step's session: the run itself never holds more than the two together, often less.
-    if !features.ready(samples, stop)? {
-        return Ok(None);
-    }
+) -> Result<Vec<f64>, Error> {
     let initial: Vec<Vec<f32>> = bundle.parameters.iter().map(|parameter| parameter.initial.clone()).collect();
     let mut bound = step_session(bundle, (&settings.loss, None), options, &initial)?;
     let (first, second) = samples.split_at(samples.len() / 2);
@@ -47,7 +42,7 @@ pub fn gains(
         let promised: f64 = halves.map(|(a, b)| agreement(&settings.optimizer, *a, *b)).sum();
         settings.peak_rate(parameter) * promised
     };
-    Ok(Some(bundle.parameters.iter().enumerate().map(gain).collect()))
+    Ok(bundle.parameters.iter().enumerate().map(gain).collect())
 }
 
 /// `½ (d(a)·b + d(b)·a)`.

@@ -32,7 +32,7 @@ impl Linear {
     /// Finds the layer in a bundle's tail.
     ///
     /// # Errors
-    /// [`Error::Setting`] for `--solver` with what the tail has besides one linear layer.
+    /// [`Error::NoClosedForm`] with what the tail has besides one linear layer.
     pub fn find(bundle: &Bundle) -> Result<Self, Error> {
         let names: Vec<Option<&str>> =
             bundle.parameters.iter().map(|parameter| Some(parameter.name.as_str())).collect();
@@ -198,70 +198,67 @@ pub fn not_finite(sample: usize) -> Error {
 /// Follows the output back to the layer.
 fn walk(graph: &Graph, names: &[Option<&str>]) -> Result<Linear, Error> {
     let producers = graph.producers();
-    let learned = |id: Option<ValueId>| learned(graph, names, id);
     let (mut value, mut bias) = (graph.outputs[0], None);
     loop {
         let Some(node) = producers.get(&value).map(|index| &graph.nodes[*index]) else {
             return Err(refuse(format!("no layer that learns makes `{}`", graph.value_name(value))));
         };
-        let input = |place: usize| node.inputs.get(place).copied().flatten();
-        let linear = |axis: usize, from: Option<(usize, bool)>, bias| {
-            let (weight, turned) = from?;
-            let axis = if turned { 1 - axis } else { axis };
-            let (alpha, beta) = (1.0, 1.0);
-            let reads = input(0)?;
-            Some(Linear { weight, axis, bias, alpha, beta, convolution: false, outputs: 0, inputs: 0, reads })
-        };
-        let found = match node.op.as_str() {
-            "Gemm" if node.int("transA", 0) == 0 => {
-                let own = learned(input(2)).map(|(bias, _)| bias);
-                let axis = if node.int("transB", 0) == 1 { 0 } else { 1 };
-                let (alpha, beta) = (node.float("alpha", 1.0).into(), node.float("beta", 1.0).into());
-                if input(2).is_some() == own.is_some() {
-                    linear(axis, learned(input(1)), own.or(bias)).map(|found| Linear {
-                        alpha,
-                        beta: if own.is_some() { beta } else { 1.0 },
-                        ..found
-                    })
-                } else {
-                    None
-                }
+        match made_by(graph, names, node, bias) {
+            Some(Made::Layer(layer)) => return Ok(layer),
+            Some(Made::Biased(below, added)) => (value, bias) = (below, Some(added)),
+            Some(Made::Same(below)) => value = below,
+            None => {
+                return Err(refuse(format!(
+                    "between what learns and the output is node `{}` ({}), which is not linear in it",
+                    node.name, node.op
+                )));
             }
-            "MatMul" => linear(1, learned(input(1)), bias),
-            "Conv" if pointwise(node) => {
-                let own = learned(input(2)).map(|(bias, _)| bias);
-                let whole = input(2).is_some() == own.is_some();
-                let found = linear(0, learned(input(1)).filter(|_| whole), own.or(bias));
-                found.map(|found| Linear { convolution: true, ..found })
-            }
-            "Add" if bias.is_none() => {
-                let (a, b) = (input(0), input(1));
-                let (constant, rest) = if learned(b).is_some() { (b, a) } else { (a, b) };
-                match (learned(constant), rest) {
-                    (Some((place, _)), Some(rest)) => {
-                        bias = Some(place);
-                        value = rest;
-                        continue;
-                    }
-                    _ => None,
-                }
-            }
-            "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "ReduceMean"
-            | "Reshape" => match input(0) {
-                Some(below) => {
-                    value = below;
-                    continue;
-                }
-                None => None,
-            },
-            _ => None,
-        };
-        return found.ok_or_else(|| {
-            refuse(format!(
-                "between what learns and the output is node `{}` ({}), which is not linear in it",
-                node.name, node.op
-            ))
-        });
+        }
+    }
+}
+
+/// How a node on the way from the layer to the output makes its value.
+enum Made {
+    /// It is the layer.
+    Layer(Linear),
+    /// It adds a bias that learns, the parameter of this place, to a value.
+    Biased(ValueId, usize),
+    /// It leaves a value's numbers as they are, or averages them.
+    Same(ValueId),
+}
+
+/// What a node does, where the layer's output goes through it: `bias` was added behind it. `None` where that is not linear.
+fn made_by(graph: &Graph, names: &[Option<&str>], node: &Node, bias: Option<usize>) -> Option<Made> {
+    let input = |place: usize| node.inputs.get(place).copied().flatten();
+    let parameter = |place: usize| learned(graph, names, input(place));
+    let linear = |axis: usize, (weight, turned): (usize, bool), bias| {
+        let axis = if turned { 1 - axis } else { axis };
+        let (alpha, beta, reads) = (1.0, 1.0, input(0)?);
+        Some(Linear { weight, axis, bias, alpha, beta, convolution: false, outputs: 0, inputs: 0, reads })
+    };
+    let own = parameter(2).map(|(bias, _)| bias);
+    // A bias that does not learn is none that could be solved for.
+    let whole = input(2).is_some() == own.is_some();
+    match node.op.as_str() {
+        "Gemm" if node.int("transA", 0) == 0 && whole => {
+            let axis = if node.int("transB", 0) == 1 { 0 } else { 1 };
+            let alpha = node.float("alpha", 1.0).into();
+            let beta = if own.is_some() { node.float("beta", 1.0).into() } else { 1.0 };
+            linear(axis, parameter(1)?, own.or(bias)).map(|layer| Made::Layer(Linear { alpha, beta, ..layer }))
+        }
+        "MatMul" => linear(1, parameter(1)?, bias).map(Made::Layer),
+        "Conv" if pointwise(node) && whole => {
+            let layer = linear(0, parameter(1)?, own.or(bias))?;
+            Some(Made::Layer(Linear { convolution: true, ..layer }))
+        }
+        "Add" if bias.is_none() => {
+            let (constant, rest) = if parameter(1).is_some() { (1, 0) } else { (0, 1) };
+            Some(Made::Biased(input(rest)?, parameter(constant)?.0))
+        }
+        "Identity" | "Flatten" | "Squeeze" | "Dropout" | "Cast" | "GlobalAveragePool" | "ReduceMean" | "Reshape" => {
+            input(0).map(Made::Same)
+        }
+        _ => None,
     }
 }
 

@@ -27,7 +27,7 @@ use super::evaluate::{self, Metrics, Tally};
 use super::features::Features;
 use super::loss::Loss;
 use super::prepare::Bundle;
-use crate::data::{Labels, Split};
+use crate::data::{Labelled, Labels, Split};
 use crate::engine::{self, Session};
 use folds::Folds;
 use layer::{refuse, refuse_too_large};
@@ -181,12 +181,12 @@ impl Settings {
 pub fn solve(
     bundle: &Bundle,
     features: &mut Features,
-    labels: &Labels,
-    split: &Split,
+    learned: Labelled<'_>,
     settings: &Settings,
     options: &engine::Options,
     around: &mut Around<'_>,
 ) -> Result<Option<Solved>, Error> {
+    let Labelled { labels, split } = learned;
     settings.check()?;
     super::fit::check_labels(&settings.loss, labels, split, bundle)?;
     let linear = if settings.below { Linear::fresh_head(bundle)? } else { Linear::find(bundle)? };
@@ -235,15 +235,14 @@ pub fn solve(
 pub fn start(
     bundle: &Bundle,
     features: &mut Features,
-    labels: &Labels,
-    split: &Split,
+    learned: Labelled<'_>,
     loss: &Loss,
     options: &engine::Options,
     around: &mut Around<'_>,
 ) -> Result<Option<Vec<Vec<f32>>>, Error> {
-    let Some(settings) = choose::solver(bundle, labels, split, loss) else { return Ok(None) };
+    let Some(settings) = choose::solver(bundle, learned.labels, learned.split, loss) else { return Ok(None) };
     let settings = Settings { refit: false, below: true, ..settings };
-    match solve(bundle, features, labels, split, &settings, options, around) {
+    match solve(bundle, features, learned, &settings, options, around) {
         Ok(solved) => {
             let linear = Linear::fresh_head(bundle)?;
             Ok(solved.map(|solved| linear.among_all(bundle, &solved.parameters)))
