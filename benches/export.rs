@@ -50,6 +50,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    edgetune::configure_process();
     let args = Args::parse();
     ensure!(args.turns > 0 && args.runs > 0, "--turns and --runs: at least 1");
     let mut choice = Choice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));

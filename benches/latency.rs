@@ -218,6 +218,7 @@ fn mean(times: &[f64]) -> f64 {
 }
 
 fn main() -> Result<()> {
+    edgetune::configure_process();
     let args = Args::parse();
     let mut photographs = Vec::new();
     for entry in fs::read_dir(project("models/cifar10/test/cat"))?.take(20) {

@@ -55,6 +55,7 @@ enum What {
 }
 
 fn main() -> Result<()> {
+    edgetune::configure_process();
     let args = Args::parse();
     match args.what {
         What::Optimizer => optimizer(args.turns.max(1)),

@@ -18,6 +18,7 @@ fn shrink<'b>(n: &At<'_, 'b>) -> Grads<'b> {
 
 /// Sixty-four points on a line, and where a line through `Shrink` puts them.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+    edgetune::configure_process();
     let folder = std::env::temp_dir().join(format!("edgetune-operator-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let model = folder.join("model.onnx");

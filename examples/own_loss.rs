@@ -10,6 +10,7 @@ use ndarray::Array2;
 
 /// Readings of a machine, and how long each job took.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+    edgetune::configure_process();
     let folder = std::env::temp_dir().join(format!("edgetune-loss-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let (model, loss) = (folder.join("model.onnx"), folder.join("quantile.onnx"));

@@ -6,6 +6,7 @@ use edgetune::prelude::*;
 
 /// Predicts one photograph of each of three classes.
 pub fn main() -> Result<(), edgetune::Error> {
+    edgetune::configure_process();
     let delta = std::env::temp_dir().join("edgetune-example.edelta");
     let mut predictor = Predictor::open("models/efficientnet_lite0/model.onnx", delta)?;
     for class in ["airplane", "frog", "truck"] {

@@ -6,6 +6,7 @@ use edgetune::prelude::*;
 
 /// Trains with a few photographs a class, so that it takes seconds.
 pub fn main() -> Result<(), edgetune::Error> {
+    edgetune::configure_process();
     let run = Trainer::new("models/efficientnet_lite0/model.onnx")
         .data("models/cifar10/train")
         .test("models/cifar10/test")

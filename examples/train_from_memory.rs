@@ -8,6 +8,7 @@ use edgetune::prelude::*;
 
 /// Sensor readings of two states, told apart by a model that has never seen them.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+    edgetune::configure_process();
     let folder = std::env::temp_dir().join(format!("edgetune-memory-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let model = folder.join("model.onnx");

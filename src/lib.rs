@@ -25,6 +25,8 @@
 //! - Every setting of a training is a field of [`Recipe`], with the default that the command line has. A setting that is wrong
 //!   is refused by its name and with the remedy ([`Error`]).
 //! - ONNX Runtime is loaded when it is first needed, from where the device has it. `edgetune runtime install` puts a copy in place.
+//!   What it needs of the whole process, [`configure_process`] sets: call it first in `main`, so that official builds of ONNX Runtime leave no
+//!   device id below the user's home, and memory that was freed goes back to the system.
 //! - [`delta`] alone needs neither `std` nor an allocator: a microcontroller can read, verify and apply a delta.
 //! - [`learn`] and [`predict`] are the floor below: a training as stages, with everything around it passed in.
 //!
@@ -137,6 +139,8 @@ pub mod prelude;
 #[doc(hidden)]
 pub mod cli;
 
+#[cfg(feature = "library")]
+pub use engine::configure_process;
 #[cfg(feature = "library")]
 pub use facade::{Predictor, Run, Trainer};
 #[cfg(feature = "library")]

@@ -46,7 +46,7 @@ mod suspects;
 mod usage;
 mod values;
 
-use crate::{mapped, priority, recipe as library};
+use crate::{engine, mapped, priority, recipe as library};
 use args::Global;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use print::{LogWriter, Printer};
@@ -116,6 +116,7 @@ enum Done {
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
+    engine::configure_process();
     let cli: Cli = parsed();
     // A service tells what it does; what its processes say last is taken for the reason where one fails.
     log_to_stderr(if matches!(&cli.command, Command::Agent(args) if !args.works()) { "info" } else { "warn" });

@@ -177,8 +177,6 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
         };
     }
     let Search { found, mut passed_over } = find(choice)?;
-    forbid_telemetry();
-    give_large_blocks_back();
     for library in found {
         let named = matches!(library.origin, Origin::Explicit | Origin::Environment);
         match open(&library) {
@@ -196,12 +194,22 @@ pub fn load(choice: &Choice) -> Result<&'static Library> {
     Err(Error::NotFound { passed_over })
 }
 
-/// Official builds from 1.29 on make a device id and a store of events below the user's home as soon as an environment is
-/// created, before telemetry can be switched off through the API. They look at this variable first.
-fn forbid_telemetry() {
-    // SAFETY: nothing reads the environment behind Rust's lock at this time. The one library that would, ONNX Runtime, is
-    // not loaded yet: this runs under `LOADING`, before `open`, and only until a library is loaded.
-    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+/// Sets what ONNX Runtime needs of the whole process: `main` calls it first, before there is another thread.
+///
+/// - Official builds from 1.29 on make a device id and a store of events below the user's home as soon as an environment is created,
+///   before telemetry can be switched off through the API. The variable `ORT_DISABLE_TELEMETRY`, which is set here, keeps them from it.
+/// - With glibc, large blocks go back to the system when they are freed.
+///
+/// Returns whether it was done. A process that has several threads already, or whose threads cannot be counted (other systems than Linux), is
+/// left as it is, for another thread may be reading the environment: set the variable before such a program starts.
+pub fn configure_process() -> bool {
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    if alone {
+        // SAFETY: this is the process's only thread, so nothing reads the environment meanwhile.
+        unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+        give_large_blocks_back();
+    }
+    alone
 }
 
 /// glibc keeps freed blocks of up to 32 MB for itself once one such block was freed, in the order of use, which leaves holes:

@@ -21,6 +21,10 @@ const FIRST_WITH_WEIGHTS_FOLDER: Version = Version(1, 21, 0);
 /// 8 bits had a loss of 10.8 without it and of 7.3 with it, and a feature would not be what an ARM device computes.
 const EXACT_INTEGERS: &str = "session.x64quantprecision";
 
+/// What ONNX Runtime says with [`EXACT_INTEGERS`] where two nodes read the same signed weight, which it would rewrite twice: 1.32, and
+/// versions up to 1.23.
+const REWRITTEN_TWICE: [&str; 2] = ["Attempt to replace the existing tensor", "Initializer with same name exists"];
+
 /// The configuration that leaves out optimisers by their names.
 const WITHOUT_OPTIMISERS: &str = "optimization.disable_specified_optimizers";
 /// The optimiser that unites equal nodes.
@@ -118,7 +122,7 @@ impl Session {
             }
             builder.commit_from_file(path).map_err(|error| refused(&model, &error))
         };
-        Self::new(create(true).or_else(|_| create(false))?)
+        Self::new(exact_where_possible(create)?)
     }
 
     /// Ends the profiler and gives the file that it wrote.
@@ -310,8 +314,17 @@ pub(super) fn commit_bytes(
     weights_folder: Option<&Path>,
     options: &Options,
 ) -> Result<ort::session::Session> {
-    created_from_bytes(model, weights_folder, options, true)
-        .or_else(|_| created_from_bytes(model, weights_folder, options, false))
+    exact_where_possible(|exact| created_from_bytes(model, weights_folder, options, exact))
+}
+
+/// Creates a session with [`EXACT_INTEGERS`], or without where ONNX Runtime refuses the model for that setting's sake.
+fn exact_where_possible<T>(create: impl Fn(bool) -> Result<T>) -> Result<T> {
+    match create(true) {
+        Err(Error::Load { message, .. }) if REWRITTEN_TWICE.iter().any(|words| message.contains(words)) => {
+            create(false)
+        }
+        created => created,
+    }
 }
 
 fn created_from_bytes(
@@ -337,8 +350,7 @@ fn refused(model: &str, error: &ort::Error) -> Error {
     Error::Load { model: model.into(), version: runtime::version_text(), message: error.message().to_string() }
 }
 
-/// ONNX Runtime's session options for ours; `packed` tells whether weights may be copied. `exact` integers are refused where two
-/// nodes read the same signed weight.
+/// ONNX Runtime's session options for ours; `packed` tells whether weights may be copied, `exact` whether [`EXACT_INTEGERS`] is set.
 fn builder(options: &Options, packed: bool, exact: bool) -> Result<SessionBuilder> {
     let library = runtime::loaded()?;
     let provider = options.provider.registration(options.arena, &library.providers)?;

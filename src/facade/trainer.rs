@@ -157,8 +157,7 @@ impl Trainer {
         self
     }
 
-    /// Trains. Loads ONNX Runtime, once for the process; before that it sets `ORT_DISABLE_TELEMETRY` in the environment, so an
-    /// application with threads that read the environment loads it first, by [`crate::engine::load`].
+    /// Trains. Loads ONNX Runtime, once for the process; see [`configure_process`](crate::configure_process), which `main` calls first.
     ///
     /// # Errors
     /// Settings that do not go together or do not fit the model or the data, with the remedy; files that cannot be read or

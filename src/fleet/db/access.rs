@@ -1,8 +1,8 @@
 //! Who may see the dashboard, and where they are signed in.
 
 use super::{Db, Place, Result};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,14 +86,19 @@ impl Db {
     /// The access token of that secret's hash, unless it was revoked.
     pub async fn access(&self, hash: &str) -> Result<Option<Access>> {
         let query = format!("{ACCESS} WHERE hash = $1 AND revoked_ms = 0");
-        let row = sqlx::query(&query).bind(hash).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(query)).bind(hash).fetch_optional(&self.pool).await?;
         row.as_ref().map(access).transpose()
     }
 
     /// Access tokens, the last that was made first, from behind `place`.
     pub async fn accesses(&self, place: &Place, count: i64) -> Result<Vec<Access>> {
         let query = format!("{ACCESS} WHERE (created_ms, id) < ($1, $2) ORDER BY created_ms DESC, id DESC LIMIT $3");
-        let rows = sqlx::query(&query).bind(place.at_ms).bind(&place.id).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query))
+            .bind(place.at_ms)
+            .bind(&place.id)
+            .bind(count)
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(access).collect()
     }
 

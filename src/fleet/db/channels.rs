@@ -3,7 +3,7 @@
 use super::rollouts::{BEGIN_ROLLOUT, begun};
 use super::states::{RolloutState, RoundState, state};
 use super::{Db, Result};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 /// A channel and its current release.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,13 +132,16 @@ impl Db {
 
     /// The channel of that name.
     pub async fn channel(&self, name: &str) -> Result<Option<Channel>> {
-        let row = sqlx::query(&format!("{CHANNEL} WHERE name = $1")).bind(name).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(format!("{CHANNEL} WHERE name = $1")))
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(channel).transpose()
     }
 
     /// All channels in the order of their names.
     pub async fn channels(&self) -> Result<Channels> {
-        let rows = sqlx::query(&format!("{CHANNEL} ORDER BY name")).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(format!("{CHANNEL} ORDER BY name"))).fetch_all(&self.pool).await?;
         rows.iter().map(channel).collect()
     }
 
@@ -165,7 +168,7 @@ impl Db {
             return Ok(None);
         }
         let query = format!("{CHANNEL} WHERE claimed_by = $1 AND state = 'closing'");
-        let row = sqlx::query(&query).bind(claim).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(query)).bind(claim).fetch_optional(&self.pool).await?;
         let channel = row.as_ref().map(channel).transpose()?;
         Ok(channel.map(|channel| Closing { channel, claim: claim.into() }))
     }
@@ -185,7 +188,7 @@ impl Db {
             "UPDATE channels SET {BEGIN_ROLLOUT}, round = round + 1, state = 'open', claimed_by = '', claimed_until_ms = 0 \
              WHERE claimed_by = $4 AND state = 'closing'"
         );
-        let finished = sqlx::query(&query)
+        let finished = sqlx::query(AssertSqlSafe(query))
             .bind(&release.adapter)
             .bind(release.length)
             .bind(now_ms)

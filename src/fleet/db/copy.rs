@@ -7,7 +7,7 @@ use super::{Audited, Bytes, Db, EPOCH, Error, Result, TABLES_VERSION, insert_lin
 use serde_json::{Value, json};
 use sqlx::any::{Any, AnyRow};
 use sqlx::query::Query;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use std::io::{BufRead, Write};
 
 /// Rows that are read at once.
@@ -164,7 +164,7 @@ impl Db {
             let query =
                 format!("SELECT {} FROM {} ORDER BY {} LIMIT $1 OFFSET $2", columns.join(", "), table.name, table.key);
             for page in 0.. {
-                let query = sqlx::query(&query).bind(ROWS).bind(page * ROWS);
+                let query = sqlx::query(AssertSqlSafe(query.as_str())).bind(ROWS).bind(page * ROWS);
                 let rows = query.fetch_all(&mut *transaction).await?;
                 for row in &rows {
                     writeln!(out, "{}", table.values(row)?).map_err(written)?;
@@ -191,7 +191,7 @@ impl Db {
             match serde_json::from_str(&text).map_err(|error| odd(error.to_string()))? {
                 Value::Object(table) => insert = inserting(&table).ok_or_else(|| odd("it is no table's".into()))?,
                 Value::Array(values) if !insert.is_empty() => {
-                    let query = values.into_iter().try_fold(sqlx::query(&insert), bound);
+                    let query = values.into_iter().try_fold(sqlx::query(AssertSqlSafe(insert.as_str())), bound);
                     query
                         .ok_or_else(|| odd("a value is of no kind that is known".into()))?
                         .execute(&mut *transaction)
@@ -239,7 +239,7 @@ fn inserting(table: &serde_json::Map<String, Value>) -> Option<String> {
     Some(format!("INSERT INTO {name} ({}) VALUES ({})", columns.join(", "), places.join(", ")))
 }
 
-type Bound<'q> = Query<'q, Any, sqlx::any::AnyArguments<'q>>;
+type Bound<'q> = Query<'q, Any, sqlx::any::AnyArguments>;
 
 fn bound(query: Bound<'_>, value: Value) -> Option<Bound<'_>> {
     Some(match value {
@@ -275,7 +275,7 @@ mod tests {
             assert_eq!(names, listed);
             for table in &TABLES {
                 let query = format!("SELECT name FROM pragma_table_info('{}') ORDER BY name", table.name);
-                let rows = sqlx::query(&query).fetch_all(&db.pool).await.unwrap();
+                let rows = sqlx::query(AssertSqlSafe(query.as_str())).fetch_all(&db.pool).await.unwrap();
                 let mut columns = table.columns();
                 columns.sort_unstable();
                 assert_eq!(
@@ -286,6 +286,17 @@ mod tests {
                 );
             }
         });
+    }
+
+    /// Before 3.51.3 a checkpoint and a commit at the same moment could damage a database.
+    #[test]
+    fn sqlite_is_without_the_wal_reset_bug() {
+        let version: String = opened(async |url| {
+            let db = Db::open(&url).await.unwrap();
+            sqlx::query("SELECT sqlite_version()").fetch_one(&db.pool).await.unwrap().get(0)
+        });
+        let parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+        assert!(parts >= vec![3, 51, 3], "{version}");
     }
 
     #[test]

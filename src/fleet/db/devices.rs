@@ -1,7 +1,7 @@
 //! Tokens and devices: who may ask.
 
 use super::{Db, Result};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 /// A device as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,14 +142,15 @@ impl Db {
 
     /// The device of this key.
     pub async fn device(&self, key: &str) -> Result<Option<Device>> {
-        let row = sqlx::query(&format!("{DEVICE} WHERE key = $1")).bind(key).fetch_optional(&self.pool).await?;
+        let row =
+            sqlx::query(AssertSqlSafe(format!("{DEVICE} WHERE key = $1"))).bind(key).fetch_optional(&self.pool).await?;
         row.as_ref().map(device).transpose()
     }
 
     /// Devices in the order of their keys, from behind `after`.
     pub async fn devices(&self, after: &str, count: i64) -> Result<Vec<Device>> {
         let query = format!("{DEVICE} WHERE key > $1 ORDER BY key LIMIT $2");
-        let rows = sqlx::query(&query).bind(after).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(after).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(device).collect()
     }
 

@@ -5,8 +5,8 @@ use super::devices::{DEVICE, device};
 use super::states::{DeltaState, state};
 use super::{Audited, Channels, Db, Device, Result};
 use crate::sync::wire::Verdict;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
 /// Where a list that begins with the newest goes on: behind the line of that time and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,8 @@ impl Db {
             false => "(name, key) > (SELECT name, key FROM devices WHERE key = $2)",
         };
         let query = format!("{DEVICE} WHERE LOWER(name) LIKE $1 ESCAPE '!' AND {behind} ORDER BY name, key LIMIT $3");
-        let rows = sqlx::query(&query).bind(pattern(part)).bind(after).bind(count).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query(AssertSqlSafe(query)).bind(pattern(part)).bind(after).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(device).collect()
     }
 
@@ -183,7 +184,7 @@ impl Db {
         let query = format!("{REPORTED} WHERE reports.device = $1 ORDER BY at_ms DESC, {REPORT_ID} DESC LIMIT 1");
         let mut reports = Vec::new();
         for device in devices {
-            let row = sqlx::query(&query).bind(&device.key).fetch_optional(&self.pool).await?;
+            let row = sqlx::query(AssertSqlSafe(query.as_str())).bind(&device.key).fetch_optional(&self.pool).await?;
             reports.extend(row.as_ref().map(reported).transpose()?.map(|kept| kept.line));
         }
         Ok(reports)
@@ -195,7 +196,7 @@ impl Db {
             "{REPORTED} WHERE reports.device = $1 AND (at_ms, {REPORT_ID}) < ($2, $3) \
              ORDER BY at_ms DESC, {REPORT_ID} DESC LIMIT $4"
         );
-        let rows = sqlx::query(&query)
+        let rows = sqlx::query(AssertSqlSafe(query))
             .bind(device)
             .bind(place.at_ms)
             .bind(&place.id)
@@ -211,14 +212,15 @@ impl Db {
             "{REPORTED} WHERE channel = $1 AND version = $2 \
              ORDER BY CASE verdict WHEN 'failed' THEN 0 WHEN 'rejected' THEN 1 ELSE 2 END, at_ms DESC LIMIT $3"
         );
-        let rows = sqlx::query(&query).bind(channel).bind(version).bind(count).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query(AssertSqlSafe(query)).bind(channel).bind(version).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(|row| reported(row).map(|kept| kept.line)).collect()
     }
 
     /// The last reports of devices that do not use the release that they report on.
     pub async fn troubles(&self, count: i64) -> Result<Vec<Reported>> {
         let query = format!("{REPORTED} WHERE verdict IN ('rejected', 'failed') ORDER BY at_ms DESC LIMIT $1");
-        let rows = sqlx::query(&query).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(|row| reported(row).map(|kept| kept.line)).collect()
     }
 
@@ -254,8 +256,13 @@ impl Db {
             "{SENT} WHERE device = $1 AND (changed_ms, hash) < ($2, $3) ORDER BY changed_ms DESC, hash DESC LIMIT $4"
         );
         let (hash, _) = place.sent();
-        let rows =
-            sqlx::query(&query).bind(device).bind(place.at_ms).bind(hash).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query))
+            .bind(device)
+            .bind(place.at_ms)
+            .bind(hash)
+            .bind(count)
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(sent).collect()
     }
 
@@ -266,7 +273,7 @@ impl Db {
              ORDER BY changed_ms DESC, hash DESC, device DESC LIMIT $6"
         );
         let (hash, device) = place.sent();
-        let rows = sqlx::query(&query)
+        let rows = sqlx::query(AssertSqlSafe(query))
             .bind(channel)
             .bind(round)
             .bind(place.at_ms)
@@ -296,7 +303,7 @@ impl Db {
     /// Channels in the order of their names, from behind `after`.
     pub async fn channels_after(&self, after: &str, count: i64) -> Result<Channels> {
         let query = format!("{CHANNEL} WHERE name > $1 ORDER BY name LIMIT $2");
-        let rows = sqlx::query(&query).bind(after).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(after).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(channel).collect()
     }
 
@@ -309,8 +316,13 @@ impl Db {
              FROM audit LEFT JOIN devices ON devices.key = who WHERE (at_ms, id) < ($1, $2) AND {of_one} \
              ORDER BY at_ms DESC, id DESC LIMIT $3"
         );
-        let rows =
-            sqlx::query(&query).bind(place.at_ms).bind(&place.id).bind(count).bind(who).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query))
+            .bind(place.at_ms)
+            .bind(&place.id)
+            .bind(count)
+            .bind(who)
+            .fetch_all(&self.pool)
+            .await?;
         let line = |row: &AnyRow| {
             let place = Place { at_ms: row.try_get(0)?, id: row.try_get(1)? };
             let (who, what, detail) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);

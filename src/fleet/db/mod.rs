@@ -29,7 +29,7 @@ pub use uploads::{Accepted, Bytes, Came, Counted, Upload, Worth};
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool, Connection, Row};
+use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Db {
         install_default_drivers();
         let options = |connections| {
             let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(WAIT);
-            // A transaction that SQLite has ended by itself (the disk is full) is one still for sqlx 0.8, which would put all that comes
+            // A transaction that SQLite has ended by itself (the disk is full) is one still for sqlx, which would put all that comes
             // later into it, and commit nothing. Such a connection is not used again.
             options.after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         };
@@ -133,7 +133,7 @@ impl Db {
     /// Brings the tables up to a version.
     async fn migrate(&self, version: usize) -> Result<()> {
         let migrations = MIGRATIONS[..version].iter().map(|(number, what, sql)| {
-            Migration::new(*number, Cow::Borrowed(*what), MigrationType::Simple, Cow::Borrowed(*sql), false)
+            Migration::new(*number, Cow::Borrowed(*what), MigrationType::Simple, sql.into_sql_str(), false)
         });
         let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
         migrator.run(&self.pool).await.map_err(|error| Error(error.to_string()))

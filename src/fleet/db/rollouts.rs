@@ -4,7 +4,7 @@
 use super::states::{ReleaseState, RolloutState, Word, state};
 use super::{Channel, Db, NewRelease, Result};
 use crate::sync::wire::Verdict;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 /// A release of a channel, past or present.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Db {
     /// One release of a channel.
     pub async fn release(&self, channel: &str, version: i64) -> Result<Option<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version = $2");
-        let row = sqlx::query(&query).bind(channel).bind(version).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(query)).bind(channel).bind(version).fetch_optional(&self.pool).await?;
         row.as_ref().map(released).transpose()
     }
 
@@ -66,14 +66,19 @@ impl Db {
              AND adapter NOT IN (SELECT adapter FROM releases WHERE channel = $1 AND outcome = 'halted') \
              ORDER BY version DESC LIMIT 1"
         );
-        let row = sqlx::query(&query).bind(&channel.name).bind(&channel.adapter).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(query))
+            .bind(&channel.name)
+            .bind(&channel.adapter)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(released).transpose()
     }
 
     /// The last releases of a channel before version `before`, newest first.
     pub async fn releases(&self, channel: &str, before: i64, count: i64) -> Result<Vec<Version>> {
         let query = format!("{RELEASED} WHERE channel = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
-        let rows = sqlx::query(&query).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query(AssertSqlSafe(query)).bind(channel).bind(before).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(released).collect()
     }
 
@@ -182,7 +187,7 @@ impl Db {
     pub async fn publish(&self, channel: &Channel, release: &NewRelease, now_ms: i64) -> Result<Option<i64>> {
         let mut transaction = self.writer.begin().await?;
         let query = format!("UPDATE channels SET {BEGIN_ROLLOUT} WHERE name = $4 AND version = $5 AND state = 'open'");
-        let published = sqlx::query(&query)
+        let published = sqlx::query(AssertSqlSafe(query))
             .bind(&release.adapter)
             .bind(release.length)
             .bind(now_ms)

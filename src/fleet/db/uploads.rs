@@ -2,7 +2,7 @@
 
 use super::states::{DeltaState, state};
 use super::{Audited, Db, Result};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 /// An upload as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,14 +129,14 @@ impl Db {
     /// Uploads of a device that are on their way, the one that has rested longest first.
     pub async fn receiving(&self, device: &str) -> Result<Vec<Bytes>> {
         let query = format!("{BYTES} WHERE device = $1 AND state = 'receiving' ORDER BY changed_ms, hash");
-        let rows = sqlx::query(&query).bind(device).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(device).fetch_all(&self.pool).await?;
         rows.iter().map(bytes).collect()
     }
 
     /// Uploads on their way that have rested since before a moment, so many at most.
     pub async fn abandoned(&self, before_ms: i64, count: i64) -> Result<Vec<Bytes>> {
         let query = format!("{BYTES} WHERE state = 'receiving' AND changed_ms < $1 ORDER BY changed_ms LIMIT $2");
-        let rows = sqlx::query(&query).bind(before_ms).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(before_ms).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(bytes).collect()
     }
 
@@ -148,7 +148,7 @@ impl Db {
              AND (uploads.state IN ('superseded', 'refused') \
              OR (uploads.state = 'accepted' AND uploads.round < channels.round - $1)) LIMIT $2"
         );
-        let rows = sqlx::query(&query).bind(rounds).bind(count).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(rounds).bind(count).fetch_all(&self.pool).await?;
         rows.iter().map(bytes).collect()
     }
 
