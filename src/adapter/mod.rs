@@ -97,6 +97,7 @@ pub struct Request<'a> {
 
 /// Why an adapter cannot be put into a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A selection that does not fit.
     #[error(transparent)]

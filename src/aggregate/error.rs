@@ -5,6 +5,7 @@ use thiserror::Error as ThisError;
 
 /// Why deltas cannot be combined. Deltas are told by their position, counted from 0.
 #[derive(Debug, ThisError)]
+#[non_exhaustive]
 pub enum Error {
     /// There is nothing to combine.
     #[error("no delta to combine; wait for the first one")]

@@ -68,6 +68,7 @@ pub struct Limits {
 
 /// Why an argument is refused; everything else is a [`Warning`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Error {
     /// A feature without a fixed size cannot have a place of fixed size.
     #[error(

@@ -17,7 +17,7 @@ pub struct DeltaArgs {
     /// By how much the validation loss may grow with --encoding auto [default: 0.01, for numbers 1 % of the loss]
     #[arg(long, value_name = "LOSS")]
     pub max_loss_increase: Option<f64>,
-    /// What this device calls itself
+    /// Name of this device
     #[arg(long, value_name = "NAME", env = "EDGETUNE_DEVICE_ID", hide_env_values = true)]
     pub device_id: Option<String>,
     /// The turn of the fleet that the delta belongs to

@@ -17,7 +17,7 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Language models")]
 pub struct Generating {
-    /// Text to go on from, repeatable; or name a file of them as INPUT
+    /// Text that the model continues, repeatable; or name a file of texts as INPUT
     #[arg(long, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Tokens to go on with, at most

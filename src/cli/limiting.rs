@@ -15,7 +15,7 @@ pub struct Limiting {
     /// Bytes of a delta, at most [default: 16777216]
     #[arg(long, value_name = "BYTES")]
     delta_bytes_max: Option<u64>,
-    /// Root of the sum of the squares of a delta's values, at most [default: 10000]
+    /// Largest norm of a delta that is taken: the root of the sum of its squared values [default: 10000]
     #[arg(long, value_name = "NORM")]
     norm_max: Option<f64>,
     /// Connections at once; where there are more, those that ask nothing make room [default: 1024]
@@ -34,13 +34,14 @@ pub struct Limiting {
     /// that comes through a proxy is one address, and shares one limit
     #[arg(long, value_name = "ADDR")]
     trusted_proxy: Vec<IpAddr>,
-    /// Days that devices may believe what they are told of a release; then somebody is holding newer words back [default: 7]
+    /// Days for which devices believe what the server has signed about a release; a device that hears nothing newer in this time
+    /// says that somebody may be holding it back [default: 7]
     #[arg(long, value_name = "DAYS")]
     release_life: Option<u64>,
     /// Devices whose deltas a round must have before it can be closed: of fewer, what one has learned is plain to see [default: 5]
     #[arg(long, value_name = "N")]
     round_devices_min: Option<u32>,
-    /// Rounds that deltas are kept for after their own; then only the database knows of them [default: 1]
+    /// Rounds for which deltas are kept after their own round; after that only the database remembers them [default: 1]
     #[arg(long, value_name = "N")]
     keep_rounds: Option<i64>,
 }

@@ -36,8 +36,8 @@ impl Patience {
 /// Whom a device sends to.
 #[derive(Debug, Clone, Args)]
 pub struct Demand {
-    /// Send only to channels whose rounds have as many devices at least, by the fleet's signed word; what a round of few has learned is
-    /// plain to see
+    /// Send only to channels whose rounds have at least so many devices, as the fleet has signed it; from a round of few devices,
+    /// what one of them has learned is easy to tell
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     devices_min: Option<u32>,
 }
@@ -55,7 +55,7 @@ pub struct State {
     /// Where the device's key and its membership lie [default: $XDG_DATA_HOME/edgetune/fleet or ~/.local/share/edgetune/fleet]
     #[arg(long, value_name = "DIR", env = "EDGETUNE_FLEET_STATE", hide_env_values = true)]
     state: Option<PathBuf>,
-    /// The agent's configuration, whose [fleet] says where [default: as for --state]
+    /// The agent's configuration, whose section [fleet] names the folder [default: as for --state]
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     config: Option<PathBuf>,
 }

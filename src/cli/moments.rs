@@ -54,7 +54,7 @@ pub struct BasisArgs {
     /// Where directions come from [default: classifier where that has as many, else identity or orthogonal]
     #[arg(long, value_enum)]
     pub directions: Option<DirectionsName>,
-    /// Numbers that stand for a sample; fewer make smaller files and coarser heads [default: 256, or all features]
+    /// Numbers that represent a sample; fewer make smaller files and coarser heads [default: 256, or all features]
     #[arg(long, value_name = "N")]
     pub coordinates: Option<usize>,
     /// Bits of a coordinate, 2 to 16

@@ -54,7 +54,7 @@ pub struct RecipeArgs {
     /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
     ///
     /// PyTorch's recurrent layers and transformers take [time, batch, features] by default: --batch-axis 1. Samples are given without the
-    /// batch all the same. The adapter keeps it, so that no other command is to be told.
+    /// batch all the same. The adapter remembers it for all other commands.
     #[arg(long, help_heading = "What learns", value_name = "N")]
     pub batch_axis: Option<u32>,
     /// What to do with the classifier [default: auto]
@@ -93,19 +93,21 @@ pub struct RecipeArgs {
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
     /// lbfgs by the validation samples]
     ///
-    /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
+    /// With lbfgs, a feature's weights are penalised in proportion to its standard deviation, relative to that of all features: the result is
+    /// that of Pareto-scaled features.
     #[arg(long, help_heading = "Loss, solver", value_name = "X")]
     pub l2: Option<f64>,
-    /// Make probabilities fit the shares of right answers: one temperature, fitted on the validation samples
+    /// Calibrate probabilities, by one temperature that is fitted on the validation samples
     ///
-    /// The last layer is divided by it (Guo et al. 2017, arXiv 1706.04599), so every program that uses the adapter has the calibrated
-    /// probabilities. No answer changes.
+    /// A probability of 0.8 then means that about 80 % of such answers are right. The last layer is divided by the temperature (Guo et al. 2017,
+    /// arXiv 1706.04599), so every program that uses the adapter has the calibrated probabilities. The most probable class of a sample stays
+    /// the same.
     #[arg(long, help_heading = "Adapter")]
     pub calibrate: bool,
-    /// Adapter to go on from: what it has learned goes on learning
+    /// Continue from this delta: the same layers are trained, starting from its values
     ///
-    /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
-    /// more classes. With --solver imprint the classes that it has stay as they are.
+    /// Its classes keep their order; new classes are added at the end. A recipe cannot choose other layers. With --solver imprint, the
+    /// values of the classes that it has do not change.
     #[arg(long, help_heading = "What learns", value_name = "FILE", conflicts_with_all = ["train", "head", "output", "adapter"])]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]

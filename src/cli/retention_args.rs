@@ -15,22 +15,24 @@ pub struct RetentionArgs {
     /// Samples of each class of --retention that are learned again; of text, samples in all [default: 10; of text, half]
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub replay: Option<u32>,
-    /// The share of what the base knows that may be lost, over all and in each class [default: no limit]
+    /// Share of what the base knows that may be lost, in all and in each class [default: no limit]
     ///
-    /// Of right answers this share; of perplexity, the share that it may grow by. A training that loses more is taken back until
-    /// it does not, and ends with exit code 4 where even that does not help.
+    /// This is a share of the right answers or, for a language model, the share by which the perplexity may grow. A training that loses
+    /// more is moved back towards its start until it does not. Where that does not help, the command ends with exit code 4.
     #[arg(long, help_heading = "What learns", value_name = "SHARE")]
     pub keep_base: Option<f64>,
-    /// The share of the gain that going back towards the start keeps, for what the base knows; 1 never goes back [default: 0.9]
+    /// Share of the gain that must stay when a training is moved back towards its start to keep what the base knows; 1 never moves back
+    /// [default: 0.9]
     #[arg(long, help_heading = "What learns", value_name = "SHARE")]
     pub rewind: Option<f64>,
-    /// Pull of each value towards the start, in the place of weight decay (L2-SP) [default: 0]
+    /// How strongly each value is pulled to where it started, instead of weight decay to 0 (L2-SP) [default: 0]
     #[arg(long, help_heading = "What learns", value_name = "X")]
     pub l2_sp: Option<f64>,
-    /// The same, more where the answers depend more on a value (EWC): X is the mean over all values [default: 0]
+    /// As --l2-sp, but stronger for values on which the base's answers depend more (elastic weight consolidation); X is the mean over all
+    /// values [default: 0]
     #[arg(long, help_heading = "What learns", value_name = "X")]
     pub ewc: Option<f64>,
-    /// Weight of the answers of the base beside the labels (learning without forgetting) [default: 0]
+    /// Weight of the base's own answers as a second target beside the labels (learning without forgetting) [default: 0]
     #[arg(long, help_heading = "What learns", value_name = "X")]
     pub distill: Option<f64>,
 }

@@ -22,14 +22,15 @@ pub struct SamplesArgs {
     /// bilinear]
     #[arg(long, help_heading = "Images", value_name = "FILTER", aliases = ["resample", "filter"])]
     pub interpolation: Option<String>,
-    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction; of sensor
-    /// series standard, each channel to mean 0 and deviation 1, or none [default: 1/255 for pixels, 1 for sounds, standard]
+    /// What pixels are multiplied by, a number or a fraction, or sounds' samples, which lie in -1 to 1 (32768 gives the range of
+    /// 16-bit integers). For sensor series: standard (each channel gets mean 0 and deviation 1) or none [default: 1/255 for pixels,
+    /// 1 for sounds, standard]
     #[arg(long, help_heading = "Images")]
     pub scale: Option<String>,
-    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    /// What is subtracted from scaled pixels, one or three numbers [default: 0]
     #[arg(long, help_heading = "Images", value_name = "M[,M,M]", allow_hyphen_values = true)]
     pub mean: Option<String>,
-    /// Divides at last, one or three numbers [default: 1]
+    /// What the difference is divided by, one or three numbers [default: 1]
     #[arg(long, help_heading = "Images", value_name = "S[,S,S]")]
     pub std: Option<String>,
     /// Order of an image's axes, nchw or nhwc, or of a series', nct or ntc [default: what the model declares]
@@ -69,7 +70,7 @@ pub struct SamplesArgs {
     pub max_length: Option<u32>,
     #[command(flatten)]
     pub reading: ReadingArgs,
-    /// Put rows of text one behind the other into full sequences, for a language model
+    /// Join rows of text into sequences of full length, for a language model
     #[arg(long, help_heading = "Text")]
     pub packing: bool,
 }
@@ -147,11 +148,11 @@ pub struct ReadingArgs {
     /// Column of a table that names the images or sounds [default: file and other usual names]
     #[arg(id = "file_column", long = "file", help_heading = "Data", value_name = "COLUMN", alias = "image-column")]
     pub file: Option<String>,
-    /// What tells the samples of one recording or person: all of one are on one side of the split
+    /// Which samples belong together, such as those of one recording or person: they all go to the same side of the split
     ///
     /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
-    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
-    /// taken where there is one; `none` takes none.
+    /// a file's name that names the group, such as 'subject[0-9]+'. Without the option, a column or an array called `group` or `subject` is
+    /// used where there is one; `none` uses none.
     #[arg(long, help_heading = "Data", value_name = "COLUMN|PATTERN|folder", alias = "groups")]
     pub group: Option<String>,
 }
@@ -184,10 +185,10 @@ pub struct Pixels {
     /// Factor for pixels, a number or a fraction [default: 1/255]
     #[arg(long)]
     pub scale: Option<String>,
-    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    /// What is subtracted from scaled pixels, one or three numbers [default: 0]
     #[arg(long, value_name = "M[,M,M]", allow_hyphen_values = true)]
     pub mean: Option<String>,
-    /// Divides at last, one or three numbers [default: 1]
+    /// What the difference is divided by, one or three numbers [default: 1]
     #[arg(long, value_name = "S[,S,S]")]
     pub std: Option<String>,
     /// Order of an image's axes [default: what the model declares]

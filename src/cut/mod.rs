@@ -88,6 +88,7 @@ impl fmt::Display for Selection {
 
 /// Why a selection or a cut is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Not a selection.
     #[error("setting `train` `{text}`: expected `head`, `last:N` with N ≥ 1, or a name pattern such as '*layer.5*'")]

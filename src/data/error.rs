@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Why data cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A file or folder cannot be read.
     #[error("{}: cannot be read ({source}); check the path and that this user may read it", path.display())]

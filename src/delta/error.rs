@@ -71,6 +71,7 @@ impl Field {
 
 /// Why a delta is refused. Tensors and labels are told by their position, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Error {
     /// Shorter than the shortest delta.
     TooShort,

@@ -91,6 +91,7 @@ impl Rule {
 
 /// Why a gradient could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The operator has no rule, or its rule refuses.
     #[error("node `{node}` ({op}, opset {opset}): no gradient; {remedy}")]

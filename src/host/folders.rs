@@ -30,6 +30,7 @@ impl Drop for Temporary {
 
 /// Why there is no place for what is kept.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Nobody says where the user's files are.
     #[error("neither HOME nor XDG_CACHE_HOME is set; say where to keep the cache with setting `cache = DIR`")]

@@ -57,6 +57,7 @@ impl Field {
 
 /// Why moments are refused, or cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Error {
     /// Shorter than the file says it is.
     TooShort,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// Why a model could not be read or written; each says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum Error {
     #[error("{}: {fault}", path.display())]
     Model { path: PathBuf, fault: Box<Error> },

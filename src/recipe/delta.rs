@@ -10,13 +10,14 @@ use std::str::FromStr;
 /// How the delta is stored, and what it says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
 pub struct DeltaSettings {
     /// How values are stored: fp16, int8, int4, sign, sparse:PERCENT, or auto, the smallest that validation allows [default:
     /// fp16, or auto with --max-loss-increase]
     pub encoding: Option<EncodingName>,
     /// By how much the validation loss may grow with --encoding auto [default: 0.01, for numbers 1 % of the loss]
     pub max_loss_increase: Option<f64>,
-    /// What this device calls itself
+    /// Name of this device
     #[serde(skip_serializing)]
     pub device_id: Option<String>,
     /// The turn of the fleet that the delta belongs to

@@ -13,6 +13,7 @@ const LATENCY_UNITS: &[(&str, f64)] = &[("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
 /// [`super::Retention`].
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
 pub struct Gates {
     /// Gain over what was there before, at least
     pub gain_min: Option<f64>,

@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 /// Everything a run is decided by.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
 pub struct Recipe {
     /// The model; only in a recipe file
     #[serde(skip_serializing)]
@@ -75,7 +76,7 @@ pub struct Recipe {
     /// Dimension of the inputs that is the batch, counted from 0 [default: the one called batch or N, else the first]
     ///
     /// PyTorch's recurrent layers and transformers take [time, batch, features] by default: --batch-axis 1. Samples are given without the
-    /// batch all the same. The adapter keeps it, so that no other command is to be told.
+    /// batch all the same. The adapter remembers it for all other commands.
     pub batch_axis: Option<u32>,
     /// What to do with the classifier [default: auto]
     pub head: Option<HeadName>,
@@ -109,15 +110,16 @@ pub struct Recipe {
     /// Penalty of ridge and lbfgs: λ of ½·λ‖weights‖² beside the sum over samples [default: ridge by cross-validation,
     /// lbfgs by the validation samples]
     ///
-    /// lbfgs counts the weights of a feature by its standard deviation, beside that of all features: as if features were Pareto-scaled
+    /// With lbfgs, a feature's weights are penalised in proportion to its standard deviation, relative to that of all features: the result is
+    /// that of Pareto-scaled features.
     pub l2: Option<f64>,
     /// Divide the last layer by one temperature, fitted on the validation samples, so that probabilities are shares of right answers
     #[serde(skip_serializing_if = "is_default")]
     pub calibrate: bool,
-    /// Adapter to go on from: what it has learned goes on learning
+    /// Continue from this delta: the same layers are trained, starting from its values
     ///
-    /// What learns is what the adapter has learned, whatever a recipe says. Its classes stay, in their order; a head takes
-    /// more classes. With --solver imprint the classes that it has stay as they are.
+    /// Its classes keep their order; new classes are added at the end. A recipe cannot choose other layers. With --solver imprint, the
+    /// values of the classes that it has do not change.
     #[serde(skip_serializing)]
     pub from: Option<PathBuf>,
     /// Passes over the training data [default: 10, 3 for a language model]

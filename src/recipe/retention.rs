@@ -11,6 +11,7 @@ const REWIND: f64 = 0.9;
 /// What is done against forgetting.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
 pub struct Retention {
     /// What the base knows: a file of `edgetune retention make`, or data
     #[serde(skip_serializing)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// How samples become the model's inputs. For images: (pixel × scale − mean) / std.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
 pub struct Samples {
     /// What is done to pixels, by name: unit, imagenet, torchvision, timm, inception, clip, efficientnet-lite or raw
     /// [default: what stands in or beside the model, or unit]
@@ -17,12 +18,13 @@ pub struct Samples {
     /// How images are resized: bilinear, bicubic, lanczos, area or nearest, as Pillow does it [default: the preset's, or
     /// bilinear]
     pub interpolation: Option<String>,
-    /// Factor for pixels, or for sounds' samples in -1 to 1 (32768: the range of 16-bit integers), a number or a fraction; of sensor
-    /// series standard, each channel to mean 0 and deviation 1, or none [default: 1/255 for pixels, 1 for sounds, standard]
+    /// What pixels are multiplied by, a number or a fraction, or sounds' samples, which lie in -1 to 1 (32768 gives the range of
+    /// 16-bit integers). For sensor series: standard (each channel gets mean 0 and deviation 1) or none [default: 1/255 for pixels,
+    /// 1 for sounds, standard]
     pub scale: Option<String>,
-    /// Subtracted from scaled pixels, one or three numbers [default: 0]
+    /// What is subtracted from scaled pixels, one or three numbers [default: 0]
     pub mean: Option<String>,
-    /// Divides at last, one or three numbers [default: 1]
+    /// What the difference is divided by, one or three numbers [default: 1]
     pub std: Option<String>,
     /// Order of an image's axes, nchw or nhwc, or of a series', nct or ntc [default: what the model declares]
     pub layout: Option<String>,
@@ -58,7 +60,7 @@ pub struct Samples {
     pub bos_token: Option<String>,
     /// The token that a language model's texts end with [default: what the tokenizer says]
     pub eos_token: Option<String>,
-    /// Put rows of text one behind the other into full sequences, for a language model
+    /// Join rows of text into sequences of full length, for a language model
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub packing: bool,
     /// Label column of a table, repeatable [default: label and other usual names, or the last]
@@ -68,11 +70,11 @@ pub struct Samples {
     pub text: Option<String>,
     /// Column of a table that names the images or sounds [default: file and other usual names]
     pub file: Option<String>,
-    /// What tells the samples of one recording or person: all of one are on one side of the split
+    /// Which samples belong together, such as those of one recording or person: they all go to the same side of the split
     ///
     /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
-    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
-    /// taken where there is one; `none` takes none.
+    /// a file's name that names the group, such as 'subject[0-9]+'. Without the option, a column or an array called `group` or `subject` is
+    /// used where there is one; `none` uses none.
     pub group: Option<String>,
 }
 
@@ -93,11 +95,11 @@ pub struct Reading {
     pub text: Option<String>,
     /// Column of a table that names the images or sounds [default: file and other usual names]
     pub file: Option<String>,
-    /// What tells the samples of one recording or person: all of one are on one side of the split
+    /// Which samples belong together, such as those of one recording or person: they all go to the same side of the split
     ///
     /// A column of a table, an array of an .npz file, `folder` for the folders inside a class, or a regular expression for the part of
-    /// a file's name that tells it, such as 'subject[0-9]+'. Without it a column or an array `group` or `subject` is
-    /// taken where there is one; `none` takes none.
+    /// a file's name that names the group, such as 'subject[0-9]+'. Without the option, a column or an array called `group` or `subject` is
+    /// used where there is one; `none` uses none.
     pub group: Option<String>,
 }
 

@@ -11,6 +11,7 @@ fn short(number: f64) -> String {
 
 /// Why a bundle could not be made, or a run not be done.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The base cannot be read.
     #[error(transparent)]

@@ -26,6 +26,7 @@ pub fn gradient_name(parameter: &str) -> String {
 
 /// Why there is no step graph.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A gradient is missing.
     #[error(transparent)]

@@ -25,7 +25,7 @@ pub struct Backup {
     place: Place,
 }
 
-/// Make a server of a backup
+/// Make a server from a backup
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  edgetune-fleet restore /backups/2026-11-30 --data /var/lib/edgetune-fleet\n\nInto a new folder and an empty \

@@ -81,19 +81,19 @@ impl Console {
 struct Create {
     /// What it is called
     name: String,
-    /// The adapter that its devices begin with, as `edgetune train` writes it
+    /// The adapter that its devices begin with: a file that `edgetune train` has written
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     /// How deltas are combined: mean, median or trimmed:PART, with `,clip` for a bound of the norms [default: trimmed:0.2,clip]
     #[arg(long, value_name = "RULE")]
     rule: Option<String>,
-    /// Parts of the devices that get a release one after another, in per cent [default: 5,25,100]
+    /// Shares of the devices that get a release, one after another, in per cent [default: 5,25,100]
     #[arg(long, value_name = "PARTS")]
     stages: Option<String>,
     /// Seconds that a stage lasts at least [default: 3600]
     #[arg(long, value_name = "S")]
     stage_s: Option<u32>,
-    /// Devices that must have reported before the next stage, where as many have the release [default: 20]
+    /// Devices that must have reported before the next stage begins, where as many have the release [default: 20]
     #[arg(long, value_name = "N")]
     stage_reports: Option<u32>,
     /// Share of the devices that may refuse a release without it being halted, from 0 to below 1 [default: 0.25]

@@ -30,7 +30,7 @@ pub struct Args {
     /// The number of classes [default: the model's own]
     #[arg(long, value_name = "N")]
     classes: Option<u64>,
-    /// What to minimise [default: cross-entropy, or what the output calls for, which is told]
+    /// What to minimise [default: what the output calls for, which is printed; else cross-entropy]
     #[arg(long, value_parser = LossParser)]
     loss: Option<LossArg>,
     /// Which of the model's outputs to train on

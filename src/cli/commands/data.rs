@@ -39,7 +39,7 @@ enum Action {
 struct Check {
     /// Labelled data, in any form that `train` takes
     data: PathBuf,
-    /// The model whose features tell what is alike
+    /// The model whose features tell which samples are alike
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Data that results are measured by: what is nearly the same as a sample to learn from is listed, too [default: `test/` beside `train/`]

@@ -41,7 +41,7 @@ pub struct Args {
     /// Share of the samples that may be taken for another identity while their own is left out: it decides the threshold
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     false_accepts: f64,
-    /// The cosine up to which nobody is recognised, in place of --false-accepts
+    /// Smallest cosine at which somebody is recognised, in place of --false-accepts
     #[arg(long, value_name = "X", conflicts_with = "false_accepts")]
     threshold: Option<f32>,
     /// Keep features in memory for this run only

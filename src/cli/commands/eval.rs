@@ -31,10 +31,10 @@ pub struct Args {
     /// Labelled data, in any form that `train` takes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// The loss of one's own that the adapter was trained with
+    /// The loss of your own that the adapter was trained with
     #[arg(long, value_name = "FILE.onnx")]
     loss: Option<PathBuf>,
-    /// Put rows of text one behind the other into full sequences, for a language model
+    /// Join rows of text into sequences of full length, for a language model
     #[arg(long)]
     packing: bool,
     /// Keep features in memory for this run only

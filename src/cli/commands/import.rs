@@ -40,7 +40,7 @@ pub struct Args {
     /// Which of the model's outputs predictions are made from
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
-    /// What was minimised, which tells what the output means [default: what folder and model say]
+    /// The loss that the adapter was trained with, which decides what the output means [default: what folder and model say]
     #[arg(long, value_enum)]
     loss: Option<LossName>,
     /// A file with one class name a line, or their number [default: numbers as names]

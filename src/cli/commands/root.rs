@@ -46,7 +46,8 @@ struct Said {
     /// A key that signs releases: the server's release.pem, or its public half in PEM; more than once for more
     #[arg(long, value_name = "FILE", required = true)]
     release: Vec<PathBuf>,
-    /// A key of which one has to have signed an adapter for devices to take it; such a fleet publishes releases, and closes no rounds
+    /// Public key of an author: devices then take an adapter only if an author has signed it. Such a fleet publishes releases and
+    /// closes no rounds
     #[arg(long, value_name = "FILE")]
     author: Vec<PathBuf>,
     /// Days until the root has to be signed anew

@@ -42,7 +42,7 @@ pub struct Args {
     /// The recipe
     #[arg(value_name = "RECIPE.toml")]
     recipe: PathBuf,
-    /// Labelled data that are parted among the devices [default: the recipe's]
+    /// Labelled data that are divided among the devices [default: the recipe's]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Labelled data that everything is measured on [default: the recipe's]
@@ -60,7 +60,7 @@ pub struct Args {
     /// Turns of learn, send, combine
     #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: u32,
-    /// A way of combining, as a channel has it; repeatable [default: mean, median, trimmed:0.2, mean,clip]
+    /// A rule for combining deltas, as a channel has it; repeatable [default: mean, median, trimmed:0.2, mean,clip]
     #[arg(long, value_name = "RULE")]
     rule: Vec<Combining>,
     /// Coordinates of the features that moments are of
@@ -72,7 +72,7 @@ pub struct Args {
     /// What they do; repeatable [default: all]
     #[arg(long, value_enum)]
     attack: Vec<AttackName>,
-    /// Decides parts, orders and who is poisoned [default: the recipe's]
+    /// Decides parts, orders and which devices are poisoned [default: the recipe's]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Write accuracy over rounds as an SVG picture

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Why a device's wish came to nothing.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An address that no server can have.
     #[error("`{url}`: {problem}")]

@@ -62,7 +62,7 @@ enum Action {
     /// Samples, what training waits for in numbers, the adapter in use, and a training in progress
     #[command(after_help = "Example:\n  edgetune agent status --json")]
     Status,
-    /// What was trained, judged and put to use, from the first
+    /// Show what was trained, judged and put to use, oldest first
     #[command(after_help = "Example:\n  edgetune agent history --config edgetune.toml")]
     History,
     /// Train soon, without waiting for new samples
@@ -71,20 +71,20 @@ enum Action {
                       and the new adapter is used only if it is better; `edgetune agent accept` uses it all the same."
     )]
     Train {
-        /// Without waiting for the hours, the load, the battery and the day's budgets, and for as many held-out samples
+        /// Do not wait for the hours, the load, the battery, the day's budgets or the usual number of held-out samples
         #[arg(long)]
         now: bool,
     },
-    /// Put an adapter to use that was not found to be better
+    /// Use an adapter although it was not found to be better
     #[command(after_help = "Example:\n  edgetune agent accept\n\n`edgetune agent history` names the adapters.")]
     Accept {
         /// The adapter [default: the last one that was judged]
         adapter: Option<String>,
     },
-    /// Put the adapter to use that was in use before; with none before, the base alone
+    /// Use the adapter that was in use before; if there was none, the base alone
     #[command(after_help = "Examples:\n  edgetune agent rollback\n  edgetune agent rollback --base")]
     Rollback {
-        /// No adapter at all: the base as it is
+        /// Use the base without any adapter
         #[arg(long)]
         base: bool,
     },

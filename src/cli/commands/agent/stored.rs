@@ -24,16 +24,16 @@ const LOOK: Duration = Duration::from_millis(50);
 /// List samples, give them another label, delete them
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Samples by side, label and name; also those that were set aside, with the reason
+    /// List samples by side (training or held out), label and name, and those that were set aside, with the reason
     #[command(after_help = "Example:\n  edgetune agent samples list --label cat --side held-out")]
     List {
-        /// Of this label alone
+        /// Only samples of this label
         #[arg(long)]
         label: Option<String>,
         /// Of this side alone: train, held-out, or aside
         #[arg(long, value_parser = ["train", "held-out", "aside"])]
         side: Option<String>,
-        /// So many at most
+        /// At most so many samples
         #[arg(long, value_name = "N", default_value_t = 1000)]
         limit: usize,
     },

@@ -23,7 +23,7 @@ pub struct Args {
     base: PathBuf,
     /// What is applied to it
     delta: PathBuf,
-    /// Where the outcome goes
+    /// The file that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Put the weights of a model into a file beside it

@@ -23,7 +23,7 @@ use std::str::FromStr;
 pub struct Args {
     /// The delta
     delta: PathBuf,
-    /// Where the other delta goes
+    /// The delta that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// fp16, int8, int4, sign, sparse:PERCENT; auto, the smallest file that --max-loss-increase allows; or low-rank:R, the change

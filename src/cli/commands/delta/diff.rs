@@ -19,7 +19,7 @@ pub struct Args {
     old: PathBuf,
     /// The newer delta
     new: PathBuf,
-    /// Where the difference goes [default: only compare]
+    /// The file that the difference is written to [default: only compare]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// How changes are stored: fp16, int8, int4, sign, sparse:PERCENT [default: without any loss]

@@ -14,7 +14,7 @@ use std::path::PathBuf;
                   alone) and beside it the public one, K.pub.pem. Files that are there stay as they are."
 )]
 pub struct Args {
-    /// Where the secret key goes
+    /// The file that the secret key is written to
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }

@@ -17,7 +17,7 @@ pub struct Args {
     /// The deltas
     #[arg(required = true, num_args = 2..)]
     deltas: Vec<PathBuf>,
-    /// How much each counts [default: as many samples as it has learned from]
+    /// Weight of each delta in the average [default: the number of samples that it has learned from]
     #[arg(long, value_name = "W,W…", value_delimiter = ',')]
     weights: Vec<f32>,
     /// Where the average goes

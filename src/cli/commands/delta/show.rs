@@ -6,7 +6,7 @@ use crate::cli::print::Printer;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Show what a delta says of itself
+/// Show what a delta contains: base, recipe, classes, tensors, accuracy, signature
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  edgetune delta show A.edelta --json")]
 pub struct Args {

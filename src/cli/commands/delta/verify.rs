@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The delta
     delta: PathBuf,
-    /// The public key of whom you trust
+    /// The public key of the signer whom you trust
     #[arg(long, value_name = "FILE")]
     public: PathBuf,
 }

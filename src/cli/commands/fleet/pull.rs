@@ -27,7 +27,7 @@ pub struct Args {
     /// Where the adapter goes [default: only to the state's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where the channel's recipe goes, to train by: `edgetune train RECIPE`
+    /// The file that the channel's recipe is written to; `edgetune train RECIPE` trains by it
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub struct Args {
     /// The delta; without one, only what waits is sent
     #[arg(requires = "channel")]
     delta: Option<PathBuf>,
-    /// What it was learned for
+    /// The channel that the delta was learned for
     #[arg(long, value_name = "NAME", requires = "delta")]
     channel: Option<String>,
     /// How many samples it says that it was learned from, by class: exact, rounded (up to multiples of ten), or none (their sum is rounded)

@@ -8,7 +8,7 @@ use crate::sync::wire::Hex;
 use anyhow::Result;
 use serde_json::json;
 
-/// Show what this device is in its fleet, what it has taken and what waits to be sent; asks nobody
+/// Show this device's place in its fleet, what it has taken and what waits to be sent, without asking the server
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  edgetune fleet status --json")]
 pub struct Args {

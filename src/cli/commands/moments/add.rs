@@ -25,7 +25,7 @@ pub struct Args {
     /// The moments that the samples are added to [default: none, new ones begin]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Where the moments go
+    /// The file of moments that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// A secret key, from `delta keygen`, that signs them

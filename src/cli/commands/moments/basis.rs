@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Learn once, on a workstation, what features are like: a small file that devices take with `moments add --basis`
+/// Learn once, on a workstation, the range and directions of features: a small file that devices use with `moments add --basis`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  edgetune moments basis model.onnx --data photos/ --coordinates 96 --out model.ebasis\n\nThe file holds the \

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Tell how far samples are from all that was learned: none of these classes, or one of them
+/// Measure how far samples are from everything that was learned: are they of none of these classes?
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  edgetune moments known C.emoments --model model.onnx --learned photos/ --data other/\n\n`known` is the share of \

@@ -18,7 +18,7 @@ pub struct Args {
     /// The moments
     #[arg(required = true, num_args = 2..)]
     moments: Vec<PathBuf>,
-    /// Where the sum goes
+    /// The file of moments that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// A secret key, from `delta keygen`, that signs them

@@ -8,7 +8,7 @@ use crate::cli::print::Printer;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-/// Take samples away that were added: what is left is, to the bit, what would be there without them
+/// Remove samples that were added: the file is then, to the bit, what it would be without them
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune moments remove C.emoments --moments B.emoments --out E.emoments\n  edgetune moments remove \
@@ -31,7 +31,7 @@ pub struct Args {
     /// The basis of the moments, where it is a file
     #[arg(long, value_name = "FILE")]
     basis: Option<PathBuf>,
-    /// Where the moments go
+    /// The file of moments that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// A secret key, from `delta keygen`, that signs them

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Show what moments say of themselves
+/// Show what a file of moments contains
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  edgetune moments show A.emoments --json")]
 pub struct Args {

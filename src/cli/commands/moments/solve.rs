@@ -39,13 +39,13 @@ pub struct Args {
     /// The basis of the moments, where it is a file
     #[arg(long, value_name = "FILE")]
     basis: Option<PathBuf>,
-    /// Samples that are in the moments: they tell the accuracy, each left out of what it is told by, and how sure the head may be
+    /// Samples that are in the moments, to measure the accuracy (by the head without the sample itself) and how sure the head may be
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// A secret key, from `delta keygen`, that signs the delta
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// What this device calls itself
+    /// Name of this device
     #[arg(long, value_name = "NAME", env = "EDGETUNE_DEVICE_ID", hide_env_values = true)]
     device_id: Option<String>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Check that moments can be those of data, whose they are, and that others were taken away; anything else ends with exit code 1
+/// Check that moments can come from data, who has signed them, and that others were taken away; anything else ends with exit code 1
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  edgetune moments verify A.emoments --public K.pub.pem\n  edgetune moments verify E.emoments --from \
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The moments
     moments: PathBuf,
-    /// The public key of whom you trust
+    /// The public key of the signer whom you trust
     #[arg(long, value_name = "FILE")]
     public: Option<PathBuf>,
     /// The moments before something was taken away

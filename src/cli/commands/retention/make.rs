@@ -44,7 +44,7 @@ pub struct Args {
     /// Adapter that the trainings will go on from
     #[arg(long, value_name = "FILE", help_heading = "What learns")]
     from: Option<PathBuf>,
-    /// Which of the outputs of the model is trained
+    /// The output that will be trained
     #[arg(long, value_name = "NAME", help_heading = "What learns")]
     output: Option<String>,
     /// Names of the outputs of the model, in their order
