@@ -9,7 +9,7 @@ use clap::Parser;
 use edgetune::adapter::{self, Kind, Method, Request};
 use edgetune::data::Preprocessing;
 use edgetune::delta::Task;
-use edgetune::engine::{self, Choice, Options, Session};
+use edgetune::engine::{self, LibraryChoice, Options, Session};
 use edgetune::graph::{DType, Graph, Tensor};
 use edgetune::train::artifact::Adapter;
 use edgetune::train::export;
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     edgetune::configure_process();
     let args = Args::parse();
     ensure!(args.turns > 0 && args.runs > 0, "--turns and --runs: at least 1");
-    let mut choice = Choice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
+    let mut choice = LibraryChoice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
     choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
     engine::load_or_install(&choice, &mut |_| {})?;
     let base = Base::read(&args.model)?;

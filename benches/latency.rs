@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use edgetune::engine::{self, Choice};
+use edgetune::engine::{self, LibraryChoice};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -91,7 +91,7 @@ impl Agent {
         write_recipe(folder.path(), &args.train, 10)?;
         write_config(folder.path(), port, true)?;
         put_samples(&folder.path().join("spool"), 0..30)?;
-        let mut choice = Choice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
+        let mut choice = LibraryChoice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
         choice.data_folder = Some(project("target/tmp"));
         let library = engine::load_or_install(&choice, &mut |_| {})?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));

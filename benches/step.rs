@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use edgetune::adapter::{self, Kind, Method, Places, Request};
 use edgetune::cut::Selection;
-use edgetune::engine::{self, Choice, Options, Session};
+use edgetune::engine::{self, LibraryChoice, Options, Session};
 use edgetune::graph::{Builder, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::{Optimizer, State};
@@ -115,7 +115,7 @@ struct Case {
 }
 
 fn products(args: &Args) -> Result<()> {
-    let mut choice = Choice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
+    let mut choice = LibraryChoice::new(args.onnxruntime.clone(), |name| std::env::var_os(name));
     choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
     engine::load_or_install(&choice, &mut |_| {})?;
     let peak = matmul_rate(args)?;

@@ -4,7 +4,7 @@
 //! scale's change start at zero.
 
 use super::method::{Kind, Method};
-use super::target::{Form, Target};
+use super::target::{LayerForm, Target};
 use crate::factor::first_values;
 use crate::graph::{Attr, Builder, DType, Graph, Tensor, Val, ValueId};
 
@@ -68,10 +68,10 @@ fn low_rank_beside(graph: &mut Graph, target: &Target, (a, b, m): (ValueId, Valu
         let x = builder.val(read).cast(DType::Float);
         let change = match target.form {
             // A linear layer's factors lie as PEFT keeps them: A [rank, in], B [out, rank].
-            Form::Linear | Form::LinearTransposed => {
+            LayerForm::Linear | LayerForm::LinearTransposed => {
                 (x.matmul(a.transpose(&[1, 0])) * scale).matmul(b.transpose(&[1, 0]))
             }
-            Form::Conv => {
+            LayerForm::Conv => {
                 let kept = ["auto_pad", "dilations", "pads", "strides"];
                 let kept: Vec<(&str, Attr)> =
                     kept.iter().filter_map(|name| Some((*name, attributes.get(*name)?.clone()))).collect();
@@ -95,7 +95,7 @@ fn low_rank_beside(graph: &mut Graph, target: &Target, (a, b, m): (ValueId, Valu
 /// of a convolution's values, the last of a linear layer's.
 fn along_outputs<'b>(target: &Target, vector: Val<'b>) -> Val<'b> {
     match target.form {
-        Form::Conv => vector.reshape_to(&[&[1, -1][..], &vec![1; target.kernel().len()]].concat()),
+        LayerForm::Conv => vector.reshape_to(&[&[1, -1][..], &vec![1; target.kernel().len()]].concat()),
         _ => vector.reshape_to(&[-1]),
     }
 }
@@ -109,9 +109,9 @@ fn norms<'b>(builder: &'b Builder, target: &Target, a: Val<'b>, b: Val<'b>, scal
     let rows = |value: Val<'b>, count: u64| value.reshape_to(&[count as i64, -1]);
     // [out, in]
     let w = match target.form {
-        Form::Linear => weight.transpose(&[1, 0]),
-        Form::LinearTransposed => weight,
-        Form::Conv => rows(weight, target.outputs()),
+        LayerForm::Linear => weight.transpose(&[1, 0]),
+        LayerForm::LinearTransposed => weight,
+        LayerForm::Conv => rows(weight, target.outputs()),
     };
     let rank = a.ty().and_then(|ty| ty.fixed_shape()).expect("factors have a shape")[0];
     let (a, b) = (rows(a, rank), rows(b, target.outputs()));

@@ -54,7 +54,7 @@ impl Detector {
     ///
     /// # Errors
     /// [`Error::Head`] with what is looked for, where there is none.
-    pub fn of(graph: &Graph) -> Result<Self, Error> {
+    pub fn find(graph: &Graph) -> Result<Self, Error> {
         let refuse = |id: Option<&ValueId>, reason: &str| Error::Head {
             output: id.map_or("(none)".into(), |id| graph.value_name(*id).to_string()),
             ty: id.and_then(|id| graph.ty(*id)).map_or("type unknown".into(), ToString::to_string),
@@ -277,7 +277,7 @@ fn setting(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
 
 /// What an output is made by.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct FoundPart {
     part: Part,
     /// Columns and rows.
     size: [u32; 2],
@@ -287,7 +287,7 @@ struct Found {
 
 /// The levels of outputs of scores and outputs of edges.
 fn pairs(graph: &Graph, producers: &HashMap<ValueId, usize>) -> Result<Vec<Level>, (Option<ValueId>, &'static str)> {
-    let (mut scores, mut edges): (Vec<(ValueId, Found)>, Vec<Found>) = (Vec::new(), Vec::new());
+    let (mut scores, mut edges): (Vec<(ValueId, FoundPart)>, Vec<FoundPart>) = (Vec::new(), Vec::new());
     for id in &graph.outputs {
         let found = below(graph, producers, *id).ok_or((Some(*id), "no convolution makes it"))?;
         if found.sigmoid { scores.push((*id, found)) } else { edges.push(found) }
@@ -295,7 +295,7 @@ fn pairs(graph: &Graph, producers: &HashMap<ValueId, usize>) -> Result<Vec<Level
     if scores.is_empty() || scores.len() != edges.len() {
         return Err((None, "its outputs are no pairs of scores and edges"));
     }
-    let level = |(id, score): &(ValueId, Found)| {
+    let level = |(id, score): &(ValueId, FoundPart)| {
         let edge = edges.iter().find(|edge| edge.size == score.size);
         let edge = edge.ok_or((Some(*id), "no output has edges for as many cells"))?;
         Ok(Level { size: score.size, scores: score.part, edges: edge.part })
@@ -343,7 +343,7 @@ fn size_of(graph: &Graph, value: ValueId) -> Option<[u32; 2]> {
 }
 
 /// Walks from an output to the convolution that makes it, through what only moves numbers.
-fn below(graph: &Graph, producers: &HashMap<ValueId, usize>, output: ValueId) -> Option<Found> {
+fn below(graph: &Graph, producers: &HashMap<ValueId, usize>, output: ValueId) -> Option<FoundPart> {
     let (mut value, mut sigmoid, mut channels) = (output, false, None);
     loop {
         let index = *producers.get(&value)?;
@@ -355,7 +355,7 @@ fn below(graph: &Graph, producers: &HashMap<ValueId, usize>, output: ValueId) ->
                     None => (0, graph.ty(value)?.shape.as_deref()?.get(1)?.fixed()?),
                 };
                 let part = Part { node: index, first, count };
-                return Some(Found { part, size: size_of(graph, value)?, sigmoid });
+                return Some(FoundPart { part, size: size_of(graph, value)?, sigmoid });
             }
             "Sigmoid" => sigmoid = true,
             "Identity" | "Cast" | "Reshape" | "Transpose" | "Flatten" => {}

@@ -2,7 +2,7 @@
 //! as it is quantised, what was learned stays two small products.
 
 use super::method::{Kind, Method};
-use super::target::{self, Form, Target};
+use super::target::{self, LayerForm, Target};
 use super::{
     Change, Detector, Error, Learned, Positions, attach, below, ending, fit_shape, found_output, head, positions,
     rebuilt,
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 /// As [`super::from_delta`].
 pub fn merge(mut graph: Graph, change: &Change<'_>, values: &HashMap<&str, &[f32]>) -> Result<Graph, Error> {
     let output = found_output(&graph, change.output)?;
-    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::find(&graph)).transpose()?;
     let targets = change.method.map(|_| targets(&graph, output, detector.as_ref())).unwrap_or_default();
     if let Some(detector) = &detector {
         detector.refit(&mut graph, change.width.unwrap_or(detector.classes))?;
@@ -250,14 +250,14 @@ pub(super) fn by_outputs(target: &Target, read: ArrayD<f32>) -> Array2<f32> {
         Array2::from_shape_vec((count as usize, values.len() / count as usize), values).expect("a weight's size")
     };
     match target.form {
-        Form::Linear => rows(target.inputs(), read).reversed_axes(),
-        Form::LinearTransposed | Form::Conv => rows(target.outputs(), read),
+        LayerForm::Linear => rows(target.inputs(), read).reversed_axes(),
+        LayerForm::LinearTransposed | LayerForm::Conv => rows(target.outputs(), read),
     }
 }
 
 /// The values in the order in which the node reads them.
 fn as_read(target: &Target, weight: Array2<f32>) -> Vec<f32> {
-    let weight = if target.form == Form::Linear { weight.reversed_axes() } else { weight };
+    let weight = if target.form == LayerForm::Linear { weight.reversed_axes() } else { weight };
     weight.iter().copied().collect()
 }
 

@@ -243,7 +243,7 @@ pub fn install(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error
 
 /// As [`install`] for a detector: all its levels become one output.
 fn install_detector(mut graph: Graph, request: &Request<'_>) -> Result<Adapted, Error> {
-    let detector = Detector::of(&graph)?;
+    let detector = Detector::find(&graph)?;
     let typed = request.method.is_some().then(|| detector.joined(&graph));
     let placed = detector.place(&mut graph, request.width.unwrap_or(detector.classes), request.head)?;
     let mut chosen = whole(&graph, &placed, request)?;
@@ -360,7 +360,7 @@ pub struct Change<'a> {
 pub fn from_delta(mut graph: Graph, change: &Change<'_>) -> Result<Adapted, Error> {
     let base_output = found_output(&graph, change.output)?;
     let mut output = base_output;
-    let detector = (change.positions == Positions::Cell).then(|| Detector::of(&graph)).transpose()?;
+    let detector = (change.positions == Positions::Cell).then(|| Detector::find(&graph)).transpose()?;
     if let Some(detector) = &detector {
         output = detector.join(&mut graph, change.width.unwrap_or(detector.classes));
     }

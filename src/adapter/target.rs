@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 /// What a layer computes with its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum LayerForm {
     /// `x W` with `W: [in, out]` (`MatMul`, `Gemm`).
     Linear,
     /// `x Wᵀ` with `W: [out, in]` (`Gemm` with `transB`).
@@ -36,7 +36,7 @@ pub struct Target {
     /// The weight as the node reads it, which is behind a `Cast` or `Transpose` where the file has one.
     pub read: ValueId,
     /// How it is applied.
-    pub form: Form,
+    pub form: LayerForm,
     /// Sizes of the weight as the node reads it; `[in, out]` where it is packed.
     pub shape: Vec<u64>,
     /// Whether the weight is multiplied as it is quantised: no value of the graph is its floats.
@@ -56,18 +56,18 @@ impl Target {
 
     /// Columns or channels that the layer reads.
     pub fn inputs(&self) -> u64 {
-        if self.form == Form::Linear { self.shape[0] } else { self.shape[1] }
+        if self.form == LayerForm::Linear { self.shape[0] } else { self.shape[1] }
     }
 
     /// Columns or channels that the layer gives.
     pub fn outputs(&self) -> u64 {
-        if self.form == Form::Linear { self.shape[1] } else { self.shape[0] }
+        if self.form == LayerForm::Linear { self.shape[1] } else { self.shape[0] }
     }
 
     /// Whether the initializer behind the weight is PyTorch's, `[out, in]`, transposed.
     pub fn is_transposed(&self, graph: &Graph) -> bool {
         let producers = graph.producers();
-        let (mut id, mut transposed) = (self.read, self.form == Form::Linear);
+        let (mut id, mut transposed) = (self.read, self.form == LayerForm::Linear);
         while let Some(node) = producers.get(&id).map(|index| &graph.nodes[*index]) {
             transposed ^= node.op == "Transpose";
             id = node.inputs[0].expect("a view reads something");
@@ -83,7 +83,7 @@ impl Target {
 
     /// Sizes of the kernel; none for a linear layer.
     pub fn kernel(&self) -> &[u64] {
-        if self.form == Form::Conv { &self.shape[2..] } else { &[] }
+        if self.form == LayerForm::Conv { &self.shape[2..] } else { &[] }
     }
 }
 
@@ -122,7 +122,7 @@ fn plain(graph: &Graph, producers: &HashMap<ValueId, usize>, layer: &cut::Layer)
     let (form, read) = form(graph, node)?;
     let weight = cut::constant_source(graph, producers, read)?;
     let shape = shape_read(graph, producers, read, weight)?;
-    let fits = shape.len() == 2 || (form == Form::Conv && shape.len() > 2);
+    let fits = shape.len() == 2 || (form == LayerForm::Conv && shape.len() > 2);
     fits.then(|| Target {
         node: layer.node,
         last: layer.node,
@@ -150,7 +150,7 @@ fn packed(layer: &cut::Layer) -> Option<Target> {
         bias: packed.bias,
         weight: packed.weight,
         read: packed.weight,
-        form: Form::Linear,
+        form: LayerForm::Linear,
         shape: vec![packed.columns.0, packed.columns.1],
         packed: true,
         dtype: DType::Float,
@@ -243,18 +243,18 @@ fn named(graph: &Graph, target: &Target, pattern: &str) -> bool {
     names_module(pattern, &target.module) || (wild && names.into_iter().any(|name| glob(pattern, name)))
 }
 
-fn form(graph: &Graph, node: &Node) -> Option<(Form, ValueId)> {
+fn form(graph: &Graph, node: &Node) -> Option<(LayerForm, ValueId)> {
     let read = node.inputs.get(1).copied().flatten()?;
     // A weight in the first place would be no input of the layer.
     if node.inputs[0].is_none_or(|id| graph.initializers.contains_key(&id)) || !node.domain.is_empty() {
         return None;
     }
     match node.op.as_str() {
-        "MatMul" => Some((Form::Linear, read)),
+        "MatMul" => Some((LayerForm::Linear, read)),
         "Gemm" if node.int("transA", 0) == 0 && node.float("alpha", 1.0) == 1.0 => {
-            Some((if node.int("transB", 0) == 1 { Form::LinearTransposed } else { Form::Linear }, read))
+            Some((if node.int("transB", 0) == 1 { LayerForm::LinearTransposed } else { LayerForm::Linear }, read))
         }
-        "Conv" if node.int("group", 1) == 1 => Some((Form::Conv, read)),
+        "Conv" if node.int("group", 1) == 1 => Some((LayerForm::Conv, read)),
         _ => None,
     }
 }

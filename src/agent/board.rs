@@ -22,7 +22,7 @@ pub struct Board {
     /// The samples.
     pub store: Store,
     /// What the last look about found.
-    pub found: Mutex<Found>,
+    pub found: Mutex<ServiceState>,
     /// What people say of predictions.
     pub feedback: Mutex<Feedback>,
     /// How sure predictions are.
@@ -35,7 +35,7 @@ pub struct Board {
 
 /// What a look about found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Found {
+pub struct ServiceState {
     /// What the service does, or waits for.
     pub doing: String,
     /// What a training waits for, in numbers.
@@ -72,7 +72,7 @@ impl Board {
             feedback: Feedback::read(&config.state)?.into(),
             predictor: Arc::new(Predictor::new(&config.state)),
             config: Mutex::new(Arc::new(config.clone())),
-            found: Found { doing: "starting".into(), ..Found::default() }.into(),
+            found: ServiceState { doing: "starting".into(), ..ServiceState::default() }.into(),
             confidences: Mutex::default(),
         })
     }

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::contribution::{Opened, Piece, divisor};
-use super::form::{Form, Part, Shape, is_product};
+use super::form::{Part, RoundForm, Shape, is_product};
 use super::norm::{Clip, distance};
 use super::rule::{Reducer, Rule};
 use crate::delta::{self, AppendedHead, Encoding, Header, Label, Method, Payload, TensorValues, encode};
@@ -96,7 +96,7 @@ pub fn combine(
 
 /// What the first walk finds out.
 struct Survey {
-    form: Form,
+    form: RoundForm,
     /// Positions in the order of the deltas' identities, so that sums are taken in one order however they were given.
     order: Vec<usize>,
     rank: u32,
@@ -117,7 +117,7 @@ impl Survey {
         let seen = |index, bytes: &[u8]| {
             let refused = |source| Error::Delta { index, source };
             let opened = Opened::new(bytes).map_err(refused)?;
-            let form = Form::of(&opened.head).map_err(refused)?;
+            let form = RoundForm::from_head(&opened.head).map_err(refused)?;
             if let Some(reference) = &reference {
                 reference.check(&form)?;
             }
@@ -159,7 +159,7 @@ impl Survey {
         Ok(survey)
     }
 
-    fn empty(form: Form) -> Self {
+    fn empty(form: RoundForm) -> Self {
         let label_samples = vec![0; form.labels.len()];
         let (order, norms, factors) = (Vec::new(), Vec::new(), Vec::new());
         Self { form, order, rank: 0, samples: 0, label_samples, reference: None, norms, factors }
@@ -169,7 +169,7 @@ impl Survey {
 /// What the first walk sees of one delta.
 struct Seen {
     identity: [u8; 32],
-    form: Form,
+    form: RoundForm,
     samples: u64,
     labels: Vec<u32>,
     rank: u32,
@@ -178,19 +178,19 @@ struct Seen {
 
 /// The adapter that the round began with.
 struct Reference {
-    form: Form,
+    form: RoundForm,
     pieces: Vec<Piece>,
 }
 
 impl Reference {
     fn new(bytes: &[u8]) -> Result<Self, Error> {
         let opened = Opened::new(bytes).map_err(Error::Reference)?;
-        let form = Form::of(&opened.head).map_err(Error::Reference)?;
+        let form = RoundForm::from_head(&opened.head).map_err(Error::Reference)?;
         let pieces = opened.pieces(&form).map_err(Error::Reference)?;
         Ok(Self { form, pieces })
     }
 
-    fn check(&self, form: &Form) -> Result<(), Error> {
+    fn check(&self, form: &RoundForm) -> Result<(), Error> {
         form.difference(&self.form).map_or(Ok(()), |what| Err(Error::OtherReference(what)))
     }
 }
@@ -271,7 +271,7 @@ fn reduced(
         let refused = |source| Error::Delta { index, source };
         let opened = Opened::new(bytes).map_err(refused)?;
         // What is read again may have changed in between.
-        if let Some(what) = survey.form.difference(&Form::of(&opened.head).map_err(refused)?) {
+        if let Some(what) = survey.form.difference(&RoundForm::from_head(&opened.head).map_err(refused)?) {
             return Err(Error::Unlike { index, what });
         }
         let mut all = Vec::with_capacity(coordinates);

@@ -3,7 +3,7 @@
 
 use super::contribution::Opened;
 use super::norm::distance;
-use super::{Error, Form};
+use super::{Error, RoundForm};
 use std::slice::from_ref;
 
 /// A tensor, or what two factors do as their product, in two adapters.
@@ -36,7 +36,8 @@ impl Compared {
 pub fn compare(deltas: [&[u8]; 2]) -> Result<Vec<Compared>, Error> {
     let opened = |index: usize| Opened::new(deltas[index]).map_err(|source| Error::Delta { index, source });
     let both = [opened(0)?, opened(1)?];
-    let form_of = |index: usize| Form::of(&both[index].head).map_err(|source| Error::Delta { index, source });
+    let form_of =
+        |index: usize| RoundForm::from_head(&both[index].head).map_err(|source| Error::Delta { index, source });
     let forms = [form_of(0)?, form_of(1)?];
     if let Some(what) = forms[0].difference(&forms[1]) {
         return Err(Error::Unlike { index: 1, what });

@@ -1,6 +1,6 @@
 //! One delta while it is looked at: its parts as matrices, a few rows at a time.
 
-use super::form::{Form, Part, Shape};
+use super::form::{Part, RoundForm, Shape};
 use crate::delta::{self, Head, Located, MethodKind, PREAMBLE_BYTES, head_length};
 use ndarray::{ArrayView2, s};
 use std::ops::Range;
@@ -56,7 +56,7 @@ impl<'a> Opened<'a> {
     ///
     /// # Errors
     /// As [`Opened::piece`].
-    pub(super) fn pieces(&self, form: &Form) -> Result<Vec<Piece>, delta::Error> {
+    pub(super) fn pieces(&self, form: &RoundForm) -> Result<Vec<Piece>, delta::Error> {
         form.parts.iter().map(|part| self.piece(part)).collect()
     }
 }

@@ -9,7 +9,7 @@ const B: &str = ".lora_B.weight";
 
 /// What the deltas of a round agree on; two deltas of one form can be combined, whatever their ranks, samples and devices.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Form {
+pub struct RoundForm {
     /// Hash of the base.
     pub base: [u8; 32],
     /// Hash of the recipe.
@@ -86,13 +86,13 @@ impl Part {
     }
 }
 
-impl Form {
+impl RoundForm {
     /// The form of a delta that stands alone.
     ///
     /// # Errors
     /// [`delta::Error::IsDifference`]; [`delta::Error::Factors`] for DoRA, of which there is no exact mean;
     /// [`delta::Error::Unlike`] for factors that do not belong to each other.
-    pub fn of(head: &Head<'_>) -> Result<Self, delta::Error> {
+    pub fn from_head(head: &Head<'_>) -> Result<Self, delta::Error> {
         let header = head.header();
         let kind = header.method.map(|method| method.kind);
         if header.parent.is_some() || head.entries().any(|located| located.entry.difference) {

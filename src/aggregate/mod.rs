@@ -1,6 +1,6 @@
 //! Stage 10: many deltas → one.
 //!
-//! Takes deltas of one [`Form`] through a reader, each with a weight; gives the bytes of a new delta, unsigned: who signs it
+//! Takes deltas of one [`RoundForm`] through a reader, each with a weight; gives the bytes of a new delta, unsigned: who signs it
 //! answers for it. What is combined is what the deltas *do* to the base: where an adapter is a product of factors (LoRA), the
 //! products are combined coordinate by coordinate, never the factors, whose mean is something else (arXiv 2410.09432).
 //!
@@ -20,7 +20,7 @@ mod stale;
 pub use combine::{Combined, Options, Read, combine};
 pub use compare::{Compared, compare};
 pub use error::Error;
-pub use form::{Form, Part, Shape};
+pub use form::{Part, RoundForm, Shape};
 pub use norm::Clip;
 pub use rule::Rule;
 pub use stale::{Current, Refusal, Staleness, bound, weight};

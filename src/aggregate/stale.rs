@@ -109,17 +109,17 @@ mod tests {
 
     const CURRENT: Current = Current { base: [1; 32], round: 7 };
 
-    fn of(base: u8, round: Option<u32>, samples: u64) -> Result<f64, Refusal> {
+    fn weight_of(base: u8, round: Option<u32>, samples: u64) -> Result<f64, Refusal> {
         let header = Header { base: [base; 32], round, samples, ..Header::default() };
         weight(&header, &CURRENT, &Staleness { rounds_max: 3, exponent: 0.5, samples_max: 100 })
     }
 
     #[test]
     fn samples_weigh_up_to_a_bound_and_age_discounts_them() {
-        assert_eq!(of(1, Some(7), 40), Ok(40.0));
-        assert_eq!(of(1, None, 40), Ok(40.0));
-        assert_eq!(of(1, Some(7), u64::MAX), Ok(100.0));
-        assert_eq!(of(1, Some(4), 40), Ok(20.0)); // (1 + 3)^−½ = ½
+        assert_eq!(weight_of(1, Some(7), 40), Ok(40.0));
+        assert_eq!(weight_of(1, None, 40), Ok(40.0));
+        assert_eq!(weight_of(1, Some(7), u64::MAX), Ok(100.0));
+        assert_eq!(weight_of(1, Some(4), 40), Ok(20.0)); // (1 + 3)^−½ = ½
     }
 
     #[test]
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn what_cannot_count_is_refused_with_the_reason() {
-        assert_eq!(of(2, Some(7), 40), Err(Refusal::OtherBase));
-        assert_eq!(of(1, Some(8), 40), Err(Refusal::Future { round: 8, current: 7 }));
-        assert_eq!(of(1, Some(3), 40), Err(Refusal::Stale { age: 4, rounds_max: 3 }));
-        assert_eq!(of(1, Some(7), 0), Err(Refusal::NoSamples));
+        assert_eq!(weight_of(2, Some(7), 40), Err(Refusal::OtherBase));
+        assert_eq!(weight_of(1, Some(8), 40), Err(Refusal::Future { round: 8, current: 7 }));
+        assert_eq!(weight_of(1, Some(3), 40), Err(Refusal::Stale { age: 4, rounds_max: 3 }));
+        assert_eq!(weight_of(1, Some(7), 0), Err(Refusal::NoSamples));
     }
 }

@@ -32,7 +32,7 @@ pub fn answer(recipe: &Path, adapter: &Path, global: &Global) -> Result<Done> {
     while let Some(message) = frames::read(&mut from)? {
         let (top, sample) = message.split_first_chunk().context("a message without a number of classes")?;
         let answer = match predictor.predict_bytes(sample, u16::from_le_bytes(*top).into()) {
-            Ok(answer) => told(answer),
+            Ok(answer) => to_frame(answer),
             Err(error) => frames::Answer::Refused(with_options(&error.to_string())),
         };
         frames::write(&mut to, &[&serde_json::to_vec(&answer)?])?;
@@ -51,7 +51,7 @@ fn load(recipe: &Path, adapter: &Path, global: &Global) -> Result<Predictor> {
 }
 
 /// As the agent reads it: a class that is decided for is the first of the classes.
-fn told(Answer { classes, values, .. }: Answer) -> frames::Answer {
+fn to_frame(Answer { classes, values, .. }: Answer) -> frames::Answer {
     let classes = classes.into_iter().map(|class| Class { name: class.name, probability: class.probability });
     frames::Answer::Predicted { classes: classes.collect(), values }
 }

@@ -1,7 +1,7 @@
 //! Arguments that several commands share, and what they mean.
 
 use super::print::Printer;
-use crate::engine::{self, Choice, Provider};
+use crate::engine::{self, LibraryChoice, Provider};
 use crate::host::Folders;
 use crate::learn::{Computing, Context};
 use crate::recipe::MemoryName;
@@ -38,9 +38,9 @@ pub struct Global {
 
 impl Global {
     /// Where the ONNX Runtime library is looked for, and where what it infers is kept: beside the bundles.
-    pub fn choice(&self) -> Choice {
+    pub fn choice(&self) -> LibraryChoice {
         let types_folder = self.folders().ok().map(|folders| folders.cache().join("types"));
-        Choice { types_folder, ..Choice::new(self.onnxruntime.clone(), |name| std::env::var_os(name)) }
+        LibraryChoice { types_folder, ..LibraryChoice::new(self.onnxruntime.clone(), |name| std::env::var_os(name)) }
     }
 
     /// Where what can be made again is kept.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// A delta without its values.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct DeltaReport {
     bytes: usize,
     identity: String,
     signer: Option<String>,
@@ -83,7 +83,7 @@ struct Tensor {
 }
 
 /// What a delta says of itself; `size` is the file's.
-pub fn of(delta: &Delta<'_>, size: usize) -> Report {
+pub fn describe(delta: &Delta<'_>, size: usize) -> DeltaReport {
     let header = delta.header();
     let measured = |measured: Measured| BeforeAfter { loss: measured.loss, accuracy: measured.accuracy };
     let tensors = delta.tensors().map(|tensor| Tensor {
@@ -94,7 +94,7 @@ pub fn of(delta: &Delta<'_>, size: usize) -> Report {
         difference: tensor.entry.difference,
         bytes: tensor.entry.length,
     });
-    Report {
+    DeltaReport {
         bytes: size,
         identity: hex(delta.identity()),
         signer: delta.head().signer().map(|key| hex(key)),
@@ -133,7 +133,7 @@ pub fn of(delta: &Delta<'_>, size: usize) -> Report {
 }
 
 /// The report for a person.
-pub fn print(report: &Report, printer: &Printer) {
+pub fn print(report: &DeltaReport, printer: &Printer) {
     let line = |name: &str, value: String| {
         if !value.is_empty() {
             printer.text(format!("{name:<14} {value}"));

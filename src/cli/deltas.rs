@@ -3,7 +3,7 @@
 use super::args::{Compute, Global};
 use super::print::{Printer, bytes};
 use super::stop::flag_on_signals;
-use crate::delta::{self, Choice, Delta};
+use crate::delta::{self, Delta, EncodingChoice};
 use crate::engine;
 use crate::learn::samples::{self, inputs_of};
 use crate::learn::{Forward, increase_max};
@@ -82,7 +82,7 @@ impl Bound<'_> {
     pub fn smallest(&self, file: &File, global: &Global, printer: &Printer) -> Result<Vec<u8>> {
         let began = Instant::now();
         let delta = file.parsed()?;
-        let choices = Choice::TRIED;
+        let choices = EncodingChoice::TRIED;
         let recoded = choices.iter().map(|choice| delta::convert(&delta, *choice)).collect::<Result<Vec<_>, _>>();
         let recoded = recoded.with_context(|| file.path.display().to_string())?;
         let adapter = Adapter::from_bytes(&file.path, &file.bytes)?;

@@ -31,7 +31,7 @@ const SPACE_WANTED_BYTES: u64 = 512 << 20;
 const GLIBC_WANTED: (u32, u32) = (2, 28);
 
 /// Looks at everything.
-pub fn look(global: &Global) -> Vec<Finding> {
+pub fn check_machine(global: &Global) -> Vec<Finding> {
     vec![library(global), c_library(), processor(), memory(), cache(global)]
 }
 

@@ -92,7 +92,7 @@ fn lines(takes_text: bool, standard_input: &mut dyn Read) -> Result<Asked> {
 mod tests {
     use super::*;
 
-    fn told(inputs: &[&str], takes_text: bool, standard_input: &str) -> Result<Asked, String> {
+    fn asked_for(inputs: &[&str], takes_text: bool, standard_input: &str) -> Result<Asked, String> {
         let inputs: Vec<PathBuf> = inputs.iter().map(PathBuf::from).collect();
         asked(&inputs, takes_text, &mut standard_input.as_bytes()).map_err(|error| error.to_string())
     }
@@ -102,10 +102,10 @@ mod tests {
         let texts = |origin, texts: &[&str]| {
             Ok(Asked::Texts { origin, texts: texts.iter().map(|text| text.to_string()).collect() })
         };
-        assert_eq!(told(&["what a film", "awful"], true, ""), texts("text", &["what a film", "awful"]));
-        assert_eq!(told(&["good and/or bad"], true, ""), texts("text", &["good and/or bad"]));
-        assert_eq!(told(&["-"], true, "one\n\n two \n"), texts("-", &["one", "two"]));
-        assert_eq!(told(&["Cargo.toml"], true, ""), Ok(Asked::Paths(vec!["Cargo.toml".into()])));
+        assert_eq!(asked_for(&["what a film", "awful"], true, ""), texts("text", &["what a film", "awful"]));
+        assert_eq!(asked_for(&["good and/or bad"], true, ""), texts("text", &["good and/or bad"]));
+        assert_eq!(asked_for(&["-"], true, "one\n\n two \n"), texts("-", &["one", "two"]));
+        assert_eq!(asked_for(&["Cargo.toml"], true, ""), Ok(Asked::Paths(vec!["Cargo.toml".into()])));
         for (inputs, takes_text, part) in [
             (&["reviwes.csv"][..], true, "reviwes.csv: there is no such file"),
             (&["my photo.JPG"], true, "no such file"),
@@ -116,7 +116,7 @@ mod tests {
             (&["-"], true, "holds no text"),
             (&["-", "Cargo.toml"], true, "not both"),
         ] {
-            let refused = told(inputs, takes_text, "").unwrap_err();
+            let refused = asked_for(inputs, takes_text, "").unwrap_err();
             assert!(refused.contains(part), "{inputs:?}: {refused}");
         }
     }

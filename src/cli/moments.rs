@@ -231,7 +231,7 @@ impl Model {
     }
 
     /// The model of moments.
-    pub fn of(path: &Path, file: &File, global: &Global, printer: &Printer) -> Result<Self> {
+    pub fn from_moments(path: &Path, file: &File, global: &Global, printer: &Printer) -> Result<Self> {
         let model = Self::read(path, Some(&file.moments.about().output), global, printer)?;
         let (wanted, found) = (hex(&file.moments.about().base[..8]), model.base.short_hash());
         let (moments, model_path) = (file.path.display(), path.display());
@@ -277,7 +277,9 @@ impl Model {
                 let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
                 Basis::parse(&bytes, source).with_context(|| path.display().to_string())?
             }
-            (None, Wanted::Of(about)) => Basis::of(source, about.directions, about.coordinates as usize, about.bits)?,
+            (None, Wanted::Of(about)) => {
+                Basis::build(source, about.directions, about.coordinates as usize, about.bits)?
+            }
             (None, Wanted::Asked(asked)) => {
                 ensure!(BITS.contains(&asked.bits), "--bits {}: give {} to {}", asked.bits, BITS.start(), BITS.end());
                 let most = source.classifier.map_or(0, |weight| weight.nrows().min(weight.ncols()));
@@ -296,7 +298,7 @@ impl Model {
                     }
                     None => (Directions::Orthogonal { seed: asked.basis_seed }, count),
                 };
-                Basis::of(source, directions, asked.coordinates.unwrap_or(count), asked.bits).context("the basis")?
+                Basis::build(source, directions, asked.coordinates.unwrap_or(count), asked.bits).context("the basis")?
             }
         };
         if let Wanted::Of(about) = wanted
@@ -342,7 +344,7 @@ struct Opened {
     preprocessing: Preprocessing,
     task: Task,
     bundle: Bundle,
-    report: data::Report,
+    report: data::ReadingReport,
 }
 
 /// What features are wanted for.
@@ -361,7 +363,7 @@ pub struct Looked {
     /// Which of its samples the rows are of.
     pub samples: Vec<usize>,
     /// What could not be read.
-    pub report: data::Report,
+    pub report: data::ReadingReport,
     /// `[samples, features]`, as a head reads them.
     pub rows: Array2<f32>,
 }

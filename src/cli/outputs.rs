@@ -96,7 +96,7 @@ const HEAD_BYTES: usize = 4096;
 
 impl Kind {
     /// What a file holds; `None` where it is nothing that this program writes.
-    fn of(path: &Path) -> io::Result<Option<Self>> {
+    fn detect(path: &Path) -> io::Result<Option<Self>> {
         let mut head = Vec::new();
         File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let has = |text: &[u8]| head.windows(text.len()).any(|window| window == text);
@@ -324,7 +324,8 @@ fn refuse_other_kind(option: &str, path: &Path, kind: Kind, found: &Metadata, re
     if replacing.force || found.len() == 0 {
         return Ok(());
     }
-    let there = Kind::of(path).map_err(|source| anyhow!("{option} {}: {source}; name another file", path.display()))?;
+    let there =
+        Kind::detect(path).map_err(|source| anyhow!("{option} {}: {source}; name another file", path.display()))?;
     if kind.replaces(there, path) {
         return Ok(());
     }

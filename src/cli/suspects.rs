@@ -17,7 +17,7 @@ const SHOWN: usize = 10;
 
 /// Everything that should be looked at, the clearest of each kind first.
 #[derive(Debug, Serialize)]
-pub struct Found {
+pub struct Suspects {
     samples: usize,
     label_errors: Vec<LabelError>,
     /// Whether labels are of a kind that is judged.
@@ -57,9 +57,9 @@ struct Unreadable {
 }
 
 /// Looks at data, and at what is measured by.
-pub fn look(looked: Looked, tested: Option<Looked>, stop: &AtomicBool) -> Found {
+pub fn find_suspects(looked: Looked, tested: Option<Looked>, stop: &AtomicBool) -> Suspects {
     let are_judged = matches!(looked.dataset.labels(), Labels::Classes { .. } | Labels::Values(_));
-    let neighbours = Neighbours::of(looked.rows.view());
+    let neighbours = Neighbours::new(looked.rows.view());
     let (duplicates, far) = (neighbours.duplicates(), neighbours.outliers());
     let leakage = tested.as_ref().map_or(Vec::new(), |tested| neighbours.shared_with(tested.rows.view()));
     let name = |of: &Looked, row: usize| of.dataset.name(of.samples[row]);
@@ -73,7 +73,7 @@ pub fn look(looked: Looked, tested: Option<Looked>, stop: &AtomicBool) -> Found 
         same_label: same(pair, other),
     };
     let lonely = |Outlier { row, distance }: &Outlier| Far { sample: name(&looked, *row), distance: *distance };
-    Found {
+    Suspects {
         samples: looked.samples.len(),
         duplicates: duplicates.iter().map(|pair| duplicate(pair, &looked)).collect(),
         leakage: tested
@@ -105,7 +105,7 @@ fn label(of: &Looked, row: usize) -> Option<String> {
 }
 
 /// Prints what was found.
-pub fn tell(found: &Found, printer: &Printer) {
+pub fn tell(found: &Suspects, printer: &Printer) {
     printer.document(found);
     let of = found.samples;
     if !found.are_judged {
@@ -165,7 +165,7 @@ fn section<T>(what: &str, found: &[T], of: usize, printer: &Printer, line: impl 
 ///
 /// # Errors
 /// Samples that are no files; a file that cannot be moved, or that would replace another.
-pub fn set_aside(found: &Found, folder: &Path, printer: &Printer) -> Result<()> {
+pub fn set_aside(found: &Suspects, folder: &Path, printer: &Printer) -> Result<()> {
     let wrong = found.label_errors.iter().map(|one| (&one.sample, folder.join("label-errors").join(plain(&one.given))));
     let twice = found.duplicates.iter().map(|one| (&one.sample, folder.join("duplicates")));
     let mut moves: Vec<(PathBuf, PathBuf)> = Vec::new();

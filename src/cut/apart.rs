@@ -7,7 +7,7 @@
 use crate::graph::{Attr, DType, Graph, Node, Tensor, TensorType, ValueId};
 
 /// How an operator reads: value, scale and zero point of each operand, then scale and zero point of the result.
-struct Form {
+struct QuantisedForm {
     /// The quantised operator.
     op: &'static str,
     /// What it computes on floats.
@@ -20,16 +20,16 @@ struct Form {
     bias: Option<usize>,
 }
 
-const fn form(op: &'static str, floats: &'static str, operands: &'static [usize], result: usize) -> Form {
-    Form { op, floats, operands, result, bias: None }
+const fn form(op: &'static str, floats: &'static str, operands: &'static [usize], result: usize) -> QuantisedForm {
+    QuantisedForm { op, floats, operands, result, bias: None }
 }
 
 #[rustfmt::skip]
-static FORMS: &[Form] = &[
-    Form { op: "QGemm", floats: "Gemm", operands: &[0, 3], result: 7, bias: Some(6) },
+static FORMS: &[QuantisedForm] = &[
+    QuantisedForm { op: "QGemm", floats: "Gemm", operands: &[0, 3], result: 7, bias: Some(6) },
     form("QLinearAdd", "Add", &[0, 3], 6),
     form("QLinearAveragePool", "AveragePool", &[0], 3),
-    Form { op: "QLinearConv", floats: "Conv", operands: &[0, 3], result: 6, bias: Some(8) },
+    QuantisedForm { op: "QLinearConv", floats: "Conv", operands: &[0, 3], result: 6, bias: Some(8) },
     form("QLinearGlobalAveragePool", "GlobalAveragePool", &[0], 3),
     form("QLinearLeakyRelu", "LeakyRelu", &[0], 3),
     form("QLinearMatMul", "MatMul", &[0, 3], 6),
@@ -53,7 +53,7 @@ fn input(node: &Node, i: usize) -> Option<ValueId> {
     node.inputs.get(i).copied().flatten()
 }
 
-fn apart(graph: &mut Graph, node: &Node, form: &Form) -> Option<Vec<Node>> {
+fn apart(graph: &mut Graph, node: &Node, form: &QuantisedForm) -> Option<Vec<Node>> {
     if node.int("channels_last", 0) != 0 {
         return None;
     }

@@ -222,7 +222,7 @@ pub fn uses(graph: &Graph, output: ValueId) -> Vec<Layer> {
         {
             weights.clear();
         }
-        let packed = Packed::of(graph, &producers, node);
+        let packed = Packed::find(graph, &producers, node);
         if weights.is_empty() && packed.is_none() {
             continue;
         }

@@ -24,7 +24,7 @@ impl Packed {
     /// - `MatMulNBits(x, W)` and `DynamicQuantizeMatMul(x, W)` (`com.microsoft`),
     /// - `MatMulIntegerToFloat(q(x), W)` (`com.microsoft`) and `Mul(Cast(MatMulInteger(q(x), W)), scale)`, where q is a
     ///   `DynamicQuantizeLinear`.
-    pub fn of(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Option<Self> {
+    pub fn find(graph: &Graph, producers: &HashMap<ValueId, usize>, node: &Node) -> Option<Self> {
         let index = producers.get(&node.outputs.first().copied().flatten()?)?;
         let input = |node: &Node, i: usize| node.inputs.get(i).copied().flatten();
         let giver = |id: ValueId| producers.get(&id).map(|index| (*index, &graph.nodes[*index]));

@@ -9,7 +9,7 @@ pub fn weight_type(graph: &Graph, id: ValueId) -> Option<(DType, &[u64])> {
     if let Some(tensor) = graph.initializers.get(&id) {
         return Some((tensor.dtype, &tensor.shape));
     }
-    let constants = Constants::of(graph, giver(graph, id)?)?;
+    let constants = Constants::find(graph, giver(graph, id)?)?;
     Some((constants.scale.dtype, &constants.data.shape))
 }
 
@@ -17,7 +17,7 @@ pub fn weight_type(graph: &Graph, id: ValueId) -> Option<(DType, &[u64])> {
 pub fn weight_floats(graph: &Graph, id: ValueId) -> Option<Tensor> {
     match graph.initializers.get(&id) {
         Some(tensor) => Some(tensor.clone()),
-        None => Constants::of(graph, giver(graph, id)?)?.floats(),
+        None => Constants::find(graph, giver(graph, id)?)?.floats(),
     }
 }
 
@@ -31,7 +31,7 @@ pub fn weight_name(graph: &Graph, id: ValueId) -> &str {
 
 /// Whether the node gives a weight: a `DequantizeLinear` of constants.
 pub fn gives_weight(graph: &Graph, node: &Node) -> bool {
-    Constants::of(graph, node).is_some()
+    Constants::find(graph, node).is_some()
 }
 
 /// Stores a weight as floats, if it is not: what learns must be a tensor. Nobody reads its `DequantizeLinear` then; the
@@ -64,7 +64,7 @@ struct Constants<'g> {
 }
 
 impl<'g> Constants<'g> {
-    fn of(graph: &'g Graph, node: &Node) -> Option<Self> {
+    fn find(graph: &'g Graph, node: &Node) -> Option<Self> {
         if node.op != "DequantizeLinear" {
             return None;
         }

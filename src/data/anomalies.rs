@@ -3,7 +3,7 @@
 //! Takes classes, of which those that are called as normal ones are; gives [`Labels::Anomalies`].
 
 use super::labels::Labels;
-use super::{Dataset, Error, Options, Report, Target, table};
+use super::{Dataset, Error, Options, ReadingReport, Target, table};
 use std::path::Path;
 
 /// What normal samples are called, whatever the letters' case.
@@ -11,7 +11,7 @@ const NORMAL: [&str; 9] = ["good", "normal", "ok", "healthy", "nominal", "defect
 
 impl Dataset {
     /// A folder of normal samples without any folder in it, else classes of which some are normal.
-    pub(super) fn open_anomalies(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+    pub(super) fn open_anomalies(path: &Path, options: &Options) -> Result<(Self, ReadingReport), Error> {
         let has_folders =
             || std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()));
         let classes = Options { target: Target::Classes, ..options.clone() };

@@ -105,7 +105,7 @@ impl SoundPreprocessing {
         let values = match &self.mel {
             None => samples,
             Some(mel) => {
-                let (frames, mels) = (mel.of(&samples, self.rate), mel.mels as usize);
+                let (frames, mels) = (mel.spectrogram(&samples, self.rate), mel.mels as usize);
                 match self.frames_first {
                     true => frames,
                     false => (0..mels).flat_map(|band| frames.iter().skip(band).step_by(mels).copied()).collect(),

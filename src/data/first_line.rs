@@ -61,7 +61,7 @@ fn counts_up(numbers: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn of(table: &str) -> First {
+    fn first_of(table: &str) -> First {
         let rows: Vec<Vec<String>> =
             table.lines().map(|line| line.split(',').map(String::from).collect()).collect::<Vec<_>>();
         first(&rows[0], &rows[1..], false)
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn numbers_above_numbers_are_a_row_and_names_are_none() {
-        let is_row = |table: &str| matches!(of(table), First::Row(_));
+        let is_row = |table: &str| matches!(first_of(table), First::Row(_));
         assert!(is_row("5.1,3.5,setosa\n4.9,3,setosa\n7,3.2,versicolor"));
         assert!(is_row("1,2\n3,4") && is_row("1.5") && is_row("1,?,x\n2,3,y"));
         assert!(is_row("I like it,good\nso do I,good\nnot me,bad\nnor me,good"));
@@ -83,8 +83,8 @@ mod tests {
             "x,y\na,b\nx,y\nc,d\nx,y",
             "text\nsome",
         ] {
-            assert_eq!(of(names), First::Names, "{names}");
+            assert_eq!(first_of(names), First::Names, "{names}");
         }
-        assert_eq!(of("1,x\nword,y"), First::Unclear);
+        assert_eq!(first_of("1,x\nword,y"), First::Unclear);
     }
 }

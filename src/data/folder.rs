@@ -10,7 +10,7 @@ use super::image::probe;
 use super::labels::{Labels, unknown_class};
 use super::names::Paths;
 use super::parts::is_part;
-use super::{Error, Report, decoding, foreign, npy, sound};
+use super::{Error, ReadingReport, decoding, foreign, npy, sound};
 use crate::graph::DType;
 use bytes::Bytes;
 use std::fs;
@@ -120,8 +120,8 @@ pub(super) fn open(
     kind: &mut Kind,
     known: Option<&[String]>,
     limits: &Limits,
-) -> Result<(Files, Labels, Report), Error> {
-    let mut report = Report::default();
+) -> Result<(Files, Labels, ReadingReport), Error> {
+    let mut report = ReadingReport::default();
     let mut folders = Vec::new();
     for path in visible(root)? {
         if path.is_dir() {
@@ -173,8 +173,12 @@ pub(super) fn open(
 ///
 /// # Errors
 /// Nothing that can be used, or a path that cannot be read.
-pub(super) fn open_unlabelled(paths: &[PathBuf], kind: &mut Kind, limits: &Limits) -> Result<(Files, Report), Error> {
-    let mut report = Report::default();
+pub(super) fn open_unlabelled(
+    paths: &[PathBuf],
+    kind: &mut Kind,
+    limits: &Limits,
+) -> Result<(Files, ReadingReport), Error> {
+    let mut report = ReadingReport::default();
     let mut files = Files::default();
     for named in paths {
         for path in if named.is_dir() { below(named)? } else { vec![named.clone()] } {
@@ -201,7 +205,7 @@ fn read_class(
     kind: &mut Kind,
     limits: &Limits,
     files: &mut Files,
-    report: &mut Report,
+    report: &mut ReadingReport,
 ) -> Result<usize, Error> {
     let before = report.skipped.len();
     for path in below(folder)? {

@@ -150,9 +150,9 @@ fn below(root: &Path, depth: usize, path: &Path) -> String {
 pub(super) fn suggested(root: &Path, files: &Paths, labels: &Labels) -> Option<(String, String)> {
     let Labels::Classes { index, .. } = labels else { return None };
     let names: Vec<String> = (0..files.len()).map(|place| below(root, 1, &files.path(place))).collect();
-    let folders = Seen::of(index, names.iter().map(|name| name.split_once('/').map(|(folder, _)| folder)));
+    let folders = Seen::count(index, names.iter().map(|name| name.split_once('/').map(|(folder, _)| folder)));
     if folders.crosses_classes() {
-        return Some(("folder".into(), folders.told()));
+        return Some(("folder".into(), folders.describe()));
     }
     let pattern = |text: &str| Regex::new(text).expect("the pattern is right");
     let named = pattern(&format!("(?i)(?:^|[^a-z])((?:{WORDS})[-_ ]?)[0-9]{{1,4}}(?![0-9])"));
@@ -168,9 +168,9 @@ pub(super) fn suggested(root: &Path, files: &Paths, labels: &Labels) -> Option<(
         let finds = pattern(&told);
         let parts: Vec<Option<String>> =
             stems.iter().map(|stem| Some(finds.find(stem).ok()??.as_str().to_string())).collect();
-        let seen = Seen::of(index, parts.iter().map(|part| part.as_deref()));
+        let seen = Seen::count(index, parts.iter().map(|part| part.as_deref()));
         if seen.crosses_classes() || (anchor.is_empty() && seen.divides_classes()) {
-            return Some((format!("'{told}'"), seen.told()));
+            return Some((format!("'{told}'"), seen.describe()));
         }
     }
     None
@@ -186,7 +186,7 @@ struct Seen<'n> {
 }
 
 impl<'n> Seen<'n> {
-    fn of(index: &[u32], names: impl Iterator<Item = Option<&'n str>>) -> Self {
+    fn count(index: &[u32], names: impl Iterator<Item = Option<&'n str>>) -> Self {
         let mut parts: HashMap<&str, HashSet<u32>> = HashMap::new();
         let mut matching = 0;
         for (name, class) in names.zip(index) {
@@ -212,7 +212,7 @@ impl<'n> Seen<'n> {
         self.is_regular() && self.parts.len() >= self.classes * 2
     }
 
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         let mut names: Vec<&str> = self.parts.keys().copied().collect();
         names.sort_unstable();
         let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
@@ -245,7 +245,7 @@ pub fn split_groups(
         return Ok(Split { train: all, validation: Vec::new() });
     }
     let (counts, totals) = count(labels, groups);
-    let chosen = Choice { counts: &counts, totals: &totals, samples: keys.len(), fraction }.best(seed);
+    let chosen = GroupChoice { counts: &counts, totals: &totals, samples: keys.len(), fraction }.best(seed);
     let chosen = chosen.ok_or_else(|| too_few(labels, groups))?;
     let (mut validation, train): (Vec<usize>, Vec<usize>) =
         all.into_iter().partition(|sample| chosen[groups.index[*sample] as usize]);
@@ -300,14 +300,14 @@ fn too_few(labels: &Labels, groups: &Groups) -> Error {
 }
 
 /// What a choice of groups is judged by.
-struct Choice<'a> {
+struct GroupChoice<'a> {
     counts: &'a [Counts],
     totals: &'a [usize],
     samples: usize,
     fraction: f64,
 }
 
-impl Choice<'_> {
+impl GroupChoice<'_> {
     /// For each group whether it validates: of several draws the one whose shares are nearest to the wanted.
     fn best(&self, seed: u64) -> Option<Vec<bool>> {
         let mut random = fastrand::Rng::with_seed(seed);

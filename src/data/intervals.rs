@@ -61,7 +61,7 @@ pub(super) fn read(path: &Path, options: &Options, labelled: bool) -> Result<Vec
     let notes = records::read(path, format, options.limits.table_bytes_max, &mut |row| {
         let places = match &places {
             Some(places) => places,
-            None => places.insert(Places::of(path, &row, options, labelled)?),
+            None => places.insert(Places::read(path, &row, options, labelled)?),
         };
         let cell = |place: usize| row.cells[place].trim().to_string();
         let filled = |place: usize| match cell(place) {
@@ -100,7 +100,7 @@ fn place_of_file(row: &Row, named: Option<&str>) -> Option<usize> {
 }
 
 impl Places {
-    fn of(path: &Path, row: &Row, options: &Options, labelled: bool) -> Result<Self, Error> {
+    fn read(path: &Path, row: &Row, options: &Options, labelled: bool) -> Result<Self, Error> {
         let lacks =
             |problem: String| Error::line(path, 1, format!("{problem}; the columns are {}", row.columns.join(", ")));
         let usual = |names: &[&str]| names.iter().find_map(|name| find(row, name));

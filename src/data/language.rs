@@ -10,7 +10,7 @@ use super::no_text::Tokenizer;
 use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Tokens};
-use super::{Error, Options, Report, columns, decoding, filesystem};
+use super::{Error, Options, ReadingReport, columns, decoding, filesystem};
 use std::path::{Path, PathBuf};
 #[cfg(feature = "text")]
 use tokenizers::Tokenizer;
@@ -249,7 +249,7 @@ pub(super) fn open(path: &Path, format: Format, max_length: u32, options: &Optio
     };
     let samples = samples.into_iter().map(encoded).collect();
     let pad = text::Pad { left: false, ..text::pad(&language.tokenizer) };
-    let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: Report::default() };
+    let told = Told { labels: Labels::NextTokens(labels), names, groups: None, report: ReadingReport::default() };
     let (texts, words) = (Vec::new(), Vec::new());
     Ok((Tokens { samples, width, is_fixed, pad, inputs, texts, words }, told))
 }

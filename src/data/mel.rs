@@ -141,7 +141,7 @@ impl LogMel {
     }
 
     /// The spectrogram of a clip, frame by frame: `[frames, mels]`.
-    pub fn of(&self, samples: &[f32], rate: u32) -> Vec<f32> {
+    pub fn spectrogram(&self, samples: &[f32], rate: u32) -> Vec<f32> {
         let fft = self.fft as usize;
         let (window, twiddles, bands) = (self.hann(), twiddles(fft), self.bands(rate));
         let (mut frame, mut bins) = (vec![0.0f64; fft], vec![(0.0, 0.0); fft]);

@@ -1,7 +1,7 @@
 //! Folders of images, texts or arrays, text, tables and arrays → tensors, labels, splits and findings.
 //!
 //! Takes a path and [`Options`], gives a [`Dataset`] whose samples can be loaded from several threads, one at a time,
-//! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`Report`].
+//! without a batch axis. It never runs a model and never prints; damaged files are listed in a [`ReadingReport`].
 
 mod anomalies;
 mod arrays;
@@ -174,7 +174,7 @@ pub struct Options {
 
 /// What was left out when data were opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct ReadingReport {
     /// Each file, or row of a table as `file:line`, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
     /// How the data were read where that was not said, for a person to check.
@@ -222,7 +222,7 @@ impl Dataset {
     /// # Errors
     /// [`Error`], when the data do not fit the options or a label is missing. Damaged images are no error: they are
     /// listed in the report.
-    pub fn open(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+    pub fn open(path: &Path, options: &Options) -> Result<(Self, ReadingReport), Error> {
         match options.target {
             Target::Identities => return Self::open_identities(path, options),
             Target::Anomalies => return Self::open_anomalies(path, options),
@@ -238,7 +238,7 @@ impl Dataset {
         Ok((Self { labels, ..dataset }, report))
     }
 
-    fn opened(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+    fn opened(path: &Path, options: &Options) -> Result<(Self, ReadingReport), Error> {
         if let Preprocessing::Series(series) = &options.preprocessing {
             return windows::open(path, series, options, true);
         }
@@ -275,8 +275,8 @@ impl Dataset {
         path: &Path,
         files: Files,
         labels: Labels,
-        (mut report, options): (Report, &Options),
-    ) -> Result<(Self, Report), Error> {
+        (mut report, options): (ReadingReport, &Options),
+    ) -> Result<(Self, ReadingReport), Error> {
         let groups = match options.group.as_deref() {
             _ if !options.splits => None,
             Some(columns::NO_GROUPS) => None,
@@ -294,7 +294,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error`], when a path does not exist or nothing in it can be used.
-    pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, Report), Error> {
+    pub fn open_unlabelled(paths: &[PathBuf], options: &Options) -> Result<(Self, ReadingReport), Error> {
         let first = paths.first().ok_or_else(|| Error::setting("input", "", "name at least one file or folder"))?;
         if let Preprocessing::Series(series) = &options.preprocessing {
             return windows::open_many(paths, series, options, false);
@@ -335,7 +335,7 @@ impl Dataset {
         Ok(Self { samples: Samples::Tokens(tokens), labels, keys, names, groups: None })
     }
 
-    fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, Report), Error> {
+    fn open_file(path: &Path, options: &Options, labelled: bool) -> Result<(Self, ReadingReport), Error> {
         if holds_arrays(path) {
             if options.preprocessing != Preprocessing::Plain {
                 let problem =
@@ -345,7 +345,7 @@ impl Dataset {
             let mut arrays = arrays::open(path, options, labelled)?;
             let inputs = fitting::in_shape(path, arrays.inputs, options, &mut arrays.notes)?;
             let names = Names::Numbered(path.into());
-            let report = Report { notes: arrays.notes, ..Report::default() };
+            let report = ReadingReport { notes: arrays.notes, ..ReadingReport::default() };
             return Ok((Self { groups: arrays.groups, ..Self::of_tensors(inputs, arrays.labels, names) }, report));
         }
         let Some(format) = records::format(path) else {

@@ -11,7 +11,7 @@ use super::names::Names;
 use super::records::{self, Format, Row};
 use super::table::{self, Told, named_file};
 use super::text::{self, Encoded, Texts, Tokens};
-use super::{Dataset, Error, Options, Preprocessing, Report, Samples, Target, kinds};
+use super::{Dataset, Error, Options, Preprocessing, ReadingReport, Samples, Target, kinds};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -32,7 +32,7 @@ struct Columns {
 
 impl Columns {
     /// Of a table's header; `None` where it holds no pairs.
-    fn of(header: &[String]) -> Option<Self> {
+    fn find(header: &[String]) -> Option<Self> {
         let place = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|column| is(column, name)));
         let (anchor, positive) = (place(&ANCHORS)?, place(&POSITIVES)?);
         Some(Self { anchor, positive, negative: place(&NEGATIVES), score: place(&SCORES) })
@@ -55,7 +55,7 @@ pub enum Pairs {
 /// Whether the data are a table of pairs or triplets, by the names of its columns.
 pub fn holds_pairs(path: &Path) -> Option<Pairs> {
     let file = table::resolve(path, false).ok()??;
-    let columns = Columns::of(&table::header(&file).ok()?)?;
+    let columns = Columns::find(&table::header(&file).ok()?)?;
     Some(if columns.score.is_some() && columns.negative.is_none() { Pairs::Scored } else { Pairs::Alike })
 }
 
@@ -68,20 +68,20 @@ struct Reading<'a> {
     /// What each text or file is called, and which stand for the same.
     known: HashMap<String, u32>,
     leads_to: Vec<u32>,
-    report: Report,
+    report: ReadingReport,
 }
 
 impl<'a> Reading<'a> {
     fn new(path: &'a Path) -> Self {
         let (members, lines, leads_to) = (Vec::new(), Vec::new(), Vec::new());
-        Self { path, columns: None, members, lines, known: HashMap::new(), leads_to, report: Report::default() }
+        Self { path, columns: None, members, lines, known: HashMap::new(), leads_to, report: ReadingReport::default() }
     }
 
     /// A row's cells with what each is; `None` for a row that is left out.
     fn row<'r>(&mut self, row: &Row<'r>) -> Result<Option<Vec<(&'r str, Role)>>, Error> {
         let columns = match self.columns {
             Some(columns) => columns,
-            None => *self.columns.insert(Columns::of(row.columns).ok_or_else(|| {
+            None => *self.columns.insert(Columns::find(row.columns).ok_or_else(|| {
                 Error::content(
                     self.path,
                     "no columns `query` and `passage`, `sentence1` and `sentence2`, or `anchor` and `positive`",
@@ -134,7 +134,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The labels. A row stays on one side of a split, with those that share a text with it.
-    fn told(mut self, options: &Options) -> Result<Told, Error> {
+    fn finish(mut self, options: &Options) -> Result<Told, Error> {
         if self.members.is_empty() {
             let (row, reason) = self.report.skipped.swap_remove(0);
             return Err(Error::content(row, reason));
@@ -169,7 +169,7 @@ fn score(cell: &str) -> Result<f32, String> {
 
 impl Dataset {
     /// Pairs or triplets of a table, else an identity for each class.
-    pub(super) fn open_identities(path: &Path, options: &Options) -> Result<(Self, Report), Error> {
+    pub(super) fn open_identities(path: &Path, options: &Options) -> Result<(Self, ReadingReport), Error> {
         if holds_pairs(path).is_none() {
             let classes = Options { target: Target::Classes, ..options.clone() };
             let (dataset, report) = Self::opened(path, &classes)?;
@@ -207,7 +207,7 @@ pub(super) fn texts(path: &Path, format: Format, max_length: u32, options: &Opti
         Ok(())
     })?;
     reading.report.notes.extend(notes);
-    Ok((texts.tokens(samples), reading.told(options)?))
+    Ok((texts.tokens(samples), reading.finish(options)?))
 }
 
 /// Reads pairs or triplets of files, which are relative to the table's folder.
@@ -227,7 +227,7 @@ pub(super) fn files(path: &Path, format: Format, kind: &mut Kind, options: &Opti
         Ok(())
     })?;
     reading.report.notes.extend(notes);
-    Ok((files, reading.told(options)?))
+    Ok((files, reading.finish(options)?))
 }
 
 /// Labels of classes, each of which is an identity, and groups that keep the samples of an identity on one side of a split.
@@ -255,7 +255,7 @@ mod tests {
             reading.row(&row).map(|_| ())
         });
         read.map_err(|error| error.to_string())?;
-        reading.told(&Options { splits: true, ..Options::default() }).map_err(|error| error.to_string())
+        reading.finish(&Options { splits: true, ..Options::default() }).map_err(|error| error.to_string())
     }
 
     fn members(told: &Told) -> &[Member] {

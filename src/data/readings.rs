@@ -137,7 +137,7 @@ fn of_table(
                 return Err(Error::line(path, 1, problem));
             }
             None => {
-                let found = Roles::of(path, &row, asked, (options, labelled))?;
+                let found = Roles::find(path, &row, asked, (options, labelled))?;
                 readings.names = found.channels.iter().map(|place| row.columns[*place].clone()).collect();
                 roles.insert(found)
             }

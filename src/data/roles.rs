@@ -134,7 +134,7 @@ impl Header<'_> {
 
 impl Roles {
     /// What the columns are, by what was asked for, by usual names and by what the first row holds.
-    pub fn of(
+    pub fn find(
         path: &Path,
         row: &Row,
         asked: &SeriesColumns,

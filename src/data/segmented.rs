@@ -9,7 +9,8 @@ use super::labels::{Labels, unknown_class};
 use super::masks::{IGNORED_PIXEL, Masks, seen, spread};
 use super::parts::is_part;
 use super::{
-    Dataset, Error, ImagePreprocessing, Limits, Options, Report, Samples, filesystem, foreign, image, indices, stated,
+    Dataset, Error, ImagePreprocessing, Limits, Options, ReadingReport, Samples, filesystem, foreign, image, indices,
+    stated,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,11 @@ pub fn holds_masks(root: &Path) -> bool {
 ///
 /// # Errors
 /// A picture without a mask, a mask of another size or with a class that is not among the names; each with its file.
-pub(super) fn open(root: &Path, to: &ImagePreprocessing, options: &Options) -> Result<(Files, Labels, Report), Error> {
+pub(super) fn open(
+    root: &Path,
+    to: &ImagePreprocessing,
+    options: &Options,
+) -> Result<(Files, Labels, ReadingReport), Error> {
     to.validate()?;
     let Some(Pairs { pictures, mut masks, folders, told }) = pairs(root)? else {
         return Err(Error::content(
@@ -65,8 +70,9 @@ pub(super) fn open(root: &Path, to: &ImagePreprocessing, options: &Options) -> R
              with NAME_mask.png beside each",
         ));
     };
-    let (mut report, mut files, mut read) = (Report::default(), Files::default(), Masks::new(to.height, to.width));
-    let names = Named::of(root, folders, options, &mut report)?;
+    let (mut report, mut files, mut read) =
+        (ReadingReport::default(), Files::default(), Masks::new(to.height, to.width));
+    let names = Named::find(root, folders, options, &mut report)?;
     for picture in &pictures {
         let found = masks.remove(&key(root, picture, false)).ok_or_else(|| {
             Error::content(
@@ -221,7 +227,12 @@ struct Named {
 }
 
 impl Named {
-    fn of(root: &Path, folders: Option<Vec<String>>, options: &Options, report: &mut Report) -> Result<Self, Error> {
+    fn find(
+        root: &Path,
+        folders: Option<Vec<String>>,
+        options: &Options,
+        report: &mut ReadingReport,
+    ) -> Result<Self, Error> {
         let Some(folders) = folders else {
             let mut names = options.classes.clone();
             if names.is_none()
@@ -247,7 +258,7 @@ impl Named {
     }
 
     /// The names, if all numbers in the masks are of one; 0 and 255 alone are two classes.
-    fn checked(self, masks: &mut Masks, files: &Files, report: &mut Report) -> Result<Vec<String>, Error> {
+    fn checked(self, masks: &mut Masks, files: &Files, report: &mut ReadingReport) -> Result<Vec<String>, Error> {
         let used = masks.used();
         let numbers: Vec<u8> = (0..=u8::MAX).filter(|number| used[usize::from(*number)]).collect();
         let is_binary = self.names.as_ref().is_none_or(|names| names.len() == 2);

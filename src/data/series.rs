@@ -187,7 +187,7 @@ impl Windows {
     pub fn when(&self, sample: usize) -> [When; 2] {
         let Window { from, to, is_date, .. } = self.windows[sample];
         [from, to].map(|seconds| match is_date {
-            true => When::Date(times::told(Time { seconds, is_date })),
+            true => When::Date(times::format_time(Time { seconds, is_date })),
             false => When::Number((seconds * 1e6).round() / 1e6),
         })
     }

@@ -28,7 +28,7 @@ const FILES: [&str; 5] = ["*.labels.txt", "labels.txt", "classes.txt", "class_na
 /// # Errors
 /// A file of such a name that cannot be read.
 pub fn class_names(model: &Path, metadata: &BTreeMap<String, String>) -> Result<Option<Stated<Vec<String>>>, Error> {
-    if let Some(found) = told(metadata) {
+    if let Some(found) = stated_classes(metadata) {
         return Ok(Some(found));
     }
     for path in beside(model, &FILES) {
@@ -39,7 +39,7 @@ pub fn class_names(model: &Path, metadata: &BTreeMap<String, String>) -> Result<
     Ok(None)
 }
 
-fn told(metadata: &BTreeMap<String, String>) -> Option<Stated<Vec<String>>> {
+fn stated_classes(metadata: &BTreeMap<String, String>) -> Option<Stated<Vec<String>>> {
     METADATA.iter().find_map(|key| {
         let value = names_in(metadata.get(*key)?)?;
         Some(Stated { value, source: format!("the model's metadata `{key}`") })
@@ -48,7 +48,7 @@ fn told(metadata: &BTreeMap<String, String>) -> Option<Stated<Vec<String>>> {
 
 /// Class names that a model's metadata state.
 pub fn class_names_told(metadata: &BTreeMap<String, String>) -> Option<Vec<String>> {
-    told(metadata).map(|stated| stated.value)
+    stated_classes(metadata).map(|stated| stated.value)
 }
 
 /// Class names in a file: a name a line, or JSON with `id2label`, `label_names` or a list. `None` for JSON without.

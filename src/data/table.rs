@@ -12,7 +12,7 @@ use super::names::Names;
 use super::npy::Array;
 use super::records::{self, Format, Row};
 use super::sound;
-use super::{Error, Options, Report, Target, filesystem};
+use super::{Error, Options, ReadingReport, Target, filesystem};
 use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) struct Rows<'a> {
     cells: Cells,
     lines: Vec<u32>,
     groups: Option<Groups>,
-    pub report: Report,
+    pub report: ReadingReport,
 }
 
 /// What rows tell of their samples besides the content.
@@ -35,12 +35,12 @@ pub(super) struct Told {
     pub labels: Labels,
     pub names: Names,
     pub groups: Option<Groups>,
-    pub report: Report,
+    pub report: ReadingReport,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(path: &'a Path, content: Content, options: &'a Options, labelled: bool) -> Self {
-        let (cells, report) = (Cells::default(), Report::default());
+        let (cells, report) = (Cells::default(), ReadingReport::default());
         Self { path, options, labelled, content, columns: None, cells, lines: Vec::new(), groups: None, report }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// No row that is a sample; labels that cannot be read.
-    pub(super) fn told(mut self) -> Result<Told, Error> {
+    pub(super) fn finish(mut self) -> Result<Told, Error> {
         if self.lines.is_empty() {
             // Each row was left out for a reason; the first tells enough.
             let (row, reason) = self.report.skipped.swap_remove(0);
@@ -208,7 +208,7 @@ pub(super) fn numbers(path: &Path, format: Format, options: &Options, labelled: 
         rows.report.notes.push(format!("{}: a comma in a number is its decimal point", path.display()));
     }
     let shape = [vec![rows.len() as u64], shape.unwrap_or_default()].concat();
-    let told = rows.told()?;
+    let told = rows.finish()?;
     let dtype = options.inputs.first().map(|(_, dtype)| *dtype);
     let features = Array::of_floats(shape, values).tensor(dtype).map_err(|problem| Error::content(path, problem))?;
     Ok((features, told))
@@ -335,7 +335,7 @@ pub(super) fn files(
     if files.len() == 0 {
         return Err(none_usable(path, &rows.report, kind));
     }
-    let mut told = rows.told()?;
+    let mut told = rows.finish()?;
     if let Some(pattern) =
         options.group.as_deref().filter(|told| options.splits && by_name && *told != columns::NO_GROUPS)
     {
@@ -348,7 +348,7 @@ pub(super) fn files(
 }
 
 /// What is said where no file that a table names can be used.
-fn none_usable(path: &Path, report: &Report, kind: &Kind) -> Error {
+fn none_usable(path: &Path, report: &ReadingReport, kind: &Kind) -> Error {
     let first = report.skipped.first();
     let first = first.map_or_else(String::new, |(file, reason)| format!("{} ({reason})", file.display()));
     let problem = format!(

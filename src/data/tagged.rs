@@ -10,7 +10,7 @@ use super::records::{self, Format, Row};
 use super::table::Told;
 use super::text::{self, Encoded, Texts, Tokens, Word};
 use super::words::{Spans, split_words};
-use super::{Error, Options, Report, columns, decoding, filesystem, foreign};
+use super::{Error, Options, ReadingReport, columns, decoding, filesystem, foreign};
 use crate::graph::Tensor;
 use ndarray::Array2;
 use std::collections::{BTreeSet, HashMap};
@@ -49,9 +49,9 @@ pub(super) fn open(
         return Err(Error::setting("group", group, "words with tags have no groups; remove the setting"));
     }
     let texts = Texts::open(path, max_length, options)?;
-    let mut report = Report::default();
+    let mut report = ReadingReport::default();
     let read = rows(path, format, options, labelled, &mut report)?;
-    let classes = if labelled { Some(Classes::of(path, &read, options)?) } else { None };
+    let classes = if labelled { Some(Classes::find(path, &read, options)?) } else { None };
     let (mut samples, mut words, mut labels, mut lines, mut shown) = (vec![], vec![], vec![], vec![], vec![]);
     for tagged in read {
         let at = |problem: String| Error::line(path, tagged.line, problem);
@@ -163,7 +163,7 @@ struct Classes {
 
 impl Classes {
     /// Those that the caller has, else all that there are. Numbers are places: all up to the largest are classes.
-    fn of(path: &Path, rows: &[Tagged], options: &Options) -> Result<Self, Error> {
+    fn find(path: &Path, rows: &[Tagged], options: &Options) -> Result<Self, Error> {
         let tags = rows.iter().flat_map(|row| row.tags.iter().flatten());
         let found: BTreeSet<&str> = tags.map(String::as_str).collect();
         let numbers: Option<Vec<usize>> = found.iter().map(|tag| tag.parse().ok()).collect();
@@ -198,7 +198,7 @@ fn rows(
     format: Format,
     options: &Options,
     labelled: bool,
-    report: &mut Report,
+    report: &mut ReadingReport,
 ) -> Result<Vec<Tagged>, Error> {
     let bytes_max = options.limits.table_bytes_max;
     if let Some(text) = columns_of_words(path, format, bytes_max)? {

@@ -164,7 +164,7 @@ pub(super) fn open(
         // Lines have no columns that could be named otherwise.
         rows.report.notes.retain(|note| !note.starts_with("columns"));
     }
-    Ok((Tokens { texts: shown, ..texts.tokens(samples) }, rows.told()?))
+    Ok((Tokens { texts: shown, ..texts.tokens(samples) }, rows.finish()?))
 }
 
 /// Two texts that a cell of JSON lists.

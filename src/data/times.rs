@@ -130,7 +130,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// A time for a person: a date to the thousandth of a second, or seconds.
-pub(super) fn told(time: Time) -> String {
+pub(super) fn format_time(time: Time) -> String {
     let thousandths = (time.seconds * 1000.0).round() as i64;
     if !time.is_date {
         return number(time.seconds);
@@ -178,7 +178,7 @@ mod tests {
         ) {
             for text in [any, like] {
                 let time = parse(&text, TimeUnit::ALL[unit].1);
-                prop_assert!(time.is_none_or(|time| time.seconds.is_finite() && !told(time).is_empty()));
+                prop_assert!(time.is_none_or(|time| time.seconds.is_finite() && !format_time(time).is_empty()));
             }
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn every_day_is_written_as_it_is_read() {
         for days in (-200_000..200_000).step_by(37) {
-            let text = told(Time { seconds: days as f64 * 86_400.0 + 3661.5, is_date: true });
+            let text = format_time(Time { seconds: days as f64 * 86_400.0 + 3661.5, is_date: true });
             if !text.starts_with('-') {
                 assert_eq!(date(&text), Some(days as f64 * 86_400.0 + 3661.5), "{text}");
             }

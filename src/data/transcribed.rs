@@ -9,7 +9,7 @@ use super::labels::{self, Cells};
 use super::records::{self, Format};
 use super::table::{self, Told};
 use super::usual::TEXTS;
-use super::{Error, Options, Report, filesystem};
+use super::{Error, Options, ReadingReport, filesystem};
 use std::path::{Path, PathBuf};
 
 /// What a column of texts is called besides the usual names.
@@ -151,7 +151,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Told), Erro
 /// Pictures with a file of its text beside each. One whose text is empty is left out.
 fn beside(root: &Path, pairs: Vec<(PathBuf, PathBuf)>, options: &Options) -> Result<(Files, Told), Error> {
     let (mut files, mut cells, mut texts, mut report) =
-        (Files::default(), Cells::default(), Vec::new(), Report::default());
+        (Files::default(), Cells::default(), Vec::new(), ReadingReport::default());
     for (picture, path) in pairs {
         let bytes = filesystem::read_limited(&path, &options.limits).map_err(|source| Error::io(&path, source))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::content(&path, "no UTF-8; save it so"))?;

@@ -12,7 +12,7 @@ use super::recordings::{Source, sources};
 use super::roles::{NO_TIME, Roles, SeriesColumns};
 use super::series::{SeriesPreprocessing, Window, Windows};
 use super::times;
-use super::{Dataset, Error, Options, Report, Samples, filesystem, only_input, pace, table};
+use super::{Dataset, Error, Options, ReadingReport, Samples, filesystem, only_input, pace, table};
 use crate::amounts::counted;
 use crate::graph::Tensor;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub(super) fn open(
     series: &SeriesPreprocessing,
     options: &Options,
     labelled: bool,
-) -> Result<(Dataset, Report), Error> {
+) -> Result<(Dataset, ReadingReport), Error> {
     open_many(&[path.to_path_buf()], series, options, labelled)
 }
 
@@ -89,7 +89,7 @@ pub(super) fn open_many(
     series: &SeriesPreprocessing,
     options: &Options,
     labelled: bool,
-) -> Result<(Dataset, Report), Error> {
+) -> Result<(Dataset, ReadingReport), Error> {
     series.validate()?;
     let mut opening = Opening::new(series, options, labelled);
     for path in paths {
@@ -121,7 +121,7 @@ struct Opening<'a> {
     /// Whether one file was named, whose groups no other file's name can tell.
     single: bool,
     in_folders: bool,
-    report: Report,
+    report: ReadingReport,
 }
 
 /// Where a window's label stands.
@@ -151,7 +151,7 @@ impl<'a> Opening<'a> {
             files: 0,
             single: false,
             in_folders: false,
-            report: Report::default(),
+            report: ReadingReport::default(),
         }
     }
 
@@ -360,7 +360,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The data set of all windows.
-    fn done(mut self, path: &Path) -> Result<(Dataset, Report), Error> {
+    fn done(mut self, path: &Path) -> Result<(Dataset, ReadingReport), Error> {
         if self.windows.windows.is_empty() {
             let first =
                 self.report.skipped.first().map(|(file, reason)| format!(", such as {} ({reason})", file.display()));

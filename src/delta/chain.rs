@@ -15,7 +15,7 @@ use std::vec::Vec;
 
 /// An encoding as a person asks for it, whatever the sizes of the tensors.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Choice {
+pub enum EncodingChoice {
     /// [`Encoding::Fp16`].
     Fp16,
     /// [`Encoding::Int8`], a scale for each 128 values.
@@ -28,54 +28,56 @@ pub enum Choice {
     Sparse(f32),
 }
 
-/// Values that share a scale where a [`Choice`] does not say otherwise: a scale then costs an eighth of a bit a value.
+/// Values that share a scale where a [`EncodingChoice`] does not say otherwise: a scale then costs an eighth of a bit a value.
 const BLOCK: u32 = 128;
 /// A tensor of fewer values than this stays fp16: biases and scales weigh little and matter much.
 const SMALL: usize = 64;
 
-impl Choice {
+impl EncodingChoice {
     /// Those that are tried where the smallest is wanted that does no harm.
     pub const TRIED: [Self; 6] =
         [Self::Fp16, Self::Int8, Self::Int4, Self::Sparse(0.25), Self::Sparse(0.1), Self::Sign];
 
     /// The encoding of a tensor of `len` values.
-    pub fn of(self, len: usize) -> Encoding {
+    pub fn encoding_for(self, len: usize) -> Encoding {
         let block = BLOCK.min(len as u32);
         match self {
             _ if len < SMALL => Encoding::Fp16,
-            Choice::Fp16 => Encoding::Fp16,
-            Choice::Int8 => Encoding::Int8 { block },
-            Choice::Int4 => Encoding::Int4 { block },
-            Choice::Sign => Encoding::Sign { block },
-            Choice::Sparse(part) => Encoding::Sparse { count: (len as f32 * part).ceil().min(len as f32) as u32 },
+            EncodingChoice::Fp16 => Encoding::Fp16,
+            EncodingChoice::Int8 => Encoding::Int8 { block },
+            EncodingChoice::Int4 => Encoding::Int4 { block },
+            EncodingChoice::Sign => Encoding::Sign { block },
+            EncodingChoice::Sparse(part) => {
+                Encoding::Sparse { count: (len as f32 * part).ceil().min(len as f32) as u32 }
+            }
         }
     }
 }
 
-impl FromStr for Choice {
+impl FromStr for EncodingChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let percent = |text: &str| text.parse().ok().filter(|percent: &f32| *percent > 0.0 && *percent <= 100.0);
         match (text, text.strip_prefix("sparse:").and_then(percent)) {
-            ("fp16", _) => Ok(Choice::Fp16),
-            ("int8", _) => Ok(Choice::Int8),
-            ("int4", _) => Ok(Choice::Int4),
-            ("sign", _) => Ok(Choice::Sign),
-            (_, Some(percent)) => Ok(Choice::Sparse(percent / 100.0)),
+            ("fp16", _) => Ok(EncodingChoice::Fp16),
+            ("int8", _) => Ok(EncodingChoice::Int8),
+            ("int4", _) => Ok(EncodingChoice::Int4),
+            ("sign", _) => Ok(EncodingChoice::Sign),
+            (_, Some(percent)) => Ok(EncodingChoice::Sparse(percent / 100.0)),
             _ => Err("no encoding; there are fp16, int8, int4, sign and sparse:PERCENT, such as sparse:10"),
         }
     }
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for EncodingChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Fp16 => f.write_str("fp16"),
-            Choice::Int8 => f.write_str("int8"),
-            Choice::Int4 => f.write_str("int4"),
-            Choice::Sign => f.write_str("sign"),
-            Choice::Sparse(part) => write!(f, "sparse:{}", part * 100.0),
+            EncodingChoice::Fp16 => f.write_str("fp16"),
+            EncodingChoice::Int8 => f.write_str("int8"),
+            EncodingChoice::Int4 => f.write_str("int4"),
+            EncodingChoice::Sign => f.write_str("sign"),
+            EncodingChoice::Sparse(part) => write!(f, "sparse:{}", part * 100.0),
         }
     }
 }
@@ -102,7 +104,7 @@ impl Made {
     }
 
     pub fn kept(tensor: &TensorView) -> Self {
-        Self::like(tensor, Payload::of(tensor))
+        Self::like(tensor, Payload::from_view(tensor))
     }
 }
 
@@ -117,10 +119,10 @@ pub(super) fn written(header: &Header, labels: &[Label], made: &[Made]) -> Resul
 ///
 /// # Errors
 /// [`Error::IsDifference`] if it does not stand alone.
-pub fn convert(delta: &Delta, choice: Choice) -> Result<Vec<u8>, Error> {
+pub fn convert(delta: &Delta, choice: EncodingChoice) -> Result<Vec<u8>, Error> {
     let recoded = |tensor: TensorView| {
         let values = owned(&tensor)?;
-        Ok(Made::like(&tensor, encode(&values, choice.of(values.len()))?))
+        Ok(Made::like(&tensor, encode(&values, choice.encoding_for(values.len()))?))
     };
     let made = delta.tensors().map(recoded).collect::<Result<Vec<_>, Error>>()?;
     written(delta.header(), &delta.labels().collect::<Vec<_>>(), &made)
@@ -132,7 +134,7 @@ pub fn convert(delta: &Delta, choice: Choice) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// [`Error::Unlike`] if they are not of one base, or a tensor has another shape in the parent.
-pub fn change(parent: &Delta, delta: &Delta, choice: Option<Choice>) -> Result<Vec<u8>, Error> {
+pub fn change(parent: &Delta, delta: &Delta, choice: Option<EncodingChoice>) -> Result<Vec<u8>, Error> {
     ensure(parent.header().base == delta.header().base, Error::Unlike)?;
     let mut made = Vec::new();
     for tensor in delta.tensors() {
@@ -145,7 +147,9 @@ pub fn change(parent: &Delta, delta: &Delta, choice: Option<Choice>) -> Result<V
         let before = owned(&known)?;
         if values.iter().map(|value| value.to_bits()).ne(before.iter().map(|value| value.to_bits())) {
             made.push(match (choice, tensor.entry.encoding) {
-                (Some(choice), _) => Made::like(&tensor, encode_difference(&values, &before, choice.of(values.len()))?),
+                (Some(choice), _) => {
+                    Made::like(&tensor, encode_difference(&values, &before, choice.encoding_for(values.len()))?)
+                }
                 (None, Encoding::Fp16) => Made::like(&tensor, encode_difference(&values, &before, Encoding::Steps)?),
                 (None, _) => Made::kept(&tensor),
             });

@@ -23,7 +23,7 @@ pub struct Payload {
 
 impl Payload {
     /// A tensor's, as it is.
-    pub fn of(tensor: &TensorView) -> Self {
+    pub fn from_view(tensor: &TensorView) -> Self {
         let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
         Self { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes }
     }

@@ -39,7 +39,7 @@ pub struct Header<'a> {
     pub metrics: Metrics,
     /// What the gates have said, if there were any.
     #[serde(borrow)]
-    pub gate: Option<Verdict<'a>>,
+    pub gate: Option<GateVerdict<'a>>,
     /// Seed of the run.
     pub seed: u64,
     /// Training samples that the adapter has learned from.
@@ -392,7 +392,7 @@ pub struct Measured {
 
 /// The outcome of the gates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict<'a> {
+pub struct GateVerdict<'a> {
     /// Whether the adapter may be used.
     pub passed: bool,
     /// Why, in a line; may be empty.

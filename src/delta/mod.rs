@@ -28,7 +28,7 @@ mod values;
 mod write;
 
 #[cfg(feature = "std")]
-pub use chain::{Choice, change, convert, join, owned};
+pub use chain::{EncodingChoice, change, convert, join, owned};
 #[cfg(feature = "std")]
 pub use counts::{Counting, counted};
 #[cfg(feature = "std")]
@@ -36,9 +36,9 @@ pub use encode::{Payload, encode, encode_difference};
 pub use error::{Error, Field};
 pub use half::f16;
 pub use header::{
-    AppendedHead, Channels, Edge, Encoding, Entry, Filter, Header, ImagePreprocessing, Label, Layout, LogMel,
-    Logarithm, Measured, MelScale, Method, MethodKind, Metrics, Packing, Preprocessing, SeriesPreprocessing,
-    SoundPreprocessing, Task, TimeUnit, UnitAxis, Verdict, is_recipe,
+    AppendedHead, Channels, Edge, Encoding, Entry, Filter, GateVerdict, Header, ImagePreprocessing, Label, Layout,
+    LogMel, Logarithm, Measured, MelScale, Method, MethodKind, Metrics, Packing, Preprocessing, SeriesPreprocessing,
+    SoundPreprocessing, Task, TimeUnit, UnitAxis, is_recipe,
 };
 pub(crate) use header::{check_preprocessing, is_name};
 #[cfg(feature = "std")]

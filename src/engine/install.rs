@@ -4,7 +4,7 @@
 //! Takes a version and edgetune's folder for data; gives the path of the library. It never speaks to the network itself,
 //! never runs what it has not verified, and never leaves a half-written library.
 
-use super::runtime::{Choice, Library, load};
+use super::runtime::{Library, LibraryChoice, load};
 use super::{Error, Result};
 use crate::atomic::write_atomically;
 use sha2::{Digest, Sha256};
@@ -88,7 +88,7 @@ pub fn versions(arch: &str) -> Vec<&'static str> {
 /// # Errors
 /// [`Error::NoWheel`] for another version or machine, [`Error::NoPip`], [`Error::Pip`] with pip's words,
 /// [`Error::Checksum`], [`Error::Wheel`], [`Error::NoDataFolder`], each with what helps.
-pub fn install(choice: &Choice, version: Option<&str>, progress: &mut dyn FnMut(Step)) -> Result<Installed> {
+pub fn install(choice: &LibraryChoice, version: Option<&str>, progress: &mut dyn FnMut(Step)) -> Result<Installed> {
     let wheel = pinned(version.unwrap_or(DEFAULT_VERSION), std::env::consts::ARCH)?;
     let folder = choice.own_folder()?;
     let download = Scratch::new(&folder)?;
@@ -101,7 +101,7 @@ pub fn install(choice: &Choice, version: Option<&str>, progress: &mut dyn FnMut(
 ///
 /// # Errors
 /// As [`install`], but for pip's.
-pub fn install_wheel(choice: &Choice, file: &Path, progress: &mut dyn FnMut(Step)) -> Result<Installed> {
+pub fn install_wheel(choice: &LibraryChoice, file: &Path, progress: &mut dyn FnMut(Step)) -> Result<Installed> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let version = name.strip_prefix("onnxruntime-").and_then(|rest| rest.split('-').next());
     let version = version.filter(|_| name.ends_with(".whl")).ok_or_else(|| Error::Wheel {
@@ -117,7 +117,7 @@ pub fn install_wheel(choice: &Choice, file: &Path, progress: &mut dyn FnMut(Step
 ///
 /// # Errors
 /// As the two.
-pub fn load_or_install(choice: &Choice, progress: &mut dyn FnMut(Step)) -> Result<&'static Library> {
+pub fn load_or_install(choice: &LibraryChoice, progress: &mut dyn FnMut(Step)) -> Result<&'static Library> {
     match load(choice) {
         Err(Error::NotFound { .. }) => {
             install(choice, None, progress)?;

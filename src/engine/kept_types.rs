@@ -43,7 +43,7 @@ pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// The key of an encoded graph under the loaded library.
-    pub(super) fn of(model: &[u8]) -> super::Result<Self> {
+    pub(super) fn for_model(model: &[u8]) -> super::Result<Self> {
         let library = runtime::loaded()?;
         let mut hasher = blake3::Hasher::new();
         for part in [env!("CARGO_PKG_VERSION"), &library.version, &library.build_info] {

@@ -13,9 +13,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// The oldest version whose API is enough (the number in the `api-17` feature of `ort`).
 const OLDEST: Version = Version(1, 17, 0);
 
-/// Where to look for the library. [`Choice::new`] fills it in for this machine.
+/// Where to look for the library. [`LibraryChoice::new`] fills it in for this machine.
 #[derive(Debug, Clone, Default)]
-pub struct Choice {
+pub struct LibraryChoice {
     /// The file, or a folder with it, that the user named (setting `onnxruntime`): this one or none.
     pub explicit: Option<PathBuf>,
     /// What the variable `ORT_DYLIB_PATH` names: this one or none, unless `explicit` is set.
@@ -30,7 +30,7 @@ pub struct Choice {
     pub types_folder: Option<PathBuf>,
 }
 
-impl Choice {
+impl LibraryChoice {
     /// The choice for this machine; `variable` looks up an environment variable.
     pub fn new(explicit: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         // An empty variable counts as unset; a relative one names another folder for each process.
@@ -86,7 +86,7 @@ impl fmt::Display for Origin {
 
 /// A library that may be loaded.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct FoundLibrary {
     /// The file, links resolved.
     pub path: PathBuf,
     /// Its version, where the file tells.
@@ -99,7 +99,7 @@ pub struct Found {
 #[derive(Debug, Clone, Default)]
 pub struct Search {
     /// The libraries that may be loaded, best first.
-    pub found: Vec<Found>,
+    pub found: Vec<FoundLibrary>,
     /// Those that may not, with the reason.
     pub passed_over: Vec<(PathBuf, String)>,
 }
@@ -135,7 +135,7 @@ static LOADING: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// [`Error::Library`] if the one that the user or the environment names is unfit.
-pub fn find(choice: &Choice) -> Result<Search> {
+pub fn find(choice: &LibraryChoice) -> Result<Search> {
     let named = [(&choice.explicit, Origin::Explicit), (&choice.environment, Origin::Environment)];
     if let Some((path, origin)) = named.into_iter().find_map(|(path, origin)| Some((path.as_ref()?, origin))) {
         let file = if path.is_dir() { libraries_in(path).into_iter().next() } else { Some(path.clone()) };
@@ -165,7 +165,7 @@ pub fn find(choice: &Choice) -> Result<Search> {
 /// # Errors
 /// [`Error::NotFound`] with what was passed over, [`Error::Library`] for a named one that is unfit, or
 /// [`Error::AlreadyLoaded`] if another file than the one named was loaded before.
-pub fn load(choice: &Choice) -> Result<&'static Library> {
+pub fn load(choice: &LibraryChoice) -> Result<&'static Library> {
     let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(Loaded { library, .. }) = LOADED.get() {
         let same = |asked: &PathBuf| asked.canonicalize().is_ok_and(|asked| library.path.starts_with(asked));
@@ -271,7 +271,7 @@ pub(super) fn version_text() -> String {
 }
 
 /// The folders of the search, in its order.
-fn folders(choice: &Choice) -> Vec<(PathBuf, Origin)> {
+fn folders(choice: &LibraryChoice) -> Vec<(PathBuf, Origin)> {
     let triple = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let system = ["usr/lib", &triple, "usr/lib/arm-linux-gnueabihf", "usr/lib64", "usr/local/lib"];
     let system = system.iter().map(|folder| (choice.root.join(folder), Origin::System));
@@ -322,7 +322,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// Whether a library may be loaded, from its file alone; the error says why not and what helps.
-fn examine(path: &Path, origin: Origin) -> Result<Found, String> {
+fn examine(path: &Path, origin: Origin) -> Result<FoundLibrary, String> {
     let path = path.canonicalize().map_err(|error| format!("cannot be opened: {error}"))?;
     let header = elf::read(&path)?;
     if header.arch != std::env::consts::ARCH {
@@ -338,9 +338,9 @@ fn examine(path: &Path, origin: Origin) -> Result<Found, String> {
         )),
         Some(version) => match known_bad(version, has_lse()) {
             Some(reason) => Err(format!("version {version} {reason}")),
-            None => Ok(Found { path, version: Some(version), origin }),
+            None => Ok(FoundLibrary { path, version: Some(version), origin }),
         },
-        None => Ok(Found { path, version, origin }),
+        None => Ok(FoundLibrary { path, version, origin }),
     }
 }
 
@@ -365,7 +365,7 @@ fn has_lse() -> bool {
     true
 }
 
-fn open(found: &Found) -> Result<(Library, Environment), String> {
+fn open(found: &FoundLibrary) -> Result<(Library, Environment), String> {
     let builder = ort::init_from(&found.path).map_err(|error| with_remedy(error.to_string()))?;
     let environment = builder.with_name("edgetune").with_telemetry(false).build().map_err(|error| error.to_string())?;
     // Verbose messages would be written out for every node before the subscriber drops them.

@@ -27,7 +27,7 @@ const ELEMENTWISE: [&str; 4] = ["Binarizer", "Imputer", "Normalizer", "Scaler"];
 
 /// Fills in the type of every tensor value. What ONNX Runtime does not know (a dimension, or a rank) stays as declared;
 /// values that are no tensors keep no type. Types that were inferred before come from the folder that the library was loaded
-/// with ([`Choice::types_folder`](super::Choice::types_folder)).
+/// with ([`LibraryChoice::types_folder`](super::LibraryChoice::types_folder)).
 ///
 /// # Errors
 /// [`Error::Infer`] with ONNX Runtime's words if it refuses the graph, [`Error::NotLoaded`] before [`super::load`].
@@ -45,7 +45,7 @@ pub fn infer_types_in(graph: &mut Graph, folder: Option<&Path>) -> Result<bool> 
     }
     let skeleton = skeleton(graph);
     let model = encode(&skeleton)?;
-    let place = folder.map(|folder| Ok::<_, Error>((folder, Key::of(&model)?))).transpose()?;
+    let place = folder.map(|folder| Ok::<_, Error>((folder, Key::for_model(&model)?))).transpose()?;
     let known = place.as_ref().and_then(|(folder, key)| kept_types::read(folder, key));
     let was_known = known.is_some();
     let types = match known {

@@ -19,7 +19,7 @@ pub struct Comparison {
 
 /// What follows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct PairedVerdict {
     /// What was counted.
     pub counted: Comparison,
     /// Probability of as many wins if the new one were no better, from 0 to 1.
@@ -69,10 +69,10 @@ impl Comparison {
 
 /// Better where the wins would come by chance with a probability below 1 − `confidence`; without one, where it gets at least as
 /// many right.
-pub fn judge(counted: Comparison, confidence: Option<f64>) -> Verdict {
+pub fn judge(counted: Comparison, confidence: Option<f64>) -> PairedVerdict {
     let p = at_least(counted.wins, counted.wins + counted.losses);
     let better = confidence.map_or(counted.wins >= counted.losses, |confidence| p < 1.0 - confidence);
-    Verdict { counted, p, better }
+    PairedVerdict { counted, p, better }
 }
 
 /// By which share of the old losses' sum the new ones' is lower at least, with `confidence`, for losses of the same samples in the same

@@ -8,12 +8,12 @@ mod trainer;
 pub use predictor::Predictor;
 pub use trainer::{Run, Trainer};
 
-use crate::engine::Choice;
+use crate::engine::LibraryChoice;
 use crate::host::Folders;
 use std::path::PathBuf;
 
 /// Where the library is looked for, and where its inferred types are kept.
-fn runtime(named: Option<PathBuf>, folders: &Folders) -> Choice {
+fn runtime(named: Option<PathBuf>, folders: &Folders) -> LibraryChoice {
     let types_folder = Some(folders.cache().join("types"));
-    Choice { types_folder, ..Choice::new(named, |name| std::env::var_os(name)) }
+    LibraryChoice { types_folder, ..LibraryChoice::new(named, |name| std::env::var_os(name)) }
 }

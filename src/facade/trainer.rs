@@ -40,11 +40,11 @@ pub struct Trainer {
 impl Trainer {
     /// For a model's file.
     pub fn new(model: impl Into<PathBuf>) -> Self {
-        Self::by(Recipe { model: Some(model.into()), ..Recipe::default() })
+        Self::from_recipe(Recipe { model: Some(model.into()), ..Recipe::default() })
     }
 
     /// By a recipe, which names the model.
-    pub fn by(recipe: Recipe) -> Self {
+    pub fn from_recipe(recipe: Recipe) -> Self {
         Self {
             job: Job { recipe, ..Job::default() },
             computing: Computing::default(),

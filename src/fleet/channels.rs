@@ -127,7 +127,7 @@ pub async fn publish(fleet: &Fleet, channel: &Channel, bytes: &Bytes, who: &str)
 async fn kept(fleet: &Fleet, bytes: &Bytes) -> Result<(String, NewRelease), Refusal> {
     let refused = |error: delta::Error| Refusal::Delta(error.to_string());
     let base = Delta::parse(bytes).map_err(refused)?.header().base;
-    Known::of(bytes).map_err(refused)?;
+    Known::parse(bytes).map_err(refused)?;
     let current = fleet.current();
     let authors = current.root.as_ref().map_or(&[][..], |root| &root.authors);
     let delta = Delta::parse(bytes).map_err(refused)?;

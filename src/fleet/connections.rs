@@ -137,7 +137,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let address = place.connection.address;
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let busy = Busy::of(&place.connection);
+        let busy = Busy::begin(&place.connection);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(address));
         let answered = TowerToHyperService::new(router.clone()).call(request);
@@ -156,7 +156,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Patient::of(stream)), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Patient::new(stream)), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         _ = stopped.wait_for(|stopped| *stopped) => None,
@@ -187,7 +187,7 @@ struct Connection {
 struct Busy(Arc<Connection>);
 
 impl Busy {
-    fn of(connection: &Arc<Connection>) -> Self {
+    fn begin(connection: &Arc<Connection>) -> Self {
         connection.asked.fetch_add(1, Ordering::AcqRel);
         Self(connection.clone())
     }
@@ -233,10 +233,10 @@ impl Open {
 
     /// A place for a connection, if need be that of the one that has waited longest without asking anything; none where all are busy.
     fn admit(open: &Arc<Self>, bounds: &Bounds, address: SocketAddr) -> Option<Place> {
-        let source = Source::of(address.ip());
+        let source = Source::from_address(address.ip());
         let is_proxy = bounds.proxies.contains(&address.ip().to_canonical());
         let mut list = open.list();
-        let is_of = |connection: &Connection| Source::of(connection.address.ip()) == source;
+        let is_of = |connection: &Connection| Source::from_address(connection.address.ip()) == source;
         let of_network = list.connections.values().filter(|connection| is_of(connection)).count();
         if !is_proxy && of_network >= bounds.network {
             list.make_room(is_of)?;
@@ -280,7 +280,7 @@ struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    fn of(stream: S) -> Self {
+    fn new(stream: S) -> Self {
         Self { stream, stalled: None }
     }
 
@@ -355,10 +355,10 @@ mod tests {
         let admit = |address: &str| Open::admit(&open, &bounds, at(address));
         let is_in = |place: &Place| open.list().connections.contains_key(&place.number);
         let [first, second] = [(); 2].map(|()| admit("10.0.0.1").unwrap());
-        let busy = Busy::of(&first.connection);
+        let busy = Busy::begin(&first.connection);
         let third = admit("10.0.0.1").unwrap();
         assert!(is_in(&first) && !is_in(&second) && is_in(&third), "the second waited");
-        let _busy = Busy::of(&third.connection);
+        let _busy = Busy::begin(&third.connection);
         assert!(admit("10.0.0.1").is_none(), "both are being answered");
         drop(busy);
         let fourth = admit("10.0.0.1").unwrap();

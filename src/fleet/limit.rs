@@ -19,7 +19,7 @@ pub enum Source {
 
 impl Source {
     /// The network of an address.
-    pub fn of(address: IpAddr) -> Self {
+    pub fn from_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => Self::Network(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
             address => Self::Network(address),
@@ -96,10 +96,10 @@ mod tests {
     #[test]
     fn a_burst_is_allowed_and_then_the_rate() {
         let (limiter, now) = (Limiter::new(2.0, 3.0), Instant::now());
-        let one = Source::of([10, 0, 0, 1].into());
+        let one = Source::from_address([10, 0, 0, 1].into());
         assert!((0..3).all(|_| limiter.take(one, now).is_ok()));
         assert_eq!(limiter.take(one, now), Err(Duration::from_millis(500)));
-        assert!(limiter.take(Source::of([10, 0, 0, 2].into()), now).is_ok());
+        assert!(limiter.take(Source::from_address([10, 0, 0, 2].into()), now).is_ok());
         assert!(limiter.take(one, now + Duration::from_millis(500)).is_ok());
         assert!(limiter.take(one, now + Duration::from_millis(500)).is_err());
         assert!((0..3).all(|_| limiter.take(one, now + Duration::from_secs(60)).is_ok()));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn who_chooses_their_address_is_one_source() {
-        let of = |text: &str| Source::of(text.parse().unwrap());
+        let of = |text: &str| Source::from_address(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));

@@ -33,7 +33,7 @@ pub use serve::{Settings, Signals, Tuning, serve};
 pub use store::Store;
 pub use tls::Identity;
 
-use crate::aggregate::{Form, Staleness};
+use crate::aggregate::{RoundForm, Staleness};
 use crate::delta::{self, Delta, KeyPair};
 use crate::sync::wire::Root;
 use db::{Audited, Channel, Db};
@@ -207,7 +207,7 @@ impl Counts {
 /// What a channel's adapter says of the deltas that belong to it.
 #[derive(Debug)]
 struct Known {
-    form: Form,
+    form: RoundForm,
     values: usize,
 }
 
@@ -268,7 +268,7 @@ impl Fleet {
         }
         let key = adapter_key(&channel.adapter);
         let bytes = self.store.get(&key).await?.ok_or(Error::Lost(key))?;
-        let known = Arc::new(Known::of(&bytes).map_err(|error| Error::Combine(error.to_string()))?);
+        let known = Arc::new(Known::parse(&bytes).map_err(|error| Error::Combine(error.to_string()))?);
         let mut all = remembered();
         if all.len() >= KNOWN_MAX {
             all.clear();
@@ -279,9 +279,9 @@ impl Fleet {
 }
 
 impl Known {
-    fn of(bytes: &[u8]) -> Result<Self, delta::Error> {
+    fn parse(bytes: &[u8]) -> Result<Self, delta::Error> {
         let delta = Delta::parse(bytes)?;
         let values = delta.tensors().map(|tensor| tensor.len()).sum();
-        Ok(Self { form: Form::of(delta.head())?, values })
+        Ok(Self { form: RoundForm::from_head(delta.head())?, values })
     }
 }

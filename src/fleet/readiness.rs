@@ -18,7 +18,7 @@ pub struct Readiness {
 
 impl Readiness {
     /// Of a server with this folder; nobody has looked yet.
-    pub fn of(folder: &Path) -> Self {
+    pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), last: Mutex::default() }
     }
 }
@@ -27,7 +27,7 @@ impl Readiness {
 ///
 /// # Errors
 /// Why not, in words.
-pub async fn look(fleet: &Fleet) -> Result<(), String> {
+pub async fn check(fleet: &Fleet) -> Result<(), String> {
     let mut last = fleet.readiness.last.lock().await;
     if let Some((at, found)) = &*last
         && at.elapsed() < HOLDS

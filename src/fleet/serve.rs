@@ -149,7 +149,7 @@ impl Server {
             room: Arc::new(Semaphore::new(ROOM)),
             counts: Counts::default(),
             known: Mutex::default(),
-            readiness: Readiness::of(folder.path()),
+            readiness: Readiness::new(folder.path()),
         };
         Ok(Self { fleet: Arc::new(fleet), door: watch::Sender::new(door(&tuning)?), listener, folder })
     }

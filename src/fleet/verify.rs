@@ -3,7 +3,7 @@
 //! Takes bytes as they come and what they are expected to be; gives what the delta says of itself, or the first thing that is
 //! wrong. Pure: no file, no clock, no database.
 
-use crate::aggregate::{Current, Form, Refusal, Staleness, weight};
+use crate::aggregate::{Current, Refusal, RoundForm, Staleness, weight};
 use crate::delta::{self, Entry, Head, Located, PREAMBLE_BYTES, head_length};
 
 /// What a delta is to be.
@@ -16,7 +16,7 @@ pub struct Expected<'a> {
     /// BLAKE3 of all of them.
     pub hash: [u8; 32],
     /// The form of the channel.
-    pub form: &'a Form,
+    pub form: &'a RoundForm,
     /// Base and round of the channel.
     pub current: Current,
     /// How old it may be.
@@ -189,7 +189,7 @@ fn head(bytes: &[u8], expected: &Expected<'_>) -> Result<(Verified, Vec<Located<
         return Err(Fault::Length);
     }
     let weight = weight(head.header(), &expected.current, &expected.staleness).map_err(Fault::Refused)?;
-    let form = Form::of(&head).map_err(Fault::Delta)?;
+    let form = RoundForm::from_head(&head).map_err(Fault::Delta)?;
     if let Some(what) = expected.form.difference(&form) {
         return Err(Fault::Form(what));
     }

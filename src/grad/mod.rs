@@ -83,7 +83,7 @@ impl Rule {
     }
 
     /// Puts the row into another domain than `ai.onnx`.
-    pub const fn of(mut self, domain: &'static str) -> Self {
+    pub const fn in_domain(mut self, domain: &'static str) -> Self {
         self.domain = domain;
         self
     }

@@ -23,7 +23,7 @@ const SAVED_MIN: f64 = 0.2;
 /// Lets nodes whose name begins with `backward` read what segments of the forward part make again. `gradients` are those of forward
 /// values. The values are the same, since they are made by the same nodes. A graph in which nothing can be saved stays as it is.
 pub fn segments(graph: &mut Graph, backward: &str, gradients: &HashMap<ValueId, ValueId>) {
-    let forward = Forward::of(graph, backward, gradients);
+    let forward = Forward::new(graph, backward, gradients);
     let cuts = forward.cuts(graph);
     if cuts.is_empty() {
         return;
@@ -62,7 +62,7 @@ struct Forward {
 }
 
 impl Forward {
-    fn of(graph: &Graph, backward: &str, gradients: &HashMap<ValueId, ValueId>) -> Self {
+    fn new(graph: &Graph, backward: &str, gradients: &HashMap<ValueId, ValueId>) -> Self {
         let is_backward = |node: &Node| node.name.starts_with(backward);
         let fed = graph.descendants(graph.inputs.iter().copied());
         let in_row = |node: &Node| !is_backward(node) && node.writes().any(|id| fed.contains(&id));

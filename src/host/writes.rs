@@ -13,7 +13,7 @@ pub struct WriteMeter(BTreeMap<u32, u64>);
 impl WriteMeter {
     /// Bytes that these processes wrote since the last look; `None` where the kernel counts for none of them. A process whose
     /// end was not waited for yet is still counted.
-    pub fn look(&mut self, root: &Path, processes: &[u32]) -> Option<u64> {
+    pub fn written_since_last(&mut self, root: &Path, processes: &[u32]) -> Option<u64> {
         let found: Vec<(u32, u64)> = processes.iter().filter_map(|id| Some((*id, written(root, *id)?))).collect();
         // A number below the last is another process of the same number.
         let before = |id: &u32, now: u64| self.0.get(id).copied().filter(|before| *before <= now).unwrap_or(0);
@@ -42,14 +42,14 @@ mod tests {
             fs::write(root.path().join(format!("proc/{id}/io")), text).unwrap();
         };
         let mut meter = WriteMeter::default();
-        assert_eq!(meter.look(root.path(), &[7]), None, "a kernel that does not count");
+        assert_eq!(meter.written_since_last(root.path(), &[7]), None, "a kernel that does not count");
         put(7, 100);
-        assert_eq!(meter.look(root.path(), &[7, 8]), Some(100));
+        assert_eq!(meter.written_since_last(root.path(), &[7, 8]), Some(100));
         put(7, 150);
         put(8, 30);
-        assert_eq!(meter.look(root.path(), &[7, 8]), Some(80));
+        assert_eq!(meter.written_since_last(root.path(), &[7, 8]), Some(80));
         put(8, 10);
-        assert_eq!(meter.look(root.path(), &[7, 8]), Some(10), "another process of the same number");
-        assert_eq!(meter.look(root.path(), &[8]), Some(0));
+        assert_eq!(meter.written_since_last(root.path(), &[7, 8]), Some(10), "another process of the same number");
+        assert_eq!(meter.written_since_last(root.path(), &[8]), Some(0));
     }
 }

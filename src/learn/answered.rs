@@ -74,7 +74,12 @@ pub struct Mistake {
 impl Answered {
     /// Of logits `[samples, classes]` and, where the classes were known before, those of before. `None` where samples have not one class
     /// each.
-    pub fn of(dataset: &Dataset, samples: &[usize], after: &[Vec<f32>], before: Option<&[Vec<f32>]>) -> Option<Self> {
+    pub fn from_logits(
+        dataset: &Dataset,
+        samples: &[usize],
+        after: &[Vec<f32>],
+        before: Option<&[Vec<f32>]>,
+    ) -> Option<Self> {
         let Labels::Classes { names, index } = dataset.labels() else { return None };
         if samples.is_empty() || after.iter().any(|row| row.len() != names.len()) {
             return None;

@@ -6,7 +6,7 @@ use crate::amounts::{bytes, percent};
 use crate::recipe::{Error, refuse};
 use crate::train::fit::{Outcome, Settings};
 use crate::train::plan::Plan;
-use crate::train::plan::choice::{Row, Verdict};
+use crate::train::plan::choice::{BudgetVerdict, Row};
 
 /// Says what a run needs beside what is free.
 pub fn compare(needed_bytes: u64, available_bytes: Option<u64>, observer: &dyn Observer) {
@@ -80,11 +80,11 @@ pub fn print_same(plan: &Plan, train: &[String], steps: Option<&Settings>, obser
 fn said(row: &Row) -> String {
     match row.verdict {
         _ if row.chosen => "chosen".into(),
-        Verdict::Fits => "fits".into(),
-        Verdict::TooMuchMemory => "too much memory".into(),
-        Verdict::TooSlow => "over setting `budget-time`".into(),
-        Verdict::TooLargeDelta => "over setting `budget-delta`".into(),
-        Verdict::Failed => format!("cannot be trained: {}", row.problem.as_deref().unwrap_or_default()),
+        BudgetVerdict::Fits => "fits".into(),
+        BudgetVerdict::TooMuchMemory => "too much memory".into(),
+        BudgetVerdict::TooSlow => "over setting `budget-time`".into(),
+        BudgetVerdict::TooLargeDelta => "over setting `budget-delta`".into(),
+        BudgetVerdict::Failed => format!("cannot be trained: {}", row.problem.as_deref().unwrap_or_default()),
     }
 }
 

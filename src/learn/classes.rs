@@ -124,7 +124,7 @@ fn lines(recipe: &Recipe, base: &Base, labels: &Labels) -> Result<Outputs, Error
 pub(super) fn own_width(recipe: &Recipe, base: &Base) -> Result<Option<u64>, Error> {
     let positions = recipe::loss(recipe.loss, None).positions();
     if positions == Positions::Cell {
-        return Ok(Some(Detector::of(&base.graph)?.classes));
+        return Ok(Some(Detector::find(&base.graph)?.classes));
     }
     let output = adapter::output_of(&base.graph, recipe.output.as_deref(), positions)?;
     Ok(adapter::width(&base.graph, output, positions))

@@ -18,7 +18,7 @@ pub struct Context<'a> {
     /// Where bundles and features are kept.
     pub folders: Folders,
     /// Where the ONNX Runtime library is looked for.
-    pub runtime: engine::Choice,
+    pub runtime: engine::LibraryChoice,
     /// How to compute.
     pub computing: Computing,
     /// Whether features stay for the next run; else they are kept in memory for this one.

@@ -187,7 +187,7 @@ impl Prepared<'_> {
         let rounded = validated.map(|values| values.iter().map(|values| evaluate::rounded(values)).collect::<Vec<_>>());
         let after = outputs(rounded.as_ref().unwrap_or(&shipped.values))?;
         let before = if self.starts_from_nothing() { None } else { Some(outputs(&self.first_values())?) };
-        Ok(Answered::of(&data.train, samples, &after, before.as_deref()))
+        Ok(Answered::from_logits(&data.train, samples, &after, before.as_deref()))
     }
 
     /// What heads that have not learned from them say of the samples, on the features as the base gives them. Nothing where nobody asked, where
@@ -237,7 +237,7 @@ impl Prepared<'_> {
         let (tallies, answers, pass, warnings) = if let Labels::Classes { .. } = labels {
             let Some(ran) = forward.run("testing", set, samples, &sets)? else { return Ok(None) };
             let known = (!self.starts_from_nothing()).then_some(&ran.found[0][..]);
-            let answers = Answered::of(set, samples, &ran.found[1], known);
+            let answers = Answered::from_logits(set, samples, &ran.found[1], known);
             let tally = |rows: &Vec<Vec<f32>>| {
                 let mut tally = start.clone();
                 rows.iter().zip(samples).for_each(|(row, sample)| tally.add(row, &[*sample]));

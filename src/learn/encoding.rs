@@ -1,7 +1,7 @@
 //! Which encoding a delta gets: the one that was asked for, or the smallest that does no harm, found by measurement.
 
 use super::observer::Observer;
-use crate::delta::{Choice, Payload};
+use crate::delta::{EncodingChoice, Payload};
 use crate::recipe::{EncodingName, Error};
 use crate::train::artifact;
 use crate::train::evaluate::Metrics;
@@ -40,7 +40,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    fn new(choice: Choice, payloads: &[Payload], metrics: Option<&Metrics>) -> Self {
+    fn new(choice: EncodingChoice, payloads: &[Payload], metrics: Option<&Metrics>) -> Self {
         Self {
             encoding: choice.to_string(),
             payload_bytes: size(payloads),
@@ -71,7 +71,7 @@ pub struct Shipped {
 }
 
 impl Shipped {
-    fn new(parameters: &[Vec<f32>], choice: Choice) -> Result<Self, Error> {
+    fn new(parameters: &[Vec<f32>], choice: EncodingChoice) -> Result<Self, Error> {
         let payloads = artifact::payloads(parameters, choice)?;
         let read = |(payload, learned): (&Payload, &Vec<f32>)| {
             payload.values(learned.len()).expect("what was just written can be read")
@@ -101,16 +101,16 @@ pub fn encode(
         tried.push(Tried::new(choice, &encoded.payloads, encoded.metrics.as_ref()));
         Ok(encoded)
     };
-    let reference = measured(Shipped::new(parameters, Choice::Fp16)?, Choice::Fp16, &mut tried)?;
+    let reference = measured(Shipped::new(parameters, EncodingChoice::Fp16)?, EncodingChoice::Fp16, &mut tried)?;
     let before = reference.metrics.as_ref().map_or(0.0, |metrics| metrics.loss);
     let mut taken = None;
     match wanted {
-        EncodingName::Of(Choice::Fp16) => {}
+        EncodingName::Of(EncodingChoice::Fp16) => {}
         EncodingName::Of(choice) => taken = Some(measured(Shipped::new(parameters, choice)?, choice, &mut tried)?),
         EncodingName::Auto => {
             let bound = bound.unwrap_or_else(|| increase_max(loss, before));
             let mut sizes = Vec::new();
-            for choice in Choice::TRIED {
+            for choice in EncodingChoice::TRIED {
                 sizes.push((size(&artifact::payloads(parameters, choice)?), choice));
             }
             sizes.sort_by_key(|(size, _)| *size);

@@ -101,7 +101,7 @@ pub struct Energy {
 }
 
 impl Energy {
-    fn of(encoded: &Encoded<'_>) -> Option<Self> {
+    fn measured(encoded: &Encoded<'_>) -> Option<Self> {
         let opened = &encoded.prepared.opened;
         let watch = opened.energy.as_ref()?;
         let joules = watch.joules();
@@ -173,7 +173,7 @@ impl Report {
             peak_private_bytes: opened.watch.peak_private_bytes(),
             predicted_private_bytes: prepared.predicted_bytes,
             written_bytes: written_bytes(),
-            energy: Energy::of(encoded),
+            energy: Energy::measured(encoded),
             delta_bytes,
             encoding: shipped.as_ref().map(|shipped| shipped.encoding.clone()),
             encodings: shipped.as_ref().map_or(Vec::new(), |shipped| shipped.tried.clone()),

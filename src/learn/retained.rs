@@ -39,7 +39,7 @@ impl Set {
         recipe: &Recipe,
         base: &Base,
         options: &data::Options,
-        context: (&mut data::Report, &dyn Observer),
+        context: (&mut data::ReadingReport, &dyn Observer),
     ) -> Result<Option<Self>, Error> {
         let Some(path) = recipe.retention.set.as_deref() else { return Ok(None) };
         if file::is_one(path) {

@@ -312,7 +312,7 @@ pub fn boxes_for(base: &Base, options: &mut data::Options) -> Result<(), Error> 
 /// # Errors
 /// A model without a detector's raw head.
 pub fn grid_of(base: &Base) -> Result<data::Grid, Error> {
-    let detector = Detector::of(&base.graph)?;
+    let detector = Detector::find(&base.graph)?;
     Ok(data::Grid { input: detector.input, levels: detector.sizes(), bins: detector.bins })
 }
 
@@ -351,7 +351,11 @@ pub fn named_types(inputs: &[(String, TensorType)]) -> Vec<(String, DType)> {
 }
 
 /// Opens labelled data and tells all that was left out.
-pub fn open(path: &Path, options: &data::Options, observer: &dyn Observer) -> Result<(Dataset, data::Report), Error> {
+pub fn open(
+    path: &Path,
+    options: &data::Options,
+    observer: &dyn Observer,
+) -> Result<(Dataset, data::ReadingReport), Error> {
     open_and_tell(path, options, usize::MAX, observer)
 }
 
@@ -361,7 +365,7 @@ pub fn open_beside(
     path: &Path,
     options: &data::Options,
     out: Option<&Path>,
-    before: &mut data::Report,
+    before: &mut data::ReadingReport,
     observer: &dyn Observer,
 ) -> Result<Dataset, Error> {
     let (dataset, more) = open_and_tell(path, options, if out.is_some() { SHOWN } else { usize::MAX }, observer)?;
@@ -379,7 +383,7 @@ fn open_and_tell(
     options: &data::Options,
     shown: usize,
     observer: &dyn Observer,
-) -> Result<(Dataset, data::Report), Error> {
+) -> Result<(Dataset, data::ReadingReport), Error> {
     let (dataset, report) = observer.during(format!("reading {}", path.display()), || Dataset::open(path, options))?;
     tell_skipped(&report, shown, observer);
     dataset.cut_texts().iter().for_each(|line| observer.note(line));
@@ -390,7 +394,7 @@ fn open_and_tell(
 ///
 /// # Errors
 /// The first sample that was left out, with the reason.
-pub fn refuse_skipped(report: &data::Report, no_skip: bool) -> Result<(), Error> {
+pub fn refuse_skipped(report: &data::ReadingReport, no_skip: bool) -> Result<(), Error> {
     match report.skipped.first() {
         Some((path, reason)) if no_skip => refuse!("{}: {reason}", path.display()),
         _ => Ok(()),
@@ -446,7 +450,7 @@ const SHOWN: usize = 5;
 const LISTED: &str = "# What edgetune train left out, each with the reason";
 
 /// Lists all that was left out in a file beside a run's delta, where it is more than was told.
-fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
+fn list_skipped(report: &data::ReadingReport, out: &Path, observer: &dyn Observer) {
     if report.skipped.len() <= SHOWN {
         return;
     }
@@ -470,7 +474,7 @@ fn list_skipped(report: &data::Report, out: &Path, observer: &dyn Observer) {
 }
 
 /// Lists what was left out when data were opened, `shown` of it at most.
-pub fn tell_skipped(report: &data::Report, shown: usize, observer: &dyn Observer) {
+pub fn tell_skipped(report: &data::ReadingReport, shown: usize, observer: &dyn Observer) {
     report.notes.iter().for_each(|note| observer.note(note));
     if report.skipped.is_empty() {
         return;

@@ -310,7 +310,7 @@ mod tests {
         samples.windows(sizes, &survey(&["x", "y", "z"], rate), "`x`").map_err(|error| error.to_string())
     }
 
-    fn with(window: &str, hop: &str) -> Samples {
+    fn samples_with(window: &str, hop: &str) -> Samples {
         let given = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
         Samples { window: given(window), hop: given(hop), ..Samples::default() }
     }
@@ -318,7 +318,8 @@ mod tests {
     #[test]
     fn the_model_says_the_rows_and_the_order_of_axes_where_it_can() {
         let of = |sizes: Sizes| {
-            windows(&with("", ""), sizes, Some(50.0)).map(|series| (series.rows, series.hop, series.channels_first))
+            windows(&samples_with("", ""), sizes, Some(50.0))
+                .map(|series| (series.rows, series.hop, series.channels_first))
         };
         assert_eq!(of([Some(128), Some(3)]), Ok((128, 64, false)));
         assert_eq!(of([Some(3), Some(128)]), Ok((128, 64, true)));
@@ -326,7 +327,7 @@ mod tests {
         assert!(of([Some(3), Some(3)]).unwrap_err().contains("samples.layout"));
         let channels = of([Some(6), Some(128)]).unwrap_err();
         assert!(channels.contains("3 channels (x, y, z)") && channels.contains("samples.channels"), "{channels}");
-        let open = |layout: &str| Samples { layout: Some(layout.into()), ..with("1s", "10") };
+        let open = |layout: &str| Samples { layout: Some(layout.into()), ..samples_with("1s", "10") };
         assert_eq!(windows(&open("nct"), [None, None], Some(50.0)).map(|series| series.shape()), Ok([3, 50]));
         assert_eq!(windows(&open("ntc"), [None, None], Some(50.0)).map(|series| series.shape()), Ok([50, 3]));
         assert!(windows(&open("nchw"), [None, None], Some(50.0)).unwrap_err().contains("nct"));
@@ -335,12 +336,12 @@ mod tests {
     #[test]
     fn lengths_are_times_or_rows_and_what_cannot_be_is_refused() {
         let of = |window: &str, hop: &str, rate| {
-            windows(&with(window, hop), [None, Some(3)], rate).map(|series| (series.rows, series.hop))
+            windows(&samples_with(window, hop), [None, Some(3)], rate).map(|series| (series.rows, series.hop))
         };
         assert_eq!(of("2s", "500ms", Some(50.0)), Ok((100, 25)));
         assert_eq!(of("1min", "", Some(0.5)), Ok((30, 15)));
         assert_eq!(of("64", "16", None), Ok((64, 16)));
-        let both = windows(&with("2s", ""), [Some(128), Some(3)], Some(50.0)).unwrap_err();
+        let both = windows(&samples_with("2s", ""), [Some(128), Some(3)], Some(50.0)).unwrap_err();
         assert!(both.contains("100 rows") && both.contains("takes 128"), "{both}");
         for (window, hop, rate, told) in [
             ("2s", "", None, "samples.sample-rate"),
@@ -354,10 +355,10 @@ mod tests {
             let refused = of(window, hop, rate).unwrap_err();
             assert!(refused.contains(told), "{window} {hop}: {refused}");
         }
-        let slow = Samples { sample_rate: Some(0.2), ..with("1min", "") };
+        let slow = Samples { sample_rate: Some(0.2), ..samples_with("1min", "") };
         let slow = windows(&slow, [None, Some(3)], Some(1.0)).unwrap();
         assert_eq!((slow.rows, slow.resampled), (12, true));
-        let zero = Samples { sample_rate: Some(0.0), ..with("2s", "") };
+        let zero = Samples { sample_rate: Some(0.0), ..samples_with("2s", "") };
         assert!(windows(&zero, [None, Some(3)], Some(50.0)).unwrap_err().contains("sample-rate = 0"));
     }
 }

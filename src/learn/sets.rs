@@ -38,7 +38,7 @@ pub struct Data {
     /// What is odd about the data.
     pub findings: Vec<Finding>,
     /// What could not be read.
-    pub skipped: data::Report,
+    pub skipped: data::ReadingReport,
 }
 
 /// What a training's data are found by.
@@ -61,7 +61,7 @@ struct Read {
     train: Dataset,
     preprocessing: Preprocessing,
     options: data::Options,
-    skipped: data::Report,
+    skipped: data::ReadingReport,
 }
 
 impl Sources<'_> {
@@ -76,7 +76,12 @@ impl Sources<'_> {
             }
             let train = Dataset::of_arrays(inputs.clone(), labels.clone())?;
             let options = samples::options(Preprocessing::Plain, Reading::default(), &inputs_of(base), target, None);
-            return Ok(Read { train, preprocessing: Preprocessing::Plain, options, skipped: data::Report::default() });
+            return Ok(Read {
+                train,
+                preprocessing: Preprocessing::Plain,
+                options,
+                skipped: data::ReadingReport::default(),
+            });
         }
         let Some(path) = recipe.data.as_deref() else {
             refuse!("no data: name labelled data with setting `data = PATH`")
@@ -118,7 +123,7 @@ impl Sources<'_> {
             None => None,
         };
         options.splits = recipe.val.is_none();
-        let mut skipped = data::Report::default();
+        let mut skipped = data::ReadingReport::default();
         let train = samples::open_beside(path, &options, out, &mut skipped, observer)?;
         options.splits = false;
         Ok(Read { train, preprocessing, options, skipped })
@@ -267,7 +272,7 @@ fn tested(
     path: &Path,
     (recipe, train, out): (&Recipe, &Dataset, Option<&Path>),
     options: data::Options,
-    skipped: &mut data::Report,
+    skipped: &mut data::ReadingReport,
     observer: &dyn Observer,
 ) -> Result<(Arc<Dataset>, Vec<usize>), Error> {
     let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
@@ -318,7 +323,7 @@ fn validated_by(
     path: &Path,
     train: Dataset,
     (options, out): (&data::Options, Option<&Path>),
-    skipped: &mut data::Report,
+    skipped: &mut data::ReadingReport,
     observer: &dyn Observer,
 ) -> Result<Dataset, Error> {
     let names = train.labels().names();
@@ -353,7 +358,7 @@ fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], observer: &d
 fn split(
     dataset: &Dataset,
     (fraction, seed): (f64, u64),
-    report: &data::Report,
+    report: &data::ReadingReport,
     observer: &dyn Observer,
 ) -> Result<Split, Error> {
     let (labels, keys) = (dataset.labels(), dataset.keys());

@@ -132,7 +132,7 @@ pub fn with_loss(mut recipe: Recipe, base: &Base) -> Result<Recipe, Error> {
     }
     if recipe.loss.is_none()
         && recipe.data.as_deref().is_some_and(data::holds_boxes)
-        && Detector::of(&base.graph).is_ok()
+        && Detector::find(&base.graph).is_ok()
     {
         recipe.loss = Some(LossName::Boxes);
     }

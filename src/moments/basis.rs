@@ -62,7 +62,7 @@ impl Basis {
     ///
     /// # Errors
     /// No classifier, more coordinates than there can be.
-    pub fn of(source: Source<'_>, directions: Directions, coordinates: usize, bits: u8) -> Result<Self, Error> {
+    pub fn build(source: Source<'_>, directions: Directions, coordinates: usize, bits: u8) -> Result<Self, Error> {
         let step = match (directions, source.classifier) {
             (Directions::Classifier, Some(weight)) => {
                 let squares: f64 = weight.iter().map(|value| f64::from(*value).powi(2)).sum();

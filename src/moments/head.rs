@@ -69,7 +69,7 @@ pub fn head(moments: &Moments, basis: &Basis, l2: Option<f64>) -> Result<Head, E
     ensure(about.basis == basis.hash() && about.features as usize == basis.features(), Error::OtherBasis)?;
     ensure(sums.samples() > 0, Error::Wrong(Field::Samples))?;
     ensure(l2.is_none_or(|l2| l2 > 0.0 && l2.is_finite()), Error::Penalty)?;
-    let ridge = Ridge::of(equations(moments, basis));
+    let ridge = Ridge::new(equations(moments, basis));
     let l2 = l2.unwrap_or_else(|| ridge.choose(&ridge.grid()));
     let (along, freedom) = (ridge.solve(l2), ridge.freedom(l2));
     let factor = match about.task {

@@ -74,7 +74,7 @@ fn names(k: usize) -> Vec<String> {
 }
 
 /// Moments of some samples, whose classes are all that there are or only those of these samples.
-fn of(task: Task, m: usize, k: usize, samples: &[&Drawn]) -> Moments {
+fn moments_of(task: Task, m: usize, k: usize, samples: &[&Drawn]) -> Moments {
     let mut moments = Moments::new(about(task, m), k, &names(k)).unwrap();
     let rows: Vec<i16> = samples.iter().flat_map(|sample| sample.z.clone()).collect();
     let rest: Vec<(u32, Target)> = samples.iter().map(|sample| (sample.clipped, sample.sample(task).target)).collect();
@@ -95,31 +95,31 @@ proptest! {
         let noise = &mut Noise(seed);
         let limit = [3, 200, VALUE_MAX][noise.below(3)];
         let all: Vec<Drawn> = (0..count).map(|_| drawn(noise, (task, m, k), limit)).collect();
-        let wanted = of(task, m, k, &all.iter().collect::<Vec<_>>()).encode().unwrap();
+        let wanted = moments_of(task, m, k, &all.iter().collect::<Vec<_>>()).encode().unwrap();
 
-        let mut parts: Vec<Moments> = (0..1 + noise.below(4)).map(|_| of(task, m, k, &[])).collect();
+        let mut parts: Vec<Moments> = (0..1 + noise.below(4)).map(|_| moments_of(task, m, k, &[])).collect();
         let mut waiting: Vec<&Drawn> = all.iter().collect();
         while let Some(sample) = (!waiting.is_empty()).then(|| waiting.swap_remove(noise.below(waiting.len()))) {
             let place = noise.below(parts.len());
             // A stranger comes and goes, alone or with the sample that stays.
             let stranger = drawn(noise, (task, m, k), limit);
             match noise.below(4) {
-                0 => parts[place].merge(&of(task, m, k, &[sample])).unwrap(),
+                0 => parts[place].merge(&moments_of(task, m, k, &[sample])).unwrap(),
                 1 => {
-                    parts[place].merge(&of(task, m, k, &[&stranger, sample])).unwrap();
-                    parts[place].subtract(&of(task, m, k, &[&stranger])).unwrap();
+                    parts[place].merge(&moments_of(task, m, k, &[&stranger, sample])).unwrap();
+                    parts[place].subtract(&moments_of(task, m, k, &[&stranger])).unwrap();
                 }
                 2 => {
                     let whole = parts[place].clone();
-                    parts[place].merge(&of(task, m, k, &[sample])).unwrap();
+                    parts[place].merge(&moments_of(task, m, k, &[sample])).unwrap();
                     let mut other = parts[place].clone();
                     other.subtract(&whole).unwrap();
-                    prop_assert_eq!(other.encode().unwrap(), of(task, m, k, &[sample]).encode().unwrap());
+                    prop_assert_eq!(other.encode().unwrap(), moments_of(task, m, k, &[sample]).encode().unwrap());
                 }
                 _ => {
-                    let mut one = of(task, m, k, &[&stranger]);
-                    one.merge(&of(task, m, k, &[sample])).unwrap();
-                    one.subtract(&of(task, m, k, &[&stranger])).unwrap();
+                    let mut one = moments_of(task, m, k, &[&stranger]);
+                    one.merge(&moments_of(task, m, k, &[sample])).unwrap();
+                    one.subtract(&moments_of(task, m, k, &[&stranger])).unwrap();
                     let read = Moments::parse(&one.encode().unwrap()).unwrap();
                     parts[place].merge(&read).unwrap();
                 }
@@ -148,7 +148,7 @@ proptest! {
             between.push(sums.clone());
             sums.add(&sample.sample(task)).unwrap();
         }
-        let together = of(task, m, k, &all.iter().collect::<Vec<_>>());
+        let together = moments_of(task, m, k, &all.iter().collect::<Vec<_>>());
         prop_assert_eq!(sums.cells(), together.sums().cells());
         for (sample, before) in all.iter().zip(&between).rev() {
             sums.remove(&sample.sample(task)).unwrap();
@@ -162,7 +162,7 @@ proptest! {
 fn the_largest_numbers_of_the_most_samples_stay_in_range() {
     let sample = Drawn { z: vec![i16::MAX, -i16::MAX], clipped: 2, class: 0, row: vec![i16::MAX] };
     for task in [Task::Classification, Task::Regression] {
-        let mut sums = of(task, 2, 1, &[&sample]).sums().clone();
+        let mut sums = moments_of(task, 2, 1, &[&sample]).sums().clone();
         for _ in 0..31 {
             let same = sums.clone();
             sums.merge(&same).unwrap();
@@ -185,19 +185,19 @@ fn what_was_never_added_cannot_be_taken_away() {
     let noise = &mut Noise(5);
     let shape = (Task::Classification, 4, 3);
     let known: Vec<Drawn> = (0..12).map(|_| drawn(noise, shape, 40)).collect();
-    let all = of(shape.0, 4, 3, &known.iter().collect::<Vec<_>>());
+    let all = moments_of(shape.0, 4, 3, &known.iter().collect::<Vec<_>>());
     let refused = |field| Err(Error::NotContained(field));
     let mut left = all.clone();
     let large = Drawn { z: vec![30_000; 4], clipped: 0, class: 0, row: vec![] };
-    assert_eq!(left.subtract(&of(shape.0, 4, 3, &[&large])), refused(Field::Products));
+    assert_eq!(left.subtract(&moments_of(shape.0, 4, 3, &[&large])), refused(Field::Products));
     let many: Vec<&Drawn> = known.iter().chain(&known).collect();
-    assert_eq!(left.subtract(&of(shape.0, 4, 3, &many)), refused(Field::Samples));
+    assert_eq!(left.subtract(&moments_of(shape.0, 4, 3, &many)), refused(Field::Samples));
     let mut other = Moments::new(about(shape.0, 4), 1, &["zebra".into()]).unwrap();
     other.add_all(&known[0].z, &[(0, Target::Class(0))]).unwrap();
     assert_eq!(left.subtract(&other), refused(Field::Labels));
     assert_eq!(left, all);
-    let mut alone = of(shape.0, 4, 3, &[&known[0]]);
-    assert_eq!(alone.subtract(&of(shape.0, 4, 3, &[&known[1]])).is_err(), known[0].z != known[1].z);
+    let mut alone = moments_of(shape.0, 4, 3, &[&known[0]]);
+    assert_eq!(alone.subtract(&moments_of(shape.0, 4, 3, &[&known[1]])).is_err(), known[0].z != known[1].z);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_class_comes_and_goes_by_its_name() {
 
 #[test]
 fn unlike_moments_are_told_by_what_differs() {
-    let base = of(Task::Classification, 2, 2, &[]);
+    let base = moments_of(Task::Classification, 2, 2, &[]);
     let differs = |change: &dyn Fn(&mut About), field: Field| {
         let mut about = about(Task::Classification, 2);
         change(&mut about);
@@ -257,7 +257,7 @@ fn files() -> Vec<Vec<u8>> {
     let file = |task| {
         let noise = &mut Noise(3);
         let all: Vec<Drawn> = (0..9).map(|_| drawn(noise, (task, 5, 3), 100)).collect();
-        of(task, 5, 3, &all.iter().collect::<Vec<_>>()).encode().unwrap()
+        moments_of(task, 5, 3, &all.iter().collect::<Vec<_>>()).encode().unwrap()
     };
     [Task::Classification, Task::MultiLabel, Task::Regression].map(file).to_vec()
 }
@@ -312,7 +312,7 @@ fn sums_that_no_data_give_are_refused_with_the_field() {
     let tampered = |task: Task, change: &dyn Fn(Shape, &mut [i64])| {
         let noise = &mut Noise(11);
         let all: Vec<Drawn> = (0..30).map(|_| drawn(noise, (task, 4, 3), 100)).collect();
-        let mut moments = of(task, 4, 3, &all.iter().collect::<Vec<_>>());
+        let mut moments = moments_of(task, 4, 3, &all.iter().collect::<Vec<_>>());
         let shape = moments.sums().shape();
         change(shape, moments.sums_mut().cells_mut());
         Moments::parse(&moments.encode().unwrap()).unwrap_err()
@@ -346,7 +346,7 @@ fn sums_that_no_data_give_are_refused_with_the_field() {
         }
     };
     assert_eq!(numbers(&mixed), impossible(Field::Mixed));
-    let none = of(Task::Classification, 4, 3, &[]).encode();
+    let none = moments_of(Task::Classification, 4, 3, &[]).encode();
     assert_eq!(none, Err(Error::Wrong(Field::Samples)));
 }
 
@@ -376,7 +376,7 @@ fn a_head_solves_its_equations() {
     let noise = &mut Noise(21);
     let (m, k) = (6, 3);
     let all: Vec<Drawn> = (0..40).map(|_| drawn(noise, (Task::Classification, m, k), 60)).collect();
-    let moments = of(Task::Classification, m, k, &all.iter().collect::<Vec<_>>());
+    let moments = moments_of(Task::Classification, m, k, &all.iter().collect::<Vec<_>>());
     let sums = moments.sums();
     let steps: Vec<f32> = (0..m).map(|i| 0.5 + i as f32).collect();
     let (mut lent, mut weights) = (vec![0.0; work(m)], vec![0.0; k * (m + 1)]);

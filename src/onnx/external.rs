@@ -73,7 +73,7 @@ pub struct Place {
 
 impl Place {
     /// The entries of a tensor whose data is external.
-    pub fn of(proto: &TensorProto, tensor: &str) -> Result<Self, Error> {
+    pub fn read(proto: &TensorProto, tensor: &str) -> Result<Self, Error> {
         let mut place = Place { location: String::new(), offset: 0, length: None };
         for entry in &proto.external_data {
             let value = entry.value.as_deref().unwrap_or_default();
@@ -103,7 +103,7 @@ impl<'p> ExternalFiles<'p> {
 
     /// `expected` bytes (or as many as the entry says) of the tensor's data, as a range of the file's map.
     pub fn bytes(&mut self, proto: &TensorProto, tensor: &str, expected: u64) -> Result<Bytes, Error> {
-        let place = Place::of(proto, tensor)?;
+        let place = Place::read(proto, tensor)?;
         let wrong = |problem: String, remedy| Error::External {
             tensor: tensor.into(),
             location: place.location.clone(),

@@ -65,7 +65,7 @@ impl WeightsFile {
 fn collect(graph: &GraphProto, found: &mut Option<WeightsFile>) -> Result<(), Error> {
     for proto in graph.initializer.iter().filter(|proto| proto.data_location == Some(DATA_LOCATION_EXTERNAL)) {
         let name = proto.name.clone().unwrap_or_default();
-        let place = Place::of(proto, &name)?;
+        let place = Place::read(proto, &name)?;
         let weights =
             found.get_or_insert_with(|| WeightsFile { file: place.location.clone(), tensors: BTreeMap::new() });
         if weights.file != place.location {

@@ -84,17 +84,17 @@ pub(super) fn parse(what: &str, text: &str, units: &[(&str, f64)], example: &str
 mod tests {
     use super::*;
 
-    fn of(memory: &str) -> Result<Option<Budgets>, Error> {
+    fn memory_budget(memory: &str) -> Result<Option<Budgets>, Error> {
         Recipe { train: vec![AUTO.into()], budget_memory: Some(memory.into()), ..Recipe::default() }.budgets()
     }
 
     #[test]
     fn amounts_have_units() {
         for (text, expected) in [("256MiB", 256 << 20), ("1.5 kb", 1500), ("10B", 10), ("2GiB", 2 << 30)] {
-            assert_eq!(of(text).unwrap().unwrap().memory_bytes, Some(expected), "{text}");
+            assert_eq!(memory_budget(text).unwrap().unwrap().memory_bytes, Some(expected), "{text}");
         }
         for text in ["", "256", "MiB", "-1MiB", "0MiB", "1min", "1e3MiB", "nanMiB"] {
-            let error = of(text).unwrap_err().to_string();
+            let error = memory_budget(text).unwrap_err().to_string();
             assert!(error.contains("setting `budget-memory`") && error.contains("256MiB"), "{text}: {error}");
         }
         assert_eq!(parse("budget-time", "1.5min", TIME_UNITS, "10min").unwrap(), 90.0);

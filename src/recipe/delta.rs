@@ -1,7 +1,7 @@
 //! How the delta is stored, and what it says of itself, as a recipe says it.
 
 use super::error::{Error, refuse};
-use crate::delta::{Choice, NAME_BYTES_MAX, WORD_BYTES_MAX};
+use crate::delta::{EncodingChoice, NAME_BYTES_MAX, WORD_BYTES_MAX};
 use crate::train::artifact::Provenance;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -107,12 +107,12 @@ pub enum EncodingName {
     /// The smallest whose loss stays within the bound.
     Auto,
     /// This one, whatever it costs.
-    Of(Choice),
+    Of(EncodingChoice),
 }
 
 impl Default for EncodingName {
     fn default() -> Self {
-        Self::Of(Choice::Fp16)
+        Self::Of(EncodingChoice::Fp16)
     }
 }
 

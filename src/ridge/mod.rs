@@ -80,7 +80,7 @@ impl Moments {
         } else {
             (shift, Array1::zeros(self.targets.len()))
         };
-        Ridge::of(Equations {
+        Ridge::new(Equations {
             count: self.count,
             intercept: self.intercept,
             feature_means,
@@ -92,7 +92,7 @@ impl Moments {
     }
 }
 
-/// Normal equations: what [`Ridge::of`] takes from whoever has summed up. Where there is an intercept, the sums are without the
+/// Normal equations: what [`Ridge::new`] takes from whoever has summed up. Where there is an intercept, the sums are without the
 /// means.
 #[derive(Debug, Clone)]
 pub struct Equations {
@@ -124,11 +124,11 @@ pub struct Ridge {
     reduced: Tridiagonal,
     /// The right side in the basis of `reduced`.
     right: Array2<f64>,
-    form: Form,
+    form: Formulation,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+enum Formulation {
     Primal { targets_squared: f64 },
     Dual { samples: Array2<f32> },
 }
@@ -151,12 +151,12 @@ impl Layer {
 
 impl Ridge {
     /// The problem of normal equations.
-    pub fn of(equations: Equations) -> Self {
+    pub fn new(equations: Equations) -> Self {
         let Equations { count, intercept, feature_means, target_means, products, mixed, targets_squared } = equations;
         let scale = products.diag().sum() / products.nrows().max(1) as f64;
-        let reduced = Tridiagonal::of(products);
+        let reduced = Tridiagonal::reduce(products);
         let right = reduced.into_basis(mixed);
-        let form = Form::Primal { targets_squared };
+        let form = Formulation::Primal { targets_squared };
         Self { count, intercept, feature_means, target_means, scale, reduced, right, form }
     }
 
@@ -178,9 +178,9 @@ impl Ridge {
             add_lower(&mut products, (samples.slice(columns).mapv(f64::from) - means).view());
         }
         let scale = products.diag().sum() / count.max(1) as f64;
-        let reduced = Tridiagonal::of(products);
+        let reduced = Tridiagonal::reduce(products);
         let right = reduced.into_basis(&targets - &target_means);
-        let form = Form::Dual { samples };
+        let form = Formulation::Dual { samples };
         Self { count, intercept, feature_means, target_means, scale, reduced, right, form }
     }
 
@@ -188,8 +188,8 @@ impl Ridge {
     pub fn solve(&self, lambda: f64) -> Layer {
         let solved = self.reduced.out_of_basis(self.reduced.solve(lambda, self.right.clone()));
         let weights = match &self.form {
-            Form::Primal { .. } => solved.reversed_axes(),
-            Form::Dual { samples } => {
+            Formulation::Primal { .. } => solved.reversed_axes(),
+            Formulation::Dual { samples } => {
                 // Σ α·(x − μ) = Σ α·x − (Σ α)·μ
                 let mut weights = Array2::zeros((solved.ncols(), samples.ncols()));
                 let rows = 4 * BLOCK;
@@ -214,9 +214,11 @@ impl Ridge {
         let intercept = f64::from(u8::from(self.intercept));
         match &self.form {
             // The residual is λ·α, and the vector of ones is an eigenvector that belongs to the intercept.
-            Form::Dual { .. } => (lambda * lambda * solved.iter().map(|a| a * a).sum::<f64>(), trace - intercept),
+            Formulation::Dual { .. } => {
+                (lambda * lambda * solved.iter().map(|a| a * a).sum::<f64>(), trace - intercept)
+            }
             // ‖y − X·w‖² = ‖y‖² − ⟨w, Xᵀy⟩ − λ‖w‖², because XᵀX·w = Xᵀy − λ·w.
-            Form::Primal { targets_squared } => {
+            Formulation::Primal { targets_squared } => {
                 let fitted: f64 = Zip::from(&solved).and(&self.right).fold(0.0, |sum, w, right| sum + w * right);
                 let length: f64 = solved.iter().map(|w| w * w).sum();
                 let free = self.count as f64 - intercept - self.reduced.len() as f64 + trace;
@@ -262,12 +264,12 @@ impl Ridge {
         for (block, rows) in x.axis_chunks_iter(Axis(0), 4 * BLOCK).enumerate() {
             let place = |row: usize| 4 * BLOCK * block + row;
             match &self.form {
-                Form::Primal { .. } => {
+                Formulation::Primal { .. } => {
                     let centred = (rows.mapv(f64::from) - &self.feature_means).reversed_axes();
                     found.extend(diagonal(centred).iter().map(|h| h + intercept));
                 }
                 // H = K·(K + λ)⁻¹ = 1 − λ·(K + λ)⁻¹.
-                Form::Dual { .. } => {
+                Formulation::Dual { .. } => {
                     let unit = |(at, row)| f64::from(u8::from(at == place(row)));
                     let units = Array2::from_shape_fn((self.reduced.len(), rows.nrows()), unit);
                     found.extend(diagonal(units).iter().map(|inverse| 1.0 - lambda * inverse + intercept));

@@ -18,7 +18,7 @@ pub struct Tridiagonal {
 
 impl Tridiagonal {
     /// Reduces a symmetric matrix `[n, n]`, of which only the lower triangle is read. 4/3·n³ operations, in place.
-    pub fn of(mut matrix: Array2<f64>) -> Self {
+    pub fn reduce(mut matrix: Array2<f64>) -> Self {
         let n = matrix.nrows();
         let (mut diagonal, mut beside) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
         for row in (1..n).rev() {
@@ -171,7 +171,7 @@ mod tests {
             let wanted = Array2::from_shape_fn((n, 3), |(i, j)| (i as f64 - 2.0 * j as f64).sin());
             let lambda = 0.25;
             let right = matrix.dot(&wanted) + lambda * &wanted;
-            let reduced = Tridiagonal::of(matrix);
+            let reduced = Tridiagonal::reduce(matrix);
             let found = reduced.out_of_basis(reduced.solve(lambda, reduced.into_basis(right)));
             for (found, wanted) in found.iter().zip(&wanted) {
                 prop_assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_matrix_that_is_diagonal_or_zero_is_left_as_it_is() {
         for matrix in [Array2::zeros((4, 4)), Array2::from_diag(&ndarray::arr1(&[3.0, 1.0, 2.0, 5.0]))] {
-            let reduced = Tridiagonal::of(matrix.clone());
+            let reduced = Tridiagonal::reduce(matrix.clone());
             assert_eq!(reduced.diagonal, matrix.diag().to_vec());
             assert_eq!(reduced.beside, [0.0; 3]);
         }

@@ -3,7 +3,7 @@
 use super::{Attack, Error};
 use crate::aggregate::{self, bound, combine};
 use crate::data::{Labelled, Labels, Preprocessing, Split};
-use crate::delta::Choice;
+use crate::delta::EncodingChoice;
 use crate::engine::{self, Session};
 use crate::moments::Basis;
 use crate::train::artifact::{self, About, Adapter, Provenance};
@@ -257,7 +257,7 @@ impl Federation<'_, '_> {
 
     /// A device's delta as it would be sent.
     fn delta(&self, values: &Values, device: usize, round: u32) -> Result<Vec<u8>, Error> {
-        let payloads = artifact::payloads(values, Choice::Fp16)?;
+        let payloads = artifact::payloads(values, EncodingChoice::Fp16)?;
         let about = About {
             loss: &self.setting.settings.loss,
             preprocessing: self.world.preprocessing,

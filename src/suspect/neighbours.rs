@@ -46,7 +46,7 @@ pub struct Neighbours<'a> {
 
 impl<'a> Neighbours<'a> {
     /// Of features `[samples, features]`.
-    pub fn of(rows: ArrayView2<'a, f32>) -> Self {
+    pub fn new(rows: ArrayView2<'a, f32>) -> Self {
         let (mut earlier, mut nearest, mut means) = (Vec::new(), Vec::new(), Vec::new());
         each(rows, rows, |row, distances| {
             earlier.push(least(&distances[..row]));
@@ -159,29 +159,29 @@ mod tests {
         let copy = rows.row(3).to_owned();
         rows.row_mut(40).assign(&copy);
         rows.row_mut(290).assign(&(&copy + 1e-3));
-        let found = Neighbours::of(rows.view()).duplicates();
+        let found = Neighbours::new(rows.view()).duplicates();
         assert_eq!(found.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(3, 40), (3, 290)]);
         assert!(found[0].distance == 0.0 && found[1].distance > 0.0, "{found:?}");
-        assert!(Neighbours::of(spread(300, 12).view()).duplicates().is_empty());
+        assert!(Neighbours::new(spread(300, 12).view()).duplicates().is_empty());
     }
 
     #[test]
     fn what_stands_in_both_sets_is_found() {
         let (rows, mut others) = (spread(100, 8), spread(120, 8).slice(s![100.., ..]).to_owned());
-        assert!(Neighbours::of(rows.view()).shared_with(others.view()).is_empty());
+        assert!(Neighbours::new(rows.view()).shared_with(others.view()).is_empty());
         others.row_mut(4).assign(&rows.row(70));
-        let found = Neighbours::of(rows.view()).shared_with(others.view());
+        let found = Neighbours::new(rows.view()).shared_with(others.view());
         assert_eq!(found, [Pair { first: 70, second: 4, distance: 0.0 }]);
     }
 
     #[test]
     fn what_is_like_no_other_is_found() {
         let mut rows = spread(200, 6);
-        assert!(Neighbours::of(rows.view()).outliers().is_empty());
+        assert!(Neighbours::new(rows.view()).outliers().is_empty());
         rows.row_mut(9).fill(60.0);
-        let found = Neighbours::of(rows.view()).outliers();
+        let found = Neighbours::new(rows.view()).outliers();
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].row == 9 && found[0].distance > 10.0);
-        assert!(Neighbours::of(spread(5, 6).view()).outliers().is_empty(), "too few to say what is usual");
+        assert!(Neighbours::new(spread(5, 6).view()).outliers().is_empty(), "too few to say what is usual");
     }
 }

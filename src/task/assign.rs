@@ -4,7 +4,7 @@
 //! are its, with alignment = score of its class · (IoU of the told box with it)⁶. A cell of several boxes tells the one that it overlaps
 //! most. The score that a cell is to give is its alignment, scaled so that a box's largest is the largest IoU of its cells.
 
-use super::corners::{Corners, overlap, told};
+use super::corners::{Corners, decode_box, overlap};
 use crate::data::{Cell, Grid, Picture};
 
 /// Cells that a box has at most.
@@ -85,7 +85,7 @@ fn best(
             continue;
         }
         let row = &output[number * columns..][..columns];
-        let overlap = overlap(&told(cell, &row[classes..]), corners);
+        let overlap = overlap(&decode_box(cell, &row[classes..]), corners);
         let score = 1.0 / (1.0 + (-f64::from(row[class])).exp());
         let alignment = score * overlap.powi(OVERLAP_POWER);
         if alignment > 0.0 {

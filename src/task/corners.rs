@@ -18,7 +18,7 @@ pub(super) fn distances(spread: &[f32]) -> [f64; 4] {
 }
 
 /// The box that a cell tells, in pixels of the input.
-pub(super) fn told(cell: &Cell, spread: &[f32]) -> Corners {
+pub(super) fn decode_box(cell: &Cell, spread: &[f32]) -> Corners {
     let [x, y, stride] = [cell.centre[0], cell.centre[1], cell.stride].map(f64::from);
     let [left, top, right, bottom] = distances(spread).map(|cells| cells * stride);
     [x - left, y - top, x + right, y + bottom]

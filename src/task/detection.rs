@@ -87,7 +87,7 @@ fn figures(counts: &Counts) -> Vec<(&'static str, f64)> {
 fn answer(asked: &Asked<'_>, output: Vec<f32>) -> Answer {
     let Some((grid, size)) = asked.picture else { return Answer { values: output, ..Answer::default() } };
     let found = boxes::found(grid, size, &output, asked.names.len(), SCORE_TOLD);
-    let told = |found: boxes::Found| FoundBox {
+    let told = |found: boxes::DetectedBox| FoundBox {
         class: asked.names.get(found.class).cloned().unwrap_or_else(|| found.class.to_string()),
         score: found.score,
         corners: found.corners.map(|corner| corner as f32),

@@ -9,7 +9,7 @@ use crate::adapter::{AppendedHead, Change, Kind, LORA_B, Learned, Method};
 use crate::amounts::counted;
 use crate::atomic::write_atomically;
 use crate::data::{self, Labels};
-use crate::delta::{self, Choice, Delta, Payload};
+use crate::delta::{self, Delta, EncodingChoice, Payload};
 use crate::task::{self, OwnLoss};
 use std::collections::HashMap;
 use std::io::Write;
@@ -56,8 +56,8 @@ pub struct Provenance<'a> {
 ///
 /// # Errors
 /// Values that are not finite.
-pub fn payloads(values: &[Vec<f32>], choice: Choice) -> Result<Vec<Payload>, Error> {
-    let payload = |values: &Vec<f32>| delta::encode(&evaluate::rounded(values), choice.of(values.len()));
+pub fn payloads(values: &[Vec<f32>], choice: EncodingChoice) -> Result<Vec<Payload>, Error> {
+    let payload = |values: &Vec<f32>| delta::encode(&evaluate::rounded(values), choice.encoding_for(values.len()));
     let payloads = values.iter().map(payload).collect::<Result<_, _>>();
     payloads.map_err(|source| Error::Delta { path: PathBuf::from("(new)"), source })
 }
@@ -135,7 +135,7 @@ pub fn encode_counted(bundle: &Bundle, payloads: &[Payload], about: Counted<'_>)
         method: bundle.method.map(method_to_wire),
         preprocessing: about.preprocessing.get(),
         metrics: delta::Metrics { validation: measured(about.validation), test: measured(about.test) },
-        gate: compared.as_ref().map(|(passed, reason)| delta::Verdict { passed: *passed, reason }),
+        gate: compared.as_ref().map(|(passed, reason)| delta::GateVerdict { passed: *passed, reason }),
         seed: bundle.seed,
         samples: about.samples,
         licence,

@@ -42,7 +42,7 @@ const LOSS_SHARES: [f64; 2] = [0.01, 0.003];
 
 /// What the check says of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Agreement {
     /// Both derivatives agree.
     Agrees,
     /// They agree as far as an estimate can: on its way the gradient passes nodes that round.
@@ -65,7 +65,7 @@ pub struct Checked {
     /// The same by two runs of the loss.
     pub numeric: f64,
     /// What follows.
-    pub verdict: Verdict,
+    pub verdict: Agreement,
     /// Where a derivative is undefined: the node that is to blame.
     pub cause: Option<String>,
 }
@@ -111,13 +111,13 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
             let estimates = tail.find(name).is_some_and(|id| grad::estimates(tail, tail.outputs[0], id));
             let tolerance = if estimates { ESTIMATE_TOLERANCE } else { TOLERANCE };
             let mut row = checked(&mut forward, name, slope, values, tolerance, &mut random)?;
-            if estimates && row.verdict == Verdict::Agrees {
-                row.verdict = Verdict::Estimates;
+            if estimates && row.verdict == Agreement::Agrees {
+                row.verdict = Agreement::Estimates;
             }
             Ok(row)
         })
         .collect::<Result<_, Error>>()?;
-    if rows.iter().any(|row| row.verdict == Verdict::Undefined) {
+    if rows.iter().any(|row| row.verdict == Agreement::Undefined) {
         let parameters = bundle.parameters.iter().zip(&values);
         let parameters: Vec<(&str, Tensor)> =
             parameters.map(|(p, values)| (p.name.as_str(), Tensor::from_f32(&p.shape, values))).collect();
@@ -126,7 +126,7 @@ pub fn check(bundle: &Bundle, loss: &Loss, options: &Options, seed: u64) -> Resu
         fed.push((LABELS, &labels));
         // A step graph too large to be fetched whole has no cause that could be told.
         let cause = undefined::cause(bundle, loss, &fed, options).ok().flatten();
-        rows.iter_mut().filter(|row| row.verdict == Verdict::Undefined).for_each(|row| row.cause.clone_from(&cause));
+        rows.iter_mut().filter(|row| row.verdict == Agreement::Undefined).for_each(|row| row.cause.clone_from(&cause));
     }
     Ok(rows)
 }
@@ -184,7 +184,7 @@ fn checked(
         if best.is_nan() || (numeric - expected).abs() < (best - expected).abs() {
             best = numeric;
         }
-        if verdict(expected, best, heard, tolerance) == Verdict::Agrees {
+        if verdict(expected, best, heard, tolerance) == Agreement::Agrees {
             break;
         }
     }
@@ -193,8 +193,8 @@ fn checked(
     let is_curve = said.iter().all(|(_, numeric)| silent.iter().any(|h| 2.0 * h * numeric.abs() > 2.0 * audible));
     let sure = !is_curve
         && if tolerance > TOLERANCE { unanimous(&said, tolerance) } else { settled(said, expected, tolerance) };
-    if verdict == Verdict::Differs && !sure {
-        verdict = Verdict::Flat;
+    if verdict == Agreement::Differs && !sure {
+        verdict = Agreement::Flat;
     }
     Ok(Checked { parameter: parameter.into(), gradient: expected, numeric: best, verdict, cause: None })
 }
@@ -215,15 +215,15 @@ fn unanimous(said: &[(f64, f64)], tolerance: f64) -> bool {
     said.len() > 2 && low.signum() == high.signum() && (high - low) <= tolerance * low.abs().max(high.abs())
 }
 
-fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Verdict {
+fn verdict(gradient: f64, numeric: f64, heard: bool, tolerance: f64) -> Agreement {
     if !(gradient.is_finite() && numeric.is_finite()) {
-        return Verdict::Undefined;
+        return Agreement::Undefined;
     }
     let difference = (gradient - numeric).abs() / gradient.abs().max(numeric.abs()).max(f64::MIN_POSITIVE);
     match (difference <= tolerance, heard) {
-        (true, true) => Verdict::Agrees,
-        (_, false) => Verdict::Flat,
-        _ => Verdict::Differs,
+        (true, true) => Agreement::Agrees,
+        (_, false) => Agreement::Flat,
+        _ => Agreement::Differs,
     }
 }
 
@@ -449,12 +449,12 @@ mod tests {
 
     #[test]
     fn a_flipped_sign_a_factor_and_silence_are_told_apart() {
-        assert_eq!(verdict(1.0, 1.01, true, TOLERANCE), Verdict::Agrees);
-        assert_eq!(verdict(1.0, -1.0, true, TOLERANCE), Verdict::Differs);
-        assert_eq!(verdict(1.0, 2.0, true, TOLERANCE), Verdict::Differs);
-        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Verdict::Undefined);
-        assert_eq!(verdict(f64::NAN, f64::NAN, false, TOLERANCE), Verdict::Undefined);
-        assert_eq!(verdict(f64::INFINITY, 0.0, false, TOLERANCE), Verdict::Undefined);
-        assert_eq!(verdict(1e-9, 0.0, false, TOLERANCE), Verdict::Flat);
+        assert_eq!(verdict(1.0, 1.01, true, TOLERANCE), Agreement::Agrees);
+        assert_eq!(verdict(1.0, -1.0, true, TOLERANCE), Agreement::Differs);
+        assert_eq!(verdict(1.0, 2.0, true, TOLERANCE), Agreement::Differs);
+        assert_eq!(verdict(1.0, f64::NAN, true, TOLERANCE), Agreement::Undefined);
+        assert_eq!(verdict(f64::NAN, f64::NAN, false, TOLERANCE), Agreement::Undefined);
+        assert_eq!(verdict(f64::INFINITY, 0.0, false, TOLERANCE), Agreement::Undefined);
+        assert_eq!(verdict(1e-9, 0.0, false, TOLERANCE), Agreement::Flat);
     }
 }

@@ -284,7 +284,7 @@ impl<'a> Tally<'a> {
             None => self.own.insert(Rc::new(RefCell::new(Measure::new(loss, &Options::default())?))),
         };
         let shape = [samples.len() as u64, (values.len() / samples.len().max(1)) as u64];
-        let mean = own.borrow_mut().of(&Tensor::from_f32(&shape, values), &(task.tensor)(self.labels, samples))?;
+        let mean = own.borrow_mut().value(&Tensor::from_f32(&shape, values), &(task.tensor)(self.labels, samples))?;
         self.counts.sum += mean * samples.len() as f64;
         Ok(())
     }

@@ -45,7 +45,7 @@ pub fn refactor(base: &Base, path: &Path, bytes: &[u8], rank: u32) -> Result<Ref
     let delta = Delta::parse(bytes).map_err(refused)?;
     let mut made: Vec<(&str, Vec<u32>, Payload)> = Vec::new();
     for view in delta.tensors().filter(|view| factored.iter().all(|layer| layer.weight != view.entry.name)) {
-        made.push((view.entry.name, view.entry.shape.to_vec(), Payload::of(&view)));
+        made.push((view.entry.name, view.entry.shape.to_vec(), Payload::from_view(&view)));
     }
     for (name, shape, values) in factored.iter().flat_map(|layer| &layer.factors) {
         let payload = delta::encode(values, delta::Encoding::Fp16).map_err(refused)?;

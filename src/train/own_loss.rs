@@ -67,7 +67,7 @@ impl Measure {
     ///
     /// # Errors
     /// ONNX Runtime's refusal.
-    pub fn of(&mut self, output: &Tensor, labels: &Tensor) -> Result<f64, Error> {
+    pub fn value(&mut self, output: &Tensor, labels: &Tensor) -> Result<f64, Error> {
         let value = self.0.run(&[(OUTPUT, output), (LABELS, labels)])?.remove(0);
         Ok(f64::from(value.to_f32().expect("a loss is a float")[0]))
     }

@@ -47,7 +47,7 @@ enum Kept {
 
 impl Kept {
     /// Of some samples; `None` where labels are of a kind that is not kept.
-    fn of(labels: &Labels, samples: &[usize]) -> Option<Self> {
+    fn from_labels(labels: &Labels, samples: &[usize]) -> Option<Self> {
         let some = |rows: &Array2<f32>| samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
         Some(match labels {
             Labels::Classes { names, index } => {
@@ -93,7 +93,7 @@ impl Header {
         samples: &[usize],
     ) -> Option<Self> {
         let keys = samples.iter().map(|sample| set.key(*sample)).collect();
-        let labels = Kept::of(set.labels(), samples)?;
+        let labels = Kept::from_labels(set.labels(), samples)?;
         Some(Self { base_hash, preprocessing: *blake3::hash(preprocessing).as_bytes(), features, keys, labels })
     }
 

@@ -36,13 +36,13 @@ pub fn cause(
     let named = session.outputs().iter().map(|(name, _)| name.as_str()).zip(&given);
     for (name, tensor) in named.chain(fed) {
         if let Some(id) = graph.find(name) {
-            marks.insert(id, Mark::of(tensor));
+            marks.insert(id, Mark::from_tensor(tensor));
         }
     }
     for (id, tensor) in &graph.initializers {
-        marks.insert(*id, Mark::of(tensor));
+        marks.insert(*id, Mark::from_tensor(tensor));
     }
-    Ok(told(&graph, &marks))
+    Ok(sentence(&graph, &marks))
 }
 
 /// What a tensor holds at worst.
@@ -54,7 +54,7 @@ enum Mark {
 }
 
 impl Mark {
-    fn of(tensor: &Tensor) -> Self {
+    fn from_tensor(tensor: &Tensor) -> Self {
         let values = if tensor.dtype.is_float() { tensor.to_f32() } else { None };
         let worst = |value: f32| match (value.is_nan(), value.is_infinite()) {
             (true, _) => Mark::Undefined,
@@ -70,7 +70,7 @@ impl Mark {
 }
 
 /// The sentence for the first value that is no number, else for the first infinity.
-fn told(graph: &Graph, marks: &HashMap<ValueId, Mark>) -> Option<String> {
+fn sentence(graph: &Graph, marks: &HashMap<ValueId, Mark>) -> Option<String> {
     let mark = |id: &ValueId| marks.get(id).copied().unwrap_or(Mark::Numbers);
     let worst = |node: &Node| node.writes().map(|id| mark(&id)).max().unwrap_or(Mark::Numbers);
     let first = |least: Mark| graph.nodes.iter().position(|node| worst(node) >= least);

@@ -229,7 +229,7 @@ fn no_token_takes_another_devices_name() {
     assert_eq!(unasked.problem(), (409, "name".into()));
     assert!(unasked.text().contains("ask an operator for a token of that name"), "{}", unasked.text());
     // A word that another key has given, or that was given to another, is none.
-    let by = |giver: &KeyPair, new: &KeyPair| Some(Consent::of(giver, Hex(new.public()), &token, &name));
+    let by = |giver: &KeyPair, new: &KeyPair| Some(Consent::sign(giver, Hex(new.public()), &token, &name));
     for consent in [by(&second.key, &second.key), by(&first.key, &first.key)] {
         let answer = second.enrol_as(&Enrol { consent, ..replacing(&token, &name) });
         assert_eq!(answer.problem(), (409, "name".into()));
@@ -239,7 +239,7 @@ fn no_token_takes_another_devices_name() {
     assert_eq!(first.ask("GET", &format!("/v1/releases/{channel}"), b"").status, 200, "it is still in");
     assert_eq!(server.channel_row(&channel)["deltas"], 1);
     // None of it has used the token up: the first device hands its name over, and what it has sent goes with its key.
-    let consent = Some(Consent::of(&first.key, Hex(second.key.public()), &token, &name));
+    let consent = Some(Consent::sign(&first.key, Hex(second.key.public()), &token, &name));
     assert_eq!(second.enrol_as(&Enrol { consent, ..replacing(&token, &name) }).status, 200);
     assert_eq!(first.ask("GET", &format!("/v1/releases/{channel}"), b"").problem(), (401, "identity".into()));
     assert_eq!(server.channel_row(&channel)["deltas"], 0, "what the key that was replaced has sent counts no more");

@@ -6,7 +6,7 @@ use super::*;
 use edgetune::sync::client::{
     Client, Folder, Invitation, Name, Outside, Pulled, deliver, deliver_reports, enrol, keep_report, pull,
 };
-use edgetune::sync::wire::{Hex, Number, Report, Verdict};
+use edgetune::sync::wire::{Hex, Number, ReleaseReport, ReleaseVerdict};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Member {
     }
 
     fn client(&self) -> Client<'static> {
-        Client::of(&self.folder, outside()).unwrap()
+        Client::open(&self.folder, outside()).unwrap()
     }
 
     fn pull(&self, channel: &str) -> Pulled {
@@ -118,7 +118,13 @@ fn a_restored_server_takes_all_devices_with_it() {
     members
         .iter()
         .for_each(|member| assert_eq!(member.pull(&channel).release.number(), Number { epoch: 0, version: 4 }));
-    let report = Report { channel: channel.clone(), epoch: 0, version: 3, verdict: Verdict::Rejected, accuracy: None };
+    let report = ReleaseReport {
+        channel: channel.clone(),
+        epoch: 0,
+        version: 3,
+        verdict: ReleaseVerdict::Rejected,
+        accuracy: None,
+    };
     keep_report(&members[7].folder.reports(), &report).unwrap();
 
     server.process.0.kill().unwrap();

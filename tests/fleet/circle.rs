@@ -3,7 +3,7 @@
 
 use super::server::{Process, Server, unique};
 use edgetune::delta::Delta;
-use edgetune::engine::{self, Choice};
+use edgetune::engine::{self, LibraryChoice};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Place {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut choice = Choice::new(None, |name| std::env::var_os(name));
+        let mut choice = LibraryChoice::new(None, |name| std::env::var_os(name));
         choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
         let library = engine::load_or_install(&choice, &mut |_| {}).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune"));

@@ -163,7 +163,7 @@ impl Victim {
 
     /// Pulls a channel by a process whose clock shows `clock_ms`.
     pub fn pull(&self, channel: &str, clock_ms: u64) -> Result<Pulled, Error> {
-        with_clock(clock_ms, |outside| pull(&mut Client::of(&self.folder, outside)?, &self.folder, channel))
+        with_clock(clock_ms, |outside| pull(&mut Client::open(&self.folder, outside)?, &self.folder, channel))
     }
 
     fn signed_ms(&self) -> u64 {
@@ -224,8 +224,9 @@ fn nothing_new_is_believed_where_the_fleet_has_signed_it() {
     let (victim, release) = (Victim::of(&liar), liar.release("photos", 1, TOLD_MS));
     liar.says(release.clone());
     assert!(victim.pull("photos", TOLD_MS).unwrap().is_new);
-    let word =
-        |channel: &str, told_ms, key: &KeyPair| Some(Unchanged::of(channel, &release.tag(), told_ms, key).to_string());
+    let word = |channel: &str, told_ms, key: &KeyPair| {
+        Some(Unchanged::sign(channel, &release.tag(), told_ms, key).to_string())
+    };
     let later_ms = TOLD_MS + DAY_MS;
     let asked = |word: Option<String>| {
         let mut script = liar.script.lock().unwrap();

@@ -121,7 +121,7 @@ fn a_release_that_was_held_back_is_not_believed() {
     let sleep = |time| panic!("waited {time:?}");
     let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
     client::enrol(&folder, invitation(&url, "t"), &|| Ok([3; 32]), outside).unwrap();
-    let mut client = Client::of(&folder, outside).unwrap();
+    let mut client = Client::open(&folder, outside).unwrap();
     let error = client::pull(&mut client, &folder, "photos").unwrap_err().to_string();
     assert!(error.contains("photos") && error.contains("holding newer ones back"), "{error}");
 }
@@ -172,7 +172,7 @@ fn an_adapter_may_lie_elsewhere() {
     let sleep = |time| panic!("waited {time:?}");
     let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
     client::enrol(&folder, invitation(&url, "t"), &|| Ok([3; 32]), outside).unwrap();
-    let mut client = Client::of(&folder, outside).unwrap();
+    let mut client = Client::open(&folder, outside).unwrap();
     let pulled = client::pull(&mut client, &folder, "photos").unwrap();
     assert_eq!(std::fs::read(pulled.path).unwrap(), adapter);
     let asked = asked.join().unwrap();
@@ -205,7 +205,7 @@ fn an_adapter_comes_from_the_store_itself() {
     let outside = Outside { clock_ms: &clock_ms, chance: &|| 0.5, sleep: &sleep, tries: 1, bytes_per_s: None };
     let url = format!("http://{}", server.address);
     client::enrol(&folder, invitation(&url, &server.token()), &secret, outside).unwrap();
-    let mut client = Client::of(&folder, outside).unwrap();
+    let mut client = Client::open(&folder, outside).unwrap();
     let pulled = client::pull(&mut client, &folder, &channel).unwrap();
     let bytes = std::fs::read(pulled.path).unwrap();
     assert_eq!((Hex(blake3::hash(&bytes).into()), bytes.len() as u64), (release.adapter, release.length));
@@ -225,7 +225,7 @@ fn a_wrong_clock_is_put_right_by_the_server() {
         let url = format!("http://{}", server.address);
         client::enrol(&folder, invitation(&url, &server.token()), &secret, outside).unwrap();
         folder.queue().put(&channel, &plain_delta(wrong_ms, 1, &KeyPair::from_secret(&[9; 32]))).unwrap();
-        let mut client = Client::of(&folder, outside).unwrap();
+        let mut client = Client::open(&folder, outside).unwrap();
         let mut delivered = 0;
         client::deliver(&mut client, &folder.queue(), &mut |_, done| delivered += done.unwrap().sent).unwrap();
         assert!(delivered > 0);

@@ -1,6 +1,6 @@
 //! `edgetune-fleet simulate` on real photographs and a real model: what is compared comes out in the order that it must.
 
-use edgetune::engine::{self, Choice};
+use edgetune::engine::{self, LibraryChoice};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ fn place() -> tempfile::TempDir {
 }
 
 fn simulate(folder: &Path, options: &str) -> Output {
-    let mut choice = Choice::new(None, |_| None);
+    let mut choice = LibraryChoice::new(None, |_| None);
     choice.data_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).into());
     let library = engine::load_or_install(&choice, &mut |_| {}).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgetune-fleet"));

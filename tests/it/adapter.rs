@@ -6,7 +6,7 @@ use edgetune::adapter::{self, Change, Error, Kind, Learned, Method, Places, Requ
 use edgetune::cut::Selection;
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
-use edgetune::train::check::{Verdict, check};
+use edgetune::train::check::{Agreement, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare, prepare_for_delta};
 use std::collections::HashMap;
@@ -155,9 +155,9 @@ fn the_gradient_of_every_method_is_how_the_loss_moves() {
         let loss = Loss::CrossEntropy { label_smoothing: 0.1, class_weights: None };
         let found = check(bundle, &loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{what}: {error}"));
         for row in &found {
-            assert_ne!(row.verdict, Verdict::Differs, "{what}: {row:?}");
+            assert_ne!(row.verdict, Agreement::Differs, "{what}: {row:?}");
         }
-        let agree = found.iter().filter(|row| row.verdict == Verdict::Agrees).count();
+        let agree = found.iter().filter(|row| row.verdict == Agreement::Agrees).count();
         assert!(2 * agree > found.len(), "{what}: hardly anything could be told: {found:?}");
     });
 }

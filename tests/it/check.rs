@@ -5,7 +5,7 @@ use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::engine::Options;
 use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType};
-use edgetune::train::check::{Checked, Verdict, check};
+use edgetune::train::check::{Agreement, Checked, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
 use std::path::Path;
@@ -13,9 +13,9 @@ use std::path::Path;
 fn checked(model: &str, selection: &str, width: Option<u64>, head: HeadChoice, loss: &Loss) {
     let found = rows_of(model, selection, width, head, loss);
     for row in &found {
-        assert!(!matches!(row.verdict, Verdict::Differs | Verdict::Undefined), "{model} {selection}: {row:?}");
+        assert!(!matches!(row.verdict, Agreement::Differs | Agreement::Undefined), "{model} {selection}: {row:?}");
     }
-    let agree = found.iter().filter(|row| row.verdict == Verdict::Agrees).count();
+    let agree = found.iter().filter(|row| row.verdict == Agreement::Agrees).count();
     assert!(2 * agree > found.len(), "{model} {selection}: hardly anything could be told: {found:?}");
 }
 
@@ -77,7 +77,7 @@ fn a_gradient_that_is_no_number_is_told_with_the_node_to_blame() {
     let request = Request { selections: &selections, ..Request::default() };
     let bundle = prepare(&base, &request, folder.path()).unwrap();
     let rows = check(&bundle, &CROSS_ENTROPY, &Options::default(), 1).unwrap();
-    let undefined: Vec<_> = rows.iter().filter(|row| row.verdict == Verdict::Undefined).collect();
+    let undefined: Vec<_> = rows.iter().filter(|row| row.verdict == Agreement::Undefined).collect();
     assert_eq!(undefined.len(), 1, "{rows:?}");
     let cause = undefined[0].cause.as_deref().unwrap();
     assert!(cause.contains("(Exp) gives infinity"), "{cause}");
@@ -88,6 +88,6 @@ fn a_gradient_that_is_no_number_is_told_with_the_node_to_blame() {
 fn a_sigmoid_that_is_written_out_is_flat_where_it_leaves_the_range() {
     for row in rows_of("sklearn/sgd.onnx", "last:1", None, HeadChoice::Auto, &CROSS_ENTROPY) {
         assert!(row.gradient.is_finite() && row.gradient != 0.0, "{row:?}");
-        assert_ne!(row.verdict, Verdict::Undefined, "{row:?}");
+        assert_ne!(row.verdict, Agreement::Undefined, "{row:?}");
     }
 }

@@ -6,7 +6,7 @@ use edgetune::cut::Selection;
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Node, Steps, Tensor, TensorType};
 use edgetune::onnx::{self, Weights};
-use edgetune::train::check::{Verdict, check};
+use edgetune::train::check::{Agreement, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
 use edgetune::train::step::Again;
@@ -75,7 +75,7 @@ fn what_nothing_trainable_feeds_stays_in_the_body() {
     let bundle = prepared(1);
     assert!(bundle.body.is_some() && bundle.features[0].0 == "chosen", "{:?}", bundle.features);
     let found = check(&bundle, &loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{error}"));
-    assert!(found.len() == 1 && found[0].verdict == Verdict::Agrees, "{found:?}");
+    assert!(found.len() == 1 && found[0].verdict == Agreement::Agrees, "{found:?}");
     let refused = prepared(2).step(&loss, Again::Cheap).unwrap_err().to_string();
     assert!(refused.contains("choice") && refused.contains("setting `train = last:N`"), "{refused}");
 }

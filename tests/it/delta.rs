@@ -4,10 +4,11 @@ mod chains;
 mod refused;
 
 use edgetune::delta::{
-    AppendedHead, Channels, Choice, Delta, Encoding, Error, Field, Head, Header, ImagePreprocessing, KeptPreprocessing,
-    KeyPair, Label, Layout, Measured, Method, MethodKind, Metrics, PREAMBLE_BYTES, Packing, Payload, Preprocessing,
-    RECIPE_BYTES_MAX, SeriesPreprocessing, Task, TensorValues, TimeUnit, Verdict, apply, change, convert, encode,
-    encode_difference, f16, head_length, join, merge, public_key, sign, write,
+    AppendedHead, Channels, Delta, Encoding, EncodingChoice, Error, Field, GateVerdict, Head, Header,
+    ImagePreprocessing, KeptPreprocessing, KeyPair, Label, Layout, Measured, Method, MethodKind, Metrics,
+    PREAMBLE_BYTES, Packing, Payload, Preprocessing, RECIPE_BYTES_MAX, SeriesPreprocessing, Task, TensorValues,
+    TimeUnit, apply, change, convert, encode, encode_difference, f16, head_length, join, merge, public_key, sign,
+    write,
 };
 use proptest::prelude::*;
 
@@ -41,7 +42,7 @@ fn golden_header() -> Header<'static> {
             validation: Some(Measured { loss: [2.5, 0.25], accuracy: Some([0.5, 1.0]) }),
             test: Some(Measured { loss: [2.25, 0.5], accuracy: None }),
         },
-        gate: Some(Verdict { passed: true, reason: "accuracy 1.0, at least 0.9" }),
+        gate: Some(GateVerdict { passed: true, reason: "accuracy 1.0, at least 0.9" }),
         seed: 7,
         samples: 300,
         licence: "CC-BY-4.0",

@@ -6,7 +6,7 @@ use crate::engine::runtime;
 use edgetune::adapter::{HeadChoice, Request};
 use edgetune::cut::Selection;
 use edgetune::data::{Labels, Preprocessing};
-use edgetune::delta::Choice;
+use edgetune::delta::EncodingChoice;
 use edgetune::graph::{Builder, DType, Dim, Graph, Tensor, TensorType, Val};
 use edgetune::onnx::{self, Weights};
 use edgetune::train::artifact::{About, Adapter, Provenance, encode, payloads};
@@ -105,7 +105,7 @@ fn learned(bundle: &Bundle, values: &[Vec<f32>], loss: &Loss, width: u64) -> Ada
         test: None,
         provenance: Provenance::default(),
     };
-    let payloads = payloads(values, Choice::Fp16).unwrap();
+    let payloads = payloads(values, EncodingChoice::Fp16).unwrap();
     Adapter::from_bytes(Path::new("a.edelta"), &encode(bundle, &payloads, &about).unwrap()).unwrap()
 }
 

@@ -1,6 +1,8 @@
 //! The engine: sessions over stock ONNX Runtime, buffers in place, inferred types, and what is refused.
 
-use edgetune::engine::{self, Bound, Choice, Error, Library, Optimisation, Options, Origin, Provider, Session, Step};
+use edgetune::engine::{
+    self, Bound, Error, Library, LibraryChoice, Optimisation, Options, Origin, Provider, Session, Step,
+};
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType, Val};
 use edgetune::onnx;
 use std::fs;
@@ -11,7 +13,7 @@ use std::sync::OnceLock;
 pub fn runtime() -> &'static Library {
     static RUNTIME: OnceLock<&'static Library> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        let mut choice = Choice::new(None, |name| std::env::var_os(name));
+        let mut choice = LibraryChoice::new(None, |name| std::env::var_os(name));
         choice.data_folder = Some(env!("CARGO_TARGET_TMPDIR").into());
         engine::load_or_install(&choice, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
     })
@@ -327,8 +329,8 @@ fn machines() -> (u16, u16) {
 }
 
 /// A device with nothing on it but what a test puts there.
-fn empty_device(root: &Path) -> Choice {
-    Choice { root: root.into(), data_folder: Some(root.join("home/edgetune")), ..Choice::default() }
+fn empty_device(root: &Path) -> LibraryChoice {
+    LibraryChoice { root: root.into(), data_folder: Some(root.join("home/edgetune")), ..LibraryChoice::default() }
 }
 
 fn put(path: PathBuf, bytes: &[u8]) -> PathBuf {
@@ -352,11 +354,11 @@ fn unfit_libraries_are_refused_before_they_are_loaded() {
     ];
     for (name, bytes, reason) in cases {
         let path = put(folder.path().join(name), bytes);
-        let choice = Choice { explicit: Some(path.clone()), ..Choice::default() };
+        let choice = LibraryChoice { explicit: Some(path.clone()), ..LibraryChoice::default() };
         let error = engine::find(&choice).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("setting `onnxruntime") && error.contains(name), "{error}");
     }
-    let choice = Choice { environment: Some(folder.path().join("absent.so")), ..Choice::default() };
+    let choice = LibraryChoice { environment: Some(folder.path().join("absent.so")), ..LibraryChoice::default() };
     let error = engine::find(&choice).unwrap_err().to_string();
     assert!(error.contains("absent.so") && error.contains("ORT_DYLIB_PATH"), "{error}");
 }
@@ -387,7 +389,9 @@ fn the_search_takes_the_devices_own_before_edgetunes() {
 #[test]
 fn the_environment_arrives_as_an_argument() {
     let choice = |variables: &'static [(&str, &str)]| {
-        Choice::new(None, move |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+        LibraryChoice::new(None, move |name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        })
     };
     let folder = |variables| choice(variables).own_folder();
     assert_eq!(folder(&[("HOME", "/h")]).unwrap(), Path::new("/h/.local/share/edgetune/onnxruntime"));
@@ -422,10 +426,10 @@ fn one_process_has_one_library() {
     assert!(library.path.is_absolute());
     assert!(engine::Version::parse(&library.version).is_some_and(|version| version >= engine::Version(1, 17, 0)));
     assert!(library.build_info.contains("ORT Build Info"), "{}", library.build_info);
-    assert_eq!(engine::load(&Choice::default()).unwrap().path, library.path);
-    let same = Choice { explicit: Some(library.path.clone()), ..Choice::default() };
+    assert_eq!(engine::load(&LibraryChoice::default()).unwrap().path, library.path);
+    let same = LibraryChoice { explicit: Some(library.path.clone()), ..LibraryChoice::default() };
     assert_eq!(engine::load(&same).unwrap().path, library.path);
-    let other = Choice { explicit: Some("/elsewhere/libonnxruntime.so".into()), ..Choice::default() };
+    let other = LibraryChoice { explicit: Some("/elsewhere/libonnxruntime.so".into()), ..LibraryChoice::default() };
     assert!(matches!(engine::load(&other), Err(Error::AlreadyLoaded { .. })));
 }
 

@@ -6,7 +6,7 @@ use edgetune::cut::{self, Selection};
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Node, Tensor, TensorType};
 use edgetune::onnx::{self, Weights};
-use edgetune::train::check::{Verdict, check};
+use edgetune::train::check::{Agreement, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, prepare};
 use std::path::{Path, PathBuf};
@@ -101,19 +101,19 @@ fn gradients_are_how_the_loss_moves() {
         };
         let last = [Selection::Last(3)];
         let deep = verdicts("mobilenet_folded", &Request { selections: &last, ..Request::default() });
-        assert_eq!(deep, [Verdict::Agrees; 6], "{dtype}");
+        assert_eq!(deep, [Agreement::Agrees; 6], "{dtype}");
         let head = [Selection::Head];
         let fresh = Request { selections: &head, width: Some(7), ..Request::default() };
         assert_eq!(
             verdicts("mobilenet_folded", &fresh),
-            [Verdict::Agrees; 2],
+            [Agreement::Agrees; 2],
             "{dtype}: a head is replaced, not appended"
         );
         let method = Some(Method { kind: Kind::Lora, rank: 4, alpha: 8.0 });
         let targets = ["query".to_string(), "value".into()];
         let lora = Request { method, places: Places { targets: &targets, ..Places::default() }, ..Request::default() };
         let found = verdicts("encoder_torchscript", &lora);
-        assert!(!found.is_empty() && found.iter().all(|verdict| *verdict == Verdict::Agrees), "{dtype}: {found:?}");
+        assert!(!found.is_empty() && found.iter().all(|verdict| *verdict == Agreement::Agrees), "{dtype}: {found:?}");
     }
 }
 

@@ -90,7 +90,7 @@ fn alike(found: &Layer, wanted: &Layer) {
 #[test]
 fn a_head_of_integers_is_ridge_s_own() {
     let (x, class) = samples(60, 12, 3);
-    let basis = Basis::of(source(12, None), Directions::Identity, 12, 16).unwrap();
+    let basis = Basis::build(source(12, None), Directions::Identity, 12, 16).unwrap();
     let signed = Array2::from_shape_fn((60, 3), |(i, target)| if class[i] == target { 1.0 } else { -1.0 });
     let ridge = solver(&x, &signed);
     let moments = of_classes(&basis, &x, &class, 3);
@@ -128,10 +128,10 @@ fn a_head_of_integers_is_ridge_s_own() {
 fn a_basis_of_all_directions_changes_nothing_but_rounding() {
     let (x, class) = samples(80, 10, 3);
     let classifier = noise(9, 30, 10);
-    let plain = Basis::of(source(10, None), Directions::Identity, 10, 16).unwrap();
+    let plain = Basis::build(source(10, None), Directions::Identity, 10, 16).unwrap();
     let wanted = head(&of_classes(&plain, &x, &class, 3), &plain, Some(1.0)).unwrap();
     for directions in [Directions::Classifier, Directions::Orthogonal { seed: 3 }, Directions::Identity] {
-        let basis = Basis::of(source(10, Some(&classifier)), directions, 10, 16).unwrap();
+        let basis = Basis::build(source(10, Some(&classifier)), directions, 10, 16).unwrap();
         for basis in [basis.learned(x.view()).unwrap(), basis] {
             let found = head(&of_classes(&basis, &x, &class, 3), &basis, Some(1.0)).unwrap();
             let (off, size) = (
@@ -148,7 +148,7 @@ fn a_basis_of_all_directions_changes_nothing_but_rounding() {
 #[test]
 fn leaving_out_by_formula_is_leaving_out() {
     let (x, class) = samples(25, 30, 3);
-    let basis = Basis::of(source(30, None), Directions::Identity, 30, 16).unwrap();
+    let basis = Basis::build(source(30, None), Directions::Identity, 30, 16).unwrap();
     let moments = of_classes(&basis, &x, &class, 3);
     let whole = head(&moments, &basis, Some(4.0)).unwrap();
     let left_out = LeftOut::new(&moments, &basis, &whole).unwrap();
@@ -170,26 +170,26 @@ fn leaving_out_by_formula_is_leaving_out() {
 #[test]
 fn directions_are_orthonormal_and_those_the_classifier_looks_along() {
     let weight = noise(1, 40, 6).dot(&noise(2, 6, 50)) + noise(3, 40, 50) * 0.01;
-    let basis = Basis::of(source(50, Some(&weight)), Directions::Classifier, 6, 16).unwrap();
+    let basis = Basis::build(source(50, Some(&weight)), Directions::Classifier, 6, 16).unwrap();
     let (u, wide) = (basis.directions().mapv(f64::from), weight.mapv(f64::from));
     let products = u.t().dot(&u) - Array2::<f64>::eye(6);
     assert!(products.iter().all(|value| value.abs() < 1e-5), "{products}");
     let kept = wide.dot(&u).mapv(|value| value * value).sum() / wide.mapv(|value| value * value).sum();
     assert!(kept > 0.999, "{kept}");
     // A classifier twice as steep reads features half as large.
-    let steep = Basis::of(source(50, Some(&(&weight * 2.0))), Directions::Classifier, 6, 16).unwrap();
+    let steep = Basis::build(source(50, Some(&(&weight * 2.0))), Directions::Classifier, 6, 16).unwrap();
     assert_eq!(steep.steps()[0], basis.steps()[0] / 2.0);
-    let seeded = |seed| Basis::of(source(50, None), Directions::Orthogonal { seed }, 20, 16).unwrap();
+    let seeded = |seed| Basis::build(source(50, None), Directions::Orthogonal { seed }, 20, 16).unwrap();
     assert_eq!(seeded(1), seeded(1));
     assert_ne!(seeded(1).hash(), seeded(2).hash());
     // Of a classifier of lower rank some directions are none, and not what rounding makes of nothing.
     let low = noise(1, 40, 3).dot(&noise(2, 3, 50));
-    let basis = Basis::of(source(50, Some(&low)), Directions::Classifier, 5, 16).unwrap();
+    let basis = Basis::build(source(50, Some(&low)), Directions::Classifier, 5, 16).unwrap();
     let lengths: Vec<f32> = basis.directions().columns().into_iter().map(|column| column.dot(&column)).collect();
     assert_eq!(lengths.iter().filter(|length| **length < 0.5).count(), 2, "{lengths:?}");
 
     let refused =
-        |directions, coordinates, weight| Basis::of(source(50, weight), directions, coordinates, 16).unwrap_err();
+        |directions, coordinates, weight| Basis::build(source(50, weight), directions, coordinates, 16).unwrap_err();
     assert_eq!(refused(Directions::Classifier, 6, None), Error::NoClassifier);
     assert_eq!(refused(Directions::Classifier, 41, Some(&weight)), Error::Coordinates(40));
     assert_eq!(refused(Directions::Orthogonal { seed: 0 }, 51, None), Error::Coordinates(50));
@@ -200,7 +200,7 @@ fn directions_are_orthonormal_and_those_the_classifier_looks_along() {
 fn a_basis_file_is_bound_to_its_base_and_believes_nothing() {
     let (x, weight) = (noise(6, 30, 20), noise(7, 40, 20));
     let source = source(20, Some(&weight));
-    let basis = Basis::of(source, Directions::Classifier, 8, 12).unwrap().learned(x.view()).unwrap();
+    let basis = Basis::build(source, Directions::Classifier, 8, 12).unwrap().learned(x.view()).unwrap();
     let bytes = basis.encode().unwrap();
     assert!(basis.is_learned() && Basis::parse(&bytes, source).unwrap() == basis);
     let other = Source { base: &[6; 32], ..source };
@@ -224,7 +224,7 @@ fn a_basis_file_is_bound_to_its_base_and_believes_nothing() {
 #[test]
 fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
     let (x, class) = samples(90, 16, 6);
-    let basis = Basis::of(source(16, None), Directions::Identity, 16, 16).unwrap();
+    let basis = Basis::build(source(16, None), Directions::Identity, 16, 16).unwrap();
     let wanted = head(&of_classes(&basis, &x, &class, 6), &basis, None).unwrap();
     let task = |number: usize| {
         let rows: Vec<usize> = (0..90).filter(|sample| class[*sample] / 2 == number).collect();
@@ -237,7 +237,7 @@ fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
         let found = head(&all, &basis, None).unwrap();
         assert!(found == wanted, "{order:?}: another head");
     }
-    let other = Basis::of(source(16, None), Directions::Identity, 16, 8).unwrap();
+    let other = Basis::build(source(16, None), Directions::Identity, 16, 8).unwrap();
     assert_eq!(head(&of_classes(&basis, &x, &class, 6), &other, None).unwrap_err(), Error::OtherBasis);
 }
 
@@ -245,7 +245,7 @@ fn tasks_in_any_order_end_in_the_head_of_all_at_once() {
 /// anew.
 #[test]
 fn the_files_are_those_of_the_first_version() {
-    let basis = Basis::of(source(6, None), Directions::Orthogonal { seed: 7 }, 4, 12).unwrap();
+    let basis = Basis::build(source(6, None), Directions::Orthogonal { seed: 7 }, 4, 12).unwrap();
     let (x, class) = samples(20, 6, 3);
     let z = coordinates(&basis, &x);
     let rows: Vec<[i16; 2]> = (0..20).map(|sample| [(sample % 3) as i16 - 1, 100 * sample as i16]).collect();
@@ -276,7 +276,7 @@ fn the_files_are_those_of_the_first_version() {
 #[test]
 fn a_distance_without_itself_is_that_to_all_others() {
     let (x, class) = samples(40, 8, 3);
-    let basis = Basis::of(source(8, None), Directions::Identity, 8, 16).unwrap();
+    let basis = Basis::build(source(8, None), Directions::Identity, 8, 16).unwrap();
     let moments = of_classes(&basis, &x, &class, 3);
     let known = Known::new(&moments, &basis, 2.0).unwrap();
     let z = coordinates(&basis, &x);

@@ -9,7 +9,7 @@ use edgetune::cut::Selection;
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Attr, Builder, DType, Dim, Graph, Tensor, TensorType};
 use edgetune::onnx::{self, Weights};
-use edgetune::train::check::{Verdict, check};
+use edgetune::train::check::{Agreement, check};
 use edgetune::train::loss::Loss;
 use edgetune::train::prepare::{Base, Bundle, prepare};
 use edgetune::train::step::Again;
@@ -79,10 +79,10 @@ fn base(model: &str) -> Base {
 }
 
 /// Of each parameter, whether the gradient is how the loss moves.
-fn verdicts(bundle: &Bundle, loss: &Loss) -> Vec<Verdict> {
+fn verdicts(bundle: &Bundle, loss: &Loss) -> Vec<Agreement> {
     let found = check(bundle, loss, &Options::default(), 1).unwrap_or_else(|error| panic!("{error}"));
     for row in &found {
-        assert_ne!(row.verdict, Verdict::Differs, "{row:?}");
+        assert_ne!(row.verdict, Agreement::Differs, "{row:?}");
     }
     found.iter().map(|row| row.verdict).collect()
 }
@@ -97,11 +97,11 @@ fn gradients_are_how_the_loss_moves_as_far_as_rounding_lets() {
             let request = Request { selections: &selections, width, ..Request::default() };
             verdicts(&prepare(&base(model), &request, scratch.path()).unwrap(), &CROSS_ENTROPY)
         };
-        assert_eq!(train("head", None), [Verdict::Agrees; 2], "{model}");
-        assert_eq!(train("head", Some(7)), [Verdict::Agrees; 2], "{model}");
+        assert_eq!(train("head", None), [Agreement::Agrees; 2], "{model}");
+        assert_eq!(train("head", Some(7)), [Agreement::Agrees; 2], "{model}");
         let deep = train("last:3", None);
         assert_eq!(deep.len(), 6, "{model}");
-        assert!(deep[..4].contains(&Verdict::Estimates) && deep[4..] == [Verdict::Agrees; 2], "{model}: {deep:?}");
+        assert!(deep[..4].contains(&Agreement::Estimates) && deep[4..] == [Agreement::Agrees; 2], "{model}: {deep:?}");
     }
     let targets = ["q".to_string(), "down".into()];
     let places = Places { targets: &targets, ..Places::default() };
@@ -109,7 +109,7 @@ fn gradients_are_how_the_loss_moves_as_far_as_rounding_lets() {
     let request = Request { method, places, ..Request::default() };
     for model in ["decoder_4_bits", "decoder_8_bits"] {
         let found = verdicts(&prepare(&base(model), &request, scratch.path()).unwrap(), &Loss::NextToken);
-        assert_eq!(found, [Verdict::Agrees; 8], "{model}: a frozen weight rounds nothing");
+        assert_eq!(found, [Agreement::Agrees; 8], "{model}: a frozen weight rounds nothing");
     }
 }
 
@@ -208,7 +208,7 @@ fn a_large_weight_is_dequantised_in_parts_of_its_own_bytes() {
     let selections = [Selection::Last(2)];
     let request = Request { selections: &selections, ..Request::default() };
     let bundle = prepare(&Base::read(&file).unwrap(), &request, scratch.path()).unwrap();
-    assert_eq!(verdicts(&bundle, &CROSS_ENTROPY), [Verdict::Agrees]);
+    assert_eq!(verdicts(&bundle, &CROSS_ENTROPY), [Agreement::Agrees]);
     let step = bundle.step(&CROSS_ENTROPY, Again::Cheap).unwrap();
     let graph = onnx::read(&step).unwrap().graph;
     let parts = graph.nodes.iter().filter(|node| node.op == "DequantizeLinear").count();

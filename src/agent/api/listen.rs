@@ -3,7 +3,7 @@
 //! A socket file that a killed service left is replaced; one that somebody answers on is not.
 
 use crate::agent::config::Address;
-use crate::agent::record::folders::with;
+use crate::agent::record::folders::error_at;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -33,7 +33,7 @@ const MODE: u32 = 0o660;
 /// The system's, with the address: it is in use, or not this process's to take.
 pub fn bind(address: &Address) -> io::Result<Socket> {
     let text = String::from(address.clone());
-    let failed = |error| with(Path::new(&format!("api.listen = {text}")), error);
+    let failed = |error| error_at(Path::new(&format!("api.listen = {text}")), error);
     match address {
         Address::Tcp(address) => TcpListener::bind(address).map(Socket::Tcp).map_err(failed),
         Address::Unix(path) => bind_unix(path).map(Socket::Unix).map_err(failed),

@@ -2,7 +2,7 @@
 //!
 //! Reads the board and changes nothing.
 
-use crate::agent::board::{Board, Found};
+use crate::agent::board::{Board, ServiceState};
 use crate::agent::judge::drift::Drift;
 use crate::agent::judge::feedback::Tally;
 use crate::agent::locks::lock;
@@ -36,7 +36,7 @@ impl Requests {
 
 /// What both tell.
 struct Seen {
-    found: Found,
+    found: ServiceState,
     samples: [u64; 2],
     classes: u64,
     new: u64,
@@ -62,9 +62,9 @@ fn seen(board: &Board) -> Seen {
     let latest_aside = latest_aside.collect();
     drop(inventory);
     let active = found.active.clone().unwrap_or_default();
-    let tally = lock(&board.feedback).of(&active);
+    let tally = lock(&board.feedback).tally(&active);
     let counted = tally.counted(board.config().feedback.unanswered);
-    let drift = lock(&board.confidences).of(&active);
+    let drift = lock(&board.confidences).last_block(&active);
     let lost = board.predictor.lost();
     let refused = lock(&board.refused).clone();
     Seen { found, samples, classes, new, aside, latest_aside, refused, bytes, tally, counted, drift, lost }

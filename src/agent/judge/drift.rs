@@ -49,7 +49,7 @@ impl Confidences {
     }
 
     /// What the last full block of this adapter showed; `None` before there is one.
-    pub fn of(&self, adapter: &str) -> Option<Drift> {
+    pub fn last_block(&self, adapter: &str) -> Option<Drift> {
         self.last.filter(|_| self.adapter == adapter)
     }
 }
@@ -75,7 +75,7 @@ mod tests {
         for number in 1..=count * BLOCK {
             confidences.take("a", (mean + 0.34 * (random.f64() - 0.5)).clamp(0.0, 1.0), Some(&PROMISE));
             if number % BLOCK == 0 {
-                found.push(confidences.of("a").unwrap());
+                found.push(confidences.last_block("a").unwrap());
             }
         }
         found
@@ -93,14 +93,18 @@ mod tests {
     fn an_adapter_is_judged_by_its_own_full_blocks() {
         let mut confidences = Confidences::default();
         (1..BLOCK).for_each(|_| confidences.take("a", 0.1, Some(&PROMISE)));
-        assert_eq!(confidences.of("a"), None);
+        assert_eq!(confidences.last_block("a"), None);
         confidences.take("b", 0.1, Some(&PROMISE));
         (1..BLOCK).for_each(|_| confidences.take("a", 0.1, Some(&PROMISE)));
-        assert_eq!((confidences.of("a"), confidences.of("b")), (None, None), "one block was never full");
+        assert_eq!(
+            (confidences.last_block("a"), confidences.last_block("b")),
+            (None, None),
+            "one block was never full"
+        );
         confidences.take("a", 0.1, Some(&PROMISE));
-        assert!(confidences.of("a").unwrap().beyond_chance);
+        assert!(confidences.last_block("a").unwrap().beyond_chance);
         (0..BLOCK).for_each(|_| confidences.take("c", 0.1, None));
-        assert_eq!(confidences.of("c"), None, "nothing was promised");
+        assert_eq!(confidences.last_block("c"), None, "nothing was promised");
     }
 
     #[test]

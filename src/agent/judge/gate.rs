@@ -1,7 +1,7 @@
 //! Whether what comes from a fleet follows what is in use: a sign test on samples that neither has learned from.
 
 use crate::evidence::paired::at_least;
-pub use crate::evidence::paired::{Comparison, Verdict, judge};
+pub use crate::evidence::paired::{Comparison, PairedVerdict, judge};
 use serde::{Deserialize, Serialize};
 
 /// What an adapter showed on the held-out samples when it was judged.
@@ -32,7 +32,7 @@ pub enum Accepted {
 /// Whether a release follows what is in use. Where that is a release, too, or nothing (`follows`), the new one does unless it is
 /// worse beyond what chance explains with `confidence` (without one, worse at all): whether it is better, all devices together find out. What was learned
 /// here yields to a release that gets at least as many right.
-pub fn accept(counted: Comparison, confidence: Option<f64>, follows: bool) -> (Verdict, Accepted) {
+pub fn accept(counted: Comparison, confidence: Option<f64>, follows: bool) -> (PairedVerdict, Accepted) {
     let p = at_least(counted.losses, counted.wins + counted.losses);
     let worse = confidence.map_or(counted.wins < counted.losses, |confidence| p < 1.0 - confidence);
     let accepted = match follows {
@@ -42,7 +42,7 @@ pub fn accept(counted: Comparison, confidence: Option<f64>, follows: bool) -> (V
     };
     // The verdict's own probability is that of as many wins, for whoever reads the history.
     let verdict = judge(counted, confidence);
-    (Verdict { better: accepted == Accepted::Activated, ..verdict }, accepted)
+    (PairedVerdict { better: accepted == Accepted::Activated, ..verdict }, accepted)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! rename, so that whoever opens it sees the old one or the new one. `STATE/history.jsonl` has a line for each event,
 //! only ever appended; a line that a lost power cut off is taken away before the next.
 
-use super::folders::with;
+use super::folders::error_at;
 use super::lines::{append, whole_lines};
-use crate::agent::judge::gate::{Accepted, Promise, Verdict};
+use crate::agent::judge::gate::{Accepted, PairedVerdict, Promise};
 use crate::sync::wire::{Number, is_zero};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -45,7 +45,7 @@ pub enum Event {
         /// Samples it learned from.
         samples: u64,
         /// What was found.
-        verdict: Verdict,
+        verdict: PairedVerdict,
         /// How sure it had to be.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confidence: Option<f64>,
@@ -174,7 +174,7 @@ pub fn active(state: &Path) -> io::Result<Option<String>> {
     match fs::read_link(&link) {
         Ok(target) => Ok(target.file_stem().map(|name| name.to_string_lossy().into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(with(&link, error)),
+        Err(error) => Err(error_at(&link, error)),
     }
 }
 
@@ -188,7 +188,7 @@ pub fn path(state: &Path, adapter: &str) -> PathBuf {
 /// # Errors
 /// The system's.
 pub fn name_of(file: &Path) -> io::Result<String> {
-    let content = fs::read(file).map_err(|error| with(file, error))?;
+    let content = fs::read(file).map_err(|error| error_at(file, error))?;
     Ok(blake3::hash(&content).to_hex()[..NAME_DIGITS].to_string())
 }
 
@@ -200,7 +200,7 @@ pub fn keep(state: &Path, file: &Path, adapter: &str) -> io::Result<()> {
     let target = path(state, adapter);
     if !target.exists() {
         fs::create_dir_all(state.join("adapters"))?;
-        fs::rename(file, &target).map_err(|error| with(file, error))?;
+        fs::rename(file, &target).map_err(|error| error_at(file, error))?;
         File::open(state.join("adapters"))?.sync_all()?;
     }
     Ok(())
@@ -224,7 +224,7 @@ pub fn withdraw(state: &Path, instead: &str, reason: String, at: i64) -> io::Res
 
 fn switch(state: &Path, adapter: &str, (by, reason): (&str, Option<String>), at: i64) -> io::Result<Option<String>> {
     let target = path(state, adapter);
-    target.metadata().map_err(|error| with(&target, error))?;
+    target.metadata().map_err(|error| error_at(&target, error))?;
     let _one = alone(state)?;
     let before = active(state)?;
     if before.as_deref() == Some(adapter) {
@@ -250,15 +250,15 @@ pub fn deactivate(state: &Path, by: &str, at: i64) -> io::Result<Option<String>>
     let Some(before) = active(state)? else { return Ok(None) };
     record(state, &Event::Withdrawn { at, before: before.clone(), by: by.into() })?;
     let link = state.join(ACTIVE);
-    fs::remove_file(&link).map_err(|error| with(&link, error))?;
+    fs::remove_file(&link).map_err(|error| error_at(&link, error))?;
     File::open(state)?.sync_all()?;
     Ok(Some(before))
 }
 
 /// While this is kept, nobody else changes which adapter is in use.
 fn alone(state: &Path) -> io::Result<File> {
-    let folder = File::open(state).map_err(|error| with(state, error))?;
-    folder.lock().map_err(|error| with(state, error))?;
+    let folder = File::open(state).map_err(|error| error_at(state, error))?;
+    folder.lock().map_err(|error| error_at(state, error))?;
     Ok(folder)
 }
 
@@ -277,10 +277,10 @@ pub fn judged_last<'a>(history: &'a [Event], active: Option<&str>) -> Option<&'a
 pub fn forget_unused(state: &Path, history: &[Event], last: &str) -> io::Result<()> {
     for event in history {
         let Event::Judged { adapter, .. } = event else { continue };
-        if adapter != last && by(history, adapter).is_none() {
+        if adapter != last && activated_by(history, adapter).is_none() {
             match fs::remove_file(path(state, adapter)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(with(&path(state, adapter), error));
+                    return Err(error_at(&path(state, adapter), error));
                 }
                 _ => {}
             }
@@ -325,7 +325,7 @@ pub fn fallback(history: &[Event]) -> Option<&str> {
 }
 
 /// Who put an adapter to use the last time; nobody has where it never was in use.
-pub fn by<'a>(history: &'a [Event], adapter: &str) -> Option<&'a str> {
+pub fn activated_by<'a>(history: &'a [Event], adapter: &str) -> Option<&'a str> {
     history.iter().rev().find_map(|event| match event {
         Event::Activated { adapter: used, by, .. } if used == adapter => Some(by.as_str()),
         _ => None,

@@ -4,7 +4,7 @@
 //! `STATE/aside/<name>.<extension>` is the sample, `<name>.json` beside it says its label, when it was set aside and why. The
 //! latest stay, within a bound of number and bytes.
 
-use super::folders::{visible, with};
+use super::folders::{error_at, visible};
 use super::sample_name::{Name, name_of, parse};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -56,7 +56,7 @@ impl Aside {
     pub fn clear(state: &Path) -> io::Result<()> {
         let (reasons, samples) = files(state)?;
         for path in reasons.iter().filter(|path| !samples.contains(&name_of(path))) {
-            fs::remove_file(path).map_err(|error| with(path, error))?;
+            fs::remove_file(path).map_err(|error| error_at(path, error))?;
         }
         Ok(())
     }
@@ -84,12 +84,13 @@ impl Aside {
     /// The system's.
     pub fn put(&mut self, state: &Path, file: &Path, why: Why) -> io::Result<()> {
         let folder = folder(state);
-        fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
+        fs::create_dir_all(&folder).map_err(|error| error_at(&folder, error))?;
         let target = folder.join(file.file_name().unwrap_or_default());
         let text = serde_json::to_vec(&why).expect("a reason is JSON");
         let beside = target.with_extension("json");
-        crate::atomic::write_atomically(&beside, |to| to.write_all(&text)).map_err(|e: io::Error| with(&beside, e))?;
-        fs::rename(file, &target).map_err(|error| with(file, error))?;
+        crate::atomic::write_atomically(&beside, |to| to.write_all(&text))
+            .map_err(|e: io::Error| error_at(&beside, e))?;
+        fs::rename(file, &target).map_err(|error| error_at(file, error))?;
         self.0.insert(name_of(file), why);
         self.forget(state)
     }
@@ -101,7 +102,7 @@ impl Aside {
     pub fn delete(&mut self, state: &Path, name: &Name) -> io::Result<bool> {
         for file in visible(&folder(state))? {
             if name_of(&file) == *name && parse(&file.file_stem().unwrap_or_default().to_string_lossy()).is_some() {
-                fs::remove_file(&file).map_err(|error| with(&file, error))?;
+                fs::remove_file(&file).map_err(|error| error_at(&file, error))?;
             }
         }
         Ok(self.0.remove(name).is_some())

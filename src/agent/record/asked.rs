@@ -2,7 +2,7 @@
 //!
 //! The service alone changes its samples while it runs, so commands leave their wish there instead.
 
-use super::folders::{visible, with};
+use super::folders::{error_at, visible};
 use super::sample_name::Name;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -42,7 +42,7 @@ fn folder(state: &Path) -> PathBuf {
 /// The system's.
 pub fn put(state: &Path, ask: &Ask, chance: u64) -> io::Result<PathBuf> {
     let folder = folder(state);
-    fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
+    fs::create_dir_all(&folder).map_err(|error| error_at(&folder, error))?;
     let name = match ask {
         Ask::Train { .. } => "train.json".into(),
         _ => format!("{chance:016x}.json"),
@@ -50,7 +50,7 @@ pub fn put(state: &Path, ask: &Ask, chance: u64) -> io::Result<PathBuf> {
     let path = folder.join(name);
     let text = serde_json::to_vec(ask).expect("a wish is JSON");
     crate::atomic::write_atomically(&path, |file| file.write_all(&text))
-        .map_err(|error: io::Error| with(&path, error))?;
+        .map_err(|error: io::Error| error_at(&path, error))?;
     Ok(path)
 }
 
@@ -98,7 +98,7 @@ pub fn trained(state: &Path) -> io::Result<()> {
 /// The system's.
 pub fn done(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(with(path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error_at(path, error)),
         _ => Ok(()),
     }
 }

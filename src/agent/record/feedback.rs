@@ -58,7 +58,7 @@ impl Feedback {
     }
 
     /// What is known of an adapter.
-    pub fn of(&self, adapter: &str) -> Tally {
+    pub fn tally(&self, adapter: &str) -> Tally {
         self.0.get(adapter).copied().unwrap_or_default()
     }
 
@@ -75,7 +75,7 @@ impl Feedback {
     /// # Errors
     /// The system's.
     pub fn answered(&mut self, state: &Path, adapter: &str, right: bool, instead_of: Option<bool>) -> io::Result<()> {
-        let predicted = self.of(adapter).predicted;
+        let predicted = self.tally(adapter).predicted;
         let line = Line { adapter: adapter.into(), right, instead_of, predicted };
         append(state, FILE, &line)?;
         line.add_to(self.0.entry(adapter.into()).or_default());
@@ -99,7 +99,7 @@ mod tests {
         feedback.answered(state, "a", false, Some(true)).unwrap();
         feedback.answered(state, "b", true, None).unwrap();
         let tally = Tally { predicted: 10, right: 0, wrong: 2 };
-        assert_eq!((feedback.of("a"), feedback.of("c")), (tally, Tally::default()));
+        assert_eq!((feedback.tally("a"), feedback.tally("c")), (tally, Tally::default()));
         assert_eq!(Feedback::read(state).unwrap(), feedback);
         assert_eq!((tally.counted(Unanswered::Right), tally.counted(Unanswered::Ignored)), ((8, 10), (0, 2)));
     }

@@ -3,7 +3,7 @@
 //! What [`crate::host::WriteMeter`] counts is summed by the hour in `STATE/written.json`, so that a day's budget outlives a
 //! restart. Where the kernel does not count, nothing is known and nothing forbidden.
 
-use super::folders::with;
+use super::folders::error_at;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +41,7 @@ impl Ledger {
     pub fn write(&self, state: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self).expect("numbers are JSON");
         crate::atomic::write_atomically(&path(state), |file| file.write_all(&text))
-            .map_err(|error: io::Error| with(&path(state), error))
+            .map_err(|error: io::Error| error_at(&path(state), error))
     }
 
     /// Adds what was written now.

@@ -14,7 +14,7 @@ pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(with(folder, error)),
+        Err(error) => return Err(error_at(folder, error)),
     };
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
@@ -23,7 +23,7 @@ pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// An error that says where.
-pub fn with(path: &Path, error: io::Error) -> io::Error {
+pub fn error_at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

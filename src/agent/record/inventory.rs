@@ -5,7 +5,7 @@
 //! nothing has learned from, whatever was deleted meanwhile. It decides nothing.
 
 use super::aside::Aside;
-use super::folders::{file_name, visible, with};
+use super::folders::{error_at, file_name, visible};
 use super::sample_name::{Name, name_of};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -52,7 +52,7 @@ impl Inventory {
     pub fn read(state: &Path) -> io::Result<Self> {
         for side in SIDES {
             let side = state.join("samples").join(side);
-            fs::create_dir_all(&side).map_err(|error| with(&side, error))?;
+            fs::create_dir_all(&side).map_err(|error| error_at(&side, error))?;
             visible(&side)?.iter().try_for_each(|class| remove_unfinished(class))?;
         }
         File::open(state.join("samples"))?.sync_all()?;
@@ -201,7 +201,7 @@ fn learned(state: &Path) -> io::Result<HashSet<[u8; MARK_BYTES]>> {
     match fs::read(&path) {
         Ok(bytes) => Ok(bytes.as_chunks::<MARK_BYTES>().0.iter().copied().collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
-        Err(error) => Err(with(&path, error)),
+        Err(error) => Err(error_at(&path, error)),
     }
 }
 
@@ -219,7 +219,8 @@ pub fn keep_learned(state: &Path, folders: &[PathBuf]) -> io::Result<()> {
         }
     }
     let path = state.join(LEARNED);
-    crate::atomic::write_atomically(&path, |file| file.write_all(&marks)).map_err(|error: io::Error| with(&path, error))
+    crate::atomic::write_atomically(&path, |file| file.write_all(&marks))
+        .map_err(|error: io::Error| error_at(&path, error))
 }
 
 /// Removes what [`crate::atomic::write_atomically`] did not finish: hidden files, which nothing reads.
@@ -227,12 +228,12 @@ fn remove_unfinished(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         // A file beside the classes is no class.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
-        entries => entries.map_err(|error| with(folder, error))?,
+        entries => entries.map_err(|error| error_at(folder, error))?,
     };
     for entry in entries {
         let path: PathBuf = entry?.path();
         if file_name(&path).starts_with('.') && path.extension().is_some_and(|extension| extension == "tmp") {
-            fs::remove_file(&path).map_err(|error| with(&path, error))?;
+            fs::remove_file(&path).map_err(|error| error_at(&path, error))?;
         }
     }
     Ok(())

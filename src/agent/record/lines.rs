@@ -1,7 +1,7 @@
 //! Files of a state with a JSON object a line, only ever appended: a line that a lost power cut off says nothing, and is taken
 //! away before the next one is written.
 
-use super::folders::with;
+use super::folders::error_at;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +16,7 @@ pub(in crate::agent) fn whole_lines<T: DeserializeOwned>(path: &Path) -> io::Res
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(with(path, error)),
+        Err(error) => return Err(error_at(path, error)),
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |(number, line): (usize, &str)| {
@@ -32,9 +32,10 @@ pub(in crate::agent) fn whole_lines<T: DeserializeOwned>(path: &Path) -> io::Res
 pub(in crate::agent) fn append(state: &Path, name: &str, line: &impl Serialize) -> io::Result<()> {
     let path = state.join(name);
     let new = !path.exists();
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| with(&path, e))?;
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| error_at(&path, e))?;
     // A command may append while the service does: without this, one takes the other's line for what was cut off.
-    file.lock().map_err(|error| with(&path, error))?;
+    file.lock().map_err(|error| error_at(&path, error))?;
     let length = file.metadata()?.len();
     // A line is shorter than this: the rest of the file, years of it, need not be read.
     file.seek(io::SeekFrom::Start(length.saturating_sub(LINE_BYTES_MAX)))?;
@@ -45,7 +46,7 @@ pub(in crate::agent) fn append(state: &Path, name: &str, line: &impl Serialize) 
     let mut line = serde_json::to_vec(line).expect("lines are JSON");
     line.push(b'\n');
     let written = file.write_all(&line).and_then(|()| file.sync_data());
-    written.map_err(|error| with(&path, error))?;
+    written.map_err(|error| error_at(&path, error))?;
     if new {
         File::open(state)?.sync_all()?;
     }

@@ -9,7 +9,7 @@ use crate::agent::config::Fleet;
 use crate::agent::judge::gate::Accepted;
 use crate::delta::{Counting, Delta, counted};
 use crate::sync::client::{Folder, keep_report};
-use crate::sync::wire::{Number, Report, Verdict};
+use crate::sync::wire::{Number, ReleaseReport, ReleaseVerdict};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,13 +71,13 @@ pub fn share(fleet: &Fleet, delta: &Path) -> Result<()> {
 /// Files that cannot be written.
 pub fn tell(fleet: &Fleet, release: &Release, accepted: Option<Accepted>, accuracy: Option<[f32; 2]>) -> Result<()> {
     let verdict = match accepted {
-        Some(Accepted::Activated) => Verdict::Activated,
-        Some(Accepted::Kept) => Verdict::Kept,
-        Some(Accepted::Rejected) => Verdict::Rejected,
-        None => Verdict::Failed,
+        Some(Accepted::Activated) => ReleaseVerdict::Activated,
+        Some(Accepted::Kept) => ReleaseVerdict::Kept,
+        Some(Accepted::Rejected) => ReleaseVerdict::Rejected,
+        None => ReleaseVerdict::Failed,
     };
     let Release { channel, epoch, version } = release.clone();
-    let report = Report { channel, epoch, version, verdict, accuracy };
+    let report = ReleaseReport { channel, epoch, version, verdict, accuracy };
     Ok(keep_report(&Folder::open(&fleet.state)?.reports(), &report)?)
 }
 

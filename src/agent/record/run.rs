@@ -6,7 +6,7 @@
 //! is given back, and what kills them does not kill the service.
 
 use super::adapters::{self, Event, Release};
-use super::folders::{visible, with};
+use super::folders::{error_at, visible};
 use super::membership::Offer;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ pub fn begin(state: &Path, offer: Option<&Offer>, samples_min: u64, at: i64) -> 
         let target = draft.join(side).join(class.file_name().unwrap_or_default());
         for file in &files {
             fs::create_dir_all(&target)?;
-            fs::hard_link(file, target.join(file.file_name().unwrap_or_default())).map_err(|e| with(file, e))?;
+            fs::hard_link(file, target.join(file.file_name().unwrap_or_default())).map_err(|e| error_at(file, e))?;
         }
         samples += if is_left_out { 0 } else { files.len() as u64 };
     }
@@ -147,7 +147,7 @@ fn put_in_place(state: &Path, draft: &Path, run: &Run) -> Result<()> {
 
 /// Copies a file and brings it to the disk.
 pub(in crate::agent) fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map_err(|error| with(from, error))?;
+    fs::copy(from, to).map_err(|error| error_at(from, error))?;
     Ok(File::open(to)?.sync_all()?)
 }
 
@@ -160,7 +160,7 @@ pub fn current(state: &Path) -> Result<Option<Run>> {
     match fs::read(&path) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(with(&path, error).into()),
+        Err(error) => Err(error_at(&path, error).into()),
     }
 }
 
@@ -179,7 +179,7 @@ pub fn end(state: &Path) -> Result<()> {
 
 fn remove(folder: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(with(folder, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error_at(folder, error)),
         _ => Ok(()),
     }
 }

@@ -5,7 +5,7 @@
 //! lies, so the same content is one sample, on one side. Where samples come from is told by `spool` and `api`.
 
 use super::aside::Why;
-use super::folders::{file_name, visible, with};
+use super::folders::{error_at, file_name, visible};
 use super::inventory::{Inventory, SIDES};
 use super::sample_name::{self, Name, name_of_content};
 use crate::agent::config::{Kind, Samples};
@@ -141,13 +141,13 @@ impl Store {
         }
         let side = side_of(door.group.map_or(content, str::as_bytes), door.held_out);
         let folder = self.folder(side, class);
-        fs::create_dir_all(&folder).map_err(|error| with(&folder, error))?;
+        fs::create_dir_all(&folder).map_err(|error| error_at(&folder, error))?;
         let target = folder.join(format!("{}.{extension}", sample_name::text(&name)));
         let written = crate::atomic::write_atomically(&target, |file| {
             file.get_ref().set_permissions(Permissions::from_mode(MODE))?;
             file.write_all(content)
         });
-        written.map_err(|error: io::Error| with(&target, error))?;
+        written.map_err(|error: io::Error| error_at(&target, error))?;
         sync(folder.parent().expect("a side"))?;
         inventory.add(name, side, class, bytes);
         Ok(Stored { sample: sample_name::text(&name), side, new: true })
@@ -170,8 +170,8 @@ impl Store {
         let file = sample_in(&self.folder(side, &before), name);
         let file = file.ok_or_else(|| Refusal::Unknown(sample_name::text(name)))?;
         let (from, to) = (self.folder(side, &before), self.folder(side, class));
-        fs::create_dir_all(&to).map_err(|error| with(&to, error))?;
-        fs::rename(&file, to.join(file.file_name().unwrap_or_default())).map_err(|error| with(&file, error))?;
+        fs::create_dir_all(&to).map_err(|error| error_at(&to, error))?;
+        fs::rename(&file, to.join(file.file_name().unwrap_or_default())).map_err(|error| error_at(&file, error))?;
         [&to, &from, to.parent().expect("a side")].into_iter().map(Path::new).try_for_each(sync)?;
         // A class without samples is no class: its folder would be the end of every training.
         let _ = fs::remove_dir(&from);
@@ -195,7 +195,7 @@ impl Store {
         let mut bytes = 0;
         if let Some(file) = sample_in(&folder, name) {
             bytes = file.symlink_metadata().map_or(0, |file| file.len());
-            fs::remove_file(&file).map_err(|error| with(&file, error))?;
+            fs::remove_file(&file).map_err(|error| error_at(&file, error))?;
             sync(&folder)?;
         }
         let _ = fs::remove_dir(&folder);
@@ -264,7 +264,7 @@ fn refuse_more_classes(inventory: &Inventory, class: &str) -> Result<(), Refusal
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| with(folder, error))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| error_at(folder, error))
 }
 
 /// How many samples a side has, and its classes.

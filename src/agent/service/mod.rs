@@ -9,7 +9,7 @@ pub mod spool;
 mod work;
 
 use super::api::{self, listen::Socket};
-use crate::agent::board::{Board, Found};
+use crate::agent::board::{Board, ServiceState};
 use crate::agent::config::{self, Config};
 use crate::agent::judge::failing;
 use crate::agent::judge::feedback::falls_short;
@@ -230,7 +230,7 @@ impl<'a> Service<'a> {
                 self.reload(file);
             }
             // A full disk may have room again at the next look; nothing is lost until then.
-            if let Err(error) = self.look() {
+            if let Err(error) = self.work_once() {
                 self.tell(&format!("cannot go on: {error:#}"));
             }
             self.world.notifier.watchdog();
@@ -268,7 +268,7 @@ impl<'a> Service<'a> {
     }
 
     /// One look about.
-    fn look(&mut self) -> Result<()> {
+    fn work_once(&mut self) -> Result<()> {
         let now = (self.world.now)();
         self.take_in(now);
         self.read_history()?;
@@ -332,7 +332,7 @@ impl<'a> Service<'a> {
     fn sync(&mut self, now: Moment) {
         let Some(fleet) = &self.config.fleet else { return };
         let cache = process::cache(&self.config);
-        if let Err(error) = self.syncing.look(&self.world.program, &cache, fleet, now, (self.world.chance)()) {
+        if let Err(error) = self.syncing.sync_when_due(&self.world.program, &cache, fleet, now, (self.world.chance)()) {
             tracing::error!("the fleet: {error:#}");
         }
     }
@@ -349,7 +349,7 @@ impl<'a> Service<'a> {
         processes.extend(self.work.as_ref().map(|work| work.child.id()));
         processes.extend(self.syncing.process());
         processes.extend(self.board.predictor.processes());
-        let more = self.meter.look(&self.world.root, &processes)?;
+        let more = self.meter.written_since_last(&self.world.root, &processes)?;
         self.ledger.add(now.unix_s, more);
         if now.steady_s - self.ledger_s >= LEDGER_S {
             self.keep_ledger(now);
@@ -374,14 +374,14 @@ impl<'a> Service<'a> {
     ) -> Result<()> {
         let active = adapters::active(&self.config.state)?;
         let promise = active.as_deref().and_then(|active| adapters::promise(&self.history, active)).copied();
-        let tally = active.as_deref().map(|active| lock(&self.board.feedback).of(active)).unwrap_or_default();
+        let tally = active.as_deref().map(|active| lock(&self.board.feedback).tally(active)).unwrap_or_default();
         let counted = tally.counted(self.config.feedback.unanswered);
         let falls_short = promise
             .zip(self.config.feedback.confidence)
             .is_some_and(|(promise, confidence)| falls_short(&promise, counted, confidence));
         let known = self.known()?;
         let trouble = known.trouble(&self.cause.0, (self.world.now)().minute_of_day, conditions.now_unix_s);
-        *lock(&self.board.found) = Found {
+        *lock(&self.board.found) = ServiceState {
             doing: doing.into(),
             waits,
             trouble,
@@ -401,13 +401,13 @@ impl<'a> Service<'a> {
     fn watch(&mut self, now: Moment) -> Result<()> {
         let found = lock(&self.board.found).clone();
         let Some(active) = found.active else { return Ok(()) };
-        if let Some(drift) = lock(&self.board.confidences).of(&active).filter(|drift| drift.beyond_chance)
+        if let Some(drift) = lock(&self.board.confidences).last_block(&active).filter(|drift| drift.beyond_chance)
             && !std::mem::replace(&mut self.warned.drift, true)
         {
             tracing::warn!(drop = drift.drop, "predictions are less sure than on held-out samples: label new ones");
         }
         let (true, Some(promise)) = (found.falls_short, found.promise) else { return Ok(()) };
-        let (right, of) = lock(&self.board.feedback).of(&active).counted(self.config.feedback.unanswered);
+        let (right, of) = lock(&self.board.feedback).tally(&active).counted(self.config.feedback.unanswered);
         let reason = format!("right on {right} of {of}, where {} of {} were promised", promise.right, promise.samples);
         let Some(instead) = adapters::fallback(&self.history).map(String::from) else {
             if !std::mem::replace(&mut self.warned.falls_short, true) {

@@ -352,14 +352,14 @@ mod tests {
             fs::write(path, content).unwrap();
         }
 
-        fn look(&mut self, now_s: f64, ends: &dyn Fn() -> bool) -> Taken {
+        fn take_while_allowed(&mut self, now_s: f64, ends: &dyn Fn() -> bool) -> Taken {
             let door = Door { limits: &self.limits, held_out: 0.2, group: None };
             let look = Look { store: &self.store, door, now_s, ends };
             self.spool.take_in(&self.folder.path().join("spool"), &look).unwrap()
         }
 
         fn take(&mut self) -> Taken {
-            self.look(0.0, &|| false)
+            self.take_while_allowed(0.0, &|| false)
         }
 
         fn samples(&self) -> u64 {
@@ -473,11 +473,11 @@ mod tests {
         let found = place.take();
         assert_eq!((found.taken, found.errors.len()), (1, 1), "{found:?}");
         assert!(found.errors[0].0.ends_with("bad/a.png") && place.path("bad/a.png").exists(), "{found:?}");
-        assert_eq!(place.look(REST_S - 1.0, &|| false), Taken::default(), "it is not told at each look");
-        assert_eq!(place.look(REST_S + 1.0, &|| false).errors.len(), 1);
+        assert_eq!(place.take_while_allowed(REST_S - 1.0, &|| false), Taken::default(), "it is not told at each look");
+        assert_eq!(place.take_while_allowed(REST_S + 1.0, &|| false).errors.len(), 1);
         SIDES.iter().for_each(|side| fs::remove_file(state.join(side).join("bad")).unwrap());
         place.spool.wake();
-        assert_eq!(place.look(REST_S + 2.0, &|| false).taken, 1);
+        assert_eq!(place.take_while_allowed(REST_S + 2.0, &|| false).taken, 1);
     }
 
     /// A backlog went past the watchdog's limit.
@@ -496,7 +496,7 @@ mod tests {
         let mut looks = 0;
         loop {
             let asked = Cell::new(0);
-            let found = place.look(0.0, &|| asked.replace(asked.get() + 1) >= 4);
+            let found = place.take_while_allowed(0.0, &|| asked.replace(asked.get() + 1) >= 4);
             (taken, looks) = (taken + found.taken, looks + 1);
             assert!(found.taken <= 4, "{found:?}");
             if !found.more {
@@ -504,7 +504,7 @@ mod tests {
             }
         }
         assert_eq!((taken, looks > 5), (30, true), "{looks} looks");
-        assert_eq!(place.look(0.0, &|| true).taken, 0);
+        assert_eq!(place.take_while_allowed(0.0, &|| true).taken, 0);
     }
 
     #[test]
@@ -517,8 +517,8 @@ mod tests {
         assert!(found.full && found.taken == 2, "{found:?}");
         assert_eq!(visible(&place.path("cat")).unwrap().len(), 1);
         lock(&place.store.inventory).bytes = 0;
-        assert_eq!(place.look(REST_S / 2.0, &|| false), Taken::default(), "it is not read at each look");
-        assert_eq!(place.look(REST_S + 1.0, &|| false).taken, 1);
+        assert_eq!(place.take_while_allowed(REST_S / 2.0, &|| false), Taken::default(), "it is not read at each look");
+        assert_eq!(place.take_while_allowed(REST_S + 1.0, &|| false).taken, 1);
     }
 
     #[test]

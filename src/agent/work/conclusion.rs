@@ -4,10 +4,10 @@
 
 use super::request::HeldOut;
 use crate::agent::config::Config;
-use crate::agent::judge::gate::{Accepted, Comparison, Promise, Verdict, accept, judge};
+use crate::agent::judge::gate::{Accepted, Comparison, PairedVerdict, Promise, accept, judge};
 use crate::agent::record::adapters::{self, Event, FLEET};
 use crate::agent::record::asked;
-use crate::agent::record::folders::{visible, with};
+use crate::agent::record::folders::{error_at, visible};
 use crate::agent::record::inventory;
 use crate::agent::record::membership;
 use crate::agent::record::run::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
@@ -19,7 +19,7 @@ use std::path::Path;
 /// What a run came to: its adapter, the verdict, and whether that was found now or before a lost power.
 struct Judgement {
     name: String,
-    verdict: Verdict,
+    verdict: PairedVerdict,
     accepted: Option<Accepted>,
     /// Whether a person or the agent has put something to use after the verdict.
     used: bool,
@@ -31,7 +31,7 @@ struct Judgement {
 ///
 /// # Errors
 /// Answers that cannot be read, the system's.
-pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, Verdict)> {
+pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, PairedVerdict)> {
     let state = &config.state;
     let candidate = candidate(state);
     let judgement = judgement(config, run, at)?;
@@ -75,8 +75,8 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
     let (verdict, accepted) = match &run.release {
         None => (judge(counted, confidence), None),
         // What was in use here before: the fleet has taken back what came after it.
-        Some(_) if follows && adapters::by(&history, &name).is_some() => {
-            (Verdict { better: true, ..judge(counted, confidence) }, Some(Accepted::Activated))
+        Some(_) if follows && adapters::activated_by(&history, &name).is_some() => {
+            (PairedVerdict { better: true, ..judge(counted, confidence) }, Some(Accepted::Activated))
         }
         Some(_) => {
             let (verdict, accepted) = accept(counted, confidence, follows);
@@ -101,7 +101,7 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
 
 /// Whether what is in use came from the fleet, or nothing is.
 fn follows(history: &[Event], active: Option<&str>) -> bool {
-    active.is_none_or(|active| adapters::by(history, active) == Some(FLEET))
+    active.is_none_or(|active| adapters::activated_by(history, active) == Some(FLEET))
 }
 
 fn compare(new: &HashMap<String, bool>, old: &HashMap<String, bool>) -> Comparison {
@@ -137,7 +137,7 @@ fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Pat
     let before = (promise.right + counted.losses).saturating_sub(counted.wins);
     let part = |right: u64| right as f32 / counted.samples().max(1) as f32;
     // What was learned here takes part in no comparison of releases: it would count where it loses, and stay where it wins.
-    let was_adapter = adapters::by(history, against);
+    let was_adapter = adapters::activated_by(history, against);
     let follows = was_adapter.is_none_or(|by| by == FLEET);
     let accuracy = (follows || !verdict.better).then(|| [part(before), part(promise.right)]);
     match &run.release {
@@ -165,7 +165,7 @@ fn of_learned(state: &Path, name: &str, against: &str, counted: Comparison) -> R
 }
 
 fn read_answers(answers: &Path) -> Result<Vec<HeldOut>> {
-    let text = fs::read(answers).map_err(|error| with(answers, error))?;
+    let text = fs::read(answers).map_err(|error| error_at(answers, error))?;
     serde_json::from_slice(&text).with_context(|| answers.display().to_string())
 }
 

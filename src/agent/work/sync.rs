@@ -36,7 +36,14 @@ impl Syncing {
     ///
     /// # Errors
     /// A process that cannot be started, files that cannot be read.
-    pub fn look(&mut self, program: &Path, cache: &Path, fleet: &Fleet, now: Moment, chance: f64) -> Result<()> {
+    pub fn sync_when_due(
+        &mut self,
+        program: &Path,
+        cache: &Path,
+        fleet: &Fleet,
+        now: Moment,
+        chance: f64,
+    ) -> Result<()> {
         let poll_s = fleet.poll_s as f64;
         let Some(next_s) = self.next_s else {
             self.next_s = Some(now.steady_s + chance * poll_s.min(SOON_S));
@@ -122,7 +129,7 @@ mod tests {
         let (program, fleet) = (PathBuf::from("/bin/true"), fleet(place.path()));
         let mut syncing = Syncing::default();
         let look = |syncing: &mut Syncing, steady_s, minute, chance| {
-            syncing.look(&program, place.path(), &fleet, at(steady_s, minute), chance).unwrap();
+            syncing.sync_when_due(&program, place.path(), &fleet, at(steady_s, minute), chance).unwrap();
             syncing.process().is_some()
         };
         assert!(!look(&mut syncing, 10.0, 70, 0.5), "the first time within a minute");

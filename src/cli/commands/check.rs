@@ -10,7 +10,7 @@ use crate::cut::{self, Selection};
 use crate::engine;
 use crate::learn;
 use crate::recipe::{self, Change};
-use crate::train::check::{self, Checked, Verdict};
+use crate::train::check::{self, Agreement, Checked};
 use crate::train::loss::Loss;
 use crate::train::own_loss;
 use crate::train::prepare::{Base, prepare};
@@ -77,7 +77,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let checked =
         printer.during("comparing each parameter's gradient", || check::check(&bundle, &loss, &options, args.seed))?;
     tell(&checked, printer);
-    if let Some(row) = checked.iter().find(|row| row.verdict == Verdict::Undefined) {
+    if let Some(row) = checked.iter().find(|row| row.verdict == Agreement::Undefined) {
         let cause = row.cause.as_deref().unwrap_or("the loss or its gradient is infinite");
         bail!(
             "no gradient of `{}` can be told for random samples: {cause}; bring the inputs to a range that the model takes, or train a new \
@@ -85,7 +85,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
             row.parameter
         );
     }
-    if let Some(wrong) = checked.iter().find(|row| row.verdict == Verdict::Differs) {
+    if let Some(wrong) = checked.iter().find(|row| row.verdict == Agreement::Differs) {
         let remedy = match agreeing(&base, output, &checked)? {
             0 => "train a new head alone (--train head --classes N)".to_string(),
             count => format!("train only the layers above it, --train last:{count}"),
@@ -98,11 +98,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
 /// A line a parameter, or a document of them.
 fn tell(checked: &[Checked], printer: &Printer) {
     let word = |verdict| match verdict {
-        Verdict::Agrees => "agrees",
-        Verdict::Estimates => "estimates",
-        Verdict::Flat => "flat",
-        Verdict::Differs => "DIFFERS",
-        Verdict::Undefined => "UNDEFINED",
+        Agreement::Agrees => "agrees",
+        Agreement::Estimates => "estimates",
+        Agreement::Flat => "flat",
+        Agreement::Differs => "DIFFERS",
+        Agreement::Undefined => "UNDEFINED",
     };
     let rows: Vec<_> = checked
         .iter()
@@ -133,7 +133,7 @@ fn guessed(base: &Base, output: Option<&str>, printer: &Printer) -> Result<Loss>
 /// The number of layers above the topmost one whose gradient differs.
 fn agreeing(base: &Base, output: Option<&str>, checked: &[Checked]) -> Result<usize> {
     let layers = cut::layers(&base.graph, adapter::output(&base.graph, output)?);
-    let differs = |name: &str| checked.iter().any(|row| row.parameter == name && row.verdict == Verdict::Differs);
+    let differs = |name: &str| checked.iter().any(|row| row.parameter == name && row.verdict == Agreement::Differs);
     let right = |layer: &&cut::Layer| !layer.weights.iter().any(|id| differs(base.graph.value_name(*id)));
     let count = layers.iter().rev().take_while(right).count();
     // A head of the check's own is no layer of the base: if it differs, nothing below is sure.

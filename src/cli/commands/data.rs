@@ -94,7 +94,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         None => None,
     };
     let stop = flag_on_signals()?;
-    let found = printer.during("comparing samples", || suspects::look(looked, tested, &stop));
+    let found = printer.during("comparing samples", || suspects::find_suspects(looked, tested, &stop));
     if stop.load(Ordering::Relaxed) {
         return Ok(Done::Interrupted);
     }

@@ -3,7 +3,7 @@
 use crate::cli::Done;
 use crate::cli::args::{Compute, Global};
 use crate::cli::benchmark::{Subject, show_nodes, show_rows};
-use crate::cli::health::look;
+use crate::cli::health::check_machine;
 use crate::cli::print::Printer;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
-    let findings = look(global);
+    let findings = check_machine(global);
     for finding in &findings {
         let mark = if finding.fine { "ok  " } else { "FAIL" };
         printer.text(format!("{mark}  {:<10} {}", finding.what, finding.found));

@@ -31,7 +31,7 @@ pub struct Args {
     model: Option<PathBuf>,
     /// What to write
     #[arg(long, value_enum)]
-    to: Form,
+    to: ExportForm,
     /// Where it goes: a file for onnx, else a folder
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Form {
+enum ExportForm {
     /// The model with the adapter folded into its weights
     Onnx,
     /// ONNX Runtime's adapter.onnx_adapter, and model.onnx: the model that gives its own answers or those of an active adapter
@@ -58,12 +58,14 @@ fn files(args: &Args) -> Files {
     let weights = args.external_weights.then_some(("model.onnx.data", Kind::Weights));
     let model = [("adapter.onnx_adapter", Kind::OnnxAdapter), ("model.onnx", Kind::Model)];
     match args.to {
-        Form::Onnx => {
+        ExportForm::Onnx => {
             let weights = args.external_weights.then(|| export::beside(&args.out));
             files.writes("--out", [&args.out], Kind::Model).writes("--out", &weights, Kind::Weights)
         }
-        Form::OnnxAdapter => files.fills("--out", &args.out, &model.into_iter().chain(weights).collect::<Vec<_>>()),
-        Form::Safetensors => {
+        ExportForm::OnnxAdapter => {
+            files.fills("--out", &args.out, &model.into_iter().chain(weights).collect::<Vec<_>>())
+        }
+        ExportForm::Safetensors => {
             files.fills("--out", &args.out, &[(peft::CONFIG, Kind::PeftConfig), (peft::TENSORS, Kind::Safetensors)])
         }
     }
@@ -77,12 +79,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
         Ok::<_, anyhow::Error>(adapter.base(args.model.as_deref().context("--model: name the model")?)?)
     };
     let write = || match args.to {
-        Form::Onnx => anyhow::Ok(export::merged_model(&args.out, &base()?, &adapter, args.external_weights)?),
-        Form::OnnxAdapter => {
+        ExportForm::Onnx => anyhow::Ok(export::merged_model(&args.out, &base()?, &adapter, args.external_weights)?),
+        ExportForm::OnnxAdapter => {
             export::onnx_adapter(&args.out, &base()?, &adapter, args.external_weights)?;
             Ok(None)
         }
-        Form::Safetensors => {
+        ExportForm::Safetensors => {
             peft::write(&args.out, &adapter)?;
             Ok(None)
         }

@@ -320,7 +320,7 @@ fn basis(args: &Args, bundle: &Bundle, opened: &Opened<'_>, printer: &Printer) -
     let count = args.coordinates.min(source.features);
     let enough = source.classifier.is_some_and(|weight| weight.nrows().min(weight.ncols()) >= count);
     let directions = if enough { Directions::Classifier } else { Directions::Orthogonal { seed: 0 } };
-    Ok(Some(Basis::of(source, directions, count, *BITS.end()).context("--coordinates")?))
+    Ok(Some(Basis::build(source, directions, count, *BITS.end()).context("--coordinates")?))
 }
 
 fn tell(args: &Args, setting: &Setting, rows: &[Row], attacks: &[AttackName], printer: &Printer) {

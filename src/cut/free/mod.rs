@@ -103,7 +103,7 @@ struct Choices {
 
 impl Choices {
     /// The place to take of so many.
-    fn of(&mut self, count: usize) -> usize {
+    fn next_of(&mut self, count: usize) -> usize {
         if self.made == self.taken.len() {
             self.taken.push((0, count));
         }
@@ -255,7 +255,7 @@ impl Walk<'_> {
         match places {
             [] => None,
             [one] => Some(*one),
-            several => Some(several[self.choices.of(several.len())]),
+            several => Some(several[self.choices.next_of(several.len())]),
         }
     }
 

@@ -1,6 +1,6 @@
 //! COCO's JSON: `images`, `annotations` and `categories` in one file (<https://cocodataset.org/#format-data>).
 
-use super::{At, Found, Marked, Told};
+use super::{At, Marked, ReadBoxes, Told};
 use crate::data::filesystem::read_at_most;
 use crate::data::{Error, Limits};
 use serde::Deserialize;
@@ -61,7 +61,7 @@ pub(super) fn is_coco(path: &Path) -> bool {
 ///
 /// # Errors
 /// JSON that is damaged or of another form; a box of a photograph or a class that the file does not have.
-pub(super) fn read(path: &Path, limits: &Limits) -> Result<Found, Error> {
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<ReadBoxes, Error> {
     let bytes = read_at_most(path, limits.table_bytes_max).map_err(|source| Error::io(path, source))?;
     let table: Table = serde_json::from_slice(&bytes).map_err(|error| {
         let problem = format!("no COCO JSON (column {}: {error}); correct the file", error.column());
@@ -101,7 +101,7 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Found, Error> {
         let crowd = annotation.iscrowd != 0;
         pictures[*picture].boxes.push(Told { class: class.to_string(), corners, crowd, at });
     }
-    Ok(Found { pictures, names: names(&table), shares: false })
+    Ok(ReadBoxes { pictures, names: names(&table), shares: false })
 }
 
 /// The classes by their ids. A category that others are of, and no box, is a heading.

@@ -16,7 +16,7 @@ use super::classes::Names;
 use super::filesystem::{read_limited, visible};
 use super::folder::Files;
 use super::labels::{Labels, unknown_class};
-use super::{Error, Options, Report, image};
+use super::{Error, Options, ReadingReport, image};
 use std::path::{Path, PathBuf};
 
 /// An object in a photograph.
@@ -74,7 +74,7 @@ struct Marked {
 }
 
 /// All that a reader has found.
-struct Found {
+struct ReadBoxes {
     pictures: Vec<Marked>,
     /// The classes in the file's order, also those without a box.
     names: Vec<String>,
@@ -83,34 +83,34 @@ struct Found {
 }
 
 /// Which form data have.
-enum Form {
+enum BoxFormat {
     Coco(PathBuf),
     Yolo(yolo::Layout),
     Voc(PathBuf),
 }
 
 /// The form of data with boxes, by names and by what a file begins with; `None` for other data.
-fn form(path: &Path) -> Option<Form> {
+fn form(path: &Path) -> Option<BoxFormat> {
     let ends = |path: &Path, known: &[&str]| {
         path.extension().is_some_and(|found| known.iter().any(|known| found.eq_ignore_ascii_case(known)))
     };
     if path.is_file() {
         if ends(path, &["json"]) {
-            return coco::is_coco(path).then(|| Form::Coco(path.into()));
+            return coco::is_coco(path).then(|| BoxFormat::Coco(path.into()));
         }
-        return yolo::layout_of_yaml(path).filter(|_| ends(path, &["yaml", "yml"])).map(Form::Yolo);
+        return yolo::layout_of_yaml(path).filter(|_| ends(path, &["yaml", "yml"])).map(BoxFormat::Yolo);
     }
     let entries = visible(path).ok()?;
     if let Some(layout) = yolo::layout_of_folder(path, &entries) {
-        return Some(Form::Yolo(layout));
+        return Some(BoxFormat::Yolo(layout));
     }
     let mut tables = entries.iter().filter(|entry| ends(entry, &["json"]) && coco::is_coco(entry));
     if let (Some(table), None) = (tables.next(), tables.next()) {
-        return Some(Form::Coco(table.clone()));
+        return Some(BoxFormat::Coco(table.clone()));
     }
     let marks = entries.iter().find(|entry| entry.is_dir() && entry.ends_with("Annotations")).cloned();
     let marks = marks.or_else(|| entries.iter().any(|entry| ends(entry, &["xml"])).then(|| path.into()))?;
-    visible(&marks).ok()?.iter().any(|entry| voc::is_voc(entry)).then_some(Form::Voc(marks))
+    visible(&marks).ok()?.iter().any(|entry| voc::is_voc(entry)).then_some(BoxFormat::Voc(marks))
 }
 
 /// Whether data are photographs with boxes around objects.
@@ -123,14 +123,14 @@ pub fn holds_boxes(path: &Path) -> bool {
 /// # Errors
 /// A file that cannot be read or names a photograph that is not there; a box that is none, lies outside of its photograph, or is of a
 /// class that is not in `options.classes`.
-pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Labels, Report), Error> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Labels, ReadingReport), Error> {
     let Some(grid) = options.grid.clone() else {
         return Err(Error::content(path, "boxes are learned by a detector alone; give such a model"));
     };
     let found = match form(path) {
-        Some(Form::Coco(table)) => coco::read(&table, &options.limits)?,
-        Some(Form::Yolo(layout)) => yolo::read(&layout, &options.limits)?,
-        Some(Form::Voc(marks)) => voc::read(&marks, &options.limits)?,
+        Some(BoxFormat::Coco(table)) => coco::read(&table, &options.limits)?,
+        Some(BoxFormat::Yolo(layout)) => yolo::read(&layout, &options.limits)?,
+        Some(BoxFormat::Voc(marks)) => voc::read(&marks, &options.limits)?,
         None => {
             std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
             return Err(Error::content(
@@ -141,7 +141,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Labels, Rep
     };
     let names = options.classes.clone().unwrap_or_else(|| found.names.clone());
     let known = Names::new(&names);
-    let (mut files, mut pictures, mut report) = (Files::default(), Vec::new(), Report::default());
+    let (mut files, mut pictures, mut report) = (Files::default(), Vec::new(), ReadingReport::default());
     let mut cut = Vec::new();
     for marked in &found.pictures {
         let bytes = read_limited(&marked.path, &options.limits)
@@ -170,13 +170,13 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Files, Labels, Rep
     if pictures.is_empty() {
         return Err(Error::content(path, "no photograph that can be read; add some"));
     }
-    report.notes.extend(told(&pictures, &cut));
+    report.notes.extend(describe(&pictures, &cut));
     drop(known);
     Ok((files, Labels::Boxes { names, pictures, grid }, report))
 }
 
 /// What there is, and what was cut off at the edges.
-fn told(pictures: &[Picture], cut: &[PathBuf]) -> Vec<String> {
+fn describe(pictures: &[Picture], cut: &[PathBuf]) -> Vec<String> {
     let boxes: usize = pictures.iter().map(|picture| picture.objects.len()).sum();
     let empty = pictures.iter().filter(|picture| picture.objects.is_empty()).count();
     let mut notes = vec![format!("boxes     {boxes} in {} photographs, {empty} of them without any", pictures.len())];

@@ -1,7 +1,7 @@
 //! Pascal VOC: an XML file for each photograph, which lies beside it or in `JPEGImages`.
 
 use super::xml::{self, Element};
-use super::{At, Found, Marked, Told};
+use super::{At, Marked, ReadBoxes, Told};
 use crate::data::filesystem::{below, has_image_name, read_at_most, visible};
 use crate::data::{Error, Limits};
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +21,7 @@ pub(super) fn is_voc(path: &Path) -> bool {
 ///
 /// # Errors
 /// XML that is damaged; an object without a name or a box; a photograph that is not there.
-pub(super) fn read(marks: &Path, limits: &Limits) -> Result<Found, Error> {
+pub(super) fn read(marks: &Path, limits: &Limits) -> Result<ReadBoxes, Error> {
     let folders = [
         Some(marks.to_path_buf()),
         marks.parent().map(|root| root.join("JPEGImages")),
@@ -53,7 +53,7 @@ pub(super) fn read(marks: &Path, limits: &Limits) -> Result<Found, Error> {
         names.extend(boxes.iter().map(|told| told.class.clone()));
         pictures.push(Marked { path, at: At::Line(file, root.line), boxes });
     }
-    Ok(Found { pictures, names: names.into_iter().collect(), shares: false })
+    Ok(ReadBoxes { pictures, names: names.into_iter().collect(), shares: false })
 }
 
 /// An object's name and box. Annotators differ in whether pixels count from 0 or from 1: corners are taken as they are.

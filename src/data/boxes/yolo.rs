@@ -3,7 +3,7 @@
 //! A row is `class x y width height`, the centre and the sizes as shares of the photograph; or `class x1 y1 x2 y2 …`, an outline.
 
 use super::yaml::{Held, held};
-use super::{At, Found, Marked, Told};
+use super::{At, Marked, ReadBoxes, Told};
 use crate::data::filesystem::{below, has_image_name, read_at_most};
 use crate::data::{Error, Limits};
 use std::ffi::OsStr;
@@ -70,7 +70,7 @@ fn names_near(images: &Path, labels: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// No photographs, no names that fit, a row that is none.
-pub(super) fn read(layout: &Layout, limits: &Limits) -> Result<Found, Error> {
+pub(super) fn read(layout: &Layout, limits: &Limits) -> Result<ReadBoxes, Error> {
     let images: Vec<PathBuf> = below(&layout.images)?.into_iter().filter(|path| has_image_name(path)).collect();
     let mut names = match &layout.names {
         Some(file) => names_of(file)?,
@@ -108,7 +108,7 @@ pub(super) fn read(layout: &Layout, limits: &Limits) -> Result<Found, Error> {
         let problem = "none of its photographs has a .txt of its name below `labels`; export them together";
         return Err(Error::content(&layout.images, problem));
     }
-    Ok(Found { pictures, names, shares: true })
+    Ok(ReadBoxes { pictures, names, shares: true })
 }
 
 /// Classes' numbers are bounded, for each has a name in memory.

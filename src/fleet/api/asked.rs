@@ -18,7 +18,7 @@ pub(in crate::fleet) struct Peer(pub IpAddr);
 
 impl Peer {
     /// The address that a request has come from: the connection's, or what proxies that are trusted say, each of the one before it.
-    pub(in crate::fleet) fn of(parts: &Parts, fleet: &Fleet) -> Self {
+    pub(in crate::fleet) fn from_request(parts: &Parts, fleet: &Fleet) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(address)| address.ip().to_canonical());
         Self(origin(peer, &parts.headers, &fleet.current().proxies))
@@ -41,7 +41,7 @@ impl FromRequestParts<Arc<Fleet>> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Infallible> {
-        Ok(Self::of(parts, fleet))
+        Ok(Self::from_request(parts, fleet))
     }
 }
 
@@ -67,14 +67,14 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Device<BYTES_MAX> {
 
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
         let (parts, body) = request.into_parts();
-        let Peer(address) = Peer::of(&parts, fleet);
+        let Peer(address) = Peer::from_request(&parts, fleet);
         let asked = async {
             announced(&parts.headers, BYTES_MAX)?;
             let signed = signature(&parts, &fleet.name)?;
             fleet.devices.take(Source::Device(signed.key.0), Instant::now()).map_err(Problem::too_many)?;
             counted(fleet, &signed).await?;
             // It is the device's request, not one of all that share its address.
-            fleet.limiter.give_back(Source::of(address));
+            fleet.limiter.give_back(Source::from_address(address));
             read(body, &parts.headers, &signed, BYTES_MAX).await.map(|body| Self { key: signed.key, body })
         };
         asked.await.logged(fleet, address, &parts).await
@@ -86,7 +86,7 @@ impl<const BYTES_MAX: usize> FromRequest<Arc<Fleet>> for Stranger<BYTES_MAX> {
 
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Answer<Self> {
         let (parts, body) = request.into_parts();
-        let Peer(address) = Peer::of(&parts, fleet);
+        let Peer(address) = Peer::from_request(&parts, fleet);
         let asked = async {
             announced(&parts.headers, BYTES_MAX)?;
             let signed = signature(&parts, "")?;
@@ -102,7 +102,7 @@ impl FromRequestParts<Arc<Fleet>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Answer<Self> {
-        let Peer(address) = Peer::of(parts, fleet);
+        let Peer(address) = Peer::from_request(parts, fleet);
         let token =
             parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         // Comparing hashes takes as long whatever is equal.
@@ -124,7 +124,7 @@ impl<T> Logged for Answer<T> {
             // The path is somebody's text; it is bounded, and shown as a text wherever it is shown.
             let path: String = parts.uri.path().chars().take(200).collect();
             let detail = format!("{} {path}: {}", parts.method, problem.detail());
-            fleet.refused(Source::of(address), &address.to_string(), "refused", &detail).await;
+            fleet.refused(Source::from_address(address), &address.to_string(), "refused", &detail).await;
         }
         self
     }

@@ -20,7 +20,7 @@ pub(super) async fn alive() -> &'static str {
         (status = 200, description = "The database takes writes, and the disk has room", body = String, content_type = "text/plain"),
         (status = 503, description = "The database takes no writes, or the disk is full")))]
 pub(super) async fn ready(State(fleet): Shared) -> Answer<&'static str> {
-    readiness::look(&fleet).await.map_err(|problem| Problem::from(Error::NotReady(problem)))?;
+    readiness::check(&fleet).await.map_err(|problem| Problem::from(Error::NotReady(problem)))?;
     Ok("ready\n")
 }
 

@@ -121,7 +121,7 @@ fn for_people(request: &Request) -> bool {
 /// What is looked at before all else, and counted after.
 async fn guard(State(fleet): Shared, Peer(address): Peer, request: Request, next: Next) -> Response {
     Counts::add(&fleet.counts.requests, 1);
-    let response = match fleet.limiter.take(Source::of(address), Instant::now()) {
+    let response = match fleet.limiter.take(Source::from_address(address), Instant::now()) {
         Err(wait) if for_people(&request) => dashboard::too_many(wait).await,
         Err(wait) => Problem::too_many(wait).into_response(),
         Ok(()) if request.headers().contains_key(header::CONTENT_ENCODING) => Problem::encoding().into_response(),

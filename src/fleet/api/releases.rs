@@ -5,7 +5,7 @@ use super::uploads::{JSON_BYTES_MAX, hash, json};
 use super::{Answer, Problem, Refused, Shared};
 use crate::fleet::store::{Pieces, adapter_key};
 use crate::fleet::{rollouts, rounds};
-use crate::sync::wire::{Hex, Release, Report, Unchanged, is_name};
+use crate::sync::wire::{Hex, Release, ReleaseReport, Unchanged, is_name};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -57,7 +57,7 @@ pub(super) async fn current(
     };
     let tag = release.tag();
     if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes()) {
-        let word = Unchanged::of(&release.channel, &tag, told_ms, &current.key).to_string();
+        let word = Unchanged::sign(&release.channel, &tag, told_ms, &current.key).to_string();
         let word = [(HeaderName::from_static(Unchanged::HEADER), word)];
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)], word).into_response());
     }
@@ -117,10 +117,10 @@ fn range_of(range: &str, length: u64) -> Option<(u64, u64)> {
 }
 
 /// What became of a release on a device
-#[utoipa::path(post, path = "/v1/reports", request_body = Report,
+#[utoipa::path(post, path = "/v1/reports", request_body = ReleaseReport,
     responses((status = 204, description = "It is kept"), Refused))]
 pub(super) async fn report(State(fleet): Shared, Device { key, body }: Device<JSON_BYTES_MAX>) -> Answer<StatusCode> {
-    let Report { channel, epoch, version, verdict, accuracy } = json(&body)?;
+    let ReleaseReport { channel, epoch, version, verdict, accuracy } = json(&body)?;
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
     if !is_name(&channel) || !accuracy.iter().flatten().all(is_part) {
         return Err(Problem::form("`channel` is no name, or `accuracy` is not two parts from 0 to 1"));

@@ -74,7 +74,7 @@ pub(super) async fn enrol(
         Ok(replaced) => replaced,
         Err(problem) => {
             let who = address.to_string();
-            fleet.refused(Source::of(address), &who, "enrolment refused", problem.detail()).await;
+            fleet.refused(Source::from_address(address), &who, "enrolment refused", problem.detail()).await;
             return Err(problem);
         }
     };

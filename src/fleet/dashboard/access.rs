@@ -97,7 +97,8 @@ pub(super) async fn add(
     if !is_name(&name) {
         return Err(Failure::form("The name is empty, over 64 bytes or has control characters; give a plain name."));
     }
-    let role = Role::of(fields.get("role")).ok_or_else(|| Failure::form("The role is `viewer` or `operator`."))?;
+    let role =
+        Role::from_word(fields.get("role")).ok_or_else(|| Failure::form("The role is `viewer` or `operator`."))?;
     let secret = fleet.random_name()? + &fleet.random_name()?;
     let access = Access { id: fleet.random_name()?, name, role, created_ms: fleet.now_ms(), revoked_ms: 0 };
     fleet.db.add_access(&access, &blake3::hash(secret.as_bytes()).to_string()).await?;

@@ -11,7 +11,7 @@ use crate::aggregate::{self, Compared};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Channel, Outcome, Version};
 use crate::fleet::store::adapter_key;
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use axum::extract::{Path, State};
 use axum::response::Html;
 use maud::{Markup, html};
@@ -128,8 +128,8 @@ fn facts(Pair { releases, outcomes, .. }: &Pair, now_ms: i64) -> Markup {
             cell(release.devices),
             cell(percent(mean(said, 0))),
             cell(percent(mean(said, 1))),
-            cell(devices(said, Verdict::Activated)),
-            cell(devices(said, Verdict::Rejected) + devices(said, Verdict::Failed)),
+            cell(devices(said, ReleaseVerdict::Activated)),
+            cell(devices(said, ReleaseVerdict::Rejected) + devices(said, ReleaseVerdict::Failed)),
             moment(release.created_ms, now_ms),
         ]
     };

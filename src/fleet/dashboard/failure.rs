@@ -40,7 +40,7 @@ impl Failure {
     }
 
     /// Status, title, and what to do.
-    fn told(&self) -> (StatusCode, &'static str, String) {
+    fn answer(&self) -> (StatusCode, &'static str, String) {
         match self {
             Failure::SignIn(_) => (StatusCode::SEE_OTHER, "Sign in", String::new()),
             Failure::Forbidden(detail) => (StatusCode::FORBIDDEN, "This is not for you", (*detail).into()),
@@ -74,7 +74,7 @@ impl Failure {
     ) -> Self {
         if let Failure::Forbidden(detail) = self {
             let path: String = uri.path().chars().take(200).collect();
-            fleet.refused(Source::of(address), who, "refused", &format!("{method} {path}: {detail}")).await;
+            fleet.refused(Source::from_address(address), who, "refused", &format!("{method} {path}: {detail}")).await;
         }
         self
     }
@@ -131,7 +131,7 @@ impl IntoResponse for Failure {
         if let Failure::SignIn(to) = self {
             return Redirect::to(&sign_in_path(to.as_deref().unwrap_or("/"))).into_response();
         }
-        let (status, title, detail) = self.told();
+        let (status, title, detail) = self.answer();
         let page = bare(
             title,
             html! {

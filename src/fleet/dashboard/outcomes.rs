@@ -1,10 +1,11 @@
 //! What devices say of releases, counted.
 
 use crate::fleet::db::Outcome;
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 
 /// Verdicts that devices give, in the order of the pages.
-pub(super) const VERDICTS: [Verdict; 4] = [Verdict::Activated, Verdict::Kept, Verdict::Rejected, Verdict::Failed];
+pub(super) const VERDICTS: [ReleaseVerdict; 4] =
+    [ReleaseVerdict::Activated, ReleaseVerdict::Kept, ReleaseVerdict::Rejected, ReleaseVerdict::Failed];
 
 /// What devices say of one release.
 pub(super) fn of_release(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
@@ -12,7 +13,7 @@ pub(super) fn of_release(outcomes: &[Outcome], version: i64) -> Vec<Outcome> {
 }
 
 /// How many devices say that.
-pub(super) fn devices(outcomes: &[Outcome], verdict: Verdict) -> i64 {
+pub(super) fn devices(outcomes: &[Outcome], verdict: ReleaseVerdict) -> i64 {
     outcomes.iter().filter(|outcome| outcome.verdict == verdict).map(|outcome| outcome.devices).sum()
 }
 

@@ -8,7 +8,7 @@ use super::visitor::{Fields, Visitor};
 use super::words::{SILENT_MS, channel_link, count, device_link, mark, moment, percent};
 use crate::fleet::Fleet;
 use crate::fleet::db::{Channel, Kept, Logged, Outcome, Place, Reported, Role, Seen, Word};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -123,8 +123,8 @@ fn channel(Row { channel, deltas, outcomes }: &Row) -> [Markup; 6] {
         html! {
             @if outcomes.is_empty() { span.quiet { "no report yet" } }
             @else {
-                (count(devices(outcomes, Verdict::Activated), "device uses it", "devices use it"))
-                @for verdict in [Verdict::Kept, Verdict::Rejected, Verdict::Failed] {
+                (count(devices(outcomes, ReleaseVerdict::Activated), "device uses it", "devices use it"))
+                @for verdict in [ReleaseVerdict::Kept, ReleaseVerdict::Rejected, ReleaseVerdict::Failed] {
                     @let said = devices(outcomes, verdict);
                     @if said > 0 { ", " (said) " " (verdict.word()) }
                 }

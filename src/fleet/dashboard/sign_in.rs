@@ -44,7 +44,7 @@ fn asked(
         Some(secret) => secret,
         None => fleet.random_name()?,
     };
-    let page = bare("Sign in", markup(&FormToken::of(&secret), to, problem)).into_string();
+    let page = bare("Sign in", markup(&FormToken::from_secret(&secret), to, problem)).into_string();
     Ok((status, [(header::SET_COOKIE, cookie(FORM, &secret, FORM_S, is_secure))], Html(page)).into_response())
 }
 
@@ -70,11 +70,11 @@ fn markup(token: &FormToken, to: &str, problem: Option<&str>) -> Markup {
 /// Begins a session, if the token is one.
 pub(super) async fn begin(State(fleet): State<Arc<Fleet>>, request: Request) -> Result<Response, Failure> {
     let (headers, address, fields) = form(&fleet, request).await?;
-    let (source, who) = (Source::of(address), address.to_string());
+    let (source, who) = (Source::from_address(address), address.to_string());
     fleet.sign_ins.take(source, Instant::now()).map_err(Failure::TooMany)?;
     let (is_secure, to) = (is_secure(&fleet, &headers), page_of_ours(fields.get("to")));
     let opened = cookie_of(&headers, FORM, is_secure);
-    if !opened.is_some_and(|secret| FormToken::of(&secret).is_in(&fields)) {
+    if !opened.is_some_and(|secret| FormToken::from_secret(&secret).is_in(&fields)) {
         fleet.refused(source, &who, "sign-in refused", "the form is none of this server, or too old").await;
         let problem = "The form has lain open for too long, or the browser keeps no cookies. Try once more.";
         return asked(&fleet, &headers, to, StatusCode::FORBIDDEN, Some(problem));

@@ -72,7 +72,7 @@ pub(super) struct Posted {
 pub(super) struct Fields(HashMap<String, String>);
 
 impl Fields {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(bytes).into_owned();
         Self(pairs.filter(|(_, value)| !value.contains('\0')).collect())
     }
@@ -87,13 +87,13 @@ impl<S: Sync> FromRequestParts<S> for Fields {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self::of(parts.uri.query().unwrap_or_default().as_bytes()))
+        Ok(Self::parse(parts.uri.query().unwrap_or_default().as_bytes()))
     }
 }
 
 impl FormToken {
     /// The token of the forms of whoever has this secret in a cookie.
-    pub(super) fn of(secret: &str) -> Self {
+    pub(super) fn from_secret(secret: &str) -> Self {
         Self(
             crate::sync::wire::Hex(blake3::derive_key("edgetune fleet 2026 form token", secret.as_bytes())).to_string(),
         )
@@ -158,26 +158,26 @@ async fn visitor(fleet: &Fleet, address: IpAddr, headers: &HeaderMap) -> Result<
     let session = blake3::hash(secret.as_bytes()).to_string();
     let known = fleet.db.session(&session, fleet.now_ms()).await?.ok_or(Failure::SignIn(None))?;
     let who = known.name.map_or("operator".into(), |name| format!("access {name}"));
-    Ok(Visitor { who, address, role: known.role, session, token: FormToken::of(&secret) })
+    Ok(Visitor { who, address, role: known.role, session, token: FormToken::from_secret(&secret) })
 }
 
 /// The address and the fields of a form that this origin has sent.
 pub(super) async fn form(fleet: &Arc<Fleet>, request: Request) -> Result<(HeaderMap, IpAddr, Fields), Failure> {
     let (parts, body) = request.into_parts();
-    let Peer(address) = Peer::of(&parts, fleet);
+    let Peer(address) = Peer::from_request(&parts, fleet);
     if let Err(failure) = same_origin(&parts.headers) {
         return Err(failure.logged(fleet, (address, &address.to_string()), &parts.method, &parts.uri).await);
     }
     let bytes = whole(body, &parts.headers, FORM_BYTES_MAX).await?;
     let bytes = bytes.ok_or_else(|| Failure::form("The form is too long; send less."))?;
-    Ok((parts.headers, address, Fields::of(&bytes)))
+    Ok((parts.headers, address, Fields::parse(&bytes)))
 }
 
 impl FromRequestParts<Arc<Fleet>> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
-        let Peer(address) = Peer::of(parts, fleet);
+        let Peer(address) = Peer::from_request(parts, fleet);
         visitor(fleet, address, &parts.headers).await.map_err(|failure| match failure {
             Failure::SignIn(_) => Failure::SignIn(parts.uri.path_and_query().map(|to| to.as_str().to_owned())),
             other => other,
@@ -217,7 +217,7 @@ impl FromRequest<Arc<Fleet>> for Uploaded {
     /// Who asks is looked at before the file is read.
     async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let Peer(address) = Peer::of(&parts, fleet);
+        let Peer(address) = Peer::from_request(&parts, fleet);
         let refused = |who: String, failure: Failure| {
             let (method, uri) = (parts.method.clone(), parts.uri.clone());
             async move { Err(failure.logged(fleet, (address, &who), &method, &uri).await) }

@@ -1,7 +1,7 @@
 //! Values as people read them.
 
 use crate::fleet::db::{Device, Place, Reported};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -91,7 +91,7 @@ pub(super) fn mark(word: &str) -> Markup {
 pub(super) fn health(device: &Device, last: Option<&Reported>, now_ms: i64) -> &'static str {
     if device.revoked_ms != 0 {
         "revoked"
-    } else if last.is_some_and(|last| last.verdict == Verdict::Failed) {
+    } else if last.is_some_and(|last| last.verdict == ReleaseVerdict::Failed) {
         "failing"
     } else if now_ms - device.last_ms > SILENT_MS {
         "silent"

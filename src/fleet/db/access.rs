@@ -23,7 +23,7 @@ impl Role {
     }
 
     /// The role of that word.
-    pub fn of(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         [Role::Viewer, Role::Operator].into_iter().find(|role| role.word() == word)
     }
 }
@@ -66,7 +66,7 @@ fn access(row: &AnyRow) -> Result<Access> {
 
 /// A word of a later version gives as little as there is to give.
 fn role(word: &str) -> Role {
-    Role::of(word).unwrap_or(Role::Viewer)
+    Role::from_word(word).unwrap_or(Role::Viewer)
 }
 
 impl Db {

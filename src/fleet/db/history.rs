@@ -4,7 +4,7 @@ use super::channels::{CHANNEL, channel};
 use super::devices::{DEVICE, device};
 use super::states::{DeltaState, state};
 use super::{Audited, Channels, Db, Device, Result};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -70,7 +70,7 @@ pub struct Reported {
     /// The release's version.
     pub version: i64,
     /// What the device says of the release.
-    pub verdict: Verdict,
+    pub verdict: ReleaseVerdict,
     /// Part of the samples that were right before and after, where the device has measured it.
     pub accuracy: Option<[f64; 2]>,
     /// When it said so last.
@@ -108,7 +108,7 @@ pub struct Outcome {
     /// The release's version.
     pub version: i64,
     /// What the device says of the release.
-    pub verdict: Verdict,
+    pub verdict: ReleaseVerdict,
     /// Devices that say so.
     pub devices: i64,
     /// Of those, how many have measured.

@@ -126,7 +126,7 @@ impl Db {
             // Readers do not wait for the writer. What is acknowledged is on the disk: `synchronous` stays FULL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         }
-        let requests = requests::Queue::of(writer.clone());
+        let requests = requests::Queue::new(writer.clone());
         Ok(Self { pool, writer, requests, is_sqlite })
     }
 

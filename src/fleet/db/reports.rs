@@ -2,7 +2,7 @@
 
 use super::states::Word;
 use super::{Db, Result};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 
 impl Db {
     /// Keeps what a device says of a release; the last word counts. Whether there is such a release.
@@ -11,7 +11,7 @@ impl Db {
         device: &str,
         channel: &str,
         version: i64,
-        verdict: Verdict,
+        verdict: ReleaseVerdict,
         accuracy: Option<[f64; 2]>,
         now_ms: i64,
     ) -> Result<bool> {

@@ -21,7 +21,7 @@ struct Waiting {
 pub(super) struct Queue(mpsc::Sender<Waiting>);
 
 impl Queue {
-    pub(super) fn of(writer: AnyPool) -> Self {
+    pub(super) fn new(writer: AnyPool) -> Self {
         let (sender, receiver) = mpsc::channel(TOGETHER_MAX);
         tokio::spawn(count_all(writer, receiver));
         Self(sender)

@@ -3,7 +3,7 @@
 
 use super::states::{ReleaseState, RolloutState, Word, state};
 use super::{Channel, Db, NewRelease, Result};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use sqlx::{AssertSqlSafe, Row};
 
 /// A release of a channel, past or present.
@@ -93,11 +93,11 @@ impl Db {
         .fetch_all(&self.pool)
         .await?;
         let reported = |row: &sqlx::any::AnyRow| {
-            let (verdict, accuracy): (Verdict, [f64; 2]) = (state(row, 1)?, [row.try_get(2)?, row.try_get(3)?]);
+            let (verdict, accuracy): (ReleaseVerdict, [f64; 2]) = (state(row, 1)?, [row.try_get(2)?, row.try_get(3)?]);
             let accuracy = Some(accuracy).filter(|[before, _]| *before >= 0.0);
             Ok(Vote {
                 device: row.try_get(0)?,
-                activated: (verdict != Verdict::Kept).then_some(verdict == Verdict::Activated),
+                activated: (verdict != ReleaseVerdict::Kept).then_some(verdict == ReleaseVerdict::Activated),
                 accuracy,
             })
         };

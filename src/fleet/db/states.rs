@@ -3,7 +3,7 @@
 //! Takes a column of a row, gives a value of an enum; a word that none has is an error, for a newer program has written it.
 
 use super::{Error, Result};
-use crate::sync::wire::Verdict;
+use crate::sync::wire::ReleaseVerdict;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -102,7 +102,7 @@ states! {
     }
 }
 
-impl Word for Verdict {
+impl Word for ReleaseVerdict {
     const OF: &'static str = "a device's verdict";
     const ALL: &'static [Self] = &[Self::Activated, Self::Kept, Self::Rejected, Self::Failed];
 
@@ -131,10 +131,10 @@ mod tests {
         assert_eq!(words::<RolloutState>(), ["rolling", "paused", "held", "done"]);
         assert_eq!(words::<ReleaseState>(), ["rolling", "done", "halted", "replaced", "back"]);
         assert_eq!(words::<DeltaState>(), ["receiving", "accepted", "superseded", "refused"]);
-        assert_eq!(words::<Verdict>(), ["activated", "kept", "rejected", "failed"]);
+        assert_eq!(words::<ReleaseVerdict>(), ["activated", "kept", "rejected", "failed"]);
         assert_eq!(RoundState::of_word("Open"), None);
         // Devices send a verdict as the same word.
-        Verdict::ALL.iter().for_each(|verdict| {
+        ReleaseVerdict::ALL.iter().for_each(|verdict| {
             assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.word());
         });
     }

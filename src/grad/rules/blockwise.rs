@@ -26,7 +26,7 @@ const CHUNK_ELEMENTS_MAX: i64 = 1 << 22;
 pub fn product<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     let mut gradients = vec![None; n.inputs()];
     if n.needs(0) {
-        let weight = Blocks::of(n)?;
+        let weight = Blocks::read(n)?;
         let dy = n.dy(0).cast(DType::Float);
         let last = n.rank(0)? as i64 - 1;
         let parts = weight.chunks().into_iter().map(|(first, end)| {
@@ -57,7 +57,7 @@ struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    fn of(n: &At<'a, '_>) -> Result<Self, String> {
+    fn read(n: &At<'a, '_>) -> Result<Self, String> {
         let int = |name: &str, default: i64| n.node().int(name, default);
         let (bits, rows, columns, block) = (int("bits", 4), int("N", 0), int("K", 0), int("block_size", 0));
         if bits != 4 && bits != 8 {

@@ -29,9 +29,9 @@ pub fn grouped_query<'b>(n: &At<'_, 'b>) -> Grads<'b> {
     };
     let by_head = |i: usize| split(part(i), if i == 0 { queries } else { keys });
     let needed = [0, 1, 2].map(|i| packed || n.needs(i));
-    let rotation = if n.node().int("do_rotary", 0) != 0 { Some(Rotation::of(n, size)?) } else { None };
+    let rotation = if n.node().int("do_rotary", 0) != 0 { Some(Rotation::new(n, size)?) } else { None };
     let forth = |value: Val<'b>| rotation.as_ref().map_or(value, |rotation| rotation.forth(value));
-    let back = |value: Val<'b>| rotation.as_ref().map_or(value, |rotation| rotation.back(value));
+    let back = |value: Val<'b>| rotation.as_ref().map_or(value, |rotation| rotation.rotate_back(value));
     let (q, k) = (forth(by_head(0)), forth(by_head(1)));
     let above = needed[0] || needed[1];
     let v = if above || queries != keys { by_head(2) } else { n.x(2) };
@@ -62,7 +62,7 @@ struct Rotation<'b> {
 
 impl<'b> Rotation<'b> {
     /// By the caches (positions, half) at the positions 0, 1, …, for heads of that size.
-    fn of(n: &At<'_, 'b>, size: i64) -> Result<Self, String> {
+    fn new(n: &At<'_, 'b>, size: i64) -> Result<Self, String> {
         let b = n.builder();
         let int = |value| b.constant(Tensor::from_i64(&[], &[value]));
         let count = || sizes(n.x(0), 1, Some(2)).squeeze(&[0]);
@@ -76,7 +76,7 @@ impl<'b> Rotation<'b> {
         turned_back(value, [self.cos, -self.sin], self.half, self.interleaved, self.part)
     }
 
-    fn back(&self, value: Val<'b>) -> Val<'b> {
+    fn rotate_back(&self, value: Val<'b>) -> Val<'b> {
         turned_back(value, [self.cos, self.sin], self.half, self.interleaved, self.part)
     }
 }

@@ -119,7 +119,7 @@ pub fn lstm<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         let to_cell = layer.unless_ended(o * (1.0 - reached * reached), 0.0);
         let slopes = [g * i * (1.0 - i), reached * o * (1.0 - o), before * f * (1.0 - f), i * (1.0 - g * g)];
         let slopes = layer.unless_ended(joined(&slopes), 0.0);
-        let back = layer.back(2, &[slopes, to_cell, f], &[layer.weight(2)], |d, x, whole| {
+        let back = layer.backward_step(2, &[slopes, to_cell, f], &[layer.weight(2)], |d, x, whole| {
             let cell = d[1] + d[0] * x[1];
             let gates = joined(&[cell, d[0], cell, cell]) * x[0];
             (vec![gates.matmul(whole[0]), cell * x[2]], vec![gates])
@@ -147,7 +147,7 @@ fn reset_after<'b>(layer: &Layer<'_, '_, 'b>) -> Result<Back<'b>, String> {
     // Where a sequence has ended, 1 − z is zero, and all slopes with it.
     let slope = (1.0 - z) * (1.0 - new * new);
     let slopes = joined(&[(hidden - new) * z * (1.0 - z), slope * q * r * (1.0 - r), slope * r]);
-    let back = layer.back(1, &[slopes, z], &[layer.weight(2)], |d, x, whole| {
+    let back = layer.backward_step(1, &[slopes, z], &[layer.weight(2)], |d, x, whole| {
         let gates = joined(&[d[0], d[0], d[0]]) * x[0];
         (vec![d[0] * x[1] + gates.matmul(whole[0])], vec![gates, d[0]])
     });
@@ -168,7 +168,7 @@ fn reset_before<'b>(layer: &Layer<'_, '_, 'b>) -> Result<Back<'b>, String> {
     let reset = r * hidden;
     let new = (of_inputs[2] + layer.stacked(layer.product(reset, last, None), layer.hidden)).tanh();
     let (of_z, of_n) = ((hidden - new) * z * (1.0 - z), (1.0 - z) * (1.0 - new * new));
-    let back = layer.back(1, &[of_z, of_n, reset * (1.0 - r), r, z], &[both, last], |d, x, whole| {
+    let back = layer.backward_step(1, &[of_z, of_n, reset * (1.0 - r), r, z], &[both, last], |d, x, whole| {
         let new = d[0] * x[1];
         let reset = new.matmul(whole[1]);
         let two = joined(&[d[0] * x[0], reset * x[2]]);
@@ -185,7 +185,7 @@ pub fn rnn<'b>(n: &At<'_, 'b>) -> Grads<'b> {
         let rectified = names.get(layer.direction.0).is_some_and(|name| name == "relu");
         let slope = if rectified { y.greater(y.scalar_like(0.0)).cast(y.dtype()) } else { 1.0 - y * y };
         let slope = layer.unless_ended(slope, 0.0);
-        let back = layer.back(1, &[slope], &[layer.weight(2)], |d, x, whole| {
+        let back = layer.backward_step(1, &[slope], &[layer.weight(2)], |d, x, whole| {
             let gate = d[0] * x[0];
             (vec![gate.matmul(whole[0])], vec![gate])
         });
@@ -336,7 +336,7 @@ impl<'n, 'a, 'b> Layer<'n, 'a, 'b> {
     /// The way back through all steps. `step` takes the gradients of the `states` that a step gave (that of the hidden state
     /// with what came from above), the elements of `factors` and the `whole` values; it gives the gradients of the states that
     /// the step took, and what is wanted of every step.
-    fn back(
+    fn backward_step(
         &self,
         states: usize,
         factors: &[Val<'b>],

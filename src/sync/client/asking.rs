@@ -47,7 +47,7 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// [`Error::NotEnrolled`]; files that cannot be read.
-    pub fn of(folder: &Folder, outside: Outside<'a>) -> Result<Self, Error> {
+    pub fn open(folder: &Folder, outside: Outside<'a>) -> Result<Self, Error> {
         let member = folder.member()?;
         let line = Line::new(&member.url, member.ca.as_deref(), member.client_certificate.as_ref())?;
         Ok(Self::new(line, folder.key()?, member.fleet, outside))

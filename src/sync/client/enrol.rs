@@ -34,7 +34,7 @@ pub enum Name {
 }
 
 impl Name {
-    fn of(self, key: Hex<32>) -> String {
+    fn for_key(self, key: Hex<32>) -> String {
         let host = match self {
             Self::Given(name) => return name,
             Self::OfHost(host) => host,
@@ -67,13 +67,13 @@ pub fn enrol(
     }
     let (pending, key) = folder.key_for(&token, secret)?;
     let public = Hex(key.public());
-    let name = name.of(public);
+    let name = name.for_key(public);
     if !is_name(&name) {
         return Err(Error::Name { what: format!("--name {name:?}") });
     }
     // A device that enrols anew is asked for nobody's leave to take its own place.
     let old = if replace { folder.key().ok() } else { None };
-    let consent = old.map(|old| Consent::of(&old, public, &token, &name));
+    let consent = old.map(|old| Consent::sign(&old, public, &token, &name));
     let mut client = Client::new(line, key, String::new(), outside);
     let enrol = Enrol { token, name: name.clone(), replace, consent };
     let body = serde_json::to_vec(&enrol).map_err(|error| client.odd(error))?;
@@ -113,8 +113,11 @@ mod tests {
     #[test]
     fn a_hosts_name_has_digits_of_the_key_and_is_a_name() {
         let key = Hex([0xab; 32]);
-        let of = |host: &str| Name::OfHost(host.into()).of(key);
-        assert_eq!((of("raspberrypi"), Name::Given("hall".into()).of(key)), ("raspberrypi-abab".into(), "hall".into()));
+        let of = |host: &str| Name::OfHost(host.into()).for_key(key);
+        assert_eq!(
+            (of("raspberrypi"), Name::Given("hall".into()).for_key(key)),
+            ("raspberrypi-abab".into(), "hall".into())
+        );
         for host in ["x".repeat(64), "é".repeat(32), "é".repeat(64), String::new()] {
             let name = of(&host);
             assert!(is_name(&name) && name.ends_with("-abab"), "{name}");

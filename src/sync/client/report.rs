@@ -2,13 +2,13 @@
 
 use super::line::Request;
 use super::{Client, Error, Queue};
-use crate::sync::wire::Report;
+use crate::sync::wire::ReleaseReport;
 
 /// Keeps a report for [`deliver_reports`].
 ///
 /// # Errors
 /// A channel that can be none; a file that cannot be written.
-pub fn keep_report(reports: &Queue, report: &Report) -> Result<(), Error> {
+pub fn keep_report(reports: &Queue, report: &ReleaseReport) -> Result<(), Error> {
     let bytes = serde_json::to_vec(report).map_err(|error| Error::file(&reports.folder, error))?;
     reports.put(&report.channel, &bytes)
 }

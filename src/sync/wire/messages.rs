@@ -63,7 +63,7 @@ const CONSENT: &str = "consent 1";
 
 impl Consent {
     /// The word of the key `old` that `new`, which comes in by this token, takes its place under a name.
-    pub fn of(old: &KeyPair, new: Hex<32>, token: &str, name: &str) -> Self {
+    pub fn sign(old: &KeyPair, new: Hex<32>, token: &str, name: &str) -> Self {
         let signature = Hex(sign_statement(CONSENT, consent(new, token, name).as_bytes(), old));
         Self { key: Hex(old.public()), signature }
     }
@@ -127,9 +127,9 @@ pub struct UploadState {
 
 /// `POST /v1/reports`: what became of a release on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[cfg_attr(feature = "fleet", derive(ToSchema), schema(as = Report))]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct ReleaseReport {
     /// The channel.
     pub channel: String,
     /// The release's epoch.
@@ -138,16 +138,16 @@ pub struct Report {
     /// The release's version.
     pub version: u64,
     /// What the device's own gate said.
-    pub verdict: Verdict,
+    pub verdict: ReleaseVerdict,
     /// Part of the held-out samples that were right (0…1) before and with it.
     pub accuracy: Option<[f32; 2]>,
 }
 
 /// What a device's gate says of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "fleet", derive(ToSchema))]
+#[cfg_attr(feature = "fleet", derive(ToSchema), schema(as = Verdict))]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ReleaseVerdict {
     /// It is in use.
     Activated,
     /// What is in use is better there, but not beyond what chance explains; it stays. Says nothing for or against the release.

@@ -67,8 +67,8 @@ mod signed;
 pub use clocks::{Clocks, Whose};
 pub use hex::Hex;
 pub use messages::{
-    CHANNEL_RULE, CHUNK_BYTES, Consent, Enrol, Enrolled, NAME_BYTES_MAX, PROBLEM, Problem, Report, TWICE, TimeRefused,
-    Upload, UploadState, Verdict, is_channel, is_name,
+    CHANNEL_RULE, CHUNK_BYTES, Consent, Enrol, Enrolled, NAME_BYTES_MAX, PROBLEM, Problem, ReleaseReport,
+    ReleaseVerdict, TWICE, TimeRefused, Upload, UploadState, is_channel, is_name,
 };
 pub use number::Number;
 pub(crate) use number::is_zero;

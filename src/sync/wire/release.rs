@@ -175,7 +175,7 @@ impl Unchanged {
     pub const HEADER: &str = "edgetune-unchanged";
 
     /// The word that the channel's state is still what the tag calls it ([`Release::tag`]).
-    pub fn of(channel: &str, tag: &str, told_ms: u64, key: &KeyPair) -> Self {
+    pub fn sign(channel: &str, tag: &str, told_ms: u64, key: &KeyPair) -> Self {
         let signature = Hex(sign_statement(UNCHANGED, unchanged(channel, tag, told_ms).as_bytes(), key));
         Self { told_ms, signature }
     }
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn nothing_new_is_a_word_on_one_state_of_one_channel() {
         let key = KeyPair::from_secret(&[3; 32]);
-        let word = Unchanged::of("kitchen", "\"ab\"", 400, &key);
+        let word = Unchanged::sign("kitchen", "\"ab\"", 400, &key);
         assert_eq!(word.to_string().parse(), Ok(word));
         let mut clocks = at(7);
         assert_eq!(word.verify(&[Hex(key.public())], "kitchen", "\"ab\"", &mut clocks), Ok(()));

@@ -56,9 +56,9 @@ pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> R
     let mut fitted = BTreeMap::new();
     for (name, (_, shape, values)) in names.iter().zip(&saved.tensors) {
         let (name, shape, values) = match factor(name) {
-            Some((module, suffix)) => (prefix.of(module) + suffix, shape.clone(), values.clone()),
+            Some((module, suffix)) => (prefix.applied_to(module) + suffix, shape.clone(), values.clone()),
             // Beside the wrapper that all modules share there may be a head of the model's own.
-            None => whole(&base.graph, &targets, &prefix.of(name), (shape, values))
+            None => whole(&base.graph, &targets, &prefix.applied_to(name), (shape, values))
                 .or_else(|problem| whole(&base.graph, &targets, name, (shape, values)).map_err(|_| problem))
                 .map_err(refuse)?,
         };
@@ -119,7 +119,7 @@ enum Prefix {
 }
 
 impl Prefix {
-    fn of(&self, name: &str) -> String {
+    fn applied_to(&self, name: &str) -> String {
         match self {
             Prefix::Added(prefix) => format!("{prefix}{name}"),
             Prefix::Removed(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).into(),
@@ -143,7 +143,7 @@ fn common_prefix(modules: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Result<Pre
             });
         }
     }
-    let is_known = |prefix: &Prefix, module: &str| known.contains(prefix.of(module).as_str());
+    let is_known = |prefix: &Prefix, module: &str| known.contains(prefix.applied_to(module).as_str());
     let hits = |prefix: &Prefix| modules.iter().filter(|module| is_known(prefix, module)).count();
     let most = prefixes.iter().map(hits).max().unwrap_or(0);
     let mut best = prefixes.iter().filter(|prefix| hits(prefix) == most);
@@ -154,7 +154,7 @@ fn common_prefix(modules: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Result<Pre
         && let Some(other) = best.next()
     {
         let module = modules.first().copied().unwrap_or_default();
-        let (one, other) = (prefix.of(module), other.of(module));
+        let (one, other) = (prefix.applied_to(module), other.applied_to(module));
         return Err(format!(
             "module `{module}` may be `{one}` or `{other}` of the base; say which with setting `rename = FROM=TO`"
         ));

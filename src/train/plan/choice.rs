@@ -16,7 +16,7 @@ pub struct Budgets {
 /// Whether a candidate fits, else the first budget that it breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum BudgetVerdict {
     /// It fits.
     Fits,
     /// More private memory than allowed.
@@ -51,7 +51,7 @@ pub struct Row {
     /// Decrease of the loss that one step promises.
     pub gain: Option<f64>,
     /// Whether it fits.
-    pub verdict: Verdict,
+    pub verdict: BudgetVerdict,
     /// Why it cannot be trained, where it failed.
     pub problem: Option<String>,
     /// Whether it was chosen.
@@ -61,7 +61,7 @@ pub struct Row {
 impl Row {
     /// Rules the row out for good.
     pub fn fail(&mut self, problem: String) {
-        (self.verdict, self.problem) = (Verdict::Failed, Some(problem));
+        (self.verdict, self.problem) = (BudgetVerdict::Failed, Some(problem));
     }
 
     /// Whether it is the head alone.
@@ -71,20 +71,20 @@ impl Row {
 
     /// Whether it could be trained in the memory and the time that there are.
     pub fn may_run(&self) -> bool {
-        matches!(self.verdict, Verdict::Fits | Verdict::TooLargeDelta)
+        matches!(self.verdict, BudgetVerdict::Fits | BudgetVerdict::TooLargeDelta)
     }
 
     /// Whether the row fits, as far as its numbers are known. `elapsed_s` is what has passed already.
-    pub fn judge(&self, budgets: &Budgets, elapsed_s: f64) -> Verdict {
+    pub fn judge(&self, budgets: &Budgets, elapsed_s: f64) -> BudgetVerdict {
         if budgets.memory_bytes.is_some_and(|budget| self.memory_bytes > Some(budget)) {
-            return Verdict::TooMuchMemory;
+            return BudgetVerdict::TooMuchMemory;
         }
         if budgets.delta_bytes.is_some_and(|budget| self.delta_bytes > budget) {
-            return Verdict::TooLargeDelta;
+            return BudgetVerdict::TooLargeDelta;
         }
         match (budgets.time_s, self.run_s) {
-            (Some(budget), Some(run_s)) if elapsed_s + run_s > budget => Verdict::TooSlow,
-            _ => Verdict::Fits,
+            (Some(budget), Some(run_s)) if elapsed_s + run_s > budget => BudgetVerdict::TooSlow,
+            _ => BudgetVerdict::Fits,
         }
     }
 }
@@ -97,7 +97,7 @@ const ENOUGH: f64 = 0.5;
 pub fn best(rows: &[Row]) -> Option<usize> {
     let gain = |row: &Row| row.gain.unwrap_or(0.0);
     let beyond = |index: &usize| gain(&rows[*index]) - gain(&rows[0]).max(0.0);
-    let fitting = || (0..rows.len()).filter(|index| rows[*index].verdict == Verdict::Fits);
+    let fitting = || (0..rows.len()).filter(|index| rows[*index].verdict == BudgetVerdict::Fits);
     let most = fitting().map(|index| beyond(&index)).fold(f64::NEG_INFINITY, f64::max);
     fitting().find(|index| most <= 0.0 || beyond(index) >= ENOUGH * most)
 }
@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(memory_bytes: u64, delta_bytes: u64, run_s: f64, gain: f64) -> Row {
-        let (name, train, verdict) = (String::new(), Vec::new(), Verdict::Fits);
+        let (name, train, verdict) = (String::new(), Vec::new(), BudgetVerdict::Fits);
         let (step_ms, run_s, gain) = (Some(1.0), Some(run_s), Some(gain));
         Row {
             name,
@@ -151,11 +151,11 @@ mod tests {
     #[test]
     fn the_first_broken_budget_is_named() {
         let budgets = Budgets { memory_bytes: Some(10), time_s: Some(5.0), delta_bytes: Some(3) };
-        assert_eq!(row(10, 3, 5.0, 1.0).judge(&budgets, 0.0), Verdict::Fits);
-        assert_eq!(row(11, 4, 6.0, 1.0).judge(&budgets, 0.0), Verdict::TooMuchMemory);
-        assert_eq!(row(10, 4, 6.0, 1.0).judge(&budgets, 0.0), Verdict::TooLargeDelta);
-        assert_eq!(row(10, 3, 5.0, 1.0).judge(&budgets, 0.1), Verdict::TooSlow);
-        assert_eq!(row(99, 99, 99.0, 1.0).judge(&Budgets::default(), 1e9), Verdict::Fits);
+        assert_eq!(row(10, 3, 5.0, 1.0).judge(&budgets, 0.0), BudgetVerdict::Fits);
+        assert_eq!(row(11, 4, 6.0, 1.0).judge(&budgets, 0.0), BudgetVerdict::TooMuchMemory);
+        assert_eq!(row(10, 4, 6.0, 1.0).judge(&budgets, 0.0), BudgetVerdict::TooLargeDelta);
+        assert_eq!(row(10, 3, 5.0, 1.0).judge(&budgets, 0.1), BudgetVerdict::TooSlow);
+        assert_eq!(row(99, 99, 99.0, 1.0).judge(&Budgets::default(), 1e9), BudgetVerdict::Fits);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::data::{Dataset, Labelled, Preprocessing, Split};
 use crate::engine;
 use crate::graph::Dim;
 use candidates::{Candidate, Target};
-use choice::{Budgets, Row, Verdict, best, within_delta};
+use choice::{BudgetVerdict, Budgets, Row, best, within_delta};
 use memory::Demand;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -216,7 +216,7 @@ impl Situation<'_> {
 
     /// Times a step of every row below the head that memory allows. `false` if stopped.
     fn time_all(&self, rows: &mut [Row], body_s: Option<f64>) -> bool {
-        let timed = |row: &&mut Row| !matches!(row.verdict, Verdict::TooMuchMemory | Verdict::Failed);
+        let timed = |row: &&mut Row| !matches!(row.verdict, BudgetVerdict::TooMuchMemory | BudgetVerdict::Failed);
         let mut last_s = 0.0;
         for row in rows.iter_mut().skip(1).filter(timed) {
             if self.stop.load(Ordering::Relaxed) {
@@ -224,7 +224,7 @@ impl Situation<'_> {
             }
             // The next one is deeper and takes no less.
             if self.is_over_after(last_s) {
-                row.verdict = Verdict::TooSlow;
+                row.verdict = BudgetVerdict::TooSlow;
                 continue;
             }
             let began = (self.clock)();
@@ -248,14 +248,16 @@ impl Situation<'_> {
             rows.push(self.row(candidate, dims).unwrap_or_else(|error| self.failed(candidate, &error)));
             depths.push(candidate.depth);
         }
-        let Some(broken) = rows.iter().position(|row| row.verdict == Verdict::TooMuchMemory) else { return Ok(rows) };
+        let Some(broken) = rows.iter().position(|row| row.verdict == BudgetVerdict::TooMuchMemory) else {
+            return Ok(rows);
+        };
         // Where the next layers do not fit, their biases may.
-        let whole = rows[..broken].iter().rposition(|row| row.verdict != Verdict::Failed).unwrap_or(0);
+        let whole = rows[..broken].iter().rposition(|row| row.verdict != BudgetVerdict::Failed).unwrap_or(0);
         for depth in [depths[whole], depths[broken.div_ceil(2).max(1) - 1]] {
             for below in depths[broken..].iter().rev() {
                 let Some(candidate) = candidates::with_biases(self.base, self.target, depth, *below)? else { continue };
                 let Ok(row) = self.row(&candidate, dims) else { continue };
-                if row.verdict != Verdict::TooMuchMemory {
+                if row.verdict != BudgetVerdict::TooMuchMemory {
                     if !rows.iter().any(|known| known.name == row.name) {
                         rows.push(row);
                     }
@@ -298,12 +300,12 @@ impl Situation<'_> {
                 step_ms: None,
                 run_s: None,
                 gain: None,
-                verdict: Verdict::Fits,
+                verdict: BudgetVerdict::Fits,
                 problem: None,
                 chosen: false,
             };
             row.verdict = row.judge(&self.budgets, 0.0);
-            if row.verdict != Verdict::TooMuchMemory || !self.batch_is_free || batch / 2 < BATCH_MIN {
+            if row.verdict != BudgetVerdict::TooMuchMemory || !self.batch_is_free || batch / 2 < BATCH_MIN {
                 return Ok(row);
             }
             batch /= 2;
@@ -322,7 +324,7 @@ impl Situation<'_> {
             step_ms: None,
             run_s: None,
             gain: None,
-            verdict: Verdict::Failed,
+            verdict: BudgetVerdict::Failed,
             problem: Some(error.to_string()),
             chosen: false,
         }
@@ -336,16 +338,16 @@ impl Situation<'_> {
     fn refuse(&self, head: &Row) -> Result<(), Error> {
         let refusal = |setting, problem| Err(Error::Setting { setting, problem });
         match head.verdict {
-            Verdict::Fits | Verdict::Failed => Ok(()),
-            Verdict::TooMuchMemory => {
+            BudgetVerdict::Fits | BudgetVerdict::Failed => Ok(()),
+            BudgetVerdict::TooMuchMemory => {
                 let needed = head.memory_bytes.unwrap_or(0).div_ceil(1 << 20);
                 refusal("budget-memory", format!("training the head alone takes about {needed} MiB; allow as much"))
             }
-            Verdict::TooLargeDelta => {
+            BudgetVerdict::TooLargeDelta => {
                 let needed = head.delta_bytes.div_ceil(1 << 10);
                 refusal("budget-delta", format!("a delta of the head alone takes about {needed} KiB; allow as much"))
             }
-            Verdict::TooSlow => {
+            BudgetVerdict::TooSlow => {
                 let needed = (self.clock)() + head.run_s.unwrap_or(0.0);
                 let remedy = "allow as much, or use fewer samples (setting `per-class = N`) or setting `epochs`";
                 refusal("budget-time", format!("training the head alone takes about {needed:.0} s; {remedy}"))
@@ -442,7 +444,7 @@ impl Situation<'_> {
     /// A batch of the user's own samples, the [`Self::few`] repeated: sizes that are open in the model are then those of the
     /// data, and fit each other.
     fn timed_batch(&self, features: &mut Features, rows: u32) -> Result<Batch, Error> {
-        Ok(Batch::of(features, self.dataset.labels(), &self.few())?.repeated(rows.into()))
+        Ok(Batch::from_samples(features, self.dataset.labels(), &self.few())?.repeated(rows.into()))
     }
 
     fn time_over(&self, row: &mut Row, bundle: &Bundle, batch: &Batch, body_s: Option<f64>) -> Result<(), Error> {
@@ -494,7 +496,7 @@ impl Situation<'_> {
         for row in rows.iter_mut().filter(|row| row.may_run()) {
             row.gain = Some(self.gain(row, &gains)?);
         }
-        if let (Some(budget), Verdict::TooLargeDelta) = (self.budgets.delta_bytes, rows[deepest].verdict) {
+        if let (Some(budget), BudgetVerdict::TooLargeDelta) = (self.budgets.delta_bytes, rows[deepest].verdict) {
             let worth = self.worth_its_bytes(&rows[deepest], head, &gains, budget)?;
             let mut row = self.row(&worth, dims).unwrap_or_else(|error| self.failed(&worth, &error));
             match self.time(&mut row, body_s) {
@@ -522,7 +524,7 @@ impl Situation<'_> {
     ) -> Result<bool, Error> {
         let step_s = row.step_ms.unwrap_or(0.0) / 1e3 / f64::from(row.batch);
         if self.is_over_after(calibration.len() as f64 * (step_s + body_s.unwrap_or(0.0))) {
-            row.verdict = Verdict::TooSlow;
+            row.verdict = BudgetVerdict::TooSlow;
             return Ok(true);
         }
         let found = self.gains(row, head, calibration);

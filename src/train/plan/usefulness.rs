@@ -95,7 +95,7 @@ impl Batch {
     ///
     /// # Errors
     /// A sample that cannot be loaded, ONNX Runtime's refusal of the body.
-    pub fn of(features: &mut Features, labels: &Labels, samples: &[usize]) -> Result<Self, Error> {
+    pub fn from_samples(features: &mut Features, labels: &Labels, samples: &[usize]) -> Result<Self, Error> {
         let stacked = features.batch(samples)?;
         let features = stacked.into_iter().map(|(name, tensor)| (name.to_string(), tensor)).collect();
         Ok(Self { features, labels: labels_tensor(labels, samples) })

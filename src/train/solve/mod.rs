@@ -256,7 +256,7 @@ pub fn start(
 }
 
 /// A solution.
-struct Found {
+struct Solution {
     layer: Layer,
     /// Whether the layer has the new classes' rows only.
     added: bool,
@@ -270,7 +270,7 @@ struct Found {
     iterations: Option<usize>,
 }
 
-impl Found {
+impl Solution {
     fn layer(layer: Layer) -> Self {
         Self { layer, added: false, validated: None, left_out: None, leave_one_out: None, l2: None, iterations: None }
     }
@@ -289,7 +289,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn find(&mut self) -> Result<Option<Found>, Error> {
+    fn find(&mut self) -> Result<Option<Solution>, Error> {
         match self.settings.solver {
             Solver::Ridge => self.ridge(),
             Solver::Lbfgs => self.lbfgs(),
@@ -305,17 +305,17 @@ impl Work<'_> {
         (self.settings.refit && !validation.is_empty()).then(|| [&train[..], &validation[..]].concat())
     }
 
-    fn ridge(&mut self) -> Result<Option<Found>, Error> {
+    fn ridge(&mut self) -> Result<Option<Solution>, Error> {
         let split = self.split;
         let Some((layer, lambda)) = self.ridge_of(&split.train)? else { return Ok(None) };
-        let mut found = Found { l2: Some(lambda), ..Found::layer(layer) };
+        let mut found = Solution { l2: Some(lambda), ..Solution::layer(layer) };
         if split.validation.len() < VALIDATION_MIN && split.train.len() <= SAMPLES_FOLDED_MAX {
             let Some(rows) = self.rows.all(&split.train)? else { return Ok(None) };
             found.left_out = self.folds_of(&rows).map(|folds| self.ridge_left_out(&rows, &folds));
         }
         let Some(everyone) = self.everyone() else { return Ok(Some(found)) };
         let Some((layer, lambda)) = self.ridge_of(&everyone)? else { return Ok(None) };
-        Ok(Some(Found { layer, l2: Some(lambda), validated: Some(found.layer), ..found }))
+        Ok(Some(Solution { layer, l2: Some(lambda), validated: Some(found.layer), ..found }))
     }
 
     /// The layer for some samples, and its λ.
@@ -324,7 +324,7 @@ impl Work<'_> {
         let problem = if samples.len() > inputs {
             let mut moments = Moments::new(inputs, outputs, bias);
             for chunk in samples.chunks(CHUNK) {
-                let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+                let Some(rows) = self.rows.fetch(chunk)? else { return Ok(None) };
                 moments.add(rows.view(), self.targets.signed(chunk).view());
             }
             moments.into_ridge()
@@ -370,14 +370,14 @@ impl Work<'_> {
     fn calibration(&mut self, layer: &Layer, samples: &[usize], freedom: f64) -> Result<Option<f64>, Error> {
         let mut left_out = Array2::zeros((samples.len(), self.rows.linear.outputs));
         for (chunk, mut to) in samples.chunks(CHUNK).zip(left_out.axis_chunks_iter_mut(Axis(0), CHUNK)) {
-            let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+            let Some(rows) = self.rows.fetch(chunk)? else { return Ok(None) };
             let wanted = self.targets.signed(chunk);
             to.assign(&(&wanted - (&wanted - layer.apply(rows.view())) / freedom));
         }
         Ok(Some(temperature::fit(&left_out, samples, &self.targets)))
     }
 
-    fn lbfgs(&mut self) -> Result<Option<Found>, Error> {
+    fn lbfgs(&mut self) -> Result<Option<Solution>, Error> {
         let Split { train, validation } = self.split;
         let everyone = [&train[..], &validation[..]].concat();
         let Some(all) = self.rows.all(&everyone)? else { return Ok(None) };
@@ -386,7 +386,7 @@ impl Work<'_> {
         let go_on = || !stop.load(Ordering::Relaxed) && !is_late();
         let problem = self.problem(rows, train);
         let (choice, left_out) = match self.settings.l2 {
-            Some(lambda) => (Choice { lambda, start: None, iterations: 0 }, None),
+            Some(lambda) => (ChosenPenalty { lambda, start: None, iterations: 0 }, None),
             None if validation.len() >= VALIDATION_MIN => (self.by_validation(&problem, held_out, &go_on), None),
             None => {
                 let Some((choice, metrics)) = self.by_folds(rows, &go_on) else { return Err(no_penalty()) };
@@ -394,11 +394,11 @@ impl Work<'_> {
             }
         };
         let fitted = problem.fit(choice.lambda, choice.start.as_ref(), GRADIENT, &go_on);
-        let mut found = Found {
+        let mut found = Solution {
             l2: Some(choice.lambda),
             iterations: Some(choice.iterations + fitted.iterations),
             left_out,
-            ..Found::layer(fitted.layer)
+            ..Solution::layer(fitted.layer)
         };
         if self.everyone().is_some() {
             let whole = self.problem(all.view(), &everyone).fit(choice.lambda, Some(&found.layer), GRADIENT, &go_on);
@@ -433,8 +433,8 @@ impl Work<'_> {
         problem: &logistic::Problem<'_>,
         held_out: ArrayView2<f32>,
         go_on: &dyn Fn() -> bool,
-    ) -> Choice {
-        let mut best: Option<(f64, Choice)> = None;
+    ) -> ChosenPenalty {
+        let mut best: Option<(f64, ChosenPenalty)> = None;
         let mut last = (self.settings.known > 0).then(|| self.known_layer());
         let (mut iterations, mut worse) = (0, 0);
         for lambda in problem.grid() {
@@ -445,7 +445,7 @@ impl Work<'_> {
             let found = tally.metrics().loss;
             last = Some(fitted.layer.clone());
             if best.as_ref().is_none_or(|best| found < best.0) {
-                best = Some((found, Choice { lambda, start: Some(fitted.layer), iterations: 0 }));
+                best = Some((found, ChosenPenalty { lambda, start: Some(fitted.layer), iterations: 0 }));
                 worse = 0;
             } else {
                 worse += 1;
@@ -454,12 +454,12 @@ impl Work<'_> {
                 break;
             }
         }
-        Choice { iterations, ..best.expect("the grid is not empty").1 }
+        ChosenPenalty { iterations, ..best.expect("the grid is not empty").1 }
     }
 
     /// The penalty with the lowest loss where each part of the training samples is left out once, and what they showed then.
     /// `None` where nothing can be left out.
-    fn by_folds(&self, rows: ArrayView2<f32>, go_on: &dyn Fn() -> bool) -> Option<(Choice, (usize, Metrics))> {
+    fn by_folds(&self, rows: ArrayView2<f32>, go_on: &dyn Fn() -> bool) -> Option<(ChosenPenalty, (usize, Metrics))> {
         let train = &self.split.train;
         let folds = self.folds_of(&rows.to_owned())?;
         let grid = self.problem(rows, train).grid();
@@ -479,7 +479,7 @@ impl Work<'_> {
         }
         let metrics: Vec<Metrics> = tallies.iter().map(Tally::metrics).collect();
         let best = (0..grid.len()).min_by(|a, b| metrics[*a].loss.total_cmp(&metrics[*b].loss))?;
-        let choice = Choice { lambda: grid[best], start: None, iterations };
+        let choice = ChosenPenalty { lambda: grid[best], start: None, iterations };
         Some((choice, (folds.count, metrics[best].clone())))
     }
 
@@ -487,7 +487,7 @@ impl Work<'_> {
         Folds::new(rows, &self.split.train, &self.targets)
     }
 
-    fn normality(&mut self) -> Result<Option<Found>, Error> {
+    fn normality(&mut self) -> Result<Option<Solution>, Error> {
         let (Loss::Normality { whitened, false_alarms }, Labels::Anomalies(anomalous)) =
             (&self.settings.loss, self.labels)
         else {
@@ -500,15 +500,15 @@ impl Work<'_> {
         let outputs = self.rows.linear.outputs;
         let layer =
             normality::layer(rows.mapv(f64::from), &held_out.mapv(f64::from), outputs, *whitened, *false_alarms);
-        Ok(Some(Found::layer(layer)))
+        Ok(Some(Solution::layer(layer)))
     }
 
-    fn imprint(&mut self) -> Result<Option<Found>, Error> {
+    fn imprint(&mut self) -> Result<Option<Solution>, Error> {
         let train = &self.split.train;
         let Some(rows) = self.rows.all(train)? else { return Ok(None) };
         let (linear, known) = (self.rows.linear, self.settings.known);
         if known == 0 {
-            return Ok(Some(Found::layer(imprint::imprint(&rows, train, &self.targets))));
+            return Ok(Some(Solution::layer(imprint::imprint(&rows, train, &self.targets))));
         }
         if !linear.has_bias() {
             return Err(refuse("the layer has no bias that could set a new class against the known ones".into()));
@@ -519,7 +519,7 @@ impl Work<'_> {
             bias: bias.slice(ndarray::s![..known]).to_owned(),
         };
         let new = imprint::extend(&old, &rows, train, &self.targets);
-        Ok(Some(Found { added: true, ..Found::layer(new) }))
+        Ok(Some(Solution { added: true, ..Solution::layer(new) }))
     }
 
     fn initial_values(&self) -> Vec<Vec<f32>> {
@@ -548,7 +548,7 @@ impl Work<'_> {
         let shipped = evaluate::shipped(&bundle.parameters, parameters);
         let mut tail = Session::from_file(&bundle.tail, options)?;
         let outputs = evaluate::outputs(&mut tail, self.rows.features, &samples, &shipped)?;
-        let Some(rows) = self.rows.of(&samples)? else { return Ok(()) };
+        let Some(rows) = self.rows.fetch(&samples)? else { return Ok(()) };
         let values: Vec<Vec<f32>> = shipped.iter().map(|(_, tensor)| tensor.to_f32().unwrap_or_default()).collect();
         let (weights, bias) = self.rows.linear.stored(&values);
         let (alpha, beta) = self.rows.linear.factors();
@@ -569,7 +569,7 @@ impl Work<'_> {
 }
 
 /// A penalty that was chosen, the layer found with it on the way, and the steps of the search.
-struct Choice {
+struct ChosenPenalty {
     lambda: f64,
     start: Option<Layer>,
     iterations: usize,

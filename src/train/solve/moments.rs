@@ -3,7 +3,7 @@
 use super::layer::refuse;
 use super::targets::Targets;
 use super::temperature;
-use super::{Around, Below, CHUNK, Found, Linear, Rows, Work};
+use super::{Around, Below, CHUNK, Linear, Rows, Solution, Work};
 use crate::data::Labels;
 use crate::delta::{KeptPreprocessing, Task};
 use crate::engine;
@@ -250,7 +250,7 @@ fn each(set: &mut Set<'_>, around: &mut Around<'_>, each: &mut Each<'_>) -> Resu
         if !rows.features.ready(chunk, around.stop)? {
             return Ok(false);
         }
-        let Some(read) = rows.of(chunk)? else { return Ok(false) };
+        let Some(read) = rows.fetch(chunk)? else { return Ok(false) };
         each(set.labels, chunk, read.view())?;
         (around.tell)(place * CHUNK + chunk.len());
     }
@@ -308,7 +308,7 @@ const COORDINATES: usize = 2048;
 impl Work<'_> {
     /// One pass over the samples: their moments, in coordinates whose centre and steps the first of them teach; the head; and what each
     /// sample shows when it is left out.
-    pub(super) fn moments(&mut self) -> Result<Option<Found>, Error> {
+    pub(super) fn moments(&mut self) -> Result<Option<Solution>, Error> {
         if !self.rows.linear.has_bias() {
             return Err(refuse(
                 "the layer has no bias, which the head of moments needs; choose setting `solver = ridge`".into(),
@@ -320,7 +320,7 @@ impl Work<'_> {
         let Some((layer, metrics, l2)) = self.sum_up(&mut moments, &basis, (&train, &train))? else { return Ok(None) };
         let few = validation.len() < super::VALIDATION_MIN;
         let left_out = few.then(|| (train.len(), metrics.clone()));
-        let mut found = Found { l2: Some(l2), left_out, leave_one_out: Some(metrics), ..Found::layer(layer) };
+        let mut found = Solution { l2: Some(l2), left_out, leave_one_out: Some(metrics), ..Solution::layer(layer) };
         if let Some(everyone) = self.everyone() {
             let added = self.sum_up(&mut moments, &basis, (&validation, &everyone))?;
             let Some((layer, metrics, l2)) = added else { return Ok(None) };
@@ -337,8 +337,8 @@ impl Work<'_> {
             few if few <= COORDINATES => (Directions::Identity, few),
             _ => (Directions::Orthogonal { seed: 0 }, COORDINATES),
         };
-        let basis = Basis::of(source, directions, count, 16)?;
-        let Some(rows) = self.rows.of(&train[..train.len().min(CHUNK)])? else { return Ok(None) };
+        let basis = Basis::build(source, directions, count, 16)?;
+        let Some(rows) = self.rows.fetch(&train[..train.len().min(CHUNK)])? else { return Ok(None) };
         Ok(Some(if rows.nrows() > 1 { basis.learned(rows.view())? } else { basis }))
     }
 
@@ -360,13 +360,13 @@ impl Work<'_> {
         (new, samples): (&[usize], &[usize]),
     ) -> Result<Option<(Layer, Metrics, f64)>, Error> {
         for chunk in new.chunks(CHUNK) {
-            let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+            let Some(rows) = self.rows.fetch(chunk)? else { return Ok(None) };
             add_rows(moments, basis, self.labels, (chunk, rows.view()))?;
         }
         let head = moments::head(moments, basis, self.settings.l2)?;
         let (left_out, mut outputs) = (LeftOut::new(moments, basis, &head)?, Vec::new());
         for chunk in samples.chunks(CHUNK) {
-            let Some(rows) = self.rows.of(chunk)? else { return Ok(None) };
+            let Some(rows) = self.rows.fetch(chunk)? else { return Ok(None) };
             let told = &mut |_: usize, output: &[f64]| outputs.extend(output);
             outputs_of_rows(&left_out, (moments, basis), self.labels, (chunk, rows.view()), told)?;
         }

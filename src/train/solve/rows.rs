@@ -20,7 +20,7 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     /// `[samples, inputs]`; `None` if it was stopped.
-    pub(super) fn of(&mut self, samples: &[usize]) -> Result<Option<Array2<f32>>, Error> {
+    pub(super) fn fetch(&mut self, samples: &[usize]) -> Result<Option<Array2<f32>>, Error> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -41,11 +41,11 @@ impl Rows<'_> {
         }
     }
 
-    /// [`Rows::of`] for any number of samples: all of them in memory.
+    /// [`Rows::fetch`] for any number of samples: all of them in memory.
     pub(super) fn all(&mut self, samples: &[usize]) -> Result<Option<Array2<f32>>, Error> {
         let mut all = Array2::zeros((samples.len(), self.linear.inputs));
         for (chunk, mut to) in samples.chunks(CHUNK).zip(all.axis_chunks_iter_mut(Axis(0), CHUNK)) {
-            let Some(rows) = self.of(chunk)? else { return Ok(None) };
+            let Some(rows) = self.fetch(chunk)? else { return Ok(None) };
             to.assign(&rows);
         }
         Ok(Some(all))

@@ -277,7 +277,7 @@ fn resigned(delta: &[u8], key: &KeyPair) -> Vec<u8> {
     let delta = edgetune::delta::Delta::parse(delta).unwrap();
     let round = Header { round: Some(1), ..delta.header().clone() };
     let labels: Vec<_> = delta.labels().collect();
-    let payloads: Vec<_> = delta.tensors().map(|tensor| delta::Payload::of(&tensor)).collect();
+    let payloads: Vec<_> = delta.tensors().map(|tensor| delta::Payload::from_view(&tensor)).collect();
     let tensors = delta.tensors().collect::<Vec<_>>();
     let tensors: Vec<_> = tensors
         .iter()

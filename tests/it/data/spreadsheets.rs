@@ -1,10 +1,10 @@
 //! Tables as spreadsheets and other programs write them: separators, encodings, empty cells, an index, decimal commas.
 
 use super::{folder, refusal};
-use edgetune::data::{Dataset, Labels, Options, Report, Target};
+use edgetune::data::{Dataset, Labels, Options, ReadingReport, Target};
 
 /// Opens one file with this content, which must be good; gives its notes without the folder's random name.
-fn open(name: &str, content: impl AsRef<[u8]>, options: &Options) -> (Dataset, Report, String) {
+fn open(name: &str, content: impl AsRef<[u8]>, options: &Options) -> (Dataset, ReadingReport, String) {
     let root = folder(&[(name, content.as_ref())]);
     let (data, report) = Dataset::open(&root.path().join(name), options).unwrap();
     let notes = report.notes.join("\n").replace(&format!("{}/", root.path().display()), "");

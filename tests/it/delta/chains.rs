@@ -40,7 +40,7 @@ fn a_chain_gives_every_value_back() {
 #[test]
 fn a_chain_gives_every_encoding_back() {
     let (before, after) = samples();
-    let encodings = ["fp16", "int8", "int4", "sign", "sparse:10"].map(|name| name.parse::<Choice>().unwrap());
+    let encodings = ["fp16", "int8", "int4", "sign", "sparse:10"].map(|name| name.parse::<EncodingChoice>().unwrap());
     let delta = |values: &[f32], scale: f32| {
         let (weight, bias) = (fp16(values), fp16(&[scale, -0.0]));
         let tensors = [

@@ -164,7 +164,7 @@ fn impossible_headers_are_refused() {
     assert_eq!(refused(Header { device: &long, ..plain_header() }), Error::Text(Field::Device));
     assert_eq!(refused(Header { licence: "\u{7f}", ..plain_header() }), Error::Text(Field::Licence));
     assert_eq!(refused(Header { notes: &"x".repeat(1025), ..plain_header() }), Error::Text(Field::Notes));
-    let gate = Some(Verdict { passed: false, reason: "\u{1b}[2J" });
+    let gate = Some(GateVerdict { passed: false, reason: "\u{1b}[2J" });
     assert_eq!(refused(Header { gate, ..plain_header() }), Error::Text(Field::GateReason));
     let method = |alpha| Some(Method { kind: MethodKind::Lora, rank: 8, alpha });
     assert_eq!(refused(Header { method: method(f32::NAN), ..plain_header() }), Error::Number(Field::Method));

@@ -11,7 +11,7 @@ use edgetune::cut::{self, Selection};
 use edgetune::engine::{Options, Session};
 use edgetune::graph::{Graph, Tensor};
 use edgetune::learn::loss_of;
-use edgetune::train::check::{Verdict, check, random_batch};
+use edgetune::train::check::{Agreement, check, random_batch};
 use edgetune::train::loss::Loss;
 use edgetune::train::optimizer::Optimizer;
 use edgetune::train::prepare::{Base, Bundle, prepare};
@@ -93,7 +93,7 @@ fn goes_all_the_way(folder: &str, name: &str) {
 
     let options = Options { threads: 1, ..Options::default() };
     let rows = check(&bundle, &loss, &options, 0).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let wrong = rows.iter().find(|row| matches!(row.verdict, Verdict::Differs | Verdict::Undefined));
+    let wrong = rows.iter().find(|row| matches!(row.verdict, Agreement::Differs | Agreement::Undefined));
     assert!(wrong.is_none() && !rows.is_empty(), "{what}: {wrong:?}");
 
     let (batch, _) = random_batch(&bundle, &loss, &options, 8).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -8,7 +8,7 @@ use crate::cli::Place;
 use edgetune::adapter::{HeadChoice, Method, Request};
 use edgetune::cut::Selection;
 use edgetune::data::{Labels, Preprocessing};
-use edgetune::delta::Choice;
+use edgetune::delta::EncodingChoice;
 use edgetune::graph::{Dim, Tensor};
 use edgetune::train::artifact::{About, Adapter, Provenance, encode, payloads};
 use edgetune::train::export;
@@ -30,7 +30,7 @@ pub fn adapter_of(bundle: &Bundle, values: &[Vec<f32>]) -> Adapter {
         test: None,
         provenance: Provenance::default(),
     };
-    let payloads = payloads(values, Choice::Fp16).unwrap();
+    let payloads = payloads(values, EncodingChoice::Fp16).unwrap();
     Adapter::from_bytes(Path::new("a.edelta"), &encode(bundle, &payloads, &about).unwrap()).unwrap()
 }
 

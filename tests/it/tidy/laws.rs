@@ -10,6 +10,11 @@ const FUNCTION_LINES_MAX: usize = 60;
 /// Parameters of a function, at most; `self` does not count.
 const PARAMETERS_MAX: usize = 6;
 
+/// Names of functions that say nothing without what they are called on.
+const VAGUE_FUNCTIONS: [&str; 6] = ["back", "by", "look", "of", "told", "with"];
+/// Names of types that fit any module.
+const VAGUE_TYPES: [&str; 5] = ["Choice", "Form", "Found", "Report", "Verdict"];
+
 /// A function as it is written.
 #[derive(Debug, PartialEq)]
 struct Function {
@@ -127,6 +132,33 @@ fn a_parameter_list_is_short() {
             .then(|| format!("`{name}` has {parameters} parameters, more than {}", PARAMETERS_MAX))
     });
     demand(found.into_values().collect());
+}
+
+#[test]
+fn a_functions_name_says_what_it_does() {
+    let found = breaking(|function| {
+        let name = function.name.as_str();
+        VAGUE_FUNCTIONS
+            .contains(&name)
+            .then(|| format!("`{name}` says nothing: name what it makes, or what it does to what"))
+    });
+    demand(found.into_values().collect());
+}
+
+#[test]
+fn a_name_that_could_be_anywhere_is_one_types_alone() {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files(&["src"]) {
+        for pair in file.tokens.windows(2) {
+            let defines = matches!(pair[0].word(), Some("struct" | "enum" | "trait" | "type"));
+            let Some(name) = pair[1].word().filter(|name| defines && VAGUE_TYPES.contains(name)) else { continue };
+            found
+                .entry(name.to_owned())
+                .or_default()
+                .push(file.fault(pair[1].line, format!("`{name}` is another type, too")));
+        }
+    }
+    demand(found.into_values().filter(|places| places.len() > 1).flatten().collect());
 }
 
 /// What a string names as an option of the command line. Commands as a whole (`` `edgetune …` ``) may be named.

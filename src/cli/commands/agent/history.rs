@@ -1,7 +1,7 @@
 //! `edgetune agent history`: what was trained, judged and put to use, in words.
 
 use crate::agent::config::Config;
-use crate::agent::judge::gate::{Accepted, Promise, Verdict};
+use crate::agent::judge::gate::{Accepted, PairedVerdict, Promise};
 use crate::agent::record::adapters::{self, Event};
 use crate::amounts;
 use crate::cli::Done;
@@ -64,7 +64,7 @@ pub(super) fn line(event: &Event) -> String {
 }
 
 /// How many were right before and are now, and how sure that is.
-fn counted(verdict: &Verdict, promise: Option<&Promise>, confidence: Option<f64>) -> String {
+fn counted(verdict: &PairedVerdict, promise: Option<&Promise>, confidence: Option<f64>) -> String {
     let of = verdict.counted.samples();
     let right = match promise {
         Some(promise) => {

@@ -4,7 +4,7 @@ use crate::cli::delta_report;
 use crate::cli::deltas::{File, write};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::Printer;
-use crate::delta::{self, Choice};
+use crate::delta::{self, EncodingChoice};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Args {
     out: Option<PathBuf>,
     /// How changes are stored: fp16, int8, int4, sign, sparse:PERCENT [default: without any loss]
     #[arg(long, value_name = "ENCODING", requires = "out")]
-    encoding: Option<Choice>,
+    encoding: Option<EncodingChoice>,
     #[command(flatten)]
     replacing: Replacing,
 }

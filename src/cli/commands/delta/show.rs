@@ -16,7 +16,7 @@ pub struct Args {
 
 pub fn run(args: &Args, printer: &Printer) -> Result<()> {
     let file = File::read(&args.delta)?;
-    let report = delta_report::of(&file.parsed()?, file.bytes.len());
+    let report = delta_report::describe(&file.parsed()?, file.bytes.len());
     printer.document(&report);
     delta_report::print(&report, printer);
     Ok(())

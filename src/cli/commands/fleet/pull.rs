@@ -47,7 +47,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         .writes("--recipe", &args.recipe, Kind::Recipe)
         .check(args.replacing)?;
     let _lock = folder.lock()?;
-    let mut client = Client::of(&folder, args.patience.outside())?;
+    let mut client = Client::open(&folder, args.patience.outside())?;
     let pulled = pull(&mut client, &folder, &args.channel)?;
     let path = args.out.as_ref().unwrap_or(&pulled.path);
     let adapter = std::fs::read(&pulled.path).with_context(|| pulled.path.display().to_string())?;

@@ -51,7 +51,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let before = queue.list()?;
     let waiting = || format!("{} waiting to be sent", before.len());
     let _lock = folder.lock().with_context(waiting)?;
-    let mut client = Client::of(&folder, args.patience.outside()).with_context(waiting)?;
+    let mut client = Client::open(&folder, args.patience.outside()).with_context(waiting)?;
     args.demand.to(&mut client, &folder)?;
     let (mut delivered, mut failed) = (Vec::new(), Vec::new());
     deliver(&mut client, &queue, &mut |channel, done| match done {

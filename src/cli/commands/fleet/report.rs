@@ -19,7 +19,7 @@ use serde_json::json;
 pub struct Args {
     /// What the device makes of it
     #[arg(value_enum)]
-    verdict: Verdict,
+    verdict: ReportedVerdict,
     /// The channel
     #[arg(long, value_name = "NAME")]
     channel: String,
@@ -34,7 +34,7 @@ pub struct Args {
 
 /// What a device makes of a release.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Verdict {
+enum ReportedVerdict {
     /// It is in use
     Activated,
     /// What was learned here stays in use, which says nothing of the release
@@ -55,18 +55,18 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let release = taken.with_context(none)?.release;
     let number = release.number();
     let verdict = match args.verdict {
-        Verdict::Activated => wire::Verdict::Activated,
-        Verdict::Kept => wire::Verdict::Kept,
-        Verdict::Rejected => wire::Verdict::Rejected,
-        Verdict::Failed => wire::Verdict::Failed,
+        ReportedVerdict::Activated => wire::ReleaseVerdict::Activated,
+        ReportedVerdict::Kept => wire::ReleaseVerdict::Kept,
+        ReportedVerdict::Rejected => wire::ReleaseVerdict::Rejected,
+        ReportedVerdict::Failed => wire::ReleaseVerdict::Failed,
     };
     let accuracy = args.accuracy.as_deref().and_then(|both| <[f32; 2]>::try_from(both).ok());
     let is_part = |value: &f32| (0.0..=1.0).contains(value);
     ensure!(accuracy.iter().flatten().all(is_part), "--accuracy: write two parts from 0 to 1, such as 0.81 0.86");
-    let told = wire::Report { channel, epoch: number.epoch, version: number.version, verdict, accuracy };
+    let told = wire::ReleaseReport { channel, epoch: number.epoch, version: number.version, verdict, accuracy };
     keep_report(&folder.reports(), &told)?;
     let mut refused = Ok(());
-    deliver_reports(&mut Client::of(&folder, args.patience.outside())?, &folder.reports(), &mut |reported, done| {
+    deliver_reports(&mut Client::open(&folder, args.patience.outside())?, &folder.reports(), &mut |reported, done| {
         if reported == told.channel {
             refused = done;
         }

@@ -29,7 +29,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     Error::unless_channel(&args.channel)?;
     let folder = args.state.open(global)?;
     let _lock = folder.lock()?;
-    let mut client = Client::of(&folder, args.patience.outside())?;
+    let mut client = Client::open(&folder, args.patience.outside())?;
     args.demand.to(&mut client, &folder)?;
     let (mut sent, mut told, mut failed) = (Vec::new(), 0, Vec::new());
     deliver(&mut client, &folder.queue(), &mut |channel, done| match done {

@@ -49,7 +49,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let key = key(args.key.as_ref())?;
     let known = args.to.as_deref().map(File::read).transpose()?;
     let model = match &known {
-        Some(file) => Model::of(&args.model, file, global, printer)?,
+        Some(file) => Model::from_moments(&args.model, file, global, printer)?,
         None => Model::read(&args.model, args.reads.output.as_deref(), global, printer)?,
     };
     let summing = Summing {

@@ -52,7 +52,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     Files::default().data("--data", [&args.data]).cache(global).check(Replacing::default())?;
     let file = File::read(&args.moments)?;
     let (moments, about) = (&file.moments, file.moments.about());
-    let model = Model::of(&args.model, &file, global, printer)?;
+    let model = Model::from_moments(&args.model, &file, global, printer)?;
     let bundle = model.bundle(moments.sums().shape().targets, about.task, Some(about.appended))?;
     let basis = model.basis(&bundle, args.basis.as_deref(), Wanted::Of(about))?;
     let head = head(moments, &basis, None).with_context(|| args.moments.display().to_string())?;

@@ -52,7 +52,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let whole = File::read(&args.whole)?;
     let part = match (&args.moments, &args.data, &args.model) {
         (None, Some(data), Some(path)) => {
-            let model = Model::of(path, &whole, global, printer)?;
+            let model = Model::from_moments(path, &whole, global, printer)?;
             let summing = Summing {
                 model: &model,
                 data,

@@ -7,7 +7,7 @@ use crate::cli::delta_args::created_unix_s;
 use crate::cli::moments::{BasisArgs, File, Model, Reads, Summing, Wanted, key};
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::print::{Printer, bytes, number, percent};
-use crate::delta::{self, Choice, Label, Task};
+use crate::delta::{self, EncodingChoice, Label, Task};
 use crate::moments::{Head, Moments, head};
 use crate::task;
 use crate::train::artifact::{self, Counted, Provenance};
@@ -62,7 +62,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
     let key = key(args.key.as_ref())?;
     let file = File::read(&args.moments)?;
     let (moments, about) = (&file.moments, file.moments.about());
-    let model = Model::of(&args.model, &file, global, printer)?;
+    let model = Model::from_moments(&args.model, &file, global, printer)?;
     let targets = moments.sums().shape().targets;
     let bundle = model.bundle(targets, about.task, Some(about.appended))?;
     let basis = model.basis(&bundle, args.basis.as_deref(), Wanted::Of(about))?;
@@ -112,7 +112,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<Done> {
 /// The head as a delta of the bundle's tensors.
 fn delta_of(moments: &Moments, bundle: &Bundle, head: &Head, provenance: Provenance<'_>) -> Result<Vec<u8>> {
     let about = moments.about();
-    let payloads = artifact::payloads(&parameters(bundle, head)?, Choice::Fp16)?;
+    let payloads = artifact::payloads(&parameters(bundle, head)?, EncodingChoice::Fp16)?;
     let classes = about.task != Task::Regression;
     let samples = |target: usize| if classes { moments.sums().count(target) as u32 } else { 0 };
     let labels = moments.labels().iter().enumerate().map(|(target, name)| Label { name, samples: samples(target) });
