@@ -12,7 +12,7 @@ use serde::Serialize;
 pub struct Args {
     /// Show only operators whose name contains this
     filter: Option<String>,
-    /// Print the table of README.md
+    /// Print the table of docs/operators.md
     #[arg(long, conflicts_with = "filter")]
     markdown: bool,
 }

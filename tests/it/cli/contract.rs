@@ -135,19 +135,19 @@ fn the_page_of_tasks_has_the_table_that_the_program_knows() {
     assert!(page[start..end] == table, "the tasks changed: UPDATE=1 cargo test page_of_tasks");
 }
 
-/// `UPDATE=1 cargo test readme_lists` writes the table anew.
+/// `UPDATE=1 cargo test page_lists_operators` writes the table anew.
 #[test]
-fn the_readme_lists_the_operators_that_the_program_knows() {
+fn the_page_lists_operators_as_the_program_knows_them() {
     const MARKS: (&str, &str) = ("<!-- ops: begin -->\n", "<!-- ops: end -->");
     let table = Place::new().run("ops --markdown").done().out;
     assert!(table.lines().count() > 50 && table.contains("| `MatMul` |"), "{table}");
-    let path = super::project("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = readme.split_once(MARKS.0).expect("the first mark");
+    let path = super::project("docs/operators.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(MARKS.0).expect("the first mark");
     let (found, after) = rest.split_once(MARKS.1).expect("the second mark");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1)).unwrap();
         return;
     }
-    assert!(found == table, "the rules changed: UPDATE=1 cargo test readme_lists");
+    assert!(found == table, "the rules changed: UPDATE=1 cargo test page_lists_operators");
 }
