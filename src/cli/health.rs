@@ -30,7 +30,7 @@ const SPACE_WANTED_BYTES: u64 = 512 << 20;
 /// The C library that ONNX Runtime's wheels need.
 const GLIBC_WANTED: (u32, u32) = (2, 28);
 
-/// Looks at everything.
+/// Checks the machine: the library, its C library, processor, memory and cache.
 pub fn check_machine(global: &Global) -> Vec<Finding> {
     vec![library(global), c_library(), processor(), memory(), cache(global)]
 }

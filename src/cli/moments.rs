@@ -230,7 +230,7 @@ impl Model {
         Ok(Self { base, classifier, output, bundles: global.bundles()? })
     }
 
-    /// The model of moments.
+    /// Opens the model of a file of moments.
     pub fn from_moments(path: &Path, file: &File, global: &Global, printer: &Printer) -> Result<Self> {
         let model = Self::read(path, Some(&file.moments.about().output), global, printer)?;
         let (wanted, found) = (hex(&file.moments.about().base[..8]), model.base.short_hash());

@@ -56,7 +56,7 @@ struct Unreadable {
     reason: String,
 }
 
-/// Looks at data, and at what is measured by.
+/// Finds what should be looked at in data, and in what is measured by.
 pub fn find_suspects(looked: Looked, tested: Option<Looked>, stop: &AtomicBool) -> Suspects {
     let are_judged = matches!(looked.dataset.labels(), Labels::Classes { .. } | Labels::Values(_));
     let neighbours = Neighbours::new(looked.rows.view());

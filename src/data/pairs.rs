@@ -31,7 +31,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// Of a table's header; `None` where it holds no pairs.
+    /// Finds the columns of pairs in a table's header; `None` where it holds none.
     fn find(header: &[String]) -> Option<Self> {
         let place = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|column| is(column, name)));
         let (anchor, positive) = (place(&ANCHORS)?, place(&POSITIVES)?);

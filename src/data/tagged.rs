@@ -162,7 +162,7 @@ struct Classes {
 }
 
 impl Classes {
-    /// Those that the caller has, else all that there are. Numbers are places: all up to the largest are classes.
+    /// Finds the classes: those that the caller has, else all that there are. Numbers are places: all up to the largest are classes.
     fn find(path: &Path, rows: &[Tagged], options: &Options) -> Result<Self, Error> {
         let tags = rows.iter().flat_map(|row| row.tags.iter().flatten());
         let found: BTreeSet<&str> = tags.map(String::as_str).collect();

@@ -22,7 +22,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A tensor's, as it is.
+    /// Takes a tensor's bytes as they are.
     pub fn from_view(tensor: &TensorView) -> Self {
         let (entry, bytes) = (&tensor.entry, tensor.bytes.to_vec());
         Self { encoding: entry.encoding, packing: entry.packing, difference: entry.difference, bytes }

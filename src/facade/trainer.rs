@@ -43,7 +43,7 @@ impl Trainer {
         Self::from_recipe(Recipe { model: Some(model.into()), ..Recipe::default() })
     }
 
-    /// By a recipe, which names the model.
+    /// Trains as a recipe says, which also names the model.
     pub fn from_recipe(recipe: Recipe) -> Self {
         Self {
             job: Job { recipe, ..Job::default() },

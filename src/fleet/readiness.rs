@@ -17,7 +17,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Of a server with this folder; nobody has looked yet.
+    /// For a server with this folder; nothing was checked yet.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), last: Mutex::default() }
     }

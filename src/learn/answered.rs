@@ -72,7 +72,7 @@ pub struct Mistake {
 }
 
 impl Answered {
-    /// Of logits `[samples, classes]` and, where the classes were known before, those of before. `None` where samples have not one class
+    /// Sums up logits `[samples, classes]` and, where the classes were known before, those of before. `None` where samples have not one class
     /// each.
     pub fn from_logits(
         dataset: &Dataset,

@@ -72,7 +72,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The entries of a tensor whose data is external.
+    /// Reads the entries of a tensor whose data is external.
     pub fn read(proto: &TensorProto, tensor: &str) -> Result<Self, Error> {
         let mut place = Place { location: String::new(), offset: 0, length: None };
         for entry in &proto.external_data {

@@ -150,7 +150,7 @@ impl Layer {
 }
 
 impl Ridge {
-    /// The problem of normal equations.
+    /// Prepares the problem that normal equations state.
     pub fn new(equations: Equations) -> Self {
         let Equations { count, intercept, feature_means, target_means, products, mixed, targets_squared } = equations;
         let scale = products.diag().sum() / products.nrows().max(1) as f64;

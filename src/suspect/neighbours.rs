@@ -45,7 +45,7 @@ pub struct Neighbours<'a> {
 }
 
 impl<'a> Neighbours<'a> {
-    /// Of features `[samples, features]`.
+    /// Prepares the search among features `[samples, features]`.
     pub fn new(rows: ArrayView2<'a, f32>) -> Self {
         let (mut earlier, mut nearest, mut means) = (Vec::new(), Vec::new(), Vec::new());
         each(rows, rows, |row, distances| {

@@ -46,7 +46,7 @@ enum Kept {
 }
 
 impl Kept {
-    /// Of some samples; `None` where labels are of a kind that is not kept.
+    /// Keeps the labels of some samples; `None` where labels are of a kind that is not kept.
     fn from_labels(labels: &Labels, samples: &[usize]) -> Option<Self> {
         let some = |rows: &Array2<f32>| samples.iter().flat_map(|sample| rows.row(*sample).to_vec()).collect();
         Some(match labels {

@@ -267,7 +267,7 @@ impl<'a> Service<'a> {
         self.world.notifier.ready();
     }
 
-    /// One look about.
+    /// Does what is due: one look at the spool, what was asked, the fleet and the training.
     fn work_once(&mut self) -> Result<()> {
         let now = (self.world.now)();
         self.take_in(now);

@@ -61,7 +61,7 @@ struct Rotation<'b> {
 }
 
 impl<'b> Rotation<'b> {
-    /// By the caches (positions, half) at the positions 0, 1, …, for heads of that size.
+    /// Rotates by the caches (positions, half) at the positions 0, 1, …, for heads of that size.
     fn new(n: &At<'_, 'b>, size: i64) -> Result<Self, String> {
         let b = n.builder();
         let int = |value| b.constant(Tensor::from_i64(&[], &[value]));
