@@ -245,7 +245,7 @@ impl From<Address> for String {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("{}: {source}; name the configuration with --config", path.display())]
+    #[error("{}: {source}; name the configuration with setting `config`", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -121,7 +121,7 @@ async fn gathered(db: &Db, data: &Path, store: &Store, to: &Path, now_ms: u64) -
         }
     }
     if !files.contains_key("keys/release.pem") {
-        return Err(in_file(&data.join(KEYS[0]), "there is none; name the server's folder with --data DIR"));
+        return Err(in_file(&data.join(KEYS[0]), "there is none; name the server's folder with setting `data = DIR`"));
     }
     for begun in 1.. {
         let (hash, belonging) = dumped(db, &to.join(DATABASE)).await?;
@@ -250,7 +250,7 @@ async fn put_back(
 fn put_key(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     match fs::read(path) {
         Ok(there) if there == bytes => Ok(()),
-        Ok(_) => Err(in_file(path, "belongs to another server; name a new folder with --data DIR")),
+        Ok(_) => Err(in_file(path, "belongs to another server; name a new folder with setting `data = DIR`")),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             write_secret(path, bytes).map_err(|error| in_file(path, error))
         }

@@ -31,9 +31,10 @@ impl Folder {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|error| in_file(path, format!("{error}; name a writable folder with --data DIR")))?;
+            .map_err(|error| in_file(path, format!("{error}; name a writable folder with setting `data = DIR`")))?;
         let place = path.join("lock");
-        let told = |error: io::Error| in_file(&place, format!("{error}; name a writable folder with --data DIR"));
+        let told =
+            |error: io::Error| in_file(&place, format!("{error}; name a writable folder with setting `data = DIR`"));
         // Not emptied: it may be another's, and say where that listens.
         let lock = OpenOptions::new()
             .read(true)
@@ -103,7 +104,7 @@ mod tests {
         }
         let refused = Folder::open(&path).unwrap_err().to_string();
         assert!(refused.contains("fleet/lock") && refused.contains("https://[::1]:2"), "{refused}");
-        assert!(refused.contains("--data"), "{refused}");
+        assert!(refused.contains("setting `data"), "{refused}");
         drop(folder);
         Folder::open(&path).unwrap();
     }

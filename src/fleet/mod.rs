@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// Another server works in the folder.
     #[error(
-        "{lock}: another edgetune-fleet works in this folder, at {address}; end it, or name another folder with --data DIR"
+        "{lock}: another edgetune-fleet works in this folder, at {address}; end it, or name another folder with setting `data = DIR`"
     )]
     Held {
         /// The file that it holds.

@@ -115,7 +115,7 @@ fn missing(channel: &Channel, deltas: i64, devices_min: u32) -> Result<Option<St
     let Channel { name, round, rule, .. } = channel;
     let by_rule = rule.parse::<Combining>().map_err(Error::Combine)?.devices_least();
     let (least, whose) = match i64::from(devices_min.max(1)) {
-        least if least >= by_rule => (least, "by --round-devices-min of the server".to_owned()),
+        least if least >= by_rule => (least, "by setting `round-devices-min` of the server".to_owned()),
         _ => (by_rule, format!("for the rule {rule}")),
     };
     let wait = "wait until more devices have sent theirs";

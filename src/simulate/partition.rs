@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 pub enum Error {
     /// Not a concentration.
     #[error(
-        "--alpha {0}: give a number above 0; 0.1 makes devices that know two or three classes, 100 ones that are all alike"
+        "setting `alpha = {0}`: give a number above 0; 0.1 makes devices that know two or three classes, 100 ones that are all alike"
     )]
     Alpha(f64),
     /// Too few samples.

@@ -224,7 +224,7 @@ fn no_token_takes_another_devices_name() {
     let token = server.token();
     let taken = second.enrol(&token, &name);
     assert_eq!(taken.problem(), (409, "name".into()));
-    assert!(taken.text().contains("--replace"), "{}", taken.text());
+    assert!(taken.text().contains("setting `replace`"), "{}", taken.text());
     let unasked = second.enrol_as(&replacing(&token, &name));
     assert_eq!(unasked.problem(), (409, "name".into()));
     assert!(unasked.text().contains("ask an operator for a token of that name"), "{}", unasked.text());

@@ -76,7 +76,10 @@ fn a_device_shows_its_certificate_where_it_is_asked() {
     assert!(matches!(&seen, Error::Refused { status: 401, detail } if detail == "seen"), "{seen}");
     for wrong in [None, Some(other.clone())] {
         let error = enrol(wrong);
-        assert!(matches!(error, Error::Tls { .. }) && error.to_string().contains("--client-cert FILE"), "{error}");
+        assert!(
+            matches!(error, Error::Tls { .. }) && error.to_string().contains("setting `client-cert = FILE`"),
+            "{error}"
+        );
     }
     let [certificate, _] = device;
     let [_, key] = other;

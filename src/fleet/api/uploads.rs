@@ -60,10 +60,10 @@ pub(super) async fn enrol(
         }
         Enrolment::Revoked => Err(Problem::identity("this key was revoked; enrol with a new key")),
         Enrolment::Name(made_for) => Err(Problem::name(format!(
-            "the token was made for the device `{made_for}`; enrol with --name {made_for:?}, or ask for another token"
+            "the token was made for the device `{made_for}`; enrol with setting `name = {made_for:?}`, or ask for another token"
         ))),
         Enrolment::Taken => Err(Problem::name(format!(
-            "a device is called `{name}`; give another --name, or take its place with --replace"
+            "a device is called `{name}`; give another name (setting `name`), or take its place (setting `replace`)"
         ))),
         Enrolment::Unasked => Err(Problem::name(format!(
             "a device is called `{name}`, and this token is not for taking its place; ask an operator for a token of that name \

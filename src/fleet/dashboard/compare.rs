@@ -67,7 +67,7 @@ async fn compared(fleet: &Fleet, releases: &[Version; 2]) -> Result<Result<Vec<C
     if let Some(large) = releases.iter().find(|release| release.length as u64 > bytes_max) {
         let length = bytes(large.length);
         return Ok(Err(format!(
-            "version {} has {length}, more than is compared here (--delta-bytes-max)",
+            "version {} has {length}, more than is compared here (setting `delta-bytes-max`)",
             large.version
         )));
     }

@@ -129,10 +129,8 @@ pub(super) async fn enrol(
     fleet.db.add_token(&blake3::hash(token.as_bytes()).to_string(), name, now_ms, now_ms + TOKEN_MS).await?;
     fleet.audit(&visitor.who, "token made", name).await;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("SERVER");
-    let (scheme, ca) = if is_secure(&fleet, &headers) { ("https", " --ca tls.crt") } else { ("http", "") };
-    let named =
-        if name.is_empty() { String::new() } else { format!(" --name '{}' --replace", name.replace('\'', "'\\''")) };
-    let command = format!("edgetune fleet enroll {scheme}://{host} --token {token}{ca}{named}");
+    let is_secure = is_secure(&fleet, &headers);
+    let command = enrolment(&format!("{}://{host}", if is_secure { "https" } else { "http" }), &token, is_secure, name);
     let content = html! {
         h1 { "A token for one device" }
         p {
@@ -144,7 +142,7 @@ pub(super) async fn enrol(
         input.secret #made readonly value=(token);
         p { "On the device:" }
         pre tabindex="0" { code { (command) } }
-        @if !ca.is_empty() {
+        @if is_secure {
             p {
                 code { "tls.crt" } " is the certificate in the server's folder, for the device to trust; leave " code { "--ca" } " out where the \
                  server's is from a public authority."
@@ -153,4 +151,17 @@ pub(super) async fn enrol(
         p { a href="/devices" { "Done" } }
     };
     Ok(page(&visitor, Part::Devices, "A token for a device", content))
+}
+
+/// What enrols a device in its shell: the token goes through a pipe, for other users see what stands on command lines.
+fn enrolment(url: &str, token: &str, has_certificate: bool, name: &str) -> String {
+    let mut words = vec!["echo", token, "|", "edgetune", "fleet", "enroll", url, "--token-file", "-"];
+    if has_certificate {
+        words.extend(["--ca", "tls.crt"]);
+    }
+    let quoted = format!("'{}'", name.replace('\'', "'\\''"));
+    if !name.is_empty() {
+        words.extend(["--name", &quoted, "--replace"]);
+    }
+    words.join(" ")
 }

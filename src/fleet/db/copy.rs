@@ -142,7 +142,7 @@ impl Db {
         db.migrate(version).await?;
         match db.is_new().await? {
             true => Ok(db),
-            false => Err(Error("it holds a fleet already; name an empty one with --database URL".into())),
+            false => Err(Error("it holds a fleet already; name an empty one with setting `database = URL`".into())),
         }
     }
 
@@ -313,7 +313,7 @@ mod tests {
             let delta = Bytes { device: "d".into(), hash: "h".into(), length: 3, changed_ms: 4 };
             assert_eq!(belonging, Belonging { adapters: Vec::new(), deltas: vec![delta] });
             let held = Db::fresh(&url, TABLES_VERSION).await.unwrap_err().to_string();
-            assert!(held.contains("--database"), "{held}");
+            assert!(held.contains("setting `database"), "{held}");
             let other = url.replace("fleet.sqlite", "other.sqlite");
             let copy = Db::fresh(&other, TABLES_VERSION).await.unwrap();
             let line = Audited { at_ms: 9, who: "w".into(), what: "restored".into(), detail: String::new() };

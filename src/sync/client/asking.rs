@@ -76,7 +76,7 @@ impl<'a> Client<'a> {
                  --round-devices-min {devices_min}, or demand fewer"
             ),
             None => format!(
-                "no release of it was pulled, so nobody knows how many devices its rounds have; edgetune fleet pull --channel {channel:?}"
+                "no release of it was pulled, so nobody knows how many devices its rounds have; `edgetune fleet pull --channel {channel:?}`"
             ),
         };
         Err(Error::Release { channel: channel.into(), problem })

@@ -63,13 +63,13 @@ pub fn enrol(
     if let Name::Given(name) = &name
         && !is_name(name)
     {
-        return Err(Error::Name { what: format!("--name {name:?}") });
+        return Err(Error::Name { what: format!("setting `name = {name:?}`") });
     }
     let (pending, key) = folder.key_for(&token, secret)?;
     let public = Hex(key.public());
     let name = name.for_key(public);
     if !is_name(&name) {
-        return Err(Error::Name { what: format!("--name {name:?}") });
+        return Err(Error::Name { what: format!("setting `name = {name:?}`") });
     }
     // A device that enrols anew is asked for nobody's leave to take its own place.
     let old = if replace { folder.key().ok() } else { None };

@@ -37,7 +37,7 @@ pub enum Error {
         problem: String,
     },
     /// Nobody has enrolled this device.
-    #[error("{folder}: this device is in no fleet; enrol it first: edgetune fleet enroll URL --token-file FILE")]
+    #[error("{folder}: this device is in no fleet; enrol it first: `edgetune fleet enroll URL --token-file FILE`")]
     NotEnrolled {
         /// The folder.
         folder: PathBuf,

@@ -80,7 +80,7 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Self, Error> {
         for folder in [path.into(), path.join("queue"), path.join("reports"), path.join("adapters")] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-            let remedy = |error| format!("{error}; name a writable folder with --state DIR");
+            let remedy = |error| format!("{error}; name a writable folder with setting `state = DIR`");
             made.map_err(|error| Error::file(&folder, remedy(error)))?;
         }
         Ok(Self(path.into()))
@@ -109,7 +109,7 @@ impl Folder {
     /// # Errors
     /// [`Error::NotEnrolled`]; a file that cannot be read.
     pub fn member(&self) -> Result<Member, Error> {
-        let remedy = "enrol the device again: edgetune fleet enroll URL --token-file FILE";
+        let remedy = "enrol the device again: `edgetune fleet enroll URL --token-file FILE`";
         read(&self.0.join("member.json"), remedy)?.ok_or_else(|| Error::NotEnrolled { folder: self.0.clone() })
     }
 

@@ -190,7 +190,7 @@ fn remedy(error: &rustls::Error) -> Option<String> {
             | AlertDescription::DecryptError
             | AlertDescription::AccessDenied,
         ) => {
-            "the server wants a certificate of this device that it trusts; enrol with --client-cert FILE --client-key FILE"
+            "the server wants a certificate of this device that it trusts; enrol with setting `client-cert = FILE` and setting `client-key = FILE`"
         }
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             "what answers there speaks no TLS; check the port"
@@ -222,13 +222,15 @@ fn address(url: &str) -> Result<String, Error> {
 /// The certificates in a text of PEM, each of which can be trusted.
 pub(super) fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = found.map_err(|error| format!("the file of --ca is no PEM: {error}"))?;
+    let found = found.map_err(|error| format!("the file of setting `ca` is no PEM: {error}"))?;
     let mut store = RootCertStore::empty();
     for certificate in &found {
-        store.add(certificate.clone()).map_err(|error| format!("--ca: {error}; give a certificate in PEM"))?;
+        store.add(certificate.clone()).map_err(|error| format!("setting `ca`: {error}; give a certificate in PEM"))?;
     }
     if found.is_empty() {
-        return Err("the file of --ca has no `BEGIN CERTIFICATE`; give the authority's certificate in PEM".into());
+        return Err(
+            "the file of setting `ca` has no `BEGIN CERTIFICATE`; give the authority's certificate in PEM".into()
+        );
     }
     Ok(found)
 }
@@ -285,9 +287,10 @@ mod tests {
 
     #[test]
     fn who_is_trusted_must_be_a_certificate() {
-        for (pem, part) in
-            [("", "BEGIN CERTIFICATE"), ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "--ca")]
-        {
+        for (pem, part) in [
+            ("", "BEGIN CERTIFICATE"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "setting `ca`"),
+        ] {
             let error = authorities(pem).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
