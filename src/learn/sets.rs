@@ -8,7 +8,7 @@ use super::pixels;
 use super::retained::{Retained, Set};
 use super::samples::{self, inputs_of};
 use crate::amounts::counted;
-use crate::data::{self, Dataset, Finding, Labels, Preprocessing, Split, Target};
+use crate::data::{self, Dataset, Finding, Labels, Preprocessing, ReadingReport, Split, Target};
 use crate::recipe::{Error, Reading, Recipe, Samples, refuse};
 use crate::task::OwnLoss;
 use crate::train::artifact::Adapter;
@@ -38,7 +38,7 @@ pub struct Data {
     /// What is odd about the data.
     pub findings: Vec<Finding>,
     /// What could not be read.
-    pub skipped: data::ReadingReport,
+    pub skipped: ReadingReport,
 }
 
 /// What a training's data are found by.
@@ -61,7 +61,7 @@ struct Read {
     train: Dataset,
     preprocessing: Preprocessing,
     options: data::Options,
-    skipped: data::ReadingReport,
+    skipped: ReadingReport,
 }
 
 impl Sources<'_> {
@@ -76,12 +76,8 @@ impl Sources<'_> {
             }
             let train = Dataset::of_arrays(inputs.clone(), labels.clone())?;
             let options = samples::options(Preprocessing::Plain, Reading::default(), &inputs_of(base), target, None);
-            return Ok(Read {
-                train,
-                preprocessing: Preprocessing::Plain,
-                options,
-                skipped: data::ReadingReport::default(),
-            });
+            let skipped = ReadingReport::default();
+            return Ok(Read { train, preprocessing: Preprocessing::Plain, options, skipped });
         }
         let Some(path) = recipe.data.as_deref() else {
             refuse!("no data: name labelled data with setting `data = PATH`")
@@ -123,7 +119,7 @@ impl Sources<'_> {
             None => None,
         };
         options.splits = recipe.val.is_none();
-        let mut skipped = data::ReadingReport::default();
+        let mut skipped = ReadingReport::default();
         let train = samples::open_beside(path, &options, out, &mut skipped, observer)?;
         options.splits = false;
         Ok(Read { train, preprocessing, options, skipped })
@@ -272,7 +268,7 @@ fn tested(
     path: &Path,
     (recipe, train, out): (&Recipe, &Dataset, Option<&Path>),
     options: data::Options,
-    skipped: &mut data::ReadingReport,
+    skipped: &mut ReadingReport,
     observer: &dyn Observer,
 ) -> Result<(Arc<Dataset>, Vec<usize>), Error> {
     let classes = (!train.labels().names().is_empty()).then(|| train.labels().names().to_vec());
@@ -323,7 +319,7 @@ fn validated_by(
     path: &Path,
     train: Dataset,
     (options, out): (&data::Options, Option<&Path>),
-    skipped: &mut data::ReadingReport,
+    skipped: &mut ReadingReport,
     observer: &dyn Observer,
 ) -> Result<Dataset, Error> {
     let names = train.labels().names();
@@ -358,7 +354,7 @@ fn told_in_both(train: &Dataset, test: &Dataset, samples: &[usize], observer: &d
 fn split(
     dataset: &Dataset,
     (fraction, seed): (f64, u64),
-    report: &data::ReadingReport,
+    report: &ReadingReport,
     observer: &dyn Observer,
 ) -> Result<Split, Error> {
     let (labels, keys) = (dataset.labels(), dataset.keys());

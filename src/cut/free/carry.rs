@@ -169,7 +169,7 @@ impl Walk<'_> {
         Ok(carry)
     }
 
-    /// Constants have one row for all samples, or the same for each; `node` is given that one.
+    /// Constants have one row for all samples, or the same for each; `node` is given that one, or the rows of one sample for each.
     fn elementwise(&mut self, node: &mut Node) -> Result<Carry, String> {
         let rank = self.gives(node)?.len();
         let mut found = None;
@@ -184,7 +184,8 @@ impl Walk<'_> {
             let shape = self.shape(id)?;
             let Some(at) = (carry.axis + shape.len()).checked_sub(rank) else { continue };
             if shape[at] != 1 {
-                node.inputs[place] = Some(self.one_row(id, at)?);
+                let rows = if carry.is_pure() { self.one_row(id, at) } else { self.rows_of_each(id, carry.at(at)) };
+                node.inputs[place] = Some(rows?);
             }
         }
         Ok(carry)

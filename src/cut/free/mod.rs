@@ -420,6 +420,35 @@ mod tests {
         assert!(!graph.initializers.contains_key(&of("Expand").inputs[1].unwrap()), "as many as there are samples");
     }
 
+    /// Two windows of two pixels of each of two pictures, and a mask that is written out for both: the same for each, or not.
+    #[test]
+    fn masks_of_a_samples_windows_are_repeated_for_every_sample() {
+        let windows = |masks: [f32; 4]| {
+            let b = Builder::new(Graph::new("windows", 17), "");
+            let x = b.input("x", fixed(&[2, 4]));
+            let split = b.op("Reshape", &[x, b.ints(&[4, 2])], &[]);
+            let mask: Vec<f32> = masks.iter().flat_map(|value| [*value, 0.0]).collect();
+            let masked = split + b.constant(Tensor::from_f32(&[4, 2], &mask));
+            let y = b.op("Reshape", &[masked, b.ints(&[2, 4])], &[]);
+            let typed = [(split.id(), [4, 2]), (masked.id(), [4, 2]), (y.id(), [2, 4])];
+            let y = y.id();
+            let mut graph = b.finish();
+            graph.outputs = vec![y];
+            for (id, sizes) in typed {
+                graph.values[id.index()].ty = Some(fixed(&sizes));
+            }
+            graph
+        };
+        let mut same = windows([1.0, 2.0, 1.0, 2.0]);
+        free_batch(&mut same, 2).unwrap();
+        let ops: Vec<&str> = same.nodes.iter().map(|node| node.op.as_str()).collect();
+        assert_eq!(ops, ["Reshape", "Shape", "Gather", "Concat", "Expand", "Reshape", "Add", "Reshape"]);
+        let of_one = same.nodes.iter().find(|node| node.op == "Expand").and_then(|node| node.inputs[0]).unwrap();
+        assert_eq!(same.initializers[&of_one].to_f32(), Some(vec![1.0, 0.0, 2.0, 0.0]));
+        let baked = free_batch(&mut windows([1.0, 2.0, 1.0, 3.0]), 2).unwrap_err();
+        assert!(baked.node.contains("Add") && baked.problem.contains("rows for each sample"), "{baked:?}");
+    }
+
     #[test]
     fn a_class_token_is_repeated_for_every_sample() {
         let b = Builder::new(Graph::new("token", 17), "");

@@ -86,6 +86,38 @@ impl Walk<'_> {
         Ok(output)
     }
 
+    /// A constant with the same rows for each sample of the batch, several of them, as the masks of a picture's windows: the rows of one sample,
+    /// once for each sample that there is.
+    pub fn rows_of_each(&mut self, id: ValueId, carry: Carry) -> Result<ValueId, String> {
+        let name = self.graph.value_name(id).to_string();
+        let differs = || format!("reads `{name}`, which has rows for each sample of the batch");
+        let Carry { axis, outer, inner } = carry;
+        let shape = self.shape(id)?;
+        if shape[axis] != outer * self.batch * inner {
+            return Err(differs());
+        }
+        let tensor = self.graph.initializers.get(&id).ok_or_else(differs)?;
+        let apart = [&shape[..axis], &[outer, self.batch, inner], &shape[axis + 1..]].concat();
+        let apart = Tensor { dtype: tensor.dtype, shape: apart, data: tensor.data.clone() };
+        let one = first_row(&apart, axis + 1).ok_or_else(differs)?;
+        let sizes: Vec<i64> = one.shape.iter().map(|size| *size as i64).collect();
+        let one = self.graph.add_initializer(&format!("{name}/sample"), one);
+        let target = self.with_batch(&format!("{name}/samples"), &sizes[..=axis], &sizes[axis + 2..]);
+        let joined: Vec<i64> =
+            shape.iter().enumerate().map(|(at, size)| if at == axis { -1 } else { *size as i64 }).collect();
+        let joined = Tensor::from_i64(&[joined.len() as u64], &joined);
+        let joined = self.graph.add_initializer(&format!("{name}/joined"), joined);
+        let ty = self.graph.ty(id).cloned();
+        let spread = self.graph.add_value(&format!("{name}/spread"), None);
+        let rows = self.graph.add_value(&format!("{name}/rows"), ty);
+        for (op, inputs, output) in [("Expand", [one, target], spread), ("Reshape", [spread, joined], rows)] {
+            let name = self.graph.value_name(output).to_string();
+            let (inputs, outputs) = (inputs.map(Some).to_vec(), vec![Some(output)]);
+            self.nodes.push(Node { name, op: op.into(), inputs, outputs, ..Node::default() });
+        }
+        Ok(rows)
+    }
+
     /// What has no row a sample, such as a class token, once for each of them.
     pub fn repeated(&mut self, id: ValueId, carry: Carry) -> Result<ValueId, String> {
         let mut shape = self.shape(id)?;

@@ -248,9 +248,8 @@ impl Situation<'_> {
             rows.push(self.row(candidate, dims).unwrap_or_else(|error| self.failed(candidate, &error)));
             depths.push(candidate.depth);
         }
-        let Some(broken) = rows.iter().position(|row| row.verdict == BudgetVerdict::TooMuchMemory) else {
-            return Ok(rows);
-        };
+        let is_broken = |row: &Row| row.verdict == BudgetVerdict::TooMuchMemory;
+        let Some(broken) = rows.iter().position(is_broken) else { return Ok(rows) };
         // Where the next layers do not fit, their biases may.
         let whole = rows[..broken].iter().rposition(|row| row.verdict != BudgetVerdict::Failed).unwrap_or(0);
         for depth in [depths[whole], depths[broken.div_ceil(2).max(1) - 1]] {
@@ -361,8 +360,8 @@ impl Situation<'_> {
 
     fn features(&self, bundle: &Bundle, order: &[usize]) -> Result<Features, Error> {
         let (dataset, clock) = (self.dataset.clone(), self.clock.clone());
-        let source = Source { dataset, order, preprocessing: self.preprocessing };
-        Features::open(bundle, source, self.store, self.options, clock)
+        let (preprocessing, options) = (self.preprocessing, self.options);
+        Features::open(bundle, Source { dataset, order, preprocessing }, self.store, options, clock)
     }
 
     /// Trains the head; gives its values and what the body did. `None` if stopped.
@@ -397,13 +396,12 @@ impl Situation<'_> {
     /// Trains the head as a run of its own would.
     fn fit_head(&self, bundle: &Bundle, features: &mut Features, batch: u32) -> Result<Outcome, Error> {
         let learned = Labelled { labels: self.dataset.labels(), split: self.split };
-        let (loss, until_s) = (&self.settings.loss, self.budgets.time_s);
+        let until_s = self.budgets.time_s;
         let mut solving = solve::Around { until_s, stop: self.stop, clock: &*self.clock, tell: &mut |_| {} };
+        let mut solved = || solve::start(bundle, features, learned, &self.settings.loss, self.options, &mut solving);
         let first = match self.head {
             HeadBy::StepsFromZero => None,
-            HeadBy::ClosedForm | HeadBy::Steps => self.during("planning: the head in closed form", || {
-                solve::start(bundle, features, learned, loss, self.options, &mut solving)
-            })?,
+            HeadBy::ClosedForm | HeadBy::Steps => self.during("planning: the head in closed form", &mut solved)?,
         };
         if let (HeadBy::ClosedForm, Some(values)) = (self.head, &first) {
             return Ok(Outcome::without_steps(values.clone(), End::Finished));
