@@ -59,7 +59,7 @@ pub fn read(folder: &Path) -> Result<Keys, Error> {
     let release = folder.join(RELEASE);
     let pem = read_secret(&release)?.ok_or_else(|| {
         let problem = "it is missing, and the database belongs to a server that has had one: devices trust no other key. Put it back \
-                       from a backup, or name that server's folder with --data DIR";
+                       from a backup, or name that server's folder with setting `data = DIR`";
         in_file(&release, problem)
     })?;
     let key = KeyPair::from_pem(&pem).map_err(|error| in_file(&release, error))?;

@@ -12,8 +12,8 @@ pub enum Error {
     Alpha(f64),
     /// Too few samples.
     #[error(
-        "{samples} samples are too few for {devices} devices with at least {least} each at this --alpha; take fewer --devices, a larger \
-         --alpha or more data"
+        "{samples} samples are too few for {devices} devices with at least {least} each at this setting `alpha`; take fewer devices \
+         (setting `devices`), a larger setting `alpha` or more data"
     )]
     TooFew {
         /// Samples that there are.

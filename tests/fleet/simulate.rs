@@ -101,7 +101,7 @@ fn what_is_learned_together_is_worth_more_and_an_attack_costs_the_mean_more_than
 fn what_cannot_be_simulated_is_refused_with_the_remedy() {
     let folder = place();
     for (options, told) in [
-        ("--devices 500", "fewer --devices"),
+        ("--devices 500", "fewer devices (--devices)"),
         ("--alpha 0", "--alpha 0"),
         ("--poisoned 1.5", "--poisoned 1.5"),
         ("--rounds 0", "--rounds 0"),

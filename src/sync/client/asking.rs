@@ -73,7 +73,7 @@ impl<'a> Client<'a> {
             Some(devices) if devices >= *devices_min => return Ok(()),
             Some(devices) => format!(
                 "its rounds may have {devices} devices, and {devices_min} are demanded here; nothing was sent. Ask an operator for \
-                 --round-devices-min {devices_min}, or demand fewer"
+                 setting `round-devices-min = {devices_min}`, or demand fewer"
             ),
             None => format!(
                 "no release of it was pulled, so nobody knows how many devices its rounds have; `edgetune fleet pull --channel {channel:?}`"

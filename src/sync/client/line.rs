@@ -165,7 +165,7 @@ fn remedy(error: &rustls::Error) -> Option<String> {
     let text = match error {
         rustls::Error::InvalidCertificate(fault) => match fault {
             Fault::UnknownIssuer => {
-                "the server's certificate is from nobody who is trusted here; enrol with --ca FILE, where FILE is the \
+                "the server's certificate is from nobody who is trusted here; enrol with setting `ca = FILE`, where FILE is the \
                  certificate of who issued it (for a server's own: its tls.crt)"
             }
             Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
