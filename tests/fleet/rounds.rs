@@ -189,7 +189,7 @@ fn a_round_of_too_few_deltas_is_not_closed() {
             push(device, &mean);
         }
         if seed == 0 {
-            refused(&mean, "1 device, and needs 2 by --round-devices-min");
+            refused(&mean, "1 device, and needs 2 by setting `round-devices-min`");
         }
         push(device, &trimmed);
         if seed == 2 {
