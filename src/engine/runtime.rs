@@ -413,6 +413,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_process_with_several_threads_keeps_its_environment() {
+        // Tests run in threads of their own.
+        assert!(!configure_process());
+    }
+
+    #[test]
     fn the_build_that_kills_a_raspberry_pi_4_is_known() {
         assert!(known_bad(Version(1, 21, 0), false).is_some_and(|reason| reason.contains("23957")));
         assert_eq!(known_bad(Version(1, 21, 0), true), None);

@@ -100,21 +100,17 @@ impl Walk<'_> {
         let apart = [&shape[..axis], &[outer, self.batch, inner], &shape[axis + 1..]].concat();
         let apart = Tensor { dtype: tensor.dtype, shape: apart, data: tensor.data.clone() };
         let one = first_row(&apart, axis + 1).ok_or_else(differs)?;
-        let sizes: Vec<i64> = one.shape.iter().map(|size| *size as i64).collect();
         let one = self.graph.add_initializer(&format!("{name}/sample"), one);
-        let target = self.with_batch(&format!("{name}/samples"), &sizes[..=axis], &sizes[axis + 2..]);
+        let spread = self.repeated(one, Carry { axis: axis + 1, outer: 1, inner: 1 })?;
         let joined: Vec<i64> =
             shape.iter().enumerate().map(|(at, size)| if at == axis { -1 } else { *size as i64 }).collect();
         let joined = Tensor::from_i64(&[joined.len() as u64], &joined);
         let joined = self.graph.add_initializer(&format!("{name}/joined"), joined);
         let ty = self.graph.ty(id).cloned();
-        let spread = self.graph.add_value(&format!("{name}/spread"), None);
         let rows = self.graph.add_value(&format!("{name}/rows"), ty);
-        for (op, inputs, output) in [("Expand", [one, target], spread), ("Reshape", [spread, joined], rows)] {
-            let name = self.graph.value_name(output).to_string();
-            let (inputs, outputs) = (inputs.map(Some).to_vec(), vec![Some(output)]);
-            self.nodes.push(Node { name, op: op.into(), inputs, outputs, ..Node::default() });
-        }
+        let name = self.graph.value_name(rows).to_string();
+        let (inputs, outputs) = (vec![Some(spread), Some(joined)], vec![Some(rows)]);
+        self.nodes.push(Node { name, op: "Reshape".into(), inputs, outputs, ..Node::default() });
         Ok(rows)
     }
 

@@ -165,3 +165,16 @@ fn enrolment(url: &str, token: &str, has_certificate: bool, name: &str) -> Strin
     }
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_on_no_command_line() {
+        let plain = enrolment("http://fleet.example", "abc", false, "");
+        assert_eq!(plain, "echo abc | edgetune fleet enroll http://fleet.example --token-file -");
+        let named = enrolment("https://fleet.example", "abc", true, "the hall's");
+        assert!(named.ends_with("--token-file - --ca tls.crt --name 'the hall'\\''s' --replace"), "{named}");
+    }
+}
