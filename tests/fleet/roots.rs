@@ -112,6 +112,9 @@ fn reloaded(server: &Server) {
 /// these three is exchanged as well: devices that were there before go on, and take nothing that the lost key signs.
 #[test]
 fn a_lost_release_key_is_exchanged_without_a_device_being_enrolled_anew() {
+    if std::env::var_os("EDGETUNE_FLEET_DATABASE").is_some() {
+        return; // Replicas sign with one key: with another one, this server would turn the rounds of other tests, and sign them.
+    }
     let (table, mut server) = (Table::new(), Server::with(&[]));
     let channel = server.channel_of(AT_ONCE, &plain_delta(0, 1, &KeyPair::from_secret(&[1; 32])));
     // From before there was a root, and it finds one; and one that never hears of the first.
