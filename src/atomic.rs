@@ -4,7 +4,7 @@
 //! touches the target before everything is written, and it imports no other module of the project.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,21 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.get_ref().set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(bytes)
     })
+}
+
+/// Writes zeros over the bytes of a file, on the disk when this returns; a file that is not there has none. What a file system keeps of
+/// earlier contents by itself (snapshots, a flash memory's spare blocks) is out of reach.
+///
+/// # Errors
+/// The system's.
+pub fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let bytes = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+    file.sync_all()
 }
 
 /// Whether [`write_atomically`] could begin: makes the temporary file and removes it again.

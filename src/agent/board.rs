@@ -13,6 +13,7 @@ use super::record::samples::Store;
 use super::work::predictor::Predictor;
 use serde::Serialize;
 use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What both know.
@@ -31,6 +32,8 @@ pub struct Board {
     pub refused: Mutex<RefusedFiles>,
     /// Who predicts.
     pub predictor: Arc<Predictor>,
+    /// Seconds since 1970 at the last look about.
+    pub unix_s: AtomicI64,
 }
 
 /// What a look about found.
@@ -74,11 +77,17 @@ impl Board {
             config: Mutex::new(Arc::new(config.clone())),
             found: ServiceState { doing: "starting".into(), ..ServiceState::default() }.into(),
             confidences: Mutex::default(),
+            unix_s: AtomicI64::default(),
         })
     }
 
     /// The configuration of this moment.
     pub fn config(&self) -> Arc<Config> {
         lock(&self.config).clone()
+    }
+
+    /// Seconds since 1970, as the last look about knew them: half a second ago, as a rule.
+    pub fn now_s(&self) -> i64 {
+        self.unix_s.load(Ordering::Relaxed)
     }
 }

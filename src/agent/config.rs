@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// Characters of what the ledger says of samples' purpose and of what allows it.
+const TERMS_CHARS_MAX: usize = 200;
+
 /// The agent's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -31,6 +34,9 @@ pub struct Config {
     /// When to take back what was learned.
     #[serde(default)]
     pub feedback: Feedback,
+    /// Which predictions a person is asked about.
+    #[serde(default)]
+    pub wanted: Asking,
     /// What may be written.
     #[serde(default)]
     pub storage: Storage,
@@ -58,11 +64,27 @@ pub struct Samples {
     /// What tells the recording or person that a file in the spool is of, so that all of one are held out or none: `folder` for the
     /// folders inside a class, or a regular expression for the part of a file's name that tells it. None: each is one of its own.
     pub group: Option<String>,
+    /// What samples may be used for, as the ledger and model cards say.
+    pub purpose: Option<String>,
+    /// What allows that, such as a consent or a contract.
+    pub consent: Option<String>,
+    /// Days after which a sample is deleted; none keeps it.
+    #[serde(with = "off")]
+    pub keep_days: Option<u32>,
 }
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { kind: Kind::Photograph, each_max_kb: 16_000, total_max_mb: Some(1_000), classes: None, group: None }
+        Self {
+            kind: Kind::Photograph,
+            each_max_kb: 16_000,
+            total_max_mb: Some(1_000),
+            classes: None,
+            group: None,
+            purpose: None,
+            consent: None,
+            keep_days: None,
+        }
     }
 }
 
@@ -128,6 +150,23 @@ pub enum Unanswered {
 impl Default for Feedback {
     fn default() -> Self {
         Self { confidence: Some(0.99), unanswered: Unanswered::Right }
+    }
+}
+
+/// How many predictions wait for a person's label, in memory alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Asking {
+    /// Samples; none asks for nothing.
+    #[serde(with = "off")]
+    pub keep: Option<u32>,
+    /// Megabytes of all of them.
+    pub max_mb: u64,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self { keep: Some(20), max_mb: 16 }
     }
 }
 
@@ -270,6 +309,14 @@ pub enum Error {
         /// What is wrong with it, and what to write.
         problem: String,
     },
+    /// A text that does not fit one line of the ledger.
+    #[error("{}: {key}: write one line of at most {TERMS_CHARS_MAX} characters", path.display())]
+    Terms {
+        /// The file.
+        path: PathBuf,
+        /// Table and key.
+        key: &'static str,
+    },
     /// A text that can be no channel's name.
     #[error("{}: fleet.channel = {name:?}: a channel's name has {}", path.display(), CHANNEL_RULE)]
     Channel {
@@ -344,6 +391,9 @@ impl Config {
         if let Some(Err(problem)) = config.samples.group.as_deref().map(|group| data::group_in_name(group, "")) {
             return Err(Error::Group { path: path.into(), problem });
         }
+        Self::refuse_terms(&config.samples, path)?;
+        let days = config.samples.keep_days;
+        range("samples.keep-days", 0.0, days != Some(0), "write days from 1, such as 180, or \"off\"")?;
         let (held_out, confidence) = (config.gate.held_out, config.gate.confidence);
         range(
             "gate.held-out",
@@ -383,6 +433,18 @@ impl Config {
             range("fleet.limit-rate-kb", 0.0, rate != Some(0), "write kilobytes a second from 1, such as 100")?;
             if !is_channel(&fleet.channel) {
                 return Err(Error::Channel { path: path.into(), name: fleet.channel.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Terms that fit no line of the ledger.
+    fn refuse_terms(samples: &Samples, path: &Path) -> Result<(), Error> {
+        for (key, text) in [("samples.purpose", &samples.purpose), ("samples.consent", &samples.consent)] {
+            let is_one_line =
+                |text: &String| text.chars().count() <= TERMS_CHARS_MAX && !text.contains(char::is_control);
+            if !text.as_ref().is_none_or(is_one_line) {
+                return Err(Error::Terms { path: path.into(), key });
             }
         }
         Ok(())

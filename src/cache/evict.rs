@@ -74,6 +74,21 @@ impl Entry {
     }
 }
 
+/// Writes zeros over all features and removes them: whoever reads the disk finds none. What a process has in use is an error.
+pub fn erase_features(root: &Path) -> io::Result<()> {
+    for entry in entries(root).into_iter().filter(|entry| entry.holds == Holds::Features) {
+        if entry.in_use() {
+            return Err(io::Error::new(
+                ErrorKind::WouldBlock,
+                format!("{}: a process uses it", entry.folder.display()),
+            ));
+        }
+        [RECORDS, KEYS].into_iter().try_for_each(|name| crate::atomic::overwrite(&entry.folder.join(name)))?;
+        entry.remove()?;
+    }
+    Ok(())
+}
+
 /// Notes that `folder` is the one used last.
 pub(super) fn mark_used(root: &Path, folder: &Path) -> io::Result<()> {
     let latest = entries(root).iter().map(|entry| used(&entry.folder)).max().unwrap_or(0);

@@ -28,7 +28,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use evict::{Entry, Holds, entries, mark};
+pub use evict::{Entry, Holds, entries, erase_features, mark};
 pub use in_use::{InUse, hold};
 pub use room::{LIMIT_BYTES_MAX, Limit, clear, limit, make_room_for_bundle, set_limit, taken_bytes, types_bytes};
 pub use space::free_bytes;

@@ -12,74 +12,80 @@ use serde::Serialize;
 /// A delta without its values.
 #[derive(Debug, Serialize)]
 pub struct DeltaReport {
-    bytes: usize,
-    identity: String,
-    signer: Option<String>,
-    base: String,
-    parent: Option<String>,
-    tool: String,
-    created_unix_s: Option<u64>,
-    device: String,
-    round: Option<u32>,
-    recipe: Option<String>,
-    recipe_text: String,
-    task: String,
-    loss: String,
-    output: String,
-    head: Option<Head>,
-    method: Option<Method>,
-    preprocessing: serde_json::Value,
-    validation: Option<BeforeAfter>,
-    test: Option<BeforeAfter>,
-    gate: Option<Gate>,
-    seed: u64,
-    samples: u64,
-    licence: String,
-    notes: String,
-    labels: Vec<Label>,
-    tensors: Vec<Tensor>,
+    pub bytes: usize,
+    pub identity: String,
+    pub signer: Option<String>,
+    pub base: String,
+    pub parent: Option<String>,
+    pub tool: String,
+    pub created_unix_s: Option<u64>,
+    pub device: String,
+    pub round: Option<u32>,
+    pub recipe: Option<String>,
+    pub recipe_text: String,
+    pub task: String,
+    pub loss: String,
+    pub output: String,
+    pub head: Option<Head>,
+    pub method: Option<Method>,
+    pub preprocessing: serde_json::Value,
+    pub validation: Option<BeforeAfter>,
+    pub test: Option<BeforeAfter>,
+    pub gate: Option<Gate>,
+    pub seed: u64,
+    pub samples: u64,
+    pub licence: String,
+    pub notes: String,
+    pub labels: Vec<Label>,
+    pub tensors: Vec<Tensor>,
 }
 
+/// A head that the base does not have.
 #[derive(Debug, Serialize)]
-struct Head {
-    value: String,
-    features: u32,
-    classes: u32,
+pub struct Head {
+    pub value: String,
+    pub features: u32,
+    pub classes: u32,
 }
 
+/// How the base was changed, where tensors do not replace its own.
 #[derive(Debug, Serialize)]
-struct Method {
-    kind: String,
-    rank: u32,
-    alpha: f32,
+pub struct Method {
+    pub kind: String,
+    pub rank: u32,
+    pub alpha: f32,
 }
 
+/// What was measured before and after training.
 #[derive(Debug, Serialize)]
-struct BeforeAfter {
-    loss: [f32; 2],
-    accuracy: Option<[f32; 2]>,
+pub struct BeforeAfter {
+    pub loss: [f32; 2],
+    pub accuracy: Option<[f32; 2]>,
 }
 
+/// What the gates have said.
 #[derive(Debug, Serialize)]
-struct Gate {
-    passed: bool,
-    reason: String,
+pub struct Gate {
+    pub passed: bool,
+    pub reason: String,
 }
 
+/// A class, and the samples of it that were learned from.
 #[derive(Debug, Serialize)]
-struct Label {
-    name: String,
-    samples: u32,
+pub struct Label {
+    pub name: String,
+    pub samples: u32,
 }
 
+/// One of its tensors, without the values.
 #[derive(Debug, Serialize)]
-struct Tensor {
-    name: String,
-    shape: Vec<u32>,
-    encoding: String,
-    coded: bool,
-    difference: bool,
-    bytes: u32,
+pub struct Tensor {
+    pub name: String,
+    pub shape: Vec<u32>,
+    pub encoding: String,
+    pub coded: bool,
+    pub difference: bool,
+    pub bytes: u32,
 }
 
 /// What a delta says of itself; `size` is the file's.
@@ -183,7 +189,7 @@ pub fn print(report: &DeltaReport, printer: &Printer) {
 
 /// Seconds since 1970 as a date and time, `2023-11-14 22:13:20 UTC`. The calendar is Howard Hinnant's `civil_from_days`
 /// (howardhinnant.github.io/date_algorithms.html): years of 400-year eras that begin on 1 March 0000.
-fn utc(seconds: u64) -> String {
+pub fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

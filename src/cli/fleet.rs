@@ -45,7 +45,7 @@ enum Command {
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
-    crate::engine::configure_process();
+    crate::engine::configure_own_process();
     let cli: Cli = parsed();
     log_to_stderr("info");
     let printer = Printer::new(cli.json);

@@ -60,6 +60,7 @@ use tracing_subscriber::prelude::*;
 #[command(
     name = "edgetune",
     version,
+    disable_help_subcommand = true,
     after_help = "Examples:\n  edgetune train model.onnx --data photos/ \
                   --train last:2 --out A.edelta\n  edgetune predict model.onnx --adapter A.edelta photo.jpg\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file in use went away, \
@@ -85,6 +86,8 @@ enum Command {
     Retention(commands::retention::Args),
     #[cfg(feature = "workstation")]
     Board(commands::board::Args),
+    #[cfg(feature = "workstation")]
+    Report(commands::report::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     EnrollIdentity(Box<commands::enroll_identity::Args>),
@@ -96,6 +99,8 @@ enum Command {
     Ops(commands::ops::Args),
     Tasks(commands::tasks::Args),
     Agent(commands::agent::Args),
+    Forget(commands::forget::Args),
+    Ledger(commands::ledger::Args),
     Fleet(commands::fleet::Args),
     Doctor(commands::doctor::Args),
     Cache(commands::cache::Args),
@@ -116,7 +121,7 @@ enum Done {
 
 /// Runs the command named in the process's arguments.
 pub fn main() -> ExitCode {
-    engine::configure_process();
+    engine::configure_own_process();
     let cli: Cli = parsed();
     // A service tells what it does; what its processes say last is taken for the reason where one fails.
     log_to_stderr(if matches!(&cli.command, Command::Agent(args) if !args.works()) { "info" } else { "warn" });
@@ -205,9 +210,13 @@ fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<Done> {
         Command::Runtime(args) => commands::runtime::run(&args, &global, printer),
         Command::Ops(args) => commands::ops::run(&args, printer),
         #[cfg(feature = "workstation")]
+        Command::Report(args) => commands::report::run(&args, printer),
+        #[cfg(feature = "workstation")]
         Command::Board(args) => commands::board::run(&args, printer),
         Command::Tasks(args) => commands::tasks::run(&args, printer),
         Command::Agent(args) => commands::agent::run(&args, &global, printer),
+        Command::Forget(args) => commands::forget::run(&args, printer),
+        Command::Ledger(args) => commands::ledger::run(&args, printer),
         Command::Fleet(args) => commands::fleet::run(&args, &global, printer),
         Command::Doctor(args) => commands::doctor::run(&args, &global, printer),
         Command::Cache(args) => commands::cache::run(&args, &global, printer),

@@ -27,7 +27,9 @@ pub use error::Error;
 pub use install::{DEFAULT_VERSION, Installed, Step, install, install_wheel, load_or_install, versions};
 pub use placement::{Placed, placement};
 pub use provider::Provider;
-pub use runtime::{FoundLibrary, Library, LibraryChoice, Origin, Search, configure_process, find, load, loaded};
+pub use runtime::{
+    FoundLibrary, Library, LibraryChoice, Origin, Search, configure_own_process, configure_process, find, load, loaded,
+};
 pub use session::{Optimisation, Options, Session};
 pub use types::{infer_types, infer_types_in};
 

@@ -206,10 +206,24 @@ pub fn configure_process() -> bool {
     let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     if alone {
         // SAFETY: this is the process's only thread, so nothing reads the environment meanwhile.
-        unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-        give_large_blocks_back();
+        unsafe { configure() };
     }
     alone
+}
+
+/// The same for edgetune's own programs, whose `main` begins with it. Their process may have other threads even then: an emulator's (QEMU's
+/// user mode has one of its own), or those of a library that somebody has preloaded.
+pub fn configure_own_process() {
+    // SAFETY: `main` has started no thread yet, and what runs beside it reads this program's environment for nobody.
+    unsafe { configure() };
+}
+
+/// # Safety
+/// No other thread reads the environment meanwhile.
+unsafe fn configure() {
+    // SAFETY: as this function asks for.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+    give_large_blocks_back();
 }
 
 /// glibc keeps freed blocks of up to 32 MB for itself once one such block was freed, in the order of use, which leaves holes:

@@ -1,7 +1,7 @@
 //! A day of a device, by a fake clock: traces of load, heat, battery and memory against the policy, half a second a look.
 
 use edgetune::agent::judge::policy::{Conditions, Hours, Policy, Reason, hinders_start, hinders_training};
-use edgetune::agent::record::flash::Ledger;
+use edgetune::agent::record::flash::WrittenBytes;
 use std::collections::BTreeMap;
 
 /// Seconds between two looks.
@@ -56,7 +56,7 @@ fn a_day_of_half_seconds_keeps_the_policy() {
         ..Policy::default()
     };
     let mut device = Device { temperature_c: 40.0, random: fastrand::Rng::with_seed(5) };
-    let mut ledger = Ledger::default();
+    let mut ledger = WrittenBytes::default();
     let (mut running, mut left_s, mut trained_s, mut new_samples) = (false, 0.0, 0.0, 0.0);
     let (mut ended, mut finished, mut starts) = (None, 0, 0u32);
     let mut pauses: BTreeMap<String, u32> = BTreeMap::new();

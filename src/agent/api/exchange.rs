@@ -5,6 +5,8 @@ use super::metrics::Requests;
 use super::problem::Problem;
 use super::remembered::Remembered;
 use crate::agent::board::Board;
+use crate::agent::config::Samples;
+use crate::agent::judge::questions::Questions;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
@@ -25,6 +27,8 @@ pub(super) struct Api {
     pub(super) board: Arc<Board>,
     /// Predictions that may still be answered.
     pub(super) remembered: Mutex<Remembered>,
+    /// Samples whose label would teach most.
+    pub(super) questions: Mutex<Questions>,
     /// What was asked, counted.
     pub(super) requests: Mutex<Requests>,
     /// Kilobytes of bodies that may be read.
@@ -36,7 +40,14 @@ impl Api {
     pub(super) fn new(board: Arc<Board>) -> Self {
         let room_kb = (board.config().samples.each_max_kb * BODIES).clamp(1, u32::MAX.into()) as u32;
         let room = Arc::new(Semaphore::new(room_kb as usize));
-        Self { board, remembered: Mutex::default(), requests: Mutex::default(), room, room_kb }
+        Self {
+            board,
+            remembered: Mutex::default(),
+            questions: Mutex::default(),
+            requests: Mutex::default(),
+            room,
+            room_kb,
+        }
     }
 }
 
@@ -60,6 +71,15 @@ pub(super) fn asked(request: &Request<Incoming>, name: &'static str) -> Result<O
 
 pub(super) fn missing(name: &'static str, example: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, name, format!("{name} is missing; write {example}"))
+}
+
+/// The recording or person that a sample is said to be of; it must be said where `samples.group` is set, for bytes have no name.
+pub(super) fn grouped(said: Option<String>, limits: &Samples, example: &str) -> Result<Option<String>, Problem> {
+    let said = said.filter(|group| !group.is_empty());
+    match limits.group.is_some() && said.is_none() {
+        true => Err(missing("group", example)),
+        false => Ok(said),
+    }
 }
 
 /// The request's body, and its share of the memory for bodies.

@@ -2,13 +2,16 @@
 //!
 //! Takes sockets that listen and the [`Board`]; gives answers. One thread, whose connections, bodies and waiting
 //! requests are bounded, so that no client can take the service's memory; what blocks is done by threads beside it. It never
-//! trains, and never answers another machine: on a port it refuses what a browser was talked into.
+//! trains, and never answers another machine: on a port it refuses what a browser was talked into by any page but its own (`label`).
 
 mod arrays;
+mod descriptor;
 mod exchange;
+mod label;
 pub mod listen;
 mod metrics;
 mod problem;
+mod questions;
 mod remembered;
 mod routes;
 mod stored;

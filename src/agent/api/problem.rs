@@ -39,6 +39,11 @@ impl Problem {
         Self { status, title, detail: detail.into(), field: field.into(), retry_s: None }
     }
 
+    /// What is wrong, and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// One that goes away by itself.
     pub fn again(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { retry_s: Some(RETRY_S), ..Self::new(status, None, detail) }

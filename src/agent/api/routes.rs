@@ -4,13 +4,14 @@
 //! A sample and an answer to a prediction are on the disk when they are acknowledged.
 
 use super::arrays;
-use super::exchange::{Api, Reply, asked, blocking, body, json_reply, missing};
+use super::exchange::{Api, Reply, asked, blocking, body, grouped, json_reply, missing};
+use super::label;
 use super::metrics;
 use super::problem::{self, Problem};
+use super::questions;
 use super::remembered::Prediction;
 use super::stored;
 use crate::agent::board::Board;
-use crate::agent::config::Samples;
 use crate::agent::locks::lock;
 use crate::agent::record::adapters;
 use crate::agent::record::inventory::SIDES;
@@ -21,7 +22,10 @@ use crate::sync::is_this_machine;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
@@ -41,9 +45,14 @@ const PROBLEM: &str = "application/problem+json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The routes, each with the methods that it answers.
-const ROUTES: [(&str, &[Method]); 7] = [
+const ROUTES: [(&str, &[Method]); 12] = [
     ("/samples", &[Method::GET, Method::POST]),
+    (WANTED, &[Method::GET]),
+    (WANTED_SAMPLE, &[Method::GET, Method::POST, Method::DELETE]),
     (SAMPLE, &[Method::PUT, Method::DELETE]),
+    ("/label", &[Method::GET, Method::POST]),
+    ("/label.css", &[Method::GET]),
+    ("/label.js", &[Method::GET]),
     ("/feedback", &[Method::POST]),
     ("/predict", &[Method::POST]),
     ("/train", &[Method::POST]),
@@ -52,13 +61,23 @@ const ROUTES: [(&str, &[Method]); 7] = [
 ];
 /// The route of one sample.
 const SAMPLE: &str = "/samples/{sample}";
+/// Those of samples that wait for a label.
+const WANTED: &str = "/samples/wanted";
+const WANTED_SAMPLE: &str = "/samples/wanted/{sample}";
+/// What a browser may do with an answer: show it, and send the page's form and what the page names to nobody else.
+const PAGE_POLICY: &str = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; script-src 'self'; form-action 'self'; \
+                           frame-ancestors 'none'; base-uri 'none'";
 
 /// The route that a path is of, and the sample that it names.
 fn route(path: &str) -> Option<(&'static str, &'static [Method], Option<&str>)> {
-    let sample = path.strip_prefix("/samples/").filter(|sample| !sample.is_empty() && !sample.contains('/'));
-    let named = if sample.is_some() { SAMPLE } else { path };
+    let behind = |start| path.strip_prefix(start).filter(|sample: &&str| !sample.is_empty() && !sample.contains('/'));
+    let (named, sample) = match (behind("/samples/wanted/"), behind("/samples/").filter(|_| path != WANTED)) {
+        (Some(sample), _) => (WANTED_SAMPLE, Some(sample)),
+        (None, Some(sample)) => (SAMPLE, Some(sample)),
+        (None, None) => (path, None),
+    };
     let (route, methods) =
-        ROUTES.iter().find(|(route, _)| *route == named && (*route != SAMPLE || sample.is_some()))?;
+        ROUTES.iter().find(|(route, _)| *route == named && (!route.ends_with("{sample}") || sample.is_some()))?;
     Some((route, methods, sample))
 }
 
@@ -72,10 +91,10 @@ pub(super) async fn answer(
     let path = request.uri().path().to_string();
     let known = route(&path);
     let reply = match known {
-        _ if on_port && comes_from_a_page(&request) => Err(Problem::new(
+        _ if on_port && comes_from_a_page(request.headers()) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "host",
-            "this is for programs of this machine; name it as localhost or 127.0.0.1, and send no `origin`",
+            "this is for programs of this machine and for the page /label; name it as localhost or 127.0.0.1, and send no other `origin`",
         )),
         None => {
             let routes: Vec<&str> = ROUTES.iter().map(|(route, _)| *route).collect();
@@ -109,6 +128,12 @@ async fn reply(
 ) -> Result<Reply, Problem> {
     match (route, request.method()) {
         ("/samples", &Method::GET) => stored::list(api, &request).await,
+        (WANTED, _) => Ok(questions::list(api)),
+        (WANTED_SAMPLE, _) => questions::one(api, sample.unwrap_or_default(), &request).await,
+        ("/label", &Method::GET) => Ok(label::show(api)),
+        ("/label", _) => label::sent(api, request).await,
+        ("/label.css", _) => Ok((StatusCode::OK, label::STYLE.0, label::STYLE.1.into())),
+        ("/label.js", _) => Ok((StatusCode::OK, label::SCRIPT.0, label::SCRIPT.1.into())),
         ("/samples", _) => self::sample(api, request).await,
         (SAMPLE, method) => stored::change(api, sample.unwrap_or_default(), method == Method::DELETE, &request).await,
         ("/feedback", _) => feedback(api, request).await,
@@ -126,7 +151,11 @@ fn names(methods: &[Method]) -> String {
 fn respond(status: StatusCode, kind: &'static str, text: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -138,10 +167,13 @@ fn refuse(problem: &Problem) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether a browser sends it for a page: those name where they come from, or a host of their own for this machine's address.
-fn comes_from_a_page(request: &Request<Incoming>) -> bool {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    request.headers().contains_key(ORIGIN) || !is_this_machine(host)
+/// Whether a browser sends it for a page that is not the agent's own: those name where they come from, or a host of their own for this
+/// machine's address.
+fn comes_from_a_page(headers: &HeaderMap) -> bool {
+    let header = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = header(HOST).unwrap_or_default();
+    let is_own = header(ORIGIN).is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
+    !is_own || !is_this_machine(host)
 }
 
 async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Problem> {
@@ -152,10 +184,11 @@ async fn sample(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pro
     let kind = arrays::kind_of(&request);
     let (sample, _room) = body(api, request, config.samples.each_max_kb * 1000).await?;
     let sample = arrays::as_npy(kind, sample, &config.samples.kind)?;
-    let board = api.board.clone();
+    let api = api.clone();
     blocking(move || {
         let door = Door { limits: &config.samples, held_out: config.gate.held_out, group: group.as_deref() };
-        let stored = board.store.add(door, &label, &sample)?;
+        let stored = api.board.store.add(door, &label, &sample)?;
+        lock(&api.questions).remove(&stored.sample);
         let status = if stored.new { StatusCode::CREATED } else { StatusCode::OK };
         let side = SIDES[stored.side];
         Ok(json_reply(status, &json!({ "sample": stored.sample, "label": label, "side": side, "new": stored.new })))
@@ -182,8 +215,9 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
     blocking(move || {
         samples::usable(&sample, &config.samples)?;
         let patience = Duration::from_secs(config.api.timeout_s);
-        let (adapter, answer) = api.board.predictor.ask(top, &sample, patience)?;
-        let (classes, values) = match answer {
+        // Which label would teach something is told by two classes at least.
+        let (adapter, answer) = api.board.predictor.ask(top.max(2), &sample, patience)?;
+        let (mut classes, values) = match answer {
             Answer::Predicted { classes, values } => (classes, values),
             Answer::Refused(reason) => return Err(problem::content(&reason)),
         };
@@ -197,9 +231,13 @@ async fn predict(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, Pr
             };
             lock(&api.board.confidences).take(&adapter, best.probability.into(), promise.as_ref());
             lock(&api.board.feedback).predicted(&adapter);
+            questions::consider(&api, &config, &adapter, &classes, &sample);
             let (adapter, class) = (adapter.clone(), best.name.clone());
             let prediction = Prediction { id: id.clone(), adapter, class, sample, answered: None };
             lock(&api.remembered).keep(prediction, config.api.remembered_max_mb as usize * 1_000_000);
+        }
+        if top == 1 {
+            classes.truncate(1);
         }
         let mut found = json!({ "id": id, "adapter": adapter });
         if !classes.is_empty() {
@@ -255,7 +293,7 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
             let mut feedback = lock(&api.board.feedback);
             let before = lock(&api.remembered).find(&said.id).map_or(found.answered, |known| known.answered);
             if before != Some(right) {
-                let kept = feedback.answered(&config.state, &found.adapter, right, before);
+                let kept = feedback.answered(&config.state, &found.adapter, (right, before), api.board.now_s());
                 kept.map_err(|error| Problem::disk(&error))?;
                 if let Some(known) = lock(&api.remembered).find(&said.id) {
                     known.answered = Some(right);
@@ -264,19 +302,11 @@ async fn feedback(api: &Arc<Api>, request: Request<Incoming>) -> Result<Reply, P
         }
         let door = Door { limits: &config.samples, held_out: config.gate.held_out, group: group.as_deref() };
         let stored = api.board.store.add(door, &said.label, &found.sample)?;
+        lock(&api.questions).remove(&stored.sample);
         let told = json!({ "right": right, "sample": stored.sample, "label": said.label, "new": stored.new });
         Ok(json_reply(StatusCode::OK, &told))
     })
     .await
-}
-
-/// The recording or person that a sample is said to be of; it must be said where `samples.group` is set, for bytes have no name.
-fn grouped(said: Option<String>, limits: &Samples, example: &str) -> Result<Option<String>, Problem> {
-    let said = said.filter(|group| !group.is_empty());
-    match limits.group.is_some() && said.is_none() {
-        true => Err(missing("group", example)),
-        false => Ok(said),
-    }
 }
 
 #[cfg(test)]
@@ -300,7 +330,21 @@ mod tests {
     #[test]
     fn a_path_is_of_one_route() {
         assert_eq!(route("/samples/ab").map(|(route, _, sample)| (route, sample)), Some((SAMPLE, Some("ab"))));
-        for path in ["/samples/", "/samples/a/b", "/samples/{sample}/x", "/", "", "/sample"] {
+        assert_eq!(
+            route("/samples/wanted/ab").map(|(route, _, sample)| (route, sample)),
+            Some((WANTED_SAMPLE, Some("ab")))
+        );
+        assert_eq!(route(WANTED).map(|(route, _, sample)| (route, sample)), Some((WANTED, None)));
+        for path in [
+            "/samples/",
+            "/samples/a/b",
+            "/samples/{sample}/x",
+            "/",
+            "",
+            "/sample",
+            "/samples/wanted/",
+            "/samples/wanted/a/b",
+        ] {
             assert!(route(path).is_none(), "{path}");
         }
         assert_eq!(route("/samples").map(|(route, _, sample)| (route, sample)), Some(("/samples", None)));

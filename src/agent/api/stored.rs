@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::agent::record::asked::{self, Ask};
 use crate::agent::record::listing::{self, Wanted};
 use crate::agent::record::sample_name::parse;
-use crate::agent::record::samples::Refusal;
+use crate::agent::record::samples::{PERSON, Refusal};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::json;
@@ -51,7 +51,7 @@ pub(super) async fn change(
     let (board, sample) = (api.board.clone(), sample.to_string());
     if delete {
         return blocking(move || {
-            board.store.delete(&name)?;
+            board.store.delete(&name, PERSON, board.now_s())?;
             Ok(json_reply(StatusCode::OK, &json!({ "sample": sample, "deleted": true })))
         })
         .await;

@@ -2,13 +2,14 @@
 //!
 //! `STATE/adapters/<BLAKE3>.edelta` are the adapters, `STATE/active.edelta` is a link to the one in use, replaced by
 //! rename, so that whoever opens it sees the old one or the new one. `STATE/history.jsonl` has a line for each event,
-//! only ever appended; a line that a lost power cut off is taken away before the next.
+//! only ever appended; a line that a lost power cut off is taken away before the next. Each event is in the ledger, too ([`super::ledger`]);
+//! what concerns samples alone is nowhere else.
 
+pub use super::events::{Event, Learned, Release};
 use super::folders::error_at;
+use super::ledger;
 use super::lines::{append, whole_lines};
-use crate::agent::judge::gate::{Accepted, PairedVerdict, Promise};
-use crate::sync::wire::{Number, is_zero};
-use serde::{Deserialize, Serialize};
+use crate::agent::judge::gate::Promise;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,132 +24,6 @@ const FEEDBACK: &str = "feedback";
 /// Who puts a release to use.
 pub const FLEET: &str = "fleet";
 
-/// What happened, and when (seconds since 1970).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
-    /// A process trained for some time: to its end, or until it had to pause.
-    Trained {
-        /// When it ended.
-        at: i64,
-        /// How long it ran.
-        seconds: u64,
-    },
-    /// A new adapter was compared with what was in use.
-    Judged {
-        /// When.
-        at: i64,
-        /// The new adapter.
-        adapter: String,
-        /// What it had to beat: an adapter, or the commonest class.
-        against: String,
-        /// Samples it learned from.
-        samples: u64,
-        /// What was found.
-        verdict: PairedVerdict,
-        /// How sure it had to be.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        confidence: Option<f64>,
-        /// How the new adapter did by itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        promise: Option<Promise>,
-        /// Which release it is, if it came from the fleet.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        release: Option<Release>,
-        /// What became of that.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        accepted: Option<Accepted>,
-    },
-    /// An adapter was put to use.
-    Activated {
-        /// When.
-        at: i64,
-        /// The adapter.
-        adapter: String,
-        /// The one before.
-        before: Option<String>,
-        /// By whom: the gate, the fleet, a person's rollback, or feedback.
-        by: String,
-        /// Why, where that is not said by an event before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// A training or its comparison failed.
-    Failed {
-        /// When.
-        at: i64,
-        /// Samples it was to learn from.
-        samples: u64,
-        /// The last of what it said.
-        reason: String,
-        /// The release that was to be tried, if it was one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        release: Option<Release>,
-        /// Recipe, model and ONNX Runtime of that moment, summed up.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cause: Option<String>,
-    },
-    /// Recipe and model, which could not be used before, can be.
-    Checked {
-        /// When.
-        at: i64,
-    },
-    /// Samples from which nothing can be learned were set aside.
-    SetAside {
-        /// When.
-        at: i64,
-        /// How many.
-        count: u64,
-        /// The first of them.
-        sample: String,
-        /// Why that one.
-        reason: String,
-    },
-    /// No adapter is in use any more: the base stands alone.
-    Withdrawn {
-        /// When.
-        at: i64,
-        /// The one before.
-        before: String,
-        /// By whom.
-        by: String,
-    },
-}
-
-/// A release of the fleet's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Release {
-    /// Of this channel.
-    pub channel: String,
-    /// Its epoch, which comes before its version.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub epoch: u64,
-    /// Its version.
-    pub version: u64,
-}
-
-impl Release {
-    /// Where it stands among all of its channel.
-    pub fn number(&self) -> Number {
-        Number { epoch: self.epoch, version: self.version }
-    }
-}
-
-impl Event {
-    /// When it happened.
-    pub fn at(&self) -> i64 {
-        match self {
-            Event::Trained { at, .. }
-            | Event::Judged { at, .. }
-            | Event::Activated { at, .. }
-            | Event::Failed { at, .. }
-            | Event::Checked { at }
-            | Event::SetAside { at, .. }
-            | Event::Withdrawn { at, .. } => *at,
-        }
-    }
-}
-
 /// All events, from the first. A last line without its end is no event.
 ///
 /// # Errors
@@ -157,11 +32,13 @@ pub fn history(state: &Path) -> io::Result<Vec<Event>> {
     whole_lines(&state.join(HISTORY))
 }
 
-/// Appends an event and brings it to the disk.
+/// Appends an event to the history and to the ledger, and brings it to the disk. The ledger goes first: what is done without being written
+/// there would be done unseen.
 ///
 /// # Errors
 /// The system's.
 pub fn record(state: &Path, event: &Event) -> io::Result<()> {
+    ledger::write(state, event)?;
     append(state, HISTORY, event)
 }
 
@@ -296,14 +173,16 @@ pub fn forget_unused(state: &Path, history: &[Event], last: &str) -> io::Result<
 pub fn previous(state: &Path) -> io::Result<Option<String>> {
     let Some(now) = active(state)? else { return Ok(None) };
     let events = history(state)?;
-    Ok(events.into_iter().rev().find_map(|event| match event {
+    let before = events.into_iter().rev().find_map(|event| match event {
         Event::Activated { adapter, before, .. } if adapter == now => before,
         _ => None,
-    }))
+    });
+    // One that learned from what was forgotten since is not there any more.
+    Ok(before.filter(|before| path(state, before).exists()))
 }
 
-/// The adapter to go back to when the one in use is bad: the latest before it that was not itself taken back for feedback.
-pub fn fallback(history: &[Event]) -> Option<&str> {
+/// The adapter to go back to when the one in use is bad: the latest before it that is kept and was not itself taken back for feedback.
+pub fn fallback<'a>(state: &Path, history: &'a [Event]) -> Option<&'a str> {
     let mut used: Vec<&str> = Vec::new();
     let mut bad: Vec<&str> = Vec::new();
     for event in history {
@@ -321,7 +200,7 @@ pub fn fallback(history: &[Event]) -> Option<&str> {
         }
     }
     used.pop();
-    used.into_iter().rfind(|adapter| !bad.contains(adapter))
+    used.into_iter().rfind(|adapter| !bad.contains(adapter) && path(state, adapter).exists())
 }
 
 /// Who put an adapter to use the last time; nobody has where it never was in use.
@@ -374,7 +253,7 @@ mod tests {
     fn what_was_taken_back_does_not_come_back() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path();
-        let back = || fallback(&history(state).unwrap()).map(str::to_string);
+        let back = || fallback(state, &history(state).unwrap()).map(str::to_string);
         let [one, two, three] = ["one", "two", "three"].map(|content| adapter(state, content));
         assert_eq!(back(), None);
         activate(state, &one, "gate", 1).unwrap();
@@ -448,7 +327,11 @@ mod tests {
         let two = adapter(state, "two");
         activate(state, &two, "gate", 3).unwrap();
         let events = history(state).unwrap();
-        assert_eq!((fallback(&events), previous(state).unwrap()), (None, None), "a person did not want the first one");
+        assert_eq!(
+            (fallback(state, &events), previous(state).unwrap()),
+            (None, None),
+            "a person did not want the first one"
+        );
     }
 
     #[test]

@@ -95,14 +95,14 @@ impl Aside {
         self.forget(state)
     }
 
-    /// Deletes a sample that was set aside; gives whether there was one.
+    /// Deletes a sample that was set aside, its file by `remove`; gives whether there was one.
     ///
     /// # Errors
     /// The system's.
-    pub fn delete(&mut self, state: &Path, name: &Name) -> io::Result<bool> {
+    pub fn delete(&mut self, state: &Path, name: &Name, remove: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<bool> {
         for file in visible(&folder(state))? {
             if name_of(&file) == *name && parse(&file.file_stem().unwrap_or_default().to_string_lossy()).is_some() {
-                fs::remove_file(&file).map_err(|error| error_at(&file, error))?;
+                remove(&file)?;
             }
         }
         Ok(self.0.remove(name).is_some())
@@ -117,7 +117,8 @@ impl Aside {
             *place > 0 && (*place >= KEPT_MAX || bytes > KEPT_BYTES_MAX)
         });
         let beyond: Vec<Name> = beyond.map(|(_, (name, _))| name).collect();
-        beyond.iter().try_for_each(|name| self.delete(state, name).map(drop))
+        let remove = |file: &Path| fs::remove_file(file).map_err(|error| error_at(file, error));
+        beyond.iter().try_for_each(|name| self.delete(state, name, &remove).map(drop))
     }
 }
 
@@ -156,7 +157,8 @@ mod tests {
             |aside: &Aside| -> Vec<String> { aside.latest().iter().map(|(_, why)| why.reason.clone()).collect() };
         assert_eq!(reasons(&aside), ["reason 2", "reason 1"], "the oldest went for its bytes");
         assert_eq!(Aside::read(state).unwrap(), aside);
-        assert!(aside.delete(state, &name_of_content(&[2])).unwrap() && !aside.delete(state, &[0; 16]).unwrap());
+        let mut delete = |name| aside.delete(state, &name, &|file| fs::remove_file(file)).unwrap();
+        assert!(delete(name_of_content(&[2])) && !delete([0; 16]));
         // A reason without its sample.
         fs::remove_file(folder(state).join(format!("{}.npy", text(&name_of_content(&[1]))))).unwrap();
         assert_eq!(Aside::read(state).unwrap(), Aside::default());

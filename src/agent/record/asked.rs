@@ -30,6 +30,11 @@ pub enum Ask {
         /// Their names.
         samples: Vec<Name>,
     },
+    /// An end of these samples for good, and of what was learned from them.
+    Forget {
+        /// Their names.
+        samples: Vec<Name>,
+    },
 }
 
 fn folder(state: &Path) -> PathBuf {

@@ -1,5 +1,7 @@
 //! What people say of predictions: `STATE/feedback.jsonl` has a line for each answer, only ever appended.
 
+use super::events::Event;
+use super::ledger;
 use super::lines::{append, whole_lines};
 use crate::agent::judge::feedback::Tally;
 use serde::{Deserialize, Serialize};
@@ -74,7 +76,14 @@ impl Feedback {
     ///
     /// # Errors
     /// The system's.
-    pub fn answered(&mut self, state: &Path, adapter: &str, right: bool, instead_of: Option<bool>) -> io::Result<()> {
+    pub fn answered(
+        &mut self,
+        state: &Path,
+        adapter: &str,
+        (right, instead_of): (bool, Option<bool>),
+        at: i64,
+    ) -> io::Result<()> {
+        ledger::write(state, &Event::Answered { at, adapter: adapter.into(), right, instead_of })?;
         let predicted = self.tally(adapter).predicted;
         let line = Line { adapter: adapter.into(), right, instead_of, predicted };
         append(state, FILE, &line)?;
@@ -94,10 +103,10 @@ mod tests {
         let state = folder.path();
         let mut feedback = Feedback::read(state).unwrap();
         (0..10).for_each(|_| feedback.predicted("a"));
-        feedback.answered(state, "a", true, None).unwrap();
-        feedback.answered(state, "a", false, None).unwrap();
-        feedback.answered(state, "a", false, Some(true)).unwrap();
-        feedback.answered(state, "b", true, None).unwrap();
+        feedback.answered(state, "a", (true, None), 1).unwrap();
+        feedback.answered(state, "a", (false, None), 1).unwrap();
+        feedback.answered(state, "a", (false, Some(true)), 1).unwrap();
+        feedback.answered(state, "b", (true, None), 1).unwrap();
         let tally = Tally { predicted: 10, right: 0, wrong: 2 };
         assert_eq!((feedback.tally("a"), feedback.tally("c")), (tally, Tally::default()));
         assert_eq!(Feedback::read(state).unwrap(), feedback);

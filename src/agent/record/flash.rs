@@ -17,9 +17,9 @@ const DAY_H: i64 = 24;
 /// Bytes written, by hours since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Ledger(BTreeMap<i64, u64>);
+pub struct WrittenBytes(BTreeMap<i64, u64>);
 
-impl Ledger {
+impl WrittenBytes {
     /// What the state knows. A file that is damaged or cannot be read counts as nothing written, and a warning says so: at worst
     /// one day's budget begins anew.
     pub fn read(state: &Path) -> Self {
@@ -71,17 +71,17 @@ mod tests {
 
     #[test]
     fn a_day_is_the_last_24_hours() {
-        let mut ledger = Ledger::default();
-        (0..48).for_each(|hour| ledger.add(hour * HOUR_S + 7, 10));
-        assert_eq!(ledger.day(47 * HOUR_S), 240);
-        assert_eq!(ledger.day(48 * HOUR_S), 230, "what is older than a day has gone");
-        assert_eq!(ledger.day(100 * HOUR_S), 0);
-        ledger.add(40 * HOUR_S, 1);
-        assert_eq!(ledger.day(40 * HOUR_S), 24 * 10 - 70 + 1, "a clock set back forgets the hours to come");
+        let mut written = WrittenBytes::default();
+        (0..48).for_each(|hour| written.add(hour * HOUR_S + 7, 10));
+        assert_eq!(written.day(47 * HOUR_S), 240);
+        assert_eq!(written.day(48 * HOUR_S), 230, "what is older than a day has gone");
+        assert_eq!(written.day(100 * HOUR_S), 0);
+        written.add(40 * HOUR_S, 1);
+        assert_eq!(written.day(40 * HOUR_S), 24 * 10 - 70 + 1, "a clock set back forgets the hours to come");
         let folder = tempfile::tempdir().unwrap();
-        ledger.write(folder.path()).unwrap();
-        assert_eq!(Ledger::read(folder.path()), ledger);
+        written.write(folder.path()).unwrap();
+        assert_eq!(WrittenBytes::read(folder.path()), written);
         fs::write(path(folder.path()), "{\"7\":").unwrap();
-        assert_eq!(Ledger::read(folder.path()), Ledger::default());
+        assert_eq!(WrittenBytes::read(folder.path()), WrittenBytes::default());
     }
 }

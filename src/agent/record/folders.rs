@@ -1,4 +1,4 @@
-//! Folders of a state as they are read: their entries, their names, and errors that say where something went wrong.
+//! Folders of a state: their entries, their names, files that are erased, and errors that say where something went wrong.
 
 use std::fs;
 use std::io;
@@ -25,6 +25,14 @@ pub fn visible(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// An error that says where.
 pub fn error_at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Writes zeros over a file and removes it.
+///
+/// # Errors
+/// The system's, with the file.
+pub fn erase(file: &Path) -> io::Result<()> {
+    crate::atomic::overwrite(file).and_then(|()| fs::remove_file(file)).map_err(|error| error_at(file, error))
 }
 
 /// A folder's or file's own name.

@@ -239,6 +239,20 @@ fn remove_unfinished(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// How many samples a side has on the disk, and its classes.
+#[cfg(test)]
+pub fn count(state: &Path, side: &str) -> io::Result<(u64, Vec<String>)> {
+    let (mut samples, mut classes) = (0, Vec::new());
+    for class in visible(&state.join("samples").join(side))? {
+        let files = visible(&class)?.len() as u64;
+        if files > 0 {
+            samples += files;
+            classes.push(file_name(&class));
+        }
+    }
+    Ok((samples, classes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sample_name::{name_of_content, text};

@@ -4,7 +4,8 @@
 //! ([`crate::sync::client`]). What is offered has been verified by then, and is tried like what was learned here: on samples that
 //! nobody has learned from.
 
-use super::adapters::{Event, Release};
+use super::events::{Event, Release};
+use super::ledger;
 use crate::agent::config::Fleet;
 use crate::agent::judge::gate::Accepted;
 use crate::delta::{Counting, Delta, counted};
@@ -51,17 +52,20 @@ pub fn last(history: &[Event], channel: &str) -> Option<(Number, Option<Accepted
     })
 }
 
-/// Keeps an adapter that was learned here for the server, with its samples counted as exactly as the device's owner wants.
+/// Keeps an adapter that was learned here for the server, with its samples counted as exactly as the device's owner wants; the ledger of
+/// `state` says so first.
 ///
 /// # Errors
 /// Files that cannot be read or written.
-pub fn share(fleet: &Fleet, delta: &Path) -> Result<()> {
+pub fn share(fleet: &Fleet, state: &Path, (adapter, delta): (&str, &Path), at: i64) -> Result<()> {
     let in_file = || delta.display().to_string();
     let bytes = fs::read(delta).with_context(in_file)?;
     let bytes = match fleet.counts {
         Counting::Exact => bytes,
         counting => counted(&Delta::parse(&bytes).with_context(in_file)?, counting).with_context(in_file)?,
     };
+    let (adapter, channel, hash) = (adapter.into(), fleet.channel.clone(), blake3::hash(&bytes).to_hex().to_string());
+    ledger::write(state, &Event::Shared { at, adapter, channel, hash, bytes: bytes.len() as u64 })?;
     Ok(Folder::open(&fleet.state)?.queue().put(&fleet.channel, &bytes)?)
 }
 

@@ -5,10 +5,13 @@
 pub mod adapters;
 pub mod aside;
 pub mod asked;
+pub mod events;
 pub mod feedback;
 pub mod flash;
 pub mod folders;
+pub mod forgetting;
 pub mod inventory;
+pub mod ledger;
 pub mod lines;
 pub mod listing;
 pub mod membership;

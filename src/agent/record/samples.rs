@@ -5,8 +5,10 @@
 //! lies, so the same content is one sample, on one side. Where samples come from is told by `spool` and `api`.
 
 use super::aside::Why;
-use super::folders::{error_at, file_name, visible};
+use super::events::Event;
+use super::folders::{erase, error_at};
 use super::inventory::{Inventory, SIDES};
+use super::ledger;
 use super::sample_name::{self, Name, name_of_content};
 use crate::agent::config::{Kind, Samples};
 use crate::agent::locks::lock;
@@ -23,6 +25,8 @@ use std::sync::Mutex;
 const CLASS_BYTES_MAX: usize = 100;
 /// Endings of samples' names, one a kind.
 const EXTENSIONS: [&str; 10] = ["jpg", "png", "txt", "npy", "webp", "bmp", "gif", "wav", "flac", "csv"];
+/// On whose word a sample is deleted that somebody asked for.
+pub const PERSON: &str = "a person";
 /// What `samples.group` is where the folders inside a class tell groups.
 pub const GROUP_FOLDER: &str = "folder";
 /// A sample is read by the service's group, and by nobody else.
@@ -179,14 +183,35 @@ impl Store {
         Ok(true)
     }
 
-    /// Deletes a sample, also one that was set aside.
+    /// Deletes a sample, also one that was set aside, on the word of `by`; the ledger says so first.
     ///
     /// # Errors
     /// [`Refusal`]: no such sample, the system's.
-    pub fn delete(&self, name: &Name) -> Result<(), Refusal> {
+    pub fn delete(&self, name: &Name, by: &str, at: i64) -> Result<(), Refusal> {
+        self.take_away(name, (by, at), &|file| fs::remove_file(file).map_err(|error| error_at(file, error)))
+    }
+
+    /// The same, with zeros written over the sample's bytes first.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub fn erase(&self, name: &Name, by: &str, at: i64) -> Result<(), Refusal> {
+        self.take_away(name, (by, at), &erase)
+    }
+
+    fn take_away(
+        &self,
+        name: &Name,
+        (by, at): (&str, i64),
+        remove: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<(), Refusal> {
         let mut inventory = lock(&self.inventory);
+        if inventory.find(name).is_some() || inventory.aside.why(name).is_some() {
+            let samples = vec![sample_name::text(name)];
+            ledger::write(&self.state, &Event::Forgotten { at, samples, by: by.into() })?;
+        }
         let Some((side, class)) = inventory.find(name).map(|(side, class)| (side, class.to_string())) else {
-            return match inventory.aside.delete(&self.state, name)? {
+            return match inventory.aside.delete(&self.state, name, remove)? {
                 true => Ok(()),
                 false => Err(Refusal::Unknown(sample_name::text(name))),
             };
@@ -195,7 +220,7 @@ impl Store {
         let mut bytes = 0;
         if let Some(file) = sample_in(&folder, name) {
             bytes = file.symlink_metadata().map_or(0, |file| file.len());
-            fs::remove_file(&file).map_err(|error| error_at(&file, error))?;
+            remove(&file)?;
             sync(&folder)?;
         }
         let _ = fs::remove_dir(&folder);
@@ -223,6 +248,13 @@ impl Store {
         let _ = fs::remove_dir(&folder);
         inventory.remove(name, bytes);
         Ok(Some(side))
+    }
+
+    /// Whether a sample of that name is here, or was set aside.
+    pub fn knows(&self, sample: &str) -> bool {
+        let inventory = lock(&self.inventory);
+        sample_name::parse(sample)
+            .is_some_and(|name| inventory.find(&name).is_some() || inventory.aside.why(&name).is_some())
     }
 
     /// A sample's file.
@@ -265,22 +297,6 @@ fn refuse_more_classes(inventory: &Inventory, class: &str) -> Result<(), Refusal
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| error_at(folder, error))
-}
-
-/// How many samples a side has, and its classes.
-///
-/// # Errors
-/// The system's.
-pub fn count(state: &Path, side: &str) -> io::Result<(u64, Vec<String>)> {
-    let (mut samples, mut classes) = (0, Vec::new());
-    for class in visible(&state.join("samples").join(side))? {
-        let files = visible(&class)?.len() as u64;
-        if files > 0 {
-            samples += files;
-            classes.push(file_name(&class));
-        }
-    }
-    Ok((samples, classes))
 }
 
 /// What may be a class: a folder's name that leads nowhere else, and one of `samples.classes` where those are given.
@@ -389,6 +405,7 @@ fn side_of(content: &[u8], held_out: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inventory::count;
     use super::*;
 
     const PHOTOGRAPH: &[u8] = include_bytes!("../../../tests/goldens/images/mosaic.png");
@@ -446,9 +463,9 @@ mod tests {
         assert_eq!(classes(&store), ["dog"]);
         assert!(!store.folder(stored.side, "cat").exists());
         agrees(&store);
-        store.delete(&sample_name::parse(&stored.sample).unwrap()).unwrap();
+        store.delete(&sample_name::parse(&stored.sample).unwrap(), PERSON, 1).unwrap();
         assert!(classes(&store).is_empty() && !store.folder(stored.side, "dog").exists());
-        let gone = store.delete(&sample_name::parse(&stored.sample).unwrap()).unwrap_err();
+        let gone = store.delete(&sample_name::parse(&stored.sample).unwrap(), PERSON, 1).unwrap_err();
         assert!(matches!(gone, Refusal::Unknown(_)), "{gone}");
         agrees(&store);
     }
@@ -475,7 +492,7 @@ mod tests {
         agrees(&store);
         let error = add(&store, &limits, "cat", &photograph(1)).unwrap_err();
         assert!(error.to_string().contains("set aside (not finite)"), "{error}");
-        store.delete(&name).unwrap();
+        store.delete(&name, PERSON, 1).unwrap();
         assert!(add(&store, &limits, "cat", &photograph(1)).unwrap().new, "deleted there, it may come again");
     }
 

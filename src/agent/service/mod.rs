@@ -4,6 +4,7 @@
 //! It holds no state of its own that matters: all of it lies in files, so it may be killed at any moment and goes on where
 //! it was. Clock, processes' end and free space arrive in [`World`].
 
+mod keeping;
 pub mod notify;
 pub mod spool;
 mod work;
@@ -19,11 +20,12 @@ use crate::agent::locks::lock;
 use crate::agent::moment::Moment;
 use crate::agent::record::adapters::{self, Event};
 use crate::agent::record::asked::{self, Ask};
-use crate::agent::record::flash::Ledger;
+use crate::agent::record::flash::WrittenBytes;
+use crate::agent::record::ledger;
 use crate::agent::record::refused::{self, RefusedFile};
 use crate::agent::record::run;
 use crate::agent::record::sample_name::Name;
-use crate::agent::record::samples::Door;
+use crate::agent::record::samples::{Door, PERSON};
 use crate::agent::work::predictor;
 use crate::agent::work::process;
 use crate::agent::work::sync::Syncing;
@@ -54,7 +56,7 @@ const BACKLOG_S: f64 = 600.0;
 /// How often recipe, model and ONNX Runtime are looked at for a change while they keep the device from learning.
 const CAUSE_S: f64 = 5.0;
 /// How often what was written is written down.
-const LEDGER_S: f64 = 900.0;
+const WRITTEN_S: f64 = 900.0;
 
 /// The outside world.
 pub struct World<'a> {
@@ -107,6 +109,7 @@ pub fn serve(file: &Path, world: &World<'_>, mut sockets: Vec<Socket>) -> Result
     if let Some(address) = &config.api.listen {
         sockets.push(api::listen::bind(address)?);
     }
+    ledger::mend(&config.state)?;
     let mut service = Service::new(config, world)?;
     let api = (!sockets.is_empty()).then(|| Answering::start(sockets, &service.board, &world.program)).transpose()?;
     world.notifier.ready();
@@ -165,12 +168,14 @@ struct Service<'a> {
     history: Vec<Event>,
     board: Arc<Board>,
     meter: WriteMeter,
-    ledger: Ledger,
+    written: WrittenBytes,
     /// When what was written was last written down.
-    ledger_s: f64,
+    written_s: f64,
     spool: Spool,
     /// Since when the spool holds more than a look takes in.
     backlog_s: Option<f64>,
+    /// When samples that are too old were last looked for.
+    expired_s: f64,
     work: Option<Work>,
     /// The process that reads recipe and model.
     checking: Option<Child>,
@@ -197,20 +202,23 @@ struct Warned {
 impl<'a> Service<'a> {
     fn new(config: Config, world: &'a World<'a>) -> Result<Self> {
         let history = adapters::history(&config.state)?;
+        let board = Board::read(&config)?;
+        board.unix_s.store((world.now)().unix_s, Ordering::Relaxed);
         if run::current(&config.state)?.is_none() {
             run::end(&config.state)?;
         }
         Ok(Self {
-            board: Arc::new(Board::read(&config)?),
-            ledger: Ledger::read(&config.state),
+            board: Arc::new(board),
+            written: WrittenBytes::read(&config.state),
             config,
             world,
             processors: Processors::default(),
             history,
             meter: WriteMeter::default(),
-            ledger_s: (world.now)().steady_s,
+            written_s: (world.now)().steady_s,
             spool: Spool::default(),
             backlog_s: None,
+            expired_s: f64::NEG_INFINITY,
             work: None,
             checking: None,
             again: false,
@@ -270,9 +278,11 @@ impl<'a> Service<'a> {
     /// Does what is due: one look at the spool, what was asked, the fleet and the training.
     fn work_once(&mut self) -> Result<()> {
         let now = (self.world.now)();
+        self.board.unix_s.store(now.unix_s, Ordering::Relaxed);
         self.take_in(now);
         self.read_history()?;
         self.do_asked(now);
+        self.delete_expired(now);
         self.sync(now);
         let written = self.count_writes(now);
         let conditions = self.conditions(now, written)?;
@@ -318,8 +328,16 @@ impl<'a> Service<'a> {
                 Ask::Relabel { samples, label } => done(samples, &|sample| {
                     store.relabel(&self.config.samples, sample, label).map(drop).map_err(|error| error.to_string())
                 }),
+                Ask::Forget { samples } => match self.forget(samples, now) {
+                    Ok(()) => asked::done(&path),
+                    // It stays asked for: the next look tries again.
+                    Err(error) => {
+                        tracing::error!("samples cannot be forgotten yet: {error:#}");
+                        Ok(())
+                    }
+                },
                 Ask::Delete { samples } => {
-                    done(samples, &|sample| store.delete(sample).map_err(|error| error.to_string()))
+                    done(samples, &|sample| store.delete(sample, PERSON, now.unix_s).map_err(|error| error.to_string()))
                 }
             };
             if let Err(error) = ended {
@@ -350,16 +368,16 @@ impl<'a> Service<'a> {
         processes.extend(self.syncing.process());
         processes.extend(self.board.predictor.processes());
         let more = self.meter.written_since_last(&self.world.root, &processes)?;
-        self.ledger.add(now.unix_s, more);
-        if now.steady_s - self.ledger_s >= LEDGER_S {
-            self.keep_ledger(now);
+        self.written.add(now.unix_s, more);
+        if now.steady_s - self.written_s >= WRITTEN_S {
+            self.keep_written(now);
         }
-        Some(self.ledger.day(now.unix_s))
+        Some(self.written.day(now.unix_s))
     }
 
-    fn keep_ledger(&mut self, now: Moment) {
-        self.ledger_s = now.steady_s;
-        if let Err(error) = self.ledger.write(&self.config.state) {
+    fn keep_written(&mut self, now: Moment) {
+        self.written_s = now.steady_s;
+        if let Err(error) = self.written.write(&self.config.state) {
             tracing::error!(%error, "cannot keep what was written");
         }
     }
@@ -409,7 +427,7 @@ impl<'a> Service<'a> {
         let (true, Some(promise)) = (found.falls_short, found.promise) else { return Ok(()) };
         let (right, of) = lock(&self.board.feedback).tally(&active).counted(self.config.feedback.unanswered);
         let reason = format!("right on {right} of {of}, where {} of {} were promised", promise.right, promise.samples);
-        let Some(instead) = adapters::fallback(&self.history).map(String::from) else {
+        let Some(instead) = adapters::fallback(&self.config.state, &self.history).map(String::from) else {
             if !std::mem::replace(&mut self.warned.falls_short, true) {
                 tracing::warn!(active, reason, "the adapter is bad, and no other was in use before it");
             }
@@ -507,7 +525,7 @@ impl<'a> Service<'a> {
 
     /// Lets a process write its checkpoint, but not for long.
     fn end(&mut self) -> Result<()> {
-        self.keep_ledger((self.world.now)());
+        self.keep_written((self.world.now)());
         self.syncing.end()?;
         if let Some(mut checking) = self.checking.take() {
             checking.kill()?;

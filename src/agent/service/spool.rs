@@ -315,8 +315,8 @@ mod tests {
     use crate::agent::locks::lock;
     use crate::agent::record::folders::visible;
     use crate::agent::record::inventory::SIDES;
+    use crate::agent::record::inventory::count;
     use crate::agent::record::sample_name::name_of_content;
-    use crate::agent::record::samples::count;
     use std::cell::Cell;
     use std::fs;
     use std::os::unix::fs::symlink;

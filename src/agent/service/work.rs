@@ -221,7 +221,7 @@ impl Service<'_> {
             self.again = false;
         }
         self.warned = super::Warned::default();
-        self.keep_ledger(now);
+        self.keep_written(now);
         self.sync_soon(now);
         let counted = verdict.counted;
         tracing::info!(adapter, better = verdict.better, p = verdict.p, ?counted, "judged");

@@ -5,16 +5,21 @@
 use super::request::HeldOut;
 use crate::agent::config::Config;
 use crate::agent::judge::gate::{Accepted, Comparison, PairedVerdict, Promise, accept, judge};
-use crate::agent::record::adapters::{self, Event, FLEET};
+use crate::agent::record::adapters::{self, Event, FLEET, Learned};
 use crate::agent::record::asked;
-use crate::agent::record::folders::{error_at, visible};
+use crate::agent::record::folders::{error_at, file_name, visible};
+use crate::agent::record::forgetting;
 use crate::agent::record::inventory;
+use crate::agent::record::ledger;
 use crate::agent::record::membership;
 use crate::agent::record::run::{BASE, DATA, FROM, LEFT_OUT, Run, answers, candidate, copy, end, folder, verdict};
+use crate::agent::record::sample_name;
+use crate::delta::Delta;
+use crate::sync::wire::Hex;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a run came to: its adapter, the verdict, and whether that was found now or before a lost power.
 struct Judgement {
@@ -49,7 +54,8 @@ pub fn conclude(config: &Config, run: &Run, at: i64) -> Result<(String, PairedVe
     if verdict.better && !judgement.used {
         adapters::activate(state, name, if run.release.is_some() { FLEET } else { "gate" }, at)?;
     }
-    tell_fleet(config, run, &judgement, &candidate)?;
+    forgetting::replaced(state)?;
+    tell_fleet(config, run, &judgement, at)?;
     end(state)?;
     Ok((judgement.name, judgement.verdict))
 }
@@ -72,7 +78,15 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
     };
     let counted = compare(&new, &old);
     let (confidence, follows) = (config.gate.confidence, follows(&history, active.as_deref()));
+    let must_go = match &active {
+        Some(active) => forgetting::to_replace(state)?.contains(active),
+        None => false,
+    };
     let (verdict, accepted) = match &run.release {
+        None if must_go => {
+            let (verdict, accepted) = accept(counted, confidence, true);
+            (verdict, Some(accepted))
+        }
         None => (judge(counted, confidence), None),
         // What was in use here before: the fleet has taken back what came after it.
         Some(_) if follows && adapters::activated_by(&history, &name).is_some() => {
@@ -94,9 +108,41 @@ fn judgement(config: &Config, run: &Run, at: i64) -> Result<Judgement> {
         release: run.release.clone(),
         accepted,
     };
+    if run.release.is_none() {
+        ledger::write(state, &Event::Learned(learned(config, run, &name, at)?))?;
+    }
     adapters::record(state, &judged)?;
     history.push(judged);
     Ok(Judgement { name, verdict, accepted, used: false, history })
+}
+
+/// What a training's adapter was learned from.
+fn learned(config: &Config, run: &Run, adapter: &str, at: i64) -> Result<Learned> {
+    let (state, terms) = (&config.state, &config.samples);
+    let classes = visible(&folder(state).join(DATA))?;
+    let mut samples = Vec::new();
+    for class in &classes {
+        let name = |file: &PathBuf| (sample_name::text(&sample_name::name_of(file)), file_name(class));
+        samples.extend(visible(class)?.iter().map(name));
+    }
+    let bytes = fs::read(candidate(state))?;
+    let delta = Delta::parse(&bytes).ok();
+    let header = delta.as_ref().map(Delta::header);
+    let from = folder(state).join(FROM);
+    Ok(Learned {
+        at,
+        adapter: adapter.into(),
+        base: header.map(|header| Hex(header.base).to_string()),
+        recipe: header.and_then(|header| header.recipe).map(|recipe| Hex(recipe).to_string()),
+        from: from.exists().then(|| adapters::name_of(&from)).transpose()?,
+        round: run.round,
+        samples: run.samples,
+        classes: classes.len() as u64,
+        list: ledger::keep_list(state, &mut samples)?,
+        purpose: terms.purpose.clone(),
+        consent: terms.consent.clone(),
+        keep_days: terms.keep_days,
+    })
 }
 
 /// Whether what is in use came from the fleet, or nothing is.
@@ -128,7 +174,7 @@ fn first_to_beat(state: &Path, new: &HashMap<String, bool>) -> Result<(String, H
     }
 }
 
-fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Path) -> Result<()> {
+fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, at: i64) -> Result<()> {
     let Some(fleet) = &config.fleet else { return Ok(()) };
     let Judgement { name, verdict, accepted, history, .. } = judgement;
     let judged = self::verdict(history, run, name);
@@ -145,7 +191,10 @@ fn tell_fleet(config: &Config, run: &Run, judgement: &Judgement, candidate: &Pat
         // A round is of what was learned from its release.
         None if fleet.share && !run.stays && folder(&config.state).join(FROM).exists() => {
             let counted = of_learned(&config.state, name, against, counted)?;
-            if counted.wins >= counted.losses { membership::share(fleet, candidate) } else { Ok(()) }
+            match counted.wins >= counted.losses {
+                true => membership::share(fleet, &config.state, (name, &candidate(&config.state)), at),
+                false => Ok(()),
+            }
         }
         None => Ok(()),
     }

@@ -17,12 +17,16 @@ pub mod enroll_identity;
 pub mod eval;
 pub mod export;
 pub mod fleet;
+pub mod forget;
 pub mod import;
 pub mod inspect;
+pub mod ledger;
 pub mod moments;
 pub mod ops;
 pub mod predict;
 pub mod prepare;
+#[cfg(feature = "workstation")]
+pub mod report;
 pub mod retention;
 pub mod runtime;
 #[cfg(feature = "fleet")]

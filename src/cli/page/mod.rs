@@ -3,6 +3,8 @@
 //! A pure function of the report and of small pictures; [`thumbnails`] makes these of the files that the report names.
 
 #[cfg(feature = "workstation")]
+pub mod adapter;
+#[cfg(feature = "workstation")]
 pub mod board;
 mod thumbnails;
 

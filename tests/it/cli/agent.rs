@@ -4,9 +4,11 @@
 mod api;
 mod bad;
 mod changes;
+mod evidence;
 mod kills;
 mod kinds;
 mod limits;
+mod wanted;
 
 use super::Place;
 use serde_json::Value;

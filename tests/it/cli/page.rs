@@ -39,6 +39,33 @@ fn a_page_needs_nothing_but_itself() {
     assert!(!other.contains("http") && !other.contains("<script"), "the page loads something");
 }
 
+/// What an adapter says of itself is a page, too, without data or model.
+#[test]
+fn an_adapter_has_a_page_of_its_own() {
+    let place = place();
+    place.run(&format!("{TRAIN} --epochs 3 --test test")).done();
+    let shown = place.run("delta show a.edelta --json").json();
+    place.run("report a.edelta --out a.html").done();
+    let page = String::from_utf8(place.read("a.html")).unwrap();
+    let identity = shown["identity"].as_str().unwrap();
+    for part in [
+        "<h1>Adapter a.edelta</h1>",
+        identity,
+        "Accuracy, test samples",
+        "Signed by",
+        "nobody",
+        "ship",
+        "fp16",
+        "Recipe",
+    ] {
+        assert!(page.contains(part), "`{part}` is not in the page: {page}");
+    }
+    assert!(!page.contains("http") && !page.contains("<script"), "the page loads something");
+    place.run("report a.edelta --out a.edelta").fails(&["a.edelta"]);
+    place.run("report a.edelta --out base.onnx").fails(&["base.onnx", "--force"]);
+    place.run("report base.onnx --out b.html").fails(&["base.onnx"]);
+}
+
 /// What the page shows is what was measured.
 #[test]
 fn the_report_holds_every_answer() {

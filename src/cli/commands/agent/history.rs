@@ -21,7 +21,7 @@ pub(super) fn time(unix_s: i64) -> String {
 }
 
 /// One event, as a person reads it.
-pub(super) fn line(event: &Event) -> String {
+pub(in crate::cli::commands) fn line(event: &Event) -> String {
     let what = match event {
         Event::Trained { seconds, .. } => format!("trained for {seconds} s"),
         Event::Judged { adapter, against, samples, verdict, confidence, promise, release, accepted, .. } => {
@@ -33,6 +33,9 @@ pub(super) fn line(event: &Event) -> String {
                         Accepted::Rejected => "is worse than",
                     };
                     format!("release {} of {}, adapter {adapter}, {outcome}", release.number(), release.channel)
+                }
+                (None, Some(_)) if verdict.better => {
+                    format!("adapter {adapter}, of {}, takes the place of", amounts::counted(samples, "sample"))
                 }
                 _ => {
                     let outcome = if verdict.better { "better" } else { "not better" };
@@ -55,6 +58,19 @@ pub(super) fn line(event: &Event) -> String {
             format!("a training of {} failed: {reason}", amounts::counted(samples, "sample"))
         }
         Event::Checked { .. } => "recipe and model can be used again".into(),
+        Event::Learned(learned) => format!(
+            "adapter {} was learned from {} of {}",
+            learned.adapter,
+            amounts::counted(learned.samples, "sample"),
+            amounts::counted(learned.classes, "class")
+        ),
+        Event::Forgotten { samples, by, .. } => format!("sample {} deleted, by {by}", samples.join(", ")),
+        Event::Answered { adapter, right, .. } => {
+            format!("a prediction of adapter {adapter} was {}", if *right { "right" } else { "wrong" })
+        }
+        Event::Shared { adapter, channel, bytes, .. } => {
+            format!("adapter {adapter} handed over for channel {channel}, {}", crate::cli::print::bytes(*bytes))
+        }
         Event::SetAside { count: 1, sample, reason, .. } => format!("sample {sample} set aside: {reason}"),
         Event::SetAside { count, sample, reason, .. } => {
             format!("{count} samples set aside, such as {sample}: {reason}")

@@ -1,9 +1,9 @@
 //! `edgetune agent`: the service, and what a person asks about it.
 
 mod change;
-mod history;
-mod status;
-mod stored;
+pub(super) mod history;
+pub(super) mod status;
+pub(super) mod stored;
 mod work;
 
 use crate::agent::api::listen::Socket;

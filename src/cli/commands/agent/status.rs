@@ -9,7 +9,7 @@ use crate::agent::judge::waiting::Known;
 use crate::agent::record::adapters;
 use crate::agent::record::aside::Why;
 use crate::agent::record::asked;
-use crate::agent::record::flash::Ledger;
+use crate::agent::record::flash::WrittenBytes;
 use crate::agent::record::inventory::Inventory;
 use crate::agent::record::membership;
 use crate::agent::record::refused::{self, REFUSED, Refused, RefusedFiles};
@@ -134,7 +134,7 @@ fn tell_few(few: &[(&str, u64)], samples_min: u64, printer: &Printer) {
 fn device(config: &Config) -> Conditions {
     let (root, now) = (Path::new("/"), moment(Instant::now()));
     let budget = config.storage.flash_budget_mb_per_day.map(|budget| budget * 1_000_000);
-    let written = Ledger::read(&config.state).day(now.unix_s);
+    let written = WrittenBytes::read(&config.state).day(now.unix_s);
     Conditions {
         now_unix_s: now.unix_s,
         minute_of_day: now.minute_of_day,
@@ -149,7 +149,7 @@ fn device(config: &Config) -> Conditions {
 }
 
 /// Whether an agent works on the state.
-pub(super) fn is_served(config: &Config) -> Result<bool> {
+pub(in crate::cli::commands) fn is_served(config: &Config) -> Result<bool> {
     let Ok(lock) = File::open(config.state.join("agent.lock")) else { return Ok(false) };
     match lock.try_lock_shared() {
         Ok(()) => Ok(false),

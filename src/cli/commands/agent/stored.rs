@@ -8,12 +8,13 @@ use crate::agent::locks::lock;
 use crate::agent::record::asked::{self, Ask};
 use crate::agent::record::listing::{Wanted, list};
 use crate::agent::record::sample_name::{Name, parse};
-use crate::agent::record::samples::{Store, class_name};
+use crate::agent::record::samples::{PERSON, Store, class_name};
 use crate::amounts::counted;
 use crate::cli::Done;
 use crate::cli::print::Printer;
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use jiff::Timestamp;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -75,7 +76,7 @@ pub(super) fn run(action: &Action, config: &Config, printer: &Printer) -> Result
         Action::Delete { samples } => Ask::Delete { samples: known(samples, config)? },
     };
     let count = match &ask {
-        Ask::Relabel { samples, .. } | Ask::Delete { samples } => samples.len(),
+        Ask::Relabel { samples, .. } | Ask::Delete { samples } | Ask::Forget { samples } => samples.len(),
         Ask::Train { .. } => 0,
     };
     if is_served(config)? {
@@ -99,7 +100,7 @@ fn known(names: &[String], config: &Config) -> Result<Vec<Name>> {
     names.iter().map(one).collect()
 }
 
-fn wait(config: &Config, ask: &Ask) -> Result<()> {
+pub(in crate::cli::commands) fn wait(config: &Config, ask: &Ask) -> Result<()> {
     let path = asked::put(&config.state, ask, fastrand::u64(..))?;
     let began = Instant::now();
     while path.exists() {
@@ -117,8 +118,11 @@ fn change(config: &Config, ask: &Ask) -> Result<()> {
         Ask::Relabel { samples, label } => {
             samples.iter().try_for_each(|sample| store.relabel(&config.samples, sample, label).map(drop))?
         }
-        Ask::Delete { samples } => samples.iter().try_for_each(|sample| store.delete(sample))?,
-        Ask::Train { .. } => {}
+        Ask::Delete { samples } => {
+            let at = Timestamp::now().as_second();
+            samples.iter().try_for_each(|sample| store.delete(sample, PERSON, at))?
+        }
+        Ask::Train { .. } | Ask::Forget { .. } => {}
     }
     Ok(())
 }

@@ -100,3 +100,31 @@ fn raw_numbers_and_rows_of_json_are_arrays() {
     assert_eq!(samples(&place), 2);
     service.stop();
 }
+
+/// What the recipe's gates refuse is a training that failed: its reason is told, no sample is set aside for it, and what is in use stays.
+#[test]
+fn a_gate_of_the_recipe_refuses_what_was_learned_and_what_is_in_use_stays() {
+    let place = listening();
+    let service = Service::start_answering(&place);
+    send(&place, "red", RED, 0..45);
+    send(&place, "blue", BLUE, 0..45);
+    until(&place, "an adapter in use", || place.path("state/active.edelta").exists());
+    until(&place, "an end of the run", || !place.path("state/run").exists());
+    let adapter = place.read("state/active.edelta");
+    place.write("recipe.toml", format!("{}\n[gates]\nsize-max = \"100B\"\n", super::RECIPE));
+    place.run("agent train --config edgetune.toml").done();
+    until(&place, "a refusal", || count(&history(&place), "failed") == 1);
+    let events = history(&place);
+    let refusal = events.iter().find(|event| event["event"] == "failed").unwrap();
+    let reason = refusal["reason"].as_str().unwrap();
+    assert!(reason.contains("size") && reason.contains("100 B"), "{reason}");
+    assert_eq!((count(&events, "judged"), count(&events, "set-aside"), samples(&place)), (1, 0, 90));
+    assert!(place.read("state/active.edelta") == adapter && !place.path("state/run").exists());
+    assert!(status(&place)["trouble"].as_str().unwrap().contains("size"), "{}", status(&place));
+    // With a gate that it meets, it is learned.
+    place.write("recipe.toml", format!("{}\n[gates]\nsize-max = \"64KiB\"\n", super::RECIPE));
+    place.run("agent train --config edgetune.toml").done();
+    until(&place, "another verdict", || count(&history(&place), "judged") == 2);
+    service.stop();
+    place.run("ledger verify --config edgetune.toml").done();
+}

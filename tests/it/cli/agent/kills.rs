@@ -53,6 +53,7 @@ fn a_service_that_is_killed_again_and_again_ends_with_the_same_adapter() {
         service.hear("READY=1");
         until(&place, "an end of the run", || !place.path("state/run").exists());
         service.stop();
+        place.run("ledger verify --config edgetune.toml").done();
         assert!(place.read("state/active.edelta") == expected, "another adapter, after {done} kills");
         assert_eq!(count(&history(&place), "failed"), 0, "{:?}", history(&place));
     }
@@ -200,6 +201,7 @@ fn acknowledged_survives<'a>(kills: u32, then: &dyn Fn(&Place) -> Then<'a>) -> (
         until(&place, "an end of the run", || !place.path("state/run").exists());
         service.stop();
         assert_eq!(acknowledged.into_inner().unwrap().len(), 90);
+        place.run("ledger verify --config edgetune.toml").done();
         assert_eq!(samples(&place), 90);
         assert!(place.read("state/active.edelta") == expected, "another adapter, after {done} kills");
         assert_eq!(count(&history(&place), "failed"), 0, "{:?}", history(&place));

@@ -1,7 +1,7 @@
 //! What clients may not do to the service: each bad request gets its answer, and the service goes on.
 
 use super::api::{Answer, RED, ask, connect, get, listening, post, send, status};
-use super::{CONFIG, Service, picture, ready};
+use super::{CONFIG, Service, picture, ready, until};
 use crate::cli::Place;
 use serde_json::Value;
 use std::fs;
@@ -19,6 +19,7 @@ fn start(place: &Place, more: &str) -> Service {
 fn bad_requests_are_refused_with_the_field_and_the_remedy() {
     let place = listening();
     let service = start(&place, "[samples]\neach-max-kb = 100\ntotal-max-mb = 1\nclasses = [\"red\", \"blue\"]\n");
+    until(&place, "a first look about", || status(&place)["waits"].as_array().is_some_and(|waits| !waits.is_empty()));
     let good = picture(RED, 1);
     let label = "/samples?label=red";
     let long = format!("/samples?label={}", "x".repeat(101));
