@@ -3,6 +3,7 @@
 //! Takes sizes or a matrix, gives values; equal arguments give equal bits on every machine. Never looks at data, a graph or a
 //! delta: who adapts layers and who combines adapters both use it.
 
+use crate::order::Order;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 /// Columns of the sketch beyond the rank, and passes over the matrix: each pass raises the singular values that are compared
@@ -57,7 +58,7 @@ pub fn factors(matrix: ArrayView2<'_, f64>, rank: usize) -> (Array2<f32>, Array2
     let (vs, w) = jacobi(matrix.t().dot(&q));
     let norms: Array1<f64> = vs.map_axis(Axis(0), |column| column.dot(&column).sqrt());
     let mut order: Vec<usize> = (0..width).collect();
-    order.sort_by(|i, j| norms[*j].total_cmp(&norms[*i]));
+    order.order_by(|i, j| norms[*j].total_cmp(&norms[*i]));
     let u = q.dot(&w);
     let (mut b, mut a) = (Array2::zeros((m, rank)), Array2::zeros((rank, n)));
     for (place, column) in order.into_iter().take(rank).enumerate().filter(|(_, column)| norms[*column] > 0.0) {

@@ -72,6 +72,9 @@ pub mod suspect;
 #[cfg(feature = "library")]
 #[doc(hidden)]
 pub mod nearest;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod order;
 #[cfg(feature = "library")]
 pub mod graph;
 #[cfg(feature = "library")]

@@ -9,6 +9,7 @@ use super::Error;
 use super::head::{HeadChoice, Placed, resize};
 use crate::cut;
 use crate::graph::{Attr, Dim, Graph, Node, Tensor, ValueId};
+use crate::order::Order;
 use std::collections::{HashMap, HashSet};
 
 /// Objects that a level is thought to have before anything is known of its classes, of all classes together: their shares of the cells are
@@ -70,7 +71,7 @@ impl Detector {
             [boxes] => below_boxes(graph, &producers, boxes).ok_or_else(|| refuse(first, "it is made otherwise"))?,
             _ => pairs(graph, &producers).map_err(|(id, reason)| refuse(id.as_ref().or(first), reason))?,
         };
-        levels.sort_by_key(|level| std::cmp::Reverse(level.size));
+        levels.order_by_key(|level| std::cmp::Reverse(level.size));
         let (classes, edge) = (levels[0].scores.count, levels[0].edges.count);
         let alike = |level: &Level| level.scores.count == classes && level.edges.count == edge;
         if !levels.iter().all(alike) || edge % 4 != 0 || edge < 8 {

@@ -5,6 +5,7 @@ use super::print::Printer;
 use crate::adapter::{HeadChoice, Positions};
 use crate::engine::{self, Options, Placed, Provider};
 use crate::graph::Tensor;
+use crate::order::Order;
 use crate::recipe;
 use crate::train::check::random_inputs;
 use crate::train::loss::Loss;
@@ -111,7 +112,7 @@ impl Subject {
                 rows.push(Row { provider: provider.name(), threads, body_ms, step_ms, sample_ms });
             }
         }
-        rows.sort_by(|a, b| a.sample_ms.total_cmp(&b.sample_ms));
+        rows.order_by(|a, b| a.sample_ms.total_cmp(&b.sample_ms));
         Ok((rows, left_out))
     }
 }

@@ -107,6 +107,7 @@ enum Command {
     #[cfg(feature = "workstation")]
     Completions(commands::shell::Completions),
     #[cfg(feature = "workstation")]
+    #[command(hide = true)]
     Man(commands::shell::Man),
 }
 

@@ -14,6 +14,7 @@ use crate::engine;
 use crate::graph::Tensor;
 use crate::learn::samples::{inputs_of, named_types};
 use crate::learn::{bundle, divided, settings};
+use crate::order::Order;
 use crate::predict::Takes;
 use crate::recipe::{LossName, Recipe};
 use crate::train::prepare::Base;
@@ -136,7 +137,7 @@ fn read_plain(file: &Path) -> io::Result<Vec<u8>> {
 
 /// Samples beside which nothing of the others is left.
 fn out_of_proportion(mut sizes: Vec<(PathBuf, f32)>) -> Vec<Unusable> {
-    sizes.sort_by(|one, other| one.1.total_cmp(&other.1));
+    sizes.order_by(|one, other| one.1.total_cmp(&other.1));
     let Some(middle) = sizes.get(sizes.len() / 2).map(|(_, size)| *size).filter(|size| *size > 0.0) else {
         return Vec::new();
     };

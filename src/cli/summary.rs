@@ -4,6 +4,7 @@ use super::inspection::{Inspection, United};
 use super::print::{Printer, bytes, number, percent, rate};
 use crate::amounts::counted;
 use crate::learn::{Answered, BeforeAfter, Confusion, Gate, Report, Trained, output_line, retention_line};
+use crate::order::Order;
 use crate::train::evaluate::{ClassMetrics, Metrics};
 use crate::train::prepare::{Bundle, hex};
 use crate::train::solve::{Solver, VALIDATION_MIN};
@@ -280,7 +281,7 @@ pub fn prepared(bundle: &Bundle, files: &[PathBuf], printer: &Printer) {
 /// Layers from the top down, the last `shown` of them.
 pub fn inspected(found: &Inspection, shown: usize, printer: &Printer) {
     let mut stored: Vec<(&String, &u64)> = found.weights_stored.iter().collect();
-    stored.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    stored.order_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
     let stored: Vec<String> = stored.into_iter().map(|(ty, size)| format!("{ty} {}", bytes(*size))).collect();
     let weights = format!("{} ({})", bytes(found.weights_bytes), stored.join(", "));
     printer.text(format!("base      {}…", &found.hash[..16]));

@@ -7,6 +7,7 @@ use super::numeric::{Looks, looks};
 use super::same::Same;
 use super::{Labels, Member, Picture, Role};
 use crate::amounts::counted;
+use crate::order::Order;
 use std::collections::HashMap;
 
 /// How much a finding matters.
@@ -70,7 +71,7 @@ pub fn check(labels: &Labels, keys: &[[u8; 32]]) -> Vec<Finding> {
         | Labels::Unlabelled(_) => {}
     }
     contents(labels, keys, &mut findings);
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings.order_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 

@@ -10,6 +10,7 @@ use super::members::{Member, Role};
 use super::{Error, Options};
 use crate::amounts::counted;
 use crate::nearest::suggestion;
+use crate::order::Order;
 use ndarray::Array2;
 use std::collections::{BTreeSet, HashMap};
 
@@ -374,7 +375,7 @@ pub(super) fn class_names(found: BTreeSet<&str>, known: Option<&[String]>) -> Ve
     }
     let mut names: Vec<String> = found.into_iter().map(str::to_string).collect();
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {
-        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+        names.order_by_key(|name| name.parse::<i64>().unwrap_or_default());
     }
     names
 }

@@ -5,6 +5,7 @@
 
 use super::Error;
 use super::lines::characters_of as characters_in;
+use crate::order::Order;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ fn listed(json: &serde_json::Value) -> Option<Vec<String>> {
 
 /// Names by their numbers, which are 0, 1, 2 … Those that Transformers writes where nobody gave any, `LABEL_0`, say nothing.
 fn in_order(mut pairs: Vec<(usize, String)>) -> Option<Vec<String>> {
-    pairs.sort();
+    pairs.order_by(Ord::cmp);
     let complete = !pairs.is_empty() && pairs.iter().enumerate().all(|(place, (key, _))| place == *key);
     let made_up = pairs.iter().all(|(key, name)| *name == format!("LABEL_{key}"));
     (complete && !made_up).then(|| pairs.into_iter().map(|(_, name)| name).collect())

@@ -15,6 +15,7 @@ use super::times;
 use super::{Dataset, Error, Options, ReadingReport, Samples, filesystem, only_input, pace, table};
 use crate::amounts::counted;
 use crate::graph::Tensor;
+use crate::order::Order;
 use std::path::{Path, PathBuf};
 
 /// What the model is fed of one window that lies in a file's bytes: a `.npy` array `[rows, channels]`, or a table as CSV with a header.
@@ -409,7 +410,7 @@ impl<'a> Opening<'a> {
 fn refuse_overlap(table: &Path, parts: &[Interval], spans: &[Option<[f64; 2]>]) -> Result<(), Error> {
     let mut order: Vec<(usize, [f64; 2])> =
         spans.iter().enumerate().filter_map(|(place, span)| Some((place, (*span)?))).collect();
-    order.sort_by(|(_, one), (_, other)| one[0].total_cmp(&other[0]));
+    order.order_by(|(_, one), (_, other)| one[0].total_cmp(&other[0]));
     let overlap = order.windows(2).find(|pair| pair[1].1[0] < pair[0].1[1]);
     match overlap {
         Some([(one, _), (other, _)]) => {

@@ -1,5 +1,6 @@
 //! The words of a text, and spans of it that are marked.
 
+use crate::order::Order;
 use std::ops::Range;
 
 /// What stands behind a word and is none of its own letters, and what stands before one.
@@ -83,7 +84,7 @@ impl Spans {
             })
         };
         let mut spans = values.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        spans.sort();
+        spans.order_by(Ord::cmp);
         Ok(Some(Self(spans)))
     }
 

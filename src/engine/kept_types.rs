@@ -7,6 +7,7 @@
 use super::runtime;
 use crate::atomic::write_atomically;
 use crate::graph::{DType, Dim, TensorType};
+use crate::order::Order;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -93,7 +94,7 @@ pub(super) fn write(folder: &Path, key: &Key, types: &Types) -> io::Result<()> {
     let sizes = |ty: &TensorType| ty.shape.as_ref().map(|shape| shape.iter().map(size).collect());
     let mut entries: Vec<Entry<'_>> =
         types.iter().map(|(name, ty)| Entry(name.into(), ty.dtype.onnx(), sizes(ty))).collect();
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    entries.order_by(|a, b| a.0.cmp(&b.0));
     let body = postcard::to_stdvec(&entries).map_err(io::Error::other)?;
     fs::create_dir_all(folder)?;
     make_room(folder, body.len() as u64)?;
@@ -112,7 +113,7 @@ fn make_room(folder: &Path, bytes: u64) -> io::Result<()> {
         let Ok(metadata) = entry.metadata() else { continue };
         files.push((metadata.modified()?, metadata.len(), entry.path()));
     }
-    files.sort();
+    files.order_by(Ord::cmp);
     let mut held: u64 = files.iter().map(|(_, length, _)| length).sum();
     for (_, length, path) in files {
         if held + bytes <= BYTES_MAX {

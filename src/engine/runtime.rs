@@ -2,6 +2,7 @@
 
 use super::elf::{self, Version};
 use super::{Error, Result};
+use crate::order::Order;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use std::ffi::{CStr, OsString};
@@ -327,7 +328,7 @@ fn newest_first(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
         let name = name.strip_prefix("libonnxruntime.so.").unwrap_or(&name);
         Version::parse(name.trim_start_matches(|c: char| !c.is_ascii_digit()))
     };
-    paths.sort_by_key(|path| std::cmp::Reverse(version(path)));
+    paths.order_by_key(|path| std::cmp::Reverse(version(path)));
     paths
 }
 

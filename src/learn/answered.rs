@@ -2,6 +2,7 @@
 //! is most wrong.
 
 use crate::data::{Dataset, Labels};
+use crate::order::Order;
 use crate::train::evaluate::{largest, softmax};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -95,7 +96,7 @@ impl Answered {
                 probability: *probability,
             })
             .collect();
-        mistakes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        mistakes.order_by(|one, other| other.probability.total_cmp(&one.probability));
         mistakes.truncate(MISTAKES);
         let before = before.map(|rows| rows.iter().map(|row| answer(row)).collect::<Vec<_>>());
         Some(Self {
@@ -128,7 +129,7 @@ fn confusion(names: &[String], given: &[usize], answered: &[(usize, f32)]) -> Ve
         samples,
     };
     let mut found: Vec<Confusion> = counts.into_iter().map(one).collect();
-    found.sort_by_key(|one| std::cmp::Reverse(one.samples));
+    found.order_by_key(|one| std::cmp::Reverse(one.samples));
     found
 }
 

@@ -2,6 +2,7 @@
 
 use super::observer::Observer;
 use crate::delta::{EncodingChoice, Payload};
+use crate::order::Order;
 use crate::recipe::{EncodingName, Error};
 use crate::train::artifact;
 use crate::train::evaluate::Metrics;
@@ -113,7 +114,7 @@ pub fn encode(
             for choice in EncodingChoice::TRIED {
                 sizes.push((size(&artifact::payloads(parameters, choice)?), choice));
             }
-            sizes.sort_by_key(|(size, _)| *size);
+            sizes.order_by_key(|(size, _)| *size);
             let smaller = sizes.into_iter().filter(|(bytes, _)| *bytes < size(&reference.payloads));
             for (_, choice) in smaller {
                 let encoded = measured(Shipped::new(parameters, choice)?, choice, &mut tried)?;

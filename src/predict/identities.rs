@@ -16,6 +16,7 @@
 //! 32  BLAKE3 of all before
 //! ```
 
+use crate::order::Order;
 use crate::recipe::{Error, refuse};
 use crate::task::{cosine, unit};
 use half::f16;
@@ -109,7 +110,7 @@ impl Identities {
         let vectors = samples.iter().flat_map(|(_, vector)| shipped(vector)).collect();
         let mut known = Self { base, delta, threshold: 0.0, names, width, places, vectors };
         let (own, mut others) = known.compared();
-        others.sort_by(|one, other| other.total_cmp(one));
+        others.order_by(|one, other| other.total_cmp(one));
         known.threshold = match (threshold, others.first()) {
             (Some(threshold), _) => threshold,
             (None, None) => refuse!(

@@ -2,6 +2,7 @@
 
 use crate::amounts::{number, percent};
 use crate::data::{Grid, Word};
+use crate::order::Order;
 use serde::Serialize;
 use std::fmt;
 
@@ -133,7 +134,7 @@ impl Answer {
 
     /// The likeliest classes first, `count` of them at most.
     pub(super) fn likeliest(mut self, count: usize) -> Self {
-        self.classes.sort_by(|one, other| other.probability.total_cmp(&one.probability));
+        self.classes.order_by(|one, other| other.probability.total_cmp(&one.probability));
         self.classes.truncate(count);
         self
     }
@@ -142,7 +143,7 @@ impl Answer {
     pub fn top(&self, count: usize) -> impl Iterator<Item = (&str, f32)> {
         let mut classes: Vec<&Scored> = self.classes.iter().collect();
         let decided = |class: &Scored| self.class.as_ref() == Some(&class.name);
-        classes.sort_by(|one, other| {
+        classes.order_by(|one, other| {
             decided(other).cmp(&decided(one)).then(other.probability.total_cmp(&one.probability))
         });
         classes.into_iter().take(count).map(|class| (class.name.as_str(), class.probability))

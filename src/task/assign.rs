@@ -6,6 +6,7 @@
 
 use super::corners::{Corners, decode_box, overlap};
 use crate::data::{Cell, Grid, Picture};
+use crate::order::Order;
 
 /// Cells that a box has at most.
 const CELLS: usize = 13;
@@ -92,7 +93,7 @@ fn best(
             found.push(Candidate { cell: number, object, overlap, alignment });
         }
     }
-    found.sort_by(|one, other| other.alignment.total_cmp(&one.alignment));
+    found.order_by(|one, other| other.alignment.total_cmp(&one.alignment));
     found.truncate(CELLS);
     found
 }

@@ -2,6 +2,7 @@
 
 use super::corners::{Corners, decode_box, overlap};
 use crate::data::Grid;
+use crate::order::Order;
 
 /// Boxes of a class that are compared with each other at most, the surest.
 const CANDIDATES: usize = 1000;
@@ -40,14 +41,14 @@ pub(super) fn found(grid: &Grid, size: [u32; 2], output: &[f32], classes: usize,
         }
     }
     let mut all: Vec<DetectedBox> = candidates.into_iter().flat_map(surest).collect();
-    all.sort_by(|one, other| other.score.total_cmp(&one.score));
+    all.order_by(|one, other| other.score.total_cmp(&one.score));
     all.truncate(BOXES_MAX);
     all
 }
 
 /// Of boxes of one class that overlap, only the surest.
 fn surest(mut candidates: Vec<DetectedBox>) -> Vec<DetectedBox> {
-    candidates.sort_by(|one, other| other.score.total_cmp(&one.score));
+    candidates.order_by(|one, other| other.score.total_cmp(&one.score));
     candidates.truncate(CANDIDATES);
     let mut kept: Vec<DetectedBox> = Vec::new();
     for candidate in candidates {

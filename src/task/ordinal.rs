@@ -12,6 +12,7 @@ use super::{Answer, Asked, Counts, Task};
 use crate::data::{Labels, Target};
 use crate::delta;
 use crate::graph::Tensor;
+use crate::order::Order;
 
 /// Its row.
 pub(super) const TASK: Task = Task {
@@ -77,7 +78,7 @@ fn commonest(labels: &Labels, samples: &[usize]) -> Option<Vec<f32>> {
 fn answer(asked: &Asked<'_>, output: Vec<f32>) -> Answer {
     let Asked { names, top, .. } = *asked;
     let mut above: Vec<f32> = output.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect();
-    above.sort_by(|one, other| other.total_cmp(one));
+    above.order_by(|one, other| other.total_cmp(one));
     let bounds = [vec![1.0], above, vec![0.0]].concat();
     let shares = bounds.windows(2).map(|pair| pair[0] - pair[1]).collect();
     let mut answer = Answer::of_classes(names, shares);

@@ -5,6 +5,7 @@ use super::{Answer, Asked, Counts, Mask, Share, Task, enlarge, largest, softmax}
 use crate::data::{IGNORED, IGNORED_PIXEL, Labels, Masks, Target};
 use crate::delta;
 use crate::graph::Tensor;
+use crate::order::Order;
 
 /// Its row.
 pub(super) const TASK: Task = Task {
@@ -109,7 +110,7 @@ fn answer(asked: &Asked<'_>, output: Vec<f32>) -> Answer {
     let share =
         |(name, count): (&String, &usize)| Share { class: name.clone(), share: *count as f64 / pixels.max(1) as f64 };
     let mut shares: Vec<Share> = asked.names.iter().zip(&counts).map(share).filter(|share| share.share > 0.0).collect();
-    shares.sort_by(|one, other| other.share.total_cmp(&one.share));
+    shares.order_by(|one, other| other.share.total_cmp(&one.share));
     let mask = Mask { size: sizes.seen, classes: best.into_iter().map(|(class, _)| class).collect() };
     Answer { shares, mask: Some(mask), ..Answer::default() }
 }

@@ -17,6 +17,7 @@ use crate::data::{self, Labels, Lines, Masks, Member, Role, TextRole};
 use crate::engine::{Bound, Options, Session};
 use crate::grad;
 use crate::graph::{DType, Dim, Tensor, TensorType};
+use crate::order::Order;
 use crate::task::{Likeness, Part};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -202,7 +203,7 @@ fn checked(
 /// Whether what the lengths say is the loss's slope and not its curve: the two shortest that were heard say the same, or what the shortest
 /// says is far from the gradient.
 fn settled(mut said: Vec<(f64, f64)>, gradient: f64, tolerance: f64) -> bool {
-    said.sort_by(|one, other| one.0.total_cmp(&other.0));
+    said.order_by(|one, other| one.0.total_cmp(&other.0));
     let apart = |a: f64, b: f64| (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
     let far = said.first().is_some_and(|(_, numeric)| apart(*numeric, gradient) > 0.5);
     far || matches!(said[..], [(_, one), (_, other), ..] if apart(one, other) <= tolerance)

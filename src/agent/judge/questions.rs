@@ -4,6 +4,7 @@
 //! (margin sampling: Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", 2001). The distance is that to
 //! the nearest other question, between descriptors of their contents, from 0 to 1, so that ten pictures of one scene are one question. Pure.
 
+use crate::order::Order;
 use bytes::Bytes;
 
 /// A prediction with a larger margin is sure enough not to be asked for.
@@ -75,7 +76,7 @@ impl Questions {
     /// All with their worths, what teaches most first.
     pub fn ranked(&self) -> Vec<(&Question, f32)> {
         let mut ranked: Vec<_> = self.0.iter().enumerate().map(|(index, one)| (one, self.worth(index))).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.sample.cmp(&b.0.sample)));
+        ranked.order_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.sample.cmp(&b.0.sample)));
         ranked
     }
 

@@ -6,6 +6,7 @@
 
 use super::folders::{error_at, visible};
 use super::sample_name::{Name, name_of, parse};
+use crate::order::Order;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -74,7 +75,7 @@ impl Aside {
     /// All, the latest first.
     pub fn latest(&self) -> Vec<(Name, &Why)> {
         let mut all: Vec<(Name, &Why)> = self.0.iter().map(|(name, why)| (*name, why)).collect();
-        all.sort_by_key(|(name, why)| (std::cmp::Reverse(why.at), *name));
+        all.order_by_key(|(name, why)| (std::cmp::Reverse(why.at), *name));
         all
     }
 

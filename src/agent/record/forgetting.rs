@@ -94,7 +94,7 @@ fn lists(state: &Path) -> HashMap<String, String> {
     let mut lists = HashMap::new();
     if let Ok(file) = File::open(state.join(ledger::FILE)) {
         let _ = ledger::walk(BufReader::new(file), &[], &mut |entry| {
-            if let Event::Learned(learned) = entry.event {
+            if let Event::Learned(learned) = entry.what {
                 lists.insert(learned.adapter, learned.list);
             }
         });

@@ -1,7 +1,7 @@
 //! What a device did with data and adapters, as evidence: `STATE/ledger.jsonl` has a line for each event, only ever appended.
 //!
-//! A line is JSON: `follows`, the BLAKE3 hash of the whole line before it (of nothing, for the first); `key`, the device's public key; the
-//! event; and `signature`, which is Ed25519 over all that stands before it in the line. So a line that was changed, moved, put in or left out
+//! A line is JSON: `follows`, the BLAKE3 hash of the whole line before it (of nothing, for the first); `key`, the device's public key; `what`
+//! happened; and `signature`, which is Ed25519 over all that stands before it in the line. So a line that was changed, moved, put in or left out
 //! is found by [`walk`]. What was cut off at the end is not, unless somebody noted [`Walked::head`] earlier.
 //!
 //! The key is the one that the device has in its fleet (`STATE/fleet/key.pem`), else one of its own (`STATE/ledger.pem`, made with the first
@@ -11,6 +11,7 @@ use super::events::Event;
 use super::folders::error_at;
 use super::lines::append_after;
 use crate::delta::{KeyPair, check_statement, sign_statement};
+use crate::order::Order;
 use crate::sync::wire::Hex;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -38,8 +39,7 @@ pub struct Entry {
     /// The device's public key.
     pub key: Hex<32>,
     /// What happened.
-    #[serde(flatten)]
-    pub event: Event,
+    pub what: Event,
 }
 
 /// What [`walk`] found of a whole ledger.
@@ -71,7 +71,7 @@ pub fn write(state: &Path, event: &Event) -> io::Result<()> {
     let key = key(state)?;
     let public = Hex(key.public());
     append_after(state, FILE, &|last| {
-        let entry = Entry { follows: Hex(*blake3::hash(last).as_bytes()), key: public, event: event.clone() };
+        let entry = Entry { follows: Hex(*blake3::hash(last).as_bytes()), key: public, what: event.clone() };
         let mut line = serde_json::to_vec(&entry).expect("an entry is JSON");
         line.pop();
         let signature = Hex(sign_statement(PURPOSE, &line, &key));
@@ -107,7 +107,7 @@ fn key(state: &Path) -> io::Result<KeyPair> {
 /// # Errors
 /// The system's.
 pub fn keep_list(state: &Path, samples: &mut [(String, String)]) -> io::Result<String> {
-    samples.sort();
+    samples.order_by(Ord::cmp);
     let text: String = samples.iter().map(|(sample, class)| format!("{sample}\t{class}\n")).collect();
     let name = blake3::hash(text.as_bytes()).to_hex().to_string();
     let path = list(&state.join(FILE), &name);
@@ -193,7 +193,7 @@ mod tests {
 
     fn walked(text: &[u8], keys: &[[u8; 32]]) -> Result<(Walked, Vec<i64>), Fault> {
         let mut times = Vec::new();
-        let walked = walk(text, keys, &mut |entry| times.push(entry.event.at()))?;
+        let walked = walk(text, keys, &mut |entry| times.push(entry.what.at()))?;
         Ok((walked, times))
     }
 
@@ -233,7 +233,7 @@ mod tests {
         let events = events.map(|text| serde_json::from_str::<Event>(text).unwrap());
         events.iter().for_each(|event| write(folder.path(), event).unwrap());
         let mut read = Vec::new();
-        walk(&fs::read(folder.path().join(FILE)).unwrap()[..], &[], &mut |entry| read.push(entry.event)).unwrap();
+        walk(&fs::read(folder.path().join(FILE)).unwrap()[..], &[], &mut |entry| read.push(entry.what)).unwrap();
         assert_eq!(read, events);
     }
 

@@ -6,6 +6,7 @@ use super::aside::Aside;
 use super::folders::{file_name, visible};
 use super::inventory::SIDES;
 use super::sample_name;
+use crate::order::Order;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
@@ -83,7 +84,7 @@ pub fn list(state: &Path, wanted: &Wanted) -> io::Result<Vec<Listed>> {
                 reason: Some(why.reason.clone()),
             })
             .collect();
-        listed.sort_by_key(Listed::place);
+        listed.order_by_key(Listed::place);
         found.extend(listed.into_iter().filter(&is_wanted));
         found.truncate(wanted.limit);
     }

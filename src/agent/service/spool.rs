@@ -8,6 +8,7 @@
 use crate::agent::record::refused::{REFUSED, RefusedFile};
 use crate::agent::record::samples::{Door, GROUP_FOLDER, Refusal, Store, group_of, refuse_large};
 use crate::data;
+use crate::order::Order;
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, mkdirat, openat, renameat, statat, unlinkat,
 };
@@ -296,7 +297,7 @@ fn forget_refused(root: &OwnedFd, files_max: usize, bytes_max: u64) -> io::Resul
         // A file's status changes when it is moved.
         all.push((known.st_ctime, known.st_ctime_nsec, name, known));
     }
-    all.sort_by(|one, other| (one.0, one.1, &one.2).cmp(&(other.0, other.1, &other.2)));
+    all.order_by(|one, other| (one.0, one.1, &one.2).cmp(&(other.0, other.1, &other.2)));
     let (mut files, mut bytes) = (0, 0);
     for (_, _, name, known) in all.iter().rev() {
         (files, bytes) = (files + 1, bytes + known.st_size as u64);

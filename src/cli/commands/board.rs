@@ -4,6 +4,7 @@ use crate::cli::Done;
 use crate::cli::outputs::{Files, Kind, Replacing};
 use crate::cli::page::board::{Run, board};
 use crate::cli::print::{Printer, bytes, number, percent};
+use crate::order::Order;
 use crate::train::artifact;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -43,7 +44,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<Done> {
         let first = args.reports[0].display();
         bail!("{first}: no report of a training there; `edgetune train … --report FILE.json` writes one");
     }
-    runs.sort_by(Run::order);
+    runs.order_by(Run::order);
     if let Some(out) = &args.out {
         artifact::save(out, board(&runs).as_bytes())?;
     }

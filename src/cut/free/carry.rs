@@ -2,6 +2,7 @@
 
 use super::Walk;
 use crate::graph::{Attr, Node, Tensor, ValueId};
+use crate::order::Order;
 
 /// What a node does that joins samples.
 pub const MIXES: &str = "mixes the samples of a batch";
@@ -44,7 +45,7 @@ pub fn reshaped(from: &[u64], carry: Carry, to: &[u64]) -> Vec<Carry> {
     let unlikely = |place: &Carry| {
         (!place.is_pure(), place.axis + 1 == to.len() && place.axis > 0, place.outer != 1, place.axis != carry.axis)
     };
-    places.sort_by_key(unlikely);
+    places.order_by_key(unlikely);
     places
 }
 

@@ -3,6 +3,7 @@
 use super::{At, Marked, ReadBoxes, Told};
 use crate::data::filesystem::read_at_most;
 use crate::data::{Error, Limits};
+use crate::order::Order;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
@@ -111,7 +112,7 @@ fn names(table: &Table) -> Vec<String> {
             && table.categories.iter().any(|other| other.id != category.id && other.supercategory == category.name)
     };
     let mut kept: Vec<&Category> = table.categories.iter().filter(|category| !is_heading(category)).collect();
-    kept.sort_by_key(|category| category.id);
+    kept.order_by_key(|category| category.id);
     kept.iter().map(|category| category.name.clone()).collect()
 }
 

@@ -1,5 +1,7 @@
 //! The part of YAML that `data.yaml` of YOLO is written in: keys with a text, a list or a table of numbers and names.
 
+use crate::order::Order;
+
 /// What a key holds, with its line from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Held {
@@ -61,7 +63,7 @@ fn numbered<'t>(rows: impl Iterator<Item = (u64, &'t str)>) -> Result<Vec<String
         found.push((number, plain(name)));
         last = line;
     }
-    found.sort();
+    found.order_by(Ord::cmp);
     match found.iter().enumerate().find(|(place, (number, _))| place != number) {
         None => Ok(found.into_iter().map(|(_, name)| name).collect()),
         Some((place, _)) => Err((last, format!("the names' numbers lack {place} or have it twice; count them from 0"))),

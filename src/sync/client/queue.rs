@@ -4,6 +4,7 @@
 
 use super::{Error, escaped, unescaped};
 use crate::atomic::write_atomically;
+use crate::order::Order;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -90,7 +91,7 @@ impl Queue {
             let Some(channel) = channel else { continue };
             list.push(Queued { channel, length: entry.metadata().map_err(in_folder)?.len() });
         }
-        list.sort_by(|a, b| a.channel.cmp(&b.channel));
+        list.order_by(|a, b| a.channel.cmp(&b.channel));
         Ok(list)
     }
 }

@@ -3,6 +3,7 @@
 use super::{LORA_A, LORA_B, Saved, TENSORS};
 use crate::adapter::{self, Change, Learned, Target};
 use crate::graph::{Graph, ValueId};
+use crate::order::Order;
 use crate::train::artifact::LearnedTensor;
 use crate::train::error::Error;
 use crate::train::prepare::{Base, divide};
@@ -183,7 +184,7 @@ fn closest(module: &str, known: &BTreeSet<&str>) -> String {
         (trailing, parts.iter().filter(|part| theirs.contains(part)).count())
     };
     let mut likely: Vec<&&str> = known.iter().filter(|layer| likeness(layer) > (0, 0)).collect();
-    likely.sort_by_key(|layer| std::cmp::Reverse(likeness(layer)));
+    likely.order_by_key(|layer| std::cmp::Reverse(likeness(layer)));
     match likely.as_slice() {
         [] => "the base has none alike; `edgetune inspect` lists them".into(),
         likely => {

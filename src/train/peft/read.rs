@@ -6,6 +6,7 @@
 use super::{CONFIG, PREFIX, TENSORS};
 use crate::adapter::{Kind, Method};
 use crate::onnx;
+use crate::order::Order;
 use crate::train::artifact::LearnedTensor;
 use crate::train::error::Error;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -149,7 +150,7 @@ fn tensors(bytes: &[u8]) -> Result<Vec<LearnedTensor>, String> {
     if tensors.is_empty() {
         return Err("holds no tensor; save the adapter again".into());
     }
-    tensors.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    tensors.order_by(|(one, ..), (other, ..)| one.cmp(other));
     Ok(tensors)
 }
 

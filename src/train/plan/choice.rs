@@ -1,5 +1,6 @@
 //! Which candidate fits, and which of those is chosen: plain numbers in, plain numbers out.
 
+use crate::order::Order;
 use serde::Serialize;
 
 /// What a run may take; `None` is no limit.
@@ -109,7 +110,7 @@ pub fn within_delta(tensors: &[(u64, f64)], always: &[bool], budget_bytes: u64) 
     let mut left = budget_bytes.saturating_sub(tensors.iter().zip(always).filter(|(_, a)| **a).map(|(t, _)| t.0).sum());
     let mut order: Vec<usize> = (0..tensors.len()).filter(|index| !taken[*index] && tensors[*index].1 > 0.0).collect();
     let density = |index: usize| tensors[index].1 / tensors[index].0.max(1) as f64;
-    order.sort_by(|a, b| density(*b).total_cmp(&density(*a)));
+    order.order_by(|a, b| density(*b).total_cmp(&density(*a)));
     for index in order {
         if tensors[index].0 <= left {
             left -= tensors[index].0;

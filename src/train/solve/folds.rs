@@ -2,6 +2,7 @@
 //! that takes none of them away.
 
 use super::targets::Targets;
+use crate::order::Order;
 use ndarray::Array2;
 use std::collections::HashMap;
 
@@ -36,7 +37,7 @@ impl Folds {
         groups.iter().for_each(|group| *count_of.entry(class(group)).or_default() += 1);
         groups.retain(|group| class(group).is_none() || count_of[&class(group)] > 1);
         // Dealt class after class, so that every class is spread over all parts.
-        groups.sort_by_key(class);
+        groups.order_by_key(class);
         let count = if groups.len() <= SINGLE_MAX { groups.len() } else { PARTS };
         let mut of = vec![None; samples.len()];
         for (part, group) in groups.iter().enumerate() {

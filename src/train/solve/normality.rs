@@ -7,6 +7,7 @@
 
 use super::Layer;
 use crate::factor;
+use crate::order::Order;
 use crate::train::error::Error;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 
@@ -89,7 +90,7 @@ pub(super) fn layer(
     let bias = -weights.dot(&mean);
     let given = held_out.dot(&weights.t()) + &bias;
     let mut scores: Vec<f64> = given.rows().into_iter().map(|row| row.dot(&row).sqrt()).collect();
-    scores.sort_by(|one, other| other.total_cmp(one));
+    scores.order_by(|one, other| other.total_cmp(one));
     // As many as may be are above it; those at it are not.
     let threshold = scores[((false_alarms * scores.len() as f64) as usize).min(scores.len() - 1)];
     let threshold = threshold.max(if whitened { LEAST } else { LEAST * length }).max(f64::MIN_POSITIVE);

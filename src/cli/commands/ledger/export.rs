@@ -30,7 +30,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, path: &Path, printer: &Printer) -> Result<Done> {
     let mut events = Vec::new();
     let walked =
-        ledger::walk(open(path)?, &[], &mut |entry| events.push(entry.event)).map_err(|fault| broken(path, &fault))?;
+        ledger::walk(open(path)?, &[], &mut |entry| events.push(entry.what)).map_err(|fault| broken(path, &fault))?;
     if let Some(sample) = &args.sample {
         return one_sample(sample, &events, path, printer);
     }

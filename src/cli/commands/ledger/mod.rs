@@ -73,7 +73,7 @@ fn open(path: &Path) -> Result<BufReader<File>> {
 /// All events of a ledger that holds together.
 fn events(path: &Path) -> Result<Vec<Event>> {
     let mut events = Vec::new();
-    let walked = ledger::walk(open(path)?, &[], &mut |entry| events.push(entry.event));
+    let walked = ledger::walk(open(path)?, &[], &mut |entry| events.push(entry.what));
     walked.map_err(|fault| broken(path, &fault))?;
     Ok(events)
 }

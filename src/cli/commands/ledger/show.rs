@@ -11,8 +11,8 @@ use std::path::Path;
 pub(super) fn run(path: &Path, printer: &Printer) -> Result<Done> {
     let mut events = Vec::new();
     let walked = ledger::walk(open(path)?, &[], &mut |entry| {
-        printer.text(line(&entry.event));
-        events.push(entry.event);
+        printer.text(line(&entry.what));
+        events.push(entry.what);
     });
     walked.map_err(|fault| broken(path, &fault))?;
     printer.document(&events);
