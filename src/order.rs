@@ -32,6 +32,13 @@ impl<T> Order<T> for [T] {
     }
 }
 
+/// As `collect` into an ordered map or set, which sorts by an algorithm of its own for each kind of element first.
+pub fn gathered<C: Default + Extend<T>, T>(elements: impl IntoIterator<Item = T>) -> C {
+    let mut gathered = C::default();
+    gathered.extend(elements);
+    gathered
+}
+
 /// Where each element belongs, by comparing the elements at two places.
 fn targets(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut places: Vec<usize> = (0..count).collect();

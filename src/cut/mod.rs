@@ -30,6 +30,7 @@ pub use widen::widen;
 
 use crate::graph::{Graph, Node, ValueId};
 use crate::nearest::nearest;
+use crate::order::gathered;
 use learnable::{
     ELEMENTWISE, gives_one, is_angles, is_bias, is_number, learnable, of_positions, raw, scales_groups, sets,
     whole_numbers,
@@ -260,7 +261,7 @@ pub fn select(
     if layers.is_empty() {
         return Err(no_layers(graph, output));
     }
-    let mut chosen: BTreeSet<ValueId> = head.iter().copied().collect();
+    let mut chosen: BTreeSet<ValueId> = gathered(head.iter().copied());
     for selection in selections {
         match selection {
             Selection::Head if head.is_empty() => chosen.extend(&layers[layers.len() - 1].weights),

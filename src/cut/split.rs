@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, ValueId};
+use crate::order::gathered;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A graph split in two. Value names are those of the whole graph; the features carry the same names on both sides.
@@ -94,7 +95,7 @@ const OPEN: u64 = 64;
 fn by_their_causes(graph: &Graph, features: BTreeSet<ValueId>, batch: &HashSet<String>) -> BTreeSet<ValueId> {
     let producers = graph.producers();
     let mut crossing = BTreeSet::new();
-    let inputs: BTreeSet<ValueId> = graph.inputs.iter().copied().collect();
+    let inputs: BTreeSet<ValueId> = gathered(graph.inputs.iter().copied());
     let mixing: HashSet<ValueId> =
         graph.nodes.iter().filter(|node| mixes(graph, node)).flat_map(Node::writes).collect();
     let mixed = graph.descendants(mixing);

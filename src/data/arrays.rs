@@ -10,6 +10,7 @@ use crate::amounts::counted;
 use crate::graph::{DType, Tensor};
 use crate::mapped;
 use crate::nearest::suggestion;
+use crate::order::gathered;
 use bytes::Bytes;
 use ndarray::Array2;
 use std::fs;
@@ -303,7 +304,7 @@ fn array_sets(
 
 fn take_inputs(path: &Path, arrays: Vec<(String, Array)>, options: &Options) -> Result<Vec<(String, Tensor)>, Error> {
     let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
-    let mut arrays: std::collections::BTreeMap<String, Array> = arrays.into_iter().collect();
+    let mut arrays: std::collections::BTreeMap<String, Array> = gathered(arrays);
     let tensor = |name: &str, array: Array, dtype: Option<DType>| {
         let fail = |problem: String| Error::content(path, format!("`{name}`: {problem}"));
         // An axis of size 0 would let a few bytes claim any number of samples.

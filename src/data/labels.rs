@@ -10,7 +10,7 @@ use super::members::{Member, Role};
 use super::{Error, Options};
 use crate::amounts::counted;
 use crate::nearest::suggestion;
-use crate::order::Order;
+use crate::order::{Order, gathered};
 use ndarray::Array2;
 use std::collections::{BTreeSet, HashMap};
 
@@ -305,8 +305,8 @@ pub(super) fn read(
         Target::OfLoss => values(cells, at).map(Labels::OfLoss),
         Target::Classes | Target::Ordinal | Target::Identities | Target::Anomalies => {
             let one = |(row, cells): (usize, Vec<_>)| one_class(&cells).map_err(|problem| at(row, problem));
-            let found: BTreeSet<&str> = cells.rows().enumerate().map(one).collect::<Result<_, Error>>()?;
-            let names = class_names(found, known);
+            let found = cells.rows().enumerate().map(one).collect::<Result<Vec<&str>, Error>>()?;
+            let names = class_names(gathered(found), known);
             let find = finder(&names, at);
             let index = cells.rows().enumerate().map(|(row, cells)| find(row, one((row, cells))?));
             let index = index.collect::<Result<_, Error>>()?;

@@ -2,6 +2,7 @@
 //!
 //! Pure: takes texts and the names of a model's outputs; knows no file. `transcribed` reads the files.
 
+use crate::order::gathered;
 use std::collections::BTreeSet;
 
 /// What the output is called that stands for no character.
@@ -117,7 +118,7 @@ pub fn characters_of(text: &str) -> Vec<String> {
 
 /// The characters of texts, sorted.
 pub(super) fn characters_in<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
-    let found: BTreeSet<char> = texts.flat_map(|text| text.trim().chars()).collect();
+    let found: BTreeSet<char> = gathered(texts.flat_map(|text| text.trim().chars()));
     found.into_iter().map(String::from).collect()
 }
 

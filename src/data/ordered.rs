@@ -1,6 +1,7 @@
 //! Classes in an order: as the caller has them, else by the numbers that they are.
 
 use super::labels::{Labels, finite};
+use crate::order::Order;
 
 /// Classes shown of many.
 const SHOWN: usize = 12;
@@ -25,7 +26,7 @@ pub(super) fn ordered(labels: Labels, given: bool) -> Result<(Labels, String), S
                  setting `classes` (a list, or a file with a name a line)"
             ));
         }
-        sorted.sort_by(|one, other| finite(one).unwrap_or_default().total_cmp(&finite(other).unwrap_or_default()));
+        sorted.order_by(|one, other| finite(one).unwrap_or_default().total_cmp(&finite(other).unwrap_or_default()));
     }
     let Labels::Classes { names, index } = labels.with_names(sorted) else { unreachable!("classes stay classes") };
     let by = if given { "setting `classes`" } else { "sorted as numbers; setting `classes` says it otherwise" };

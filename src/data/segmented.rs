@@ -12,6 +12,7 @@ use super::{
     Dataset, Error, ImagePreprocessing, Limits, Options, ReadingReport, Samples, filesystem, foreign, image, indices,
     stated,
 };
+use crate::order::gathered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -138,7 +139,7 @@ fn pairs(root: &Path) -> Result<Option<Pairs>, Error> {
         without != key(root, path, false) && names.contains(&without)
     };
     let (marks, pictures): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(is_mask);
-    let masks = marks.into_iter().map(|path| (key(root, &path, true), vec![(None, path)])).collect::<BTreeMap<_, _>>();
+    let masks: BTreeMap<_, _> = gathered(marks.into_iter().map(|path| (key(root, &path, true), vec![(None, path)])));
     let told = "masks lie beside their pictures".to_string();
     Ok((!masks.is_empty()).then_some(Pairs { pictures, masks, folders: None, told }))
 }

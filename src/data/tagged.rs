@@ -12,6 +12,7 @@ use super::text::{self, Encoded, Texts, Tokens, Word};
 use super::words::{Spans, split_words};
 use super::{Error, Options, ReadingReport, columns, decoding, filesystem, foreign};
 use crate::graph::Tensor;
+use crate::order::gathered;
 use ndarray::Array2;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -165,7 +166,7 @@ impl Classes {
     /// Finds the classes: those that the caller has, else all that there are. Numbers are places: all up to the largest are classes.
     fn find(path: &Path, rows: &[Tagged], options: &Options) -> Result<Self, Error> {
         let tags = rows.iter().flat_map(|row| row.tags.iter().flatten());
-        let found: BTreeSet<&str> = tags.map(String::as_str).collect();
+        let found: BTreeSet<&str> = gathered(tags.map(String::as_str));
         let numbers: Option<Vec<usize>> = found.iter().map(|tag| tag.parse().ok()).collect();
         let largest = numbers.as_ref().and_then(|numbers| numbers.iter().max()).copied();
         let names = match (&options.classes, largest) {

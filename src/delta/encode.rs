@@ -6,6 +6,7 @@ use super::range::{Encoder, Tree};
 use super::read::{TensorView, order};
 use super::values::{Values, scale_count};
 use super::{Error, VALUES_A_BYTE_MAX, f16};
+use crate::order::Order;
 use std::vec::Vec;
 
 /// A tensor's values as they will lie in a delta.
@@ -132,7 +133,7 @@ impl Symbols {
             return Err(Error::Encoding(0));
         }
         let magnitude = |place: &u32| values[*place as usize].abs();
-        places.sort_by(|a, b| magnitude(b).total_cmp(&magnitude(a)).then(a.cmp(b)));
+        places.order_by(|a, b| magnitude(b).total_cmp(&magnitude(a)).then(a.cmp(b)));
         places.truncate(count as usize);
         places.sort_unstable();
         let stored = places.into_iter().map(|place| (place, f16::from_f32(values[place as usize]).to_bits()));

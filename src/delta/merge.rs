@@ -17,6 +17,7 @@ use super::encode::encode;
 use super::header::{Encoding, Header, Label, Method, MethodKind, ensure};
 use super::read::{Delta, TensorView};
 use super::{Error, VALUES_MAX};
+use crate::order::gathered;
 use std::collections::BTreeSet;
 use std::string::ToString;
 use std::vec;
@@ -155,7 +156,7 @@ impl Beside {
 
     fn made(&self, deltas: &[Delta]) -> Result<Vec<Made>, Error> {
         let entries = deltas.iter().flat_map(|delta| delta.head().entries());
-        let modules: BTreeSet<&str> = entries.filter_map(|located| module(located.entry.name)).collect();
+        let modules: BTreeSet<&str> = gathered(entries.filter_map(|located| module(located.entry.name)));
         let mut made = Vec::new();
         for module in modules {
             made.extend(self.of_module(module, deltas)?);

@@ -4,6 +4,7 @@ use super::encode::Payload;
 use super::header::{Counts, Entry, Header, Label, ensure};
 use super::read::identity_of;
 use super::{DELTA_BYTES_MAX, Delta, Error, HEADER_BYTES_MAX, LABELS_MAX, MAGIC, TENSORS_MAX, VERSION};
+use crate::order::Order;
 use heapless::Vec as Bounded;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -31,7 +32,7 @@ pub fn write(header: &Header, labels: &[Label], tensors: &[TensorValues]) -> Res
     ensure(labels.len() <= LABELS_MAX, Error::LabelCount(count(labels.len())))?;
     ensure((1..=TENSORS_MAX).contains(&tensors.len()), Error::TensorCount(count(tensors.len())))?;
     let mut sorted = tensors.to_vec();
-    sorted.sort_by_key(|tensor| tensor.name);
+    sorted.order_by_key(|tensor| tensor.name);
     let payload_length: u64 = sorted.iter().map(|tensor| tensor.payload.bytes.len() as u64).sum();
     ensure(payload_length < DELTA_BYTES_MAX as u64, Error::TooLong)?;
 

@@ -8,6 +8,7 @@ use super::kept_types::{self, Key, Types};
 use super::session::{Optimisation, Options, commit_bytes, encode, tensor_type};
 use super::{Error, Result, runtime};
 use crate::graph::{Attr, DType, Dim, Graph, Node, TensorType, ValueId};
+use crate::order::gathered;
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
@@ -148,7 +149,8 @@ fn close(skeleton: &Graph, model: &[u8], found: &mut Types) {
     }
     let [batch] = batches.iter().collect::<Vec<_>>()[..] else { return };
     let mut named: Vec<(String, [u64; 2])> = vec![(batch.clone(), BATCHES)];
-    for (place, other) in known.iter().filter(|name| *name != batch).collect::<BTreeSet<_>>().into_iter().enumerate() {
+    let others: BTreeSet<&String> = gathered(known.iter().filter(|name| *name != batch));
+    for (place, other) in others.into_iter().enumerate() {
         named.push((other.clone(), SIZES.map(|(first, apart)| first + apart * place as u64)));
     }
     // A model that refuses such sizes may take such a batch; else it keeps what is known.

@@ -6,6 +6,7 @@
 //! least together. The last segment is not made again: its gradient follows at once.
 
 use crate::graph::{Attr, DType, Dim, Graph, Node, Tensor, TensorType, ValueId};
+use crate::order::gathered;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the names of nodes begin with that make a segment again.
@@ -219,10 +220,9 @@ impl<'f> Segment<'f> {
     fn write(&mut self, graph: &mut Graph, backward: &str, gradients: &HashMap<ValueId, ValueId>) {
         let first = self.start.map_or(0, |start| start + 1);
         let forward = self.forward;
-        let inside: BTreeSet<ValueId> = (first..=self.end)
-            .flat_map(|position| forward.nodes[forward.row[position]].writes())
-            .filter(|id| forward.read.contains(id) && self.is_again(graph, *id))
-            .collect();
+        let written = (first..=self.end).flat_map(|position| forward.nodes[forward.row[position]].writes());
+        let inside: BTreeSet<ValueId> =
+            gathered(written.filter(|id| forward.read.contains(id) && self.is_again(graph, *id)));
         let gradient = gradients[&forward.gates[&self.end]];
         for id in &inside {
             self.again(graph, gradient, *id);

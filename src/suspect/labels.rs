@@ -1,5 +1,6 @@
 //! Labels that are probably wrong, by answers for which the sample itself was left out.
 
+use crate::order::Order;
 use ndarray::{ArrayView1, ArrayView2};
 
 /// How much likelier another class must be than the given one. On photographs, texts and sounds of which a tenth had a wrong label, about
@@ -42,7 +43,7 @@ pub fn mislabelled(probabilities: ArrayView2<f64>, given: &[usize]) -> Vec<Misla
     let mut found: Vec<Mislabelled> =
         probabilities.rows().into_iter().zip(given).enumerate().filter_map(judged).collect();
     let margin = |one: &Mislabelled| one.likely_probability - one.given_probability;
-    found.sort_by(|one, other| margin(other).total_cmp(&margin(one)));
+    found.order_by(|one, other| margin(other).total_cmp(&margin(one)));
     found
 }
 
@@ -75,7 +76,7 @@ pub fn surprising(expected: ArrayView2<f64>, given: ArrayView2<f64>) -> Vec<Surp
             }
         }
     }
-    found.sort_by(|one, other| other.0.total_cmp(&one.0));
+    found.order_by(|one, other| other.0.total_cmp(&one.0));
     found.into_iter().map(|(_, far)| far).collect()
 }
 

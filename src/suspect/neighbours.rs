@@ -1,6 +1,7 @@
 //! Samples that are nearly the same, and such as are like no other, by distances between features.
 
 use super::labels::{MAD_TO_DEVIATION, median};
+use crate::order::Order;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// A pair is nearly the same where its distance is below this share of the usual distance to the nearest neighbour.
@@ -96,7 +97,7 @@ impl<'a> Neighbours<'a> {
             (*far > DEVIATIONS * deviation && deviation > 0.0).then_some(Outlier { row, distance: far.exp() })
         };
         let mut found: Vec<Outlier> = far.iter().enumerate().filter_map(beyond).collect();
-        found.sort_by(|one, other| other.distance.total_cmp(&one.distance));
+        found.order_by(|one, other| other.distance.total_cmp(&one.distance));
         found
     }
 }
@@ -109,7 +110,7 @@ fn least(distances: &[f64]) -> Option<(usize, f64)> {
 /// Those pairs that are near, the nearest first.
 fn sorted(pairs: impl IntoIterator<Item = Pair>) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = pairs.into_iter().filter(|pair| pair.distance < NEAR).collect();
-    pairs.sort_by(|one, other| one.distance.total_cmp(&other.distance));
+    pairs.order_by(|one, other| one.distance.total_cmp(&other.distance));
     pairs
 }
 

@@ -2,6 +2,7 @@
 //! at most 100 boxes of a class in a photograph; objects in a crowd are neither found nor missed.
 
 use super::corners::{Corners, area};
+use crate::order::Order;
 use std::cmp::Ordering;
 
 /// Overlaps from which a box counts as found: 0.5, 0.55, …, 0.95.
@@ -43,11 +44,11 @@ impl OfClass {
     pub fn add(&mut self, found: &[Scored], there: &[Wanted]) {
         self.wanted += there.iter().filter(|wanted| !wanted.crowd).count();
         let mut found: Vec<&Scored> = found.iter().collect();
-        found.sort_by(|one, other| descending(one.score, other.score));
+        found.order_by(|one, other| descending(one.score, other.score));
         found.truncate(BOXES_MAX);
         // What counts comes before what does not.
         let mut there: Vec<&Wanted> = there.iter().collect();
-        there.sort_by_key(|wanted| wanted.crowd);
+        there.order_by_key(|wanted| wanted.crowd);
         let mut marks = vec![(0u16, 0u16); found.len()];
         for place in 0..OVERLAPS {
             let mut taken = vec![false; there.len()];
@@ -67,7 +68,7 @@ impl OfClass {
             return None;
         }
         let mut order: Vec<&(f32, u16, u16)> = self.boxes.iter().collect();
-        order.sort_by(|one, other| descending(one.0, other.0));
+        order.order_by(|one, other| descending(one.0, other.0));
         Some(std::array::from_fn(|place| {
             let bit = 1u16 << place;
             let (mut right, mut wrong) = (0usize, 0usize);

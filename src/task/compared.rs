@@ -5,6 +5,7 @@
 
 use super::likeness_loss::{Likeness, cosine, rows, sum_of, unit};
 use crate::data::{Member, Role, together};
+use crate::order::Order;
 
 /// Samples of a batch by which the loss of many is measured.
 const BATCH: usize = 32;
@@ -97,7 +98,7 @@ impl Compared {
 
 /// The area under the ROC curve: how often an alike pair has the higher number than one that is not, ties half. 0.5 where there is but one kind.
 pub fn area(mut pairs: Vec<(f64, bool)>) -> f64 {
-    pairs.sort_by(|one, other| one.0.total_cmp(&other.0));
+    pairs.order_by(|one, other| one.0.total_cmp(&other.0));
     let alike = pairs.iter().filter(|(_, alike)| *alike).count();
     let strange = pairs.len() - alike;
     if alike == 0 || strange == 0 {
@@ -122,7 +123,7 @@ pub fn spearman(one: &[f64], other: &[f64]) -> f64 {
 /// The rank of each number from 1; equal ones share the mean of theirs.
 fn ranks(numbers: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..numbers.len()).collect();
-    order.sort_by(|one, other| numbers[*one].total_cmp(&numbers[*other]));
+    order.order_by(|one, other| numbers[*one].total_cmp(&numbers[*other]));
     let sorted: Vec<f64> = order.iter().map(|place| numbers[*place]).collect();
     let mut ranks = vec![0.0; numbers.len()];
     each_rank(&sorted, &mut |place, rank| ranks[order[place]] = rank);

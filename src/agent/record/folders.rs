@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 /// A folder's entries in the order of names, hidden ones left out; none where there is no folder.
@@ -33,6 +34,18 @@ pub fn error_at(path: &Path, error: io::Error) -> io::Error {
 /// The system's, with the file.
 pub fn erase(file: &Path) -> io::Result<()> {
     crate::atomic::overwrite(file).and_then(|()| fs::remove_file(file)).map_err(|error| error_at(file, error))
+}
+
+/// Gives a new file to whoever owns the folder: what an administrator's command makes in a state is the service's all the same.
+///
+/// # Errors
+/// The system's.
+pub fn give_to_owner(folder: &Path, file: &Path) -> io::Result<()> {
+    let (owner, now) = (fs::metadata(folder)?, fs::metadata(file)?);
+    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    chown(file, Some(owner.uid()), Some(owner.gid())).map_err(|error| error_at(file, error))
 }
 
 /// A folder's or file's own name.

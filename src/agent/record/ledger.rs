@@ -8,7 +8,7 @@
 //! line). `STATE/ledger/<BLAKE3>.txt` name the samples that an adapter was learned from.
 
 use super::events::Event;
-use super::folders::error_at;
+use super::folders::{error_at, give_to_owner};
 use super::lines::append_after;
 use crate::delta::{KeyPair, check_statement, sign_statement};
 use crate::order::Order;
@@ -81,24 +81,26 @@ pub fn write(state: &Path, event: &Event) -> io::Result<()> {
     })
 }
 
-/// The device's key, made where there is none.
+/// The device's key, made where there is none. A key of the fleet's that this user may not read is none.
 fn key(state: &Path) -> io::Result<KeyPair> {
     let own = state.join("ledger.pem");
-    for path in [&state.join("fleet/key.pem"), &own] {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let no_key = |error| error_at(path, io::Error::new(ErrorKind::InvalidData, format!("{error}")));
-                return KeyPair::from_pem(&text).map_err(no_key);
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error_at(path, error)),
+    if let Ok(Ok(key)) = fs::read_to_string(state.join("fleet/key.pem")).map(|text| KeyPair::from_pem(&text)) {
+        return Ok(key);
+    }
+    match fs::read_to_string(&own) {
+        Ok(text) => {
+            let no_key = |error| error_at(&own, io::Error::new(ErrorKind::InvalidData, format!("{error}")));
+            return KeyPair::from_pem(&text).map_err(no_key);
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error_at(&own, error)),
     }
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let key = KeyPair::from_secret(&secret);
     let pem = key.to_pem().map_err(|error| io::Error::other(format!("{error}")))?;
     crate::atomic::write_secret(&own, pem.as_bytes()).map_err(|error| error_at(&own, error))?;
+    give_to_owner(state, &own)?;
     Ok(key)
 }
 
@@ -175,12 +177,13 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
     Ok(entry)
 }
 
-/// Takes away what a lost power has left of a line.
+/// Takes away what a lost power has left of a line, and makes the device's key where it has none.
 ///
 /// # Errors
-/// The system's.
-pub fn mend(state: &Path) -> io::Result<()> {
-    super::lines::cut_off(&state.join(FILE))
+/// The system's; a key that cannot be read or made.
+pub fn begin(state: &Path) -> io::Result<()> {
+    super::lines::cut_off(&state.join(FILE))?;
+    key(state).map(drop)
 }
 
 #[cfg(test)]
@@ -264,9 +267,12 @@ mod tests {
         fs::create_dir_all(state.join("fleet")).unwrap();
         fs::write(state.join("fleet/key.pem"), of_fleet.to_pem().unwrap()).unwrap();
         write(state, &trained(1)).unwrap();
+        // One that is no key, or that this user may not read, is none.
+        fs::write(state.join("fleet/key.pem"), "no key").unwrap();
+        write(state, &trained(2)).unwrap();
         let text = fs::read(state.join(FILE)).unwrap();
         let keys = [own.public(), of_fleet.public()];
-        assert_eq!(walked(&text, &keys).unwrap().0.keys, [(1, Hex(keys[0])), (2, Hex(keys[1]))]);
+        assert_eq!(walked(&text, &keys).unwrap().0.keys, [(1, Hex(keys[0])), (2, Hex(keys[1])), (3, Hex(keys[0]))]);
         let told = walked(&text, &keys[..1]).unwrap_err();
         assert!(told.line == 2 && told.problem.contains("none of those that you named"), "{told}");
     }
@@ -284,7 +290,7 @@ mod tests {
             fs::write(state.join(FILE), &both[..cut]).unwrap();
             assert!(walked(&both[..cut], &[]).unwrap_err().problem.contains("the agent mends"));
             if cut % 2 == 0 {
-                mend(state).unwrap();
+                begin(state).unwrap();
                 assert_eq!(fs::read(state.join(FILE)).unwrap(), first);
             }
             write(state, &trained(2)).unwrap();

@@ -1,7 +1,7 @@
 //! Files of a state with a JSON object a line, only ever appended: a line that a lost power cut off says nothing, and is taken
 //! away before the next one is written.
 
-use super::folders::error_at;
+use super::folders::{error_at, give_to_owner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
@@ -48,6 +48,7 @@ pub(in crate::agent) fn append_after(state: &Path, name: &str, line: &dyn Fn(&[u
     let written = file.write_all(&line).and_then(|()| file.sync_data());
     written.map_err(|error| error_at(&path, error))?;
     if new {
+        give_to_owner(state, &path)?;
         File::open(state)?.sync_all()?;
     }
     Ok(())

@@ -109,7 +109,7 @@ pub fn serve(file: &Path, world: &World<'_>, mut sockets: Vec<Socket>) -> Result
     if let Some(address) = &config.api.listen {
         sockets.push(api::listen::bind(address)?);
     }
-    ledger::mend(&config.state)?;
+    ledger::begin(&config.state)?;
     let mut service = Service::new(config, world)?;
     let api = (!sockets.is_empty()).then(|| Answering::start(sockets, &service.board, &world.program)).transpose()?;
     world.notifier.ready();

@@ -3,7 +3,7 @@
 use super::{LORA_A, LORA_B, Saved, TENSORS};
 use crate::adapter::{self, Change, Learned, Target};
 use crate::graph::{Graph, ValueId};
-use crate::order::Order;
+use crate::order::{Order, gathered};
 use crate::train::artifact::LearnedTensor;
 use crate::train::error::Error;
 use crate::train::prepare::{Base, divide};
@@ -42,10 +42,10 @@ pub struct Fitted {
 pub fn fit(saved: &Saved, base: &Base, output: ValueId, renames: &[Rename]) -> Result<Fitted, Error> {
     let refuse = |problem| Error::Peft { path: saved.folder.join(TENSORS), problem };
     let targets: BTreeMap<String, Target> =
-        adapter::targets(&base.graph, output).into_iter().map(|target| (target.module.clone(), target)).collect();
+        gathered(adapter::targets(&base.graph, output).into_iter().map(|target| (target.module.clone(), target)));
     let names: Vec<String> = saved.tensors.iter().map(|(name, _, _)| renamed(name, renames)).collect();
-    let modules: BTreeSet<&str> = names.iter().filter_map(|name| factor(name)).map(|(module, _)| module).collect();
-    let known: BTreeSet<&str> = targets.keys().map(String::as_str).collect();
+    let modules: BTreeSet<&str> = gathered(names.iter().filter_map(|name| factor(name)).map(|(module, _)| module));
+    let known: BTreeSet<&str> = gathered(targets.keys().map(String::as_str));
     if let Some(problem) = unfit(&names, &modules, &known, |module| adapter::unfit(&base.graph, output, module)) {
         return Err(refuse(problem));
     }

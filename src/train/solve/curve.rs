@@ -4,6 +4,7 @@ use super::folds::{Folds, numbers};
 use super::left_out::answers_of;
 use super::targets::Targets;
 use crate::data::Labels;
+use crate::order::Order;
 use ndarray::{Array2, ArrayView1, Axis};
 use serde::Serialize;
 
@@ -50,14 +51,14 @@ pub fn learning_curve(
     }
     // A part of many samples, in which each class has its share.
     let mut places: Vec<usize> = (0..samples.len()).collect();
-    places.sort_by_key(class);
+    places.order_by_key(class);
     let step = samples.len().div_ceil(SAMPLES_MAX);
     let used: Vec<usize> = places.into_iter().step_by(step).collect();
     let (rows, used) = (rows.select(Axis(0), &used), numbers(samples, &used));
     let folds = Folds::new(&rows, &used, &targets)?;
     let (mut right, mut asked, mut sizes) = ([0.0; 3], 0.0, [0; 3]);
     for (mut learned, left_out) in folds.parts() {
-        learned.sort_by_key(|place| targets.class(used[*place]));
+        learned.order_by_key(|place| targets.class(used[*place]));
         asked += left_out.len() as f64;
         for (size, share) in [4, 2, 1].into_iter().enumerate() {
             let draws = share.min(DRAWS);
