@@ -58,8 +58,9 @@ mod tests {
         fn elements_are_where_the_standard_library_puts_them(values in prop::collection::vec(0u8..20, 0..60)) {
             let numbered: Vec<(u8, usize)> = values.iter().copied().zip(0..).collect();
             let (mut ours, mut expected) = (numbered.clone(), numbered);
-            ours.order_by(|one, other| other.0.cmp(&one.0));
-            expected.sort_by(|one, other| other.0.cmp(&one.0));
+            let descending = |one: &(u8, usize), other: &(u8, usize)| other.0.cmp(&one.0);
+            ours.order_by(descending);
+            expected.sort_by(descending);
             prop_assert_eq!(&ours, &expected);
             ours.order_by_key(|one| one.0 / 3);
             expected.sort_by_key(|one| one.0 / 3);

@@ -90,7 +90,7 @@ fn one_sample(sample: &str, events: &[Event], path: &Path, printer: &Printer) ->
     printer.text(format!("adapters  {}", list(&found.adapters)));
     printer.text(format!("sent to   {}", list(&found.shared)));
     if !found.unknown.is_empty() {
-        printer.warn(&format!(
+        printer.warn(format!(
             "the lists of these adapters' samples are missing beside the ledger: {}",
             found.unknown.join(", ")
         ));

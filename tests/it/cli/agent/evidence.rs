@@ -176,7 +176,7 @@ fn a_forgotten_sample_leaves_no_byte_and_what_learned_from_it_is_replaced() {
     // What lay on the disk is seen through other names of the same files.
     let records: Vec<PathBuf> =
         files(&state.join("cache/features")).into_iter().filter(|file| file.ends_with("records")).collect();
-    assert_eq!(holding(&state, &content), [file.clone()]);
+    assert_eq!(holding(&state, &content), std::slice::from_ref(&file));
     fs::hard_link(&file, place.path("sample")).unwrap();
     let mut links = vec!["sample".to_string()];
     for (number, records) in records.iter().enumerate() {
