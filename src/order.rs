@@ -1,7 +1,7 @@
 //! Sorting where speed does not matter and size does.
 //!
 //! Each `sort_by` of the standard library is an algorithm of its own in the program, 2 kB of a device's storage for each kind of element and each
-//! comparison; some seventy of them were 200 kB. Here places are sorted, by one algorithm for all, and then the elements are moved. What sorts
+//! comparison; ninety of them were 200 kB. Here places are sorted, by one algorithm for all, and then the elements are moved. What sorts
 //! in a loop over samples stays with the standard library.
 
 use std::cmp::Ordering;
